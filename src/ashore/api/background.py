@@ -1,4 +1,4 @@
-"""What a worker does beside answering requests, for as long as it lives."""
+"""Background tasks of a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a request may ask for, whatever it comes in by: HTTP in each of its forms, and gRPC."""
+"""Size limits of requests, shared by all HTTP dialects and gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The topology read again, whenever the supervisor has written another one."""
+"""Rereads the topology when the supervisor has written a new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many bytes of request bodies a worker holds at once: in sum, of each tenant, and of each of its principals.
+"""Limits the bytes of request bodies that a worker holds: in total, per tenant and per principal.
 
 A bound on one request says nothing about a hundred of them. What is counted are the bytes that have come, to the end of
 their request: to announce a length costs a client nothing, so it takes nothing from the others. The first 16 KiB of a

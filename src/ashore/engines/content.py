@@ -1,4 +1,4 @@
-"""What decides the answers of a replica, as one short name: another name means that kept answers are another's."""
+"""The identity of what a replica answers from, as one short name. Cached answers of another identity are not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translation of the operating system's complaints about disks into ashore's errors."""
+"""Translates disk errors of the operating system into ashore's errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sealing models and opening them again, so that no step loses one: the clear bytes go when the sealed ones are proven.
+"""Seals and unseals models. Unsealed bytes are deleted only after the sealed ones are verified.
 
 A model and its variants are one family with one data key, sealed and unsealed together. The order is: envelope of the
 data key, sealed blobs, proof that they give back the clear bytes, plan of what is to go, index, removal. A death before

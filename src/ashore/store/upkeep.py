@@ -1,4 +1,4 @@
-"""Keeping a store whole and small: hash everything again, take names away, free what nothing needs."""
+"""Maintenance of a store: verify hashes, remove models, delete unused files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that need no key, health and reflection: their messages are small, and few unfinished ones are held."""
+"""Calls without a key (health and reflection): limits on their size and number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every gRPC call has in common: who calls, what its metadata says, and how what goes wrong becomes a status.
+"""What every gRPC call has in common: caller, metadata, and how errors become a status.
 
 Every method is declared as one that takes a stream, of which one message is read: gRPC reads the message of a unary
 method before it calls it, and so before anybody has looked at the key.

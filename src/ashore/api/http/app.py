@@ -1,4 +1,4 @@
-"""The ASGI application: find the route, let in who may, call the handler, answer errors, note what happened."""
+"""The ASGI application: find the route, check access, call the handler, render errors, log the request."""
 
 from __future__ import annotations
 

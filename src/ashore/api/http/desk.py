@@ -1,4 +1,4 @@
-"""How the routes hand in work that may wait."""
+"""How the routes submit jobs."""
 
 from __future__ import annotations
 

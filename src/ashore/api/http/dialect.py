@@ -1,4 +1,4 @@
-"""What clients send beside what a route knows: ignored and said, reported, or refused.
+"""Unknown fields of a request: ignored, reported or refused.
 
 A body that fits its type is read in one step, as ever. Only one that does not is looked at again, against the list of
 its route: what tells of a client and changes no answer is left out, and the answer says so; what would change the

@@ -1,4 +1,4 @@
-"""`multipart/form-data`, read as it comes: no part is held whole unless whoever reads it does so.
+"""A streaming parser of `multipart/form-data`: no part is buffered unless the reader does so.
 
 Source: RFC 7578, and RFC 2046 section 5.1 for the boundary.
 """

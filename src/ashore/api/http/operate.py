@@ -1,4 +1,4 @@
-"""Routes for whoever runs the server: health, readiness, metrics, the description of the interface."""
+"""Routes for operators: health, readiness, metrics, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Answer of `/healthz`: the process answers."""
+    """Answer of `/healthz`: the process is alive."""
 
     status: str
 
 
 class ModelReadiness(msgspec.Struct, frozen=True):
-    """Whether one model can answer now."""
+    """Whether one model is ready."""
 
     model: str
     ready: bool
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answer of `/readyz`: 200 when every model can answer and it can be recorded, otherwise 503."""
+    """Answer of `/readyz`: 200 when every model is ready and the audit log can be written, otherwise 503."""
 
     status: str
     items: list[ModelReadiness]

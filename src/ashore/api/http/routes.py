@@ -1,4 +1,4 @@
-"""What a route is: who may call it, which function answers, which types go in and out; and how a request finds its own.
+"""What a route is: who may call it, its handler, its request and response types; and how a request finds its route.
 
 The routes themselves stand in `table.py`.
 """

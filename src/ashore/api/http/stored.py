@@ -1,4 +1,4 @@
-"""Whose stored things somebody sees: files, batches, responses and jobs are their owner's, whichever key made them.
+"""Access to stored files, batches, responses and jobs: each belongs to a principal, whichever key created it.
 
 What belongs to another takes a right on `tenant/NAME/stored/OWNER`. A key that is narrowed to some models sees, of
 both, only what those models can have made. Everything else is as if it did not exist.

@@ -1,4 +1,4 @@
-"""What HTTP makes of a declared call: a route that reads what it takes, does it, and writes what it gives."""
+"""Makes an HTTP route of a declared call: decodes the request, runs the call, encodes the result."""
 
 from __future__ import annotations
 

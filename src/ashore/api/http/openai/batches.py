@@ -39,7 +39,7 @@ Metadata = Annotated[dict[str, MetadataText], Meta(max_length=MOST_METADATA)]
 
 
 class OutputExpiry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the files of answers end, counted from when they are made."""
+    """When the result files expire, counted from their creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Meta(ge=SHORTEST_LIFE_S, le=LONGEST_LIFE_S)]
@@ -56,7 +56,7 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class BatchErrorOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with a line."""
+    """An error in one line of the input."""
 
     code: str
     message: str
@@ -65,14 +65,14 @@ class BatchErrorOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchErrors(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with the input."""
+    """The errors in the input."""
 
     object: Literal["list"] = "list"
     data: list[BatchErrorOut]
 
 
 class BatchCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests of a batch."""
+    """Number of requests of a batch, by state."""
 
     total: int
     completed: int

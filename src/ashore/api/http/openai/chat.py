@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
-    """A token that could have come instead."""
+    """An alternative to a generated token."""
 
     token: str
     logprob: float
@@ -41,7 +41,7 @@ class TopLogprob(msgspec.Struct, frozen=True):
 
 
 class TokenLogprobOut(msgspec.Struct, frozen=True):
-    """A token that came."""
+    """A generated token."""
 
     token: str
     logprob: float
@@ -50,7 +50,7 @@ class TokenLogprobOut(msgspec.Struct, frozen=True):
 
 
 class ChoiceLogprobs(msgspec.Struct, frozen=True):
-    """Log-probabilities of a choice or of a piece of it."""
+    """Log-probabilities of a choice, or of one streamed part of it."""
 
     content: list[TokenLogprobOut]
     refusal: None = None
@@ -64,7 +64,7 @@ class FunctionOut(msgspec.Struct, frozen=True):
 
 
 class ToolCallOut(msgspec.Struct, frozen=True):
-    """A call that the model asks for."""
+    """A tool call of the model."""
 
     id: str
     function: FunctionOut
@@ -72,7 +72,7 @@ class ToolCallOut(msgspec.Struct, frozen=True):
 
 
 class MessageOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model said."""
+    """The message that the model generated."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None

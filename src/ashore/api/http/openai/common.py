@@ -24,13 +24,13 @@ from ashore.serving import ChoiceEnded, Usage
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
-    """Where the prompt's tokens came from."""
+    """Details of the prompt tokens."""
 
     cached_tokens: int
 
 
 class CompletionTokensDetails(msgspec.Struct, frozen=True):
-    """What the answer's tokens were for."""
+    """Details of the generated tokens."""
 
     reasoning_tokens: int
 

@@ -34,7 +34,7 @@ MOST_PROMPTS = 64
 
 
 class LegacyLogprobs(msgspec.Struct, frozen=True):
-    """Log-probabilities in the form of the completions route."""
+    """Log-probabilities in the format of the completions API."""
 
     tokens: list[str]
     token_logprobs: list[float | None]

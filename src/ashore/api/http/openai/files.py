@@ -1,4 +1,4 @@
-"""`/v1/files`: what batches read and write. Uploads and downloads pass through in pieces."""
+"""`/v1/files`: input and results of batches. Uploads and downloads are streamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/responses`: answer now, stream, or in the background; keep and give back what was asked to be kept."""
+"""`/v1/responses`: answer at once, streamed or in the background; store responses and return them."""
 
 from __future__ import annotations
 
