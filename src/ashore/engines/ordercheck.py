@@ -26,8 +26,8 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
     total = len(order.prompt_ids) + order.max_new_tokens
     if total > info.context_tokens:
         raise ContextTooLong(
-            f"the prompt has {len(order.prompt_ids)} tokens and {order.max_new_tokens} are asked for: {total}; "
-            f"the context of {info.model} is {info.context_tokens}",
+            f"the prompt has {len(order.prompt_ids)} tokens and the answer may have "
+            f"{order.max_new_tokens}: {total} in total; the context of {info.model} is {info.context_tokens}",
             hint="shorten the prompt or ask for fewer tokens",
         )
     if len(order.prompt_ids) >= info.kv_tokens:

@@ -100,7 +100,9 @@ class ChatTemplate:
             ) from fault
         except BudgetSpent as fault:
             raise InvalidRequest(
-                f"{self._name} asked for {_clean(fault)} to render these messages", hint="send less", param="messages"
+                f"{self._name} needs {_clean(fault)} to render these messages",
+                hint="send fewer or shorter messages",
+                param="messages",
             ) from fault
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as fault:
             raise InvalidRequest(

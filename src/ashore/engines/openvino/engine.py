@@ -387,5 +387,5 @@ def _exhausted(sequence: Sequence, pool: BlockPool) -> KvCacheExhausted:
     return KvCacheExhausted(
         f"the sequence has {len(sequence.ids)} tokens and the KV cache of this replica holds "
         f"{pool.num_blocks * pool.block_tokens}",
-        hint="ask for fewer tokens, or give the replica more kv_tokens",
+        hint="request fewer tokens, or raise kv_tokens of the replica",
     )
