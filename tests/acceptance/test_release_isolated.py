@@ -66,7 +66,7 @@ def test_bad_releases_fail_while_the_server_runs_and_when_it_starts_with_them(
         bad = {"model": "fake:echo", "alias": "chat", "name": "proc", "adapters": {"x": "/proc"}}
         call(server, "POST", "/admin/v1/releases", key, bad)
         call(server, "POST", "/admin/v1/releases/proc/shadow", key, {})
-        assert "the adapter's folder /proc has more than" in ended(server, key, "proc")["why"]
+        assert "the adapter directory /proc has more than" in ended(server, key, "proc")["why"]
         assert ask(server, "chat") == ask(server, "other") == 1
     finally:
         assert server.stop() == 0

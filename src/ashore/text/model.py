@@ -90,7 +90,7 @@ class TextModel:
         Raises:
             UnsupportedModel: there is no tokenizer, or a file cannot be read.
         """
-        unknown = "it is broken, or of a kind that is not known here; pull the model from another source"
+        unknown = "it is damaged or not supported; pull the model from another source"
         with foreign_errors(f"the text files in {directory} cannot be read", UnsupportedModel, hint=unknown):
             return cls._read(directory, clock or SystemClock())
 
@@ -306,7 +306,7 @@ class TextModel:
     ) -> str:
         if self._template is None:
             raise InvalidRequest(
-                "this model has no chat template, so it takes no messages",
+                "this model has no chat template, so it does not accept messages",
                 hint="use /v1/completions",
                 param="messages",
             )
@@ -319,7 +319,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         spec = msgspec.json.decode(path.read_bytes())
     except UNDECODABLE as fault:
-        raise UnsupportedModel(f"{path} is no JSON: {fault}", hint="pull the model again") from fault
+        raise UnsupportedModel(f"{path} is not valid JSON: {fault}", hint="pull the model again") from fault
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise UnsupportedModel(f"{path} has no tokenizer model in it", hint="pull the model again")
     return spec

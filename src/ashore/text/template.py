@@ -57,7 +57,8 @@ class ChatTemplate:
             self._template = Sandbox(now_s=clock.now_s).from_string(source)
         except TemplateSyntaxError as fault:
             raise UnsupportedModel(
-                f"{name}, line {fault.lineno}: {short_reason(fault)}", hint="mend the template and pull the model again"
+                f"{name}, line {fault.lineno}: {short_reason(fault)}",
+                hint="correct the template and pull the model again",
             ) from fault
         self._knows_none = _KNOWS_NONE.search(source) is not None
         self._tools = lru_cache(maxsize=64)(self._tool_dicts)
@@ -107,21 +108,23 @@ class ChatTemplate:
         except RefusedByTemplate as fault:
             raise InvalidRequest(
                 f"{self._name} refuses these messages: {_clean(fault)}",
-                hint="order and roles of messages must be as the model was trained",
+                hint="use the order and the roles of messages that the template supports",
                 param="messages",
             ) from fault
         except BudgetSpent as fault:
             raise InvalidRequest(
-                f"{self._name} asked for {_clean(fault)} to render these messages", hint="send less", param="messages"
+                f"{self._name} needs {_clean(fault)} to render these messages",
+                hint="send fewer or shorter messages",
+                param="messages",
             ) from fault
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as fault:
             raise InvalidRequest(
                 f"{self._name} cannot render these messages: {type(fault).__name__}: {_clean(fault)}",
-                hint="see which roles and fields the model's template knows",
+                hint="check which roles and fields the model's template supports",
                 param="messages",
             ) from fault
         except (RecursionError, MemoryError) as fault:
-            raise InvalidRequest(f"{self._name} nests too deep", param="messages") from fault
+            raise InvalidRequest(f"{self._name} is nested too deeply", param="messages") from fault
 
     def _message(self, message: Message, guarded: bool) -> dict[str, Any]:
         guard = (self._guard if message.role in ("user", "tool") else self._own) if guarded else _NO_GUARD
@@ -192,7 +195,7 @@ class ChatTemplate:
             parameters = json.loads(tool.parameters or "{}")
         except (ValueError, RecursionError) as fault:
             raise InvalidRequest(
-                f"the parameters of the tool {tool.name!r} are no JSON: {short_reason(fault)}", param="tools"
+                f"the parameters of the tool {tool.name!r} are not valid JSON: {short_reason(fault)}", param="tools"
             ) from fault
         shield = self._own.shield
         function = {

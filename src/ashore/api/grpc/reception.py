@@ -1,4 +1,4 @@
-"""What every gRPC call has in common: who calls, what its metadata says, and how what goes wrong becomes a status.
+"""What every gRPC call has in common: caller, metadata, and how errors become a status.
 
 Every method is declared as one that takes a stream, of which one message is read: gRPC reads the message of a unary
 method before it calls it, and so before anybody has looked at the key.
@@ -115,7 +115,7 @@ class CallReception:
             raise
         except Exception:  # outermost loop: show it, and end this call alone
             log.exception("request %s failed", request_id)
-            bug = Bug(hint=f"report it with the log lines of {request_id}")
+            bug = Bug(hint=f"report this with the log lines of request {request_id}")
             status = self._failed(bug)
             await fail(context, bug, request_id)
         finally:
@@ -142,7 +142,8 @@ class CallReception:
                 message = await context.read()
         except TimeoutError as fault:
             raise RequestTimeout(
-                f"the message was not whole after {self._limits.body_read_timeout_s:g} s", hint="send it at once"
+                f"the message was not complete after {self._limits.body_read_timeout_s:g} s",
+                hint="send the whole message without pausing",
             ) from fault
         if message is grpc.aio.EOF:
             raise InvalidRequest("the call has no message", hint="send one message")
@@ -197,5 +198,6 @@ def decoded(kind: Any, raw: bytes) -> Any:
         return kind.FromString(raw)
     except DecodeError as fault:
         raise InvalidRequest(
-            f"the body is no {kind.DESCRIPTOR.full_name}: {fault}", hint="use the messages of ashore.v1"
+            f"the body is not a valid {kind.DESCRIPTOR.full_name}: {fault}",
+            hint="use the messages of package ashore.v1",
         ) from fault

@@ -241,8 +241,8 @@ class Exchange:
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError as fault:
             raise RequestTimeout(
-                f"the body was not whole after {limits.body_read_timeout_s:g} s; {length} bytes had come",
-                hint="send the body at once",
+                f"the body was not complete after {limits.body_read_timeout_s:g} s; {length} bytes had arrived",
+                hint="send the whole body without pausing",
             ) from fault
 
     async def chunks(self, *, most_bytes: int, silence_s: float) -> AsyncIterator[bytes]:
@@ -259,14 +259,16 @@ class Exchange:
                 async with asyncio.timeout(silence_s):
                     message = await self._receive()
             except TimeoutError as fault:
-                raise RequestTimeout(f"nothing came for {silence_s:g} s after {length} bytes") from fault
+                raise RequestTimeout(
+                    f"the upload stalled: nothing arrived for {silence_s:g} s after {length} bytes"
+                ) from fault
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise ClientGone
             part: bytes = message.get("body", b"")
             length += len(part)
             if length > most_bytes:
-                raise PayloadTooLarge(f"the upload has {length:,} bytes or more; at most {most_bytes:,} are taken")
+                raise PayloadTooLarge(f"the upload has {length:,} bytes or more; the limit is {most_bytes:,}")
             self.unread = bool(message.get("more_body", False))
             if part:
                 yield part
@@ -444,6 +446,6 @@ class Exchange:
 def too_large(seen: int, limits: Limits) -> PayloadTooLarge:
     """Return the refusal of a body of `seen` bytes or more."""
     return PayloadTooLarge(
-        f"the body has {seen:,} bytes or more; at most {limits.max_body_bytes:,} are taken",
-        hint="send less in one request, or raise max_body_bytes",
+        f"the body has {seen:,} bytes or more; the limit is {limits.max_body_bytes:,}",
+        hint="send a shorter request, or raise [http] max_body_bytes",
     )

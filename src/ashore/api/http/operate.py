@@ -1,4 +1,4 @@
-"""Routes for whoever runs the server: health, readiness, metrics, the description of the interface."""
+"""Routes for operators: health, readiness, metrics, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 JSON = (b"content-type", b"application/json")
 WHY_NOT: Mapping[ServingState, str] = {
     "ready": "",
-    "loading": "a model has no engine host that is ready",
-    "draining": "the worker stops once its answers have ended",
-    "not-recording": "the audit log cannot be written, and nothing is answered without it; the worker's log says why",
+    "loading": "a model has no engine host ready",
+    "draining": "the worker is finishing its requests and then stops",
+    "not-recording": "the audit log cannot be written, so no request is answered; see the worker's log",
 }
 _encode = msgspec.json.Encoder().encode
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Answer of `/healthz`: the process answers."""
+    """Answer of `/healthz`: the process is alive."""
 
     status: str
 
@@ -46,14 +46,14 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class ModelReadiness(msgspec.Struct, frozen=True):
-    """Whether one model can answer now."""
+    """Whether one model is ready."""
 
     model: str
     ready: bool
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answer of `/readyz`: 200 when every model can answer and it can be recorded, otherwise 503."""
+    """Answer of `/readyz`: 200 when every model is ready and the audit log can be written, otherwise 503."""
 
     status: str
     items: list[ModelReadiness]

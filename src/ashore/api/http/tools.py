@@ -1,4 +1,4 @@
-"""A tool as requests of every form say it."""
+"""Builds the `ToolSpec` of a tool from any request dialect."""
 
 from __future__ import annotations
 

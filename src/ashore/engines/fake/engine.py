@@ -105,7 +105,7 @@ class FakeEngine:
         spec = FakeSpec.parse(files.name)
         self._sleep(spec.load_s)
         if spec.fail_load:
-            raise EngineFailed(f"{files.name}: loading fails, as asked for", hint="leave fail_load out")
+            raise EngineFailed(f"{files.name}: loading fails, as requested by fail_load", hint="omit fail_load")
         self._spec = spec
         self._draws.seed(spec.seed)
         self._prefix_cache = options.prefix_cache
@@ -251,7 +251,7 @@ class FakeEngine:
                 continue  # cancelled while it waited
             if self._spec.fail_rate and self._draws.random() < self._spec.fail_rate:
                 del self._live[order.order_id]
-                error = EngineFailed("this order fails, as asked for", hint="lower fail_rate")
+                error = EngineFailed("this order fails, as requested", hint="lower fail_rate")
                 self._ended.append(failed(order.order_id, error))
                 continue
             sequence = _Sequence(order, self._spec, self._grid(now_s + self._spec.delay_s), self._remember(order))
@@ -346,7 +346,7 @@ class FakeEngine:
         if spec.die_after and made >= spec.die_after:
             os.kill(os.getpid(), signal.SIGKILL)
         if spec.raise_after and made >= spec.raise_after:
-            raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as asked for")
+            raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as requested")
         while spec.hang_after and made >= spec.hang_after:
             self._sleep(3600.0)
 

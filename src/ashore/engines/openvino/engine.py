@@ -220,7 +220,9 @@ class OpenVinoEngine:
 
     def embed(self, batch: Seq[Seq[int]]) -> list[list[float]]:
         if self._embedder is None:
-            raise UnsupportedByEngine("this model generates text; it gives no embeddings", hint="name an encoder model")
+            raise UnsupportedByEngine(
+                "this model generates text; it produces no embeddings", hint="use an encoder model"
+            )
         return self._embedder.embed(batch)
 
     def stats(self) -> EngineStats:
@@ -262,13 +264,13 @@ class OpenVinoEngine:
 
     def _loaded(self) -> tuple[EngineInfo, PairedModel]:
         if self._info is None or self._model is None:
-            raise UnsupportedByEngine("this model does not generate text", hint="name a decoder model")
+            raise UnsupportedByEngine("this model does not generate text", hint="use a decoder model")
         return self._info, self._model
 
     def _accept(self, order: GenerateOrder) -> None:
         info, _ = self._loaded()
         if order.order_id in self._live:
-            raise Conflict(f"order {order.order_id} is running already", hint="give every order an id of its own")
+            raise Conflict(f"order {order.order_id} is already running", hint="give every order a unique id")
         check_order(order, info, self._adapters)
         adapter = self._adapters[order.adapter] if order.adapter is not None else ""
         answer = Continuation(order)
@@ -397,5 +399,5 @@ def _exhausted(sequence: Sequence, pool: BlockPool) -> KvCacheExhausted:
     return KvCacheExhausted(
         f"the sequence has {len(sequence.ids)} tokens and the KV cache of this replica holds "
         f"{pool.num_blocks * pool.block_tokens}",
-        hint="ask for fewer tokens, or give the replica more kv_tokens",
+        hint="request fewer tokens, or raise kv_tokens of the replica",
     )

@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
-    """A token that could have come instead."""
+    """An alternative to a generated token."""
 
     token: str
     logprob: float
@@ -43,7 +43,7 @@ class TopLogprob(msgspec.Struct, frozen=True):
 
 
 class TokenLogprobOut(msgspec.Struct, frozen=True):
-    """A token that came."""
+    """A generated token."""
 
     token: str
     logprob: float
@@ -52,7 +52,7 @@ class TokenLogprobOut(msgspec.Struct, frozen=True):
 
 
 class ChoiceLogprobs(msgspec.Struct, frozen=True):
-    """Log-probabilities of a choice or of a piece of it."""
+    """Log-probabilities of a choice, or of one streamed part of it."""
 
     content: list[TokenLogprobOut]
     refusal: None = None
@@ -66,7 +66,7 @@ class FunctionOut(msgspec.Struct, frozen=True):
 
 
 class ToolCallOut(msgspec.Struct, frozen=True):
-    """A call that the model asks for."""
+    """A tool call of the model."""
 
     id: str
     function: FunctionOut
@@ -74,7 +74,7 @@ class ToolCallOut(msgspec.Struct, frozen=True):
 
 
 class MessageOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model said."""
+    """The message that the model generated."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -117,7 +117,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send one", param="max_tokens")
+        raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send only one", param="max_tokens")
     continues = bool(request.continue_final_message) or any(message.prefix for message in request.messages)
     return GenerationRequest(
         request_id=exchange.request_id,
@@ -170,7 +170,9 @@ def message_of(message: ChatMessage, at: int) -> Message:
     if message.role == "tool" and not message.tool_call_id:
         raise InvalidRequest("a tool message needs tool_call_id", param=f"messages[{at}].tool_call_id")
     if message.content is None and not message.tool_calls and message.role != "assistant":
-        raise InvalidRequest("the message has no content", param=f"messages[{at}].content")
+        raise InvalidRequest(
+            "the message has no content; expected content or tool_calls", param=f"messages[{at}].content"
+        )
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=text_of(message.content),

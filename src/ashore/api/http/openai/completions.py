@@ -35,7 +35,7 @@ MOST_PROMPTS = 64
 
 
 class LegacyLogprobs(msgspec.Struct, frozen=True):
-    """Log-probabilities in the form of the completions route."""
+    """Log-probabilities in the format of the completions API."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -75,11 +75,11 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
     """
     prompts = prompts_of(request.prompt, "prompt")
     if len(prompts) > MOST_PROMPTS:
-        raise InvalidRequest(f"prompt has {len(prompts)} entries; at most {MOST_PROMPTS} are taken", param="prompt")
+        raise InvalidRequest(f"prompt has {len(prompts)} entries; the limit is {MOST_PROMPTS}", param="prompt")
     if request.best_of is not None and request.best_of != (request.n or 1):
         raise InvalidRequest(
-            f"best_of is {request.best_of} and n is {request.n or 1}; ashore returns every choice it makes",
-            hint="leave best_of out",
+            f"best_of is {request.best_of} and n is {request.n or 1}; ashore returns every choice it generates",
+            hint="omit best_of",
             param="best_of",
         )
     if request.continue_final_message:
@@ -94,13 +94,15 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     if request.max_tokens == 0 and not request.echo:
         raise InvalidRequest(
-            "max_tokens is 0 and echo is off, so that the answer would be empty",
-            hint="ask for one token at least, or for echo",
+            "max_tokens is 0 and echo is off, so the answer would be empty",
+            hint="set max_tokens to at least 1, or set echo",
             param="max_tokens",
         )
     if request.stream and len(prompts) > 1:
         raise InvalidRequest(
-            f"a stream takes one prompt, and {len(prompts)} were given", hint="send a request for each", param="prompt"
+            f"a streamed request takes one prompt; this one has {len(prompts)}",
+            hint="send one request for each prompt",
+            param="prompt",
         )
     return [
         GenerationRequest(

@@ -65,19 +65,19 @@ CHAT: Final = {
 }
 
 REFUSED: Final = {
-    "audio": "models here write text",
-    "web_search_options": "give the model a tool that searches; ashore calls nothing by itself",
-    "functions": "send tools, which took the place of functions",
-    "function_call": "send tool_choice, which took the place of function_call",
-    "options": "this is Ollama's form: send temperature, top_p and their like by themselves",
-    "min_tokens": "leave it out, or send 0; no engine here forces a length",
+    "audio": "ashore serves text models; they produce no audio",
+    "web_search_options": "define a search tool and run it in your client; ashore runs no tools",
+    "functions": "send tools, which replaced functions",
+    "function_call": "send tool_choice, which replaced function_call",
+    "options": "options belongs to Ollama's API; send temperature, top_p and so on as fields of their own",
+    "min_tokens": "omit it, or send 0; no engine supports a minimum length",
     "bad_words": "use logit_bias",
-    "use_beam_search": "leave it out; answers are sampled",
-    "length_penalty": "leave it out; answers are sampled",
-    "truncate_prompt_tokens": "shorten the prompt; ashore cuts none silently",
+    "use_beam_search": "omit it; ashore samples and has no beam search",
+    "length_penalty": "omit it; ashore samples and has no beam search",
+    "truncate_prompt_tokens": "shorten the prompt; ashore does not truncate prompts",
     "logits_processors": "use logit_bias or response_format",
     "allowed_token_ids": "use response_format",
-    "prompt_logprobs": "ask /v1/completions with echo and logprobs",
+    "prompt_logprobs": "use /v1/completions with echo and logprobs",
 }
 """Fields that would change the answer."""
 
@@ -105,7 +105,9 @@ def _take_thinking(body: Json) -> None:
             body.setdefault("thinking_budget", thinking["budget_tokens"])
     elif thinking is not None:
         raise InvalidRequest(
-            "thinking is none of the forms that ashore knows", hint='send {"type": "enabled"}', param="thinking"
+            "thinking has an unknown form; expected an object with type enabled or disabled",
+            hint='send {"type": "enabled"}',
+            param="thinking",
         )
     effort = body.pop("reasoning", None)
     if isinstance(effort, dict):
@@ -133,7 +135,9 @@ def _take_grammars(body: Json) -> None:
     if not found:
         return
     if len(found) > 1 or body.get("response_format") is not None:
-        raise InvalidRequest("the answer is bound to more than one grammar", hint="send one", param="response_format")
+        raise InvalidRequest(
+            "the request sets more than one grammar for the answer", hint="send only one", param="response_format"
+        )
     ((kind, value),) = found.items()
     if kind == "json":
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": value}}
@@ -142,7 +146,7 @@ def _take_grammars(body: Json) -> None:
     elif kind == "choice":
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": {"enum": value}}}
     else:
-        raise InvalidRequest(f"guided_{kind} cannot be had here", hint="use a JSON schema", param=f"guided_{kind}")
+        raise InvalidRequest(f"guided_{kind} is not supported", hint="use a JSON schema", param=f"guided_{kind}")
 
 
 def _chat(body: Json, said: list[str]) -> None:
@@ -198,8 +202,8 @@ def left_out(tool: Json, body: Json, said: list[str]) -> list[Any]:
     )
     if insists:
         raise InvalidRequest(
-            f"tool_choice asks for {kind!r}, which ashore cannot run",
-            hint="give the model a function that does it",
+            f"tool_choice asks for {kind!r}, which ashore does not run",
+            hint="define a function and run it in your client",
             param="tool_choice",
         )
     said.append(f"tools[].{kind}")
@@ -246,7 +250,7 @@ EMBEDDING_READER: Final = Reader(
             "add_special_tokens": "vLLM's clients",
             "truncate": "clients of NVIDIA and TEI; a text that is too long is refused",
         },
-        refused={"truncate_prompt_tokens": "shorten the texts; ashore cuts none silently"},
+        refused={"truncate_prompt_tokens": "shorten the texts; ashore does not truncate them"},
     ),
 )
 
@@ -328,7 +332,7 @@ RESPONSES_READER: Final = Reader(
         name="responses",
         ignored=RESPONSES,
         refused={
-            "prompt": "send the text of the prompt itself: ashore keeps no prompts",
+            "prompt": "send the text of the prompt; ashore stores no prompts",
             "conversation": "use previous_response_id with store: true",
         },
         adapt=_responses,

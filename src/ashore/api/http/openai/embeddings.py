@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmbeddingOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One vector: numbers, or base64 of little-endian float32."""
+    """One vector, as numbers or as base64 of little-endian float32."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -24,7 +24,7 @@ class EmbeddingOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingUsage(msgspec.Struct, frozen=True):
-    """Tokens read."""
+    """Tokens of the input."""
 
     prompt_tokens: int
     total_tokens: int
@@ -40,7 +40,7 @@ class EmbeddingList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One served model; everything from `release` on is ashore's own."""
+    """One served model. The fields from `release` on are ashore's own."""
 
     id: str
     object: Literal["model"] = "model"
