@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,6 +52,8 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int
     max_model_len: int
     """The same, under the name that clients of vLLM look for."""
+    context_length: int
+    """The same, under the name that clients of OpenRouter look for."""
     embedding_size: int
     ready: bool
     features: list[str]
@@ -66,6 +68,8 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
     object: Literal["list"] = "list"
     data: list[ModelOut]
+    models: list[Any] = []
+    """Codex CLI looks for its own description of models here, and takes what it knows where there is none."""
 
 
 def render_embeddings(request: EmbeddingRequest, embedding: Embedding) -> bytes:
@@ -93,6 +97,7 @@ def model_out(card: ModelCard) -> ModelOut:
         precision=card.precision,
         context_tokens=card.context_tokens,
         max_model_len=card.context_tokens,
+        context_length=card.context_tokens,
         embedding_size=card.embedding_size,
         ready=card.ready,
         features=list(card.features),
