@@ -69,7 +69,7 @@ class _Sequence:
         self.due_s = due_s
         self.cached = cached
         self.made = 0
-        self.echo = None if spec.mode == "random" else _spoken(order.prompt_ids, calls=spec.mode == "tools")
+        self.echo = None if spec.mode == "random" else spoken(order.prompt_ids, calls=spec.mode == "tools")
         self.salt = hash(tuple(order.prompt_ids))
         self.previous = order.prompt_ids[-1]
         sampling = order.sampling
@@ -349,7 +349,7 @@ class FakeEngine:
             self._sleep(3600.0)
 
 
-def _spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:
+def spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:
     """Return what an echo says: the last user turn of a chat, or the whole prompt; bytes only.
 
     One that `calls` says only the call that stands in it, and the answer of the tool once that is there.
