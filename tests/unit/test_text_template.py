@@ -131,6 +131,18 @@ def test_a_template_can_refuse() -> None:
     assert caught.value.param == "messages" and caught.value.hint
 
 
+def test_late_system_texts_go_to_the_front_where_the_template_refuses_them() -> None:
+    strict = (
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('late') }}{% endif %}"
+        "[{{ m.role }}:{{ m.content }}]{% endfor %}"
+    )
+    turns = (Message(role="system", content="a"), *HELLO, Message(role="system", content="b"))
+    assert render(strict, turns) == "[system:a\n\nb][user:Hello]"
+    assert render(strict.replace("raise_exception('late')", "''"), turns) == "[system:a][user:Hello][system:b]"
+    with pytest.raises(InvalidRequest, match="never"):
+        render("{{ raise_exception('never') }}", turns)
+
+
 def test_a_template_that_cannot_cope_says_which_and_why() -> None:
     with pytest.raises(InvalidRequest, match="this template cannot render these messages: TypeError"):
         render("{{ messages[0].content + 3 }}")

@@ -181,6 +181,7 @@ class FreshAnswers:
                         precision=info.precision,
                         prompt_tokens=len(prompt.ids),
                         created_s=int(self._clock.now_s()),
+                        clamped_to=prompt.clamped_to,
                     )
                 ]
                 if request.echo:

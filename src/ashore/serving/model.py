@@ -122,6 +122,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Time at which a kept answer is no longer given; 0 for a fresh one."""
     entry_id: str = ""
     """Name of the kept answer."""
+    clamped_to: int = 0
+    """Tokens that the context leaves to the answer, where more were asked for."""
     labelled: bool = False
     """Whether the answer is marked as generated, as `[privacy] label` asks."""
     receipt: Receipt | None = None

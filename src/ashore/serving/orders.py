@@ -26,6 +26,8 @@ class Prompt:
     max_new_tokens: int
     opens_reasoning: bool = False
     """The template ended inside a `<think>` block, so the answer starts with reasoning."""
+    clamped_to: int = 0
+    """Tokens that the context leaves, where more were asked for."""
     cut_by: CutBy = ""
     """What ends an answer that takes all of these tokens, other than the length that was asked for."""
 
@@ -44,10 +46,10 @@ class Prompt:
 
 
 def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None) -> int:
-    """Return how many tokens the answer may have.
+    """Return how many tokens the answer may have: what was asked for, as far as the context has room for it.
 
     Raises:
-        ContextTooLong: the prompt, or prompt and `max_tokens` together, are longer than the context.
+        ContextTooLong: the prompt leaves no room at all.
     """
     left = info.context_tokens - prompt_tokens
     if left < 1:
@@ -56,15 +58,7 @@ def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None
             hint="shorten the prompt; one token at least must be left for the answer",
             param="messages",
         )
-    if max_tokens is not None and max_tokens > left:
-        raise ContextTooLong(
-            f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, "
-            f"together {prompt_tokens + max_tokens}; "
-            f"the context of {info.model} is {info.context_tokens} tokens",
-            hint=f"ask for at most {left} tokens, or leave max_tokens out",
-            param="max_tokens",
-        )
-    return max_tokens if max_tokens is not None else left
+    return left if max_tokens is None else min(max_tokens, left)
 
 
 def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:

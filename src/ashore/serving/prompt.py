@@ -69,7 +69,7 @@ class PromptReader:
         """Return the prompt of `request`.
 
         Raises:
-            ContextTooLong: it does not fit the context together with the answer.
+            ContextTooLong: it leaves no room for an answer in the context.
             InvalidRequest: it is empty, or the template refuses it.
             DeadlineExceeded: as for `read`.
         """
@@ -77,7 +77,12 @@ class PromptReader:
         if not ids:
             raise InvalidRequest("the prompt is empty", param="prompt" if request.prompt is not None else "messages")
         room = room_for_answer(info, len(ids), request.max_tokens)
-        return Prompt(ids, room, opens_reasoning=request.prompt is None and text.opens_reasoning(ids))
+        return Prompt(
+            ids,
+            room,
+            opens_reasoning=request.prompt is None and text.opens_reasoning(ids),
+            clamped_to=room if room < (request.max_tokens or 0) else 0,
+        )
 
     async def ids(
         self,

@@ -74,20 +74,33 @@ class ChatTemplate:
     ) -> str:
         """Return the prompt, with the guard's marks in it; those in messages only if it is `guarded`.
 
+        Where the template refuses system texts that are several or come late, as Claude Code and Codex CLI send them,
+        they go together to the front.
+
         Raises:
             InvalidRequest: the template refuses the messages, or they take more than a rendering may.
         """
         taken = _RESERVED.intersection(options)
         if taken:
             raise InvalidRequest(f"chat_template_kwargs may not set {sorted(taken)[0]!r}", param="chat_template_kwargs")
-        return self._render(
-            messages=[self._message(m, guarded) for m in messages],
-            tools=list(self._tools(tuple(tools))) if tools else None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self._tokens,
-            **{k: shield_values(v, self._own.shield) for k, v in options.items()},
-        )
+
+        def rendered(turns: Sequence[Message]) -> str:
+            return self._render(
+                messages=[self._message(m, guarded) for m in turns],
+                tools=list(self._tools(tuple(tools))) if tools else None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._tokens,
+                **{k: shield_values(v, self._own.shield) for k, v in options.items()},
+            )
+
+        try:
+            return rendered(messages)
+        except InvalidRequest:
+            folded = _system_first(messages)
+            if folded is None:
+                raise
+            return rendered(folded)
 
     def begun(self, message: Message, opened: str) -> str:
         """Return the beginning of an answer as it stands behind `opened`, a rendering that ends where it begins.
@@ -204,6 +217,15 @@ class ChatTemplate:
             "parameters": shield_values(parameters, shield),
         }
         return {"type": "function", "function": function}
+
+
+def _system_first(messages: Sequence[Message]) -> list[Message] | None:
+    """Return the turns with all system texts as one at the front, None where that is what they are."""
+    texts = [message.content for message in messages if message.role == "system"]
+    if not texts or (len(texts) == 1 and messages[0].role == "system"):
+        return None
+    turns = [message for message in messages if message.role != "system"]
+    return [Message(role="system", content="\n\n".join(texts)), *turns]
 
 
 def _clean(fault: Exception) -> str:

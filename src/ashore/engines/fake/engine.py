@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter, OrderedDict
@@ -20,7 +21,7 @@ from ashore.core import Clock, OrderId, Sampling, SystemClock
 from ashore.engines.failures import failed
 from ashore.engines.fake import tongue
 from ashore.engines.fake.card import CARD
-from ashore.engines.fake.files import END, USER, VOCAB_SIZE
+from ashore.engines.fake.files import END, TOOL, USER, VOCAB_SIZE
 from ashore.engines.fake.spec import FakeSpec
 from ashore.engines.model import (
     EngineEvent,
@@ -42,6 +43,7 @@ _TICK_S: Final = 0.002
 """Paced tokens come out on a grid of this width, so that many slow streams cost few steps."""
 _BLOCK_TOKENS: Final = 16
 _MOST_BLOCKS: Final = 65_536
+_CALL: Final = re.compile(rb"<tool_call>.*</tool_call>", re.DOTALL)
 _PLAIN: Final = (Sampling(), Sampling(temperature=0.0))
 
 
@@ -67,7 +69,7 @@ class _Sequence:
         self.due_s = due_s
         self.cached = cached
         self.made = 0
-        self.echo = _spoken(order.prompt_ids) if spec.mode == "echo" else None
+        self.echo = None if spec.mode == "random" else spoken(order.prompt_ids, calls=spec.mode == "tools")
         self.salt = hash(tuple(order.prompt_ids))
         self.previous = order.prompt_ids[-1]
         sampling = order.sampling
@@ -351,14 +353,26 @@ class FakeEngine:
             self._sleep(3600.0)
 
 
-def _spoken(prompt_ids: Sequence[int]) -> tuple[int, ...]:
-    """Return what an echo says: the last user turn of a chat, or the whole prompt; bytes only."""
+def spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:
+    """Return what an echo says: the last user turn of a chat, or the whole prompt; bytes only.
+
+    One that `calls` says only the call that stands in it, and the answer of the tool once that is there.
+    """
     ids = list(prompt_ids)
-    if USER in ids:
-        start = len(ids) - ids[::-1].index(USER)
+    user, tool = _last_turn(ids, USER), _last_turn(ids, TOOL)
+    start = max(user, tool) if calls else user
+    if start:
         end = ids.index(END, start) if END in ids[start:] else len(ids)
         ids = ids[start:end]
-    return tuple(token_id for token_id in ids if token_id < END)
+    said = tuple(token_id for token_id in ids if token_id < END)
+    if calls and start == user and (asked := _CALL.search(bytes(said))):
+        return tuple(asked.group())
+    return said
+
+
+def _last_turn(ids: Sequence[int], role: int) -> int:
+    """Return where the last turn of a role begins, 0 where there is none."""
+    return len(ids) - ids[::-1].index(role) if role in ids else 0
 
 
 def hashed_vector(ids: Sequence[int], size: int) -> list[float]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from ashore.api.http.dialect import Dialect, Json, Reader, taken_out
 from ashore.api.http.openai.responses_parse import ITEM_TYPES
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
+from ashore.api.http.tools import FREE_TEXT
 from ashore.core.decode import MAX_NAME_CHARS
 from ashore.errors import InvalidRequest
 
@@ -181,12 +181,7 @@ def free_text(name: Any, description: Any) -> Json:
     return {
         "name": name,
         "description": description,
-        "parameters": {
-            "type": "object",
-            "properties": {"input": {"type": "string"}},
-            "required": ["input"],
-            "additionalProperties": False,
-        },
+        "parameters": FREE_TEXT,
     }
 
 
@@ -262,8 +257,10 @@ RESPONSES: Final = {
     "context_management": "OpenAI's clients; nothing is compacted here, and a prompt that is too long is refused",
     "input[].internal_chat_message_metadata_passthrough": "Codex CLI",
     "input[].encrypted_content": "Codex CLI sends reasoning of other servers back; it cannot be read here",
-    "input[].namespace": "Codex CLI, of the tool that was called",
     "tools[].defer_loading": "Codex CLI",
+    "tools[].tools[].defer_loading": "Codex CLI",
+    "tools[].output_schema": "Codex CLI",
+    "tools[].tools[].output_schema": "Codex CLI",
     "reasoning.context": "OpenAI's clients",
     "text.verbosity": "Codex CLI",
 }
@@ -287,21 +284,22 @@ def _responses(body: Json, said: list[str]) -> None:
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         keep_allowed(body, choice)
-    elif isinstance(choice, dict) and choice.get("type") == "custom":
-        body["tool_choice"] = {"type": "function", "name": choice.get("name")}
     if isinstance(body.get("tools"), list):
-        body["tools"] = [tool for one in body["tools"] for tool in _flat_tool(one, body, said)]
+        body["tools"] = [tool for one in body["tools"] for tool in _tool(one, body, said)]
     if isinstance(body.get("input"), list):
         body["input"] = [kept for one in body["input"] for kept in _item(one, said)]
 
 
-def _flat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
-    if not isinstance(tool, dict) or tool.get("type", "function") == "function":
+def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+    """Return a tool in a form that ashore knows, none where only its maker can run it."""
+    if not isinstance(tool, dict) or tool.setdefault("type", "function") == "function":
         return [tool]
     if tool["type"] == "namespace" and isinstance(tool.get("tools"), list):
-        return [made for one in tool["tools"] for made in _flat_tool(one, body, said)]
+        return [{**tool, "tools": [made for one in tool["tools"] for made in _tool(one, body, said)]}]
     if tool["type"] == "custom":
-        return [{"type": "function", **free_text(tool.get("name"), tool.get("description"))}]
+        if isinstance(tool.get("format"), dict) and tool["format"].get("type") == "grammar":
+            said.append("tools[].format")
+        return [tool]
     return left_out(tool, body, said)
 
 
@@ -310,18 +308,13 @@ def _item(item: Any, said: list[str]) -> list[Any]:
     if not isinstance(item, dict):
         return [item]
     kind = item.get("type", "message")
-    if kind == "custom_tool_call":
-        item = {**item, "type": "function_call", "arguments": json.dumps({"input": item.get("input", "")})}
-        item.pop("input", None)
-    elif kind == "custom_tool_call_output":
-        item = {**item, "type": "function_call_output"}
-    elif kind == "reasoning" and item.get("encrypted_content") is not None:
+    if kind == "reasoning" and item.get("encrypted_content") is not None:
         item = {**item, "encrypted_content": None}
         said.append("input[].encrypted_content")
     elif kind in ITEMS_LEFT_OUT:
         said.append(f"input[].{kind}")
         return []
-    if isinstance(kind := item.get("type", "message"), str) and kind in ITEM_TYPES:
+    if isinstance(kind, str) and kind in ITEM_TYPES:
         said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], "input[]"))
     return [item]
 

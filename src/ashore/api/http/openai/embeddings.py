@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -67,6 +67,8 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
 
     object: Literal["list"] = "list"
     data: list[ModelOut]
+    models: list[Any] = []
+    """Codex CLI looks for its own description of models here, and takes what it knows where there is none."""
 
 
 def render_embeddings(request: EmbeddingRequest, embedding: Embedding) -> bytes:
