@@ -128,9 +128,9 @@ class InvalidGrammar(UserError):
 
 
 class ContextTooLong(UserError):
-    """Prompt and answer together are longer than the model's context.
+    """The prompt leaves no room for an answer in the model's context.
 
-    Shorten the prompt, or ask for fewer tokens; the message has both numbers.
+    Shorten the prompt; the message has both numbers.
     """
 
     code = "context_length_exceeded"

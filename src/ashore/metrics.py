@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Kind = Literal["counter", "gauge", "histogram"]
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOKENS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 _TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
 
 
@@ -59,6 +60,20 @@ TABLE: Final[tuple[Metric, ...]] = (
         ("model",), _TOKEN_SECONDS,
     ),
     Metric("ashore_stage_seconds", "histogram", "Time spent in one stage of the request path.", ("stage",), _SECONDS),
+    Metric(
+        "ashore_answer_seconds", "histogram", "From arrival to the end of a generated answer.", ("model",), _SECONDS
+    ),
+    Metric("ashore_queue_seconds", "histogram", "Wait of a generated answer for a slot.", ("model",), _SECONDS),
+    Metric("ashore_prefill_seconds", "histogram", "From the slot to the first token.", ("model",), _SECONDS),
+    Metric("ashore_decode_seconds", "histogram", "From the first token to the last.", ("model",), _SECONDS),
+    Metric("ashore_inference_seconds", "histogram", "From the slot to the last token.", ("model",), _SECONDS),
+    Metric("ashore_prompt_length", "histogram", "Tokens of the prompt of a generated answer.", ("model",), _TOKENS),
+    Metric("ashore_answer_length", "histogram", "Tokens of a generated answer, all choices.", ("model",), _TOKENS),
+    Metric(
+        "ashore_answers", "counter",
+        "Choices that were generated, by why they ended: stop, length, tool_calls, cancelled, error.",
+        ("model", "reason"),
+    ),
     Metric("ashore_prompt_tokens", "counter", "Prompt tokens of completed answers.", ("model",)),
     Metric("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",)),
     Metric("ashore_completion_tokens", "counter", "Tokens generated in completed answers.", ("model",)),
@@ -102,8 +117,14 @@ HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("cached_tokens", "counter", "Prompt tokens from the prefix cache since load."),
     ("completion_tokens", "counter", "Tokens generated since load."),
     ("preemptions", "counter", "Sequences preempted because the KV cache was full."),
+    ("block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none."),
+    ("adapters", "gauge", "LoRA adapters that are loaded."),
 )
 """Field of `EngineStats`, kind, help. On the page as `ashore_host_FIELD`, with labels model and replica."""
+HOST_ADAPTERS: Final = Metric(
+    "ashore_host_adapter_active", "gauge", "1 for each LoRA adapter of which a sequence is `running` or `waiting`.",
+    ("model", "replica", "adapter", "state"),
+)  # fmt: skip
 
 
 class Metrics:
@@ -138,13 +159,17 @@ class Metrics:
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
-        key = (name, labels)
+        self.observe_all({name: value}, *labels)
+
+    def observe_all(self, values: Mapping[str, float], *labels: str) -> None:
+        """Put a value into each of several histograms with the same labels."""
         with self._lock:
-            spread = self._spreads.get(key)
-            if spread is None:
-                self._begun(name, labels)
-                spread = self._spreads[key] = _Spread(self._bounds[name])
-            spread.observe(value)
+            for name, value in values.items():
+                spread = self._spreads.get((name, labels))
+                if spread is None:
+                    self._begun(name, labels)
+                    spread = self._spreads[name, labels] = _Spread(self._bounds[name])
+                spread.observe(value)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
@@ -264,3 +289,9 @@ class _Hosts:
             for labels, one in stats:
                 family.add_metric(labels, float(getattr(one, field)))
             yield family
+        active = GaugeMetricFamily(HOST_ADAPTERS.name, HOST_ADAPTERS.help, labels=HOST_ADAPTERS.labels)
+        for labels, one in stats:
+            for state, names in (("running", one.running_adapters), ("waiting", one.waiting_adapters)):
+                for name in names:
+                    active.add_metric((*labels, name, state), 1.0)
+        yield active

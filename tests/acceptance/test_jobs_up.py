@@ -162,7 +162,7 @@ def test_a_stored_response_is_read_with_what_the_client_may_ask(client: OpenAI) 
     assert kept.completed_at is not None and kept.completed_at >= kept.created_at
     assert client.responses.retrieve(kept.id, include=["message.output_text.logprobs"]).output_text == "two"
     for asked in ({"stream": True}, {"stream": True, "starting_after": 3}):
-        with pytest.raises(BadRequestError, match="not streamed"):
+        with pytest.raises(BadRequestError, match="cannot be streamed"):
             client.responses.retrieve(kept.id, **asked)  # type: ignore[call-overload]
     with pytest.raises(BadRequestError, match="colour"):
         client.responses.retrieve(kept.id, extra_query={"colour": "red"})
@@ -210,7 +210,7 @@ def test_what_precedes_a_response_is_bounded_in_bytes_also_where_the_model_sees_
     ]
     first = client.responses.create(model=ECHO, input=unseen, store=True)  # type: ignore[arg-type]
     second = client.responses.create(model=ECHO, input=unseen, store=True, previous_response_id=first.id)  # type: ignore[arg-type]
-    with pytest.raises(BadRequestError, match="responses before this one") as caught:
+    with pytest.raises(BadRequestError, match="conversation before this response") as caught:
         client.responses.create(model=ECHO, input="more", previous_response_id=second.id)
     assert caught.value.param == "previous_response_id"
 

@@ -143,7 +143,7 @@ def test_a_taken_port_is_named_with_its_owner_before_anything_is_loaded(ashore: 
         port = listener.getsockname()[1]
         result = ashore("up", "fake:echo", "--port", str(port), "--grpc-port", "0", home=tmp_path / "home")
     assert result.returncode == 4
-    assert f"127.0.0.1:{port} is taken by" in result.stderr and f"pid {os.getpid()}" in result.stderr
+    assert f"127.0.0.1:{port} is already in use by" in result.stderr and f"pid {os.getpid()}" in result.stderr
     assert "loading" not in result.stderr
 
 
@@ -192,7 +192,7 @@ def test_a_host_killed_under_load_comes_back_and_the_api_never_stops(served: Sta
         assert fresh.result(60)[1] in ("stop", "length")
     (again,) = host_pids(server.home)
     assert again != host
-    assert "was killed by SIGKILL; starting it again" in server.said()
+    assert "was killed by SIGKILL; restarting it" in server.said()
 
 
 def test_no_orphan_is_left_after_a_kill_by_force_and_the_next_start_works(served: Start, tmp_path: Path) -> None:
@@ -422,11 +422,11 @@ def test_a_failed_start_changes_no_state_and_one_that_succeeds_says_what_is_gone
     assert set(before) == {"fake:echo", "fake:echo?seed=1"}
     port = str(server.port)
     failed = ashore("up", "fake:echo?fail_load=1", "--port", port, "--grpc-port", "0", home=server.home)
-    assert failed.returncode == 4 and "is no more" not in failed.stderr
+    assert failed.returncode == 4 and "was removed" not in failed.stderr
     assert aliases() == before
     again = start_served(server.home, ["fake:echo"], store=None, port=server.port, grpc_port=0)
     try:
-        gone = "alias fake:echo?seed=1 is no more: it is not among the models that were named"
+        gone = "alias fake:echo?seed=1 was removed: it is not among the models that were named"
         eventually(lambda: gone in again.said())
         assert aliases() == {"fake:echo": before["fake:echo"]}
     finally:

@@ -227,7 +227,7 @@ def test_without_a_key_this_machine_sees_figures_and_no_names_and_only_by_its_ow
             "127.0.0.1@evil",
         ):
             status, said = look(path, host=host)
-            assert status == 403 and b"asked for the host" in said, (path, host)
+            assert status == 403 and b"names the host" in said, (path, host)
             assert worker.request("GET", path, None, {"host": host})[0] == 200, "with a key that may, any name will do"
     status, said = look("/admin/v1/cache")
     assert (status, json.loads(said)["shares"]) == (200, []) and b"default" not in said

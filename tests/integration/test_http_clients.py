@@ -187,6 +187,8 @@ def test_errors_are_the_clients_own(client: openai.OpenAI, worker: Worker) -> No
     assert long.value.code == "context_length_exceeded"
     assert "5000" in long.value.message
     assert "4096" in long.value.message
+    clamped = client.chat.completions.with_raw_response.create(model="echo", messages=user("hello"), max_tokens=32_000)
+    assert clamped.headers["x-ashore-clamped"] == "max_tokens=4091"
     with (
         openai.OpenAI(base_url=f"{worker.root}/v1", api_key="wrong", max_retries=0) as stranger,
         pytest.raises(openai.AuthenticationError) as denied,

@@ -84,9 +84,9 @@ def test_what_clients_of_reasoning_models_send_is_taken() -> None:
     [
         ("/", "/openapi.json lists every path"),
         ("/v1/chat/completion", "did you mean '/v1/chat/completions'"),
-        ("/api/tags", "this is no Ollama API: give the client the base URL …/v1"),
-        ("/v1/audio/speech", "ashore has no speech"),
-        ("/v1/rerank", "does not rerank"),
+        ("/api/tags", "ashore does not serve the Ollama API: set the client to OpenAI with the base URL …/v1"),
+        ("/v1/audio/speech", "it has no audio API"),
+        ("/v1/rerank", "ashore has no rerank API"),
         ("/admin/v1/tenant", "did you mean '/admin/v1/tenants'"),
     ],
 )

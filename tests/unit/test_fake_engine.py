@@ -198,3 +198,20 @@ def test_the_files_make_a_tokenizer_of_bytes(tmp_path: Path) -> None:
     assert tokenizer.decode(list(text.encode())) == text
     assert tokenizer.encode("<|user|>hi<|end|>").ids == [258, *b"hi", END]
     assert json.loads((Path(files.directory) / "generation.json").read_text())["eos_token_ids"] == [END]
+
+
+def chat(*turns: tuple[str, str]) -> list[int]:
+    """Return a conversation in the form of the template, up to where the answer begins."""
+    role = {"system": 257, "user": 258, "assistant": 259, "tool": 260}
+    return [token for who, said in turns for token in (role[who], *said.encode(), END)] + [role["assistant"]]
+
+
+def test_tools_makes_the_call_that_the_user_asks_for_and_then_says_what_it_gave(bench: Callable[[str], Bench]) -> None:
+    one = bench("fake:tools")
+    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    asked = (("system", "Tools: []"), ("user", f"<reminder/>{call} please"), ("system", "more"))
+    one.order("a", chat(*asked))
+    one.order("b", chat(*asked, ("assistant", call), ("tool", "42")))
+    one.order("c", chat(("user", "Hi")))
+    events = one.run()
+    assert [text_of(events, name) for name in "abc"] == [call, "42", "Hi"]

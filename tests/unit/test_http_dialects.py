@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
 from ashore.api.http.dialect import REPORT_ALL, Reader
 from ashore.api.http.openai.dialects import CHAT_READER, COMPLETION_READER, EMBEDDING_READER, RESPONSES_READER
-from ashore.api.http.openai.responses_parse import items_of
+from ashore.api.http.openai.responses_parse import items_of, messages_of
 from ashore.errors import AshoreError, InvalidRequest, UnknownField
 from ashore.serving import UnknownFields
 
@@ -205,7 +205,10 @@ def test_what_codex_sends_back_of_a_custom_tool_is_a_call_and_its_answer() -> No
         {"type": "web_search_call", "id": "ws_1"},
     ]
     request, ignored = RESPONSES_READER.read(json.dumps({**RESPONSES, "input": items}).encode(), UnknownFields())
-    assert [item.type for item in items_of(request)] == ["function_call", "function_call_output"]
+    assert [item.type for item in items_of(request)] == ["custom_tool_call", "custom_tool_call_output"]
+    call, output = messages_of(items_of(request))
+    assert json.loads(call.tool_calls[0].arguments) == {"input": "+ a"}
+    assert (output.role, output.content, output.tool_call_id) == ("tool", "done", "c")
     assert ignored == ("input[].web_search_call",)
 
 

@@ -238,12 +238,24 @@ def test_an_engine_that_does_not_score_is_named(lacking: str) -> None:
         run(MemoryReplica(info), scenario=lambda b: b.answer(request))
 
 
+@pytest.mark.parametrize(("asked", "told"), [(4091, 0), (4092, 4091), (32_000, 4091), (None, 0)])
+def test_an_answer_longer_than_the_context_leaves_is_asked_for_as_long_as_it_leaves(
+    asked: int | None, told: int
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        started = (await bench.answer(ask("xxxxx", max_tokens=asked)))[0]
+        assert isinstance(started, Started)
+        assert started.clamped_to == told
+        assert bench.used[0].orders[0].max_new_tokens == 4091
+
+    run(scenario=scenario)
+
+
 @pytest.mark.parametrize(
     ("request_", "error", "words"),
     [
         (msgspec.structs.replace(ask(), model="ecko"), UnknownModel, "ecko"),
         (ask("x" * 5000), ContextTooLong, "5000 tokens and the context of memory:echo is 4096"),
-        (ask("xxxxx", max_tokens=4092), ContextTooLong, "together 4097"),
         (ask(""), InvalidRequest, "empty"),
         (ask(grammar=Grammar(kind="json_schema", text="bad")), InvalidGrammar, "bad"),
         (ask(tool_choice="required"), InvalidRequest, "tools is empty"),

@@ -65,7 +65,7 @@ def test_templates_have_what_they_are_written_for(source: str, expected: str) ->
     [
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", f"more than {MAX_STEPS}"),
         ("{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}", "more than"),
-        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nests too deep"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nested too deeply"),
         ("{{ range(10000000) | list }}", "range"),
         ("{{ 'a' * 1000000000 }}", "repetition"),
         ("{{ [0] * 1000000000 }}", "repetition"),
@@ -129,6 +129,18 @@ def test_a_template_can_refuse() -> None:
     with pytest.raises(InvalidRequest, match="this template refuses these messages: user first") as caught:
         render("{{ raise_exception('user first') }}")
     assert caught.value.param == "messages" and caught.value.hint
+
+
+def test_late_system_texts_go_to_the_front_where_the_template_refuses_them() -> None:
+    strict = (
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('late') }}{% endif %}"
+        "[{{ m.role }}:{{ m.content }}]{% endfor %}"
+    )
+    turns = (Message(role="system", content="a"), *HELLO, Message(role="system", content="b"))
+    assert render(strict, turns) == "[system:a\n\nb][user:Hello]"
+    assert render(strict.replace("raise_exception('late')", "''"), turns) == "[system:a][user:Hello][system:b]"
+    with pytest.raises(InvalidRequest, match="never"):
+        render("{{ raise_exception('never') }}", turns)
 
 
 def test_a_template_that_cannot_cope_says_which_and_why() -> None:

@@ -193,7 +193,7 @@ def _check_end(path: Path, report: CheckpointReport, signers: _Signers, beside: 
         raise _Wrong(
             str(path),
             report.count,
-            f"it ends with checkpoint {report.count}, but the anchor has checkpoint {beside.number}: its tail is missing",
+            f"it ends with checkpoint {report.count}; the anchor has checkpoint {beside.number}: its tail is missing",
             report.count + 1,
         )
     if report.count == 0:

@@ -24,7 +24,7 @@ from ashore.privacy import PrivacyPolicy, check_policy
 from ashore.releases import ReleasePolicy
 from ashore.rooms import room_in
 from ashore.sealing import SealingSection, parse_key_source
-from ashore.serving import AdmissionSection, GrpcSection, HttpSection
+from ashore.serving import AdmissionSection, GrpcSection, HttpSection, MetricsSection
 from ashore.settings import Home
 from ashore.state import StateSection
 
@@ -45,6 +45,7 @@ class Listening(Section, frozen=True, kw_only=True):
     release: ReleasePolicy = ReleasePolicy()
     access: AccessSection = AccessSection()
     backup: BackupSection = BackupSection()
+    metrics: MetricsSection = MetricsSection()
 
     def sections(self) -> dict[str, Any]:
         """Return the sections by name."""

@@ -28,6 +28,7 @@ from ashore.engines.cards import (
     reads_store,
 )
 from ashore.engines.client import HostClient
+from ashore.engines.closing import JSON_STYLE, closed_arguments
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
 from ashore.engines.grammar import check_grammar
@@ -59,6 +60,7 @@ from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_librar
 __all__ = [
     "CARDS",
     "DEFAULT",
+    "JSON_STYLE",
     "LIMITS",
     "MADE_UP",
     "CanEmbed",
@@ -104,6 +106,7 @@ __all__ = [
     "check_grammar",
     "check_ids",
     "check_order",
+    "closed_arguments",
     "content_of",
     "engine_kinds",
     "error_of",

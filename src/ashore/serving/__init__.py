@@ -53,7 +53,7 @@ from ashore.serving.model import (
 )
 from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
-from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, UnknownFields
+from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, MetricsSection, UnknownFields
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
     EdgeAddress,
@@ -101,6 +101,7 @@ __all__ = [
     "Masked",
     "Masker",
     "MemoryReplica",
+    "MetricsSection",
     "ModelCard",
     "PrivacyMasker",
     "Replica",

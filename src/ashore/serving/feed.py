@@ -13,7 +13,7 @@ from ashore.errors import DeadlineExceeded
 from ashore.serving.answer import Answer
 from ashore.serving.assembly import cut_short
 from ashore.serving.model import ChoiceEnded, CutBy, Hear, ServingEvent
-from ashore.serving.ports import Replica
+from ashore.serving.ports import StartsOrders
 
 
 class Feed:
@@ -21,7 +21,7 @@ class Feed:
 
     def __init__(
         self,
-        replica: Replica,
+        replica: StartsOrders,
         orders: Sequence[GenerateOrder],
         answers: Sequence[Answer],
         hear: Hear,

@@ -8,6 +8,7 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -27,10 +28,11 @@ from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started,
 from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, check_features, make_orders
-from ashore.serving.ports import Replica, ServedText
+from ashore.serving.ports import Replica, ServedText, StartsOrders
 from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
 from ashore.serving.scoring import Scores, check_scores, wants_scores
+from ashore.serving.thinking import ThinksAtMost
 
 log = logging.getLogger("ashore.serving")
 _T = TypeVar("_T")
@@ -60,6 +62,27 @@ class Place:
         self._left = True
         if self._reservation is not None:
             self._reservation.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """When a request reached each stage, in seconds of the same clock."""
+
+    arrived: float
+    encoded: float
+    admitted: float
+
+    def told(self, first_at: float, last_at: float, usage: Usage) -> dict[str, float]:
+        """Return what is measured of a whole answer."""
+        return {
+            "ashore_answer_seconds": last_at - self.arrived,
+            "ashore_queue_seconds": self.admitted - self.encoded,
+            "ashore_prefill_seconds": first_at - self.admitted,
+            "ashore_decode_seconds": last_at - first_at,
+            "ashore_inference_seconds": last_at - self.admitted,
+            "ashore_prompt_length": usage.prompt_tokens,
+            "ashore_answer_length": usage.completion_tokens,
+        }
 
 
 class Shortened(BudgetExceeded):
@@ -158,6 +181,7 @@ class FreshAnswers:
                         precision=info.precision,
                         prompt_tokens=len(prompt.ids),
                         created_s=int(self._clock.now_s()),
+                        clamped_to=prompt.clamped_to,
                     )
                 ]
                 if request.echo:
@@ -167,8 +191,9 @@ class FreshAnswers:
                     for event in (*head, *nothing_more(request)):
                         hear(event)
                 else:
+                    times = _Times(arrived_at, encoded_at, admitted_at)
                     usage = await self._run(
-                        model, request, prompt, principal, arrived_at, deadline, background, reservation, head, hear
+                        model, request, prompt, principal, times, deadline, background, reservation, head, hear
                     )
                 self._count(request.model, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
                 reservation.settle(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
@@ -216,7 +241,7 @@ class FreshAnswers:
         request: GenerationRequest,
         prompt: Prompt,
         principal: Principal,
-        arrived_at: float,
+        times: _Times,
         deadline: Deadline,
         background: Background | None,
         reservation: Reservation,
@@ -237,7 +262,7 @@ class FreshAnswers:
         def begin() -> None:
             nonlocal first_at
             first_at = self._clock.monotonic_s()
-            self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
+            self._metrics.observe("ashore_ttft_seconds", first_at - times.arrived, request.model)
             for event in head:  # until here another release could have answered
                 hear(event)
 
@@ -248,7 +273,7 @@ class FreshAnswers:
                 request,
                 prompt,
                 order_prefix=f"{self._prefix}.{next(self._serial):x}",
-                stop_token_ids=model.text.eos_token_ids,
+                stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
                 tenant=principal.tenant,
                 shared_prefix_cache=self._roster.topology.shared_prefix_cache,
                 adapter=model.served.adapter,
@@ -257,7 +282,7 @@ class FreshAnswers:
             reservation.made(len(prompt.ids), 0)
             seat.in_flight += len(orders)
             feed = Feed(
-                replica,
+                self._bounded(replica, request, prompt, model.text),
                 orders,
                 answers,
                 hear,
@@ -276,19 +301,26 @@ class FreshAnswers:
                     if deadline.end_by is None or not feed.num_tokens:
                         raise
                     feed.cut("deadline")  # what there is, is worth something
+                last_at = self._clock.monotonic_s()
                 usage = usage_of(prompt, answers)
                 per_choice = usage.completion_tokens / request.num_choices
                 if per_choice > 1:
-                    per_token_s = (self._clock.monotonic_s() - first_at) / (per_choice - 1)
+                    per_token_s = (last_at - first_at) / (per_choice - 1)
                     self._metrics.observe("ashore_time_per_token_seconds", per_token_s, request.model)
+                self._metrics.observe_all(times.told(first_at, last_at, usage), request.model)
+                for answer in answers:
+                    if answer.ended is not None:
+                        self._metrics.add("ashore_answers", 1, request.model, answer.ended.reason)
                 return usage
             except AshoreError as fault:
                 if not feed.told:
                     reservation.made(0, 0)  # it failed here, and gave nothing
                 if not died(fault):
+                    self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 seat.suspect(replica, fault)
                 if feed.told or self.draining or attempt == MOST_ATTEMPTS:
+                    self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 deaths = one_more_death(fault, deaths, request.model)
                 check()
@@ -296,6 +328,7 @@ class FreshAnswers:
                 self._metrics.add("ashore_retries", 1, request.model)
             except asyncio.CancelledError:
                 self._metrics.add("ashore_cancelled", 1, request.model)
+                self._metrics.add("ashore_answers", request.num_choices, request.model, "cancelled")
                 raise
             finally:
                 seat.in_flight -= len(orders)
@@ -391,6 +424,15 @@ class FreshAnswers:
         route = self._roster.routes.get(name)
         loads = route is not None and route.loads_in_place
         return min(most_s, self._roster.topology.start_timeout_s if loads else REPLICA_WAIT_S)
+
+    @staticmethod
+    def _bounded(replica: Replica, request: GenerationRequest, prompt: Prompt, text: ServedText) -> StartsOrders:
+        """Return where the orders of a request start. What follows a grammar does not think."""
+        if request.thinking_tokens is None or request.prompt is not None or request.grammar is not None:
+            return replica
+        if not text.thinks:
+            return replica
+        return ThinksAtMost(replica, text, tokens=request.thinking_tokens, opens_reasoning=prompt.opens_reasoning)
 
     def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
         parser = text.answer_parser(

@@ -31,6 +31,8 @@ class Arrival:
     route: str = ""
     ignored: tuple[str, ...] = ()
     """Fields of the request that were left out because they change nothing here, or because nobody knows them."""
+    trace: str = ""
+    """Id of the caller's trace."""
 
 
 NOWHERE: Final = Arrival()
@@ -68,6 +70,14 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_logprobs: int | None = None
     """None: no log-probabilities; otherwise as in `GenerateOrder`."""
     grammar: Grammar | None = None
+    continues: bool = False
+    """The last message is the beginning of the answer, which goes on where it ends."""
+    suffix: str = ""
+    """What follows the gap that the answer fills, where `prompt` is the text before it."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end the answer beside those of the model; none of them is part of it."""
+    thinking_tokens: int | None = None
+    """Tokens after which reasoning is ended by force; None: it ends by itself."""
     echo: bool = False
     ignore_eos: bool = False
     priority: int = 0
@@ -112,6 +122,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Time at which a kept answer is no longer given; 0 for a fresh one."""
     entry_id: str = ""
     """Name of the kept answer."""
+    clamped_to: int = 0
+    """Tokens that the context leaves to the answer, where more were asked for."""
     labelled: bool = False
     """Whether the answer is marked as generated, as `[privacy] label` asks."""
     receipt: Receipt | None = None

@@ -26,6 +26,8 @@ class Prompt:
     max_new_tokens: int
     opens_reasoning: bool = False
     """The template ended inside a `<think>` block, so the answer starts with reasoning."""
+    clamped_to: int = 0
+    """Tokens that the context leaves, where more were asked for."""
     cut_by: CutBy = ""
     """What ends an answer that takes all of these tokens, other than the length that was asked for."""
 
@@ -44,10 +46,10 @@ class Prompt:
 
 
 def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None) -> int:
-    """Return how many tokens the answer may have.
+    """Return how many tokens the answer may have: what was asked for, as far as the context has room for it.
 
     Raises:
-        ContextTooLong: the prompt, or prompt and `max_tokens` together, are longer than the context.
+        ContextTooLong: the prompt leaves no room at all.
     """
     left = info.context_tokens - prompt_tokens
     if left < 1:
@@ -56,15 +58,7 @@ def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None
             hint="shorten the prompt; one token at least must be left for the answer",
             param="messages",
         )
-    if max_tokens is not None and max_tokens > left:
-        raise ContextTooLong(
-            f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, "
-            f"together {prompt_tokens + max_tokens}; "
-            f"the context of {info.model} is {info.context_tokens} tokens",
-            hint=f"ask for at most {left} tokens, or leave max_tokens out",
-            param="max_tokens",
-        )
-    return max_tokens if max_tokens is not None else left
+    return left if max_tokens is None else min(max_tokens, left)
 
 
 def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
@@ -117,6 +111,7 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
             hint=f"ask for at most {info.max_top_logprobs}",
             param="top_logprobs",
         )
+    check_prompt_ids(request.stop_token_ids, info, param="stop_token_ids")
     wrong = [token for token in request.sampling.logit_bias if not 0 <= token < info.vocab_size]
     if wrong:
         raise InvalidRequest(
@@ -126,7 +121,7 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
         )
 
 
-def check_prompt_ids(ids: Sequence[int], info: EngineInfo) -> None:
+def check_prompt_ids(ids: Sequence[int], info: EngineInfo, *, param: str = "prompt") -> None:
     """Return when every id is a token of the model.
 
     Raises:
@@ -135,9 +130,9 @@ def check_prompt_ids(ids: Sequence[int], info: EngineInfo) -> None:
     wrong = next((i for i in ids if not 0 <= i < info.vocab_size), None)
     if wrong is not None:
         raise InvalidRequest(
-            f"the prompt has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}",
+            f"{param} has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}",
             hint="tokenise with this model's own tokenizer",
-            param="prompt",
+            param=param,
         )
 
 
@@ -162,7 +157,7 @@ def make_orders(
             order_id=OrderId(f"{order_prefix}.{choice}"),
             prompt_ids=prompt.ids,
             max_new_tokens=prompt.max_new_tokens,
-            stop_token_ids=stop_token_ids,
+            stop_token_ids=(*stop_token_ids, *request.stop_token_ids),
             sampling=request.sampling
             if seed is None or choice == 0
             else msgspec.structs.replace(request.sampling, seed=seed + choice),

@@ -17,7 +17,18 @@ from ashore.engines import (
 )
 
 
-class Replica(Protocol):
+class StartsOrders(Protocol):
+    """Where sequences start: a replica, or what stands before it."""
+
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+        """Start one sequence, have `hearer` called with its events as they come, and return what cancels it.
+
+        The last one is `Finished` or `Failed`, unless the order is lost; after it was cancelled none need come.
+        """
+        ...
+
+
+class Replica(StartsOrders, Protocol):
     """A connection to one engine host. `ashore.engines.HostClient` is one; `memory.MemoryReplica` is its twin."""
 
     @property
@@ -35,13 +46,6 @@ class Replica(Protocol):
 
         Raises:
             AshoreError: nobody listens, the host is still loading, or its model could not be loaded.
-        """
-        ...
-
-    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
-        """Start one sequence, have `hearer` called with its events as they come, and return what cancels it.
-
-        The last one is `Finished` or `Failed`, unless the order is lost; after it was cancelled none need come.
         """
         ...
 
@@ -131,8 +135,26 @@ class ServedText(Protocol):
         """Tell whether a prompt ends inside `<think>`."""
         ...
 
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        """Return the tokens of `text`."""
+    def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
+        """Return the tokens of `text`; `bare`: without what the model expects around a prompt."""
+        ...
+
+    def encode_gap(self, before: str, after: str) -> list[int]:
+        """Return the tokens of a prompt for what belongs between two texts.
+
+        Raises:
+            InvalidRequest: the model has no tokens for it.
+        """
+        ...
+
+    @property
+    def gap_stop_ids(self) -> Sequence[int]:
+        """Tokens that end what belongs between two texts, beside `eos_token_ids`."""
+        ...
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the template knows `<think>`."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -153,9 +175,11 @@ class ServedText(Protocol):
         tools: Sequence[ToolSpec] = (),
         *,
         add_generation_prompt: bool = True,
+        continues: bool = False,
         options: Mapping[str, object] = ...,
     ) -> list[int]:
-        """Return the tokens of a conversation in the model's own chat template."""
+        """Return the tokens of a conversation in the model's own chat template. `continues`: the last message is the
+        beginning of the answer, and nothing follows it."""
         ...
 
     def fewest_tokens(self, text: str, *, beyond: int) -> int:

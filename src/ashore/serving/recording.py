@@ -132,6 +132,7 @@ class Watch:
             cached_tokens=self._cached_tokens,
             masked=dict(self.masked),
             ignored=self._arrival.ignored,
+            trace=self._arrival.trace,
             error_code=self._error_code,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
             prompt=digest(self._prompt),
@@ -148,8 +149,8 @@ class Watch:
 def prompt_bytes(request: GenerationRequest) -> bytes:
     """Return what was asked, as the record makes a digest of it.
 
-    A raw prompt is its text. A conversation of one user message is that message. Anything else is the JSON of all
-    turns, or of the token ids.
+    A raw prompt is its text, one with a gap the JSON of both texts. A conversation of one user message is that message.
+    Anything else is the JSON of all turns, or of the token ids.
     """
     asked = request.prompt
     if asked is None:
@@ -157,6 +158,8 @@ def prompt_bytes(request: GenerationRequest) -> bytes:
             asked = request.messages[0].content
         else:
             return _safe_json(request.messages)
+    elif request.suffix:
+        return _safe_json((asked, request.suffix))
     return asked.encode("utf-8", "surrogatepass") if isinstance(asked, str) else _safe_json(asked)
 
 
@@ -171,7 +174,10 @@ class Told:
         self._form: NoteForm | None = None
 
     def form(self, ready: Ready, principal: Principal, arrival: Arrival) -> NoteForm:
-        """Return the form for whoever asks now: mostly the same client by the same road as the time before."""
+        """Return the form for whoever asks now: mostly the same client by the same road as the time before. A request
+        of a trace has one of its own."""
+        if arrival.trace:
+            return NoteForm(self._noted(ready, principal, arrival))
         asked = (principal, arrival.origin, arrival.route)
         if self._form is None or self._for != asked:
             self._for, self._form = asked, NoteForm(self._noted(ready, principal, arrival))
@@ -191,6 +197,7 @@ class Told:
             key=principal.key_id,
             origin=arrival.origin,
             route=arrival.route,
+            trace=arrival.trace,
             latency_ms=0.0,
             error_code="",
             content=None,

@@ -70,6 +70,15 @@ class GrpcSection(Section, frozen=True, kw_only=True):
     """Port of gRPC; 0: disabled. Behind an edge, gRPC is always on, at the port of the edge."""
 
 
+class MetricsSection(Section, frozen=True, kw_only=True):
+    """What `/metrics` shows."""
+
+    WHOLE_KEPT: ClassVar[bool] = True
+
+    vllm_names: bool = True
+    """vLLM's names beside ashore's own, for dashboards, autoscalers and routers that know those."""
+
+
 class AdmissionSection(Section, frozen=True, kw_only=True):
     """Limits above which requests are refused instead of queued. Each alias has its own."""
 

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -38,7 +39,8 @@ from ashore.serving.held_pieces import Dam, pulled
 from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
-from ashore.serving.orders import check_writes
+from ashore.serving.orders import check_prompt_ids, check_writes
+from ashore.serving.ports import ServedText
 from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, check_length, num_chars
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
@@ -58,6 +60,16 @@ DEADLINE_GRACE_S = 0.05
 
 KEEP_LOOK_S = 10.0
 """A long answer that was not searched for personal data within so long is not kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenized:
+    """A prompt as its model reads it."""
+
+    ids: list[int]
+    text: ServedText
+    context_tokens: int
+    """Of the model."""
 
 
 class ServingService:
@@ -450,6 +462,22 @@ class ServingService:
         """Return how many tokens the prompt of `request` has in its model's own template, tools included.
 
         Raises:
+            As `tokenize` does.
+        """
+        return len((await self.tokenize(request, principal)).ids)
+
+    async def tokenize(
+        self, request: GenerationRequest, principal: Principal, *, bare: bool = False, opens_answer: bool = True
+    ) -> Tokenized:
+        """Return the prompt of `request` as its model would read it, masked where it would be.
+
+        Args:
+            request: Has the prompt.
+            principal: Who asks.
+            bare: Leave out what belongs around a raw prompt.
+            opens_answer: End a conversation with the beginning of the answer.
+
+        Raises:
             ContextTooLong: it is many times as long as the context.
             AshoreError: the request could not be served.
         """
@@ -459,9 +487,23 @@ class ServingService:
         model = self._roster.lead(request.model).pick(principal, request)
         request = prepare_tools(request, model.text)
         masked = await self._mask(model, request, principal, deadline_at, contexts=COUNTED_CONTEXTS)
-        num_tokens = len(await self._reader.ids(masked.request, model.text, model.info, principal, deadline_at))
+        ids = await self._reader.ids(
+            masked.request, model.text, model.info, principal, deadline_at, bare=bare, opens_answer=opens_answer
+        )
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
-        return num_tokens
+        return Tokenized(ids=ids, text=model.text, context_tokens=model.info.context_tokens)
+
+    def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
+        """Return the text of tokens of a model, without control tokens.
+
+        Raises:
+            InvalidRequest: one is none of the model's.
+            AshoreError: the principal may not ask it, or there is no such model.
+        """
+        self.reception.authorise(principal, name)
+        model = self._roster.lead(name).pick(principal)
+        check_prompt_ids(ids, model.info, param="tokens")
+        return model.text.decode(ids)
 
     def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
         """Return what the budgets leave to a principal, None where none counts; after a `hit`, those that it cost."""

@@ -1,4 +1,4 @@
-"""What clients send beside what a route knows: ignored and said, reported, or refused.
+"""Unknown fields of a request: ignored, reported or refused.
 
 A body that fits its type is read in one step, as ever. Only one that does not is looked at again, against the list of
 its route: what tells of a client and changes no answer is left out, and the answer says so; what would change the
@@ -156,8 +156,8 @@ class _Fitted:
         self._objects += 1
         if self._objects > MOST_OBJECTS:
             raise InvalidRequest(
-                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects",
-                hint="send fields that ashore knows, see /openapi.json",
+                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects, too many to check",
+                hint="send only the fields listed in /openapi.json",
             )
         fields = _fields(kind)
         for name in list(value):

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
+from ashore.api.trace import trace_id_of
 from ashore.api.underway import NO_HOLD, Hold
 from ashore.core import RequestId, new_request_id, whole_number
 from ashore.core.decode import MAX_NAME_CHARS
@@ -121,6 +122,7 @@ class Exchange:
         "started_at",
         "status",
         "tokens",
+        "trace",
         "unread",
         "urgency",
         "writing_since",
@@ -135,6 +137,12 @@ class Exchange:
         self.request_id = RequestId(given.decode()) if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """Sent with whatever answer follows."""
+        self.trace = ""
+        """Id of the caller's trace that the request belongs to."""
+        if (traceparent := self.headers.get(b"traceparent")) is not None:
+            self.trace = trace_id_of(traceparent.decode("latin-1"))
+            if self.trace:
+                self.extra_headers.append((b"traceparent", traceparent))
         self.started_at = time.perf_counter()
         self.status = 0
         """Of the response, once it has begun; 0 before."""
@@ -183,7 +191,7 @@ class Exchange:
     @property
     def arrival(self) -> Arrival:
         """Return where the request came from, for the record."""
-        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored)
+        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored, self.trace)
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body; read once, and the same from then on.
@@ -233,8 +241,8 @@ class Exchange:
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError as fault:
             raise RequestTimeout(
-                f"the body was not whole after {limits.body_read_timeout_s:g} s; {length} bytes had come",
-                hint="send the body at once",
+                f"the body was not complete after {limits.body_read_timeout_s:g} s; {length} bytes had arrived",
+                hint="send the whole body without pausing",
             ) from fault
 
     async def chunks(self, *, most_bytes: int, silence_s: float) -> AsyncIterator[bytes]:
@@ -251,14 +259,16 @@ class Exchange:
                 async with asyncio.timeout(silence_s):
                     message = await self._receive()
             except TimeoutError as fault:
-                raise RequestTimeout(f"nothing came for {silence_s:g} s after {length} bytes") from fault
+                raise RequestTimeout(
+                    f"the upload stalled: nothing arrived for {silence_s:g} s after {length} bytes"
+                ) from fault
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise ClientGone
             part: bytes = message.get("body", b"")
             length += len(part)
             if length > most_bytes:
-                raise PayloadTooLarge(f"the upload has {length:,} bytes or more; at most {most_bytes:,} are taken")
+                raise PayloadTooLarge(f"the upload has {length:,} bytes or more; the limit is {most_bytes:,}")
             self.unread = bool(message.get("more_body", False))
             if part:
                 yield part
@@ -436,6 +446,6 @@ class Exchange:
 def too_large(seen: int, limits: Limits) -> PayloadTooLarge:
     """Return the refusal of a body of `seen` bytes or more."""
     return PayloadTooLarge(
-        f"the body has {seen:,} bytes or more; at most {limits.max_body_bytes:,} are taken",
-        hint="send less in one request, or raise max_body_bytes",
+        f"the body has {seen:,} bytes or more; the limit is {limits.max_body_bytes:,}",
+        hint="send a shorter request, or raise [http] max_body_bytes",
     )

@@ -7,10 +7,11 @@ import itertools
 import math
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from ashore.core import Clock, OrderId, Sampling, SystemClock
 from ashore.engines.failures import failed
 from ashore.engines.fake import tongue
 from ashore.engines.fake.card import CARD
-from ashore.engines.fake.files import END, USER, VOCAB_SIZE
+from ashore.engines.fake.files import END, TOOL, USER, VOCAB_SIZE
 from ashore.engines.fake.spec import FakeSpec
 from ashore.engines.model import (
     EngineEvent,
@@ -42,6 +43,7 @@ _TICK_S: Final = 0.002
 """Paced tokens come out on a grid of this width, so that many slow streams cost few steps."""
 _BLOCK_TOKENS: Final = 16
 _MOST_BLOCKS: Final = 65_536
+_CALL: Final = re.compile(rb"<tool_call>.*</tool_call>", re.DOTALL)
 _PLAIN: Final = (Sampling(), Sampling(temperature=0.0))
 
 
@@ -67,7 +69,7 @@ class _Sequence:
         self.due_s = due_s
         self.cached = cached
         self.made = 0
-        self.echo = _spoken(order.prompt_ids) if spec.mode == "echo" else None
+        self.echo = None if spec.mode == "random" else spoken(order.prompt_ids, calls=spec.mode == "tools")
         self.salt = hash(tuple(order.prompt_ids))
         self.previous = order.prompt_ids[-1]
         sampling = order.sampling
@@ -105,7 +107,7 @@ class FakeEngine:
         spec = FakeSpec.parse(files.name)
         self._sleep(spec.load_s)
         if spec.fail_load:
-            raise EngineFailed(f"{files.name}: loading fails, as asked for", hint="leave fail_load out")
+            raise EngineFailed(f"{files.name}: loading fails, as requested by fail_load", hint="omit fail_load")
         self._spec = spec
         self._draws.seed(spec.seed)
         self._prefix_cache = options.prefix_cache
@@ -190,6 +192,10 @@ class FakeEngine:
             cached_tokens=self._cached_tokens,
             completion_tokens=self._completion_tokens,
             scored_tokens=self._scored_tokens,
+            block_tokens=_BLOCK_TOKENS,
+            adapters=len(self._adapters),
+            running_adapters=_adapters_of(sequence.order for sequence in running),
+            waiting_adapters=_adapters_of(order for *_, order in self._waiting if order.order_id in self._live),
         )
 
     def close(self) -> None:
@@ -247,7 +253,7 @@ class FakeEngine:
                 continue  # cancelled while it waited
             if self._spec.fail_rate and self._draws.random() < self._spec.fail_rate:
                 del self._live[order.order_id]
-                error = EngineFailed("this order fails, as asked for", hint="lower fail_rate")
+                error = EngineFailed("this order fails, as requested", hint="lower fail_rate")
                 self._ended.append(failed(order.order_id, error))
                 continue
             sequence = _Sequence(order, self._spec, self._grid(now_s + self._spec.delay_s), self._remember(order))
@@ -342,19 +348,31 @@ class FakeEngine:
         if spec.die_after and made >= spec.die_after:
             os.kill(os.getpid(), signal.SIGKILL)
         if spec.raise_after and made >= spec.raise_after:
-            raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as asked for")
+            raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as requested")
         while spec.hang_after and made >= spec.hang_after:
             self._sleep(3600.0)
 
 
-def _spoken(prompt_ids: Sequence[int]) -> tuple[int, ...]:
-    """Return what an echo says: the last user turn of a chat, or the whole prompt; bytes only."""
+def spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:
+    """Return what an echo says: the last user turn of a chat, or the whole prompt; bytes only.
+
+    One that `calls` says only the call that stands in it, and the answer of the tool once that is there.
+    """
     ids = list(prompt_ids)
-    if USER in ids:
-        start = len(ids) - ids[::-1].index(USER)
+    user, tool = _last_turn(ids, USER), _last_turn(ids, TOOL)
+    start = max(user, tool) if calls else user
+    if start:
         end = ids.index(END, start) if END in ids[start:] else len(ids)
         ids = ids[start:end]
-    return tuple(token_id for token_id in ids if token_id < END)
+    said = tuple(token_id for token_id in ids if token_id < END)
+    if calls and start == user and (asked := _CALL.search(bytes(said))):
+        return tuple(asked.group())
+    return said
+
+
+def _last_turn(ids: Sequence[int], role: int) -> int:
+    """Return where the last turn of a role begins, 0 where there is none."""
+    return len(ids) - ids[::-1].index(role) if role in ids else 0
 
 
 def hashed_vector(ids: Sequence[int], size: int) -> list[float]:
@@ -366,3 +384,8 @@ def hashed_vector(ids: Sequence[int], size: int) -> list[float]:
         vector[bits % size] += 1.0 if bits >> 63 else -1.0
     norm = math.sqrt(sum(x * x for x in vector))
     return [x / norm for x in vector] if norm else [1.0, *vector[1:]]
+
+
+def _adapters_of(orders: Iterable[GenerateOrder]) -> tuple[str, ...]:
+    """Return the adapters that orders use."""
+    return tuple(sorted({order.adapter for order in orders if order.adapter is not None}))

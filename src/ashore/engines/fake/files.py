@@ -12,7 +12,8 @@ from ashore.engines.model import ModelFiles
 
 END: Final = 256
 USER: Final = 258
-SPECIAL_TOKENS: Final = {"<|end|>": END, "<|system|>": 257, "<|user|>": USER, "<|assistant|>": 259, "<|tool|>": 260}
+TOOL: Final = 260
+SPECIAL_TOKENS: Final = {"<|end|>": END, "<|system|>": 257, "<|user|>": USER, "<|assistant|>": 259, "<|tool|>": TOOL}
 VOCAB_SIZE: Final = 261
 """One token for each byte, then the special ones."""
 
@@ -34,7 +35,8 @@ def fake_model_files(name: str, directory: Path) -> ModelFiles:
         InvalidSpec: `name` is no fake model or has a wrong option.
     """
     template = _TEMPLATE
-    if FakeSpec.parse(name).wrong_template:  # in a folder of its own: all other fakes share theirs
+    spec = FakeSpec.parse(name)
+    if spec.wrong_template:  # in a folder of its own: all other fakes share theirs
         directory, template = directory / "wrong-template", _WRONG_TEMPLATE
     make_folder(directory)
     generation: dict[str, object] = {
@@ -52,7 +54,7 @@ def fake_model_files(name: str, directory: Path) -> ModelFiles:
         digest=f"fake:{name}",
         directory=str(directory.absolute()),
         format="fake",
-        plain_bytes=template is _TEMPLATE,
+        plain_bytes=template is _TEMPLATE and spec.mode != "tools",
     )
 
 

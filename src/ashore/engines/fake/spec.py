@@ -17,8 +17,10 @@ _SCHEME: Final = "fake:"
 class FakeSpec:
     """How a fake engine behaves."""
 
-    mode: Literal["echo", "random"]
-    """`echo` answers with the last user turn (without a chat, the whole prompt); `random` babbles."""
+    mode: Literal["echo", "random", "tools"]
+    """`echo` answers with the last user turn (without a chat, the whole prompt); `random` babbles; `tools` echoes, but
+    where the last user turn has a call in `<tool_call></tool_call>`, it makes that call alone, and then says what the
+    tool answered: an agent's first task without a model."""
     tok_per_s: float = 0.0
     """Tokens per second of one sequence; 0 is as fast as it goes."""
     delay_s: float = 0.0
@@ -57,15 +59,15 @@ class FakeSpec:
             InvalidSpec: not a fake model, an unknown option, or a value of the wrong kind; the message names it.
         """
         kind, _, query = name.removeprefix(_SCHEME).partition("?")
-        if not name.startswith(_SCHEME) or kind not in ("echo", "random"):
-            raise InvalidSpec(f"{name!r} is no fake model", hint="there are fake:echo and fake:random")
+        if not name.startswith(_SCHEME) or kind not in ("echo", "random", "tools"):
+            raise InvalidSpec(f"{name!r} is not a fake model", hint="use fake:echo, fake:random or fake:tools")
         types = {field.name: field.type for field in dataclasses.fields(cls) if field.name != "mode"}
         values: dict[str, float | int | bool] = {}
         for option, text in parse_qsl(query, keep_blank_values=True):
             if option not in types:
-                raise InvalidSpec(f"{name!r}: no option is called {option!r}", hint=did_you_mean(option, types))
+                raise InvalidSpec(f"{name!r}: unknown option {option!r}", hint=did_you_mean(option, types))
             values[option] = _value(name, option, str(types[option]), text)
-        return cls(mode="echo" if kind == "echo" else "random", **values)  # type: ignore[arg-type]
+        return cls(mode=kind, **values)  # type: ignore[arg-type]
 
 
 def _value(name: str, option: str, kind: str, text: str) -> float | int | bool:
@@ -74,6 +76,6 @@ def _value(name: str, option: str, kind: str, text: str) -> float | int | bool:
         if not 0 <= number < 1e9 or (kind != "float" and not number.is_integer()):
             raise ValueError(text)
     except ValueError as error:
-        expected = {"float": "a number from 0 on", "int": "a whole number from 0 on", "bool": "0 or 1"}[kind]
-        raise InvalidSpec(f"{name!r}: {option} is {text!r}; {expected} is expected") from error
+        expected = {"float": "a number of 0 or more", "int": "a whole number of 0 or more", "bool": "0 or 1"}[kind]
+        raise InvalidSpec(f"{name!r}: {option} is {text!r}; expected {expected}") from error
     return number if kind == "float" else bool(number) if kind == "bool" else int(number)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from ashore.api.http.dialect import Dialect, Json, Reader, taken_out
 from ashore.api.http.openai.responses_parse import ITEM_TYPES
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
+from ashore.api.http.tools import FREE_TEXT
 from ashore.core.decode import MAX_NAME_CHARS
 from ashore.errors import InvalidRequest
 
@@ -65,19 +65,19 @@ CHAT: Final = {
 }
 
 REFUSED: Final = {
-    "audio": "models here write text",
-    "web_search_options": "give the model a tool that searches; ashore calls nothing by itself",
-    "functions": "send tools, which took the place of functions",
-    "function_call": "send tool_choice, which took the place of function_call",
-    "options": "this is Ollama's form: send temperature, top_p and their like by themselves",
-    "min_tokens": "leave it out; no engine here forces a length",
+    "audio": "ashore serves text models; they produce no audio",
+    "web_search_options": "define a search tool and run it in your client; ashore runs no tools",
+    "functions": "send tools, which replaced functions",
+    "function_call": "send tool_choice, which replaced function_call",
+    "options": "options belongs to Ollama's API; send temperature, top_p and so on as fields of their own",
+    "min_tokens": "omit it, or send 0; no engine supports a minimum length",
     "bad_words": "use logit_bias",
-    "use_beam_search": "leave it out; answers are sampled",
-    "length_penalty": "leave it out; answers are sampled",
-    "truncate_prompt_tokens": "shorten the prompt; ashore cuts none silently",
+    "use_beam_search": "omit it; ashore samples and has no beam search",
+    "length_penalty": "omit it; ashore samples and has no beam search",
+    "truncate_prompt_tokens": "shorten the prompt; ashore does not truncate prompts",
     "logits_processors": "use logit_bias or response_format",
     "allowed_token_ids": "use response_format",
-    "prompt_logprobs": "ask /v1/completions with echo and logprobs",
+    "prompt_logprobs": "use /v1/completions with echo and logprobs",
 }
 """Fields that would change the answer."""
 
@@ -89,15 +89,25 @@ def _take_no_limit(body: Json, *names: str) -> None:
             del body[name]
 
 
+def _take_neutral(body: Json) -> None:
+    """`min_tokens: 0` forces nothing, and routers write it into each request."""
+    if body.get("min_tokens") == 0:
+        del body["min_tokens"]
+
+
 def _take_thinking(body: Json) -> None:
     """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
     if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "disabled", "adaptive", "auto"):
         wanted = thinking["type"] != "disabled"
+        if wanted and thinking.get("budget_tokens") is not None:
+            body.setdefault("thinking_budget", thinking["budget_tokens"])
     elif thinking is not None:
         raise InvalidRequest(
-            "thinking is none of the forms that ashore knows", hint='send {"type": "enabled"}', param="thinking"
+            "thinking has an unknown form; expected an object with type enabled or disabled",
+            hint='send {"type": "enabled"}',
+            param="thinking",
         )
     effort = body.pop("reasoning", None)
     if isinstance(effort, dict):
@@ -125,7 +135,9 @@ def _take_grammars(body: Json) -> None:
     if not found:
         return
     if len(found) > 1 or body.get("response_format") is not None:
-        raise InvalidRequest("the answer is bound to more than one grammar", hint="send one", param="response_format")
+        raise InvalidRequest(
+            "the request sets more than one grammar for the answer", hint="send only one", param="response_format"
+        )
     ((kind, value),) = found.items()
     if kind == "json":
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": value}}
@@ -134,11 +146,12 @@ def _take_grammars(body: Json) -> None:
     elif kind == "choice":
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": {"enum": value}}}
     else:
-        raise InvalidRequest(f"guided_{kind} cannot be had here", hint="use a JSON schema", param=f"guided_{kind}")
+        raise InvalidRequest(f"guided_{kind} is not supported", hint="use a JSON schema", param=f"guided_{kind}")
 
 
 def _chat(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
+    _take_neutral(body)
     _take_thinking(body)
     _take_grammars(body)
     choice = body.get("tool_choice")
@@ -168,12 +181,7 @@ def free_text(name: Any, description: Any) -> Json:
     return {
         "name": name,
         "description": description,
-        "parameters": {
-            "type": "object",
-            "properties": {"input": {"type": "string"}},
-            "required": ["input"],
-            "additionalProperties": False,
-        },
+        "parameters": FREE_TEXT,
     }
 
 
@@ -189,8 +197,8 @@ def left_out(tool: Json, body: Json, said: list[str]) -> list[Any]:
     )
     if insists:
         raise InvalidRequest(
-            f"tool_choice asks for {kind!r}, which ashore cannot run",
-            hint="give the model a function that does it",
+            f"tool_choice asks for {kind!r}, which ashore does not run",
+            hint="define a function and run it in your client",
             param="tool_choice",
         )
     said.append(f"tools[].{kind}")
@@ -216,6 +224,7 @@ def _name_of(tool: Any) -> Any:
 
 def _completions(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens")
+    _take_neutral(body)
     _take_grammars(body)
 
 
@@ -236,7 +245,7 @@ EMBEDDING_READER: Final = Reader(
             "add_special_tokens": "vLLM's clients",
             "truncate": "clients of NVIDIA and TEI; a text that is too long is refused",
         },
-        refused={"truncate_prompt_tokens": "shorten the texts; ashore cuts none silently"},
+        refused={"truncate_prompt_tokens": "shorten the texts; ashore does not truncate them"},
     ),
 )
 
@@ -248,8 +257,10 @@ RESPONSES: Final = {
     "context_management": "OpenAI's clients; nothing is compacted here, and a prompt that is too long is refused",
     "input[].internal_chat_message_metadata_passthrough": "Codex CLI",
     "input[].encrypted_content": "Codex CLI sends reasoning of other servers back; it cannot be read here",
-    "input[].namespace": "Codex CLI, of the tool that was called",
     "tools[].defer_loading": "Codex CLI",
+    "tools[].tools[].defer_loading": "Codex CLI",
+    "tools[].output_schema": "Codex CLI",
+    "tools[].tools[].output_schema": "Codex CLI",
     "reasoning.context": "OpenAI's clients",
     "text.verbosity": "Codex CLI",
 }
@@ -273,21 +284,22 @@ def _responses(body: Json, said: list[str]) -> None:
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         keep_allowed(body, choice)
-    elif isinstance(choice, dict) and choice.get("type") == "custom":
-        body["tool_choice"] = {"type": "function", "name": choice.get("name")}
     if isinstance(body.get("tools"), list):
-        body["tools"] = [tool for one in body["tools"] for tool in _flat_tool(one, body, said)]
+        body["tools"] = [tool for one in body["tools"] for tool in _tool(one, body, said)]
     if isinstance(body.get("input"), list):
         body["input"] = [kept for one in body["input"] for kept in _item(one, said)]
 
 
-def _flat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
-    if not isinstance(tool, dict) or tool.get("type", "function") == "function":
+def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+    """Return a tool in a form that ashore knows, none where only its maker can run it."""
+    if not isinstance(tool, dict) or tool.setdefault("type", "function") == "function":
         return [tool]
     if tool["type"] == "namespace" and isinstance(tool.get("tools"), list):
-        return [made for one in tool["tools"] for made in _flat_tool(one, body, said)]
+        return [{**tool, "tools": [made for one in tool["tools"] for made in _tool(one, body, said)]}]
     if tool["type"] == "custom":
-        return [{"type": "function", **free_text(tool.get("name"), tool.get("description"))}]
+        if isinstance(tool.get("format"), dict) and tool["format"].get("type") == "grammar":
+            said.append("tools[].format")
+        return [tool]
     return left_out(tool, body, said)
 
 
@@ -296,18 +308,13 @@ def _item(item: Any, said: list[str]) -> list[Any]:
     if not isinstance(item, dict):
         return [item]
     kind = item.get("type", "message")
-    if kind == "custom_tool_call":
-        item = {**item, "type": "function_call", "arguments": json.dumps({"input": item.get("input", "")})}
-        item.pop("input", None)
-    elif kind == "custom_tool_call_output":
-        item = {**item, "type": "function_call_output"}
-    elif kind == "reasoning" and item.get("encrypted_content") is not None:
+    if kind == "reasoning" and item.get("encrypted_content") is not None:
         item = {**item, "encrypted_content": None}
         said.append("input[].encrypted_content")
     elif kind in ITEMS_LEFT_OUT:
         said.append(f"input[].{kind}")
         return []
-    if isinstance(kind := item.get("type", "message"), str) and kind in ITEM_TYPES:
+    if isinstance(kind, str) and kind in ITEM_TYPES:
         said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], "input[]"))
     return [item]
 
@@ -318,7 +325,7 @@ RESPONSES_READER: Final = Reader(
         name="responses",
         ignored=RESPONSES,
         refused={
-            "prompt": "send the text of the prompt itself: ashore keeps no prompts",
+            "prompt": "send the text of the prompt; ashore stores no prompts",
             "conversation": "use previous_response_id with store: true",
         },
         adapt=_responses,

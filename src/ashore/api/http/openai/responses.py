@@ -1,4 +1,4 @@
-"""`/v1/responses`: answer now, stream, or in the background; keep and give back what was asked to be kept."""
+"""`/v1/responses`: answer at once, streamed or in the background; store responses and return them."""
 
 from __future__ import annotations
 
@@ -137,9 +137,13 @@ async def _background(
 ) -> None:
     """Keep the request as a job and answer at once; the job has the id of the response."""
     if request.stream:
-        raise InvalidRequest("a background response is not streamed", hint="ask for it with GET", param="stream")
+        raise InvalidRequest(
+            "a background response cannot be streamed",
+            hint="leave out stream, then poll GET /v1/responses/{id}",
+            param="stream",
+        )
     if request.store is False:
-        raise InvalidRequest("a background response is stored", hint="leave store out", param="store")
+        raise InvalidRequest("a background response is always stored; store is false", hint="omit store", param="store")
     to_generation(request, exchange, ())
     aliases = {card.alias for card in app.serving.models()}
     if request.model not in aliases:
@@ -188,8 +192,8 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     for name in ("stream", "starting_after"):
         if query.get(name, "false") != "false":
             raise InvalidRequest(
-                "a stored response is not streamed",
-                hint=f"ask for it without {name}, again and again while its status is queued or in_progress",
+                "a stored response cannot be streamed",
+                hint=f"omit {name}, and poll while the status is queued or in_progress",
                 param=name,
             )
     job = await find_job(app, exchange.argument, principal, kinds=KINDS)
@@ -283,27 +287,29 @@ async def _history(app: HttpApp, previous: str | None, principal: Principal) -> 
     length = 0
     while previous is not None:
         if len(turns) >= LONGEST_CHAIN:
-            raise InvalidRequest(f"more than {LONGEST_CHAIN} responses precede this one", param="previous_response_id")
+            raise InvalidRequest(
+                f"the conversation has more than {LONGEST_CHAIN} responses", param="previous_response_id"
+            )
         try:
             job = await find_job(app, previous, principal, kinds=KINDS)
         except (NotFound, NotReady) as fault:
             raise NotFound(
                 f"there is no stored response {previous[:80]!r}",
-                hint="responses are stored with store: true or background: true, until they expire",
+                hint="a response is stored only with store: true or background: true, and until it expires",
                 param="previous_response_id",
             ) from fault
         request, reply, num_bytes = await _stored(app, job)
         length += num_bytes
         if length > app.limits.max_body_bytes:
             raise InvalidRequest(
-                f"the responses before this one have {length:,} bytes or more; at most {app.limits.max_body_bytes:,} "
-                "are read",
-                hint="begin anew, with what matters of them in the input",
+                f"the conversation before this response has {length:,} bytes or more; the limit is "
+                f"{app.limits.max_body_bytes:,}",
+                hint="start a new conversation, and put what matters of the old one into the input",
                 param="previous_response_id",
             )
         if job.state != "succeeded" or reply is None:
             raise InvalidRequest(
-                f"{previous} is {job.state}, so nothing can follow it yet", param="previous_response_id"
+                f"{previous} is {job.state}; only a completed response can be continued", param="previous_response_id"
             )
         output = _output.decode(reply.body).get("output", [])
         turns.append([*items_of(request), *(item_of(item, "output") for item in output)])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from ashore.api.bounds import MOST_TOOL_NAME_CHARS
 from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of, directive_for, grammar_of, priority_of
 from ashore.api.http.openai.responses_types import (
+    CustomCallItem,
+    CustomOutputItem,
+    CustomTool,
     FlatSchemaFormat,
     FunctionCallItem,
     FunctionOutputItem,
@@ -18,12 +23,13 @@ from ashore.api.http.openai.responses_types import (
     InputText,
     Item,
     MessageItem,
+    NamespaceTool,
     OutputText,
     ReasoningItem,
     ResponsesRequest,
 )
 from ashore.api.http.openai.types import JsonSchemaFormat, JsonSchemaSpec
-from ashore.api.http.tools import tool_spec
+from ashore.api.http.tools import FREE_TEXT, tool_spec
 from ashore.core import Message, ToolCall, ToolSpec, left_out, sampling_of
 from ashore.engines import Grammar
 from ashore.errors import InvalidRequest, UnknownField
@@ -34,6 +40,8 @@ ITEM_TYPES: Final[dict[str, type[msgspec.Struct]]] = {
     "message": MessageItem,
     "function_call": FunctionCallItem,
     "function_call_output": FunctionOutputItem,
+    "custom_tool_call": CustomCallItem,
+    "custom_tool_call_output": CustomOutputItem,
     "reasoning": ReasoningItem,
 }
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
@@ -81,8 +89,31 @@ def listed(item: Item) -> dict[str, Any]:
     return shown
 
 
-def messages_of(items: Sequence[Item]) -> list[Message]:
-    """Return items as turns. What the assistant thought, said and called in one go is one turn."""
+@dataclass(frozen=True, slots=True)
+class OfferedTool:
+    """A tool as the client knows it."""
+
+    tool: FunctionTool | CustomTool
+    namespace: str | None = None
+
+
+def offered_tools(request: ResponsesRequest) -> dict[str, OfferedTool]:
+    """Return the tools of a request by the names that the model is told: their own, as long as no other has it."""
+    found = {tool.name: OfferedTool(tool) for tool in request.tools or () if not isinstance(tool, NamespaceTool)}
+    for space in request.tools or ():
+        for tool in space.tools if isinstance(space, NamespaceTool) else ():
+            name = tool.name if tool.name not in found else f"{space.name}__{tool.name}"[-MOST_TOOL_NAME_CHARS:]
+            found[name] = OfferedTool(tool, space.name)
+    return found
+
+
+def messages_of(items: Sequence[Item], names: Mapping[tuple[str | None, str], str] = {}) -> list[Message]:
+    """Return items as turns. What the assistant thought, said and called in one go is one turn.
+
+    Args:
+        items: Of the input, or of an answer.
+        names: Under which the model knows the tools, by namespace and name; without an entry, by their own.
+    """
     messages: list[Message] = []
     reasoning = ""
     for item in items:
@@ -95,8 +126,9 @@ def messages_of(items: Sequence[Item]) -> list[Message]:
             case MessageItem():
                 role = "system" if item.role == "developer" else item.role
                 messages.append(Message(role=role, content=_text(item.content)))
-            case FunctionCallItem():
-                call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
+            case FunctionCallItem() | CustomCallItem():
+                called = names.get((item.namespace, item.name), item.name)
+                call = ToolCall(id=item.call_id, name=called, arguments=_arguments(item))
                 last = messages[-1] if messages and messages[-1].role == "assistant" and not reasoning else None
                 if last is None:
                     messages.append(Message(role="assistant", reasoning=reasoning, tool_calls=(call,)))
@@ -108,7 +140,7 @@ def messages_of(items: Sequence[Item]) -> list[Message]:
                         reasoning=last.reasoning,
                         tool_calls=(*last.tool_calls, call),
                     )
-            case FunctionOutputItem():
+            case FunctionOutputItem() | CustomOutputItem():
                 messages.append(Message(role="tool", content=_text(item.output), tool_call_id=item.call_id))
     return messages
 
@@ -122,11 +154,13 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     system = [Message(role="system", content=request.instructions)] if request.instructions else []
+    tools = offered_tools(request)
+    names = {(one.namespace, one.tool.name): name for name, one in tools.items()}
     return GenerationRequest(
         request_id=exchange.request_id,
         model=request.model,
-        messages=(*system, *history, *messages_of(items_of(request))),
-        tools=tuple(_tool(tool) for tool in request.tools or ()),
+        messages=(*system, *history, *messages_of(items_of(request), names)),
+        tools=tuple(_tool(name, one.tool) for name, one in tools.items()),
         tool_choice=_choice(request),
         sampling=sampling_of(request),
         left_out=left_out(request),
@@ -167,8 +201,16 @@ def _choice(request: ResponsesRequest) -> str:
     return choice if isinstance(choice, str) else f"tool:{choice.name}"
 
 
-def _tool(tool: FunctionTool) -> ToolSpec:
-    return tool_spec(tool.name, tool.description, tool.parameters, strict=tool.strict)
+def _tool(name: str, tool: FunctionTool | CustomTool) -> ToolSpec:
+    if isinstance(tool, FunctionTool):
+        return tool_spec(name, tool.description, tool.parameters, strict=tool.strict)
+    grammar = tool.format.get("definition") if isinstance(tool.format, dict) else None
+    told = f"{tool.description or ''}\n\nThe input follows this grammar:\n{grammar}" if grammar else tool.description
+    return tool_spec(name, told, FREE_TEXT, strict=None)
+
+
+def _arguments(item: FunctionCallItem | CustomCallItem) -> str:
+    return item.arguments if isinstance(item, FunctionCallItem) else _encode({"input": item.input}).decode()
 
 
 def _text(content: str | Sequence[InputText | OutputText]) -> str:

@@ -14,7 +14,9 @@ import msgspec
 
 from ashore.api.http.openai.chat import logprobs_of
 from ashore.api.http.openai.common import cut_of
+from ashore.api.http.openai.responses_parse import offered_tools
 from ashore.api.http.openai.responses_types import (
+    CustomTool,
     Incomplete,
     InputDetails,
     OutputDetails,
@@ -24,10 +26,12 @@ from ashore.api.http.openai.responses_types import (
     ResponsesUsage,
     Status,
 )
+from ashore.api.http.tools import free_input
 from ashore.errors import AshoreError
 from ashore.serving import ChoiceEnded, Delta, Started, TokenText, ToolCallDelta, Usage
 
 _encode = msgspec.json.Encoder().encode
+ID_PREFIXES: Final = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc"}
 PLAIN_TEXT: Final[dict[str, Any]] = {"format": {"type": "text"}}
 
 
@@ -95,6 +99,8 @@ class _Open:
     kind: str
     item_id: str
     name: str = ""
+    """Of the tool that is called, as the client knows it."""
+    namespace: str | None = None
     call_id: str = ""
     text: str = ""
     logprobs: list[TokenText] = field(default_factory=list)
@@ -106,6 +112,7 @@ class ResponseWriter:
 
     def __init__(self, request: ResponsesRequest, response_id: str, *, background: bool, with_logprobs: bool) -> None:
         self._request = request
+        self._tools = offered_tools(request)
         self._id = response_id
         self._suffix = response_id.removeprefix("resp_")
         self._background = background
@@ -200,11 +207,11 @@ class ResponseWriter:
 
     def _call_piece(self, piece: ToolCallDelta) -> bytes:
         out = b""
-        if self._open is None or self._open.kind != "function_call" or self._open.call != piece.index:
-            out = self._end() + self._begin("function_call", piece)
+        if self._open is None or self._open.call != piece.index:
+            out = self._end() + self._begin_call(piece)
         assert self._open is not None
         self._open.text += piece.arguments
-        if piece.arguments:
+        if piece.arguments and self._open.kind == "function_call":  # free text is told once it is whole
             out += self._event(
                 "response.function_call_arguments.delta",
                 item_id=self._open.item_id,
@@ -213,11 +220,20 @@ class ResponseWriter:
             )
         return out
 
-    def _begin(self, kind: str, piece: ToolCallDelta | None = None) -> bytes:
-        prefix = {"reasoning": "rs", "message": "msg", "function_call": "fc"}[kind]
-        self._open = _Open(kind, f"{prefix}_{self._suffix}_{len(self._done)}")
-        if piece is not None:
-            self._open.name, self._open.call_id, self._open.call = piece.name, piece.id, piece.index
+    def _begin_call(self, piece: ToolCallDelta) -> bytes:
+        called = self._tools.get(piece.name)
+        custom = called is not None and isinstance(called.tool, CustomTool)
+        self._open = self._opened("custom_tool_call" if custom else "function_call")
+        self._open.call_id, self._open.call = piece.id, piece.index
+        self._open.name = piece.name if called is None else called.tool.name
+        self._open.namespace = None if called is None else called.namespace
+        return self._event("response.output_item.added", output_index=len(self._done), item=self._item("in_progress"))
+
+    def _opened(self, kind: str) -> _Open:
+        return _Open(kind, f"{ID_PREFIXES[kind]}_{self._suffix}_{len(self._done)}")
+
+    def _begin(self, kind: str) -> bytes:
+        self._open = self._opened(kind)
         index = len(self._done)
         out = self._event("response.output_item.added", output_index=index, item=self._item("in_progress"))
         if kind == "message":
@@ -250,6 +266,9 @@ class ResponseWriter:
                     logprobs=_logprobs(one.logprobs),
                 )
                 out += self._event("response.content_part.done", **place, content_index=0, part=item["content"][0])
+            case "custom_tool_call":
+                out = self._event("response.custom_tool_call_input.delta", **place, delta=item["input"])
+                out += self._event("response.custom_tool_call_input.done", **place, input=item["input"])
             case _:
                 out = self._event("response.function_call_arguments.done", **place, name=one.name, arguments=one.text)
         out += self._event("response.output_item.done", output_index=len(self._done), item=item)
@@ -275,8 +294,12 @@ class ResponseWriter:
                     "logprobs": _logprobs(one.logprobs),
                 }
                 item |= {"role": "assistant", "content": [] if begins else [part]}
+            case "custom_tool_call":
+                item |= {"call_id": one.call_id, "name": one.name, "input": "" if begins else free_input(one.text)}
             case _:
                 item |= {"call_id": one.call_id, "name": one.name, "arguments": "" if begins else one.text}
+        if one.namespace is not None:
+            item["namespace"] = one.namespace
         return item
 
     def _event(self, kind: str, **fields: Any) -> bytes:

@@ -61,6 +61,7 @@ class FunctionCallItem(_Strict, frozen=True, kw_only=True):
     call_id: str
     name: ToolName
     arguments: str
+    namespace: str | None = None
     id: str | None = None
     status: str | None = None
 
@@ -71,6 +72,29 @@ class FunctionOutputItem(_Strict, frozen=True, kw_only=True):
     type: Literal["function_call_output"]
     call_id: str
     output: str | list[InputText]
+    id: str | None = None
+    status: str | None = None
+
+
+class CustomCallItem(_Strict, frozen=True, kw_only=True):
+    """A call of a tool of free text that the model made in an earlier answer."""
+
+    type: Literal["custom_tool_call"]
+    call_id: str
+    name: ToolName
+    input: str
+    namespace: str | None = None
+    id: str | None = None
+    status: str | None = None
+
+
+class CustomOutputItem(_Strict, frozen=True, kw_only=True):
+    """What the tool of free text gave."""
+
+    type: Literal["custom_tool_call_output"]
+    call_id: str
+    output: str | list[InputText]
+    name: str | None = None
     id: str | None = None
     status: str | None = None
 
@@ -92,23 +116,38 @@ class ReasoningItem(_Strict, frozen=True, kw_only=True):
     status: str | None = None
 
 
-Item = MessageItem | FunctionCallItem | FunctionOutputItem | ReasoningItem
+Item = MessageItem | FunctionCallItem | FunctionOutputItem | CustomCallItem | CustomOutputItem | ReasoningItem
 
 
-class FunctionTool(_Strict, frozen=True, kw_only=True):
+class FunctionTool(_Strict, frozen=True, kw_only=True, tag="function", tag_field="type"):
     """A function that the model may call."""
 
-    type: Literal["function"] = "function"
     name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class NamedFunctionTool(_Strict, frozen=True, kw_only=True):
-    """The one function that must be called."""
+class CustomTool(_Strict, frozen=True, kw_only=True, tag="custom", tag_field="type"):
+    """A tool that takes free text; the model is told of a function of one string. A grammar is told, not enforced."""
 
-    type: Literal["function"] = "function"
+    name: ToolName
+    description: str | None = None
+    format: Any = None
+
+
+class NamespaceTool(_Strict, frozen=True, kw_only=True, tag="namespace", tag_field="type"):
+    """Tools of one origin; the model is told of each by itself."""
+
+    name: str
+    description: str | None = None
+    tools: Annotated[list[FunctionTool | CustomTool], Meta(max_length=MOST_TOOLS)]
+
+
+class NamedFunctionTool(_Strict, frozen=True, kw_only=True):
+    """The one tool that must be called."""
+
+    type: Literal["function", "custom"] = "function"
     name: str
 
 
@@ -151,7 +190,7 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     temperature: Temperature | None = None
     top_p: Probability | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    tools: Annotated[list[FunctionTool], Meta(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[FunctionTool | CustomTool | NamespaceTool], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedFunctionTool | None = None
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
@@ -170,13 +209,13 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
 
 
 class InputDetails(msgspec.Struct, frozen=True):
-    """Where the prompt's tokens came from."""
+    """Details of the prompt tokens."""
 
     cached_tokens: int
 
 
 class OutputDetails(msgspec.Struct, frozen=True):
-    """What the answer's tokens were for."""
+    """Details of the generated tokens."""
 
     reasoning_tokens: int
 
@@ -199,7 +238,7 @@ class ResponseFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incomplete(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a response is not whole."""
+    """Why a response is incomplete."""
 
     reason: str
     cut_by: str | msgspec.UnsetType = msgspec.UNSET

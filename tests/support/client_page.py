@@ -1,0 +1,93 @@
+"""The page of clients, from the requests that are replayed: `python tests/support/client_page.py` writes it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[2]
+CLIENTS: Final = ROOT / "tests" / "clients"
+PAGE: Final = ROOT / "docs" / "reference" / "clients.md"
+FIELDS: Final = {"client", "version", "source", "path", "status", "ignored", "body", "calls", "refused"}
+"""Of a file: whose request it is and where it comes from, what is asked, and what of the answer must hold.
+
+`source` is `recorded`, or the project and file or thread that the request was built from; `calls` are words that the
+answer must have, such as the tool that it calls; `refused` is a part of the message of an error.
+"""
+REAL: Final = {
+    "aider": "makes an edit",
+    "claude-code": "runs a command, and tells what it gave",
+    "cline": "runs a command, and tells what it gave",
+    "codex": "runs a command, applies a patch, starts an agent of its own",
+    "continue": "runs a command, and tells what it gave",
+    "opencode": "runs a command, and tells what it gave",
+}
+"""Clients that did a first task against `ashore up fake:tools`, by folder."""
+
+INTRO: Final = """# Clients
+
+Written by `python tests/support/client_page.py` from the requests in `tests/clients`, which a test replays; do not
+edit.
+
+Set the client's base URL to `http://127.0.0.1:8080/v1` (Claude Code: without `/v1`) and its key to the one that
+`ashore up` names. What a client sends that changes no answer is left out, and the answer says so in
+`x-ashore-ignored`. Coding agents want a context of 64,000 tokens or more: the prompt of Claude Code and Codex CLI with
+their tools alone has 10,000 to 25,000.
+
+| client | version | talks | requests replayed | left out and named | a first task with the real one |
+|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """One client and its requests."""
+
+    folder: str
+    name: str
+    requests: tuple[dict[str, Any], ...]
+
+    @property
+    def row(self) -> str:
+        """Its line of the table."""
+        routes = dict.fromkeys(f"`{one['path']}`" for one in self.requests)
+        ignored = sorted({f"`{name}`" for one in self.requests for name in one["ignored"]})
+        refused = [f"refused: {one['refused']}" for one in self.requests if "refused" in one]
+        cells = (
+            self.name,
+            ", ".join(dict.fromkeys(one["version"] for one in self.requests)),
+            " ".join(routes),
+            f"{len(self.requests)}",
+            "; ".join([" ".join(ignored) or "–", *refused]),
+            REAL.get(self.folder, "–"),
+        )
+        return f"| {' | '.join(cells)} |\n"
+
+    @property
+    def source(self) -> str:
+        """Where its requests come from."""
+        found = dict.fromkeys(one["source"] for one in self.requests)
+        return f"- {self.name}: {'; '.join(found)}\n"
+
+
+def clients() -> list[Client]:
+    """Return every client that has requests."""
+    found = []
+    for folder in sorted(CLIENTS.iterdir()):
+        requests = tuple(json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json")))
+        if requests:
+            found.append(Client(folder=folder.name, name=requests[0]["client"], requests=requests))
+    return sorted(found, key=lambda one: one.name.lower())
+
+
+def page() -> str:
+    """Return `docs/reference/clients.md`."""
+    rows = clients()
+    sources = "\n## Where the requests come from\n\n" + "".join(one.source for one in rows)
+    return INTRO + "".join(one.row for one in rows) + sources
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
