@@ -119,4 +119,4 @@ def test_with_nothing_running_the_next_step_is_said(
 ) -> None:
     done = ashore(*words, home=tmp_path)
     assert done.returncode == 4
-    assert "no model is being served" in done.stderr and "ashore up" in done.stderr
+    assert "no server is running from" in done.stderr and "ashore up" in done.stderr
