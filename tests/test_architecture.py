@@ -105,6 +105,12 @@ def test_importing_a_room_loads_no_heavy_library() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_a_command_of_the_releases_starts_without_numbers_and_clients() -> None:
+    program = "import sys, ashore.cli.release\nprint(sorted({'numpy', 'redis', 'tokenizers'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_every_command_of_the_table_can_be_imported() -> None:
     for command in COMMANDS:
         module, _, name = command.target.partition(":")

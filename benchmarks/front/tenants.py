@@ -12,7 +12,7 @@ import itertools
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.front.cached import CHAT, Effort
@@ -23,11 +23,10 @@ from ashore.access import Principal
 from ashore.api.http import ROUTES, HttpApp
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import SystemClock, TenantId
-from ashore.engines import EngineEvent, Finished, GenerateOrder, Token
+from ashore.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
 from ashore.errors import Unauthenticated
 from ashore.metrics import Metrics
 from ashore.serving import BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
-from ashore.serving.ports import OrderEvents
 
 PROBES = 1_000_000
 TENANTS = 400
@@ -44,24 +43,11 @@ def mark(tenant: str) -> str:
 class TellsTenant(MemoryReplica):
     """Answers every order with the mark of the tenant that it is for, all at once."""
 
-    def generate(self, order: GenerateOrder) -> OrderEvents:
-        return _Marked(order)
-
-
-class _Marked:
-    """The events of one order."""
-
-    def __init__(self, order: GenerateOrder) -> None:
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
         text = mark(order.prefix_partition).encode()
-        self._events: list[EngineEvent] = [Token(order.order_id, byte) for byte in text]
-        self._events.append(Finished(order.order_id, "stop", len(order.prompt_ids), 0, len(text)))
-
-    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
-        events, self._events = self._events, []
-        return events
-
-    async def aclose(self) -> None:
-        self._events = []
+        events: list[EngineEvent] = [Token(order.order_id, byte) for byte in text]
+        events.append(Finished(order.order_id, "stop", len(order.prompt_ids), 0, len(text)))
+        return asyncio.get_running_loop().call_soon(hearer.hear, events).cancel
 
 
 class Everybody:

@@ -60,7 +60,7 @@ class AshoreError(Exception):
 
         Args:
             message: What happened, to which object, what was seen, what was expected. Default: `meaning()`.
-            hint: The next action of whoever must act.
+            hint: The next action, for the person who must act.
             param: Name of the request field at fault, in the caller's own words (`messages[0].role`).
             retry_after_s: Seconds after which a retry makes sense, where we know.
         """
@@ -95,7 +95,7 @@ class UserError(AshoreError):
 class InvalidRequest(UserError):
     """The request is malformed.
 
-    Mend the field that `param` names; the message says what it takes.
+    Correct the field that `param` names; the message says what is expected.
     """
 
 
@@ -139,7 +139,7 @@ class ContextTooLong(UserError):
 class PayloadTooLarge(UserError):
     """The request body is larger than this server accepts.
 
-    Send less in one request, or let the operator raise `[edge] max_body_bytes`.
+    Send less in one request, or ask the operator to raise `[edge] max_body_bytes`.
     """
 
     code = "payload_too_large"
@@ -169,7 +169,7 @@ class RequestTimeout(UserError):
 class NotFound(UserError):
     """The named object does not exist.
 
-    Check the name. The `list` command of its noun shows what there is.
+    Check the name. The `list` command of its noun shows the existing ones.
     """
 
     code = "not_found"
@@ -195,7 +195,7 @@ class UnknownVariant(NotFound):
 
 
 class UnknownRoute(NotFound):
-    """No such path.
+    """This path does not exist.
 
     Check the path; `/openapi.json` lists every route.
     """
@@ -204,9 +204,9 @@ class UnknownRoute(NotFound):
 
 
 class MethodNotAllowed(UserError):
-    """The path exists and takes another method.
+    """The path exists, but not with this method.
 
-    Use a method that `/openapi.json` has for the path.
+    Use a method that `/openapi.json` lists for the path.
     """
 
     code = "method_not_allowed"
@@ -216,7 +216,7 @@ class MethodNotAllowed(UserError):
 class InvalidSpec(UserError):
     """ashore.toml or a setting is wrong.
 
-    Correct the key that the message names; ashore-toml.md says what each one takes.
+    Correct the key that the message names; ashore-toml.md says what each key takes.
     """
 
     code = "invalid_spec"
@@ -225,23 +225,23 @@ class InvalidSpec(UserError):
 class UnsafeWeights(UserError):
     """The weights are in a form that can run code (pickle); ashore reads safetensors and GGUF.
 
-    Convert the weights to safetensors, or take a repository that has them.
+    Convert the weights to safetensors, or use a repository that has them.
     """
 
     code = "unsafe_weights"
 
 
 class UnsupportedModel(UserError):
-    """No engine here takes this architecture or file.
+    """No engine here runs this architecture or file.
 
-    Take a model of an architecture that an engine runs; `ashore engine list` shows the engines.
+    Use a model whose architecture an engine runs; `ashore engine list` shows the engines.
     """
 
     code = "unsupported_model"
 
 
 class BrokenData(UserError):
-    """A line of a data file is not what the file's form asks for.
+    """A line of a data file does not have the expected form.
 
     Correct the line that the message names.
     """
@@ -250,9 +250,9 @@ class BrokenData(UserError):
 
 
 class TrainingDiverged(UserError):
-    """The loss of a training run is not a number any more.
+    """The loss of a training run is no longer a number.
 
-    Train again with a lower learning rate, or look for broken examples in the data.
+    Train again with a lower learning rate, or check the data for broken examples.
     """
 
     code = "training_diverged"
@@ -269,7 +269,7 @@ class LicenceNotAccepted(UserError):
 
 
 class Conflict(UserError):
-    """The object exists already, or changed since it was read.
+    """The object already exists, or was changed since it was read.
 
     Read the object again, then decide whether the change still applies.
     """
@@ -281,7 +281,7 @@ class Conflict(UserError):
 class RecoveryKeyWrong(UserError):
     """This is not the recovery key of this backup.
 
-    Give the newest recovery key of this backup; `ashore backup rekey` makes older ones useless.
+    Give the newest recovery key of this backup; after `ashore backup rekey` older ones no longer work.
     """
 
     code = "recovery_key_wrong"
@@ -357,18 +357,18 @@ class TooManyAttempts(DeniedError):
 
 
 class PersonalDataBlocked(DeniedError):
-    """The privacy policy does not let this personal data through.
+    """The privacy policy blocks personal data in this text.
 
-    Remove the personal data that the message names by kind, or change the policy with `ashore privacy policy set`.
+    Remove the kinds of personal data that the message names, or change the policy with `ashore privacy policy set`.
     """
 
     code = "personal_data_blocked"
 
 
 class CapacityError(AshoreError):
-    """There is no room for this now.
+    """There is no capacity for this now.
 
-    Wait and send it again, or add machines.
+    Wait, then send it again; or add machines.
     """
 
     code = "overloaded"
@@ -380,14 +380,14 @@ class CapacityError(AshoreError):
 class Overloaded(CapacityError):
     """The queue is full.
 
-    Wait as long as `retry-after` says; allow deferral with `x-ashore-defer: allow`.
+    Wait as long as `retry-after` says, or allow deferral with `x-ashore-defer: allow`.
     """
 
     http_status = 429
 
 
 class DeadlineExceeded(CapacityError):
-    """The request's deadline passed before its answer was whole.
+    """The deadline of the request passed before its answer was complete.
 
     Allow more time with `x-ashore-deadline-ms`, ask for fewer tokens, or add replicas.
     """
@@ -417,7 +417,7 @@ class Draining(CapacityError):
 class Preempted(CapacityError):
     """A line of a batch gave its slot to an interactive request.
 
-    Nothing: the line goes on by itself when there is room.
+    Do nothing: the line continues by itself when there is capacity.
     """
 
     code = "preempted"
@@ -426,7 +426,7 @@ class Preempted(CapacityError):
 class BudgetExceeded(CapacityError):
     """A budget does not allow this request now.
 
-    Wait for the next window of the budget, or let an administrator raise it with `ashore access budget set`.
+    Wait for the next window of the budget, or ask an administrator to raise it with `ashore access budget set`.
     """
 
     code = "budget_exceeded"
@@ -454,7 +454,7 @@ class BudgetExceeded(CapacityError):
 
 
 class DiskFull(CapacityError):
-    """There is not enough room on the disk.
+    """There is not enough space on the disk.
 
     Free space on the disk that the message names; `ashore model gc` removes what no model needs.
     """
@@ -474,9 +474,9 @@ class MemoryFull(CapacityError):
 
 
 class EnvironmentFault(AshoreError):
-    """Something on this machine, or a machine it depends on, is not as it must be.
+    """Something is wrong on this machine, or on a machine that it depends on.
 
-    Let the operator mend what the message names.
+    Ask the operator to fix what the message names.
     """
 
     code = "environment"
@@ -485,7 +485,7 @@ class EnvironmentFault(AshoreError):
 
 
 class MissingExtra(EnvironmentFault):
-    """A part that is not in the base install is needed.
+    """An optional part of ashore is needed and is not installed.
 
     Install the extra with the command that the hint shows.
     """
@@ -494,7 +494,7 @@ class MissingExtra(EnvironmentFault):
 
 
 class PortTaken(EnvironmentFault):
-    """Another program listens on this port.
+    """Another program is listening on this port.
 
     Stop the other program, or choose another port with `--port`.
     """
@@ -503,7 +503,7 @@ class PortTaken(EnvironmentFault):
 
 
 class HomeBusy(EnvironmentFault):
-    """Another ashore process holds this home.
+    """Another ashore process is using this home.
 
     Stop the other process, or use another home with `ASHORE_HOME`.
     """
@@ -530,9 +530,9 @@ class HomeNotOurs(EnvironmentFault):
 
 
 class StateLost(EnvironmentFault):
-    """The state of this home is gone, and it is not a new home.
+    """The state of this home is missing, and the home is not new.
 
-    Restore it with `ashore backup restore`, or begin anew with `ashore up --new-state`.
+    Restore it with `ashore backup restore`, or start with an empty one: `ashore up --new-state`.
     """
 
     code = "state_lost"
@@ -550,7 +550,7 @@ class SourceUnreachable(EnvironmentFault):
 
 
 class RemoteRefused(EnvironmentFault):
-    """A remote server answered with a refusal.
+    """A remote server refused the request.
 
     Check the address and the credentials for that server.
     """
@@ -560,7 +560,7 @@ class RemoteRefused(EnvironmentFault):
 
 
 class CorruptBlob(EnvironmentFault):
-    """A stored file is not what it was when it was written. Never retried, never ignored.
+    """A stored file has changed since it was written. Never retried, never ignored.
 
     Pull the model again, or restore it from a backup; then test the disk.
     """
@@ -569,9 +569,9 @@ class CorruptBlob(EnvironmentFault):
 
 
 class SealingKeyMissing(EnvironmentFault):
-    """What is sealed cannot be opened, for its key is not where it was looked for.
+    """Sealed data cannot be opened because its key was not found.
 
-    Put the key back where `[sealing] key` names it.
+    Put the key back at the place that `[sealing] key` names.
     """
 
     code = "sealing_key_missing"
@@ -580,7 +580,7 @@ class SealingKeyMissing(EnvironmentFault):
 class KeyServiceUnreachable(EnvironmentFault):
     """The service that keeps the sealing keys could not be reached.
 
-    Check the address and the token of the key service, and that it runs.
+    Check the address and the token of the key service, and that it is running.
     """
 
     code = "key_service_unreachable"
@@ -614,7 +614,7 @@ class HostDied(EnvironmentFault):
 
 
 class KillsHosts(EnvironmentFault):
-    """Two engine hosts died while they worked on this request, so it is given to no third one.
+    """Two engine hosts died while they worked on this request, so it is not sent to a third.
 
     Do not send it again. Report it with the log of the engine host.
     """
@@ -646,9 +646,9 @@ class NotReady(EnvironmentFault):
 
 
 class AuditUnavailable(EnvironmentFault):
-    """What happens cannot be recorded, so nothing is answered.
+    """The audit log cannot be written, so no request is answered.
 
-    Free the disk that holds the audit log, or restart its writer; the worker is ready again by itself.
+    Free the disk that holds the audit log, or restart its writer. The worker then becomes ready by itself.
     """
 
     code = "audit_unavailable"
@@ -657,18 +657,18 @@ class AuditUnavailable(EnvironmentFault):
 
 
 class TamperedAudit(EnvironmentFault):
-    """The audit is not what was written.
+    """The audit log was changed after it was written.
 
-    Keep the files as they are, and compare them with the anchor and the archive: `ashore audit verify`.
+    Keep the files as they are, and compare them with the anchor and the archive by `ashore audit verify`.
     """
 
     code = "tampered_audit"
 
 
 class NodeUnavailable(EnvironmentFault):
-    """A node of the backup is not there, or does not work.
+    """A node of the backup is missing or does not work.
 
-    Mount or reach the node again, or put another in its place with `ashore backup replace`.
+    Mount or reconnect the node, or replace it with `ashore backup replace`.
     """
 
     code = "node_unavailable"
@@ -677,7 +677,7 @@ class NodeUnavailable(EnvironmentFault):
 
 
 class TooFewNodes(EnvironmentFault):
-    """Fewer nodes of the backup work than are needed.
+    """Too few nodes of the backup work.
 
     Bring back enough nodes; the message says how many are needed.
     """
@@ -688,7 +688,7 @@ class TooFewNodes(EnvironmentFault):
 
 
 class BackupDamaged(EnvironmentFault):
-    """What lies on a node of the backup is not what was written there.
+    """Data on a node of the backup has changed since it was written.
 
     Run `ashore backup scrub`, which rebuilds the damaged parts from the other nodes.
     """
@@ -697,9 +697,9 @@ class BackupDamaged(EnvironmentFault):
 
 
 class Bug(AshoreError):
-    """An invariant of ashore broke. Please report it.
+    """This is a bug in ashore. Please report it.
 
-    Report it, with the traceback in the log.
+    Report it with the traceback from the log.
     """
 
     code = "internal_error"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Kind = Literal["counter", "gauge", "histogram"]
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOKENS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 _TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
 
 
@@ -42,60 +43,88 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric(
         "ashore_ignored_fields",
         "counter",
-        "Fields of requests that were left out, by route and path; `other`: one that is on no list.",
+        "Request fields that were ignored, by route and path; `other`: an unknown field.",
         ("route", "field"),
     ),
     Metric(
-        "ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS,
+        "ashore_request_seconds", "histogram", "Time from the first byte read to the last byte sent.",
+        ("route",), _SECONDS,
     ),
-    Metric("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",)),
-    Metric("ashore_ttft_seconds", "histogram", "From arrival to the first piece of the answer.", ("model",), _SECONDS),
+    Metric("ashore_errors", "counter", "Errors returned, by error code.", ("code",)),
     Metric(
-        "ashore_time_per_token_seconds", "histogram", "Mean per request, after its first token.",
+        "ashore_ttft_seconds", "histogram", "Time to first token: from arrival to the first part of the answer.",
+        ("model",), _SECONDS,
+    ),
+    Metric(
+        "ashore_time_per_token_seconds", "histogram", "Mean time per token of a request, after its first token.",
         ("model",), _TOKEN_SECONDS,
     ),
-    Metric("ashore_stage_seconds", "histogram", "Time in one stage of the request path.", ("stage",), _SECONDS),
-    Metric("ashore_prompt_tokens", "counter", "Prompt tokens of whole answers.", ("model",)),
-    Metric("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",)),
-    Metric("ashore_completion_tokens", "counter", "Tokens generated in whole answers.", ("model",)),
-    Metric("ashore_cache_lookups", "counter", "Requests that could be kept, by what was found.", ("model", "result")),
-    Metric("ashore_cache_bytes", "gauge", "Memory that kept answers take in this worker."),
-    Metric("ashore_cache_entries", "gauge", "Kept answers and finished responses in this worker."),
-    Metric("ashore_cache_evictions", "gauge", "Entries that left the cache of this worker for want of room."),
-    Metric("ashore_shared_cache_up", "gauge", "1 while the shared cache answers, 0 while it is left alone."),
+    Metric("ashore_stage_seconds", "histogram", "Time spent in one stage of the request path.", ("stage",), _SECONDS),
     Metric(
-        "ashore_masked_entities", "counter", "Personal data met in prompts and answers, by kind and what was done.",
+        "ashore_answer_seconds", "histogram", "From arrival to the end of a generated answer.", ("model",), _SECONDS
+    ),
+    Metric("ashore_queue_seconds", "histogram", "Wait of a generated answer for a slot.", ("model",), _SECONDS),
+    Metric("ashore_prefill_seconds", "histogram", "From the slot to the first token.", ("model",), _SECONDS),
+    Metric("ashore_decode_seconds", "histogram", "From the first token to the last.", ("model",), _SECONDS),
+    Metric("ashore_inference_seconds", "histogram", "From the slot to the last token.", ("model",), _SECONDS),
+    Metric("ashore_prompt_length", "histogram", "Tokens of the prompt of a generated answer.", ("model",), _TOKENS),
+    Metric("ashore_answer_length", "histogram", "Tokens of a generated answer, all choices.", ("model",), _TOKENS),
+    Metric(
+        "ashore_answers", "counter",
+        "Choices that were generated, by why they ended: stop, length, tool_calls, cancelled, error.",
+        ("model", "reason"),
+    ),
+    Metric("ashore_prompt_tokens", "counter", "Prompt tokens of completed answers.", ("model",)),
+    Metric("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",)),
+    Metric("ashore_completion_tokens", "counter", "Tokens generated in completed answers.", ("model",)),
+    Metric("ashore_cache_lookups", "counter", "Cache lookups of cacheable requests, by result.", ("model", "result")),
+    Metric("ashore_cache_bytes", "gauge", "Memory used by cached answers in this worker."),
+    Metric("ashore_cache_entries", "gauge", "Cached answers and finished responses in this worker."),
+    Metric("ashore_cache_evictions", "gauge", "Entries evicted from the cache of this worker to free memory."),
+    Metric("ashore_shared_cache_up", "gauge", "1 while the shared cache is used, 0 while it is bypassed."),
+    Metric(
+        "ashore_masked_entities", "counter", "Personal data found in prompts and answers, by kind and action taken.",
         ("kind", "action", "where"),
     ),
     Metric("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",)),
-    Metric("ashore_cancelled", "counter", "Answers that the client did not wait for.", ("model",)),
+    Metric("ashore_cancelled", "counter", "Answers that the client cancelled or disconnected from.", ("model",)),
     Metric("ashore_running_sequences", "gauge", "Sequences given to engines.", ("model",)),
-    Metric("ashore_waiting_sequences", "gauge", "Sequences that wait for a slot.", ("model",)),
-    Metric("ashore_tokens_in_flight", "gauge", "Prompt and expected answer tokens, running and waiting.", ("model",)),
+    Metric("ashore_waiting_sequences", "gauge", "Sequences waiting for a slot.", ("model",)),
+    Metric(
+        "ashore_tokens_in_flight", "gauge",
+        "Prompt tokens and expected answer tokens of running and waiting requests.",
+        ("model",),
+    ),
     Metric("ashore_replicas_ready", "gauge", "Replicas that are connected.", ("model",)),
-    Metric("ashore_refused", "counter", "Requests refused for want of room, by why.", ("model", "reason")),
-    Metric("ashore_running_limit", "gauge", "Sequences that this worker drives at most."),
-    Metric("ashore_loop_busy_share", "gauge", "Share of the time in which this worker's loop had no rest."),
-    Metric("ashore_loop_lag_seconds", "gauge", "What an event waits until this worker's loop comes to it."),
-    Metric("ashore_deferred", "counter", "Requests that became jobs for want of room, by route.", ("route",)),
+    Metric("ashore_refused", "counter", "Requests refused for lack of capacity, by reason.", ("model", "reason")),
+    Metric("ashore_running_limit", "gauge", "Maximum number of sequences that this worker runs at once."),
+    Metric("ashore_loop_busy_share", "gauge", "Share of time in which this worker's event loop was busy."),
+    Metric("ashore_loop_lag_seconds", "gauge", "Delay before this worker's event loop handles an event."),
+    Metric("ashore_deferred", "counter", "Requests deferred to jobs for lack of capacity, by route.", ("route",)),
     Metric("ashore_open_requests", "gauge", "HTTP requests in progress."),
-    Metric("ashore_workers", "gauge", "API workers of this machine that answered for this page."),
+    Metric("ashore_workers", "gauge", "API workers of this machine that contributed to this page."),
 )  # fmt: skip
 """What the request path measures; each room brings its own beside it."""
 
 HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("running", "gauge", "Sequences in the engine's batch."),
     ("waiting", "gauge", "Sequences queued in the host."),
-    ("kv_tokens_used", "gauge", "Tokens held in the KV cache."),
-    ("kv_tokens_total", "gauge", "Tokens that the KV cache holds."),
+    ("kv_tokens_used", "gauge", "Tokens stored in the KV cache."),
+    ("kv_tokens_total", "gauge", "Capacity of the KV cache in tokens."),
     ("steps", "counter", "Engine steps since load."),
     ("step_seconds", "counter", "Seconds spent in engine steps."),
     ("prompt_tokens", "counter", "Prompt tokens since load."),
     ("cached_tokens", "counter", "Prompt tokens from the prefix cache since load."),
     ("completion_tokens", "counter", "Tokens generated since load."),
-    ("preemptions", "counter", "Sequences set back for want of KV cache."),
+    ("preemptions", "counter", "Sequences preempted because the KV cache was full."),
+    ("block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none."),
+    ("adapters", "gauge", "LoRA adapters that are loaded."),
 )
 """Field of `EngineStats`, kind, help. On the page as `ashore_host_FIELD`, with labels model and replica."""
+HOST_ADAPTERS: Final = Metric(
+    "ashore_host_adapter_active", "gauge", "1 for each LoRA adapter of which a sequence is `running` or `waiting`.",
+    ("model", "replica", "adapter", "state"),
+)  # fmt: skip
 
 
 class Metrics:
@@ -130,13 +159,17 @@ class Metrics:
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
-        key = (name, labels)
+        self.observe_all({name: value}, *labels)
+
+    def observe_all(self, values: Mapping[str, float], *labels: str) -> None:
+        """Put a value into each of several histograms with the same labels."""
         with self._lock:
-            spread = self._spreads.get(key)
-            if spread is None:
-                self._begun(name, labels)
-                spread = self._spreads[key] = _Spread(self._bounds[name])
-            spread.observe(value)
+            for name, value in values.items():
+                spread = self._spreads.get((name, labels))
+                if spread is None:
+                    self._begun(name, labels)
+                    spread = self._spreads[name, labels] = _Spread(self._bounds[name])
+                spread.observe(value)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
@@ -256,3 +289,9 @@ class _Hosts:
             for labels, one in stats:
                 family.add_metric(labels, float(getattr(one, field)))
             yield family
+        active = GaugeMetricFamily(HOST_ADAPTERS.name, HOST_ADAPTERS.help, labels=HOST_ADAPTERS.labels)
+        for labels, one in stats:
+            for state, names in (("running", one.running_adapters), ("waiting", one.waiting_adapters)):
+                for name in names:
+                    active.add_metric((*labels, name, state), 1.0)
+        yield active

@@ -32,6 +32,6 @@ def test_the_page_about_separated_administrators(served: Callable[..., Served], 
     again = start_served(server.home, ("fake:echo",), store=None, port=server.port, grpc_port=server.grpc_port)
     try:
         eventually(lambda: "Ctrl-C stops it" in again.said())
-        assert "the first key is dead" in again.said() and "the key is in" not in again.said()
+        assert "the first key no longer works" in again.said() and "the key is in" not in again.said()
     finally:
         again.stop()

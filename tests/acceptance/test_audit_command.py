@@ -151,7 +151,7 @@ def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ash
     status = json.loads(ashore("audit", "status", "--json", home=server.home).stdout)
     assert status["chains"]["api-0"] > 3
     assert status["archive"]["place"] == str(shelf) and status["archive"]["good_us"] > 0 and not status["unarchived"]
-    assert f"archive {shelf}: all well at" in ashore("audit", "status", home=server.home).stdout
+    assert f"archive {shelf}: complete at" in ashore("audit", "status", home=server.home).stdout
     page = httpx.get(f"{server.root_url}/metrics", headers={"authorization": f"Bearer {server.key}"}).text
     assert re.search(r"^ashore_audit_archive_time_seconds [1-9]", page, re.MULTILINE)
     assert ashore("audit", "archive", home=server.home).returncode == 2

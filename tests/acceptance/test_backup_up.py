@@ -125,6 +125,6 @@ def test_a_state_in_postgres_is_not_backed_up_by_half_without_a_word(ashore: Run
     )
     refused = ashore("up", "--config", str(home / "ashore.toml"), "--dry-run", home=home)
     assert refused.returncode == 2
-    assert "the state of this home is in Postgres" in refused.stderr and "without_state = true" in refused.stderr
+    assert "the state database is in Postgres" in refused.stderr and "without_state = true" in refused.stderr
     by_hand = ashore("backup", "run", "--config", str(home / "ashore.toml"), home=home)
     assert by_hand.returncode == 2 and "--without-state" in by_hand.stderr, by_hand.stderr

@@ -85,7 +85,7 @@ def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_pa
     assert (wrong.returncode, "line 2" in wrong.stderr) == (2, True)
     pairs.write_text('{"question": "Hello?", "answer": "Good day."}\n')
     tried = ashore("cache", "import", str(pairs), "--dry-run", env=home)
-    assert (tried.returncode, tried.stdout) == (0, "1 curated pair: fine, nothing was imported\n")
+    assert (tried.returncode, tried.stdout) == (0, "1 curated pair: valid; nothing was imported\n")
     assert ashore("cache", "import", str(pairs), env=home).stdout == "1 curated pair: imported\n"
     assert ashore("cache", "purge", "--tenant", "default", env=home).stdout == "purged: tenant default\n"
     assert "there is no tenant 'nobody'" in ashore("cache", "purge", "--tenant", "nobody", env=home).stderr

@@ -65,7 +65,7 @@ def test_tune_measures_draws_and_records(ashore: Run, tmp_path: Path) -> None:
 def test_what_cannot_load_is_an_error_with_its_reason(ashore: Run, tmp_path: Path) -> None:
     result = ashore("engine", "tune", "fake:echo?fail_load=1", "--budget-s", "10", home=tmp_path)
     assert result.returncode == 4
-    assert "loading fails, as asked for" in result.stderr
+    assert "loading fails, as requested" in result.stderr
     result = ashore("engine", "tune", "fake:echo?die_after=20", "--budget-s", "10", home=tmp_path)
     assert result.returncode == 4
     assert "its host died" in result.stderr and "engine-tune.log" in result.stderr

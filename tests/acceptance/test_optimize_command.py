@@ -39,10 +39,10 @@ def test_from_a_plan_to_a_variant_and_back_to_the_same_bytes(home: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--to", "int5"), "no precision is called 'int5'"),
+        (("--to", "int5"), "there is no precision 'int5'"),
         (("--to", "int4", "--calibration", "nowhere.txt"), "nowhere.txt cannot be read"),
         (("--to", "auto"), "no longer searches"),
-        (("--to", "int8", "--engine", "torch"), "a yardstick"),
+        (("--to", "int8", "--engine", "torch"), "a baseline"),
     ],
 )
 def test_mistakes_are_told_with_exit_code_two(home: Path, words: tuple[str, ...], said: str) -> None:
@@ -71,7 +71,7 @@ def test_the_forms_of_vllm_are_made_where_the_environment_has_the_tool(home: Pat
     (bin_ / "python").chmod(0o755)
     words = ("optimize", "quantize", "tiny", "--to", "w8a8", "--calibration", str(text), "--json")
     refused = ashore(home, *words, "--run", str(tmp_path / "nothing"))
-    assert refused.returncode == 4 and "no environment with llm-compressor" in refused.stderr
+    assert refused.returncode == 4 and "not a Python environment with llm-compressor" in refused.stderr
     made = ashore(home, *words, "--run", str(tmp_path / "side"))
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["format"] == "safetensors"

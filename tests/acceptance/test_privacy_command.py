@@ -46,7 +46,7 @@ def test_the_policy_of_a_file_and_of_the_state(ashore: Ashore, tmp_path: Path) -
     config = tmp_path / "ashore.toml"
     config.write_text('[privacy]\nprompts = { phone = "block" }\n')
     done = ashore("privacy", "mask", str(letter(tmp_path)), "--config", str(config), home=tmp_path / "home")
-    assert "would refuse this text: it holds phone" in done.stderr
+    assert "would refuse this text: it contains phone" in done.stderr
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     state = open_database(home / "state.db", snapshots=home / "snapshots", clock=SystemClock())
@@ -97,10 +97,10 @@ def test_the_policy_of_a_server_is_printed_changed_and_given_back(
     assert (done["version"], done["source"]) == (1, "state")
     assert done["changes"] == ["tenant *, model *: phone in prompts: allow -> block"]
     eventually(lambda: echoed() == "refused", 10)
-    assert "nothing differs; the policy stays at version 1" in policy("set", str(file)).stdout
+    assert "nothing to change; the policy stays at version 1" in policy("set", str(file)).stdout
     file.write_text(file.read_text().replace('phone = "block"', 'phone = "mask"'))
     second = policy("set", str(file))
-    assert second.returncode != 0 and "has version 1, and this change replaces version 0" in second.stderr
+    assert second.returncode != 0 and "is at version 1, and this change is based on version 0" in second.stderr
     found = ashore("audit", "search", "--action", "privacy:write", "--json", home=server.home)
     (act,) = json.loads(found.stdout)["items"]
     assert act["resource"] == "policy/privacy" and act["outcome"] == "done"

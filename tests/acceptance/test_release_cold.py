@@ -27,14 +27,14 @@ def test_a_cold_standby_ends_first_and_loads_again_on_the_way_back(
             words = ("release", "promote", "chat-2", "--cold-standby", "--override", "a trial")
             done = ashore(*words, home=server.home, env=env)
             assert done.returncode == 0 and done.stdout.startswith("chat-2  live"), done.stdout + done.stderr
-            assert "the way back loads chat-1 again; the last time that took" in done.stderr
+            assert "a rollback would load chat-1 again; the last load took" in done.stderr
             assert never_both(server), "they were there together"
             time.sleep(0.5)
             shown = ashore("release", "status", "chat", home=server.home, env=env).stdout
-            assert "chat-1 answered before, and has to load on the way back" in shown
+            assert "chat-1 was live before; a rollback must load it first" in shown
             back = ashore("release", "rollback", "chat", home=server.home, env=env)
             assert back.returncode == 0 and back.stdout.startswith("chat-1  live"), back.stdout + back.stderr
-            assert "chat-1 has to load first; the last time that took" in back.stderr
+            assert "chat-1 must load first; the last load took" in back.stderr
             time.sleep(0.5)
         bad = [one for one in asked if not one.whole]
         assert not bad, f"{len(bad)} of {len(asked)} requests failed where they had to wait: {bad[:3]}"

@@ -66,7 +66,7 @@ def test_bad_releases_fail_while_the_server_runs_and_when_it_starts_with_them(
         bad = {"model": "fake:echo", "alias": "chat", "name": "proc", "adapters": {"x": "/proc"}}
         call(server, "POST", "/admin/v1/releases", key, bad)
         call(server, "POST", "/admin/v1/releases/proc/shadow", key, {})
-        assert "the adapter's folder /proc has more than" in ended(server, key, "proc")["why"]
+        assert "the adapter directory /proc has more than" in ended(server, key, "proc")["why"]
         assert ask(server, "chat") == ask(server, "other") == 1
     finally:
         assert server.stop() == 0
@@ -90,14 +90,14 @@ def test_bad_releases_fail_while_the_server_runs_and_when_it_starts_with_them(
         failed = start_served(home, (), store=None, port=port, grpc_port=0, config=wrong, wait=False)
         assert failed.process.wait(60) != 0
         assert (office.alias(SYSTEM, "chat"), office.standing(SYSTEM, broken).course) == before
-        assert office.alias(SYSTEM, "other").name == "other" and "is no more" not in failed.said()
+        assert office.alias(SYSTEM, "other").name == "other" and "was removed" not in failed.said()
         name = office.create(SYSTEM, ReleaseWish(model="fake:echo", alias="chat")).release.name
         office.roll_out(SYSTEM, name, Way(goal="shadow", share=100))
     finally:
         database.close()
 
     done = ashore("release", "rollback", "chat", "--why", "second thoughts", home=home)
-    assert done.returncode == 0 and "no server answers" in done.stderr, done.stderr
+    assert done.returncode == 0 and "no server is running" in done.stderr, done.stderr
     done = ashore("release", "retire", broken, home=home)
     assert done.returncode == 2 and f"{broken} answers for chat" in done.stderr
 

@@ -56,7 +56,7 @@ def check_burn_rates(server: Served, key: str) -> None:
         assert 5 <= one["bad"] <= one["requests"] and one["allowed_percent"] == 5
         assert one["long_rate"] == pytest.approx(one["bad"] / one["requests"] / 0.05, abs=0.006)
         assert one["long_rate"] > 6
-    shown = re.search(r"burns ttft ([0-9.]+) times over 60 s, ", ashore(server, key, "release", "show", "chat-3"))
+    shown = re.search(r"burn rate of ttft: ([0-9.]+) over 60 s, ", ashore(server, key, "release", "show", "chat-3"))
     assert shown is not None and 6 < float(shown[1]) <= 20
 
 

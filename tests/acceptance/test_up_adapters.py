@@ -63,4 +63,4 @@ def test_an_adapter_that_is_not_there_ends_the_start_with_its_name(ashore: Run, 
         "up", "--config", str(config), "--port", "18937", "--grpc-port", "0", home=tmp_path / "home", timeout_s=120
     )
     assert result.returncode != 0
-    assert f"the adapter tone is to be in {tmp_path}/no-such, which is not a directory" in result.stderr
+    assert f"expected the adapter tone in {tmp_path}/no-such, which is not a directory" in result.stderr

@@ -119,4 +119,4 @@ def test_without_vllm_nothing_is_fetched_and_the_hint_says_how_to_install_it(ash
     for more in ([], ["--dry-run"]):
         refused = ashore("up", "--config", str(tmp_path / "ashore.toml"), *more, home=tmp_path / "home")
         assert refused.returncode == 4
-        assert "not on this machine" in refused.stderr and "pip install vllm" in refused.stderr
+        assert "not installed on this machine" in refused.stderr and "pip install vllm" in refused.stderr

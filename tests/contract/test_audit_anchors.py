@@ -78,7 +78,7 @@ def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
     anchor = open_anchor(str(tmp_path / "none"), "home")
     with pytest.raises(SourceUnreachable, match="cannot be written"):
         anchor.put(1, b"x")
-    with pytest.raises(SourceUnreachable, match="is no folder"):
+    with pytest.raises(SourceUnreachable, match="is not a directory"):
         list(anchor.read())
 
 

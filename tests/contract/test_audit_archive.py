@@ -184,7 +184,7 @@ def test_nothing_leaves_before_its_copy_came_back_whole(tmp_path: Path) -> None:
     home = Home(tmp_path, archive)
     home.archivist.tick()
     standing = read_standing(home.root)
-    assert home.left == home.before and standing is not None and "came back other" in standing.error
+    assert home.left == home.before and standing is not None and "reads back different" in standing.error
     archive.bends = False
     home.archivist.tick()
     for name in list(archive.kept):  # what was copied before, and is old only now, is read back once more

@@ -44,7 +44,6 @@ COVERED = {
             "TransitKeeper": "TransitKeeper",
         },
     ),
-    "serving:OrderEvents": ("test_serving_replica.py", {"OrderStream": "host", "_Echo": "memory"}),
     "serving:Replica": ("test_serving_replica.py", {"HostClient": "HostClient", "MemoryReplica": "MemoryReplica"}),
     "state:Changes": ("test_state_contract.py", {"_Announcements": "sqlite", "_Notifications": "postgres"}),
     "state:Database": ("test_state_contract.py", {"PostgresDatabase": "postgres", "SqliteDatabase": "sqlite"}),

@@ -22,6 +22,7 @@ from ashore.engines import (
     GenerateOrder,
     HostClient,
     HostLaunch,
+    OrderStream,
     Sampling,
     Token,
     error_of,
@@ -31,7 +32,6 @@ from ashore.engines import (
 from ashore.engines.fake.files import fake_model_files
 from ashore.errors import AshoreError, Draining, HostDied
 from ashore.serving import MemoryReplica, Replica
-from ashore.serving.ports import OrderEvents
 
 Connect = Callable[[], Any]
 
@@ -121,7 +121,7 @@ def order(name: str, text: str = "abc", **fields: Any) -> GenerateOrder:
     )
 
 
-async def everything(stream: OrderEvents) -> list[EngineEvent]:
+async def everything(stream: OrderStream) -> list[EngineEvent]:
     events: list[EngineEvent] = []
     while part := await stream.take():
         events.extend(part)
@@ -133,52 +133,66 @@ def test_events_come_in_order_and_end(connect: Connect) -> None:
         async with connect() as replica:
             assert replica.connected
             assert replica.info.kind == "fake"
-            stream = replica.generate(order("a"))
+            stream = OrderStream(order("a"), replica.start)
             events = await everything(stream)
             assert bytes(e.token_id for e in events if isinstance(e, Token)) == b"abc"
             last = events[-1]
             assert isinstance(last, Finished)
             assert (last.reason, last.prompt_tokens, last.completion_tokens) == ("stop", 3, 3)
             assert await stream.take() == []
-            cut = (await everything(replica.generate(order("b", most=2))))[-1]
+            cut = (await everything(OrderStream(order("b", most=2), replica.start)))[-1]
             assert isinstance(cut, Finished)
             assert cut.reason == "length"
 
     asyncio.run(scenario())
 
 
-def test_tokens_are_poured_to_who_waits_until_he_takes_no_more_and_the_end_never_is(connect: Connect) -> None:
+class Hearer:
+    """Keeps what it is told, and ends its order after so many tokens."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self.events: list[EngineEvent] = []
+        self.error: AshoreError | None = None
+        self.over = asyncio.Event()
+        self.cancel: Callable[[], None] = lambda: None
+        self._most = most
+
+    def hear(self, events: list[EngineEvent]) -> None:
+        assert not self.over.is_set(), "nothing comes after the end"
+        self.events += events
+        if len(self.events) >= self._most:
+            self.cancel()
+        if not isinstance(events[-1], Token):
+            self.over.set()
+
+    def lose(self, error: AshoreError) -> None:
+        self.error = error
+        self.over.set()
+
+
+def test_a_hearer_is_told_at_once_may_end_its_order_meanwhile_and_learns_of_a_loss(connect: Connect) -> None:
     text = "abcdefghijklmnopqrstuvwxyz" * 4
 
     async def scenario() -> None:
         async with connect() as replica:
-            poured: list[EngineEvent] = []
-            taken: list[EngineEvent] = []
-
-            def pour(events: list[EngineEvent]) -> bool:
-                if len(poured) >= 20:
-                    return False
-                poured.extend(events)
-                return True
-
-            stream = replica.generate(order("p", text))
-            while part := await stream.take(pour):
-                taken.extend(part)
-            assert 20 <= len(poured) < len(text) and all(isinstance(event, Token) for event in poured)
-            assert isinstance(taken[-1], Finished)
-            made = [event for event in (*poured, *taken) if isinstance(event, Token)]
-            assert sorted(event.token_id for event in made) == sorted(text.encode())
-
-            def fails(events: list[EngineEvent]) -> bool:
-                raise RuntimeError("a bug")
-
-            stream, other = replica.generate(order("q", text)), replica.generate(order("r", text))
-            whole = asyncio.create_task(everything(other))
-            with pytest.raises(RuntimeError, match="a bug"):
-                while await stream.take(fails):
-                    pass
-            await stream.aclose()
-            assert len(await whole) == len(text) + 1
+            whole, cut, lost = Hearer(), Hearer(most=20), Hearer()
+            for name, one in (("p", whole), ("q", cut)):
+                one.cancel = replica.start(order(name, text), one)
+            await asyncio.wait_for(whole.over.wait(), 10)
+            assert bytes(e.token_id for e in whole.events if isinstance(e, Token)).decode() == text
+            assert isinstance(whole.events[-1], Finished)
+            whole.cancel()
+            while (await replica.stats()).running:
+                await asyncio.sleep(0.01)
+            assert 20 <= len(cut.events) < len(text) and not cut.over.is_set()
+            lost.cancel = replica.start(order("r", "x" * 2000), lost)
+            await asyncio.sleep(0.01)
+            await replica.close()
+            await asyncio.wait_for(lost.over.wait(), 10)
+            late = Hearer()
+            replica.start(order("s"), late)
+            await asyncio.wait_for(late.over.wait(), 10)
+            assert isinstance(lost.error, HostDied) and isinstance(late.error, HostDied)
 
     asyncio.run(scenario())
 
@@ -186,7 +200,7 @@ def test_tokens_are_poured_to_who_waits_until_he_takes_no_more_and_the_end_never
 def test_closing_wakes_whoever_waits_and_may_be_repeated(connect: Connect) -> None:
     async def scenario() -> None:
         async with connect() as replica:
-            stream = replica.generate(order("c", "x" * 2000))
+            stream = OrderStream(order("c", "x" * 2000), replica.start)
             await stream.take()
             rest = asyncio.create_task(everything(stream))
             await asyncio.sleep(0.01)
@@ -209,7 +223,7 @@ def test_orders_run_beside_each_other(connect: Connect) -> None:
         async with connect() as replica:
             texts = [f"text {i}" for i in range(20)]
             answers = await asyncio.gather(
-                *(everything(replica.generate(order(f"d{i}", text))) for i, text in enumerate(texts))
+                *(everything(OrderStream(order(f"d{i}", text), replica.start)) for i, text in enumerate(texts))
             )
             for text, events in zip(texts, answers, strict=True):
                 assert bytes(e.token_id for e in events if isinstance(e, Token)).decode() == text
@@ -247,21 +261,21 @@ def test_whoever_waits_for_the_end_of_a_connection_is_told(connect: Connect) -> 
 def test_after_the_end_of_the_connection_everything_says_so(connect: Connect) -> None:
     async def scenario() -> None:
         async with connect() as replica:
-            running = replica.generate(order("e", "x" * 2000))
+            running = OrderStream(order("e", "x" * 2000), replica.start)
             await running.take()
             await replica.close()
             assert not replica.connected
             with pytest.raises(HostDied):
                 await everything(running)
             with pytest.raises(HostDied):
-                await everything(replica.generate(order("f")))
+                await everything(OrderStream(order("f"), replica.start))
             with pytest.raises(HostDied):
                 await replica.embed([[1]])
 
     asyncio.run(scenario())
 
 
-async def how_they_end(stream: OrderEvents) -> list[EngineEvent] | AshoreError:
+async def how_they_end(stream: OrderStream) -> list[EngineEvent] | AshoreError:
     try:
         return await everything(stream)
     except AshoreError as error:
@@ -272,13 +286,13 @@ def test_a_host_that_ends_of_its_own_accord_has_not_died_of_what_it_had(leaving:
     async def scenario() -> None:
         with leaving() as (replica, end):
             await replica.connect(10)
-            streams = [replica.generate(order(f"l{n}", "x" * 2000)) for n in range(5)]
+            streams = [OrderStream(order(f"l{n}", "x" * 2000), replica.start) for n in range(5)]
             await streams[0].take()
             end()
             while replica.connected:  # so that some come while it ends
                 await asyncio.sleep(0.001)
                 if replica.connected:
-                    streams.append(replica.generate(order(f"l{len(streams)}", "x" * 2000)))
+                    streams.append(OrderStream(order(f"l{len(streams)}", "x" * 2000), replica.start))
             for stream in streams:
                 ended = await how_they_end(stream)
                 if isinstance(ended, list):
@@ -295,7 +309,7 @@ def test_a_host_that_is_killed_has_died_of_what_it_had(dying: Ending) -> None:
     async def scenario() -> None:
         with dying() as (replica, end):
             await replica.connect(10)
-            streams = [replica.generate(order(f"k{n}", "x" * 2000)) for n in range(5)]
+            streams = [OrderStream(order(f"k{n}", "x" * 2000), replica.start) for n in range(5)]
             await streams[0].take()
             end()
             for stream in streams:

@@ -128,7 +128,7 @@ def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not
         assert finish(run(engine, order("slow", [1], max_new_tokens=4))["slow"]).reason == "length"
         double.goes_on.clear()
         event = failure(run(engine, order("never", [1], max_new_tokens=4))["never"])
-        assert "has answered nothing for" in event.message and event.code == "source_unreachable"
+        assert "has not responded for" in event.message and event.code == "source_unreachable"
         double.goes_on.set()
         assert finish(run(engine, order("again", [1], max_new_tokens=4))["again"]).reason == "length"
     finally:

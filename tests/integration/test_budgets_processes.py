@@ -202,13 +202,13 @@ def test_cells_of_ended_windows_are_used_again_and_those_with_something_open_are
 def test_a_full_ledger_says_so_and_refuses_nobody_it_knows(tmp_path: Path) -> None:
     ledger = MappedLedger(tmp_path / "budgets", ManualClock(), sizes=Sizes(8, 2, 4))
     book = RuleBook([BudgetRule(kind="requests", window="day", cap=100, user="*")])
-    with pytest.raises(Overloaded, match="counts 8 things"):
+    with pytest.raises(Overloaded, match="budget ledger is full"):
         for number in range(9):
             sheet = book.sheet(Asker("", f"user{number}", "acme", "chat"), ledger.now_ms())
             ledger.charge(sheet.lines, sheet.usage, 0)
     known = book.sheet(Asker("", "user0", "acme", "chat"), ledger.now_ms())
     holds = [ledger.reserve(known.lines, known.usage, 1) for _ in range(2)]
-    with pytest.raises(Overloaded, match="2 requests have tokens set aside"):
+    with pytest.raises(Overloaded, match="2 requests have tokens reserved"):
         ledger.reserve(known.lines, known.usage, 1)
     assert ledger.used(known.lines[0]) == 3
     ledger.settle(holds[0], 0, 0, 0, counts=False)

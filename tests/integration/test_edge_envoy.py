@@ -344,7 +344,7 @@ def test_a_flood_is_refused_with_the_time_to_come_back(tmp_path: Path, free_port
             "message": "",
             "type": "rate_limit_error",
             "code": "overloaded",
-            "hint": "send it again after the time in `retry-after`",
+            "hint": "retry after the time in `retry-after`",
         }
         assert refused[0].headers["retry-after"] == "1"
 

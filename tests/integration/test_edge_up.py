@@ -253,7 +253,7 @@ def test_a_killed_envoy_comes_back_and_a_killed_worker_costs_nothing_elsewhere(e
             return False
 
     eventually(answers)
-    assert "edge was killed by SIGKILL; starting it again" in server.said()
+    assert "edge was killed by SIGKILL; restarting it" in server.said()
     assert server.stop() == 0
     assert processes_of(server.home) == []
 

@@ -34,7 +34,7 @@ def full_disk(small_disk: Path) -> Iterator[Path]:
 
 def test_a_launch_file_that_finds_no_room_is_told_and_the_one_before_stands(full_disk: Path) -> None:
     for name in ("host-1.json", "host-2.json"):
-        with pytest.raises(DiskFull, match=rf"no room to write .*{name}"):
+        with pytest.raises(DiskFull, match=rf"no space left to write .*{name}"):
             write_launch(LAUNCH, full_disk / name)
     assert read_launch(full_disk / "host-1.json") == LAUNCH
     assert sorted(os.listdir(full_disk)) == ["ballast", "host-1.json"]

@@ -116,7 +116,7 @@ def test_sighup_takes_the_new_topology_and_keeps_streams(tmp_path: Path) -> None
         assert running.result()[2].endswith(b"data: [DONE]\n\n")
         (worker.run / "topology.json").write_bytes(b"{broken")
         os.kill(worker.process.pid, signal.SIGHUP)
-        eventually(lambda: "stays as it was" in worker.said())
+        eventually(lambda: "kept the old topology" in worker.said())
         assert still_answers(worker)
 
 

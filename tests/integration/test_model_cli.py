@@ -141,10 +141,10 @@ def test_what_a_running_server_answers_with_is_not_removed(home: Path, ashore: R
     running = HomeLock.acquire(home / "lock", Holder(pid=1, address="http://127.0.0.1:8080"))
     refused = ashore("model", "remove", "tiny", "--yes", home=home)
     assert refused.returncode == 2
-    assert "a running server answers with tiny: chat-3 (live, alias chat)" in refused.stderr
+    assert "a running server uses tiny: chat-3 (live, alias chat)" in refused.stderr
     running.release()
     tried = ashore("model", "remove", "tiny", "--dry-run", home=home)
-    assert "which the next `ashore up` would answer with: chat-3 (live, alias chat)" in tried.stdout
+    assert "which the next `ashore up` would use for: chat-3 (live, alias chat)" in tried.stdout
     assert ashore("model", "remove", "tiny", home=home).returncode == 2, "nobody is there to be asked"
     assert ashore("model", "list", "--json", home=home).stdout.count('"reference": "tiny"') == 1
     assert ashore("model", "remove", "tiny", "--yes", home=home).stdout.startswith("removed tiny;")

@@ -174,4 +174,4 @@ def test_what_cannot_be_an_adapter_is_refused_and_nothing_changes(bench: Bench, 
         with pytest.raises(error, match=words):
             bench.engine.load_adapter("wrong", str(folder))
     event = failure(run(bench.engine, greedy("x", "wrong"))["x"])
-    assert event.code == "invalid_request" and "no adapter is called 'wrong'" in event.message
+    assert event.code == "invalid_request" and "there is no adapter 'wrong'" in event.message

@@ -83,7 +83,7 @@ def test_a_student_comes_out_the_same_when_it_is_made_again(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--layers", "9"), "the teacher has 2"),
+        (("--layers", "9"), "expected at most 2"),
         (("--layers", "1", "--learning-rate", "7"), "--learning-rate is 7"),
     ],
 )

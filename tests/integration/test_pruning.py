@@ -274,7 +274,7 @@ def test_the_recipe_tells_what_was_done(store: ModelStore, text: Path) -> None:
         ({"share": 0.95}, InvalidRequest, "cannot be removed"),
         ({"calibration": None}, InvalidRequest, "none is given"),
         ({"kind": "unstructured"}, InvalidRequest, "reads no text"),
-        ({"name": "a@b"}, InvalidRequest, "not a model name"),
+        ({"name": "a@b"}, InvalidRequest, "not a valid model name"),
         ({"name": "tiny"}, Conflict, "taken"),
         ({"heal_tokens": 0}, InvalidRequest, "--heal-tokens is 0"),
     ],

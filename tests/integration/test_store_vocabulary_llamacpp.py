@@ -156,9 +156,9 @@ def test_the_published_form_of_deepseek_llm_is_known_by_its_name() -> None:
 
 
 def test_an_unknown_way_of_splitting_is_refused_and_not_guessed() -> None:
-    with pytest.raises(UnsupportedModel, match="not known here"):
+    with pytest.raises(UnsupportedModel, match="ashore does not support"):
         pre_tokenizer("somebody-elses")
-    with pytest.raises(UnsupportedModel, match="not known here"):
+    with pytest.raises(UnsupportedModel, match="ashore does not support"):
         name_of({"type": "Whitespace"})
 
 

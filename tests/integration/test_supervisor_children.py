@@ -62,7 +62,7 @@ def test_a_killed_child_comes_back(tmp_path: Path, supervisor: Supervisor, said:
     assert first
     os.kill(first, signal.SIGKILL)
     until(supervisor, lambda: supervisor.pid("child") not in (None, first))
-    assert "child was killed by SIGKILL; starting it again in 0.0 s" in said
+    assert "child was killed by SIGKILL; restarting it in 0.0 s" in said
 
 
 def test_a_child_that_always_falls_is_given_up_and_an_essential_one_ends_the_run(
@@ -73,7 +73,7 @@ def test_a_child_that_always_falls_is_given_up_and_an_essential_one_ends_the_run
         supervisor.run()
     assert "child.log" in caught.value.hint
     assert supervisor.state("child") == "given-up"
-    assert sum("starting it again" in line for line in said) == FAST.most_failures
+    assert sum("restarting it" in line for line in said) == FAST.most_failures
 
 
 def test_stages_stop_in_order(tmp_path: Path, supervisor: Supervisor) -> None:
@@ -326,7 +326,7 @@ def test_a_child_that_breaks_its_promise_to_beat_is_killed_and_started_again(
     look(watcher, clock, PROMISES)
     assert alive(first) and not why.exists()
     look(watcher, clock, 1)
-    assert "child: it hung: nothing was heard of it for 3 s, and the supervisor killed it" in said
+    assert "child: it hung: it did not respond for 3 s, and the supervisor killed it" in said
     assert "it hung" in why.read_text(), "so that those who talk to it can tell"
     until(watcher, lambda: watcher.state("child") == "waiting")
     clock.at_s += 1.0

@@ -76,7 +76,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     with store.reading("tiny") as files:
         model = load_checkpoint(files)
         model.model.norm.weight.data[3] = float("nan")
-        with pytest.raises(UnsupportedModel, match="not numbers"):
+        with pytest.raises(UnsupportedModel, match="not finite numbers"):
             save_checkpoint(model, files, tmp_path / "out")
     assert not (tmp_path / "out" / "model.safetensors").exists()
 

@@ -47,7 +47,7 @@ def test_the_first_key_is_made_once_with_narrow_rights(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_key_is_told(tmp_path: Path, content: str) -> None:
     path = tmp_path / "first-key"
     path.write_text(content)
-    with pytest.raises(InvalidSpec, match="holds no key"):
+    with pytest.raises(InvalidSpec, match="does not contain an ashore key"):
         make_first_key(path)
 
 

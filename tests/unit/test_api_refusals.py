@@ -60,8 +60,8 @@ def test_a_value_that_is_none_of_a_few_is_told_which_would_do(body: dict[str, An
         decode(json.dumps({"model": "m", **body}).encode(), CHAT)
     assert refused.value.param == param
     assert said in refused.value.message
-    if "which ashore does not take" in refused.value.message:
-        assert refused.value.hint == "it takes json_object, json_schema, text"
+    if "which ashore does not accept" in refused.value.message:
+        assert refused.value.hint == "expected json_object, json_schema, text"
 
 
 def test_a_built_in_tool_of_responses_is_refused_with_what_there_is() -> None:
@@ -84,9 +84,9 @@ def test_what_clients_of_reasoning_models_send_is_taken() -> None:
     [
         ("/", "/openapi.json lists every path"),
         ("/v1/chat/completion", "did you mean '/v1/chat/completions'"),
-        ("/api/tags", "this is no Ollama API: give the client the base URL …/v1"),
-        ("/v1/audio/speech", "ashore has no speech"),
-        ("/v1/rerank", "does not rerank"),
+        ("/api/tags", "ashore does not serve the Ollama API: set the client to OpenAI with the base URL …/v1"),
+        ("/v1/audio/speech", "it has no audio API"),
+        ("/v1/rerank", "ashore has no rerank API"),
         ("/admin/v1/tenant", "did you mean '/admin/v1/tenants'"),
     ],
 )

@@ -183,7 +183,7 @@ def test_the_commands_say_what_the_routes_say(monkeypatch: pytest.MonkeyPatch, c
     row = CountRow(rule_id=name, subject=("", "al", "acme", ""), starts_ms=0, ends_ms=0, settled=30, open=5)
     desk.budgets.report("one", [row], [Usage(day="2026-11-24", tenant="acme", user="al", model="chat", requests=1)])
     run_command(access, "budget", "show", name)
-    assert "acme al: 30 used, 5 set aside, 965 left" in capsys.readouterr().out
+    assert "acme al: 30 used, 5 reserved, 965 left" in capsys.readouterr().out
     asked = "--by", "tenant", "--since", "2026-11-24", "--until", "2026-11-24"
     run_command(access, "usage", *asked)
     assert capsys.readouterr().out == "acme: 1 request (0 from the cache), 0 + 0 tokens, 0 CNY\n"

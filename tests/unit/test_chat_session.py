@@ -110,12 +110,12 @@ def test_system_reset_retry_model_params(session: Session, parrot: Parrot) -> No
     ("line", "says"),
     [
         ("/hepl", "did you mean '/help'"),
-        ("/retry", "nothing was asked"),
-        ("/model three", "no model is called 'three'"),
-        ("/params temperature hot", "no JSON"),
+        ("/retry", "no question to retry"),
+        ("/model three", "the server has no model called 'three'"),
+        ("/params temperature hot", "not valid JSON"),
         ("/params messages []", "cannot be set"),
         ("/load /no/such/file", "cannot read"),
-        ("/save", "needs the name"),
+        ("/save", "needs a file name"),
     ],
 )
 def test_a_mistyped_command_says_what_to_do(
@@ -158,7 +158,7 @@ def test_save_and_load(session: Session, parrot: Parrot, tmp_path: Path) -> None
     assert [t.content for t in session.conversation.turns] == ["q", "you said q"]
     assert json.loads(file.read_text())["params"] == {"top_k": 5}
     file.write_text("{}")
-    with pytest.raises(InvalidRequest, match="no saved conversation"):
+    with pytest.raises(InvalidRequest, match="not a saved conversation"):
         session.conversation.load(file)
 
 

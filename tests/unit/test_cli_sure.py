@@ -49,7 +49,7 @@ def test_a_terminal_is_asked(typed: str, sure: bool, monkeypatch: pytest.MonkeyP
     if sure:
         assert go_ahead("burn it")
     else:
-        with pytest.raises(InvalidRequest, match="nothing was done"):
+        with pytest.raises(InvalidRequest, match="nothing was changed"):
             go_ahead("burn it")
 
 
@@ -103,11 +103,11 @@ def test_nobody_is_erased_by_a_typo(ashore: Run, tmp_path: Path) -> None:
     prepare(ashore, tmp_path, "audit")
     for more in ((), ("--yes",), ("--dry-run",)):
         code, _, told = ashore("audit", "erase", "os:sombody", *more)
-        assert code == 2 and "nobody of the name 'os:sombody' is in the audit log" in told
+        assert code == 2 and "the audit log has no records of 'os:sombody'" in told
         assert "did you mean 'os:somebody'" in told
     assert (
         ashore("audit", "erase", "os:somebody", "--dry-run")[1]
-        == "dry run: would destroy 1 key of os:somebody for good\n"
+        == "dry run: would permanently destroy 1 key of os:somebody\n"
     )
     assert ashore("audit", "erase", "os:somebody", typed="y\n")[1] == "destroyed 1 key of os:somebody\n"
     assert "destroyed 0 keys" in ashore("audit", "erase", "os:somebody", "--yes")[1], "it may be called twice"
@@ -122,8 +122,8 @@ def test_who_is_in_the_record_without_keys_is_no_typo(ashore: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--outcome", "bad"), "known: answered, failed, cancelled, begun, allowed, denied, done"),
-        (("--kind", "acts"), "known: request, act, chain"),
+        (("--outcome", "bad"), "use one of answered, failed, cancelled, begun, allowed, denied, done"),
+        (("--kind", "acts"), "use one of request, act, chain"),
         (("--error", "budget_exeeded"), "did you mean 'budget_exceeded'"),
         (("--chain", "clii"), "did you mean 'cli'"),
     ],

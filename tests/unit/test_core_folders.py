@@ -25,15 +25,15 @@ def test_a_folder_is_made_with_those_above_it_and_may_be_made_twice(tmp_path: Pa
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "audit").write_text("")
-    with pytest.raises(EnvironmentFault, match="audit is a file; a directory is expected there") as told:
+    with pytest.raises(EnvironmentFault, match="audit is a file; expected a directory") as told:
         make_folder(tmp_path / "audit")
-    assert told.value.hint == "move it away, or name another folder"
+    assert told.value.hint == "move it away, or name another directory"
 
 
 def test_a_file_above_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "audit").write_text("")
     with pytest.raises(
-        EnvironmentFault, match=r"audit is a file; the directory .*/audit/chains/x cannot be made below"
+        EnvironmentFault, match=r"audit is a file; the directory .*/audit/chains/x cannot be created below"
     ):
         make_folder(tmp_path / "audit" / "chains" / "x")
 
@@ -43,7 +43,7 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path, below: str) -> None:
     (tmp_path / "logs").symlink_to(tmp_path / "gone")
     with pytest.raises(EnvironmentFault, match=r"logs is a symbolic link to .*/gone, which does not exist") as told:
         make_folder(tmp_path / "logs" / below)
-    assert told.value.hint == "make its target, or remove it"
+    assert told.value.hint == "create its target, or remove the link"
 
 
 def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
 
 
 def test_a_place_without_a_disk_is_named() -> None:
-    with pytest.raises(EnvironmentFault, match="/proc/x cannot be made: /proc takes no folders"):
+    with pytest.raises(EnvironmentFault, match="/proc/x cannot be created: /proc accepts no directories"):
         make_folder(Path("/proc/x"))
 
 

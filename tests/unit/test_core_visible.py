@@ -31,7 +31,7 @@ from ashore.releases.office import check_reason
 def test_a_character_that_is_not_seen_is_named(hidden: str, name: str) -> None:
     assert first_hidden(f"rolled back{hidden} by alice") == name
     for check in (check_reason, check_title, lambda text: check_line(text, "it", most=100)):
-        with pytest.raises(InvalidRequest, match=f"has the character {name.replace('+', '.')}, which nobody"):
+        with pytest.raises(InvalidRequest, match=f"has the invisible character {name.replace('+', '.')}"):
             check(f"rolled back{hidden} by alice")
 
 
@@ -47,5 +47,5 @@ def test_a_long_reason_is_refused_with_its_length() -> None:
 
 
 def test_a_budget_names_nothing_that_turns_a_line_round() -> None:
-    with pytest.raises(InvalidRequest, match=r"tenant has the character U\+202E"):
+    with pytest.raises(InvalidRequest, match=r"tenant has the invisible character U\+202E"):
         check_rule(BudgetRule(kind="tokens", cap=1, window="day", tenant="a\u202eb"))

@@ -453,7 +453,7 @@ def test_the_owner_of_the_home_works_on_its_state_where_no_server_runs(
     said = capsys.readouterr()
     lent = json.loads(said.out)
     assert (lent["book"], lent["by"]) == ("at-home", "command line"), "its conduct reads the same state"
-    assert said.err.count("no server answers") == 1
+    assert said.err.count("no server is running") == 1
     for words in (("lend", "first", "x", "--url", "http://far"), ("list",)):
         with pytest.raises(type(fault)):  # another server is meant, or the call is none for the home
             run(command, *words)

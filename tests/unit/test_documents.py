@@ -21,7 +21,7 @@ def test_every_file_that_a_docstring_or_comment_names_exists() -> None:
 @pytest.mark.parametrize(
     ("text", "lost"),
     [
-        ("`engines/cards.py`, serving/flights.py and `docs/adr/0008`", []),
+        ("`engines/cards.py`, serving/single_flight.py and `docs/adr/0008`", []),
         ("a folder `engines/KIND/` with `ROOM/section.py` and 2026_DATE.md", []),
         ("`engines/no_such.py`", ["engines/no_such.py"]),
         ("tests/unit/test_no_such.py, or docs/nowhere", ["docs/nowhere", "tests/unit/test_no_such.py"]),

@@ -30,7 +30,7 @@ def test_files_in_folders_of_an_adapter_count_and_links_that_lead_in_circles_do_
 def test_a_folder_with_more_files_than_any_adapter_is_refused(tmp_path: Path) -> None:
     for number in range(MOST_FILES + 1):
         (tmp_path / str(number)).touch()
-    with pytest.raises(InvalidSpec, match="has more than 1000 files and folders; an adapter has a few"):
+    with pytest.raises(InvalidSpec, match="has more than 1000 files and folders; an adapter has only a few"):
         content_of(FILES, OPTIONS, {"tone": str(tmp_path)})
 
 
@@ -38,7 +38,7 @@ def test_so_is_one_that_takes_long_to_look_at(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / str(number)).touch()
     seconds = itertools.count()
-    with pytest.raises(InvalidSpec, match="2 s to look at"):
+    with pytest.raises(InvalidSpec, match="2 s to scan"):
         content_of(FILES, OPTIONS, {"tone": str(tmp_path)}, now_s=lambda: float(next(seconds)))
 
 

@@ -29,7 +29,7 @@ from ashore.engines.fake.files import fake_model_files
 from ashore.engines.host import link as host_link
 from ashore.engines.hostlink import HostLink
 from ashore.engines.orderstream import OrderStream
-from ashore.errors import Conflict, ContextTooLong, Draining, HostDied, InvalidRequest, NotReady
+from ashore.errors import AshoreError, Conflict, ContextTooLong, Draining, HostDied, InvalidRequest, NotReady
 
 
 async def idle(client: HostClient) -> EngineStats:
@@ -405,26 +405,28 @@ def open_link(sent: list[bytes]) -> HostLink:
 
 
 async def wakes_by_turn(events: list[EngineEvent], orders: int) -> list[int]:
-    """Give a link these events in one frame, as the loop does; return how many consumers went on in each turn of it."""
+    """Give a link these events in one frame, as the loop does; return how many hearers were told in each turn of it."""
     link = HostLink(Path("host"))
     link.connection_made(Nowhere())
-    woken = 0
+    told = 0
 
-    async def read(stream: OrderStream) -> None:
-        nonlocal woken
-        await stream.take()
-        woken += 1
+    class Hearer:
+        def hear(self, events: list[EngineEvent]) -> None:
+            nonlocal told
+            told += 1
 
-    streams = [link.start(echo_order(f"o{n}", "x")) for n in range(orders)]
-    tasks = [asyncio.create_task(read(stream)) for stream in streams]
+        def lose(self, error: AshoreError) -> None:
+            raise AssertionError(error)
+
+    for n in range(orders):
+        link.start(echo_order(f"o{n}", "x"), Hearer())
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_soon(link.data_received, frames.encode(frames.Events(events)))
     turns: list[int] = []
     while sum(turns) < orders:
-        before = woken
+        before = told
         await asyncio.sleep(0)
-        turns.append(woken - before)
-    await asyncio.gather(*tasks)
+        turns.append(told - before)
     return turns
 
 
@@ -441,7 +443,7 @@ def test_whoever_is_cancelled_in_the_turn_of_his_token_ends_and_cancels_his_orde
 
     async def use() -> None:
         link = open_link(sent)
-        stream = link.start(echo_order("a", "x"))
+        stream = OrderStream(echo_order("a", "x"), link.start)
         task = asyncio.create_task(stream.take())
         await asyncio.sleep(0)
         frame = frames.encode(frames.Events([Token(OrderId("a"), 65)]))
@@ -461,17 +463,17 @@ def test_orders_of_one_turn_are_sent_together_and_other_messages_at_once_behind_
         link = open_link(sent)
         orders = [echo_order(f"o{n}", "x") for n in range(3)]
         begun = [frames.encode(frames.Generate(order)) for order in orders]
-        streams = [link.start(order) for order in orders[:2]]
+        streams = [OrderStream(order, link.start) for order in orders[:2]]
         assert sent == []
         await asyncio.sleep(0)
         assert sent == [begun[0] + begun[1]]
-        streams.append(link.start(orders[2]))
+        streams.append(OrderStream(orders[2], link.start))
         await streams[2].aclose()
         cancel = frames.encode(frames.Cancel(OrderId("o2")))
         assert sent[1:] == [begun[2] + cancel]
         await asyncio.sleep(0)
         assert len(sent) == 2, "nothing is sent twice"
-        lost = link.start(echo_order("late", "x"))
+        lost = OrderStream(echo_order("late", "x"), link.start)
         link.connection_lost(None)
         await asyncio.sleep(0)
         assert len(sent) == 2
@@ -487,13 +489,16 @@ def test_what_a_host_sent_before_it_was_killed_is_taken_although_an_order_met_th
         ours, theirs = socket.socketpair()
         _, link = await asyncio.get_running_loop().create_connection(lambda: HostLink(Path("host")), sock=ours)
         link.open = True
-        whole, broken = link.start(echo_order("whole", "x")), link.start(echo_order("broken", "x"))
+        whole, broken = (
+            OrderStream(echo_order("whole", "x"), link.start),
+            OrderStream(echo_order("broken", "x"), link.start),
+        )
         whole_id = OrderId("whole")
         end = Finished(whole_id, "stop", 1, 0, 1)
         theirs.sendall(frames.encode(frames.Events([Token(whole_id, 120), Token(OrderId("broken"), 120)])))
         theirs.sendall(frames.encode(frames.Events([end])))
         theirs.close()
-        late = link.start(echo_order("late", "x"))  # in the same turn: nothing was read yet
+        late = OrderStream(echo_order("late", "x"), link.start)  # in the same turn: nothing was read yet
         assert await collect(whole) == [Token(whole_id, 120), end]
         assert await broken.take() == [Token(OrderId("broken"), 120)]
         for lost in (broken, late):
@@ -528,7 +533,7 @@ def test_a_timeout_ends_a_wait_and_what_comes_later_is_not_lost() -> None:
     async def use() -> None:
         link = HostLink(Path("host"))
         link.connection_made(Nowhere())
-        stream = link.start(echo_order("a", "x"))
+        stream = OrderStream(echo_order("a", "x"), link.start)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await stream.take()

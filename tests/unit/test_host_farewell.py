@@ -23,6 +23,7 @@ from ashore.engines.fake.files import fake_model_files
 from ashore.engines.host import HostLoop
 from ashore.engines.host import loop as host_loop
 from ashore.engines.hostlink import HostLink
+from ashore.engines.orderstream import OrderStream
 from ashore.errors import Draining, HostDied
 from ashore.processes import listen_on, unix_address
 from ashore.serving.memory import ECHO_INFO
@@ -231,11 +232,11 @@ def test_a_worker_that_meets_the_closed_socket_first_still_hears_the_farewell() 
     async def use() -> None:
         ours, theirs = socket.socketpair()
         _, link = await asyncio.get_running_loop().create_connection(greeted_link, sock=ours)
-        whole = link.start(echo_order("whole", "x"))
+        whole = OrderStream(echo_order("whole", "x"), link.start)
         end = Finished(OrderId("whole"), "stop", 1, 0, 1)
         theirs.sendall(wire.encode(wire.Events([end])) + wire.encode(wire.Farewell()))
         theirs.close()
-        late = link.start(echo_order("late", "x"))  # in the same turn: nothing was read yet
+        late = OrderStream(echo_order("late", "x"), link.start)  # in the same turn: nothing was read yet
         assert await collect(whole) == [end]
         with pytest.raises(Draining):
             await late.take()
@@ -249,7 +250,7 @@ def test_after_the_farewell_a_worker_sends_nothing_more() -> None:
     async def use() -> None:
         ours, theirs = socket.socketpair()
         _, link = await asyncio.get_running_loop().create_connection(greeted_link, sock=ours)
-        waiting = asyncio.create_task(link.start(echo_order("late", "x")).take())
+        waiting = asyncio.create_task(OrderStream(echo_order("late", "x"), link.start).take())
         await asyncio.sleep(0)
         theirs.sendall(wire.encode(wire.Farewell()))  # and the connection is still there
         with pytest.raises(Draining):
@@ -265,9 +266,9 @@ def test_an_order_that_was_not_sent_when_the_host_died_is_not_what_it_died_of() 
     async def use() -> None:
         link = greeted_link()
         link.connection_made(Nowhere())
-        sent = link.start(echo_order("sent", "x"))
+        sent = OrderStream(echo_order("sent", "x"), link.start)
         await asyncio.sleep(0)
-        unsent = link.start(echo_order("unsent", "x"))
+        unsent = OrderStream(echo_order("unsent", "x"), link.start)
         link.eof_received()
         assert not link.open, "nothing more is started on it before the transport has closed"
         for stream, taken in ((sent, True), (unsent, False)):

@@ -81,7 +81,7 @@ def test_what_is_no_message_ends_the_connection_that_sent_it(body: bytes) -> Non
     with ours, theirs:
         theirs.sendall(len(body).to_bytes(4, "little") + body)
         link = Link(ours)
-        with pytest.raises(LinkClosed, match="not a frame of ours"):
+        with pytest.raises(LinkClosed, match="invalid frame"):
             for _ in range(10):  # a large frame comes in pieces
                 link.receive()
 

@@ -71,8 +71,8 @@ def test_auto_takes_the_engine_that_fits(name: str, kind: str, variant: str, emb
     ("name", "why"),
     [
         ("smollm2", "llama on CPU: INT8 per channel is fastest at equal quality"),
-        ("minilm", "an encoder: it embeds"),
-        ("r1", "deepseek2 is not among llama, qwen2, qwen3, which OpenVINO takes"),
+        ("minilm", "an encoder for embeddings"),
+        ("r1", "OpenVINO supports llama, qwen2, qwen3, not deepseek2"),
         ("made", "prepared for OpenVINO"),
         ("fake:echo", "the name starts with fake:"),
     ],
@@ -176,10 +176,10 @@ def test_weights_larger_than_memory_are_told_with_both_numbers() -> None:
 @pytest.mark.parametrize(
     ("wish", "error", "words"),
     [
-        (Wish(name="r1", kind="openvino"), UnsupportedModel, "openvino takes llama, qwen2, qwen3"),
-        (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "llamacpp takes gguf"),
-        (Wish(name="smollm2", kind="vllm"), MissingExtra, "not on this machine"),
-        (Wish(name="made", kind="torch"), UnsupportedModel, "made is in openvino; torch takes safetensors and gguf"),
+        (Wish(name="r1", kind="openvino"), UnsupportedModel, "openvino supports llama, qwen2, qwen3"),
+        (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "llamacpp supports gguf"),
+        (Wish(name="smollm2", kind="vllm"), MissingExtra, "not installed on this machine"),
+        (Wish(name="made", kind="torch"), UnsupportedModel, "made is in openvino; torch supports safetensors and gguf"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused(wish: Wish, error: type[Exception], words: str) -> None:
@@ -221,7 +221,7 @@ def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_oth
 
 @pytest.mark.parametrize("name", ["../y", "a b", "", "x" * 65, "a:b", "a\n"])
 def test_an_adapter_that_clients_could_not_ask_for_is_refused(name: str) -> None:
-    with pytest.raises(InvalidRequest, match="is to have an adapter called") as caught:
+    with pytest.raises(InvalidRequest, match="has an adapter named") as caught:
         planned(Wish(name="smollm2", alias="chat", adapters=(("fine", "/a"), (name, "/b"))))
     assert caught.value.param == "adapters"
 
@@ -235,7 +235,7 @@ def test_adapters_go_to_an_engine_that_takes_them_and_are_part_of_the_plan() -> 
     assert any(choice.value == "chat:legal" for choice in model.choices)
     moved = planned(replace(legal, adapters=(("legal", "/adapters/other"),)), tuned=tuned)
     assert [change.kind for change in compare(plan, moved)] == ["replace"]
-    with pytest.raises(UnsupportedModel, match="llamacpp takes none"):
+    with pytest.raises(UnsupportedModel, match="llamacpp supports none"):
         planned(replace(legal, kind="llamacpp"))
 
 
@@ -274,7 +274,7 @@ def test_what_does_not_fit_beside_what_runs_divides_anew_and_says_why() -> None:
     (chat, second) = compare(before, both)
     assert (chat.kind, second.kind) == ("replace", "add")
     assert "(threads: 8 cores shared by 2 engine hosts; kv_tokens: " in chat.what
-    assert "the rest does not fit beside it as it runs: second: 0 B are left for the KV cache" in chat.what
+    assert "the other models do not fit beside it: second: 0 B are left for the KV cache" in chat.what
 
 
 @pytest.mark.parametrize(

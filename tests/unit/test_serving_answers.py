@@ -35,7 +35,7 @@ from ashore.serving import (
     Unlimited,
     Usage,
 )
-from ashore.serving.answers import NOT_IN_FRAME, AnswerRecorder, ask_of
+from ashore.serving.cached_answers import NOT_IN_FRAME, ask_of, worth_keeping
 
 ANYONE = OpenDoor().authenticate(None)
 GREEDY = Sampling(temperature=0.0)
@@ -178,16 +178,14 @@ def test_only_a_whole_answer_without_tool_calls_may_be_kept() -> None:
     ended = ChoiceEnded(choice=0, reason="stop")
 
     def kept(*events: ServingEvent) -> bool:
-        recorder = AnswerRecorder(1)
-        for event in events:
-            recorder.hear(event)
-        return recorder.answer() is not None
+        return worth_keeping(events, usage, 1) is not None
 
-    assert kept(started, Delta(choice=0, text="a"), ended, usage)
-    assert not kept(started, Delta(choice=0, text="a"), ended)
-    assert not kept(started, Delta(choice=0, text="a"), usage)
-    assert not kept(started, Delta(choice=0, tool_calls=(ToolCallDelta(index=0, name="f"),)), ended, usage)
-    assert not kept(started, ChoiceEnded(choice=0, reason="tool_calls"), usage)
+    assert kept(started, Delta(choice=0, text="a"), ended)
+    assert not kept(Delta(choice=0, text="a"), ended)
+    assert not kept(started, Delta(choice=0, text="a"))
+    assert not kept(started, Delta(choice=0, tool_calls=(ToolCallDelta(index=0, name="f"),)), ended)
+    assert not kept(started, ChoiceEnded(choice=0, reason="tool_calls"))
+    assert not kept(started, Delta(choice=0, text="a"), ChoiceEnded(choice=0, reason="length", cut_by="budget"))
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_an_older_home_is_migrated_after_a_snapshot_and_can_go_back(tmp_path: Pa
     said: list[str] = []
     opened(tmp_path, say=said.append, migrations=newer).close()
     snapshot = next((tmp_path / "snapshots").iterdir())
-    assert str(snapshot) in said[0] and said[1].startswith("way back")
+    assert str(snapshot) in said[0] and said[1].startswith("to go back")
 
     with pytest.raises(HomeTooNew, match=f"version {len(newer)}"):
         opened(tmp_path)

@@ -110,5 +110,5 @@ def test_a_manifest_with_a_path_outside_is_refused(tmp_path: Path) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             out.addfile(member, io.BytesIO(content))
-    with pytest.raises(CorruptBlob, match="leaves the model's folder"):
+    with pytest.raises(CorruptBlob, match="points outside the model's directory"):
         there.import_tar(tar)

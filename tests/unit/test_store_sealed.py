@@ -315,7 +315,7 @@ def test_a_model_that_changed_meanwhile_is_not_sealed_over(tmp_path: Path, keepe
             readme.write_text(readme.read_text() + "x")
             _store(tmp_path / "home", keeper).pull(str(tmp_path / "tiny"), name="tiny")
 
-    with pytest.raises(Conflict, match="changed meanwhile"):
+    with pytest.raises(Conflict, match="changed in the meantime"):
         store.seal("tiny", progress=meddle)
     assert store.verify().ok
     assert store.resolve("tiny").sealed is None

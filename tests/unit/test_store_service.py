@@ -258,7 +258,7 @@ def test_a_truncated_safetensors_file_is_refused_at_pull(tmp_path: Path) -> None
     store = make_store(tmp_path)
     folder = make_tiny_model(tmp_path / "cut", "llama")
     os.truncate(folder / "model.safetensors", 100_000)
-    with pytest.raises(CorruptBlob, match="cut short"):
+    with pytest.raises(CorruptBlob, match="truncated"):
         store.pull(str(folder))
 
 
@@ -291,7 +291,7 @@ def test_a_folder_of_checkpoints_names_them_and_takes_none(tmp_path: Path) -> No
     make_tiny_model(parent / "a", "qwen2")
     make_tiny_model(parent / "runs" / "b", "qwen2", seed=1)
     store = make_store(tmp_path)
-    with pytest.raises(UnsupportedModel, match="no weights of its own") as caught:
+    with pytest.raises(UnsupportedModel, match="has no weights") as caught:
         store.pull(str(parent))
     assert str(parent / "a") in caught.value.message and str(parent / "runs" / "b") in caught.value.message
     assert f"ashore model pull {parent / 'a'}" in caught.value.hint

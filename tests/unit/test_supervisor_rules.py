@@ -84,7 +84,7 @@ def test_a_job_that_fails_is_said_once_and_tried_again_less_and_less_often_while
         clock.advance(1.0)
     assert tried == [0, 1, 3, 7, 15, 31, 63, 123, 183] and len(went_on) == 200
     assert [line for line in said if "releases" in line] == [
-        "releases failed: PermissionError: [Errno 13] Permission denied: '/proc/1/cwd'; it is tried again in 1 s, and "
+        "releases failed: PermissionError: [Errno 13] Permission denied: '/proc/1/cwd'; retrying in 1 s, "
         "then less often"
     ]
     assert caplog.text.count("Traceback") == 1 and "releases failed" in caplog.text
@@ -141,7 +141,7 @@ def test_a_child_that_cannot_be_started_again_counts_as_one_that_fell(tmp_path: 
             clock.advance(10)
             supervisor.tick(0.0)
         assert supervisor.state("jobs") == "given-up" and supervisor.pid("jobs") is None
-        assert "jobs could not be started; starting it again in 2.0 s" in said
+        assert "jobs could not be started; restarting it in 2.0 s" in said
         with pytest.raises(EngineFailed, match="other cannot be started"):
             supervisor.add(replace(spec, name="other"))
         assert "other" not in supervisor.names()
@@ -222,7 +222,7 @@ def test_a_taken_port_names_its_owner(free_port: Callable[[], int]) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{port} is taken by .*pid {os.getpid()}") as caught:
+        with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{port} is already in use by .*pid {os.getpid()}") as caught:
             check_port("127.0.0.1", port, option="--port")
         assert "--port" in caught.value.hint
     check_port("127.0.0.1", free_port(), option="--port")

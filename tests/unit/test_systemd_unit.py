@@ -69,7 +69,7 @@ def test_a_path_keeps_its_dollar_where_none_stands_for_a_variable() -> None:
 
 
 def test_a_line_break_is_refused() -> None:
-    with pytest.raises(InvalidSpec, match="no unit can say"):
+    with pytest.raises(InvalidSpec, match="a systemd unit cannot contain"):
         render_unit(replace(PLAIN, models=["a\nExecStartPre=/bin/false"]))
 
 

@@ -204,7 +204,7 @@ def test_the_longest_token_wins_and_marks_are_put_into_each() -> None:
     ("content", "words"),
     [
         (None, "no tokenizer.json"),
-        ("{", "no JSON"),
+        ("{", "not valid JSON"),
         ("{}", "no tokenizer model"),
         ('{"model": {"type": "?"}}', "cannot be read"),
     ],

@@ -65,7 +65,7 @@ def test_templates_have_what_they_are_written_for(source: str, expected: str) ->
     [
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", f"more than {MAX_STEPS}"),
         ("{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}", "more than"),
-        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nests too deep"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nested too deeply"),
         ("{{ range(10000000) | list }}", "range"),
         ("{{ 'a' * 1000000000 }}", "repetition"),
         ("{{ [0] * 1000000000 }}", "repetition"),

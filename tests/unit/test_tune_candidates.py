@@ -94,7 +94,7 @@ def test_latent_attention_goes_to_llamacpp_alone() -> None:
 def test_safetensors_go_to_openvino_alone() -> None:
     found = propose(source(format="safetensors"), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True))
     assert {c.kind for c in found.candidates} == {"openvino"}
-    assert "it takes gguf" in reasons(found)["llamacpp"]
+    assert "it reads gguf" in reasons(found)["llamacpp"]
 
 
 @pytest.mark.parametrize(("variants", "made"), [(frozenset(), False), (frozenset({"fp16", "q8_0"}), True)])

@@ -138,9 +138,9 @@ def test_a_short_budget_measures_the_first_guesses_and_says_what_had_no_turn() -
     report, _, clock = tune(by_number, 12, budget_s=30)
     assert clock.monotonic_s() <= 30
     assert report.measured and report.choices
-    late = [r for r in report.rejected if r.reason == "its turn did not come in time"]
+    late = [r for r in report.rejected if r.reason == "the time limit was reached before its turn"]
     assert late and not report.choices[0].complete
-    assert report.notes == (f"{len(late)} candidates had no turn within 30 s; give a larger --budget-s",)
+    assert report.notes == (f"{len(late)} candidates were not measured within 30 s; raise --budget-s",)
 
 
 @settings(max_examples=60, deadline=None)
@@ -189,7 +189,7 @@ def test_an_interruption_keeps_what_was_measured_and_says_so() -> None:
     assert len(report.measured) == 3
     assert [c.goal for c in report.choices] == list(GOALS)
     assert not any(c.complete for c in report.choices)
-    assert report.notes == ("interrupted: chosen among the 3 candidates measured by then",)
+    assert report.notes == ("interrupted: the choice is among the 3 candidates measured so far",)
     assert len(report.rejected) == 9
 
 

@@ -45,14 +45,14 @@ def test_more_threads_than_cores_are_refused(dry: Dry) -> None:
     cores = read_inventory().cores
     code, shown, told = dry(f"{MODEL}[model.engine]\nthreads = {cores + 1}\n")
     assert code == 2 and shown.startswith("machine "), "the plan is shown all the same"
-    assert f"chat: [model.engine] threads = {cores + 1}, and this machine gives {cores} core" in told
+    assert f"chat: [model.engine] threads = {cores + 1}, but this machine has {cores} core" in told
     assert dry(f"{MODEL}[model.engine]\nthreads = {cores}\n")[0] == 0
 
 
 def test_a_folder_that_is_no_adapter_is_refused(dry: Dry, tmp_path: Path) -> None:
     text = MODEL + '[model.adapters]\ntone = "./tone"\n'
     code, _, told = dry(text)
-    assert code == 2 and f"chat: the adapter tone is to be in {tmp_path / 'tone'}, which is not a directory" in told
+    assert code == 2 and f"chat: expected the adapter tone in {tmp_path / 'tone'}, which is not a directory" in told
     (tmp_path / "tone").mkdir()
     code, _, told = dry(text)
     assert code == 2 and "has no adapter_config.json" in told and "hint:" in told
@@ -67,10 +67,10 @@ def test_everything_beside_the_models_is_shown(dry: Dry, tmp_path: Path) -> None
     words = {line.split()[0]: line for line in shown.splitlines() if line and not line.startswith(" ")}
     assert words["cache"].split()[1] == "off" and words["audit"].split()[1] == "strict"
     assert "no anchor" in words["audit"] and words["budgets"].split()[1] == "none"
-    assert "every 2 h" in words["backup"] and "not begun" in words["backup"]
+    assert "every 2 h" in words["backup"] and "not set up" in words["backup"]
     assert words["masking"].split()[1:3] == ["built", "in"] and "id_card" in words["masking"]
     assert words["edge"].split()[1] == "none" and "without TLS" in words["edge"]
-    assert "note: [backup] every_s is set and no backup was begun" in shown
+    assert "note: [backup] every_s is set, but this home has no backup yet" in shown
     told = json.loads(dry(MODEL + sections, "--json")[1])
     assert [one["field"] for one in told["sections"]] == ["cache", "audit", "budgets", "masking", "backup", "edge"]
     assert not (tmp_path / "home" / "first-key").exists()
@@ -89,7 +89,7 @@ def test_everything_beside_the_models_is_shown(dry: Dry, tmp_path: Path) -> None
 def test_keys_in_clear_are_warned_of(dry: Dry, words: tuple[str, ...], warned: bool) -> None:
     code, shown, told = dry(MODEL, *words)
     assert code == 0, told
-    assert ("without TLS keys, prompts and answers travel in clear" in shown) == warned
+    assert ("keys, prompts and answers travel unencrypted" in shown) == warned
     if words == ("--host", "0.0.0.0"):
         assert "http://127.0.0.1:8080, on every address of this machine (0.0.0.0:8080)" in shown
 
@@ -112,5 +112,5 @@ def test_a_source_is_called_as_the_store_calls_it(source: str, name: str) -> Non
 
 def test_names_of_no_source_and_given_ones_stay_and_two_of_a_name_are_refused() -> None:
     assert [one.alias for one in Request(models=("smollm2", "fake:echo?seed=1")).spec().models] == ["", ""]
-    with pytest.raises(InvalidSpec, match="two models would be called tiny"):
+    with pytest.raises(InvalidSpec, match="two models would have the alias tiny"):
         Request(models=("./a/tiny", "./b/tiny")).spec()

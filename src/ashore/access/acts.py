@@ -98,10 +98,10 @@ class Desk:
         if raised:
             raise PermissionDenied(
                 f"{self.principal.id} may not raise their own rights: {raised}",
-                hint="another security officer does it",
+                hint="ask another security officer to make this change",
                 action="role:grant",
                 resource=self.principal.subjects[0],
-                rule="nobody raises their own rights",
+                rule="nobody may raise their own rights",
             )
 
     def keep_administrable(self, after: Compiled) -> None:
@@ -123,11 +123,11 @@ class Desk:
             office = f" as {', '.join(vacant)}" if vacant else ""
             rights = f" who may {', '.join(lost[:5])}{', …' if lost[5:] else ''}" if lost else ""
             raise Conflict(
-                f"nobody with a valid key would be left{office}{rights}, and nobody could change that again",
-                hint=f"give the role to somebody else first: `ashore access user create NAME --role {vacant[0]}`; "
-                "a rule that denies must not be for every officer"
+                f"this would leave nobody with a valid key{office}{rights}, and nobody could undo it",
+                hint=f"grant the role to someone else first: `ashore access user create NAME --role {vacant[0]}`; "
+                "a deny rule must not apply to every officer"
                 if vacant
-                else "deny it to a user, a group or a tenant, and not to every security officer there could be",
+                else "deny it to a user, a group or a tenant, not to every security officer",
             )
         for account in sorted(before.officers[AUDITOR] - then.officers[AUDITOR]):
             self._use_consent(account)
@@ -141,10 +141,14 @@ class Desk:
         mine = makers_of(self.connection, self.principal.id)
         others = {one for one in consents - {account} if not makers_of(self.connection, one) & mine}
         if not others:
-            told = f"; {', '.join(sorted(consents))} does not count: you may know the key" if consents else ""
+            told = (
+                f"; the consent of {', '.join(sorted(consents))} does not count, because you may know the key"
+                if consents
+                else ""
+            )
             raise Conflict(
-                f"{account} is an auditor, and nobody silences one alone{told}",
-                hint="a system administrator whose keys you did not make consents first, for 24 hours: "
+                f"{account} is an auditor; this change needs the consent of a system administrator{told}",
+                hint="ask a system administrator whose keys you did not create to consent; it is valid for 24 hours:  "
                 f"`ashore access consent {account}`",
             )
         if not self.dry:

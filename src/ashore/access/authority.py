@@ -199,7 +199,7 @@ class Compiled:
         roles, disqualified = self._qualified(principal)
         grants = []
         for role, subject in roles:
-            origin = f"of the role {role.name}, given to {subject}"
+            origin = f"of the role {role.name}, granted to {subject}"
             grants += [Grant(rule, str(rule), origin, role.name, subject, role.protected) for rule in role.rules]
         return _View(tuple(grants), disqualified)
 
@@ -218,7 +218,7 @@ class Compiled:
             if any(role.protected for role, _ in kept)
             else "none of these roles counts"
         )
-        return kept, f"nobody holds two of the three offices, so {rest}: {names}"
+        return kept, f"nobody may hold two of the three offices, so {rest}: {names}"
 
 
 class PolicyAuthority:
@@ -255,7 +255,7 @@ def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> Perm
     resource = shown(decision.resource)
     if principal.kind == "first-key":
         hint = hint or (
-            "the first key asks models, reads, and makes the three administrators, who do the rest: "
+            "the first key may only use models, read, and create the three administrators: "
             "`ashore access user create NAME --role system-administrator`, then security-officer and auditor"
         )
     return PermissionDenied(
@@ -285,7 +285,7 @@ def raised_by(before: Compiled, after: Compiled, principal_before: Principal, pr
     had = [g.rule for g in old if g.rule.effect == "allow"]
     for grant in new:
         if grant.rule.effect == "allow" and not any(rule.covers(grant.rule) for rule in had):
-            return f"it would newly have `{grant.rule}` by the role {grant.role}"
+            return f"the role {grant.role} would add `{grant.rule}`"
     denies = [g.rule for g in new if g.rule.effect == "deny"]
     allows = [g.rule for g in new if g.rule.effect == "allow"]
     for grant in old:
@@ -294,7 +294,7 @@ def raised_by(before: Compiled, after: Compiled, principal_before: Principal, pr
             and not any(rule.covers(grant.rule) for rule in denies)
             and any(rule.overlaps(grant.rule) for rule in allows)
         ):
-            return f"it would no longer be held back by `{grant.rule}` of the role {grant.role}"
+            return f"`{grant.rule}` of the role {grant.role} would no longer apply"
     return ""
 
 
@@ -332,8 +332,8 @@ def _in_scope(patterns: tuple[str, ...], name: str) -> bool:
 def _outside(scope: KeyScope, action: str, resource: str) -> str:
     """Return why a key is too narrow for this; empty where it is not."""
     if not _in_scope(scope.actions, action):
-        return f"the key is for {', '.join(scope.actions)} only"
+        return f"the key allows only the actions {', '.join(scope.actions)}"
     kind, _, name = resource.partition("/")
     if scope.models and kind in ("model", "alias") and not _in_scope(scope.models, name):
-        return f"the key is for the models {', '.join(scope.models)} only"
+        return f"the key allows only the models {', '.join(scope.models)}"
     return ""

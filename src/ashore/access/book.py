@@ -46,7 +46,10 @@ class PolicyBook:
         with self._acts.read(actor, POLICY_READ, "policy") as desk:
             policy = sql.load_policy(desk.connection, version)
             if version and policy.version != version:
-                raise NotFound(f"there is no version {version} of the policy", hint="`ashore access policy history`")
+                raise NotFound(
+                    f"there is no version {version} of the policy",
+                    hint="list the versions with `ashore access policy history`",
+                )
             return policy
 
     def history(self, actor: Actor, *, limit: int = 100) -> tuple[PolicyVersion, ...]:
@@ -113,12 +116,14 @@ class PolicyBook:
             desk.require(POLICY_WRITE, f"role/{name}")
             current = desk.compiled.policy
             if name not in {role.name for role in current.roles}:
-                raise NotFound(f"there is no custom role {name[:100]!r}", hint="`ashore access role list` shows them")
+                raise NotFound(
+                    f"there is no custom role {name[:100]!r}", hint="list the roles with `ashore access role list`"
+                )
             holders = sorted(binding.subject for binding in current.bindings if binding.role == name)
             if holders:
                 raise Conflict(
-                    f"the role {name} is held by {', '.join(holders[:5])}",
-                    hint="take it away first: access role revoke",
+                    f"the role {name} is still granted to {', '.join(holders[:5])}",
+                    hint="revoke it first: `ashore access role revoke`",
                 )
             return _applied(desk, replace(current, roles=tuple(one for one in current.roles if one.name != name)))
 
@@ -160,7 +165,7 @@ class PolicyBook:
         """
         if action not in BY_NAME:
             raise InvalidRequest(
-                f"{action[:100]!r} is no action", hint=did_you_mean(action[:100], list(BY_NAME)), param="action"
+                f"there is no action {action[:100]!r}", hint=did_you_mean(action[:100], list(BY_NAME)), param="action"
             )
         if subject in actor.principal.subjects[:1]:
             with self._acts.read(replace(SYSTEM, origin=actor.origin), POLICY_READ, "policy") as desk:
@@ -169,7 +174,7 @@ class PolicyBook:
             principal, disabled = _asked_about(desk, subject)
             decision, roles = _answer(desk.compiled, principal, action, resource)
             if disabled:
-                why = f"{subject} is disabled, and let in nowhere"
+                why = f"{subject} is disabled"
                 decision = Decision(allowed=False, action=action, resource=resource, why=why)
             return decision, roles
 
@@ -235,12 +240,16 @@ def _check_base(desk: Desk, base_version: int) -> None:
     who = f" by {newest[0].author}" if newest else ""
     base = sql.load_policy(desk.connection, base_version) if base_version else Policy()
     if base.version != base_version:
-        raise Conflict(f"the policy has no version {base_version}; it is at {current.version}", hint="read it again")
+        raise Conflict(
+            f"the policy has no version {base_version}; the current version is {current.version}",
+            hint="read the policy again",
+        )
     changes = policy_changes(base, current)
     told = "; ".join(changes[:MAX_TOLD_CHANGES]) + ("; …" if len(changes) > MAX_TOLD_CHANGES else "")
     raise Conflict(
-        f"the policy is at version {current.version}{who}, and yours began from {base_version}. Since then: {told}",
-        hint="read it again, and make your change on that",
+        f"the policy was changed{who}: it is at version {current.version}, and yours is based on "
+        f"{base_version}. Changes since then: {told}",
+        hint="read the policy again, and repeat your change on that version",
         param="base_version",
     )
 
@@ -260,25 +269,31 @@ def _check_exists(desk: Desk, subject: str) -> None:
         found = sql.find_account(desk.connection, name)
         if found is None or found.kind != kind:
             raise NotFound(
-                f"there is no {subject[:100]}", hint=f"`ashore access {kind} list` shows them", param="subject"
+                f"there is no {subject[:100]}", hint=f"list them with `ashore access {kind} list`", param="subject"
             )
     if kind == "group" and name not in {group.name for group in sql.list_groups(desk.connection)}:
-        raise NotFound(f"there is no {subject[:100]}", hint="`ashore access group list` shows them", param="subject")
+        raise NotFound(
+            f"there is no {subject[:100]}", hint="list the groups with `ashore access group list`", param="subject"
+        )
     if kind == "tenant" and sql.find_tenant(desk.connection, name) is None:
-        raise NotFound(f"there is no {subject[:100]}", hint="`ashore access tenant list` shows them", param="subject")
+        raise NotFound(
+            f"there is no {subject[:100]}", hint="list the tenants with `ashore access tenant list`", param="subject"
+        )
 
 
 def _asked_about(desk: Desk, subject: str) -> tuple[Principal, bool]:
     """Return whom a subject means, and whether it is disabled."""
     kind, _, name = check_subject(subject if "/" in subject else f"user/{subject}").partition("/")
     if kind not in ("user", "service"):
-        raise InvalidRequest(f"{subject[:100]} is no account", hint="user/ID or service/ID", param="subject")
+        raise InvalidRequest(
+            f"{subject[:100]} is not an account", hint="write it as user/ID or service/ID", param="subject"
+        )
     found = sql.find_account(desk.connection, name)
     if found is not None and found.kind == kind:
         return principal_of(found), found.disabled
     if ":" in name:  # of an issuer, whose people need no account
         return Principal(id=name, tenant=DEFAULT_TENANT, issuer=name.partition(":")[0]), False
-    raise NotFound(f"there is no {kind}/{name}", hint=f"`ashore access {kind} list` shows them", param="subject")
+    raise NotFound(f"there is no {kind}/{name}", hint=f"list them with `ashore access {kind} list`", param="subject")
 
 
 def _answer(

@@ -103,7 +103,7 @@ class Directory:
             hmac.compare_digest(_NO_DIGEST, digest)
             raise Unauthenticated(
                 "the API key is not valid",
-                hint="check the key; `ashore up` says where the first one is",
+                hint="check the key; `ashore up` prints where the first key is",
                 guess=True,
             )
         self._check_live(found, now_s)
@@ -111,7 +111,7 @@ class Directory:
         if not found.scope.admits(origin):
             raise PermissionDenied(
                 f"the key {found.key_id} may not be used from {origin or 'this machine'}",
-                hint=f"it is for {', '.join(found.scope.networks)}",
+                hint=f"use it from {', '.join(found.scope.networks)}",
                 action="access:use",
                 resource=f"key/{found.key_id}",
                 rule="networks of the key",
@@ -130,7 +130,7 @@ class Directory:
         if tenant not in self._tenants:
             raise Unauthenticated(
                 f"the token is for the tenant {tenant[:100]!r}, which does not exist",
-                hint="a security officer makes it with `ashore access tenant create`",
+                hint="ask a security officer to create it: `ashore access tenant create`",
             )
         self._check_tenant(tenant)
         own = account.groups if account is not None else frozenset()
@@ -168,11 +168,11 @@ class Directory:
             return self._owner(KeyRecord(key_id="", digest="", owner=account_id, tenant=tenant))  # of an older ashore
         except Unauthenticated as fault:
             raise PermissionDenied(
-                f"the job of {account_id[:100]} does not run: {fault.message}",
+                f"the job of {account_id[:100]} cannot run: {fault.message}",
                 hint="submit it again with a key that is valid",
                 action="infer",
                 resource="job",
-                rule="who submitted it may no longer",
+                rule="its submitter may no longer do this",
             ) from fault
 
     def _owner(self, key: KeyRecord) -> Principal:
@@ -191,27 +191,30 @@ class Directory:
         if account_id in self._known.gone or (account is not None and account.disabled):
             raise Unauthenticated(
                 f"the account {account_id} is disabled",
-                hint="a security officer enables it: `ashore access user enable`",
+                hint="ask a security officer to enable it: `ashore access user enable`",
             )
         return account
 
     def _check_tenant(self, name: str) -> None:
         tenant = self._tenants.get(name)
         if tenant is not None and tenant.disabled:
-            raise Unauthenticated(f"the tenant {name} is disabled", hint="a security officer enables it")
+            raise Unauthenticated(
+                f"the tenant {name} is disabled",
+                hint="ask a security officer to enable it: `ashore access tenant enable`",
+            )
 
     def _check_live(self, key: KeyRecord, now_s: float) -> None:
         if key.is_live(now_s):
             return
         if key.is_first:
             raise Unauthenticated(
-                "the first key is dead: the three administrators exist",
-                hint="use a key of your own: ASHORE_API_KEY, or --key",
+                "the first key is no longer valid, because the three administrators exist",
+                hint="use your own key: set ASHORE_API_KEY, or give --key",
             )
         expired = key.expires_s is not None and now_s >= key.expires_s
         raise Unauthenticated(
             f"the key {key.key_id} {'has expired' if expired else 'was revoked'}",
-            hint="ask a security officer for a new one, or rotate in time: `ashore access key rotate`",
+            hint="ask a security officer for a new key; rotate keys before they expire: `ashore access key rotate`",
         )
 
 

@@ -70,7 +70,8 @@ class Doorkeeper:
     def authenticate(self, token: str | None, origin: str = "") -> Principal:
         if not token:
             raise Unauthenticated(
-                "no API key was given", hint="send `Authorization: Bearer KEY`; the first key is in the file first-key"
+                "no API key was given",
+                hint="send `Authorization: Bearer KEY`; the first key is in the file first-key of the home",
             )
         memo, now_s = self._memo, self._latest.now_s()
         raw = hashlib.sha256(token.encode("utf-8", "surrogatepass"))
@@ -109,8 +110,8 @@ class Doorkeeper:
             return self._directory.of_claims(claims), claims.expires_s
         if len(token) > MAX_TOKEN_CHARS:
             raise Unauthenticated(
-                f"the API key has {len(token):,} characters; ours are shorter",
-                hint="check what is sent as the key",
+                f"the API key has {len(token):,} characters; a key of this server is shorter",
+                hint="check which value is sent as the key",
                 guess=True,
             )
         return self._directory.of_key(token, digest, origin, now_s)

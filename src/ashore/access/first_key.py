@@ -47,9 +47,11 @@ def read_first_key(path: Path) -> str:
     try:
         key = path.read_text().strip()
     except OSError as fault:
-        raise InvalidSpec(f"first key {path}: {fault.strerror}", hint="`ashore up` makes it") from fault
+        raise InvalidSpec(f"first key {path}: {fault.strerror}", hint="`ashore up` creates it") from fault
     if not looks_like_key(key):
-        raise InvalidSpec(f"{path} holds no key of ashore's", hint=f"remove {path}; `ashore up` makes a new one")
+        raise InvalidSpec(
+            f"{path} does not contain an ashore key", hint=f"remove {path}; `ashore up` creates a new one"
+        )
     return key
 
 

@@ -54,8 +54,8 @@ class Guesses:
             return
         left_s = tries.locked_until_s - now_s
         raise TooManyAttempts(
-            f"too many wrong keys came from {origin or 'this machine'}; it is not listened to for {left_s:.0f} s",
-            hint="wait, and then send the right key",
+            f"too many wrong keys came from {origin or 'this machine'}; its requests are refused for {left_s:.0f} s",
+            hint="wait, then send a valid key",
             retry_after_s=left_s,
         )
 

@@ -80,11 +80,11 @@ class IssuerKeys:
             if raw != due.fetched:
                 number = self._verifier.take_keys(issuer.name, json.loads(raw))
                 self._keys.forget()
-                log.info("took %d keys of the issuer %s", number, issuer.name)
+                log.info("fetched %d keys of the issuer %s", number, issuer.name)
             due.fetched, due.at_s = raw, now_s + (LOOK_EVERY_S if issuer.jwks_file else REFRESH_S)
         except (AshoreError, ValueError, RecursionError) as fault:
             due.at_s = now_s + RETRY_S
-            log.warning("the keys of the issuer %s stay as they were: %s", issuer.name, fault)
+            log.warning("cannot fetch the keys of the issuer %s, so the old ones stay in use: %s", issuer.name, fault)
 
     async def _read(self, issuer: Issuer) -> bytes:
         if issuer.jwks_file:
@@ -98,4 +98,4 @@ def _read_file(path: Path) -> bytes:
             raise InvalidSpec(f"{path} has more than {MAX_KEYS_BYTES:,} bytes")
         return path.read_bytes()
     except OSError as fault:
-        raise InvalidSpec(f"{path}: {fault.strerror}", hint="jwks_file of [[access.issuer]]") from fault
+        raise InvalidSpec(f"{path}: {fault.strerror}", hint="check jwks_file in [[access.issuer]]") from fault

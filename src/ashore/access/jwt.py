@@ -103,18 +103,20 @@ class JwtVerifier:
             head = jwt.get_unverified_header(token)
             body = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, RecursionError) as fault:
-            raise Unauthenticated("the token is malformed", hint="send the whole token", guess=True) from fault
+            raise Unauthenticated("the token is malformed", hint="send the complete token", guess=True) from fault
         issuer = self._issuers.get(str(body.get("iss", "")))
         if issuer is None:
             raise Unauthenticated(
-                "the token is of an issuer that is not known here", hint="[[access.issuer]] names them", guess=True
+                "the token comes from an unknown issuer",
+                hint="add the issuer to ashore.toml as [[access.issuer]]",
+                guess=True,
             )
         algorithm = head.get("alg")
         if algorithm not in issuer.algorithms or "crit" in head or head.get("b64") is False:
             raise Unauthenticated(
-                f"the token is signed by {str(algorithm)[:20]!r}; the issuer {issuer.name} signs by "
+                f"the token is signed with {str(algorithm)[:20]!r}; expected from the issuer {issuer.name}: "
                 f"{', '.join(issuer.algorithms)}",
-                hint="algorithms of its [[access.issuer]] says which are taken",
+                hint="set algorithms in its [[access.issuer]] if this one is right",
                 guess=True,
             )
         key = self._key_for(issuer, algorithm, head.get("kid"))
@@ -135,7 +137,7 @@ class JwtVerifier:
             )
         except jwt.PyJWTError as fault:
             raise Unauthenticated(
-                f"the token of {issuer.name} is not believed: {_reason(fault)}", guess=True
+                f"the token of {issuer.name} is not accepted: {_reason(fault)}", guess=True
             ) from fault
         expires_s = _check_times(issuer, claims, now_s)
         return self._claims(issuer, claims, expires_s)
@@ -150,7 +152,7 @@ class JwtVerifier:
         self.missed.add(issuer.name)
         raise Unauthenticated(
             f"the token of {issuer.name} is signed with a key that is not known yet",
-            hint="its keys are fetched again now; if this stays, check jwks_url or jwks_file",
+            hint="its keys are being fetched again; if this persists, check jwks_url or jwks_file",
         )
 
     def _claims(self, issuer: Issuer, claims: Mapping[str, Any], expires_s: float) -> Claims:
@@ -184,20 +186,25 @@ def check_issuer(issuer: Issuer) -> Issuer:
     """
     where = f"[[access.issuer]] {issuer.name or '?'}"
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", issuer.name):
-        raise InvalidSpec(f"{where}: name is {issuer.name!r}", hint="small letters, digits and -, at most 32")
+        raise InvalidSpec(f"{where}: name is {issuer.name!r}", hint="use lower-case letters, digits and -, at most 32")
     if not issuer.issuer or not issuer.audience:
-        raise InvalidSpec(f"{where}: issuer and audience must be given", hint="a token for somebody else is not for us")
+        raise InvalidSpec(
+            f"{where}: issuer and audience must be given",
+            hint="set both, so that tokens for other services are refused",
+        )
     if bool(issuer.jwks_url) == bool(issuer.jwks_file):
         raise InvalidSpec(
-            f"{where}: give either jwks_url or jwks_file", hint="jwks_file is for machines with no network"
+            f"{where}: give either jwks_url or jwks_file", hint="use jwks_file only on machines without a network"
         )
     if issuer.jwks_url and not _is_safe(issuer.jwks_url):
-        raise InvalidSpec(f"{where}: jwks_url is {issuer.jwks_url!r}", hint="keys are fetched by https only")
+        raise InvalidSpec(
+            f"{where}: jwks_url is {issuer.jwks_url!r}", hint="use an https URL; keys are fetched only over https"
+        )
     wrong = [name for name in issuer.algorithms if name not in ALGORITHMS]
     if wrong or not issuer.algorithms:
         raise InvalidSpec(
             f"{where}: algorithms has {', '.join(wrong) or 'none'}",
-            hint=f"of {', '.join(ALGORITHMS)}; none and those with a shared secret are never taken",
+            hint=f"use any of {', '.join(ALGORITHMS)}; none and shared-secret algorithms are never accepted",
         )
     return issuer
 
@@ -245,10 +252,14 @@ def _check_times(issuer: Issuer, claims: Mapping[str, Any], now_s: float) -> flo
     issued_s = _moment(issuer, claims, "iat")
     for name, moment in (("nbf", _moment(issuer, claims, "nbf")), ("iat", issued_s)):
         if moment is not None and moment > now_s + issuer.skew_s:
-            raise Unauthenticated(f"the token of {issuer.name} is not valid yet ({name})", hint="check both clocks")
+            raise Unauthenticated(
+                f"the token of {issuer.name} is not valid yet ({name})",
+                hint="check the clocks of the issuer and of this machine",
+            )
     if expires_s - (issued_s if issued_s is not None else now_s) > issuer.longest_s:
         raise Unauthenticated(
-            f"the token of {issuer.name} lives longer than {issuer.longest_s:g} s", hint="longest_s says what is taken"
+            f"the token of {issuer.name} is valid for longer than {issuer.longest_s:g} s",
+            hint="have the issuer shorten it, or raise longest_s in its [[access.issuer]]",
         )
     return expires_s + issuer.skew_s
 
@@ -258,7 +269,7 @@ def _moment(issuer: Issuer, claims: Mapping[str, Any], name: str) -> float | Non
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        raise Unauthenticated(f"the token of {issuer.name} has a {name} that is no time")
+        raise Unauthenticated(f"the token of {issuer.name} has a claim {name} that is not a time")
     return float(value)
 
 
@@ -270,7 +281,7 @@ def _names(issuer: Issuer, claims: Mapping[str, Any], claim: str) -> frozenset[s
     found = value.split() if isinstance(value, str) else value
     if not isinstance(found, list | tuple) or len(found) > MAX_NAMES:
         raise Unauthenticated(
-            f"the claim {claim} of the token of {issuer.name} is no list of at most {MAX_NAMES} names"
+            f"the claim {claim} of the token of {issuer.name} is not a list of at most {MAX_NAMES} names"
         )
     return frozenset(name for name in found if isinstance(name, str) and _NAME.fullmatch(name))
 

@@ -124,7 +124,7 @@ class Keys:
                     if over:
                         access_sql.expire_keys(connection, int(self._clock.now_s()))
         except AshoreError as fault:
-            log.warning("the last uses of %d keys were not kept: %s", len(uses), fault.message)
+            log.warning("cannot save the last uses of %d keys: %s", len(uses), fault.message)
 
     def _changed(self, kind: str, value: int) -> None:
         if kind in (KEYS_EPOCH, POLICY_EPOCH):

@@ -81,7 +81,11 @@ class Keyring:
         with self._acts.write(actor, "key:create", f"account/{owner}") as desk:
             account = sql.find_account(desk.connection, owner)
             if account is None:
-                raise NotFound(f"there is no account {owner[:100]!r}", hint="`ashore access user list`", param="owner")
+                raise NotFound(
+                    f"there is no account {owner[:100]!r}",
+                    hint="list the accounts with `ashore access user list`",
+                    param="owner",
+                )
             desk.require(ACCESS_WRITE, f"tenant/{account.tenant}/key/{owner}")
             _keep_administrators_keys(desk, account)
             return issue(desk, account, wish)
@@ -97,17 +101,17 @@ class Keyring:
         if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
             raise InvalidRequest(
                 f"the overlap is {overlap_s} s; expected 0 to {LONGEST_OVERLAP_S}",
-                hint="24h is usual",
+                hint="24h is a usual value",
                 param="overlap_s",
             )
         with self._acts.write(actor, "key:rotate", f"key/{key_id}") as desk:
             old = self._mine_or_administered(desk, key_id)
             if not old.is_live(desk.now_s):
-                raise Conflict(f"the key {key_id} opens nothing any more", hint="make a new one")
+                raise Conflict(f"the key {key_id} is no longer valid", hint="create a new key")
             life_s = None if old.expires_s is None else old.expires_s - old.created_s
             account = sql.find_account(desk.connection, old.owner)
             if account is None:
-                raise NotFound(f"the key {key_id} belongs to no account", hint="make a key for an account")
+                raise NotFound(f"the key {key_id} belongs to no account", hint="create a key for an account")
             new = issue(desk, account, KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s))
             end_s = desk.now_s + overlap_s
             sql.save_key(
@@ -141,7 +145,7 @@ class Keyring:
             return key
         if key is None or key.is_first:
             desk.require(ACCESS_WRITE, f"key/{key_id}")
-            raise NotFound(f"there is no key {key_id[:40]!r}", hint="`ashore access key list` shows them")
+            raise NotFound(f"there is no key {key_id[:40]!r}", hint="list the keys with `ashore access key list`")
         desk.require(ACCESS_WRITE, f"tenant/{key.tenant}/key/{key.owner}")
         account = sql.find_account(desk.connection, key.owner)
         if account is not None and not revoking:
@@ -154,7 +158,7 @@ def issue(desk: Desk, account: Account, wish: KeyWish) -> NewKey:
     scope = check_scope(wish.scope)
     if wish.expires_in_s is not None and not 0 < wish.expires_in_s <= LONGEST_LIFE_S:
         raise InvalidRequest(
-            f"the key is to expire in {wish.expires_in_s} s; expected 1 to {LONGEST_LIFE_S}", param="expires_in_s"
+            f"the lifetime of the key is {wish.expires_in_s} s; expected 1 to {LONGEST_LIFE_S}", param="expires_in_s"
         )
     secret = new_key()
     while sql.find_key(desk.connection, secret[:PREFIX_CHARS]) is not None:
@@ -184,10 +188,17 @@ def check_scope(scope: KeyScope) -> KeyScope:
         InvalidRequest: a pattern, an action or a network is malformed.
     """
     if max(len(scope.models), len(scope.actions), len(scope.networks)) > MAX_PATTERNS:
-        raise InvalidRequest(f"a key has at most {MAX_PATTERNS} models, actions and networks each", hint="use patterns")
+        raise InvalidRequest(
+            f"a key has at most {MAX_PATTERNS} models, actions and networks each",
+            hint="use patterns such as deepseek-*",
+        )
     for model in scope.models:
         if not model or not _MODEL.fullmatch(model):
-            raise InvalidRequest(f"{model[:100]!r} is no pattern of aliases", hint="chat, deepseek-*", param="models")
+            raise InvalidRequest(
+                f"{model[:100]!r} is not an alias or a pattern of aliases",
+                hint="write chat or deepseek-*",
+                param="models",
+            )
     for action in scope.actions:
         if not any(matches_action(action, one.name) for one in ACTIONS):
             raise InvalidRequest(
@@ -201,7 +212,7 @@ def check_scope(scope: KeyScope) -> KeyScope:
             networks.append(str(ipaddress.ip_network(network)))
         except ValueError as fault:
             raise InvalidRequest(
-                f"{network[:60]!r} is no network: {fault}", hint="10.1.0.0/16", param="networks"
+                f"{network[:60]!r} is not a network: {fault}", hint="10.1.0.0/16", param="networks"
             ) from (fault)
     return replace(scope, networks=tuple(networks))
 
@@ -212,9 +223,9 @@ def _keep_administrators_keys(desk: Desk, account: Account) -> None:
     live = [k for k in sql.list_keys(desk.connection, owner=account.id, limit=10_000) if k.is_live(desk.now_s)]
     if live:
         raise PermissionDenied(
-            f"{account.subject} is an administrator with the key {live[0].key_id}; nobody else gets a key of theirs",
-            hint=f"they rotate it: `ashore access key rotate {live[0].key_id}`; if it is lost, revoke it first",
+            f"{account.subject} is an administrator with the key {live[0].key_id}; only they may create keys",
+            hint=f"rotate it with itself: `ashore access key rotate {live[0].key_id}`; if it is lost, revoke it first",
             action=ACCESS_WRITE,
             resource=f"tenant/{account.tenant}/key/{account.id}",
-            rule="whoever makes a key knows it",
+            rule="a key is known to its creator",
         )

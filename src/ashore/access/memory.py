@@ -33,7 +33,8 @@ class KeyTable:
     def authenticate(self, token: str | None, origin: str = "") -> Principal:
         if not token:
             raise Unauthenticated(
-                "no API key was given", hint="send `Authorization: Bearer KEY`; the first key is in the file first-key"
+                "no API key was given",
+                hint="send `Authorization: Bearer KEY`; the first key is in the file first-key of the home",
             )
         found: Principal | None = None
         if len(token) <= MAX_TOKEN_CHARS:
@@ -42,7 +43,7 @@ class KeyTable:
                     found = principal
         if found is None:
             raise Unauthenticated(
-                "the API key is not valid", hint="check the key; `ashore up` says where the first one is"
+                "the API key is not valid", hint="check the key; `ashore up` prints where the first key is"
             )
         return found
 

@@ -126,9 +126,9 @@ def bootstrap_hint(connection: Connection, now_s: int) -> str:
     """Return what the first key is still good for, as the next command to type."""
     missing = missing_offices(connection, now_s)
     if not missing:
-        return "use a key of your own"
+        return "use your own key"
     return (
-        f"the first key only makes the three administrators; missing: {', '.join(missing)}. "
+        f"the first key may only create the three administrators; missing: {', '.join(missing)}. "
         f"Next: `ashore access user create NAME --role {missing[0]}`"
     )
 

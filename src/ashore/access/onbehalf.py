@@ -76,4 +76,4 @@ def read_internal_token(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError as fault:
-        raise InvalidSpec(f"internal token {path}: {fault.strerror}", hint="`ashore up` makes it") from fault
+        raise InvalidSpec(f"internal token {path}: {fault.strerror}", hint="`ashore up` creates it") from fault

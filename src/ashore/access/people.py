@@ -58,7 +58,7 @@ class People:
         with self._acts.write(actor, "tenant:create", f"tenant/{name}") as desk:
             desk.require(ACCESS_WRITE, f"tenant/{name}")
             if sql.find_tenant(desk.connection, name) is not None:
-                raise Conflict(f"there is a tenant {name!r} already", hint="choose another name", param="name")
+                raise Conflict(f"the tenant {name!r} already exists", hint="choose another name", param="name")
             sql.save_tenant(desk.connection, tenant)
         return tenant
 
@@ -145,7 +145,7 @@ class People:
             _tenant(desk, account.tenant)
             _check_groups(desk, wish.groups)
             if sql.find_account(desk.connection, account.id) is not None:
-                raise Conflict(f"there is an account {account.id!r} already", hint="choose another id", param="id")
+                raise Conflict(f"the account {account.id!r} already exists", hint="choose another id", param="id")
             sql.save_account(desk.connection, account)
             after = desk.compiled
             if wish.roles:
@@ -234,7 +234,7 @@ class People:
         with self._acts.write(actor, "group:create", f"group/{name}") as desk:
             desk.require(ACCESS_WRITE, f"group/{name}")
             if any(one.name == name for one in sql.list_groups(desk.connection)):
-                raise Conflict(f"there is a group {name!r} already", hint="choose another name", param="name")
+                raise Conflict(f"the group {name!r} already exists", hint="choose another name", param="name")
             sql.save_group(desk.connection, group)
         return group
 
@@ -255,7 +255,10 @@ class People:
             for account_id in (*add, *remove):
                 found = sql.find_account(desk.connection, account_id)
                 if found is None:
-                    raise NotFound(f"there is no account {account_id[:100]!r}", hint="`ashore access user list`")
+                    raise NotFound(
+                        f"there is no account {account_id[:100]!r}",
+                        hint="list the accounts with `ashore access user list`",
+                    )
                 groups = found.groups | {name} if account_id in add else found.groups - {name}
                 changed = replace(found, groups=groups)
                 check_separated(desk.compiled, changed)
@@ -314,16 +317,19 @@ def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
         desk.require(ACCESS_WRITE, f"{FIRST_ADMINISTRATORS}/{role}")
         return
     what = (
-        f"the role {role} has a holder already"
+        f"the role {role} is already granted"
         if role in OFFICERS and role not in missing
-        else ("it makes users of the tenant default with a key and exactly one of the roles " + ", ".join(OFFICERS))
+        else (
+            "it may only create users of the tenant default, with a key and exactly one of the roles "
+            + ", ".join(OFFICERS)
+        )
     )
     raise PermissionDenied(
-        f"the first key may not make {wish.kind}/{wish.id}: {what}",
+        f"the first key may not create {wish.kind}/{wish.id}: {what}",
         hint=bootstrap_hint(desk.connection, desk.now_s),
         action=ACCESS_WRITE,
         resource=f"{wish.kind}/{wish.id}",
-        rule="the first key makes the three administrators",
+        rule="the first key may only create the three administrators",
     )
 
 
@@ -337,8 +343,8 @@ def _keep_tenant_officers(desk: Desk, tenant: str) -> None:
     for account in sql.list_accounts(desk.connection, tenant=tenant, limit=1_000_000):
         if not account.disabled and is_officer(desk.compiled, account):
             raise Conflict(
-                f"{account.subject} of the tenant {tenant} holds an office, and would be shut out with it",
-                hint="administrators belong to a tenant that stays",
+                f"{account.subject} of the tenant {tenant} holds an office and would be disabled with it",
+                hint="move the office to an account of another tenant first",
             )
 
 
@@ -360,11 +366,11 @@ def _account(desk: Desk, kind: AccountKind, account_id: str) -> Account:
 def _no_account(desk: Desk, kind: AccountKind, account_id: str, *, of_other_kind: bool) -> NotFound:
     noun, other = ("user", "service") if kind == "user" else ("service account", "user")
     if of_other_kind:
-        hint = f"it is another kind of account: `ashore access {other} show {account_id}`"
+        hint = f"it is an account of the other kind: `ashore access {other} show {account_id}`"
     else:
         some = sql.list_accounts(desk.connection, kind=kind, tenant="", after="", limit=MAX_PAGE)
         near = nearest_names(account_id, [account.id for account in some])
-        hint = did_you_mean(account_id, near) if near else f"`ashore access {kind} list` shows them"
+        hint = did_you_mean(account_id, near) if near else f"list them with `ashore access {kind} list`"
     return NotFound(f"there is no {noun} {account_id!r}", hint=hint)
 
 

@@ -96,7 +96,7 @@ def parse_rule(text: str) -> Rule:
     found = _RULE.fullmatch(text.strip())
     if found is None or not _ACTION.fullmatch(found[2]) or not _RESOURCE.fullmatch(found[3]):
         raise InvalidRequest(
-            f"{text[:200]!r} is no rule",
+            f"{text[:200]!r} is not a rule",
             hint='write "ACTION on RESOURCE" or "deny ACTION on RESOURCE"; * ends a pattern',
         )
     if not _means_an_action(found[2]):
@@ -120,8 +120,8 @@ def check_name(name: str, what: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{name[:100]!r} cannot name a {what}",
-            hint="letters, digits and ._@:+|- only, at most 128 of them",
+            f"{name[:100]!r} is not a valid name for a {what}",
+            hint="use at most 128 letters, digits and ._@:+|-",
             param=what,
         )
     return name
@@ -136,7 +136,7 @@ def check_account_id(name: str, kind: str) -> str:
     check_name(name, kind)
     if name in _RESERVED or name.startswith(_RESERVED_BEGINNINGS):
         raise InvalidRequest(
-            f"no {kind} can be called {name!r}: the record would not tell them from ashore itself",
+            f"no {kind} can be called {name!r}: the audit log uses that name for ashore itself",
             hint="choose another name",
             param=kind,
         )
@@ -161,7 +161,7 @@ def check_subject(subject: str) -> str:
     kind, _, name = subject.partition("/")
     if subject != EVERYONE and (kind not in SUBJECT_KINDS or not _NAME.fullmatch(name)):
         raise InvalidRequest(
-            f"{subject[:100]!r} is no subject", hint="user/ID, service/ID, group/NAME, tenant/NAME or everyone"
+            f"{subject[:100]!r} is not a subject", hint="write user/ID, service/ID, group/NAME, tenant/NAME or everyone"
         )
     return subject
 
@@ -175,9 +175,9 @@ def check_role(role: Role) -> Role:
     check_name(role.name, "role")
     if len(role.offices) > 1:
         raise InvalidRequest(
-            f"the role {role.name!r} would give powers of the offices {' and '.join(sorted(role.offices))}; "
+            f"the role {role.name!r} would grant rights of the offices {' and '.join(sorted(role.offices))}; "
             "nobody may hold two of them",
-            hint="make a role for each office",
+            hint="create one role for each office",
         )
     return role
 
@@ -194,7 +194,9 @@ def check_policy(policy: Policy, built_in: Iterable[Role]) -> Policy:
         check_role(role)
         if role.name in known:
             raise InvalidRequest(
-                f"there are two roles called {role.name!r}" if role.name not in fixed else f"{role.name!r} is built in",
+                f"the policy has two roles called {role.name!r}"
+                if role.name not in fixed
+                else f"the role {role.name!r} is built in",
                 hint="choose another name",
             )
         known[role.name] = role
@@ -205,15 +207,15 @@ def check_policy(policy: Policy, built_in: Iterable[Role]) -> Policy:
         check_subject(binding.subject)
         if binding.role not in known:
             raise InvalidRequest(
-                f"{binding.subject} is to have the role {binding.role[:100]!r}, which does not exist",
+                f"the role {binding.role[:100]!r} of {binding.subject} does not exist",
                 hint=did_you_mean(binding.role[:100], known),
             )
         if not known[binding.role].grantable:
-            raise InvalidRequest(f"the role {binding.role} comes with a credential and cannot be given to anybody")
+            raise InvalidRequest(f"the role {binding.role} comes with a credential and cannot be granted")
         if known[binding.role].offices and binding.subject.partition("/")[0] in ("tenant", EVERYONE):
             raise InvalidRequest(
-                f"{binding.role} is a role of one of the three offices and cannot go to {binding.subject}",
-                hint="give it to a user, a service account or a group",
+                f"{binding.role} is a role of one of the three offices and cannot be granted to {binding.subject}",
+                hint="grant it to a user, a service account or a group",
             )
         held.setdefault(binding.subject, set()).add(binding.role)
     for subject, names in held.items():
@@ -230,7 +232,10 @@ def check_separation(subject: str, roles: Sequence[Role]) -> None:
     offices = {office: role.name for role in roles for office in role.offices}
     if len(offices) > 1:
         both = " and ".join(f"{office} (by {role})" for office, role in sorted(offices.items()))
-        raise InvalidRequest(f"{subject} would hold the offices {both}", hint="nobody holds two of the three offices")
+        raise InvalidRequest(
+            f"{subject} would hold the offices {both}",
+            hint="grant them to different people; nobody may hold two of the three offices",
+        )
 
 
 def _within(inner: str, outer: str) -> bool:

@@ -36,18 +36,20 @@ def _role(name: str, title: str, *, protected: bool = False, grantable: bool = T
 
 
 BUILT_IN: Final[tuple[Role, ...]] = (
-    _role(SYSTEM_ADMINISTRATOR, "Machines, models, budgets; not who may do what, and not the record."),
+    _role(SYSTEM_ADMINISTRATOR, "Manages machines, models and budgets; not access rights, and not the audit log."),
     _role(
-        SECURITY_OFFICER, "Who there is, what they may do, what is masked; not machines and models, and not the record."
+        SECURITY_OFFICER, "Manages accounts, access rights and masking; not machines and models, and not the audit log."
     ),
     _role(AUDITOR, "Reads everything but prompts and answers, and changes nothing.", protected=True),
-    _role(MODEL_OWNER, "Asks models, moves their releases, clears their kept answers, and sees what they cost."),
-    _role(DEVELOPER, "Asks every model."),
-    _role(VIEWER, "Sees how the server does, and what the own tenant uses."),
+    _role(
+        MODEL_OWNER, "Uses models, manages their releases, purges their cached answers, and sees their usage and cost."
+    ),
+    _role(DEVELOPER, "Uses every model."),
+    _role(VIEWER, "Sees the state of the server, and the usage of their own tenant."),
     _role(
         FIRST_KEY,
-        "Until the three administrators exist: asks models, reads what they will change, and makes them.",
+        "Uses models, reads the settings, and creates the three administrators. Valid until they exist.",
         grantable=False,
     ),
-    _role(INTERNAL, "Processes of ashore's own, and commands of who owns the home.", grantable=False),
+    _role(INTERNAL, "ashore's own processes, and commands of the owner of the home.", grantable=False),
 )

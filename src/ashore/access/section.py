@@ -18,14 +18,14 @@ AMOUNTS = ("per_million_prompt_tokens", "per_million_completion_tokens")
 
 
 class PriceSection(Section, frozen=True, kw_only=True):
-    """What tokens of one alias cost inside the enterprise."""
+    """Internal price of the tokens of one alias."""
 
     per_million_prompt_tokens: str = "0"
-    """Price of a million prompt tokens: a number, or between quotes so that no digit is lost."""
+    """Price per million prompt tokens: a number, or a number in quotes to keep every digit."""
     per_million_completion_tokens: str = "0"
-    """Price of a million answer tokens."""
+    """Price per million answer tokens."""
     currency: Annotated[str, Meta(examples=['"CNY"'])]
-    """Code of ISO 4217."""
+    """ISO 4217 code."""
 
     @classmethod
     def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
@@ -34,24 +34,24 @@ class PriceSection(Section, frozen=True, kw_only=True):
     def checked(self, where: str) -> Self:
         code = self.currency
         if not code.isalpha() or not code.isascii() or not code.isupper() or len(code) != 3:
-            raise InvalidSpec(f"{where} currency = {code!r}", hint='a code of ISO 4217, "CNY"')
+            raise InvalidSpec(f"{where} currency = {code!r}", hint='expected an ISO 4217 code, such as "CNY"')
         return self
 
 
 class AccessSection(Section, frozen=True, kw_only=True):
-    """Whose tokens are believed, and what is charged."""
+    """Token issuers, and what usage costs."""
 
     issuers: Annotated[tuple[Issuer, ...], toml("issuer")] = ()
     charge_hits: Kept[bool] = False
-    """Whether an answer from the cache is charged like one made afresh; else it counts as one request and no tokens."""
+    """Charge a cached answer like a fresh one; otherwise it counts as one request and no tokens."""
     prices: Kept[Annotated[dict[str, PriceSection], toml("price")]] = field(default_factory=dict)
 
     @classmethod
     def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
         if "policy" in values:
             raise InvalidSpec(
-                f"{where} names a policy; that is the security officer's, and ashore.toml the system administrator's",
-                hint="a security officer puts it in force: `ashore access policy apply FILE`",
+                f"{where} names a policy, which belongs to the security officer, not to ashore.toml",
+                hint="a security officer applies it with `ashore access policy apply FILE`",
             )
         return values
 
@@ -60,7 +60,9 @@ class AccessSection(Section, frozen=True, kw_only=True):
             values = [getattr(issuer, what) for issuer in self.issuers]
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
-                raise InvalidSpec(f"{where} has two issuers with the {what} {twice!r}", hint=f"each has its own {what}")
+                raise InvalidSpec(
+                    f"{where} has two issuers with the {what} {twice!r}", hint=f"give each issuer its own {what}"
+                )
         return self
 
     def beside(self, folder: Path) -> Self:
@@ -79,5 +81,5 @@ def _amount(given: object, where: str) -> str:
     except InvalidOperation:
         amount = None
     if amount is None or not amount.is_finite() or not 0 <= amount <= 10**12:
-        raise InvalidSpec(f"{where} = {given!r}", hint='a number of at least 0, "12.50"')
+        raise InvalidSpec(f"{where} = {given!r}", hint='expected a number of at least 0, such as "12.50"')
     return f"{amount:f}"

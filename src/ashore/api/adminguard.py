@@ -1,4 +1,4 @@
-"""Who is let in to administer, the same over every protocol, before anything of the request is read."""
+"""Decides who may use the administration API, over every protocol, before the request is read."""
 
 from __future__ import annotations
 

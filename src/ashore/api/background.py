@@ -1,4 +1,4 @@
-"""What a worker does beside answering requests, for as long as it lives."""
+"""Background tasks of a worker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Background:
             try:
                 await work()
             except Exception:
-                log.exception("%s failed; it begins again in %g s", name, self._again_s)
+                log.exception("%s failed; restarting it in %g s", name, self._again_s)
             await asyncio.sleep(self._again_s)
 
     async def stop(self) -> None:

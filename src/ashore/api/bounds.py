@@ -1,4 +1,4 @@
-"""How much a request may ask for, whatever it comes in by: HTTP in each of its forms, and gRPC."""
+"""Size limits of requests, shared by all HTTP dialects and gRPC."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_schema_size(num_bytes: int, param: str) -> None:
     """
     if num_bytes > MOST_SCHEMA_BYTES:
         raise InvalidRequest(
-            f"{param} has {num_bytes:,} bytes; at most {MOST_SCHEMA_BYTES:,} are taken",
-            hint="shorten it, for instance with $defs for what is repeated",
+            f"{param} has {num_bytes:,} bytes; the limit is {MOST_SCHEMA_BYTES:,}",
+            hint="shorten it, for instance by moving repeated parts into $defs",
             param=param,
         )

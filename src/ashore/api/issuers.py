@@ -43,9 +43,9 @@ async def fetch_jwks(url: str, egress: Sequence[str], /) -> bytes:
                     parts.append(part)
                     length += len(part)
                     if length > MAX_KEYS_BYTES:
-                        raise SourceUnreachable(f"{url} sends more than {MAX_KEYS_BYTES:,} bytes")
+                        raise SourceUnreachable(f"{url} sent more than {MAX_KEYS_BYTES:,} bytes")
                 if answer.status_code != 200:
-                    raise SourceUnreachable(f"{url} answers {answer.status_code}; expected 200")
+                    raise SourceUnreachable(f"{url} returned status {answer.status_code}; expected 200")
                 return b"".join(parts)
     except (httpx.HTTPError, OSError, TimeoutError) as fault:
-        raise SourceUnreachable(f"{urlsplit(url).hostname} does not answer: {type(fault).__name__} {fault}") from fault
+        raise SourceUnreachable(f"{urlsplit(url).hostname} did not respond: {type(fault).__name__} {fault}") from fault

@@ -1,4 +1,4 @@
-"""Where acts go in a process that keeps no record: one line of its log each."""
+"""Where audit entries go in a process without an audit log: one log line each."""
 
 from __future__ import annotations
 

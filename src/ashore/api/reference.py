@@ -16,20 +16,20 @@ _INTRO: Final = """# Errors
 
 Written by `python -m ashore.api.reference` from the classes in the code; do not edit.
 
-Every error has a `code`, which does not change between versions. Look it up here; the message and the hint of the
-error itself say more, for they know the object. HTTP answers
-`{"error": {"message", "type", "param", "code", "hint"}}`, on the Anthropic routes in Anthropic's form. gRPC has the
-code in the trailing metadata, as `ashore-code`. A command prints the message and the hint, and ends with the exit
+Every error has a `code`, which does not change between versions. Look it up here. The message and hint of the
+error say more, because they name the object. HTTP returns
+`{"error": {"message", "type", "param", "code", "hint"}}`, and on the Anthropic routes Anthropic's format. gRPC puts the
+code into the trailing metadata, as `ashore-code`. A command prints the message and the hint, and returns the exit
 code.
 
 *Send again*: "yes", the same request may succeed later.
 """
 _GROUPS: Final[tuple[tuple[type[AshoreError], str, str], ...]] = (
-    (UserError, "The caller changes the request", "The request, the command or the file cannot be used as it stands."),
-    (DeniedError, "An administrator grants the right", "The caller may not do that."),
-    (CapacityError, "Wait, or add machines", "There is no room or no time now."),
-    (EnvironmentFault, "The operator mends the machine", "Something that ashore needs is missing, taken or broken."),
-    (Bug, "Report it", "An invariant of ashore broke."),
+    (UserError, "The caller changes the request", "The request, the command or the file is not valid."),
+    (DeniedError, "An administrator grants the right", "The caller is not allowed to do that."),
+    (CapacityError, "Wait or add capacity", "The server has no capacity or ran out of time."),
+    (EnvironmentFault, "The operator fixes the machine", "Something that ashore needs is missing, in use or broken."),
+    (Bug, "Report it", "An internal check failed: a bug in ashore."),
 )
 
 

@@ -1,4 +1,4 @@
-"""The topology read again, whenever the supervisor has written another one."""
+"""Rereads the topology when the supervisor has written a new one."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ async def keep_rereading(
         try:
             topology = read_topology(path)
         except AshoreError as fault:
-            log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)
+            log.error("kept the old topology: %s (%s)", fault.message, fault.hint)
             continue
         try:
             await take(topology)
-            log.info("took the new topology")
+            log.info("loaded the new topology")
         except AshoreError as fault:
-            log.error("the new topology is not taken, or only in part: %s (%s)", fault.message, fault.hint)
+            log.error("the new topology was not loaded, or only in part: %s (%s)", fault.message, fault.hint)
             if not _is_final(fault):
                 with suppress(TimeoutError):  # a newer one may come sooner
                     await asyncio.wait_for(told.wait(), again_s)

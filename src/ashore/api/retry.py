@@ -1,4 +1,4 @@
-"""When a client should come back: one rule for every protocol."""
+"""The retry-after time of an error, for every protocol."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What of an error goes out to a client. A fault of the server names its files for whoever mends it: in the log, and on
-the command line. A client hears their names without the folders."""
+"""What a client sees of an error. A server error names files for the operator, in the log and on the command line. The
+client gets the file names without their directories."""
 
 from __future__ import annotations
 

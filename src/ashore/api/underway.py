@@ -1,4 +1,4 @@
-"""How many bytes of request bodies a worker holds at once: in sum, of each tenant, and of each of its principals.
+"""Limits the bytes of request bodies that a worker holds: in total, per tenant and per principal.
 
 A bound on one request says nothing about a hundred of them. What is counted are the bytes that have come, to the end of
 their request: to announce a length costs a client nothing, so it takes nothing from the others. The first 16 KiB of a
@@ -95,9 +95,9 @@ class Bodies:
         if (full := self._full(whose, num_bytes)) is not None:
             what, held, most, key = full
             raise Overloaded(
-                f"the requests under way {what} have bodies of {held:,} bytes; with {num_bytes:,} more they would pass"
+                f"the request bodies {what} already hold {held:,} bytes; {num_bytes:,} more would exceed the limit of"
                 f" {most:,}",
-                hint=f"send it again when some of them are answered, or raise [http] {key}",
+                hint=f"retry when some of those requests have finished, or raise [http] {key}",
                 retry_after_s=1,
             )
         self._held += num_bytes

@@ -252,7 +252,7 @@ async def serve(
     app = HttpApp(
         serving, authenticator, metrics, ROUTES, limits=topology.limits, rooms=opened, number=index, siblings=siblings,
         access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins, bodies=bodies,
-        recorder=opened.context.recorder,
+        recorder=opened.context.recorder, vllm_names=topology.metrics.vllm_names,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -300,7 +300,7 @@ async def serve(
     if beside is not None:
         await beside.stop(GRPC_END_S)
     if not whole:
-        log.warning("%d requests did not end in time and are cut off", serving.in_flight)
+        log.warning("%d requests did not finish in time and were cut off", serving.in_flight)
     await serving.close()
     await server.stop(HTTP_END_S)
     await app.close()
@@ -323,9 +323,9 @@ def _trusted_proxies(topology: Topology) -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the worker. Returns the exit code; errors of ours go to stderr in one line each."""
-    parser = argparse.ArgumentParser(prog="ashore.api.worker", description="Serves HTTP and gRPC for one topology.")
-    parser.add_argument("--run", type=Path, required=True, help="folder with topology.json")
-    parser.add_argument("--index", type=int, default=0, help="which of the topology's workers this is")
+    parser = argparse.ArgumentParser(prog="ashore.api.worker", description="Serve HTTP and gRPC for one topology.")
+    parser.add_argument("--run", type=Path, required=True, help="directory with topology.json")
+    parser.add_argument("--index", type=int, default=0, help="number of this worker in the topology")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     given = parser.parse_args(words)
     pulse = take_pulse()

@@ -77,7 +77,7 @@ class MemoryArchive:
 
     def keep(self, name: str, data: bytes) -> None:
         if self.kept.setdefault(name, data) != data:
-            raise TamperedAudit(f"the archive holds other bytes under {name}")
+            raise TamperedAudit(f"the archive has a different {name}")
 
     def read(self, name: str) -> bytes:
         try:
@@ -105,7 +105,9 @@ class FolderArchive:
             make_folder(target.parent, mode=0o700)
             if target.exists():
                 if target.read_bytes() != data:
-                    raise TamperedAudit(f"{target} exists and holds something else", hint="run `ashore audit verify`")
+                    raise TamperedAudit(
+                        f"{target} already exists with different content", hint="run `ashore audit verify`"
+                    )
                 return
             scratch = target.with_name(f".{target.name}.{os.getpid()}")
             with scratch.open("wb") as file:
@@ -243,7 +245,7 @@ def _copies(
         name = segment_name(home, chain, number)
         archive.keep(name, data)
         if archive.read(name) != data:
-            raise TamperedAudit(f"{archive.place}/{name} came back other than it was written", hint="try again")
+            raise TamperedAudit(f"{archive.place}/{name} reads back different from what was written", hint="try again")
         one = Archived(
             chain=chain,
             segment=number,

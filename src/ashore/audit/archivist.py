@@ -146,7 +146,7 @@ class Archivist:
                 elif (standing := read_standing(self._root)) is not None and standing.failures:
                     pause_s = min(RETRY_S, self._every_s)
             except Exception:  # the outermost loop: nothing was removed, and the next round tries again
-                log.exception("the record cannot be archived")
+                log.exception("cannot archive the audit log")
 
     def _went_well(self, standing: ArchiveStanding, done: list[Archived]) -> ArchiveStanding:
         if done or standing.failures:
@@ -162,7 +162,7 @@ class Archivist:
     def _failed(self, standing: ArchiveStanding, done: list[Archived], fault: AshoreError) -> ArchiveStanding:
         said = f"{fault.code}: {fault.message}"
         if said != standing.error:
-            log.error("the record cannot be archived: %s (%s)", fault.message, fault.hint)
+            log.error("cannot archive the audit log: %s (%s)", fault.message, fault.hint)
             self._tell("failed", reason=said)
         return msgspec.structs.replace(
             standing, failures=standing.failures + 1, failed_us=self._now_us(), error=said,
@@ -187,7 +187,7 @@ class Archivist:
             scratch.write_bytes(msgspec.json.encode(standing))
             scratch.replace(self._root / ARCHIVED)
         except OSError as fault:
-            log.error("%s cannot be written: %s; the next round copies again", self._root / ARCHIVED, fault.strerror)
+            log.error("cannot write %s: %s; the next round copies again", self._root / ARCHIVED, fault.strerror)
 
     def _now_us(self) -> int:
         return int(self._clock.now_s() * 1e6)

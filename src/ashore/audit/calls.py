@@ -21,40 +21,40 @@ SEARCH: Final = "audit:search"
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which records. Everything given must hold."""
+    """Which records. A record must match every filter that is given."""
 
     actor: str = ""
-    """Who did it."""
+    """Account that acted."""
     tenant: str = ""
-    """Only records of this tenant."""
+    """Tenant of the account."""
     action: str = ""
-    """What was done, as noun:verb; key:* for every verb."""
+    """Action, as noun:verb; key:* for every verb."""
     resource: str = ""
-    """On what, as kind/name; role/* for every name."""
+    """Resource, as kind/name; role/* for every name."""
     model: str = ""
-    """Alias that was asked."""
+    """Alias the request named."""
     outcome: str = ""
-    """answered, failed, cancelled; allowed, denied, done."""
+    """Outcome: answered, failed, cancelled; allowed, denied, done."""
     error: str = ""
-    """Code of the error."""
+    """Error code."""
     request_id: Annotated[str, msgspec.Meta(extra={"flag": "request"})] = ""
     """Id of the request."""
     origin: str = ""
-    """Address that it came from."""
+    """Client address."""
     key: Annotated[str, msgspec.Meta(extra={"flag": "key-name"})] = ""
     """Name of the API key."""
     digest: str = ""
     """Digest of a prompt or an answer."""
     kind: str = ""
-    """request, act or chain."""
+    """Kind of record: request, act or chain."""
     chain: str = ""
-    """One writing process."""
+    """Chain, that is the records of one writing process."""
     text: Annotated[str, msgspec.Meta(extra={"words": True})] = ""
-    """Words that an act must contain."""
+    """Words that the act must contain."""
     since: str = ""
-    """First moment, such as 2026-11-24T08:00:00+08:00, or 3h for three hours ago."""
+    """Start time: 2026-11-24T08:00:00+08:00, or 3h for three hours ago."""
     until: str = ""
-    """The moment before which."""
+    """End time, exclusive; same forms as the start time."""
 
     def query(self) -> Query:
         """Return the query.
@@ -75,22 +75,22 @@ class RecordsIn(Which, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which records to find."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_HITS)] = DEFAULT_LIMIT
-    """Most records to return."""
+    """Maximum number of records."""
 
 
 class ExportIn(Which, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which records to export."""
 
     form: Format = "jsonl"
-    """Form of the file."""
+    """Format of the file."""
 
 
 class VerifyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to verify the audit log against."""
 
     anchor: Literal["", "configured"] = ""
-    """configured: the first anchor of ashore.toml. No other place can be named: a server does not reach where a caller
-    points it."""
+    """configured: compare with the first anchor of ashore.toml. A server accepts no other place, so a caller cannot
+    make it connect anywhere."""
 
 
 class RecordList(msgspec.Struct, frozen=True):
@@ -100,7 +100,7 @@ class RecordList(msgspec.Struct, frozen=True):
 
 
 class ProblemOut(msgspec.Struct, frozen=True):
-    """The first thing that is wrong with one chain, or with the checkpoints."""
+    """The first fault of one chain, or of the checkpoints."""
 
     file: str
     line: int
@@ -109,23 +109,23 @@ class ProblemOut(msgspec.Struct, frozen=True):
 
 
 class VerdictOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the audit log is what was written."""
+    """Whether the audit log is unaltered."""
 
     ok: bool
     records: int
     checkpoints: int
     anchored: int
-    """Number of the last checkpoint that the anchor holds too; 0: no anchor was asked."""
+    """Number of the last checkpoint that the anchor also holds; 0 if no anchor was compared."""
     problems: list[ProblemOut]
 
 
 def search_records(service: AuditService, actor: Actor, asked: RecordsIn) -> RecordList:
-    """Find records of the audit log, newest first."""
+    """Search the audit log, newest records first."""
     return RecordList([hit_json(hit) for hit in service.search(asked.query(), actor)])
 
 
 def verify(service: AuditService, actor: Actor, asked: VerifyIn) -> VerdictOut:
-    """Verify that the audit log is what was written."""
+    """Verify that the audit log was not altered."""
     report = service.verify(actor, anchor=asked.anchor)
     return VerdictOut(
         ok=report.ok,
@@ -137,7 +137,7 @@ def verify(service: AuditService, actor: Actor, asked: VerifyIn) -> VerdictOut:
 
 
 def export(service: AuditService, actor: Actor, asked: ExportIn) -> Download:
-    """Export records, signed: a tar of the records, the manifest and its signature."""
+    """Export records as a signed tar: the records, the manifest and its signature."""
     packed = tempfile.TemporaryFile(prefix="ashore-export-")  # noqa: SIM115 - closed by whoever sends it
     try:
         with tempfile.TemporaryDirectory(prefix="ashore-export-") as scratch:
@@ -153,7 +153,7 @@ def export(service: AuditService, actor: Actor, asked: ExportIn) -> Download:
 
 
 def show_status(service: AuditService, actor: Actor, asked: Nothing) -> AuditStatus:
-    """Show how far the audit log goes, and how far it is signed."""
+    """Show the extent of the audit log, and how far it is signed."""
     return service.status()
 
 

@@ -129,7 +129,7 @@ class ContentSealer:
         if key is None:
             raise NotFound(
                 f"the key {sealed.key_id} of this content was destroyed",
-                hint="its subject was erased; nothing reads it",
+                hint="its subject was erased; it cannot be read any more",
             )
         return _open(key, b"prompt", sealed.prompt), _open(key, b"answer", sealed.answer)
 
@@ -159,4 +159,4 @@ def _open(key: SubjectKey, what: bytes, text: str) -> bytes:
     try:
         return AESGCM(key.secret).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], key.key_id.encode() + b"/" + what)
     except InvalidTag as fault:
-        raise TamperedAudit("the sealed content is not what was sealed", hint="run `ashore audit verify`") from fault
+        raise TamperedAudit("the sealed content was altered", hint="run `ashore audit verify`") from fault

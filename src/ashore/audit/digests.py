@@ -46,7 +46,7 @@ def digest_key(folder: SecretFolder) -> bytes:
     try:
         key = bytes.fromhex(folder.read(DIGEST_KEY).decode("ascii", "replace").strip())
     except ValueError as fault:
-        raise InvalidSpec(f"{path} holds no key of digests", hint="restore it from a backup") from fault
+        raise InvalidSpec(f"{path} does not contain a digest key", hint="restore it from a backup") from fault
     if len(key) != KEY_BYTES:
-        raise InvalidSpec(f"{path} holds {len(key)} bytes; expected {KEY_BYTES}", hint="restore it from a backup")
+        raise InvalidSpec(f"{path} has {len(key)} bytes; expected {KEY_BYTES}", hint="restore it from a backup")
     return key

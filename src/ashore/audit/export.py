@@ -145,7 +145,7 @@ def export(root: Path, into: Path, order: Order, key: SigningKey) -> Manifest:
         Conflict: the folder exists.
     """
     if into.exists() or into.is_symlink():
-        raise Conflict(f"{into} exists", hint="name a folder that does not")
+        raise Conflict(f"{into} already exists", hint="name a new directory")
     make_folder(into, mode=0o700)
     name = f"records.{order.form}"
     with (into / name).open("xb") as file:
@@ -208,7 +208,7 @@ def copy_chains(root: Path, into: Path) -> int:
         Conflict: the folder exists.
     """
     if into.exists() or into.is_symlink():
-        raise Conflict(f"{into} exists", hint="name a folder that does not")
+        raise Conflict(f"{into} already exists", hint="name a new directory")
     make_folder(into, mode=0o700)
     files = [root / CHECKPOINTS]
     files += [segment_path(root, chain, number) for chain in chains_in(root) for number in segments_of(root, chain)]
@@ -228,13 +228,13 @@ def verify_export(folder: Path, trusted: Sequence[PublicKey]) -> tuple[Manifest 
     for name in (MANIFEST, SIGNATURE):
         if not (folder / name).is_file():  # nor a pipe, which would keep whoever verifies for ever
             raise NotFound(
-                f"{folder} holds no export: {name} is no file there", hint=f"it has {MANIFEST} and {SIGNATURE}"
+                f"{folder} is not an export: it has no file {name}", hint=f"an export has {MANIFEST} and {SIGNATURE}"
             )
     try:
         body, signature = (folder / MANIFEST).read_bytes(), (folder / SIGNATURE).read_bytes()
     except OSError as fault:
         raise NotFound(
-            f"{folder} holds no export: {fault.strerror}", hint=f"it has {MANIFEST} and {SIGNATURE}"
+            f"{folder} is not a readable export: {fault.strerror}", hint=f"an export has {MANIFEST} and {SIGNATURE}"
         ) from fault
     try:
         raw = base64.b64decode(signature.strip(), validate=True)
@@ -246,7 +246,7 @@ def verify_export(folder: Path, trusted: Sequence[PublicKey]) -> tuple[Manifest 
     path = folder / Path(manifest.file).name
     digest = hashlib.sha256()
     if path.exists() and not path.is_file():
-        return manifest, _problem(path, "it is no file")
+        return manifest, _problem(path, "it is not a file")
     try:
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
@@ -254,7 +254,9 @@ def verify_export(folder: Path, trusted: Sequence[PublicKey]) -> tuple[Manifest 
     except OSError as fault:
         return manifest, _problem(path, f"it cannot be read: {fault.strerror}")
     if digest.hexdigest() != manifest.sha256:
-        return manifest, _problem(path, f"its hash is {digest.hexdigest()[:16]}…; {manifest.sha256[:16]}… was signed")
+        return manifest, _problem(
+            path, f"its hash is {digest.hexdigest()[:16]}…; the signed hash is {manifest.sha256[:16]}…"
+        )
     return manifest, None
 
 

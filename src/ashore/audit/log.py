@@ -265,16 +265,16 @@ class AuditLog:
                 _tell(waiters, fault)
                 waiters = []
             except Exception as fault:  # the outermost loop: a record that breaks the writer stops the service
-                log.exception("the audit's writer failed")
-                self._fault = AuditUnavailable(f"the audit's writer failed: {type(fault).__name__}: {fault}")
+                log.exception("the audit writer failed")
+                self._fault = AuditUnavailable(f"the audit writer failed: {type(fault).__name__}: {fault}")
                 _tell(waiters, self._fault)
                 waiters = []
             if self._stopping:
-                log.error("%d records could not be written", len(drafts))
+                log.error("cannot write %d audit records", len(drafts))
                 return
             time.sleep(RETRY_S)
         if self._fault is not None:
-            log.warning("the audit is being written again")
+            log.warning("the audit log can be written again")
             self._fault = None
         self._head = self._writer.head
         if drafts:
@@ -301,10 +301,10 @@ class AuditLog:
         if self._fault is not None:
             return AuditUnavailable(self._fault.message, hint=self._fault.hint, retry_after_s=2.0)
         if not self._thread.is_alive():
-            return AuditUnavailable("the audit's writer has ended", hint="restart the server; its log says why")
+            return AuditUnavailable("the audit writer has ended", hint="restart the server; its log has the reason")
         return AuditUnavailable(
-            f"the audit's records were not on disk after {waited_s:g} s; the disk is slow or stuck",
-            hint="look at the disk of the home; requests are taken again once it keeps up",
+            f"the audit records were not on disk after {waited_s:g} s; the disk is slow or stuck",
+            hint="check the disk of the home; requests are accepted again once it keeps up",
             retry_after_s=2.0,
         )
 

@@ -89,6 +89,8 @@ class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     masked: dict[str, int] = {}
     ignored: tuple[str, ...] = ()
     """Fields of the request that were left out."""
+    trace: str = ""
+    """Id of the caller's trace."""
     error_code: str = ""
     latency_ms: float = 0.0
     prompt: str = ""

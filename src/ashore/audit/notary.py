@@ -111,14 +111,14 @@ class Notary:
         try:
             self.tick()
         except AshoreError as fault:
-            log.error("no checkpoint: %s (%s)", fault.message, fault.hint)
+            log.error("cannot sign a checkpoint: %s (%s)", fault.message, fault.hint)
         except Exception:  # the outermost loop: the next round tries again, and `verify` shows the gap
-            log.exception("no checkpoint")
+            log.exception("cannot sign a checkpoint")
 
     def _tell_shrunk(self) -> None:
         for chain in sorted(set(self._checkpoints.shrunk) - self._complained):
             self._complained.add(chain)
-            log.error("the audit chain %s is shorter than it was signed: run `ashore audit verify`", chain)
+            log.error("the audit chain %s is shorter than its last signed checkpoint: run `ashore audit verify`", chain)
             self._recorder.record(
                 Act(action="audit:tampered", actor="system", resource=f"chain/{chain}", outcome="failed")
             )

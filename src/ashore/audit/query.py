@@ -81,7 +81,7 @@ def check_query(query: Query, chains: Collection[str] = ()) -> Query:
     for name, value, known in (("outcome", query.outcome, OUTCOMES), ("kind", query.kind, get_args(Kind))):
         if value and value not in known:
             raise InvalidRequest(
-                f"no record has the {name} {value[:40]!r}", hint=f"known: {', '.join(known)}", param=name
+                f"no record has the {name} {value[:40]!r}", hint=f"use one of {', '.join(known)}", param=name
             )
     if query.error and error_class(query.error) is None:
         raise InvalidRequest(
@@ -142,8 +142,8 @@ def read_moment(text: str, *, now_s: float) -> int:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as fault:
         raise InvalidRequest(
-            f"{text[:60]!r} is no moment",
-            hint="expected 2026-11-24, 2026-11-24T10:00:00+08:00, or 3h for three hours ago",
+            f"{text[:60]!r} is not a time",
+            hint="write 2026-11-24, 2026-11-24T10:00:00+08:00, or 3h for three hours ago",
         ) from fault
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

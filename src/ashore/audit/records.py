@@ -25,7 +25,7 @@ def request_record(note: RequestNote, *, seq: int, at_us: int, mono_us: int, con
         cached_tokens=note.cached_tokens,
         completion_tokens=note.completion_tokens,
         content=content,
-        detail={"ignored": short(", ".join(note.ignored))} if note.ignored else {},
+        detail=_detail(note) if note.ignored or note.trace else {},
         error=note.error_code,
         key=note.key,
         kind="request",
@@ -43,6 +43,13 @@ def request_record(note: RequestNote, *, seq: int, at_us: int, mono_us: int, con
         seq=seq,
         tenant=short(note.tenant),
     )
+
+
+def _detail(note: RequestNote) -> dict[str, str | int]:
+    detail: dict[str, str | int] = {"ignored": short(", ".join(note.ignored))} if note.ignored else {}
+    if note.trace:
+        detail["trace"] = note.trace
+    return detail
 
 
 def act_record(act: Act, *, seq: int, at_us: int, mono_us: int) -> Record:

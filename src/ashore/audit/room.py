@@ -22,20 +22,23 @@ RECORD_END_S: Final = 10.0
 _TIME: Final = Metric(
     "ashore_audit_archive_time_seconds",
     "gauge",
-    "Unix time at which a round of archiving the audit last ended well; 0: none did.",
+    "Unix time at which archiving the audit log last succeeded; 0 if it never did.",
 )
 _FAILURES: Final = Metric(
-    "ashore_audit_archive_failures", "gauge", "Rounds of archiving the audit that failed in a row."
+    "ashore_audit_archive_failures", "gauge", "Number of consecutive failures to archive the audit log."
 )
 _ANCHOR_TIME: Final = Metric(
     "ashore_audit_anchor_time_seconds",
     "gauge",
-    "Unix time at which an anchor last had every checkpoint of the audit (`good`), and since which it takes none "
-    "(`silent`; 0: it takes them).",
+    "Unix time at which an anchor last had every checkpoint of the audit log (`good`), and since which it accepts none "
+    "(`silent`; 0 while it accepts them).",
     ("anchor", "what"),
 )
 _ANCHOR_FAILURES: Final = Metric(
-    "ashore_audit_anchor_failures", "gauge", "Rounds in a row in which an anchor took nothing.", ("anchor",)
+    "ashore_audit_anchor_failures",
+    "gauge",
+    "Number of consecutive rounds in which an anchor accepted nothing.",
+    ("anchor",),
 )
 
 
@@ -66,7 +69,7 @@ def _keep_content(log: AuditLog, context: Context) -> None:
         InvalidSpec: there is no state.
     """
     if context.database is None or context.watch is None:
-        raise InvalidSpec('[audit] content = "sealed" needs a state', hint="name one under [state]")
+        raise InvalidSpec('[audit] content = "sealed" needs a state database', hint="set url under [state]")
     sealer = ContentSealer(SqlSubjectKeys(context.database))
     context.watch.on_change(lambda kind, value: sealer.forget() if kind == SUBJECTS_EPOCH else None)
     log.seal_content_with(sealer)

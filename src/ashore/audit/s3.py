@@ -26,7 +26,7 @@ class BucketFolder(Bucket):
         """
         if not super().make(name, data) and self.read(name) != data:
             raise TamperedAudit(
-                f"{self.place}/{name} exists and holds something else", hint="run `ashore audit verify`"
+                f"{self.place}/{name} already exists with different content", hint="run `ashore audit verify`"
             )
         return True
 
@@ -43,10 +43,10 @@ class BucketFolder(Bucket):
         return (name for name, _ in self.sizes(under))
 
     def missing(self, key: str) -> AshoreError:
-        return NotFound(f"s3://{self.bucket}/{key} does not exist", hint="check bucket and path")
+        return NotFound(f"s3://{self.bucket}/{key} does not exist", hint="check the bucket and the path")
 
     def refused(self, key: str) -> AshoreError:
-        return RemoteRefused(f"{self.endpoint or 'S3'} does not let us at s3://{self.bucket}/{key}", hint=S3_HINT)
+        return RemoteRefused(f"{self.endpoint or 'S3'} denies access to s3://{self.bucket}/{key}", hint=S3_HINT)
 
     def away(self, key: str, said: str) -> AshoreError:
         return SourceUnreachable(f"cannot reach s3://{self.bucket}/{key}: {said}", hint=S3_HINT)

@@ -19,34 +19,34 @@ LEAST_RETENTION_DAYS: Final = 180
 
 
 class AuditSection(Section, frozen=True, kw_only=True):
-    """The audit log, which nobody can change quietly. It is always on."""
+    """The tamper-evident audit log. It is always on."""
 
     WHOLE_KEPT: ClassVar[bool] = True
 
     durability: Durability = "batched"
-    """`batched`: a record is on disk within 50 ms; `strict`: no answer before its record is on disk."""
+    """`batched`: a record is on disk within 50 ms; `strict`: no answer is sent before its record is on disk."""
     content: Literal["digest", "sealed"] = "digest"
-    """`digest`: prompt and answer as keyed digests alone; `sealed`: also as ciphertext under a key of each person,
-    itself sealed with `[sealing] key`, at most 1 MiB each; finished responses are then not repeated by their bytes."""
+    """`digest`: store only keyed digests of prompts and answers; `sealed`: also store them, up to 1 MiB each, encrypted
+    with a key per person, which `[sealing] key` seals. `sealed` turns the cache of whole HTTP responses off."""
     retention_days: Annotated[int, Meta(ge=LEAST_RETENTION_DAYS, le=36_500)] = LEAST_RETENTION_DAYS
-    """How long records are kept. The Cybersecurity Law of the PRC, Art. 23(3), asks for six months.
-    ashore deletes no record by itself at any age."""
+    """How long records must be kept. The Cybersecurity Law of the PRC, Art. 23(3), requires six months.
+    ashore itself never deletes a record."""
     checkpoint_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Longest time between a record and the signed checkpoint that covers it."""
     anchors: tuple[str, ...] = ()
     """Where checkpoints are copied: a folder, `s3://BUCKET/PATH`, `syslog+udp://`, `syslog+tcp://` or `syslog+unix://`."""
     archive: str = ""
-    """Where closed segments go, by themselves and by `ashore audit archive`: a folder or `s3://BUCKET/PATH`; empty:
-    they stay here."""
+    """Where the server and `ashore audit archive` copy closed segments: a folder or `s3://BUCKET/PATH`; empty: they
+    stay on this machine."""
     archive_after_days: Days = 30
-    """A segment is not removed from this machine before it is so old and its copy has been read back."""
+    """Least age at which a segment is removed from this machine, once its copy has been read back."""
     archive_every_s: Annotated[float, Meta(gt=0, le=86_400)] = 3600.0
-    """Time between two rounds of archiving by the server itself, where there is an archive."""
+    """Time between two archiving rounds of the server, if `archive` is set."""
 
     @classmethod
     def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
         if "enabled" in values or "disabled" in values:
-            raise InvalidSpec(f"{where} cannot be switched off", hint="remove that line; the audit is always on")
+            raise InvalidSpec(f"{where} cannot be switched off", hint="remove that line; the audit log is always on")
         days = values.get("retention_days")
         if isinstance(days, int) and not isinstance(days, bool) and days < LEAST_RETENTION_DAYS:
             raise InvalidSpec(

@@ -122,7 +122,7 @@ class AuditService:
         """
         if anchor == "configured":
             if not self._anchors:
-                raise NotFound("ashore.toml names no anchor", hint='write [audit] anchors = ["/mnt/anchor"]')
+                raise NotFound("ashore.toml configures no anchor", hint='write [audit] anchors = ["/mnt/anchor"]')
             anchor = self._anchors[0]
         with self._shelf(archive) as shelf:
             report = verify_folder(
@@ -183,14 +183,17 @@ class AuditService:
         """
         chain, _, number = place.rpartition("#")
         if not chain or not number.isdigit():
-            raise InvalidRequest(f"{place!r} names no record", hint="expected CHAIN#NUMBER, such as api-0#17")
+            raise InvalidRequest(
+                f"{place!r} is not the position of a record", hint="write CHAIN#NUMBER, such as api-0#17"
+            )
         self._tell("audit:content", reader, resource=f"record/{place}")
         if chain not in chains_in(self._root):
-            raise NotFound(f"there is no chain {chain!r}", hint="see `ashore audit status`")
+            raise NotFound(f"there is no chain {chain!r}", hint="list the chains with `ashore audit status`")
         record = find_record(LocalShelf(self._root), ChainName(chain), int(number))
         if record is None or record.content is None:
             raise NotFound(
-                f"{place} keeps no content", hint='prompts and answers are kept with [audit] content = "sealed"'
+                f"{place} has no stored content",
+                hint='prompts and answers are stored only with [audit] content = "sealed"',
             )
         prompt, answer = sealer.open(record.content)
         return record, prompt, answer
@@ -206,7 +209,7 @@ class AuditService:
             shelf = LocalShelf(self._root)
             if not search(shelf, Query(actor=subject, limit=1)):
                 raise NotFound(
-                    f"nobody of the name {subject[:100]!r} is in the audit log",
+                    f"the audit log has no records of {subject[:100]!r}",
                     hint=_near(shelf, "actor", subject, known),
                 )
         return known.get(subject, 0)

@@ -98,7 +98,7 @@ def load_signing_key(folder: SecretFolder) -> SigningKey:
     if not folder.exists(SIGNING_KEY):
         if folder.exists(PUBLIC_KEYS):
             path = folder.path / SIGNING_KEY
-            raise InvalidSpec(f"{path} is gone, and this home has signed with it", hint="restore it from a backup")
+            raise InvalidSpec(f"{path} is missing, and this home has signed with it", hint="restore it from a backup")
         key = new_signing_key()
         keep_signing_key(folder, key)
         return key
@@ -156,12 +156,20 @@ def read_public_keys(path: Path) -> tuple[PublicKey, ...]:
         try:
             key = serialization.load_pem_public_key((block[max(0, begin) :] + end + "\n").encode())
         except ValueError as fault:
-            raise InvalidSpec(f"{path} holds a key that cannot be read: {fault}", hint="ask for it again") from fault
+            raise InvalidSpec(
+                f"{path} contains a key that cannot be read: {fault}",
+                hint="get the key again from the owner of the home",
+            ) from fault
         if not isinstance(key, Ed25519PublicKey):
-            raise InvalidSpec(f"{path} holds a {type(key).__name__}", hint="the audit signs with Ed25519")
+            raise InvalidSpec(
+                f"{path} contains a {type(key).__name__}",
+                hint="give an Ed25519 key; the audit log is signed with Ed25519",
+            )
         found.append(PublicKey(key.public_bytes_raw()))
     if not found:
-        raise InvalidSpec(f"{path} holds no public key", hint="it has a line -----BEGIN PUBLIC KEY-----")
+        raise InvalidSpec(
+            f"{path} does not contain a public key", hint="give a PEM file with a line -----BEGIN PUBLIC KEY-----"
+        )
     return tuple(found)
 
 
@@ -186,9 +194,12 @@ def _read_private(folder: SecretFolder, name: str) -> SigningKey:
     try:
         private = serialization.load_pem_private_key(pem, password=None)
     except ValueError as fault:
-        raise InvalidSpec(f"{path} holds no key: {fault}", hint="restore it from a backup") from fault
+        raise InvalidSpec(f"{path} does not contain a key: {fault}", hint="restore it from a backup") from fault
     if not isinstance(private, Ed25519PrivateKey):
-        raise InvalidSpec(f"{path} holds a {type(private).__name__}", hint="the audit signs with Ed25519")
+        raise InvalidSpec(
+            f"{path} contains a {type(private).__name__}",
+            hint="give an Ed25519 key; the audit log is signed with Ed25519",
+        )
     return _with_public(private)
 
 
@@ -199,10 +210,10 @@ def closed_keys_told() -> Iterator[None]:
         yield
     except (SealingKeyMissing, CorruptBlob) as fault:
         raise type(fault)(
-            "the key that signs the audit is sealed and stays closed, so nothing can be signed: no checkpoint, no "
-            f"export, no change of keys. {fault.message}",
-            hint=f"{fault.hint}. `ashore audit verify` and `search` need only public keys and go on; "
-            "where the key is lost for good, see docs/reference/sealing.md",
+            "the audit signing key is sealed and cannot be opened, so nothing can be signed: no checkpoint, no "
+            f"export, no key rotation. {fault.message}",
+            hint=f"{fault.hint}. `ashore audit verify` and `search` still work, because they need only public keys; "
+            "if the key is lost for good, see docs/reference/sealing.md",
         ) from fault
 
 

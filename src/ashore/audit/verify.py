@@ -128,7 +128,7 @@ def verify_chain(
                 path_of(found[-1]) if found else Path(chain),
                 0,
                 walk,
-                f"{chain} ends at record {walk.seq}; {missing.by} speaks of record {missing.seq}: its tail is missing",
+                f"{chain} ends at record {walk.seq}; {missing.by} covers record {missing.seq}: its tail is missing",
             )
     except _Wrong as wrong:
         report.problem = wrong.problem
@@ -139,9 +139,9 @@ def verify_chain(
 
 def _walk_segment(path: Path, number: int, walk: _Walk, *, last: bool) -> None:
     if not walk.closed:
-        raise _wrong(path, 0, walk, f"segment {number - 1} was not closed, and segment {number} follows it")
+        raise _wrong(path, 0, walk, f"segment {number - 1} was not closed, but segment {number} follows it")
     if path.exists() and not path.is_file():  # a pipe or a device would keep whoever verifies for ever
-        raise _wrong(path, 0, walk, "it is no file")
+        raise _wrong(path, 0, walk, "it is not a file")
     walk.tree, walk.closed = MerkleTree(), False
     line: Line | None = None
     try:
@@ -149,13 +149,15 @@ def _walk_segment(path: Path, number: int, walk: _Walk, *, last: bool) -> None:
             for line in read_lines(file):
                 if not line.whole:
                     if not last:
-                        raise _wrong(path, line.number, walk, "the line has no end, and another segment follows")
+                        raise _wrong(
+                            path, line.number, walk, "the last line is incomplete, but another segment follows"
+                        )
                     if file.read(1):
                         raise _wrong(path, line.number, walk, f"the line is longer than {MAX_LINE_BYTES:,} bytes")
                     walk.report.torn_bytes = len(line.body) + 65
                     return
                 if walk.closed:
-                    raise _wrong(path, line.number, walk, "a record stands behind the one that closed the segment")
+                    raise _wrong(path, line.number, walk, "a record follows the one that closed the segment")
                 _walk_line(path, number, line, walk)
     except OSError as fault:
         raise _wrong(path, 0, walk, f"it cannot be read: {fault.strerror}") from fault
@@ -171,12 +173,12 @@ def _walk_line(path: Path, number: int, line: Line, walk: _Walk) -> None:
             path,
             line.number,
             walk,
-            f"the hash is {seen}…; its record and the one before it give {expected.hex()[:16]}…",
+            f"the hash is {seen}…; expected {expected.hex()[:16]}… from this record and the one before it",
         )
     try:
         record = decode(line.body)
     except UNDECODABLE as fault:
-        raise _wrong(path, line.number, walk, f"it is no record: {fault}") from fault
+        raise _wrong(path, line.number, walk, f"it is not a record: {fault}") from fault
     if record.seq != walk.seq + 1:
         raise _wrong(path, line.number, walk, f"its number is {record.seq}; expected {walk.seq + 1}")
     if line.number == 1:
@@ -185,7 +187,7 @@ def _walk_line(path: Path, number: int, line: Line, walk: _Walk) -> None:
     if is_closing(record):
         walk.closed, walk.root = True, walk.tree.root().hex()
         if record.detail.get("root") != walk.root:
-            raise _wrong(path, line.number, walk, "the root of the segment is not that of its records")
+            raise _wrong(path, line.number, walk, "the root hash of the segment does not match its records")
     else:
         walk.tree.add(line.hash)
     _check_vouched(path, line, walk)
@@ -198,9 +200,9 @@ def _check_opening(path: Path, number: int, record: Record, walk: _Walk) -> None
     if detail.get("format") != FORMAT:
         raise _wrong(path, 1, walk, f"its format is {detail.get('format')}; this ashore reads {FORMAT}")
     if detail.get("segment") != number or detail.get("previous") != walk.hash.hex():
-        raise _wrong(path, 1, walk, "it names another place in the chain than the one it stands at")
+        raise _wrong(path, 1, walk, "it names a different position in the chain")
     if walk.root and detail.get("previous_root") != walk.root:
-        raise _wrong(path, 1, walk, "it names another root for the segment before it")
+        raise _wrong(path, 1, walk, "it names a different root hash for the previous segment")
 
 
 def _check_vouched(path: Path, line: Line, walk: _Walk) -> None:
@@ -211,7 +213,7 @@ def _check_vouched(path: Path, line: Line, walk: _Walk) -> None:
                 path,
                 line.number,
                 walk,
-                f"{walk.next_.by} signed the hash {walk.next_.hash[:16]}… for record {walk.seq}, and it has "
+                f"{walk.next_.by} signed the hash {walk.next_.hash[:16]}… for record {walk.seq}, but it has "
                 f"{line.hash.hex()[:16]}…: it was rewritten",
             )
         walk.report.vouched_seq = walk.seq

@@ -60,7 +60,7 @@ class _Anchored:
         try:
             self.number = self.next_.checkpoint().number
         except UNDECODABLE as fault:
-            raise _Wrong("the anchor", 0, f"it holds something that is no checkpoint: {fault}") from fault
+            raise _Wrong("the anchor", 0, f"it contains a line that is not a checkpoint: {fault}") from fault
 
 
 class _Wrong(Exception):
@@ -112,18 +112,18 @@ def _read(path: Path, line: SignedLine, state: _State) -> Checkpoint:
     try:
         checkpoint = line.checkpoint()
     except UNDECODABLE as fault:
-        raise _Wrong(str(path), line.number, f"it is no checkpoint: {fault}", state.number + 1) from fault
+        raise _Wrong(str(path), line.number, f"it is not a checkpoint: {fault}", state.number + 1) from fault
     wrong = ""
     if checkpoint.format != FORMAT:
         wrong = f"its format is {checkpoint.format}; this ashore reads {FORMAT}"
     elif checkpoint.number != state.number + 1:
         wrong = f"its number is {checkpoint.number}; expected {state.number + 1}"
     elif checkpoint.previous != state.hash:
-        wrong = "it names another checkpoint before it than the one that is there"
+        wrong = "it names a different previous checkpoint"
     elif state.home and checkpoint.home != state.home:
-        wrong = f"it is of the home {checkpoint.home}; those before it are of {state.home}"
+        wrong = f"it belongs to the home {checkpoint.home}; the previous checkpoints belong to {state.home}"
     elif checkpoint.root != heads_root(checkpoint.chains):
-        wrong = "its root is not that of its heads"
+        wrong = "its root hash does not match its chain heads"
     if wrong:
         raise _Wrong(str(path), line.number, wrong, state.number + 1)
     return checkpoint
@@ -133,19 +133,22 @@ def _check_signature(path: Path, line: SignedLine, checkpoint: Checkpoint, signe
     number = checkpoint.number
     if signers.expected and checkpoint.key_id != signers.expected:
         raise _Wrong(
-            str(path), line.number, f"key {checkpoint.key_id} signed it; {signers.expected} had taken over", number
+            str(path),
+            line.number,
+            f"it is signed by the key {checkpoint.key_id}; expected {signers.expected}, which had replaced it",
+            number,
         )
     key = signers.known.get(checkpoint.key_id)
     if key is None:
         signers.unknown = signers.unknown or line
     elif not line.is_signed_by(key):
-        raise _Wrong(str(path), line.number, f"its signature is not that of key {key.key_id}", number)
+        raise _Wrong(str(path), line.number, f"its signature does not match the key {key.key_id}", number)
     else:
         signers.unknown = None
     if checkpoint.next_key:
         fresh = PublicKey.from_text(checkpoint.next_key)
         if fresh is None:
-            raise _Wrong(str(path), line.number, "the key that it hands over to is none", number)
+            raise _Wrong(str(path), line.number, "the new key it names is not a valid key", number)
         signers.expected = fresh.key_id
         if key is not None:
             signers.known[fresh.key_id] = fresh
@@ -156,8 +159,10 @@ def _check_heads(path: Path, line: SignedLine, checkpoint: Checkpoint, state: _S
     for chain, before in state.heads.items():
         now = heads.get(chain)
         if now is None or now[0] < before[0] or (now[0] == before[0] and now[1] != before[1]):
-            seen = "leaves it out" if now is None else f"has it at record {now[0]}"
-            what = f"{chain} was at record {before[0]} before, and this checkpoint {seen}: it was cut or rewritten"
+            seen = "omits it" if now is None else f"has it at record {now[0]}"
+            what = (
+                f"{chain} was at record {before[0]} before, but this checkpoint {seen}: the chain was cut or rewritten"
+            )
             raise _Wrong(str(path), line.number, what, checkpoint.number)
     state.heads = heads
 
@@ -166,7 +171,9 @@ def _compare(path: Path, line: SignedLine, here: Checkpoint, beside: _Anchored, 
     while beside.next_ is not None and beside.number <= here.number:
         if beside.number == here.number:
             if beside.next_.raw != line.raw:
-                raise _Wrong(str(path), line.number, "the anchor holds another checkpoint of this number", here.number)
+                raise _Wrong(
+                    str(path), line.number, "the anchor has a different checkpoint of this number", here.number
+                )
             report.anchored = here.number
         beside.advance()
 
@@ -175,7 +182,9 @@ def _check_end(path: Path, report: CheckpointReport, signers: _Signers, beside: 
     if signers.unknown is not None:
         key_id = signers.unknown.checkpoint().key_id
         raise _Wrong(
-            str(path), signers.unknown.number, f"key {key_id} signed it, and it is not among the given public keys"
+            str(path),
+            signers.unknown.number,
+            f"it is signed by the key {key_id}, which is not among the given public keys",
         )
     if beside.next_ is not None:
         signer = signers.known.get(beside.next_.checkpoint().key_id)
@@ -184,15 +193,13 @@ def _check_end(path: Path, report: CheckpointReport, signers: _Signers, beside: 
         raise _Wrong(
             str(path),
             report.count,
-            f"it ends with checkpoint {report.count}; the anchor holds checkpoint {beside.number}: its tail is missing",
+            f"it ends with checkpoint {report.count}; the anchor has checkpoint {beside.number}: its tail is missing",
             report.count + 1,
         )
     if report.count == 0:
-        raise _Wrong(str(path), 0, "there is no checkpoint; nothing signed speaks of these records")
+        raise _Wrong(str(path), 0, "there is no checkpoint; no signature covers these records")
     if asked and report.anchored == 0:
-        raise _Wrong(
-            "the anchor", 0, f"it holds no checkpoint of this home ({report.last.home if report.last else ''})"
-        )
+        raise _Wrong("the anchor", 0, f"it has no checkpoint of this home ({report.last.home if report.last else ''})")
 
 
 def vouched_of(path: Path, chain: str, *, up_to: int) -> Iterator[Vouched]:

@@ -162,12 +162,12 @@ class ChainWriter:
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
             raise self._gone("was replaced")
         if ours.st_size < self._num_bytes or (ours.st_size > self._num_bytes and not self._dirty):
-            raise self._gone(f"has {ours.st_size:,} bytes, and {self._num_bytes:,} were written")
+            raise self._gone(f"has {ours.st_size:,} bytes, but {self._num_bytes:,} were written")
 
     def _gone(self, how: str) -> AuditUnavailable:
         return AuditUnavailable(
             f"{self.segment} {how} while it was being written",
-            hint="find out who did it (`ashore audit verify --anchor PLACE`); a restart goes on with what is there",
+            hint="find the cause (`ashore audit verify --anchor PLACE`); a restart continues with what is there",
         )
 
     def _is_full(self, next_: Draft) -> bool:
@@ -280,8 +280,8 @@ def _hold(path: Path, chain: ChainName) -> int:
     except BlockingIOError as fault:
         os.close(descriptor)
         raise HomeBusy(
-            f"another process writes the audit chain {chain!r} in {path.parent.parent.parent}",
-            hint="one chain has one writer; stop the other process",
+            f"another process is writing the audit chain {chain!r} in {path.parent.parent.parent}",
+            hint="stop the other process; a chain can have only one writer",
         ) from fault
     return descriptor
 
@@ -300,8 +300,12 @@ def disk_faults(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        ways = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EACCES: "be the owner of it"}
+        ways = {
+            errno.ENOSPC: "free some space",
+            errno.EDQUOT: "free some space",
+            errno.EACCES: "make this user its owner",
+        }
         raise AuditUnavailable(
-            f"the audit in {where} cannot be written: {fault.strerror or fault}",
-            hint=ways.get(fault.errno or 0, "mend the disk") + "; nothing is done without its record",
+            f"cannot write the audit log in {where}: {fault.strerror or fault}",
+            hint=ways.get(fault.errno or 0, "repair the disk") + "; no request is served without its audit record",
         ) from fault

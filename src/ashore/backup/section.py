@@ -14,24 +14,24 @@ from ashore.errors import InvalidRequest, InvalidSpec
 
 
 class BackupSection(Section, frozen=True, kw_only=True):
-    """The backup of this home: where, by which code, and how often a running server makes one by itself."""
+    """The backup of this home: its nodes, its code, and how often a running server makes one."""
 
     nodes: tuple[str, ...] = ()
-    """Absolute folders and `s3://BUCKET/PATH`, K+M of them, for `ashore backup init`."""
+    """K+M absolute folders or `s3://BUCKET/PATH`, for `ashore backup init`."""
     code: str = "2+1"
-    """K+M: any M of the nodes may be lost."""
+    """K+M: any M of the K+M nodes may be lost."""
     models: tuple[str, ...] = ()
     """Models to back up, by name or reference; empty: all."""
     keep: Annotated[int, Meta(ge=1, le=10_000)] = 7
-    """Backups that are kept."""
+    """Number of backups to keep."""
     every_s: Annotated[float, Meta(ge=0, le=366 * 86_400.0)] = 0.0
-    """Time between two backups that a running server makes by itself; 0: it makes none."""
+    """Time between two backups by a running server; 0: it makes none."""
     scrub_every_s: Seconds = 7 * 86_400.0
-    """Time between two readings of everything, where `every_s` is set."""
+    """Time between two scrubs, which read everything, if `every_s` is set."""
     scrub_bytes_per_s: Annotated[int, Meta(ge=1_000, le=2**40)] = 50_000_000
-    """What a scheduled scrub reads a second at most, from all nodes together."""
+    """Most bytes per second that a scheduled scrub reads, from all nodes together."""
     without_state: bool = False
-    """The state is in Postgres and backed up by its own means; without this a backup of such a home is refused."""
+    """Leave out the state, which is in Postgres and backed up separately. Such a home needs it for a backup."""
 
     def checked(self, where: str) -> Self:
         nodes = tuple(place.rstrip("/") for place in self.nodes)
@@ -43,7 +43,7 @@ class BackupSection(Section, frozen=True, kw_only=True):
             raise InvalidSpec(f"{where}: {error.message}", hint=error.hint) from error
         if nodes and len(set(nodes)) != wanted:
             raise InvalidSpec(
-                f"{where} nodes names {len(set(nodes))} places, and the code {self.code} needs {wanted}",
-                hint="name as many places as K+M, or change the code",
+                f"{where} nodes names {len(set(nodes))} places, but the code {self.code} needs {wanted}",
+                hint="name K+M places, or change the code",
             )
         return replace(self, nodes=nodes)

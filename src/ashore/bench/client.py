@@ -72,7 +72,7 @@ class Target:
         except ValueError as exc:
             raise InvalidRequest(f"{url!r} has no valid port", hint="http://127.0.0.1:8080") from exc
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidRequest(f"{url!r} is no http or https address", hint="http://127.0.0.1:8080")
+            raise InvalidRequest(f"{url!r} is not an http or https URL", hint="http://127.0.0.1:8080")
         tls = parts.scheme == "https"
         return cls(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/") or "/v1")
 

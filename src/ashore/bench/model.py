@@ -65,11 +65,11 @@ class LoadPlan:
     def __post_init__(self) -> None:
         if (self.rate_per_s is None) == (self.concurrency is None):
             raise InvalidRequest(
-                "give either a rate (open loop) or a concurrency (closed loop)", hint="--rate 4 or --concurrency 16"
+                "set either a rate (open loop) or a concurrency (closed loop)", hint="--rate 4 or --concurrency 16"
             )
         if self.requests is None and self.duration_s is None:
             raise InvalidRequest(
-                "the measurement has no end: neither requests nor duration is given", hint="--requests 100"
+                "the measurement has no end; set the number of requests or a duration", hint="--requests 100"
             )
         limits = {"rate": self.rate_per_s, "concurrency": self.concurrency, "requests": self.requests}
         limits |= {"duration": self.duration_s, "prompt-tokens": self.prompt_tokens}

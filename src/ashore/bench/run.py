@@ -90,10 +90,10 @@ def raise_refusal(answer: Reply, url: str) -> None:
     if answer.error.startswith("cannot connect"):
         raise SourceUnreachable(
             f"no server answers at {url} ({answer.error.removeprefix('cannot connect: ')})",
-            hint="start one with `ashore up`, or give the address of another",
+            hint="start a server with `ashore up`, or give the address of another one",
         )
     if answer.error:
-        raise RemoteRefused(f"the server at {url} ended the first request: {answer.error}")
+        raise RemoteRefused(f"the first request to {url} failed: {answer.error}")
     if answer.status == 200:
         return
     body = json_object(answer.body) or {}
@@ -102,8 +102,12 @@ def raise_refusal(answer: Reply, url: str) -> None:
         error.get("message") if isinstance(error, dict) else error or answer.body[:300].decode(errors="replace")
     )
     if answer.status in (401, 403):
-        raise Unauthenticated(f"{url} answered {answer.status}: {words}", hint="set ASHORE_API_KEY, or give --key")
-    raise RemoteRefused(f"{url} answered {answer.status} to the first request: {words}", hint="see --api and --extra")
+        raise Unauthenticated(
+            f"{url} returned status {answer.status}: {words}", hint="set ASHORE_API_KEY, or pass --key"
+        )
+    raise RemoteRefused(
+        f"{url} returned status {answer.status} for the first request: {words}", hint="check --api and --extra"
+    )
 
 
 async def first_model(pool: Pool, plan: LoadPlan) -> str:
@@ -114,7 +118,7 @@ async def first_model(pool: Pool, plan: LoadPlan) -> str:
     for item in items:
         if isinstance(item, dict) and item.get("id") and item.get("features") != ["embed"]:
             return str(item["id"])
-    raise RemoteRefused(f"{plan.url} names no model", hint="give --model")
+    raise RemoteRefused(f"{plan.url} lists no model", hint="give --model")
 
 
 async def closed_loop(sender: Sender, record: Callable[[int, Reply], None], *, started_at: float) -> None:

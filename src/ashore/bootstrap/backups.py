@@ -101,8 +101,8 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
     in_postgres = is_postgres_url(settings.state_url)
     if in_postgres and not without_state:
         raise InvalidRequest(
-            "the state of this home is in Postgres, and a backup of the home would not hold it",
-            hint="back that database up by its own means (pg_dump, pgBackRest), and give --without-state here",
+            "the state database of this home is in Postgres, which a backup of the home does not include",
+            hint="back up that database with its own tools (pg_dump, pgBackRest), and give --without-state here",
         )
     return HomeContents(
         home.root,
@@ -120,8 +120,8 @@ def refuse_half_backups(spec: BackupSection, settings: Settings) -> None:
 
     if spec.every_s and is_postgres_url(settings.state_url) and not spec.without_state:
         raise InvalidSpec(
-            "[backup] every_s is set, and the state of this home is in Postgres, which no backup of ours holds",
-            hint="back that database up by its own means (pg_dump, pgBackRest), and write without_state = true there",
+            "[backup] every_s is set, but the state database is in Postgres, which backups do not include",
+            hint="back up that database with its own tools (pg_dump, pgBackRest), and set without_state = true there",
         )
 
 

@@ -90,8 +90,8 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
         entry = next((e for e in store.catalog.entries if e.name == name), None)
         if (entry is None or entry.shape is None) and is_source(wish.name):
             raise UnknownModel(
-                f"{wish.name} is not in the store yet, and nothing is known of it before",
-                hint=f"`ashore model pull {wish.name}` brings it there",
+                f"{wish.name} is not in the store yet, so it cannot be planned",
+                hint=f"pull it first: `ashore model pull {wish.name}`",
             ) from None
         if entry is None or entry.shape is None:
             raise

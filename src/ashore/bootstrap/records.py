@@ -58,7 +58,7 @@ def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recor
     try:
         Checkpoints(home.audit, home.audit_keys, audit_opener(home, keeper)).make(int(SystemClock().now_s() * 1e6))
     except SealingKeyMissing as fault:
-        _log.warning("recorded, and not signed yet: %s (%s)", fault.message, fault.hint)
+        _log.warning("recorded, but not signed yet: %s (%s)", fault.message, fault.hint)
 
 
 @contextmanager

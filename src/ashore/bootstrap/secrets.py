@@ -18,11 +18,11 @@ Form = Literal["sealed", "clear", "stays clear"]
 
 _STATE: Final = "state"
 _FILES_THAT_STAY: Final = (
-    ("first-key", "dies when the three administrators have keys; delete it then"),
-    ("backup-recovery-key", "is to be taken out of this home: `ashore backup confirm`"),
-    ("backup/key", "opens nothing but copies of what lies in this home; a backup must be possible unattended"),
-    ("run/internal-token", "made anew at each start"),
-    ("edge/ca.key", "signs certificates for this machine alone; name your own with [edge] certificate and key"),
+    ("first-key", "not valid once the three administrators have keys; delete it then"),
+    ("backup-recovery-key", "move it away from this home: `ashore backup confirm`"),
+    ("backup/key", "opens only copies of this home; stays clear so that backups run unattended"),
+    ("run/internal-token", "created anew at each start"),
+    ("edge/ca.key", "signs certificates for this machine only; use your own with [edge] certificate and key"),
     ("edge/edge-*.key", "Envoy reads it as a file; renewed with its certificate"),
 )
 """Files with secrets that sealing leaves as they are, and why."""
@@ -68,8 +68,8 @@ def seal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = Fal
         )
     if not settings.sealing_state:
         raise InvalidRequest(
-            "[sealing] state is false: the next `ashore up` would write the secrets back as they are",
-            hint="take that line out of ashore.toml",
+            "[sealing] state is false, so the next `ashore up` would write the secrets back unsealed",
+            hint="remove that line from ashore.toml",
         )
     report = _report(settings, "clear", dry_run=dry_run)
     if not dry_run:

@@ -114,7 +114,7 @@ def releases_of_home(settings: Settings) -> Iterator[ReleaseDesk]:
     from ashore.releases.calls import ReleaseDesk
 
     if not settings.state_url and not settings.home.state_db.is_file():
-        raise NotFound(f"{settings.home.root} has no state", hint="set ASHORE_HOME to the home of the server")
+        raise NotFound(f"{settings.home.root} has no state database", hint="set ASHORE_HOME to the home of the server")
     workshop = build_workshop(lambda: build_store(settings.home), privacy=PrivacyPolicy, kept=CachePolicy)
     database = open_state(settings)
     try:

@@ -58,12 +58,12 @@ def _refuse_lost(home: Home) -> None:
         return
     ways = []
     if snapshots := sorted(home.snapshots.glob("state-v*.db"), key=lambda p: p.stat().st_mtime):
-        ways.append(f"go back to a snapshot: cp {snapshots[-1]} {path}")
+        ways.append(f"restore a snapshot: cp {snapshots[-1]} {path}")
     if home.backup.is_dir():
-        ways.append("restore the backup of this home into another one: ASHORE_HOME=NEW ashore backup restore")
+        ways.append("restore the backup of this home into a new home: ASHORE_HOME=NEW ashore backup restore")
     else:
-        ways.append("bring state.db back from your copy of this home")
-    ways.append("or begin anew without the old keys, policy, budgets and releases: ashore up --new-state")
+        ways.append("restore state.db from your copy of this home")
+    ways.append("or start without the old keys, policy, budgets and releases: ashore up --new-state")
     raise StateLost(
         f"the state {path} is {'empty' if path.exists() else 'not there'}, and this home is not new: it has "
         + ", ".join(seen),
@@ -84,7 +84,7 @@ def begin_anew(settings: Settings, recorder: Recorder, *, actor: str) -> None:
     if settings.state_url or has_state(home.state_db):
         raise Conflict(
             f"the state {settings.state_url or home.state_db} is not lost",
-            hint="leave out --new-state; to begin in an empty home, set ASHORE_HOME to another folder",
+            hint="leave out --new-state; to start with an empty home, set ASHORE_HOME to another directory",
         )
     recorder.record(Act(action="state:begin-anew", actor=actor, resource="state"))
     for name in ("state.db-wal", "state.db-shm"):

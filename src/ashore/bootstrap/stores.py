@@ -85,8 +85,8 @@ def sealing_notes(store: ModelStore, plan: Plan) -> tuple[str, ...]:
     if not areas or not sealed:
         return ()
     return (
-        f"{', '.join(sealed)} is sealed, and this machine swaps to {', '.join(areas)}: clear weights and keys may be "
-        "written there; switch swap off (swapoff -a) or encrypt it",
+        f"{', '.join(sealed)} is sealed, and this machine swaps to {', '.join(areas)}: unsealed weights and keys may "
+        "be written there; switch swap off (swapoff -a) or encrypt it",
     )
 
 
@@ -115,7 +115,7 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
     if not (Path(files.directory) / "tokenizer.json").is_file():
         raise UnsupportedModel(
             f"{model.reference} has no tokenizer.json in {files.directory}",
-            hint="put the one of the model there"
+            hint="copy the tokenizer.json of the model there"
             if files.format == "remote"
             else f"pull it again: `ashore model pull {model.name}`",
         )

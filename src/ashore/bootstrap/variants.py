@@ -59,9 +59,9 @@ def prepare_variant(
         model = store.resolve(f"{parent.name}@{variant}")
         if store.is_outdated(model):
             raise Conflict(
-                f"{model.reference} was made of an earlier {parent.name} ({model.parent}); that name means "
-                f"{parent.digest} now",
-                hint=f"make it again: ashore optimize quantize {parent.name} --to ...",
+                f"{model.reference} was made from an earlier {parent.name} ({model.parent}); that name now means "
+                f"{parent.digest}",
+                hint=f"make it again: `ashore optimize quantize {parent.name} --to ...`",
             )
         return model
     return quantiser(store).prepare(parent, variant, told=told)

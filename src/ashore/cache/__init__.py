@@ -5,7 +5,7 @@ Refuses: to generate, to render, to decide who may ask.
 
 Where to add what:
 
-- What may be cached: the question in cache/rules.py and serving/answers.py (`find_question`), the answer in
+- What may be cached: the question in cache/rules.py and serving/cached_answers.py (`find_question`), the answer in
   `AnswerRecorder` there and in the masker's `may_keep`, repeated bytes by `Route.repeats`.
 - A tier: a class with the methods of cache/ports.py, opened in cache/room.py, and a parameter of
   tests/contract/test_cache_shared_tier.py.

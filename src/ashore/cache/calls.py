@@ -63,35 +63,36 @@ class CacheDesk:
         """
         if self.database is None:
             raise NotReady(
-                "this server has no state that would tell its workers of a purge", hint="start it with `ashore up`"
+                "this server has no state database, which a purge needs to reach every worker",
+                hint="start it with `ashore up`",
             )
         return self.database
 
 
 class CacheIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to show of the cache."""
+    """Which part of the cache to show."""
 
     tenant: Name = ""
-    """Only what one tenant has of it; * for the answers of public routes."""
+    """Show only this tenant; * for answers of public routes."""
     model: Name = ""
-    """Only what one alias has of it."""
+    """Show only this alias."""
     entry: Name = ""
-    """One entry, by the name in x-ashore-cache-entry: whose it is, how old, how large, in which worker."""
+    """Show one entry (owner, age, size, worker), named by its x-ashore-cache-entry header."""
 
 
 class CacheItem(msgspec.Struct, frozen=True):
-    """The cache of one API worker; with `tenant` or `model`, what those have of it."""
+    """The cache of one API worker, or the part of it that `tenant` and `model` select."""
 
     worker: int
     lookups: int
-    """Without repeated bytes."""
+    """Excluding byte-identical repeats."""
     misses: int
     stored: int
     refused: int
     ready_hits: int
-    """Answered by repeated bytes."""
+    """Hits by byte-identical repeats."""
     hits: dict[str, int]
-    """All others, by tier."""
+    """All other hits, by tier."""
     entries: int
     num_bytes: int
     max_bytes: int
@@ -100,7 +101,7 @@ class CacheItem(msgspec.Struct, frozen=True):
 
 
 class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What one tenant and model has of the caches of all API workers."""
+    """The part of all API workers' caches that belongs to one tenant and model."""
 
     tenant: str
     """`*`: answers of public routes. `(others)`: pairs beyond the first 1,000 of a worker."""
@@ -108,7 +109,7 @@ class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     num_bytes: int
     lookups: int
-    """Misses and hits, repeated bytes among them."""
+    """Misses and hits, including byte-identical repeats."""
     misses: int
     hits_exact: int
     hits_reworded: int
@@ -118,7 +119,7 @@ class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A cached answer in one API worker, without what it says."""
+    """A cached answer in one API worker, without its text."""
 
     worker: int
     entry: str
@@ -132,17 +133,17 @@ class EntryOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheList(msgspec.Struct, frozen=True, kw_only=True):
-    """What the cache holds and did."""
+    """Contents and counters of the cache."""
 
     items: list[CacheItem]
     shares: list[ShareOut] = []
-    """Who may not do `cache:read` sees none, nor does who comes without a key."""
+    """Empty for callers without a key or without the right `cache:read`."""
     held: list[EntryOut] = []
-    """Where `entry` was asked for."""
+    """The entry that `entry` named, in each worker that holds it."""
 
 
 class PurgeIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to purge: everything, or what any of the names says."""
+    """What to purge: everything, or the entries that any of the names selects."""
 
     tenant: str = ""
     model: str = ""
@@ -160,7 +161,7 @@ class PurgeIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.all == bool(found):
             raise InvalidRequest(
                 "a purge needs all, or at least one of tenant, model and entry",
-                hint='{"model": "chat"}, or --model chat',
+                hint='send {"model": "chat"}, or give --model chat',
             )
         return found or {"all": 1}
 
@@ -174,11 +175,11 @@ class Purged(msgspec.Struct, frozen=True):
     """What was purged."""
 
     purged: list[str]
-    """What was raised; it is in force everywhere within 200 ms."""
+    """The selectors that were purged. Takes effect everywhere within 200 ms."""
 
 
 async def show_cache(desk: CacheDesk, actor: Actor, asked: CacheIn) -> CacheList:
-    """Show what the cache holds and did, by worker, and by tenant and model."""
+    """Show contents and counters of the cache, by worker and by tenant and model."""
     principal, given = actor.principal, {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
     if given:
         desk.rights.require(principal, READ, SERVER)

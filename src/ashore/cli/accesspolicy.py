@@ -23,7 +23,7 @@ class PolicyFile(msgspec.Struct, frozen=True, kw_only=True):
     file: Annotated[str, msgspec.Meta(extra={"positional": True, "file": True})]
     """As `policy show` prints it. Its `version` says which version it is based on."""
     comment: str = ""
-    """Why, for the history."""
+    """Reason for the change, for the history."""
     dry_run: bool = False
     """Only show the difference."""
 
@@ -52,7 +52,9 @@ def read_file(asked: PolicyFile) -> c.PolicyIn:
         raise InvalidRequest(f"{file} is not TOML: {fault}", hint="correct that line") from fault
     unknown = sorted(set(document) - {"version", "role", "binding"})
     if unknown:
-        raise InvalidRequest(f"{file} has {unknown[0]!r}", hint="version, [[role]] and [[binding]] are taken")
+        raise InvalidRequest(
+            f"{file} has an unknown key {unknown[0]!r}", hint="only version, [[role]] and [[binding]] are allowed"
+        )
     body = {
         "base_version": document.get("version", 0),
         "roles": document.get("role", []),
@@ -74,17 +76,17 @@ def _show_applied(done: c.PolicyApplied) -> None:
     for change in done.changes:
         print(change)
     if not done.changes:
-        print(f"nothing differs; the policy stays at version {done.version}")
+        print(f"nothing to change; the policy stays at version {done.version}")
     elif not done.in_force:
         print(f"this was a dry run; the policy stays at version {done.version}")
     else:
-        print(f"the policy is at version {done.version}")
+        print(f"the policy is now at version {done.version}")
 
 
 def _show_policy(policy: c.PolicyOut) -> None:
     """Print a policy as TOML."""
     print("# Custom roles and who has which role. `ashore access policy apply FILE` puts it in force.\n")
-    print(f"version = {policy.version}  # the one this began from\n")
+    print(f"version = {policy.version}  # the version that this file is based on\n")
     for role in policy.roles:
         title = [f"title = {_quoted(role.title)}"] if role.title else []
         rules = (f"  {_quoted(rule)}," for rule in role.rules)
@@ -125,13 +127,13 @@ def can(
     as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON.")] = False,
     server: Annotated[Server, cyclopts.Parameter(name="*")] = HERE,
 ) -> int:
-    """Tell whether an account may do something. The exit code is 0 when it may, and 5 when not.
+    """Check whether an account may do something. Exits with 0 if it may, and with 5 if not.
 
     Args:
-        user: An account: alice, user/alice, service/app. Everybody may ask about themselves.
+        user: An account: alice, user/alice, service/app. You may always ask about yourself.
         action: As `ashore access role actions` lists them.
         resource: model/ALIAS, server, tenant/NAME/…
-        explain: Print the rule that decides, and every role that counts.
+        explain: Print the rule that decides, and every role that applies.
         as_json: Print JSON.
         server: The server to ask.
     """
@@ -144,5 +146,5 @@ def can(
         print(f"{word}: {answer.why}" if explain else word)
     if explain and not as_json:
         for held in answer.roles:
-            print(f"  has {held.role}, given to {held.by}")
+            print(f"  has {held.role}, granted to {held.by}")
     return 0 if answer.allowed else DENIED

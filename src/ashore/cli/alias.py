@@ -43,7 +43,7 @@ def _tell_history(found: EventList) -> None:
 
 
 def _tell_removed(gone: AliasRemoved) -> None:
-    print(f"{gone.name} is removed")
+    print(f"removed {gone.name}")
 
 
 def _shares(weights: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""`ashore audit`: search, verify, export and archive the record."""
+"""`ashore audit`: search, verify, export and archive the audit log."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from ashore.audit import AuditService, PublicKey, VerifyReport
     from ashore.state import Database
 
-app = App(name="audit", help="Search and verify the record of who did what.")
+app = App(name="audit", help="Search, verify and export the audit log.")
 
 EXIT_WRONG: Final = 4
-"""The record is not what was written."""
+"""The audit log was changed after it was written."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
@@ -54,18 +54,18 @@ class SearchHere(RecordsIn, frozen=True, kw_only=True):
     """Which records of this home to find."""
 
     digest: DigestOf = ""
-    """File with a text; finds who asked it or got it as an answer."""
+    """File with a text. Finds who sent it as a prompt or received it as an answer."""
     archive: str = ""
-    """Look into the archive too: a folder or s3://BUCKET/PATH."""
+    """Search the archive too: a folder or s3://BUCKET/PATH."""
 
 
 class ExportHere(Which, frozen=True, kw_only=True):
     """Which records of this home to export."""
 
     into: Annotated[str, msgspec.Meta(extra={"positional": True})]
-    """Folder that does not exist yet."""
+    """Folder to write; it must not exist yet."""
     digest: DigestOf = ""
-    """File with a text; finds who asked it or got it as an answer."""
+    """File with a text. Finds who sent it as a prompt or received it as an answer."""
     form: Literal["csv", "jsonl", "cef", "chains"] = "jsonl"
     """csv, jsonl or cef; chains copies the audit log itself, for `verify --path` elsewhere."""
 
@@ -73,10 +73,10 @@ class ExportHere(Which, frozen=True, kw_only=True):
 @app.command(name="search")
 @taking(SearchHere)
 def search_(asked: SearchHere, as_json: bool) -> None:
-    """Find records of this home, newest first. Everything given must hold; that you looked is recorded.
+    """Find records of this home, newest first. Records must match every option. The search itself is recorded.
 
-    An action that does not exist is an error. A person, tenant, model or key that no record names is no error, since
-    names come and go: a note on stderr says so.
+    An unknown action is an error. A person, tenant, model or key that no record names is not an error, because names
+    come and go; a note on stderr reports it.
     """
     from ashore.audit import hit_json, hit_line
 
@@ -103,13 +103,13 @@ def verify(
     archive: str = "",
     as_json: AsJson = False,
 ) -> int:
-    """Read every record and tell whether it is what was written. Needs no server; with --path and --key no home.
+    """Verify that the audit log is as it was written. Needs no server; with --path and --key, no home either.
 
     Args:
-        path: Folder of the audit, a copy of it, or an export; default: the audit of this home.
-        key: File with the public key that you have from elsewhere; default: the keys of this home, never one in --path.
-        anchor: Where copies of the checkpoints are: a folder, s3://BUCKET/PATH, or a file that a syslog server kept.
-        archive: Read what was archived too: a folder or s3://BUCKET/PATH.
+        path: Folder of an audit log, a copy of one, or an export; default: the audit log of this home.
+        key: File with a public key that you obtained separately; default: the keys of this home, never one in --path.
+        anchor: Where copies of the checkpoints are: a folder, s3://BUCKET/PATH, or a file from a syslog server.
+        archive: Verify the archive too: a folder or s3://BUCKET/PATH.
         as_json: Print JSON.
     """
     from ashore.audit import PUBLIC_KEYS, read_public_keys, verify_folder
@@ -122,7 +122,7 @@ def verify(
             report = service.verify(owner(), trusted=trusted, anchor=anchor, archive=archive, told=_reading)
     else:
         if not path.is_dir():
-            raise NotFound(f"{path} is no folder", hint="give the folder that has `chains` and `checkpoints.log` in it")
+            raise NotFound(f"{path} is not a directory", hint="give the one with `chains` and `checkpoints.log` in it")
         report = verify_folder(path, trusted=trusted, anchor=anchor, told=_reading)
     if as_json:
         told = {"ok": report.ok, "records": report.num_records, **msgspec.to_builtins(report)}
@@ -143,7 +143,7 @@ def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool)
         print(f"WRONG: {problem.file}: {problem.what}")
     elif manifest is not None:
         records = counted(manifest.records, "record")
-        print(f"{records} in {manifest.file}, as they were taken out and signed by {manifest.key_id}")
+        print(f"{records} in {manifest.file}, unchanged since the export; signed by {manifest.key_id}")
     return 0 if problem is None else EXIT_WRONG
 
 
@@ -178,10 +178,10 @@ def archive(
     """Copy closed segments to the archive, read them back, and remove the old ones from this machine.
 
     Args:
-        place: A folder or s3://BUCKET/PATH; default: [audit] archive of --config.
-        config: An ashore.toml.
-        after_days: A segment stays here so long; default: [audit] archive_after_days, at least 1.
-        dry_run: Say which segments would be copied and removed, and do nothing.
+        place: The archive: a folder or s3://BUCKET/PATH; default: [audit] archive of --config.
+        config: Path of an ashore.toml.
+        after_days: Days that a segment stays on this machine; default: [audit] archive_after_days, at least 1.
+        dry_run: Show which segments would be copied and removed, and change nothing.
         as_json: Print JSON.
     """
     import msgspec
@@ -196,13 +196,13 @@ def archive(
     place, days = place or spec.archive, after_days or spec.archive_after_days
     if not place or days < 1:
         raise InvalidRequest(
-            "no archive was named" if not place else f"--after-days is {days}; expected 1 or more",
+            "no archive was given" if not place else f"--after-days is {days}; expected 1 or more",
             hint="give --place, or --config with [audit] archive",
         )
     if dry_run:
         with _service() as service:
             closed, old = service.archivable(after_days=days)
-        copied = f"copy to {place} what it lacks of {counted(closed, 'closed segment')}"
+        copied = f"copy {counted(closed, 'closed segment')} to {place}, unless they are there already"
         removed_here = f"remove {old:,} of them, older than {counted(days, 'day')}, from this machine"
         say_only(f"{copied}, and {removed_here}", as_json=as_json)
         return
@@ -213,12 +213,12 @@ def archive(
         return
     removed = [one for one in done if one.removed]
     are = "is" if len(done) == 1 else "are"
-    print(f"{counted(len(done), 'segment')} {are} in {place}; {len(removed)} of them left this machine")
+    print(f"{counted(len(done), 'segment')} {are} in {place}; {len(removed)} of them removed from this machine")
 
 
 @app.command
 def content(place: str, /, *, as_json: AsJson = False) -> None:
-    """Show the prompt and the answer that a record keeps sealed; that you looked is recorded.
+    """Show the sealed prompt and answer of a record. The access itself is recorded.
 
     Args:
         place: CHAIN#NUMBER, as search shows it.
@@ -238,13 +238,14 @@ def content(place: str, /, *, as_json: AsJson = False) -> None:
 
 @app.command
 def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Destroy the keys of a person's prompts and answers. Nobody can read them then; the records stay, their chain
-    whole. There is no way back.
+    """Destroy the keys of a person's sealed prompts and answers, so that nobody can read them. This cannot be undone.
+
+    The records stay, and their chain stays valid.
 
     Args:
         person: Name of the principal, as search shows it.
-        yes: Do not ask. Needed where there is no terminal.
-        dry_run: Say how many keys would be destroyed, and do nothing.
+        yes: Do not ask for confirmation. Required without a terminal.
+        dry_run: Show how many keys would be destroyed, and change nothing.
         as_json: Print JSON.
     """
     from ashore.audit import SqlSubjectKeys
@@ -252,7 +253,7 @@ def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json:
     with _service() as service, _state() as state:
         keys = SqlSubjectKeys(state)
         count = counted(service.erasable(person, keys), "key")
-        if not go_ahead(f"destroy {count} of {person} for good", yes=yes, dry_run=dry_run, as_json=as_json):
+        if not go_ahead(f"permanently destroy {count} of {person}", yes=yes, dry_run=dry_run, as_json=as_json):
             return
         gone = service.erase(person, keys, owner())
     print(json.dumps({"destroyed": gone}) if as_json else f"destroyed {counted(gone, 'key')} of {person}")
@@ -260,7 +261,7 @@ def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json:
 
 @app.command
 def status(*, as_json: AsJson = False) -> None:
-    """Show how far the record goes, and how far it is signed.
+    """Show how far the audit log goes, and how far it is signed.
 
     Args:
         as_json: Print JSON.
@@ -280,12 +281,12 @@ def status(*, as_json: AsJson = False) -> None:
         print(f"  {chain}: signed up to number {seq:,}")
     for one in found.anchors:
         if one.failures:
-            print(f"anchor {one.place}: TAKES NOTHING since {shown_moment(one.silent_us)}: {one.error}")
+            print(f"anchor {one.place}: FAILING since {shown_moment(one.silent_us)}: {one.error}")
         else:
-            print(f"anchor {one.place}: has every checkpoint up to {one.number:,}, since {shown_moment(one.good_us)}")
+            print(f"anchor {one.place}: has every checkpoint up to {one.number:,}, as of {shown_moment(one.good_us)}")
     archive = found.archive
     if archive is not None:
-        when = f"all well at {shown_moment(archive.good_us)}" if archive.good_us else "no round ended well yet"
+        when = f"complete at {shown_moment(archive.good_us)}" if archive.good_us else "no round has completed yet"
         print(f"archive {archive.place}: {when}; not there yet: {counted(found.unarchived, 'closed segment')}")
         if archive.error:
             print(f"  {archive.failures} rounds failed, the last at {shown_moment(archive.failed_us)}: {archive.error}")
@@ -293,7 +294,7 @@ def status(*, as_json: AsJson = False) -> None:
 
 @app.command(name="rotate-key")
 def rotate_key() -> None:
-    """Let a new key sign the checkpoints from now on; the old one signs that it does."""
+    """Sign checkpoints with a new key from now on. The old key signs the change."""
     from ashore.audit import Checkpoints
     from ashore.bootstrap import audit_opener, command_recorder
 
@@ -301,7 +302,7 @@ def rotate_key() -> None:
     with command_recorder(home) as recorder:
         public, _ = Checkpoints(home.audit, home.audit_keys, audit_opener(home)).rotate(time.time_ns() // 1000)
         owner().record(recorder, "audit:rotate-key", f"key/{public.key_id}")
-    print(f"key {public.key_id} signs from now on; give {home.audit / 'public-key.pem'} to your auditors")
+    print(f"key {public.key_id} signs checkpoints from now on; give {home.audit / 'public-key.pem'} to your auditors")
 
 
 def _print_report(report: VerifyReport) -> None:
@@ -309,9 +310,9 @@ def _print_report(report: VerifyReport) -> None:
         records, segments = counted(chain.records, "record"), counted(chain.segments, "segment")
         print(f"{chain.chain}: {records} in {segments}, up to number {chain.last_seq:,}")
         if chain.torn_bytes:
-            print(f"  {chain.torn_bytes} bytes behind them are of a line that is being written, or was cut off")
+            print(f"  then {chain.torn_bytes} bytes of an incomplete line, which is being written or was cut off")
         if chain.last_seq > chain.vouched_seq:
-            print(f"  signed up to number {chain.vouched_seq:,}; nothing signed speaks of those behind it yet")
+            print(f"  signed up to number {chain.vouched_seq:,}; later records are not signed yet")
     for problem in report.problems:
         line = f", line {problem.line}" if problem.line else ""
         number = f", number {problem.seq}" if problem.seq else ""
@@ -319,10 +320,10 @@ def _print_report(report: VerifyReport) -> None:
     signed = report.checkpoints
     if report.anchor:
         behind = signed.count - signed.anchored
-        missing = f"; {behind} more are not yet" if behind else ""
+        missing = f"; {behind} more are not anchored yet" if behind else ""
         print(f"anchored: {counted(signed.anchored, 'checkpoint')}{missing}")
     else:
-        print(f"{counted(signed.count, 'checkpoint')}; no anchor was asked, so a tail that was cut off would not show")
+        print(f"{counted(signed.count, 'checkpoint')}; no anchor was checked, so a truncated log would go unnoticed")
     verdict = "as they were written" if report.ok else "NOT as they were written"
     print(f"{counted(report.num_records, 'record')}: {verdict}")
 
@@ -350,6 +351,6 @@ def _service() -> Iterator[AuditService]:
 
     home = read_settings().home
     if not home.audit.is_dir():
-        raise NotFound(f"{home.root} has no audit yet", hint="`ashore up` begins it; or give --path DIR")
+        raise NotFound(f"{home.root} has no audit log yet", hint="`ashore up` creates it; or give --path DIR")
     with command_recorder(home) as recorder:
         yield AuditService(home.audit, home.audit_keys, recorder, opener=audit_opener(home))

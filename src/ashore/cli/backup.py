@@ -36,11 +36,11 @@ Flag = Annotated[bool, Parameter(negative=())]
 
 @app.command
 def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json: AsJson = False) -> None:
-    """Begin the backup of this home on nodes, and write the recovery key, which you then keep elsewhere.
+    """Set up the backup of this home on nodes, and write the recovery key. Then keep that key elsewhere.
 
     Args:
-        nodes: Places, with commas between: absolute folders (mounts of other disks or machines) and s3://BUCKET/PATH.
-        code: K+M: as many nodes, any M of which may be lost. 2+1 to 10+4.
+        nodes: Nodes, separated by commas: absolute folders (mounts of other disks or machines) and s3://BUCKET/PATH.
+        code: K+M nodes, any M of which may be lost: 2+1 to 10+4.
         config: An ashore.toml with [backup] nodes and code.
         as_json: Print JSON.
     """
@@ -50,7 +50,7 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
     spec = _section(config)
     places = tuple(place.strip() for place in nodes.split(",") if place.strip()) or spec.nodes
     if not places:
-        raise InvalidRequest("no nodes were named", hint="--nodes DIR,DIR,DIR, or --config with [backup] nodes")
+        raise InvalidRequest("no nodes were given", hint="--nodes DIR,DIR,DIR, or --config with [backup] nodes")
     home = read_settings().home
     home.create()
     with command_recorder(home) as recorder:
@@ -60,7 +60,7 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
     if as_json:
         print(json.dumps({"vault_id": vault.vault_id, "code": vault.code, "nodes": places, "recovery_key": str(key)}))
         return
-    print(f"backup {vault.vault_id[:8]} begins on {len(places)} nodes, code {vault.code}")
+    print(f"set up backup {vault.vault_id[:8]} on {len(places)} nodes, code {vault.code}")
     print(f"the recovery key is in {key}: keep it elsewhere, and delete it here")
 
 
@@ -73,14 +73,14 @@ def run(
     take_over: Flag = False,
     as_json: AsJson = False,
 ) -> int:
-    """Make one backup: models, state, keys, record. The home may serve meanwhile.
+    """Make one backup of models, state, keys and audit log. The server may keep running.
 
     Args:
         models: Names or references; default: [backup] models of --config, or all.
         config: An ashore.toml; it is backed up too.
-        keep: Backups that are kept; default: [backup] keep of --config, or 7.
-        without_state: The state is in Postgres, and backed up by its own means; [backup] without_state says so too.
-        take_over: Go on with the backup that this home was restored from; the home that made it is refused then.
+        keep: Number of backups to keep; default: [backup] keep of --config, or 7.
+        without_state: Leave out the state, which is in Postgres and backed up separately; as [backup] without_state.
+        take_over: Continue the backup that this home was restored from. The home that made it is then refused.
         as_json: Print JSON.
     """
     from ashore.backup import could_be_lost
@@ -106,7 +106,7 @@ def run(
             f"new: {report.num_new}, {human_bytes(report.new_bytes)}"
         )
         if report.repaired:
-            print(f"made again on nodes that lacked them: {counted(report.repaired, 'shard')}")
+            print(f"rebuilt on nodes that lacked them: {counted(report.repaired, 'shard')}")
         print(f"on {len(report.nodes)} of {code.n} nodes: {could_be_lost(code, report.worst)}")
     return 0 if report.worst == code.n else EXIT_DAMAGED
 
@@ -121,12 +121,12 @@ def restore(
     generation: int = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Restore a whole home onto an empty one, or one model into this home. Needs nothing but nodes and recovery key.
+    """Restore a whole home into an empty one, or one model into this home. Needs only the nodes and the recovery key.
 
     Args:
-        model: Name or reference of one model; default: everything, into a home that is empty and does not run.
-        nodes: Places, with commas between; default, where this home has a backup: its own.
-        key: File with the recovery key; default, where this home has a backup: its own key.
+        model: Name or reference of one model; default: everything, into an empty home that no server uses.
+        nodes: Nodes, separated by commas; default: those of this home's own backup.
+        key: File with the recovery key; default: the key of this home's own backup.
         generation: Number of the backup; default: the newest.
         as_json: Print JSON.
     """
@@ -144,7 +144,7 @@ def restore(
 
 @app.command
 def status(*, as_json: AsJson = False) -> int:
-    """Show how the backup stands, and what could be lost now. Reads names and sizes; `scrub` reads everything.
+    """Show the state of the backup, and what could be lost now. Reads names and sizes; `scrub` reads everything.
 
     Args:
         as_json: Print JSON.
@@ -164,10 +164,10 @@ def status(*, as_json: AsJson = False) -> int:
 
 @app.command
 def scrub(*, rate: float = 0.0, as_json: AsJson = False) -> int:
-    """Read everything on every node, and make again what is wrong from the others.
+    """Read everything on every node, and rebuild damaged shards from the other nodes.
 
     Args:
-        rate: Most megabytes (10^6 bytes) a second that are read; default: as fast as it goes.
+        rate: Most megabytes (10^6 bytes) to read per second; default: no limit.
         as_json: Print JSON.
     """
     settings = read_settings()
@@ -178,11 +178,11 @@ def scrub(*, rate: float = 0.0, as_json: AsJson = False) -> int:
 
 @app.command
 def replace(node: str, place: str = "", /, *, as_json: AsJson = False) -> int:
-    """Take a place as a node though it is empty, on another file system, or elsewhere; fill it from the others.
+    """Replace a lost or moved node, and rebuild its shards from the other nodes.
 
     Args:
-        node: The node: its place, or its number from 0.
-        place: Where it is from now on; default: where it was.
+        node: The node: its place, or its number, counted from 0.
+        place: New place of the node; default: its old place, where there may be a new disk.
         as_json: Print JSON.
     """
     settings = read_settings()
@@ -193,7 +193,7 @@ def replace(node: str, place: str = "", /, *, as_json: AsJson = False) -> int:
 
 @app.command
 def confirm(key: Path, /) -> None:
-    """Show that the recovery key is at hand: it is tried on every node. A home that lost its own key gets it back.
+    """Test the recovery key on every node. If this home lost its own copy of the key, it gets it back.
 
     Args:
         key: File with the recovery key.
@@ -203,15 +203,15 @@ def confirm(key: Path, /) -> None:
     settings = read_settings()
     with _service(settings.home) as service:
         _warn(service.confirm(read_recovery(key)))
-    print("the recovery key opens this backup: keep it where it was")
+    print("the recovery key opens this backup; keep it where it is")
 
 
 @app.command
 def rekey(*, yes: Yes = False, dry_run: DryRun = False) -> None:
-    """Make a new recovery key, where the old one was lost or seen by others. The old one opens nothing from then on."""
+    """Create a new recovery key, for example if the old one was lost or exposed. The old key stops working."""
     settings = read_settings()
     with _service(settings.home) as service:
-        what = f"make a new recovery key for the backup on {len(service.places)} nodes; the old one opens nothing then"
+        what = f"create a new recovery key for the backup on {len(service.places)} nodes; the old one stops working"
         if not go_ahead(what, yes=yes, dry_run=dry_run):
             return
         service.rekey()
@@ -233,7 +233,7 @@ def _restore(
     elif model:
         found = find_own(BackupHome(home.root))
     else:
-        raise InvalidRequest("a whole home needs the recovery key", hint="--nodes DIR,DIR,DIR --key FILE")
+        raise InvalidRequest("restoring a whole home needs the recovery key", hint="--nodes DIR,DIR,DIR --key FILE")
     one = Restore(found, told=progress, generation=generation)
     report = one.model(home.root, model, build_store(home, settings)) if model else restore_home(one, settings)
     with command_recorder(home) as recorder:
@@ -255,7 +255,7 @@ def _print_status(report: StatusReport) -> None:
         print(f"  {node.index}  {node.condition:7}  {node.place}  {human_bytes(node.num_bytes)}{lacks}")
     if report.not_backed_up:
         print(f"not in the backup: {', '.join(report.not_backed_up)}")
-    print(f"a backup counts when {report.quorum} nodes have it")
+    print(f"a backup is valid when {report.quorum} nodes have it")
     for line in report.schedule:
         print(line)
     _warn(report.warnings)
@@ -272,7 +272,7 @@ def _print_scrub(report: ScrubReport, *, as_json: bool) -> int:
         verdict = "good" if report.ok else "NOT good"
         print(f"{counted(report.num_shards, 'shard')}, {human_bytes(report.num_bytes)} read: {verdict}")
     if not report.ok and not as_json:
-        print("what is wrong is written anew by the next `ashore backup run`, where this home still has it whole")
+        print("the next `ashore backup run` rewrites what is wrong, if this home still has it intact")
     return 0 if report.ok else EXIT_DAMAGED
 
 
@@ -292,7 +292,7 @@ def _keys_elsewhere(settings: Settings) -> tuple[str, ...]:
     kind, _, place = settings.sealing_key.partition(":")
     if not place or (kind == "keyring" and Path(place).is_relative_to(settings.home.root)):
         return ()
-    return (f"the key of what is sealed is at {kind}:{place.partition('?')[0]} and not in this backup: keep it too",)
+    return (f"the sealing key is at {kind}:{place.partition('?')[0]} and not in this backup; back it up separately",)
 
 
 @contextmanager
@@ -301,7 +301,7 @@ def _service(home: Home) -> Iterator[BackupService]:
 
     if not os.path.isdir(home.root):
         raise NotFound(
-            f"there is no home {home.root}", hint="set ASHORE_HOME; or restore into it: ashore backup restore"
+            f"the home {home.root} does not exist", hint="set ASHORE_HOME; or restore it with `ashore backup restore`"
         )
     with command_recorder(home) as recorder:
         yield open_backup(home, recorder, actor=os_user())

@@ -84,7 +84,7 @@ def _step(keeper: Keeper, launch: BackupLaunch) -> float:
     try:
         return keeper.step(launch.backup)
     except Exception:  # the outermost loop: a full disk, a damaged file of ours; backups do not end for it
-        log.exception("a step of the backup failed; the next one comes in %g s", AGAIN_S)
+        log.exception("a backup step failed; trying again in %g s", AGAIN_S)
         return AGAIN_S
 
 

@@ -47,26 +47,27 @@ def serve(
     json_: Annotated[Path | None, cyclopts.Parameter(name="--json", allow_leading_hyphen=True)] = None,
     records: bool = False,
 ) -> int:
-    """Put load on an OpenAI-compatible server and report what its users feel.
+    """Load-test an OpenAI-compatible server, and report the latency and throughput that its users see.
 
     Parameters
     ----------
     url
-        Address, `http://host:port` with or without `/v1`; default: the server that runs from this home.
+        Address, `http://host:port` with or without `/v1`; default: the server of this home.
     model
-        Name to ask for; default: the first that the server offers.
+        Model to use; default: the first that the server offers.
     api
         Route to use: chat or completions.
     rate
-        Open loop: requests a second, arriving at random (Poisson), however the server fares.
+        Open loop: requests per second, arriving at random (Poisson), however slowly the server answers.
     concurrency
-        Closed loop: so many users, each asking again when answered. Default: 16, unless --rate is given.
+        Closed loop: number of users; each sends a request when its last one is answered. Default: 16, unless --rate is
+        given.
     streams
-        Stall test: so many streams opened within --ramp seconds and held together; one request each.
+        Stall test: number of streams, opened within --ramp seconds and held open together; one request each.
     requests
         Requests to send; default: four for each user, or 100.
     duration
-        Seconds after which nothing new is sent.
+        Seconds after which no new request is sent.
     prompt_tokens
         Length of a prompt, template included, as the server counts it.
     output_tokens
@@ -78,31 +79,31 @@ def serve(
     ignore_eos
         Ask for answers of exactly --output-tokens; `--no-ignore-eos` for servers that refuse the field.
     calibrate
-        Probe until the server counts --prompt-tokens.
+        Send probes until the server counts --prompt-tokens.
     tokenizer
         The model's tokenizer.json: exact prompts without probing.
     warmup
-        Requests that are not counted.
+        Warm-up requests, which are not counted.
     ramp
         Closed loop: seconds over which the users start.
     timeout
         Seconds after which a request counts as failed.
     slo_ttft_ms
-        Promise to users: first token within so many milliseconds. Gives goodput.
+        Objective: first token within this many milliseconds. Adds goodput to the report.
     slo_tpot_ms
-        Promise to users: so many milliseconds per token after the first.
+        Objective: at most this many milliseconds per token after the first.
     stall_ms
         A longer gap within a stream is a stall.
     seed
-        Of prompts and arrivals.
+        Seed of prompts and arrivals.
     key
-        API key; default: ASHORE_API_KEY, or that of this home for loopback addresses.
+        API key; default: ASHORE_API_KEY, or this home's first key for loopback addresses.
     extra
         More fields for each request body, as a JSON object.
     json_
-        Write the report there, `-` for stdout.
+        File for the report as JSON; `-` for stdout.
     records
-        With --json: one entry for each request too.
+        With --json: add one entry per request.
     """
     import asyncio
 
@@ -110,7 +111,7 @@ def serve(
 
     if streams is not None:
         if rate is not None or concurrency is not None:
-            raise InvalidRequest("--streams stands alone, without --rate or --concurrency", param="streams")
+            raise InvalidRequest("--streams cannot be combined with --rate or --concurrency", param="streams")
         concurrency, requests = streams, requests or streams
     if rate is None and concurrency is None:
         concurrency = 16
@@ -159,7 +160,7 @@ def _json_object(text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as fault:
-        raise InvalidRequest(f"--extra is no JSON: {fault}", param="extra") from fault
+        raise InvalidRequest(f"--extra is not valid JSON: {fault}", param="extra") from fault
     if not isinstance(value, dict):
         raise InvalidRequest(f"--extra is {text!r}; expected a JSON object", param="extra")
     return value
@@ -225,7 +226,7 @@ def _print(report: Any) -> None:
         good = report.goodput
         console.print(
             f"goodput: {good.requests_per_s:.2f} requests/s, {good.tok_per_s:,.1f} tokens/s; "
-            f"{good.share:.1%} as promised"
+            f"{good.share:.1%} within the objectives"
         )
     for name, count in report.errors.items():
         console.print(f"[red]{count} failed[/]: {name}")

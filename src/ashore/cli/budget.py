@@ -13,7 +13,7 @@ def _line(one: BudgetOut) -> str:
 
 
 def _show_list(found: BudgetList) -> None:
-    print("\n".join(map(_line, found.items)) or "no budgets: everybody may use what there is")
+    print("\n".join(map(_line, found.items)) or "no budgets: usage is not limited")
 
 
 def _show_set(made: BudgetOut) -> None:
@@ -21,7 +21,7 @@ def _show_set(made: BudgetOut) -> None:
 
 
 def _show_removed(gone: BudgetRemoved) -> None:
-    print(f"{gone.id} is removed")
+    print(f"removed {gone.id}")
 
 
 def _show(found: BudgetShow) -> None:
@@ -29,7 +29,7 @@ def _show(found: BudgetShow) -> None:
     for one in found.items:
         who = " ".join(name for name in (one.tenant, one.user, one.key, one.model) if name) or "everybody"
         reset = f", resets at {one.resets_at}" if one.resets_at else ""
-        print(f"  {who}: {one.settled:,} used, {one.open:,} set aside, {one.left:,} left{reset}")
+        print(f"  {who}: {one.settled:,} used, {one.open:,} reserved, {one.left:,} left{reset}")
 
 
 def _show_usage(found: UsageList) -> None:
@@ -42,7 +42,7 @@ def _show_usage(found: UsageList) -> None:
             f"{one.prompt_tokens:,} + {one.completion_tokens:,} tokens{refused}{cost}"
         )
     if not found.items:
-        print("nothing was used in that time")
+        print("no usage in this period")
 
 
 budget = noun_of(

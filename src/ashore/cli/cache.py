@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ashore.cache import Pair
 
 STATS, PURGE = CALLS
-app = App(name="cache", help="See, purge and fill the cache of answers.")
+app = App(name="cache", help="Show, purge and fill the answer cache.")
 
 MOST_ROWS: Final = 20
 """Of the table of tenants and models."""
@@ -50,12 +50,12 @@ Where = Annotated[Server, Parameter(name="*")]
 
 @app.command
 def stats(*, tenant: str = "", model: str = "", entry: str = "", server: Where = HERE, as_json: AsJson = False) -> None:
-    """Show what the cache of a running server holds and did, by worker, and by tenant and model.
+    """Show the entries and hits of a running server's cache, by worker, and by tenant and model.
 
     Args:
-        tenant: Only what one tenant has of it; * for the answers of public routes.
-        model: Only what one alias has of it.
-        entry: One entry, by the name in x-ashore-cache-entry: whose it is, how old, how large, in which worker.
+        tenant: Only this tenant; * for the answers of public routes.
+        model: Only this alias.
+        entry: Show one entry, by its name in x-ashore-cache-entry: its tenant, age, size and worker.
         server: The server to ask.
         as_json: Print JSON.
     """
@@ -110,7 +110,7 @@ def _show_shares(shares: list[ShareOut]) -> None:
     ]
     table(head, rows, names=2)
     if len(shares) > MOST_ROWS:
-        print(f"and {len(shares) - MOST_ROWS:,} more; --json shows all, --tenant and --model some")
+        print(f"and {len(shares) - MOST_ROWS:,} more; --json shows all, --tenant and --model select some")
 
 
 def _show_entries(held: list[EntryOut]) -> None:
@@ -118,7 +118,7 @@ def _show_entries(held: list[EntryOut]) -> None:
         left_s = max(0, int(one.expires_at_s - time.time()))
         print(
             f"{one.entry} in worker {one.worker}: tenant {one.tenant}, model {one.model}, release "
-            f"{one.release}, {human_bytes(one.num_bytes)}, {one.age_s:,} s old, good for {left_s:,} s"
+            f"{one.release}, {human_bytes(one.num_bytes)}, {one.age_s:,} s old, expires in {left_s:,} s"
         )
 
 
@@ -137,17 +137,17 @@ def purge_(
 ) -> None:
     """Purge cached answers on every worker and machine that shares this state. Takes effect within 200 ms.
 
-    With --url, --key or ASHORE_API_KEY a running server does it for that key. Otherwise the owner of the home does it,
-    whether a server runs or not. The audit log says what was purged. With --all it asks first.
+    With --url, --key or ASHORE_API_KEY, a running server purges with the rights of that key. Otherwise you purge as the
+    owner of this home, whether or not a server is running. The audit log records what was purged. --all asks first.
 
     Args:
-        tenant: Those of one tenant.
-        model: Those of one alias.
-        entry: One entry, by the name in x-ashore-cache-entry.
-        everything: All of them.
+        tenant: Only answers of this tenant.
+        model: Only answers of this alias.
+        entry: Only this entry, by its name in x-ashore-cache-entry.
+        everything: All cached answers.
         curated: Remove curated pairs instead: those of --tenant, or all with --all.
-        yes: Do not ask. Needed with --all where there is no terminal.
-        dry_run: Say what would be done, and do nothing.
+        yes: Do not ask for confirmation. Required for --all without a terminal.
+        dry_run: Show what would be done, and change nothing.
         server: The server to ask.
         as_json: Print JSON.
     """
@@ -155,7 +155,7 @@ def purge_(
     chosen = [f"{name} {value}" for name, value in asked.named().items() if name != "all"]
     if curated and (model or entry or server != HERE):
         raise InvalidRequest(
-            "curated pairs are removed by --tenant or --all, in the state of this home",
+            "curated pairs can be removed only by --tenant or --all, from the state of this home",
             hint="leave out --model, --entry, --url and --key",
         )
     what = f"{'remove curated pairs' if curated else 'purge cached answers'} of {', '.join(chosen) or 'every tenant'}"
@@ -194,14 +194,14 @@ def import_(
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import curated pairs of question and answer; running servers give them within a second.
+    """Import curated pairs of question and answer. Running servers use them within one second.
 
     Each line is a JSON object: question, answer, and optionally tenant (default `"*"`, all), model (`"*"`), pinned
-    (true), expires (a date). A pair takes the place of an older one with the same question. A wrong line is named, and
-    nothing is imported then.
+    (true), expires (a date). A pair replaces an older one with the same question. If a line is wrong, the error names
+    it and nothing is imported.
 
     Args:
-        file: The pairs; - reads standard input.
+        file: File with the pairs; - reads standard input.
         dry_run: Only check the file.
         as_json: Print JSON.
     """
@@ -216,7 +216,7 @@ def import_(
     print(
         json.dumps(told)
         if as_json
-        else f"{_pairs(len(pairs))}: {'fine, nothing was imported' if dry_run else 'imported'}"
+        else f"{_pairs(len(pairs))}: {'valid; nothing was imported' if dry_run else 'imported'}"
     )
 
 

@@ -70,7 +70,7 @@ class Server:
     """The server that a command asks.
 
     Args:
-        url: Address of the server; default: the one that runs from this home.
+        url: Address of the server; default: the server of this home.
         key: API key; default: ASHORE_API_KEY, or the home's first key.
     """
 
@@ -112,7 +112,7 @@ class Server:
 
 HERE: Final = Server()
 OWNER: Final = Principal(id="command line", tenant=TenantId(""), kind="internal")
-"""Who acts where no server runs: whoever may write the state of the home."""
+"""The actor when no server is running: the owner of the home, who may write its state."""
 AtHome = Callable[[], AbstractContextManager[object]]
 """Opens what does the calls of a room on the state of this home, for its owner."""
 
@@ -134,7 +134,7 @@ class Errand:
         command works then, the owner of the home asks what the server would ask.
 
         Raises:
-            AshoreError: it is refused, or nobody answers.
+            AshoreError: it is refused, or no server answers.
         """
         call = call or self.call
         if not self.is_home:
@@ -143,7 +143,9 @@ class Errand:
             except (SourceUnreachable, NotReady) as fault:
                 if self.at_home is None or not self.call.at_home or not self._has_no_server(fault):
                     raise
-            print(f"no server answers; working on the state of {read_settings().home.root}", file=sys.stderr)
+            print(
+                f"no server is running; working directly on the state in {read_settings().home.root}", file=sys.stderr
+            )
             self.is_home = True
         assert self.at_home is not None
         with self.at_home() as desk:
@@ -328,8 +330,8 @@ UNSAID: Final = (msgspec.NODEFAULT, None, "", False, 0, ())
 
 
 SWITCHES: Final = {
-    "yes": "Do not ask. Needed where there is no terminal.",
-    "dry_run": "Say what would be done, and do nothing.",
+    "yes": "Do not ask for confirmation. Required without a terminal.",
+    "dry_run": "Show what would be done, and change nothing.",
 }
 
 

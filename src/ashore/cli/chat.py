@@ -21,14 +21,14 @@ app = cyclopts.App(name="chat", help="Talk to a model, here or at another addres
 LEAVE: Final = ("/exit", "/quit", "/bye")
 HELP: Final = """\
 /system [TEXT]          show or set the system prompt ("/system -" removes it)
-/reset                  forget what was said
+/reset                  clear the conversation
 /retry                  ask the last question again
 /model [NAME]           show or change the model
-/params [NAME [VALUE]]  show, set or remove ("unset") a request field, as temperature or max_tokens
-/stats                  show tokens and speed after each answer, or stop that
-/save FILE  /load FILE  keep a conversation, go on with it
+/params [NAME [VALUE]]  show, set or remove ("unset") a request field, such as temperature
+/stats                  turn tokens and speed after each answer on or off
+/save FILE  /load FILE  save the conversation, or continue a saved one
 /exit                   leave (Ctrl-D too); Ctrl-C stops an answer
-Lines that end in \\ go on in the next one."""
+A line that ends in \\ continues on the next line."""
 
 
 @app.default
@@ -43,23 +43,23 @@ def chat(
     max_tokens: int | None = None,
     stats: bool = False,
 ) -> int:
-    """Talk to a model. What comes through a pipe is one question: `echo hi | ashore chat`. A line of it that is a
-    command, such as /reset or /exit, ends the question and acts as in a terminal.
+    """Talk to a model. Piped input is one question: `echo hi | ashore chat`. A line that is a command, such as /reset
+    or /exit, ends the question and runs as in a terminal.
 
     Parameters
     ----------
     model
-        Name to ask for; default: the first that the server offers.
+        Model to talk to; default: the first that the server offers.
     url
-        Address of any OpenAI-compatible server; default: the one that runs from this home.
+        Address of any OpenAI-compatible server; default: the server of this home.
     key
-        API key; default: ASHORE_API_KEY, or that of this home for loopback addresses.
+        API key; default: ASHORE_API_KEY, or this home's first key for loopback addresses.
     system
         System prompt.
     temperature
         0 is greedy; default: the server's.
     max_tokens
-        Longest answer.
+        Longest answer, in tokens.
     stats
         Show tokens and speed after each answer.
     """
@@ -94,7 +94,7 @@ def choose_model(names: list[str], wanted: str | None) -> str:
     if wanted is None:
         return names[0]
     if wanted not in names:
-        raise UnknownModel(f"no model is called {wanted!r} there", hint=did_you_mean(wanted, names))
+        raise UnknownModel(f"the server has no model called {wanted!r}", hint=did_you_mean(wanted, names))
     return wanted
 
 
@@ -210,7 +210,7 @@ class Session:
         name, _, rest = line.partition(" ")
         action = self.commands.get(name)
         if action is None:
-            raise InvalidRequest(f"there is no command {name}", hint=did_you_mean(name, self.commands))
+            raise InvalidRequest(f"unknown command {name}", hint=did_you_mean(name, self.commands))
         action(rest.strip())
 
     def _help(self, _: str) -> None:
@@ -223,17 +223,17 @@ class Session:
 
     def _reset(self, _: str) -> None:
         self.conversation.turns.clear()
-        self.screen.note("forgotten")
+        self.screen.note("conversation cleared")
 
     def _save(self, path: str) -> None:
         if not path:
-            raise InvalidRequest("/save needs the name of a file")
+            raise InvalidRequest("/save needs a file name")
         self.conversation.save(Path(path))
         self.screen.note(f"saved to {path}")
 
     def _load(self, path: str) -> None:
         if not path:
-            raise InvalidRequest("/load needs the name of a file")
+            raise InvalidRequest("/load needs a file name")
         self.conversation.load(Path(path))
         self.screen.note(f"{len(self.conversation.turns)} messages loaded")
 
@@ -246,7 +246,7 @@ class Session:
     def _retry(self, _: str) -> None:
         question = self.conversation.take_back()
         if question is None:
-            raise InvalidRequest("nothing was asked yet")
+            raise InvalidRequest("there is no question to retry yet")
         ask(self.client, self.conversation, self.screen, question)
 
     def _params(self, words: str) -> None:
@@ -255,8 +255,8 @@ class Session:
             self.conversation.set_param(name, value.strip())
         params = self.conversation.params
         shown = {name: params.get(name, "(unset)")} if name else params
-        self.screen.note(", ".join(f"{k}={v}" for k, v in shown.items()) or "nothing is set")
+        self.screen.note(", ".join(f"{k}={v}" for k, v in shown.items()) or "no request fields are set")
 
     def _stats(self, _: str) -> None:
         self.screen.show_stats = not self.screen.show_stats
-        self.screen.note(f"figures after each answer: {'on' if self.screen.show_stats else 'off'}")
+        self.screen.note(f"tokens and speed after each answer: {'on' if self.screen.show_stats else 'off'}")

@@ -101,12 +101,14 @@ class Conversation:
             self.params.pop(name, None)
             return
         if name in ("model", "messages", "stream", "stream_options"):
-            raise InvalidRequest(f"{name} cannot be set here", hint="/model and /system change model and system prompt")
+            raise InvalidRequest(
+                f"{name} cannot be set here", hint="use /model for the model, /system for the system prompt"
+            )
         try:
             self.params[name] = msgspec.json.decode(value.encode())
         except UNDECODABLE as fault:
             raise InvalidRequest(
-                f"{value!r} is no JSON value: {fault}", hint='/params temperature 0.7   /params stop ["END"]'
+                f"{value!r} is not valid JSON: {fault}", hint='/params temperature 0.7   /params stop ["END"]'
             ) from fault
 
     def save(self, path: Path) -> None:
@@ -132,7 +134,7 @@ class Conversation:
         except OSError as fault:
             raise InvalidRequest(f"cannot read {path}: {fault.strerror}", hint="/load FILE") from fault
         except UNDECODABLE as fault:
-            raise InvalidRequest(f"{path} is no saved conversation: {fault}", hint="/save writes one") from fault
+            raise InvalidRequest(f"{path} is not a saved conversation: {fault}", hint="/save writes one") from fault
         self.system = "\n".join(t.content for t in saved.turns if t.role == "system")
         self.turns = [t for t in saved.turns if t.role != "system"]
         self.params = dict(saved.params)
@@ -165,7 +167,9 @@ class ChatClient:
             items = answer.json()["data"]
             return [str(m["id"]) for m in items if m.get("features") != ["embed"]]
         except (ValueError, KeyError, TypeError, AttributeError) as fault:
-            raise RemoteRefused(f"{self._target.url} is no OpenAI-compatible server: /models has no list") from fault
+            raise RemoteRefused(
+                f"{self._target.url} is not an OpenAI-compatible server: /models returned no list"
+            ) from fault
 
     def ask(self, conversation: Conversation, stats: Stats) -> Iterator[Piece]:
         """Send the conversation and yield the answer; `stats` is filled on the way. Close the iterator to stop it.
@@ -199,7 +203,7 @@ class ChatClient:
         finally:
             stats.total_s = time.perf_counter() - began
         if not done:
-            raise RemoteRefused("the answer broke off before its end", hint="/retry asks again")
+            raise RemoteRefused("the answer was cut off before its end", hint="ask again with /retry")
 
     def close(self) -> None:
         """Drop the connection."""
@@ -215,12 +219,12 @@ def read_event(data: str, stats: Stats) -> Piece | None:
     try:
         event = msgspec.json.decode(data.encode())
     except UNDECODABLE as fault:
-        raise RemoteRefused(f"the server sent an event that is no JSON: {data[:100]!r}") from fault
+        raise RemoteRefused(f"the server sent an event that is not JSON: {data[:100]!r}") from fault
     if not isinstance(event, dict):
         return None
     if event.get("error"):
         message, hint = error_words(event)
-        raise RemoteRefused(message, hint=hint or "/retry asks again")
+        raise RemoteRefused(message, hint=hint or "ask again with /retry")
     if usage := event.get("usage"):
         stats.prompt_tokens = usage.get("prompt_tokens") or 0
         stats.completion_tokens = usage.get("completion_tokens") or 0

@@ -90,7 +90,7 @@ class History:
             self._path.touch(mode=0o600)
             readline.write_history_file(self._path)
         except OSError as fault:
-            print(f"the history could not be kept: {fault}", file=sys.stderr)
+            print(f"could not save the chat history: {fault}", file=sys.stderr)
 
 
 def read_question() -> str | None:

@@ -14,10 +14,10 @@ Shell = Literal["bash", "zsh", "fish"]
 
 @app.command
 def install(*, shell: Shell | None = None) -> None:
-    """Write the completion script where the shell looks for it, and say what to do next. May be run twice.
+    """Write the completion script where the shell looks for it. Safe to run again.
 
     Args:
-        shell: The shell; default: the one that this is run from.
+        shell: The shell; default: the current one.
     """
     path = _root().install_completion(shell=shell)
     print(f"wrote {path}; open a new shell to use it", file=sys.stderr)
@@ -25,7 +25,7 @@ def install(*, shell: Shell | None = None) -> None:
 
 @app.command
 def show(shell: Shell, /) -> None:
-    """Print the completion script, for shells that are set up by hand.
+    """Print the completion script, for manual installation.
 
     Args:
         shell: The shell.

@@ -22,11 +22,11 @@ def show(
 ) -> None:
     """Show the value of every key, and whether it is the default, from the file, or from the environment.
 
-    Passwords and keys are not shown. `ashore up` has options that win over all of these.
+    Passwords and keys are not shown. Options of `ashore up` override all of these.
 
     Args:
-        config: An ashore.toml; default: none, so that the defaults and the environment are shown.
-        changed: Leave out what is the default.
+        config: Path of an ashore.toml; default: none, which shows the defaults and the environment.
+        changed: Leave out keys that have their default.
         as_json: Print JSON.
     """
     from ashore.config import Spec, read_spec
@@ -48,7 +48,7 @@ def show(
 
 @app.command
 def example() -> None:
-    """Print an ashore.toml with every key and its default in a comment. It changes nothing as it stands."""
+    """Print an ashore.toml with every key and its default, all commented out."""
     from ashore.config.reference import example as text
 
     print(text(), end="")

@@ -36,7 +36,7 @@ def envoy(
     port: int = 0,
     workers: int = 0,
     file: Annotated[
-        Literal["all", "envoy", "clusters", "listeners"], Parameter(help="Print one of the files alone.")
+        Literal["all", "envoy", "clusters", "listeners"], Parameter(help="Print only one of the files.")
     ] = "all",
 ) -> int:
     """Print Envoy's configuration as `ashore up --edge envoy` writes it. Starts and writes nothing.
@@ -44,7 +44,7 @@ def envoy(
     Parameters
     ----------
     config
-        An ashore.toml; the options below win over it.
+        Path of an ashore.toml. The options below override it.
     host
         Address that the edge listens on.
     port
@@ -52,7 +52,7 @@ def envoy(
     workers
         API workers behind it; default 1.
     file
-        Print one of the files alone: Envoy takes it as it stands.
+        Print only one of the files, as Envoy reads it.
     """
     request = Request(
         models=("fake:echo",) if config is None else (),
@@ -68,7 +68,7 @@ def envoy(
         tls = Tls(certificate_pem=Path(spec.edge.certificate).read_text(), key_file=spec.edge.key)
     elif spec.edge.tls == "generate":
         tls = Tls(
-            certificate_pem="made at the start, under edge/ca.pem of the home",
+            certificate_pem="created at the start, signed by edge/ca.pem of the home",
             key_file=str(home.edge / "edge-SERIAL.key"),
         )
     plan = plan_edge(
@@ -85,10 +85,10 @@ def envoy(
 
 @render.command
 def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None, user: str = "ashore") -> int:
-    """Print a unit for systemd that runs `ashore up` with these words as a service. Starts and writes nothing.
+    """Print a systemd unit that runs `ashore up` with these arguments as a service. Starts and writes nothing.
 
-    The service counts as started when every model answers, is reloaded without dropping a stream, and may write to
-    its home alone. The paths of ashore, of its configuration and of its home are those of this machine.
+    The service counts as started when every model answers. A reload drops no stream. The service may write only to its
+    home, and to backup and audit folders that ashore.toml names. All paths are those of this machine.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None
     asked
         As for `ashore up`.
     home
-        Home of the service; default: ASHORE_HOME, else /var/lib/ashore, which systemd then makes.
+        Home of the service; default: ASHORE_HOME, else /var/lib/ashore, which systemd then creates.
     user
-        System user that it runs as; default ashore.
+        System user that runs the service; default ashore.
     """
     request = asked.request(models)
     spec, settings = request.spec(), request.settings()
@@ -138,8 +138,8 @@ def _written_to(spec: Spec) -> tuple[Path, ...]:
 
 
 def _read_from(request: Request, spec: Spec, settings: Settings) -> list[Path]:
-    """Return the files that the server reads, wherever they lie: its configuration, the edge's certificate, and what
-    unseals its models."""
+    """Return the files that the server reads, in any folder: its configuration, the edge's certificate, and the key
+    files of sealed models."""
     files = [request.config, spec.edge.certificate, spec.edge.key, spec.edge.machines_ca]
     if settings.sealing_key:
         source = parse_key_source(settings.sealing_key)

@@ -62,7 +62,7 @@ WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".bin")
 
 @app.command(name="list")
 def list_(*, as_json: AsJson = False) -> None:
-    """List the engines: version, what each takes and can do, and how to install what is missing.
+    """List the engines: version, formats, features, and how to install what is missing.
 
     Parameters
     ----------
@@ -88,22 +88,22 @@ def tune(
     as_json: AsJson = False,
     png: Path | None = None,
 ) -> None:
-    """Measure engine, precision, threads and options for a model on this machine, and record the choice for `up`.
+    """Measure which engine, precision, threads and options suit a model on this machine. `ashore up` uses the choice.
 
-    Ctrl-C ends the measuring; what was measured by then is reported, and the choice made from it.
+    Ctrl-C stops early. The report and the choice then come from what was measured so far.
 
     Parameters
     ----------
     model
-        Catalogue or store name, without variant: the variants are what is tried.
+        Catalogue or store name, without a variant: tuning tries the variants.
     budget_s
-        Seconds that it may take in all, a pull apart.
+        Time limit in seconds, not counting downloads.
     goal
-        What `up` shall be good at: latency (one stream), throughput (16 streams), or balanced.
+        What to optimise for: latency (one stream), throughput (16 streams), or balanced.
     as_json
         Print the whole report as JSON.
     png
-        Draw the frontier there; default: beside the report in the home's cache.
+        File for the plot of the frontier; default: next to the report in the home's cache.
     """
     from ashore.cli.enginetables import TuningProgress, show_report
 
@@ -158,7 +158,7 @@ def tune(
     print(f"report {saved}\npicture {picture}", file=sys.stderr)
     for reference, num_bytes in made.items():
         print(
-            f"left in the store: {reference}, {human_bytes(num_bytes)}; ashore model remove {reference}",
+            f"kept in the store: {reference}, {human_bytes(num_bytes)}; to remove it: ashore model remove {reference}",
             file=sys.stderr,
         )
 
@@ -172,12 +172,12 @@ def _subject(store: ModelStore, settings: Settings, name: str) -> tuple[ModelSou
         return ModelSource(name=name, format=files.format), name, lambda candidate, limit_s: files
     if "@" in name:
         raise InvalidRequest(
-            f"{name} names a variant, and tuning tries the variants",
+            f"{name} names a variant, but tuning tries all variants",
             hint=f"ashore engine tune {name.partition('@')[0]}",
         )
     model = _present(store, settings, name)
     if any(model.shape.architecture in card.encoders for card in CARDS):
-        raise UnsupportedModel(f"{name} is an encoder; there is one way to run it, and nothing to tune")
+        raise UnsupportedModel(f"{name} is an encoder, which runs in only one way; there is nothing to tune")
     source = ModelSource(
         name=model.name,
         format=model.format,
@@ -197,7 +197,7 @@ def _present(store: ModelStore, settings: Settings, name: str) -> StoredModel:
     except UnknownModel:
         if settings.offline:
             raise SourceUnreachable(
-                f"{name} is not in the store, and ashore is offline", hint="bring it in with `ashore model import`"
+                f"{name} is not in the store, and ashore is offline", hint="import it with `ashore model import`"
             ) from None
     from ashore.cli.progress import TerminalProgress
 
@@ -224,7 +224,7 @@ def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidat
             except subprocess.TimeoutExpired as error:
                 raise DeadlineExceeded(f"{reference} could not be made within {limit_s:.0f} s") from error
         if code:
-            raise EngineFailed(f"{reference} could not be made (exit code {code}); the reason is in {path}")
+            raise EngineFailed(f"{reference} could not be made (exit code {code}); see {path}")
     return stored_files(store, reference)
 
 
@@ -232,4 +232,6 @@ def _draw(draw: Callable[[], None], picture: Path) -> None:
     try:
         draw()
     except OSError as error:
-        raise InvalidRequest(f"{picture} cannot be written: {error.strerror}", hint="give another --png") from error
+        raise InvalidRequest(
+            f"{picture} cannot be written: {error.strerror}", hint="choose another file with --png"
+        ) from error

@@ -70,9 +70,11 @@ def show_report(report: TuneReport) -> None:
         f"{report.model} on {report.machine.cpu}, {report.machine.cores} cores; {report.took_s:.0f} s", markup=False
     )
     console.print(table)
-    console.print("in tokens/s; * on the frontier: nothing else is faster both alone and with 16 streams", style="dim")
+    console.print(
+        "in tokens/s; * is on the frontier: nothing else is faster both with 1 stream and with 16", style="dim"
+    )
     if report.rejected:
-        console.print("\nwithout figures:")
+        console.print("\nnot measured:")
         for rejected in report.rejected:
             console.print(f"  {rejected.label}: {rejected.reason}", markup=False, highlight=False, soft_wrap=True)
     console.print()

@@ -30,7 +30,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore up 'fake:echo?tok_per_s=20'", "try it without a model"),
         ),
         "status": (
-            Example("ashore status", "what runs, what waits, what the cache gives; needs no key"),
+            Example("ashore status", "what is running, waiting and cached; needs no key"),
             Example("ashore status --json", "the same for a script"),
         ),
         "reload": (
@@ -45,23 +45,25 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "model": (
             Example("ashore model pull smollm2", "a model of the catalogue"),
-            Example("ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face form, or a .gguf file"),
+            Example(
+                "ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face format, or a .gguf file"
+            ),
             Example("ashore model list --catalog", "the models that ashore knows by name"),
-            Example("ashore model show smollm2", "files, digests, licence, what its makers recommend"),
+            Example("ashore model show smollm2", "files, digests, licence, recommended sampling"),
             Example("ashore model push smollm2 oci://registry.example.com/models/smollm2:1", "to a registry or bucket"),
-            Example("ashore model export smollm2 smollm2.tar", "one file to carry; ashore model import takes it"),
+            Example("ashore model export smollm2 smollm2.tar", "one file to carry; ashore model import reads it"),
             Example("ashore model remove smollm2@int8", "one variant; then ashore model gc frees the bytes"),
         ),
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
-            Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up takes the choice"),
+            Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
         ),
         "optimize": (
             Example("ashore optimize quantize smollm2 --to int8", "a variant that ashore up smollm2@int8 serves"),
-            Example("ashore optimize evaluate smollm2@int8 --against parent", "what that costs in quality"),
+            Example("ashore optimize evaluate smollm2@int8 --against parent", "what quantising costs in quality"),
             Example("ashore optimize prune smollm2 --remove 30% --heal text.txt --dry-run", "what would be removed"),
             Example("ashore optimize distill my-teacher --data task.jsonl", "a student of half the parameters"),
-            Example("ashore optimize compare smollm2 smollm2@int8 --out page", "kept evaluations on one page"),
+            Example("ashore optimize compare smollm2 smollm2@int8 --out page", "stored evaluations on one page"),
             Example("ashore optimize rebuild smollm2@int8", "check that its recipe gives the same bytes"),
         ),
         "train": (
@@ -75,23 +77,23 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore release canary chat-2 --share 5 --steps 20,50 --every 10m",
                 "then a share of all requests",
             ),
-            Example("ashore release promote chat-2", "all requests; the one before stays loaded for an hour"),
-            Example("ashore release rollback chat", "within a second while the one before is loaded"),
+            Example("ashore release promote chat-2", "all requests; the previous release stays loaded for an hour"),
+            Example("ashore release rollback chat", "takes under a second while the previous release is loaded"),
         ),
         "alias": (
             Example("ashore alias list", "which release answers under which name"),
             Example("ashore alias set chat chat-1=90 chat-2=10", "split an alias by hand"),
         ),
         "cache": (
-            Example("ashore cache stats", "look-ups, hits and bytes, by worker, tenant and model"),
+            Example("ashore cache stats", "lookups, hits and bytes, by worker, tenant and model"),
             Example("ashore cache purge --tenant bank-a", "purge the cached answers of one tenant"),
-            Example("ashore cache import pairs.jsonl --dry-run", "check curated answers before they are given"),
+            Example("ashore cache import pairs.jsonl --dry-run", "check curated answers before they are used"),
         ),
         "backup": (
             Example("ashore backup init --nodes /mnt/a,/mnt/b,s3://backups/ashore --code 2+1", "any one may be lost"),
             Example("ashore backup run", "make one now"),
             Example("ashore backup status", "how many nodes may be lost now"),
-            Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "onto an empty home"),
+            Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "into an empty home"),
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
@@ -99,7 +101,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
         "secret": (
-            Example("ashore secret list", "which secrets are sealed; shows no value"),
+            Example("ashore secret list", "which secrets are sealed; shows no values"),
             Example("ashore secret seal --config ashore.toml --dry-run", "what would be sealed"),
         ),
         "privacy": (
@@ -107,7 +109,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore privacy policy show --toml", "the policy in force, as a file that set takes"),
         ),
         "access": (
-            Example("ashore access user create alice --role auditor", "a person with a key, shown this once"),
+            Example("ashore access user create alice --role auditor", "a person with a key, which is shown only once"),
             Example("ashore access service create app --tenant bank-a --role developer", "a program"),
             Example("ashore access key create app --model smollm2 --expires 90d", "its key, for one model"),
             Example("ashore access budget set tokens 1000000 --per day --tenant bank-a", "limit a tenant"),
@@ -115,11 +117,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access usage --by tenant,day --csv", "usage as a table for billing"),
         ),
         "bench": (
-            Example("ashore bench serve --concurrency 16", "16 users, each asking again when answered"),
+            Example("ashore bench serve --concurrency 16", "16 users, each asking again once answered"),
             Example("ashore bench serve http://127.0.0.1:8000 --model m --rate 5", "any OpenAI server, 5 requests/s"),
         ),
         "config": (
-            Example("ashore config example", "a file to begin with: every key, in comments"),
+            Example("ashore config example", "a file to start from: every key, commented out"),
             Example("ashore config show --config ashore.toml --changed", "what differs from the defaults, and why"),
         ),
         "deploy": (
@@ -128,7 +130,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
-            Example("ashore job cancel batch_0123456789abcdef", "what is finished stays"),
+            Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
         ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
@@ -138,16 +140,16 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
         "model": (
-            Example("ashore model verify smollm2", "hash its files again; without a name: those of all models"),
+            Example("ashore model verify smollm2", "verify its files; without a name, those of all models"),
             Example("ashore model gc --dry-run", "what would be deleted, and how many bytes that frees"),
             Example("ashore model import smollm2.tar", "what ashore model export wrote on another machine"),
             Example("ashore model seal smollm2 --config ashore.toml", "encrypt its weights on the disk"),
             Example("ashore model unseal smollm2 --dry-run", "what would be decrypted"),
-            Example("ashore model rekey --new-key", "wrap all data keys in a fresh key; rewrites no weights"),
+            Example("ashore model rekey --new-key", "re-encrypt all data keys with a new key; rewrites no weights"),
         ),
         "release": (
             Example("ashore release list --alias chat", "the releases of one alias, the newest first"),
-            Example("ashore release status chat --watch", "drawn again each second"),
+            Example("ashore release status chat --watch", "refreshed every second"),
             Example("ashore release show chat-2", "model, engine, adapters, state"),
             Example("ashore release evidence chat-2", "errors, latency and answers compared with the live release"),
             Example("ashore release burn chat-2", "how fast it uses up its objectives"),
@@ -164,27 +166,27 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "backup": (
             Example("ashore backup scrub --rate 50", "read at most 50 MB/s; rebuild what is damaged"),
-            Example("ashore backup replace /mnt/b /mnt/c", "a new disk in the place of a lost one"),
+            Example("ashore backup replace /mnt/b /mnt/c", "a new disk replaces a lost one"),
             Example("ashore backup confirm recovery.key", "try the recovery key on every node"),
             Example("ashore backup rekey --dry-run", "what a new recovery key would change"),
         ),
         "audit": (
             Example("ashore audit content worker-0#1042", "the sealed prompt and answer of one record"),
             Example("ashore audit erase alice --dry-run", "how many of her prompts and answers would be lost"),
-            Example("ashore audit status", "how far it goes, and how far it is signed"),
+            Example("ashore audit status", "how far the log goes, and how far it is signed"),
             Example("ashore audit archive --place s3://audit/a --after-days 30", "move what is older than a month"),
             Example("ashore audit rotate-key", "sign with a new key from now on"),
         ),
         "secret": (Example("ashore secret unseal --dry-run", "what would be decrypted"),),
         "privacy": (
-            Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and places, never the values"),
+            Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and positions, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
             Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),
         "access": (
             Example("ashore access tenant list", "tenants, and which are disabled"),
             Example("ashore access tenant create bank-a --title 'Bank A'", "users, keys and budgets can belong to it"),
-            Example("ashore access tenant disable bank-a --dry-run", "who would be shut out"),
+            Example("ashore access tenant disable bank-a --dry-run", "who would lose access"),
             Example("ashore access tenant enable bank-a", "its keys work again"),
             Example("ashore access user list --tenant bank-a", "people, and which are disabled"),
             Example("ashore access user show alice", "her tenant, groups and roles"),
@@ -203,7 +205,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access group remove analysts --dry-run", "who would lose which roles"),
             Example("ashore access key list --owner app", "its keys, when last used, until when"),
             Example("ashore access key rotate ash_0123abcd --overlap 7d", "both keys are valid for a week"),
-            Example("ashore access key revoke ash_0123abcd", "it is refused everywhere within one second"),
+            Example("ashore access key revoke ash_0123abcd", "refused everywhere within one second"),
             Example("ashore access role list", "built-in and custom roles"),
             Example("ashore access role put chat-only --rule 'infer on model/chat'", "a role that may ask one model"),
             Example("ashore access role grant group/analysts chat-only", "every member has it from now on"),
@@ -216,15 +218,17 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access policy history --limit 5", "the last five versions, and who made them"),
             Example("ashore access budget list", "every budget and its name"),
             Example("ashore access budget show b-0a1b2c3d4e5f", "used and left in this window"),
-            Example("ashore access budget remove b-0a1b2c3d4e5f", "it stops limiting within 200 ms"),
+            Example("ashore access budget remove b-0a1b2c3d4e5f", "it no longer limits within 200 ms"),
             Example("ashore access consent alice", "let a security officer change this auditor's account for 24 hours"),
-            Example("ashore access revive", "an office that nobody can use any more; with the server down"),
+            Example(
+                "ashore access revive", "restore an office that nobody can use any more; the server must be stopped"
+            ),
         ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
-            Example("ashore job webhook-secret --tenant bank-a", "what the receiver verifies signatures with"),
+            Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
-        "completion": (Example("ashore completion show zsh", "the script itself, to put where you like"),),
+        "completion": (Example("ashore completion show zsh", "the script itself, to install by hand"),),
     }
 )
 """The other commands of a noun."""

@@ -16,7 +16,7 @@ def _show_list(found: JobList) -> None:
 
 def _show_cancelled(done: Cancelled) -> None:
     if not done.changed:
-        print(f"{done.job.id} had ended already: {done.job.state}")
+        print(f"{done.job.id} has already ended: {done.job.state}")
     else:
         print(f"{done.job.id}: {'cancelling' if done.job.cancelling else done.job.state}")
 
@@ -31,7 +31,7 @@ app = noun_of(
 
 @app.command(name="webhook-secret")
 def show_webhook_secret(*, tenant: str = "default") -> None:
-    """Print the secret that signs the webhooks of a tenant. Their receiver needs it.
+    """Print the secret that signs a tenant's webhooks. The receiver verifies their signatures with it.
 
     Args:
         tenant: Name of the tenant.

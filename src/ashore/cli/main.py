@@ -39,7 +39,7 @@ def _say(text: str) -> int:
 
 
 def report(work: Callable[[], int]) -> int:
-    """Run `work` and return its exit code; an error is told on stderr with its hint and becomes its own code."""
+    """Run `work` and return its exit code; an error is printed on stderr with its hint, and gives the exit code."""
     try:
         with system_errors():
             code = work()
@@ -59,12 +59,12 @@ def report(work: Callable[[], int]) -> int:
 
         from ashore.processes import is_no_room, no_room
 
-        if isinstance(error, OSError) and is_no_room(error):  # wherever it was met, who must act is the operator
+        if isinstance(error, OSError) and is_no_room(error):  # wherever it was raised, the operator must act
             full = no_room(error)
             _tell(full.message, hint=full.hint)
             return full.exit_code
         traceback.print_exc()
-        _tell(f"{type(error).__name__}: {error}", hint="this is a bug of ashore; please report the lines above")
+        _tell(f"{type(error).__name__}: {error}", hint="this is a bug in ashore; please report the lines above")
         return EXIT_BUG
 
 
@@ -77,7 +77,7 @@ def _dispatch(words: list[str]) -> int:
 
     silence_dependencies()
     if words[0] in USUAL_ELSEWHERE:
-        raise InvalidRequest(f"there is no command {words[0]!r}", hint=f"here it is `{USUAL_ELSEWHERE[words[0]]}`")
+        raise InvalidRequest(f"unknown command {words[0]!r}", hint=f"use `{USUAL_ELSEWHERE[words[0]]}`")
     if acts_as_owner(words):
         note_owner()
     app = build_app()

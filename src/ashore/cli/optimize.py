@@ -9,7 +9,7 @@ from ashore.cli.optimizeevaluate import compare, evaluate
 from ashore.cli.optimizeprune import prune
 from ashore.cli.optimizequantize import quantize, rebuild
 
-app = App(name="optimize", help="Make variants that are smaller and faster; say what they cost; make them again.")
+app = App(name="optimize", help="Make models smaller and faster; evaluate; rebuild.")
 app.command(evaluate)
 app.command(compare)
 app.command(distill)

@@ -49,56 +49,56 @@ def distill(
     dry_run: Flag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Teach a smaller model what a larger one says, and keep it as a model of its own.
+    """Train a smaller model to answer like a larger one, and store it as a new model.
 
-    The same command after an interruption goes on where it stopped.
+    To resume after an interruption, run the same command again.
 
     Parameters
     ----------
     teacher
         Name[@variant] in the store.
     student
-        A smaller model of the store, such as a pruned one; otherwise the student is cut out of the teacher.
+        A smaller model in the store, such as a pruned one; default: a student cut out of the teacher.
     layers
-        Layers of a student that is cut out, evenly spread. Without any size it gets half of the teacher's parameters.
+        Layers of a cut-out student, evenly spaced. If no size is given, it gets half of the teacher's parameters.
     hidden
-        Its hidden size, in multiples of what one group of heads has.
+        Its hidden size, a multiple of the size of one group of heads.
     intermediate
-        Its feed-forward width, in multiples of 32.
+        Its feed-forward width, a multiple of 32.
     data
-        Chat or completion JSONL: what the student shall do. May be given several times.
+        Chat or completion JSONL with the task of the student. May be repeated.
     text
-        Plain UTF-8 text: language that it shall keep. May be given several times.
+        Plain UTF-8 text of the language that it should keep. May be repeated.
     name
-        Of the new model; default: TEACHER-distilled.
+        Name of the new model; default: TEACHER-distilled.
     method
-        Train the student's own weights (full), or adapters that are merged into them at the end (lora: less memory).
+        full: train all weights of the student; lora: train adapters, which need less memory and are merged at the end.
     rank
-        Of the adapters.
+        Rank of the adapters.
     teacher_engine
-        Engine that reads for the teacher; default: the one that evaluates it.
+        Engine that runs the teacher; default: the one that evaluates it.
     top
-        Tokens that the teacher tells of at each position, 1 to 255.
+        Number of likely tokens whose probabilities the teacher gives at each position, 1 to 255.
     temperature
-        Of teacher and student when they are compared; above 1 unlikely tokens count for more.
+        Temperature for comparing teacher and student; above 1, unlikely tokens count for more.
     text_share
-        Weight of what the data itself says beside what the teacher says.
+        Weight of the tokens in the data itself, relative to the answers of the teacher.
     input_share
-        Part of the loss that is for what stands before the answers.
+        Share of the loss for the tokens before the answers.
     epochs
-        How often the data is gone through.
+        Passes over the data.
     max_tokens
-        End earlier, after so many tokens; 0: no.
+        Stop after this many tokens; 0: no limit.
     learning_rate
-        Highest learning rate.
+        Peak learning rate.
     batch_tokens
-        Tokens of one step.
+        Tokens per step.
     window_tokens
-        Longest example; texts are cut into pieces of this length.
+        Longest example, in tokens; texts are split into pieces of this length.
     seed
-        Of everything that is drawn.
+        Seed of everything random.
     dry_run
-        Say what would be made and what it takes, and make nothing.
+        Show what would be made and what it needs, and make nothing.
     as_json
         Print JSON.
     """
@@ -205,7 +205,9 @@ def _show_report(plan: DistilPlan, report: DistilReport) -> None:
     print(f"{report.student.reference}: {_size(plan)}")
     took = f"{report.tokens:,} tokens in {report.seconds:.0f} s"
     print(f"loss {report.first_loss:.3f} -> {report.last_loss:.3f} over {took}")
-    print(f"the teacher's words: {report.logit_bytes_per_token:.0f} bytes a token, kept for the next student")
+    print(
+        f"the teacher's probabilities: {report.logit_bytes_per_token:.0f} bytes per token, stored for the next student"
+    )
     print(f"next: ashore optimize evaluate {report.student.reference} --against {plan.wish.teacher}")
 
 

@@ -42,21 +42,21 @@ def evaluate(
     out: Path | None = None,
     as_json: AsJson = False,
 ) -> int:
-    """Judge a model behind the engine that serves it, and keep the report beside it in the store.
+    """Evaluate a model in the engine that serves it, and store the report with the model.
 
-    Exit code 1 means that the model did not pass the gate.
+    Exits with 1 if the model did not pass the gate.
 
     Args:
-        model: Name[@variant]; pulled first where only the catalogue knows it.
+        model: Name[@variant]; pulled first if it is only in the catalogue.
         against: Another model to compare with, or `parent`.
-        text: File of UTF-8 text for perplexity and divergence; may be given several times.
-        task: Task file, the name of one that ships, or lm-eval:NAME; may be given several times. Default,
-            without --text: two that ship, one Chinese and one English.
-        engine: Engine to judge on; default: the one that reads the model's form.
-        option: NAME=VALUE for the engine, such as full_precision=true; may be given several times.
-        threads: Threads of the engine; 0 means all.
-        gate: TOML file with limits; the verdict is kept beside the model too.
-        limit: Use only so many items of each task.
+        text: File of UTF-8 text for perplexity and divergence; may be repeated.
+        task: Task file, name of a built-in task, or lm-eval:NAME; may be repeated. Default, without --text: two
+            built-in tasks, one Chinese and one English.
+        engine: Engine to use; default: the one that reads the model's format.
+        option: NAME=VALUE for the engine, such as full_precision=true; may be repeated.
+        threads: Threads of the engine; 0: all.
+        gate: TOML file with limits; the verdict is stored with the model too.
+        limit: Use at most this many items of each task; default: all.
         speed: Measure speed and memory too.
         out: Folder to write report.json, report.md, report.html and report.png to.
         as_json: Print the report, and the verdict, as JSON.
@@ -129,7 +129,7 @@ def compare(
     out: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the newest kept evaluations of several models on one page; the others are compared with the first.
+    """Show the latest stored evaluations of several models on one page, compared with the first.
 
     Args:
         models: Names[@variant] that were evaluated.
@@ -149,7 +149,7 @@ def compare(
     )
 
     if len(models) < 2:
-        raise InvalidRequest(f"{len(models)} model to compare; expected at least two")
+        raise InvalidRequest(f"{len(models)} model given; expected at least two to compare")
     settings = _settings()
     store = build_store(settings.home, settings)
     reports = []
@@ -158,7 +158,7 @@ def compare(
         if not kept:
             raise NotFound(
                 f"{name} was never evaluated",
-                hint=f"`ashore optimize evaluate {name}`, without --against: then it needs memory for itself alone",
+                hint=f"`ashore optimize evaluate {name}`; without --against it needs memory for this model only",
             )
         verdict = kept[0].gate or gate_verdict(store, name)  # what the gate said of these bytes earlier still holds
         reports.append(msgspec.structs.replace(kept[0], gate=verdict))
@@ -214,9 +214,7 @@ def _parent_of(store: ModelStore, name: str) -> str:
     for other in store.list():
         if other.digest == model.parent:
             return other.reference
-    raise NotFound(
-        f"the parent of {model.reference} is not in the store under a name", hint="name a model: --against NAME"
-    )
+    raise NotFound(f"the store has no name for the parent of {model.reference}", hint="name a model: --against NAME")
 
 
 def _stored(store: ModelStore, report: Report) -> StoredModel | None:
@@ -229,7 +227,7 @@ def _stored(store: ModelStore, report: Report) -> StoredModel | None:
 def _read_text(path: Path) -> NamedText:
     from ashore.evaluation import NamedText
 
-    text = read_text_file(path, "text file", hint="give UTF-8 text that the model is to be good at")
+    text = read_text_file(path, "text file", hint="give UTF-8 text of the kind that the model should be good at")
     return NamedText(name=path.name, text=text)
 
 

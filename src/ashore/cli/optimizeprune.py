@@ -37,37 +37,37 @@ def prune(
     dry_run: Flag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a smaller model of a stored one: take out what it misses least, and teach the rest to do as it did.
+    """Make a smaller model: remove the parts that matter least, then train the rest to answer as before.
 
-    The result is an ordinary checkpoint under a name of its own, which is quantised, evaluated and served as any other.
-    The same command again, after it was cut off, goes on where it stood.
+    The result is an ordinary model with its own name. Quantise, evaluate and serve it like any other. To resume after
+    an interruption, run the same command again.
 
     Parameters
     ----------
     model
         Name in the store, as pulled or derived.
     remove
-        Share of the parameters of the whole model, such as 30%; at least as many go.
+        Share of all parameters to remove, such as 30%; at least that many are removed.
     kind
-        What goes: layers (depth), feed-forward channels and then groups of heads (width), layers and channels (mixed),
-        or nothing, the smallest weights being set to 0 (unstructured: no faster, for the record).
+        What to remove: layers (depth), feed-forward channels and then groups of heads (width), or layers and channels
+        (mixed). unstructured removes nothing and sets the smallest weights to 0; the model does not get faster.
     calibration
-        Plain UTF-8 text on which it is measured what goes; default: that of --heal.
+        Plain UTF-8 text for measuring which parts matter least; default: the text of --heal.
     heal
-        Text on which the rest learns from the parent: plain UTF-8, or examples in JSONL.
+        Text for training the rest to answer like the parent: plain UTF-8, or examples in JSONL.
     heal_tokens
-        Tokens that healing may take.
+        Most tokens to train on.
     method
-        All that is left learns but the vocabulary (distill), or adapters do, which take less memory and are merged at
-        the end (lora).
+        distill: train all that is left but the vocabulary; lora: train adapters, which need less memory and are merged
+        at the end.
     learning_rate
-        Highest of healing; default: 0.0005, with adapters 0.002.
+        Peak learning rate of the training; default: 0.0005, with adapters 0.002.
     name
-        Of the new model; default: MODEL-pruned30 for 30%.
+        Name of the new model; default: MODEL-pruned30 for 30%.
     seed
-        Chooses the samples of the text, and their order.
+        Seed that chooses the samples of the text, and their order.
     dry_run
-        Say what would be removed and what that can give, and make nothing.
+        Show what would be removed and what that can gain, and make nothing.
     as_json
         Print JSON.
     """
@@ -149,14 +149,14 @@ def _show_order(order: PruneOrder, file: Any = None) -> None:
         say(f"  {plan.zeroed:,} weights ({plan.removed:.1%}) become 0: the model is as large and as fast as before")
         return
     say(
-        f"  removed {plan.removed:.1%}; of what stays {plan.vocabulary_parameters / plan.parameters_after:.0%} is the "
-        "vocabulary's, read for every token"
+        f"  removed {plan.removed:.1%}; {plan.vocabulary_parameters / plan.parameters_after:.0%} of the rest is the "
+        "vocabulary, read for every token"
     )
     say(
         f"  at most {plan.ceiling:.2f} times as fast for one stream at equal precision, {plan.int8_ceiling:.2f} times "
         "in INT8 against F16"
     )
-    say(f"  takes {human_bytes(order.needs.memory_bytes)} of memory, {human_bytes(order.needs.disk_bytes)} of disk")
+    say(f"  needs {human_bytes(order.needs.memory_bytes)} of memory, {human_bytes(order.needs.disk_bytes)} of disk")
 
 
 def _show_report(report: PruneReport) -> None:
@@ -164,7 +164,7 @@ def _show_report(report: PruneReport) -> None:
     print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
     told = {name: value for name, value in asdict(report.losses).items() if value is not None}
     if told:
-        print("perplexity on text set aside: " + ", ".join(f"{name} {exp(value):.4g}" for name, value in told.items()))
+        print("perplexity on held-out text: " + ", ".join(f"{name} {exp(value):.4g}" for name, value in told.items()))
     print(f"next: ashore optimize evaluate {model.name}; ashore optimize quantize {model.name} --to int8")
 
 

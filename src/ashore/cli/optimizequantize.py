@@ -43,7 +43,7 @@ def quantize(
     dry_run: Flag = False,
     as_json: AsJson = False,
 ) -> None:
-    """Round a model's weights to fewer bits and keep the result as a variant, which `ashore up MODEL@VARIANT` serves.
+    """Round a model's weights to fewer bits, and store the result as a variant that `ashore up MODEL@VARIANT` serves.
 
     Parameters
     ----------
@@ -52,20 +52,21 @@ def quantize(
     to
         int8, int4 or fp16 for OpenVINO; q8_0, q6_k, q5_k_m, q4_k_m, q4_0 for llama.cpp; w8a8, w4a16 for vLLM.
     engine
-        Refuse a precision that another engine runs.
+        Refuse a precision that this engine does not run.
     calibration
-        Plain UTF-8 text of the kind that the model will see; int4 and the K formats get better with it.
+        Plain UTF-8 text of the kind that the model will see; it improves int4 and the K formats.
     group_size
         Weights that share one scale, for int8 (default: a whole row) and int4: 32, 64, 96 or 128. Smaller groups:
         better quality, larger files.
     name
-        Name of the variant; default: that of the precision.
+        Name of the variant; default: the name of the precision.
     seed
-        Chooses the samples of a calibration text that is longer than what is used.
+        Seed that chooses the samples of a long calibration text.
     run
-        Folder of an environment with llm-compressor, which makes the forms of vLLM; without it the commands are shown.
+        Folder of a Python environment with llm-compressor, which makes the formats of vLLM. Without it, the commands
+        are printed.
     dry_run
-        Say what would be done and what it takes, and make nothing.
+        Show what would be done and what it needs, and make nothing.
     as_json
         Print JSON.
     """
@@ -97,16 +98,16 @@ def quantize(
 def rebuild(
     model: str, /, *, data: Annotated[tuple[Path, ...], Parameter(negative=())] = (), as_json: AsJson = False
 ) -> int:
-    """Make a variant or a derived model again from its recipe, beside it, and say whether the same bytes come out.
+    """Rebuild a variant or a derived model from its recipe, and report whether the bytes are the same.
 
-    Exit code 4 where they differ.
+    The stored model stays as it is. Exits with 4 if the bytes differ.
 
     Parameters
     ----------
     model
         `name@variant`, or the name of a derived model.
     data
-        The files that it was made with, wherever they are now; the recipe knows them by their digests.
+        The files that it was made with, at their present paths; the recipe identifies them by their digests.
     as_json
         Print JSON.
     """
@@ -150,11 +151,11 @@ def _show_plan(plan: QuantizePlan, commands: tuple[str, ...]) -> None:
     print(f"{plan.reference}: {plan.precision.name} for {plan.precision.engine}{groups}: {plan.precision.summary}")
     print(f"about {human_bytes(plan.needs.variant_bytes)}, from {human_bytes(plan.parent.num_bytes)}")
     if commands:
-        print("made by llm-compressor: once its environment, then the folder, or with the last line the variant:")
+        print("made by llm-compressor: line 1 creates its environment, line 2 makes a folder, line 3 a variant:")
         for command in commands:
             print(command)
         return
-    print(f"takes about {human_bytes(plan.needs.memory_bytes)} of memory, {human_bytes(plan.needs.disk_bytes)} of disk")
+    print(f"needs about {human_bytes(plan.needs.memory_bytes)} of memory, {human_bytes(plan.needs.disk_bytes)} of disk")
 
 
 def _report_json(report: QuantizeReport) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _show_rebuilt(report: RebuildReport) -> None:
         if not file.same:
             print(f"         made again: {file.again or 'no such file'}")
     for tool, (then, now) in report.versions_changed.items():
-        print(f"{tool} was {then}, and is {now or 'not installed'}")
+        print(f"{tool} was {then}, now {now or 'not installed'}")
     print(f"{report.reference}: {'bit for bit the same' if report.identical else 'not the same bytes'}")
 
 

@@ -27,9 +27,9 @@ class Where:
     """Where a text would be sent.
 
     Args:
-        tenant: Whose policy.
+        tenant: Tenant whose policy applies.
         model: Alias to which the text would be sent.
-        config: ashore.toml with the policy; default: the one that this home's state has, else the built-in one.
+        config: An ashore.toml with the policy; default: the policy in this home's state, else the built-in one.
         as_json: Print JSON: items with kind, start, end (in characters) and action, counts, the masked text.
     """
 
@@ -45,10 +45,10 @@ NOWHERE = Where()
 
 @app.command
 def detect(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
-    """List the personal data in a text: kinds and places, never the values.
+    """List the personal data in a text: kinds and positions, never the values.
 
     Args:
-        file: The text, in UTF-8; - reads standard input.
+        file: File with the text in UTF-8; - reads standard input.
         where: Where it would be sent.
     """
     text, found = _examine(file, where)
@@ -69,7 +69,7 @@ def mask(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
     """Print a text as a model would see it.
 
     Args:
-        file: The text, in UTF-8; - reads standard input.
+        file: File with the text in UTF-8; - reads standard input.
         where: Where it would be sent.
     """
     _, found = _examine(file, where)
@@ -79,7 +79,7 @@ def mask(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
     sys.stdout.write(found.masked)
     if found.blocked:
         kinds = sorted({one.kind for one in found.items if one.action == "block"})
-        print(f"\na server would refuse this text: it holds {', '.join(kinds)}", file=sys.stderr)
+        print(f"\na server would refuse this text: it contains {', '.join(kinds)}", file=sys.stderr)
 
 
 def _examine(file: Path, where: Where) -> tuple[str, Detected]:
@@ -91,7 +91,9 @@ def _examine(file: Path, where: Where) -> tuple[str, Detected]:
     except OSError as fault:
         raise InvalidRequest(f"{file}: {fault.strerror}", hint="give an existing file, or -") from fault
     except UnicodeDecodeError as fault:
-        raise InvalidRequest(f"{file} is not UTF-8 at byte {fault.start}", hint="convert it, as with iconv") from fault
+        raise InvalidRequest(
+            f"{file} is not UTF-8 at byte {fault.start}", hint="convert it, for example with iconv"
+        ) from fault
     if len(raw) > MOST_BYTES:
         raise InvalidRequest(f"{file} has more than {MOST_BYTES:,} bytes", hint="split it")
     privacy, _ = open_privacy(read_settings(), where.config)

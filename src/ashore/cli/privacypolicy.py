@@ -19,7 +19,7 @@ from ashore.settings import read_settings
 if TYPE_CHECKING:
     from ashore.privacy import PrivacyPolicy
 
-policy_app = cyclopts.App(name="policy", help="Read the policy, and change it.")
+policy_app = cyclopts.App(name="policy", help="Show and change the policy.")
 
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
 Flag = Annotated[bool, cyclopts.Parameter(negative=())]
@@ -28,10 +28,10 @@ Where = Annotated[Server, cyclopts.Parameter(name="*")]
 
 @policy_app.command
 def show(*, config: Path | None = None, toml: Flag = False, json_: Json = False, server: Where = HERE) -> None:
-    """Print the policy that holds.
+    """Print the policy in force.
 
     Args:
-        config: ashore.toml with the policy; default: the one that this home's state has, else the built-in one.
+        config: An ashore.toml with the policy; default: the policy in this home's state, else the built-in one.
         toml: Ask a server, and print its policy as a file that `set` takes.
         json_: Print JSON.
         server: The server that `--toml` asks.
@@ -67,9 +67,9 @@ def set_(
     json_: Json = False,
     server: Where = HERE,
 ) -> None:
-    """Put the policy in a file in force on a server, in every process within a second, before that of ashore.toml.
+    """Apply the policy in a file to a server. Takes effect within one second, and overrides ashore.toml.
 
-    Refused where somebody else changed the policy since the file was printed; the audit log says who changed it.
+    Refused if somebody else changed the policy after the file was printed; the audit log shows who changed it.
 
     Args:
         file: `[privacy]` as in ashore.toml, and `version`, as `policy show --toml` prints them.
@@ -82,19 +82,19 @@ def set_(
     version = version if replaces is None else replaces
     if version is None:
         raise InvalidRequest(
-            f"{file} has no `version`, so a change of somebody else would be overwritten unseen",
-            hint="begin from `ashore privacy policy show --toml`, or say --replaces VERSION",
+            f"{file} has no `version`, so a change by somebody else could be overwritten unnoticed",
+            hint="start from `ashore privacy policy show --toml`, or give --replaces VERSION",
         )
     _change(version, policy, dry_run=dry_run, as_json=json_, server=server)
 
 
 @policy_app.command
 def reset(*, replaces: int, dry_run: Flag = False, json_: Json = False, server: Where = HERE) -> None:
-    """Give the policy of ashore.toml its place back.
+    """Return to the policy of ashore.toml.
 
     Args:
-        replaces: The version that holds now, as `policy show --toml` prints it.
-        dry_run: Only tell whether it could be done.
+        replaces: The version in force, as `policy show --toml` prints it.
+        dry_run: Only check whether it could be done.
         json_: Print JSON.
         server: The server to ask.
     """
@@ -106,7 +106,7 @@ def render(shown: PolicyOut) -> str:
     policy = msgspec.to_builtins(shown.policy)
     lines = [
         "# What is masked, for whom. `ashore privacy policy set FILE` puts it in force.",
-        f"version = {shown.version}  # the one this began from",
+        f"version = {shown.version}  # the version that this file is based on",
         "",
         "[privacy]",
         f"detector = {_toml(policy['detector'])}",
@@ -141,7 +141,7 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
     unknown = sorted(set(document) - {"version", "privacy"})
     if unknown or "privacy" not in document:
         seen = f"has {unknown[0]!r}" if unknown else "has no [privacy]"
-        raise InvalidRequest(f"{file} {seen}", hint="`version` and [privacy] are taken, and nothing else")
+        raise InvalidRequest(f"{file} {seen}", hint="only `version` and [privacy] are allowed")
     version = document.get("version")
     if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
         raise InvalidRequest(f"{file}: version is {version!r}", hint="expected a number, as the server showed it")
@@ -180,7 +180,7 @@ def differences(before: PrivacyPolicy, after: PrivacyPolicy) -> list[str]:
         ("expression", before.expressions, after.expressions),
         ("dictionary", before.dictionaries, after.dictionaries),
     ):
-        lines += [f"{what} of {one.kind}: taken out or changed" for one in olds if one not in news]
+        lines += [f"{what} of {one.kind}: removed or changed" for one in olds if one not in news]
         lines += [f"{what} of {one.kind}: new or changed" for one in news if one not in olds]
     return lines
 
@@ -196,11 +196,11 @@ def _change(version: int, policy: PrivacyPolicy | None, *, dry_run: bool, as_jso
     for change in changes:
         print(change)
     if answer.version == before.version:
-        print(f"nothing differs; the policy stays at version {answer.version}")
+        print(f"nothing to change; the policy stays at version {answer.version}")
     elif dry_run:
         print(f"this was a dry run; the policy stays at version {before.version}")
     else:
-        print(f"the policy is at version {answer.version}, from {answer.source}")
+        print(f"the policy is now at version {answer.version}, from {answer.source}")
 
 
 def _places(policy: PrivacyPolicy) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Commands that change something are acts: whoever ran one is found in the record, and what came of it."""
+"""Commands that change something are acts: the audit log has who ran one, and what came of it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def acting(action: str, resource: str) -> Iterator[Recorder]:
     """Open the audit log of the home for one act of its owner. An error inside is recorded as that act failed.
 
     Raises:
-        AuditUnavailable: it cannot be recorded; then nothing was done.
+        AuditUnavailable: it cannot be recorded; then nothing was changed.
     """
     from ashore.bootstrap import command_recorder
     from ashore.settings import read_settings
@@ -102,7 +102,7 @@ def recorded(words: Sequence[str]) -> Iterator[None]:
     """Record what is done inside, where it is an act.
 
     Raises:
-        AuditUnavailable: it cannot be recorded; then nothing was done.
+        AuditUnavailable: it cannot be recorded; then nothing was changed.
     """
     if not is_act(words):
         yield

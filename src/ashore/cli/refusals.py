@@ -37,7 +37,7 @@ _BY_STATUS: Final[Mapping[int, type[AshoreError]]] = {
 def raise_refusal(status: int, body: bytes, url: str) -> None:
     """Return for 200; otherwise raise what the server said: by its code where that is one of ours, else by status.
 
-    A bug of the server is none of this process: it is told as a refusal.
+    A bug of the server is not a bug of this process: it is reported as a refusal.
     """
     if status == 200:
         return
@@ -52,7 +52,7 @@ def raise_refusal(status: int, body: bytes, url: str) -> None:
     if kind is None or issubclass(kind, Bug):
         kind = _BY_STATUS.get(status, InvalidRequest if 400 <= status < 500 else RemoteRefused)
     if status == 401:
-        hint = hint or "set ASHORE_API_KEY to a key of that server"
+        hint = hint or "set ASHORE_API_KEY to a key for that server"
     raise kind(message or f"{url} answered {status}", hint=hint)
 
 

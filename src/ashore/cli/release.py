@@ -49,8 +49,8 @@ from ashore.settings import read_settings
 LOOK_EVERY_S = 0.3
 WATCH_EVERY_S = 1.0
 
-Wait = Annotated[bool, Parameter(help="Return when it has loaded, and answers.")]
-Watch = Annotated[bool, Parameter(negative=(), help="Draw it again every second until Ctrl-C.")]
+Wait = Annotated[bool, Parameter(help="Wait until the release has loaded and answers.")]
+Watch = Annotated[bool, Parameter(negative=(), help="Refresh every second until Ctrl-C.")]
 
 
 class Shown(ReleaseOut, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ def _roll_out(errand: Errand, asked: ShadowIn | CanaryIn | PromoteIn, *, wait: W
         before = errand.ask(alias, SHOW_ALIAS).before
         found = errand.ask(ReleaseIn(release=before), SHOW_RELEASE) if before else None
         if found is not None and found.state == "retired":
-            print(f"the way back loads {before} again; {load_time(found)}", file=sys.stderr)
+            print(f"a rollback would load {before} again; {load_time(found)}", file=sys.stderr)
 
 
 def _roll_back(errand: Errand, asked: RollbackIn, *, wait: Wait = True) -> None:
@@ -101,7 +101,7 @@ def _roll_back(errand: Errand, asked: RollbackIn, *, wait: Wait = True) -> None:
     found: ReleaseList = errand.ask(structs.replace(asked, alias=alias, version=seen))
     for one in found.items:
         if one.state == "warming":
-            print(f"{one.name} has to load first; {load_time(one)}", file=sys.stderr)
+            print(f"{one.name} must load first; {load_time(one)}", file=sys.stderr)
             if wait and not errand.is_home:
                 found = ReleaseList([_warmed(errand, one)])
     errand.tell(found)
@@ -162,11 +162,11 @@ def _tell_shown(one: Shown) -> None:
     print(line_of(one))
     _tell_evidence(FindingList(one.evidence))
     if any(look.stage == "shadow" for look in one.evidence):
-        print(f"    the most different pairs of answers: `ashore release pairs {one.name}`")
+        print(f"    to see the pairs of answers that differ most: `ashore release pairs {one.name}`")
     _tell_burn(BurnList(one.burn_rates))
     for part, digest in one.parts.items():
         print(f"  {part:<12} {digest}")
-    print(f"  {'gate':<12} {one.gate_verdict}; when the release was made: {one.gate}")
+    print(f"  {'gate':<12} {one.gate_verdict}; when the release was created: {one.gate}")
     if one.why:
         print(f"  {'why':<12} {one.why}")
 
@@ -180,17 +180,17 @@ def _tell_evidence(found: FindingList) -> None:
 
 def _tell_burn(found: BurnList) -> None:
     for burn in found.items:
-        whose = " by its own fault" if burn.alone else ""
+        whose = ", own faults only" if burn.alone else ""
         print(
-            f"  burns {burn.objective}{whose} {burn.long_rate:g} times over {burn.long_window_s} s, "
-            f"{burn.short_rate:g} times over {burn.short_window_s} s (rolled back from {burn.taken_back_from:g} on "
-            f"in both; {burn.bad} of {burn.requests} requests, {burn.allowed_percent:g} % allowed)"
+            f"  burn rate of {burn.objective}{whose}: {burn.long_rate:g} over {burn.long_window_s} s, "
+            f"{burn.short_rate:g} over {burn.short_window_s} s (rolled back when both reach {burn.taken_back_from:g}; "
+            f"{burn.bad} of {burn.requests} requests bad, {burn.allowed_percent:g} % allowed)"
         )
 
 
 def _tell_pairs(found: PairList) -> None:
     if not found.items:
-        print("no pair is kept: the release was not shadowed, or its answers do not differ", file=sys.stderr)
+        print("no pairs are stored: the release was not shadowed, or its answers do not differ", file=sys.stderr)
     for one in found.items:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
         turns = f", after {one.turns - 1} turns" if one.turns > 1 else ""
@@ -211,7 +211,7 @@ def _tell_status(found: Status) -> None:
         left = f", {max(0, one.until - int(time.time()))} s left" if one.until else ""
         print(f"  {one.name:<24} {one.state + goal:<18} {percent:5.1f} % {bar:<20} {one.model}{left}")
     if alias.before and alias.before not in {one.name for one in found.releases}:
-        print(f"  {alias.before} answered before, and has to load on the way back")
+        print(f"  {alias.before} was live before; a rollback must load it first")
     for event in found.history:
         print(event_line(event))
 
@@ -232,7 +232,7 @@ def line_of(one: ReleaseOut) -> str:
 
 def load_time(one: ReleaseOut) -> str:
     """Return in words how long a release takes to load."""
-    return f"the last time that took {one.load_s:.0f} s" if one.load_s else "how long that takes is not known yet"
+    return f"the last load took {one.load_s:.0f} s" if one.load_s else "its load time is not known yet"
 
 
 def _indented(text: str) -> str:

@@ -9,7 +9,14 @@ import cyclopts
 import msgspec
 
 from ashore.cli.upchecks import refuse_what_cannot_start
-from ashore.cli.upplan import ReloadOrder, Request, listening_of, plan_and_fetch, plan_without_fetching, show_changes
+from ashore.cli.upplan import (
+    ReloadOrder,
+    listening_of,
+    plan_and_fetch,
+    plan_without_fetching,
+    request_of,
+    show_changes,
+)
 from ashore.config import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
 from ashore.planning import Change, Plan, compare, number_releases
@@ -21,11 +28,10 @@ app = cyclopts.App(name="reload", help="Apply a changed ashore.toml to a running
 
 @app.default
 def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False) -> int:
-    """Read ashore.toml again, show what changes, and change over without dropping a stream.
+    """Read ashore.toml again, show what changes, and apply it without dropping a stream.
 
-    New engine hosts load beside the old ones; when they are ready new requests go there, and the old ones end when
-    their answers have. What cannot be served leaves everything as it was. Another reload waits for this
-    one.
+    New engine hosts load beside the old ones. When they are ready, new requests go to them, and the old ones stop after
+    their last answer. If the change cannot be served, everything stays as it was. A second reload waits for the first.
 
     Parameters
     ----------
@@ -36,18 +42,20 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     """
     home = read_settings().home
     status = _ask({"op": "status"})
-    request = msgspec.convert(status["request"], Request)
+    request = request_of(status["request"])
     running = msgspec.convert(status["plan"], Plan)
     spec, settings = request.spec(), request.settings()
     if settings.home != home:
-        raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
+        raise InvalidSpec(
+            f"the file sets the home to {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead"
+        )
     serving = msgspec.convert(status["listening"], Listening)
     wanted = listening_of(spec, settings)
     moved = serving.kept_but_changed(wanted)
     if moved:
         raise InvalidSpec(
-            f"a running server keeps what changed here: {'; '.join(moved)}",
-            hint="stop `ashore up` and start it again, or write the old values",
+            f"these keys cannot change while the server is running: {'; '.join(moved)}",
+            hint="stop `ashore up` and start it again, or restore the old values",
         )
     planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory, running)
     refuse_what_cannot_start(spec, planned)
@@ -63,7 +71,7 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
         return 0
     _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted))})
     changed = sections or any(change.kind != "keep" for change in changes)
-    print("applied" if changed else "nothing differs from what runs", file=sys.stderr)
+    print("applied" if changed else "nothing to change", file=sys.stderr)
     return 0
 
 
@@ -71,7 +79,7 @@ def _ask(question: dict[str, object]) -> dict[str, object]:
     """Return the last line of the server's answer.
 
     Raises:
-        RemoteRefused: the server could not do it; its words are in the message.
+        RemoteRefused: the server could not do it; the message has its words.
     """
     last: dict[str, object] = {}
     for last in ask(read_settings().home.control_socket, question):

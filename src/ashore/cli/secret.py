@@ -26,10 +26,10 @@ DryRun = Annotated[bool, Parameter(negative=())]
 
 @app.command(name="list")
 def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
-    """List the secrets of this home, and which of them are sealed; shows no value and needs no key.
+    """List the secrets of this home, and which of them are sealed. Shows no values; needs no key.
 
     Args:
-        config: An ashore.toml, where it says that the state is elsewhere.
+        config: An ashore.toml, if it says where the state is.
         as_json: Print JSON.
     """
     from ashore.bootstrap.secrets import list_home_secrets
@@ -46,12 +46,12 @@ def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
 
 @app.command
 def seal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Seal the secrets of the state and the private keys of the audit. Killed at any moment, it goes on when repeated.
+    """Seal the secrets of the state and the private keys of the audit log. After an interruption, run it again.
 
-    `ashore up` does the same at its start, where a key source is configured.
+    `ashore up` does the same when it starts, if a key source is configured.
 
     Args:
-        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
         dry_run: Show what would be sealed, and change nothing.
         as_json: Print JSON.
     """
@@ -60,10 +60,10 @@ def seal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson
 
 @app.command
 def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Write them back as they are.
+    """Write the secrets of this home back unsealed.
 
     Args:
-        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
         dry_run: Show what would be unsealed, and change nothing.
         as_json: Print JSON.
     """
@@ -94,10 +94,10 @@ def _show(verb: str, report: SecretReport) -> None:
     for place in report.changed:
         print(place)
     done = f"would be {verb}ed" if report.dry_run else f"{verb}ed"
-    print(f"{counted(len(report.changed), 'secret')} {done}; {len(report.already)} were so already")
+    print(f"{counted(len(report.changed), 'secret')} {done}; {len(report.already)} already were")
     if verb == "seal" and report.changed and not report.dry_run:
         print(
-            "keep a copy of the key source in another place; old snapshots, backups and freed blocks of the disk still "
-            "have the secrets as they were",
+            "keep a copy of the key source in another place; old snapshots, backups and freed disk blocks still hold "
+            "the unsealed secrets",
             file=sys.stderr,
         )

@@ -76,7 +76,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 @app.default
 def status(*, as_json: AsJson = False) -> int:
-    """Show address, models, requests, cache, backup, anchors and accelerators. Exits with 4 where no server runs.
+    """Show address, models, requests, cache, backup, anchors and accelerators. Exits with 4 if no server is running.
 
     Args:
         as_json: Print JSON.
@@ -106,7 +106,7 @@ def look(settings: Settings) -> Status:
     try:
         page = ask_server(target, "GET", "/metrics").decode()
     except AshoreError as fault:
-        print(f"note: the figures of {target.url} are missing: {fault.message}", file=sys.stderr)
+        print(f"note: no metrics from {target.url}: {fault.message}", file=sys.stderr)
         page = ""
     try:
         answers = bool(ask_server(target, "GET", "/readyz"))
@@ -221,18 +221,18 @@ def _show(found: Status) -> None:
     from ashore.cli.columns import table
 
     if not found.running:
-        print(f"no server runs from {found.home}")
-        print("start one: `ashore up`")
+        print(f"no server is running from {found.home}")
+        print("start one with `ashore up`")
         _line("GPU", ", ".join(found.accelerators) or "none found")
         return
     _line("address", found.address)
     _line("answers", "every model" if found.answers else "not every model yet")
     _line("requests", f"{_or(found.requests_running)} running, {_or(found.requests_waiting)} waiting")
-    _line("cache", "no look-up yet" if found.cache_hit_rate is None else f"{found.cache_hit_rate:.0%} of look-ups hit")
-    _line("backup", "none by the server itself" if found.last_backup_at is None else _moment(found.last_backup_at))
-    _line("anchors", ", ".join(found.anchors) or "none: nobody outside keeps the checkpoints of the audit log")
+    _line("cache", "no lookups yet" if found.cache_hit_rate is None else f"{found.cache_hit_rate:.0%} of lookups hit")
+    _line("backup", "none made by this server" if found.last_backup_at is None else _moment(found.last_backup_at))
+    _line("anchors", ", ".join(found.anchors) or "none: the checkpoints of the audit log are not copied anywhere else")
     for one in found.silent_anchors:
-        _line("", f"{one.place} TAKES NOTHING since {_time(one.since)}: {one.error}")
+        _line("", f"{one.place} FAILING since {_time(one.since)}: {one.error}")
     _line("GPU", ", ".join(found.accelerators) or "none found")
     print()
     head = ("alias", "release", "model", "engine", "state", "memory", "why")

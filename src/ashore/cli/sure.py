@@ -10,8 +10,10 @@ from cyclopts import Parameter
 
 from ashore.errors import InvalidRequest
 
-Yes = Annotated[bool, Parameter(name="--yes", negative=(), help="Do not ask. Needed where there is no terminal.")]
-DryRun = Annotated[bool, Parameter(name="--dry-run", negative=(), help="Say what would be done, and do nothing.")]
+Yes = Annotated[
+    bool, Parameter(name="--yes", negative=(), help="Do not ask for confirmation. Required without a terminal.")
+]
+DryRun = Annotated[bool, Parameter(name="--dry-run", negative=(), help="Show what would be done, and change nothing.")]
 
 
 def go_ahead(what: str, *, yes: bool = False, dry_run: bool = False, as_json: bool = False) -> bool:
@@ -31,10 +33,10 @@ def go_ahead(what: str, *, yes: bool = False, dry_run: bool = False, as_json: bo
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise InvalidRequest(f"this would {what}", hint="give --yes to do it, or --dry-run to see what would be done")
+        raise InvalidRequest(f"this would {what}", hint="confirm with --yes, or preview with --dry-run")
     print(f"{what}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise InvalidRequest("nothing was done", hint="answer y, or give --yes")
+        raise InvalidRequest("cancelled; nothing was changed", hint="answer y, or give --yes")
     return True
 
 

@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words for whoever gave the command: which file, who owns it, what to do."""
+"""Errors of the operating system, in words for the user: which file, who owns it, what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def system_errors() -> Iterator[None]:
     try:
         yield
     except (BrokenPipeError, AshoreError):
-        raise  # whoever read our output has what they wanted; an error of ours says who must act
+        raise  # the reader of our output has closed it on purpose; an error of ours says who must act
     except OSError as error:
         fault = fault_of(error)
         if fault is None:
@@ -38,22 +38,24 @@ def fault_of(error: OSError) -> AshoreError | None:
     path = _path_of(error)
     what = f"{path}: {_said(error)}" if path else _said(error)
     if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__ in ("socket", "ssl"):
-        return EnvironmentFault(f"a connection broke off: {_said(error)}", hint="is the other side running?")
+        return EnvironmentFault(f"the connection was lost: {_said(error)}", hint="check that the other side is running")
     match error.errno:
         case errno.ENOENT if path:
             return NotFound(f"{path} does not exist", hint="check the path")
         case errno.ENOMEM:
-            return MemoryFull(f"there is not enough memory: {what}", hint="stop something else, or add memory")
+            return MemoryFull(f"there is not enough memory: {what}", hint="stop other programs, or add memory")
         case number if number in _NO_ROOM:
-            return DiskFull(f"no room left on the disk: {what}", hint="free some space and give the command again")
+            return DiskFull(f"no room left on the disk: {what}", hint="free some space, then run the command again")
         case number if number in _NOT_ALLOWED:
             return _not_allowed(path, _said(error))
         case number if number in _NO_SUCH_FILE and path:
             return InvalidRequest(f"cannot use {what}", hint="check the path")
         case number if number in _TOO_MANY:
-            return EnvironmentFault(f"too many files are open: {what}", hint="raise the limit: ulimit -n 65536")
+            return EnvironmentFault(f"too many open files: {what}", hint="raise the limit: ulimit -n 65536")
         case number if number in _BROKEN_OFF:
-            return EnvironmentFault(f"the disk refused: {what}", hint="look at the disk, and give the command again")
+            return EnvironmentFault(
+                f"the disk reported an error: {what}", hint="check the disk, then run the command again"
+            )
     return None
 
 
@@ -64,15 +66,16 @@ def _not_allowed(path: str, said: str) -> AshoreError:
         if owner is not None and owner != os.geteuid():
             return HomeNotOurs(
                 f"the home {home} belongs to {_user(owner)}; you are {_user(os.geteuid())}",
-                hint=f"give the command as its owner: sudo -u {_user(owner)} ASHORE_HOME={home} ashore …; "
-                "or set ASHORE_HOME to a folder of yours",
+                hint=f"run the command as its owner: sudo -u {_user(owner)} ASHORE_HOME={home} ashore …; "
+                "or set ASHORE_HOME to a folder of your own",
             )
         return EnvironmentFault(
             f"cannot use the home {home}: {path or home}: {said}",
-            hint="make it readable and writable for its owner, or set ASHORE_HOME to a folder of yours",
+            hint="make it readable and writable by its owner, or set ASHORE_HOME to a folder of your own",
         )
     return EnvironmentFault(
-        f"cannot use {path or 'a file'}: {said}", hint="choose a place that you may read and write, or ask its owner"
+        f"cannot use {path or 'a file'}: {said}",
+        hint="choose a path that you can read and write, or ask its owner for access",
     )
 
 

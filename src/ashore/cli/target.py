@@ -75,7 +75,7 @@ def local_address(settings: Settings) -> str:
     path = settings.home.topology
     if not path.is_file():
         raise NotReady(
-            f"no model is being served from {settings.home.root}",
+            f"no server is running from {settings.home.root}",
             hint="start one in another terminal with `ashore up`, or give the address of a server with --url",
         )
     topology = read_topology(path)
@@ -104,7 +104,7 @@ def normalise(url: str) -> str:
     full = url if "//" in url else f"http://{url}"
     parts = urlsplit(full)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidRequest(f"{url!r} is no http or https address", hint="http://127.0.0.1:8080")
+        raise InvalidRequest(f"{url!r} is not an http or https address", hint="for example http://127.0.0.1:8080")
     return full.rstrip("/")
 
 
@@ -126,8 +126,8 @@ def unreachable(target: ServerTarget, fault: Exception) -> SourceUnreachable:
     """Return the error for a server that nobody reaches."""
     what = f"{target.url} does not answer: {fault or type(fault).__name__}"
     if target.local:
-        return SourceUnreachable(what, hint="the server of this home has ended; `ashore up` starts it again")
-    return SourceUnreachable(what, hint="check the address, and whether the server runs")
+        return SourceUnreachable(what, hint="the server of this home has stopped; start it again with `ashore up`")
+    return SourceUnreachable(what, hint="check the address, and that the server is running")
 
 
 def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | None = None) -> bytes:

@@ -50,10 +50,10 @@ def sft(
     dry_run: Flag = False,
     as_json: AsJson = False,
 ) -> int:
-    """Fine-tune a model on examples of what it shall answer.
+    """Fine-tune a model on example answers.
 
-    What comes out is an adapter under the home's adapters/, or, with --merge or --method full, a model of its own name.
-    Ctrl-C ends it after the step it is at; the same command again goes on there, after a crash too.
+    The result is an adapter in adapters/ of the home, or, with --merge or --method full, a new model. Ctrl-C stops
+    after the current step. To resume, also after a crash, run the same command again.
 
     Parameters
     ----------
@@ -62,38 +62,38 @@ def sft(
     data
         JSONL of chats, prompts with completions, or texts.
     validation
-        The same, not learned from: its loss before and after is reported.
+        Examples for validation only. Their loss is reported before and after the training.
     method
-        lora: small matrices beside frozen weights; full: all weights, with three times the memory.
+        lora: train small matrices beside frozen weights; full: train all weights, which takes three times the memory.
     epochs
-        How often the data is gone through; default: once, or, with --max-tokens, as often as that allows.
+        Passes over the data; default: one, or, with --max-tokens, as many as that allows.
     max_tokens
-        Ends the run before it goes through more; 0: no.
+        Stop before the run exceeds this many tokens; 0: no limit.
     learning_rate
-        The highest of the schedule; default: 5e-4 for lora, 5e-5 for full.
+        Peak learning rate; default: 5e-4 for lora, 5e-5 for full.
     batch_tokens
-        Tokens of one step.
+        Tokens per step.
     max_length
-        Longest example in tokens: longer ones lose their end, which is reported; texts are divided.
+        Longest example, in tokens. Longer chats and prompts are truncated, which is reported; longer texts are split.
     rank
-        Of the adapter.
+        Rank of the adapter.
     seed
-        Of order and first values: equal seeds give equal weights on one machine.
+        Seed of the order and the initial values. Equal seeds give equal weights on one machine.
     name
-        Of what comes out; default: MODEL-sft.
+        Name of the result; default: MODEL-sft.
     merge
-        Add the adapter to the weights and keep a model.
+        Merge the adapter into the weights, and store the result as a model.
     precision
-        Of the products; auto measures which is faster here.
+        Precision of the matrix products; auto measures which is faster here.
     gradient_checkpointing
-        Keep less and compute it again; default: where memory asks for it.
+        Recompute activations instead of keeping them, which saves memory; default: only if memory is short.
     max_minutes
-        End the run after this time, with what was learned by then; 0: no.
+        Stop after this many minutes, and keep what was learned by then; 0: no limit.
     resume
-        Go on from an unfinished run of this name; with --no-resume one that is there is an error.
+        Resume an unfinished run of this name; with --no-resume, an unfinished run is an error.
     dry_run
-        Say what would be learned, in how many steps and with how much memory, and do nothing. How long a step takes
-        shows when the first has been made.
+        Show the data, the number of steps and the memory that a run would use, and do nothing. The time per step is
+        known only after the first step of a run.
     as_json
         Print JSON.
     """
@@ -139,7 +139,7 @@ def sft(
             stop=stop,
         )
     if report is None:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; to resume, run the same command again", file=sys.stderr)
         return EXIT_INTERRUPTED
     _print(asdict(report)) if as_json else _show_report(report)
     return 0
@@ -189,16 +189,18 @@ def _show_plan(plan: SftPlan, file: Any) -> None:
     data, corpus = plan.data, plan.data.corpus
     lines = [
         f"{plan.parent.reference} -> {plan.kind} {plan.name}, {plan.request.method}, rate {plan.learning_rate:g}",
-        f"{corpus.num_examples:,} examples, to learn: {corpus.num_targets:,} of {corpus.num_tokens:,} tokens",
+        f"{corpus.num_examples:,} examples; trains on {corpus.num_targets:,} of {corpus.num_tokens:,} tokens",
         f"{plan.batches.num_steps:,} steps, {plan.batches.num_tokens:,} tokens",
         f"memory: about {human_bytes(plan.memory.total_bytes)} of {human_bytes(plan.available_bytes)}"
-        + (", activations computed twice" if plan.gradient_checkpointing else ""),
+        + (", activations recomputed" if plan.gradient_checkpointing else ""),
     ]
     if data.num_cut:
-        lines.append(f"note: {data.num_cut:,} examples are longer than --max-length and lose their end")
+        lines.append(f"note: {data.num_cut:,} examples are longer than --max-length and are truncated")
     if data.left_out:
         numbers = ", ".join(map(str, data.left_out[:5])) + (", ..." if len(data.left_out) > 5 else "")
-        lines.append(f"note: nothing to learn is left of {len(data.left_out):,} examples (lines {numbers})")
+        lines.append(
+            f"note: {len(data.left_out):,} examples have nothing left to learn and are skipped (lines {numbers})"
+        )
     print("\n".join(lines), file=file)
 
 
@@ -208,7 +210,7 @@ def _show_report(report: SftReport) -> None:
     if report.validation_loss_before is not None and report.validation_loss_after is not None:
         print(f"validation loss {report.validation_loss_before:.3f} -> {report.validation_loss_after:.3f}")
     if report.steps < report.planned_steps:
-        print(f"ended by --max-minutes after {report.steps:,} of {report.planned_steps:,} steps")
+        print(f"stopped by --max-minutes after {report.steps:,} of {report.planned_steps:,} steps")
     peak = human_bytes(report.peak_memory_bytes)
     print(f"{report.tokens:,} tokens in {report.seconds:.0f} s ({report.tok_per_s:.0f} tokens/s), at most {peak}")
     if report.kind == "model":

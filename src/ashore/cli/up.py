@@ -44,6 +44,7 @@ from ashore.cli.upplan import (
     plan_json,
     plan_without_fetching,
     show_plan,
+    told_of,
 )
 from ashore.config import Listening, Spec
 from ashore.core import SystemClock
@@ -59,6 +60,7 @@ from ashore.state import EpochWatch
 log = logging.getLogger("ashore.up")
 
 EVERYWHERE = ("0.0.0.0", "::")
+SAME_VERSION = "check that the command and the server have the same version"
 app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
 
 
@@ -70,27 +72,27 @@ def up(
     json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False,
     new_state: bool = False,
 ) -> int:
-    """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM, which let running answers end; a second one hurries.
+    """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM. Running answers may finish; a second signal ends them.
 
     Parameters
     ----------
     models
-        Catalogue names, store names, sources, or fake:echo for no model at all. Default: smollm2 and minilm.
+        Catalogue names, store names or sources; fake:echo needs no model. Default: smollm2 and minilm.
     asked
-        What is said beside the models.
+        Options beside the models.
     dry_run
-        Print the plan with the reason of every choice, refuse what a start would refuse, and start nothing.
+        Print the plan with the reason for every choice, and start nothing. Reports what would make a start fail.
     json_
         Print the plan of --dry-run as JSON.
     new_state
-        Begin with an empty state where that of this home is lost. Keys, policy, budgets and releases are gone.
+        Start with an empty state because the state of this home is lost. Keys, policy, budgets and releases are gone.
     """
     request = asked.request(models)
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
     if asked.config is None and Path("ashore.toml").is_file():
-        _say("note: the ashore.toml of this folder is not read; --config ashore.toml reads it")
+        _say("note: the ashore.toml in this directory is not read; to use it, give --config ashore.toml")
     listening = listening_of(spec, settings)
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
@@ -165,7 +167,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 supervisor.run()
             finally:
                 _say("stopping")
-                tell_manager("STOPPING=1", "STATUS=running answers end")
+                tell_manager("STOPPING=1", "STATUS=waiting for running answers to finish")
                 supervisor.stop_all()
                 control.close()
                 epochs.close()
@@ -207,22 +209,24 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
     try:
         match question.get("op"):
             case "status":
-                told = {"request": request, "plan": deployment.plan, "listening": deployment.listening}
+                told = {"request": told_of(request), "plan": deployment.plan, "listening": deployment.listening}
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)
                 changes = deployment.apply(order.plan, order.listening)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
             case other:
-                raise Bug(f"the control socket knows no operation {other!r}")
+                raise Bug(f"unknown operation on the control socket: {other!r}")
     except AshoreError as error:
         caller.tell({"done": True, "error": error.message, "hint": error.hint})
     except msgspec.ValidationError as error:
-        caller.tell({"done": True, "error": f"the order is malformed: {error}", "hint": "same version on both sides?"})
+        caller.tell({"done": True, "error": f"the order is malformed: {error}", "hint": SAME_VERSION})
     except Exception as error:  # the outermost loop of a question: logged, told, and what is served goes on
         log.exception("%s failed", question.get("op"))
         what = f"{type(error).__name__}: {error}"
-        caller.tell({"done": True, "error": what, "hint": "`ashore up` printed more; what was served goes on"})
+        caller.tell(
+            {"done": True, "error": what, "hint": "see the output of `ashore up`; the server keeps running as before"}
+        )
     finally:
         caller.close()
 
@@ -255,8 +259,10 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
         "",
         f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
-        f"the key is in {key}" if first_key_lives else "the first key is dead; use one of your own, in ASHORE_API_KEY",
-        *([f"the certificate of the edge is checked against {authority}"] if authority else []),
+        f"the key is in {key}"
+        if first_key_lives
+        else "the first key no longer works; set ASHORE_API_KEY to a key of your own",
+        *([f"clients verify the certificate of the edge with {authority}"] if authority else []),
     ]
     if chat is not None:
         question = '{"role": "user", "content": "Name the capital of France in a full sentence."}'

@@ -18,7 +18,7 @@ from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
 from ashore.settings import Settings
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
-WHOSE: Final = "`ashore privacy policy show` tells whether an administrator set another policy"
+WHOSE: Final = "`ashore privacy policy show` shows whether an administrator set another policy"
 
 
 def refuse_what_cannot_start(spec: Spec, plan: Plan) -> None:
@@ -36,8 +36,8 @@ def _faults(spec: Spec, plan: Plan) -> Iterator[AshoreError]:
     for model in spec.models:
         if model.engine.threads > cores:
             yield InvalidSpec(
-                f"{model.alias or model.name}: [model.engine] threads = {model.engine.threads}, and this machine gives "
-                f"{counted(cores, 'core')}",
+                f"{model.alias or model.name}: [model.engine] threads = {model.engine.threads}, but this machine has "
+                f"{counted(cores, 'core')} available",
                 hint=f"write {cores} or fewer, or leave it out",
             )
     for planned in plan.models:
@@ -48,9 +48,9 @@ def _faults(spec: Spec, plan: Plan) -> Iterator[AshoreError]:
             if not (folder / ADAPTER_CONFIG).is_file():
                 seen = f"has no {ADAPTER_CONFIG}" if folder.is_dir() else "is not a directory"
                 yield NotFound(
-                    f"{planned.alias}: the adapter {name} is to be in {folder}, which {seen}",
-                    hint="give the folder that `ashore train sft` printed, or that peft saved; a relative path begins "
-                    "at ashore.toml",
+                    f"{planned.alias}: expected the adapter {name} in {folder}, which {seen}",
+                    hint="give the folder that `ashore train sft` printed or that peft saved; a relative path starts "
+                    "at the folder of ashore.toml",
                 )
 
 
@@ -62,12 +62,12 @@ def warnings_of(listening: Listening, settings: Settings) -> tuple[str, ...]:
         not listening.has_edge or listening.edge.tls == "off"
     ):
         warnings.append(
-            f"other machines reach {where.host}, and without TLS keys, prompts and answers travel in clear: "
-            "put the edge in front (--edge envoy), or listen on 127.0.0.1"
+            f"other machines can reach {where.host} without TLS, so keys, prompts and answers travel unencrypted: "
+            "run the edge in front (--edge envoy), or listen on 127.0.0.1"
         )
     if listening.backup.every_s and not _has_backup(settings):
         warnings.append(
-            "[backup] every_s is set and no backup was begun, so none is made: "
+            "[backup] every_s is set, but this home has no backup yet, so none is made; set it up with "
             "`ashore backup init --nodes DIR,DIR,DIR --code 2+1`"
         )
     return tuple(warnings)
@@ -77,17 +77,17 @@ def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:
     """Return what the sections beside the models come to. Reads the state where there is one; changes nothing."""
     cache, audit, backup = listening.cache, listening.audit, listening.backup
     aliases = counted(len(cache.routes), "alias", "aliases")
-    kept = f"for {human_seconds(cache.ttl_s)}, {human_bytes(cache.max_bytes)} a worker"
+    kept = f"for {human_seconds(cache.ttl_s)}, {human_bytes(cache.max_bytes)} per worker"
     shared = "; shared by workers" if listening.redis.url else ""
     own = f"; {aliases} with rules of their own" if cache.routes else ""
-    anchors = ", ".join(audit.anchors) or "no anchor: a tail that is cut off would not show"
+    anchors = ", ".join(audit.anchors) or "no anchor: a truncated log would go unnoticed"
     archive = f"; archive {audit.archive}" if audit.archive else ""
     what = "prompts and answers sealed" if audit.content == "sealed" else "prompts and answers as digests"
     prompts = {**PROMPT_DEFAULTS, **listening.privacy.prompts}
     masked = [kind for kind, action in prompts.items() if action != "allow"]
     from_file = "ashore.toml" if listening.privacy != PrivacyPolicy() else "built in"
     every = f"every {human_seconds(backup.every_s)}" if backup.every_s else "by hand"
-    begun = "begun" if _has_backup(settings) else "not begun: `ashore backup init`"
+    begun = "set up" if _has_backup(settings) else "not set up: run `ashore backup init`"
     return (
         Choice(field="cache", value=cache.mode, why=kept + shared + own),
         Choice(field="audit", value=audit.durability, why=f"{what}; {anchors}{archive}"),
@@ -101,7 +101,7 @@ def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:
 def _edge(listening: Listening) -> str:
     if listening.has_edge:
         return f"TLS {listening.edge.tls}"
-    return "clients reach the API worker itself, without TLS"
+    return "clients connect to the API worker directly, without TLS"
 
 
 def _budgets(settings: Settings) -> str:

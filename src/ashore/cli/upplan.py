@@ -43,7 +43,7 @@ from ashore.settings import Settings, read_settings
 from ashore.store import ModelStore, check_local, is_source, name_of_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
-"""What `ashore up` serves when it is told nothing: the demo decoder, and an embedder beside it."""
+"""What `ashore up` serves when no models are named: the demo decoder and an embedder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +51,15 @@ class Words:
     """What the operator says of a server, beside its models; words win over the file.
 
     Args:
-        config: An ashore.toml; the other options win over it.
+        config: Path of an ashore.toml. The other options override it.
         host: Address to listen on; default 127.0.0.1.
         port: Port of the HTTP API; default 8080.
-        grpc_port: Port of the gRPC API; default 8081; 0 switches it off.
-        offline: Fetch nothing: what is not in the store is an error.
-        redis: Share cached answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
-            redis+sentinel://.
-        edge: envoy puts Envoy in front: TLS, and HTTP/1.1, HTTP/2 and gRPC on one port (default 8443; --host and --port
-            mean its address then). Default: what the file says, else none.
+        grpc_port: Port of the gRPC API; default 8081; 0 disables it.
+        offline: Download nothing. A model that is not in the store is an error.
+        redis: Share cached answers between workers: embedded starts a Valkey server; or give a redis://, rediss:// or
+            redis+sentinel:// URL.
+        edge: envoy: run Envoy in front, with TLS, and with HTTP/1.1, HTTP/2 and gRPC on one port (default 8443). --host
+            and --port then set its address. Default: as in the file, else none.
         workers: API workers behind the edge; default 1.
     """
 
@@ -121,7 +121,7 @@ class Request(Words):
             )
         names = self.models or (() if spec.models else DEFAULT_MODELS)
         if len(set(names)) != len(names):
-            raise InvalidSpec("a model is named twice", hint="more replicas of one: [[model]] replicas in ashore.toml")
+            raise InvalidSpec("a model is named twice", hint="for more replicas, set [[model]] replicas in ashore.toml")
         http = structs.replace(
             spec.http,
             host=self.host or spec.http.host,
@@ -134,7 +134,8 @@ class Request(Words):
         twice = {one.alias for one in models if one.alias and [each.alias for each in models].count(one.alias) > 1}
         if twice:
             raise InvalidSpec(
-                f"two models would be called {', '.join(sorted(twice))}", hint="give each an alias: [[model]] alias"
+                f"two models would have the alias {', '.join(sorted(twice))}",
+                hint="give each model its own [[model]] alias",
             )
         if self.redis:
             check_shared_url(self.redis, "--redis url")
@@ -142,7 +143,7 @@ class Request(Words):
         edge = self._edge(spec.edge)
         if http.workers > 1 and edge.kind == "none":
             raise InvalidSpec(
-                f"{http.workers} API workers need an edge that spreads requests over them",
+                f"{http.workers} API workers need an edge to distribute requests",
                 hint='add --edge envoy, or [edge] kind = "envoy"',
             )
         return structs.replace(spec, models=models, http=http, grpc=grpc, redis=redis, edge=edge)
@@ -150,13 +151,21 @@ class Request(Words):
     def _edge(self, found: EdgeSection) -> EdgeSection:
         """Lay the command line's words over `[edge]`: behind an edge, --host and --port mean its address."""
         if self.edge not in ("", *get_args(EdgeKind)):
-            raise InvalidSpec(
-                f"--edge is {self.edge!r}; expected envoy or none", hint="envoy is the edge that there is"
-            )
+            raise InvalidSpec(f"--edge is {self.edge!r}; expected envoy or none", hint="Envoy is the only edge")
         found = structs.replace(found, kind=cast(EdgeKind, self.edge)) if self.edge else found
         if found.kind == "none":
             return found
         return structs.replace(found, host=self.host or found.host, port=self.port or found.port)
+
+
+def told_of(request: Request) -> object:
+    """Return a request as a message can hold it."""
+    return msgspec.to_builtins(request, enc_hook=str)
+
+
+def request_of(told: object) -> Request:
+    """Return the request that `told_of` made a message of."""
+    return msgspec.convert(told, Request, dec_hook=lambda kind, value: kind(value))
 
 
 def _with_alias(model: ModelSection) -> ModelSection:
@@ -286,12 +295,12 @@ def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
     if settings.offline:
         raise SourceUnreachable(
             f"not in the store, and ashore is offline: {', '.join(absent)}",
-            hint="run once without --offline, or bring a model in with `ashore model import FILE.tar`",
+            hint="run once without --offline, or import the model with `ashore model import FILE.tar`",
         )
 
 
 def _fetch(settings: Settings, verb: str, names: Sequence[str]) -> None:
-    """Run the fetching in a process of its own, on this terminal. It is told where the keys are, and no key."""
+    """Fetch in a separate process, on this terminal. It gets the place of the keys, but no key."""
     env = {**os.environ, "ASHORE_SEALING_KEY": settings.sealing_key}
     code = subprocess.run([sys.executable, "-m", "ashore.cli.fetch", verb, *names], env=env, check=False).returncode
     if code:

@@ -28,7 +28,7 @@ def differences(before: object, after: object, name: str = "") -> tuple[str, ...
         return ()
     old, new = _parts(before), _parts(after)
     if old is None or new is None:
-        return (f"{name}: another value" if is_secret(name) else f"{name}: {shown(before)} -> {shown(after)}",)
+        return (f"{name}: changed" if is_secret(name) else f"{name}: {shown(before)} -> {shown(after)}",)
     return tuple(
         line
         for key in dict.fromkeys((*old, *new))

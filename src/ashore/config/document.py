@@ -24,13 +24,13 @@ from ashore.privacy import PrivacyPolicy, check_policy
 from ashore.releases import ReleasePolicy
 from ashore.rooms import room_in
 from ashore.sealing import SealingSection, parse_key_source
-from ashore.serving import AdmissionSection, GrpcSection, HttpSection
+from ashore.serving import AdmissionSection, GrpcSection, HttpSection, MetricsSection
 from ashore.settings import Home
 from ashore.state import StateSection
 
 
 class Listening(Section, frozen=True, kw_only=True):
-    """What a running server goes by beside its models: a section of ashore.toml in each field."""
+    """What a running server uses beside its models: a section of ashore.toml in each field."""
 
     http: HttpSection = HttpSection()
     grpc: GrpcSection = GrpcSection()
@@ -45,13 +45,14 @@ class Listening(Section, frozen=True, kw_only=True):
     release: ReleasePolicy = ReleasePolicy()
     access: AccessSection = AccessSection()
     backup: BackupSection = BackupSection()
+    metrics: MetricsSection = MetricsSection()
 
     def sections(self) -> dict[str, Any]:
         """Return the sections by name."""
         return {name: getattr(self, name) for name in Listening.__struct_fields__}
 
     def reloaded(self, said: Listening) -> Listening:
-        """Return what a running server goes by once the file says `said`: that, but for the keys that it keeps."""
+        """Return what a running server uses after a reload of `said`: all of it but the keys that it keeps."""
         then = said.sections()
         return Listening(**{name: one.reloaded(then[name]) for name, one in self.sections().items()})
 
@@ -116,7 +117,7 @@ class Spec(Listening, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> dict[str, object]:
-        """What `read_settings` goes by: `[settings]`, and `[state]` and `[sealing]` where they say something."""
+        """What `read_settings` uses: `[settings]`, and `[state]` and `[sealing]` where they say something."""
         settings = dict(self.written)
         if self.state.url:
             settings["state_url"] = self.state.url
@@ -128,7 +129,7 @@ class Spec(Listening, frozen=True, kw_only=True):
 
     @property
     def listening(self) -> Listening:
-        """What a running server goes by beside its models."""
+        """What a running server uses beside its models."""
         return Listening(**self.sections())
 
     def checked(self, where: str) -> Self:
@@ -137,13 +138,15 @@ class Spec(Listening, frozen=True, kw_only=True):
         aliases += [f"{one.alias or one.name}:{adapter}" for one in self.models for adapter in one.adapters]
         for alias in aliases:
             if aliases.count(alias) > 1:
-                raise InvalidSpec(f"{where} gives the alias {alias!r} to two models", hint="aliases must differ")
+                raise InvalidSpec(
+                    f"{where} has two models with the alias {alias!r}", hint="give each model its own alias"
+                )
         for number, model in enumerate(self.models, start=1):
             if model.engine.url:
-                at = f"{where} [[model]] number {number} [engine] url is at a server"
+                at = f"{where} [[model]] number {number} [engine] url names a server"
                 self._refuse_elsewhere(model.engine.url, at, LOOPBACK)
         if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":
-            self._refuse_elsewhere(source.url, f"{where} [sealing] key is at a service")
+            self._refuse_elsewhere(source.url, f"{where} [sealing] key names a service")
         return self
 
     def _refuse_elsewhere(self, url: str, what: str, own: tuple[str, ...] = ()) -> None:
@@ -151,7 +154,7 @@ class Spec(Listening, frozen=True, kw_only=True):
             check_url(url, parse_allow([*own, *self.egress.allow]))
         except PermissionDenied as fault:
             raise InvalidSpec(
-                f"{what} that ashore may not call: {fault.message}", hint="name its host in [egress] allow"
+                f"{what} that ashore may not call: {fault.message}", hint="add its host to [egress] allow"
             ) from fault
 
     def beside(self, folder: Path) -> Self:

@@ -82,5 +82,5 @@ def _title(path: str) -> str:
 
 
 def _held(table: str, key: str, value: object, source: Source) -> Held:
-    words = "another value than the default" if is_secret(key) and value else shown(value)
+    words = "not the default" if is_secret(key) and value else shown(value)
     return Held(table=table, key=key, value=words, source=source)

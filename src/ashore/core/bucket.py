@@ -17,7 +17,7 @@ LOGIN_SERVICE: Final = "169.254.169.254"
 
 
 class Bucket(ABC):
-    """`s3://BUCKET/PATH`, and what its user is told of a fault there."""
+    """`s3://BUCKET/PATH`, and the errors that its user gets for a fault there."""
 
     connect_s: ClassVar[int] = 10
     timeout_s: ClassVar[int] = 120
@@ -117,5 +117,5 @@ class Bucket(ABC):
 def _short(fault: Exception) -> str:
     """Return the first line of a long message."""
     if LOGIN_SERVICE in str(fault):
-        return f"no login is set, and none is given to this machine by {LOGIN_SERVICE}"
+        return f"no credentials are set, and {LOGIN_SERVICE} gives this machine none"
     return str(fault).strip().splitlines()[0][:300] if str(fault).strip() else type(fault).__name__

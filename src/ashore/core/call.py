@@ -119,7 +119,7 @@ class Call:
     path: str
     """Below `/admin/v1`. Each `{name}` is a field of what the call takes."""
     action: str
-    """What the caller must be allowed to do, on something; `do` asks on what. Empty: whoever has a key."""
+    """What the caller must be allowed to do, on something; `do` asks on what. Empty: every caller with a key."""
     do: Callable[..., Any]
     """`do(desk, actor, asked)`, where `desk` is what the room opened. A plain function runs on a thread; a coroutine
     function runs in the loop. Its annotations say what the call takes and gives, its docstring is the help."""

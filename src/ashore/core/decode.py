@@ -76,10 +76,10 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
     if path.endswith(".type") and (tag := _TAG.match(words)):
         takes = _choices(kind, path)
         return InvalidRequest(
-            f"{path} is {tag['value'][:MAX_NAME_CHARS]!r}, which ashore does not take",
+            f"{path} is {tag['value'][:MAX_NAME_CHARS]!r}, which ashore does not accept",
             hint="models here read text: content parts must have the type 'text'"
             if ".content" in path
-            else f"it takes {', '.join(takes)}" * bool(takes),
+            else f"expected {', '.join(takes)}" * bool(takes),
             param=path,
         )
     if (choice := _CHOICE.match(words)) and (takes := _choices(kind, path)):

@@ -30,5 +30,5 @@ def compile_re2(text: str, what: str, *, ignore_case: bool = False) -> Any:
         reason = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
         raise InvalidSpec(
             f"{what} cannot be used: {reason}",
-            hint="it must be in RE2's syntax: no look-around, no back-references, no large counted repetitions",
+            hint="use RE2 syntax: no look-around, no back-references, no large counted repetitions",
         ) from fault

@@ -12,14 +12,10 @@ _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 
 
 class FolderBlocked(EnvironmentFault, OSError):
-    """A folder cannot be made where it must be.
+    """A directory cannot be created where it must be.
 
-    Move away what stands there. It is an `OSError` too, so that whoever takes what the system refuses takes it.
+    Move away what is in its place. It is an `OSError` too, so that handlers of errors of the system catch it.
     """
-
-    def __init__(self, message: str, number: int, *, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.errno, self.strerror = number, message
 
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
@@ -33,10 +29,10 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except FileNotFoundError as fault:  # nothing is missing, or it would have been made
-        raise FolderBlocked(
-            f"{folder} cannot be made: {folder.parent} takes no folders",
+        raise _blocked(
+            f"{folder} cannot be created: {folder.parent} accepts no directories",
             errno.ENOENT,
-            hint="name a folder on a disk that can be written",
+            hint="name a directory on a writable disk",
         ) from fault
     except OSError as fault:
         if fault.errno not in _IN_THE_WAY:
@@ -48,8 +44,17 @@ def blocked_folder(folder: Path, number: int = errno.EEXIST) -> FolderBlocked:
     """Return what to raise for a folder that cannot be made: which path is in its way, and what that is."""
     place = next((one for one in (folder, *folder.parents) if one.is_symlink() or one.exists()), folder)
     if place.is_symlink() and not place.exists():
-        what, remedy = f"a symbolic link to {place.readlink()}, which does not exist", "make its target, or remove it"
+        what, remedy = (
+            f"a symbolic link to {place.readlink()}, which does not exist",
+            "create its target, or remove the link",
+        )
     else:
-        what, remedy = "a file" if place.is_file() else "not a directory", "move it away, or name another folder"
-    where = "a directory is expected there" if place == folder else f"the directory {folder} cannot be made below it"
-    return FolderBlocked(f"{place} is {what}; {where}", number, hint=remedy)
+        what, remedy = "a file" if place.is_file() else "not a directory", "move it away, or name another directory"
+    where = "expected a directory" if place == folder else f"the directory {folder} cannot be created below it"
+    return _blocked(f"{place} is {what}; {where}", number, hint=remedy)
+
+
+def _blocked(message: str, number: int, *, hint: str) -> FolderBlocked:
+    fault = FolderBlocked(message, hint=hint)
+    fault.errno, fault.strerror = number, message
+    return fault

@@ -51,7 +51,7 @@ def short_reason(fault: BaseException) -> str:
         case RecursionError():
             return "it is nested too deeply"
         case MemoryError():
-            return "it asks for more memory than there is"
+            return "it needs more memory than this machine has"
         case KeyError():
             return f"it lacks {str(fault)[:_MAX_REASON_CHARS]}"
     said = (str(fault).strip().splitlines() or [type(fault).__name__])[0]

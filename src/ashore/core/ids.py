@@ -37,7 +37,7 @@ def check_adapter_name(name: str) -> str:
     if not ADAPTER_NAME.fullmatch(name):
         raise InvalidRequest(
             f"{name[:60]!r} is not a name for an adapter",
-            hint="letters, digits, dot, dash and underscore, at most 64 of them",
+            hint="use letters, digits, dot, dash and underscore; at most 64 characters",
             param="adapters",
         )
     return name

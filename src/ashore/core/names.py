@@ -10,7 +10,7 @@ from ashore.errors import NotFound
 
 Noun = Literal["tenant", "user", "key", "model"]
 NOUNS: Final[tuple[Noun, ...]] = get_args(Noun)
-_MADE_BY_TOKENS: Final = "`ashore access tenant create NAME` first makes one that only tokens name"
+_MADE_BY_TOKENS: Final = "create a tenant that only tokens name with `ashore access tenant create NAME` first"
 
 
 class Names(Protocol):

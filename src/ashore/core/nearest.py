@@ -22,4 +22,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
     more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return f"known: {', '.join(names[:MOST_SHOWN])}{more}" if names else "there is none yet"
+    return f"known: {', '.join(names[:MOST_SHOWN])}{more}" if names else "there are none yet"

@@ -1,4 +1,4 @@
-"""Principals: who asks, what they were told to be, and what narrows them."""
+"""Principals: who asks, with which claims, and what narrows their rights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ashore.core.ids import TenantId
 
 PrincipalKind = Literal["user", "service", "key", "first-key", "internal", "nobody"]
 """user, service: an account. key: a key that no account has. first-key: the one that `ashore up` made. internal: a
-process of ours. nobody: whoever asks what is open to all."""
+process of ours. nobody: a caller without a key, who may ask only what is open to all."""
 
 DEFAULT_TENANT: Final = TenantId("default")
 
@@ -53,7 +53,7 @@ WIDE: Final = KeyScope()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Whoever a valid key or token belongs to. Holds no secret."""
+    """The owner of a valid key or token. Holds no secret."""
 
     id: str
     """Stable name for logs and audit: `alice`, `corp:alice` of the issuer `corp`, `first-key`."""

@@ -1,4 +1,4 @@
-"""What rooms tell the record that nobody can quietly change, and the port through which they tell it."""
+"""The acts that rooms report to the audit log, and the port through which they report them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Recorder(Protocol):
         """Return when everything recorded before is on disk. May be called twice.
 
         Raises:
-            AshoreError: it was not on disk in time, or cannot be written; who needs the record must refuse.
+            AshoreError: it was not on disk in time, or cannot be written; a caller that needs it on disk must refuse.
         """
         ...
 

@@ -66,7 +66,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return {key.field: getattr(self, key.field) for key in keys_of(type(self)) if key.kept}
 
     def reloaded(self, said: Self) -> Self:
-        """Return what a running server goes by once the file says `said`: that, but for what is kept."""
+        """Return what a running server uses after a reload of `said`: all of it but the keys that it keeps."""
         kept = {key.field: getattr(self, key.field) for key in keys_of(type(self)) if key.kept}
         return msgspec.structs.replace(said, **kept)
 

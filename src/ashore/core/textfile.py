@@ -26,7 +26,7 @@ def read_text_file(path: Path, what: str, *, hint: str) -> str:
         size = path.stat().st_size
         if size > MOST_TEXT_BYTES:
             most = human_bytes(MOST_TEXT_BYTES)
-            raise InvalidRequest(f"{what} {path} has {human_bytes(size)}; at most {most} are read", hint=hint)
+            raise InvalidRequest(f"{what} {path} has {human_bytes(size)}; at most {most} are allowed", hint=hint)
         data = path.read_bytes()
     except OSError as error:
         raise InvalidRequest(

@@ -40,8 +40,8 @@ def check_line(text: str, what: str, *, most: int, param: str = "") -> str:
     """
     if hidden := first_hidden(text):
         raise InvalidRequest(
-            f"{what} has the character {hidden}, which nobody who reads it would see",
-            hint="leave it out; one line of visible text is expected",
+            f"{what} has the invisible character {hidden}",
+            hint="remove it; expected one line of visible text",
             param=param or None,
         )
     if len(text) > most:

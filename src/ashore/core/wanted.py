@@ -20,11 +20,11 @@ class Want:
 
 
 class NoLongerWanted(Exception):
-    """Ends work that nobody waits for. Whoever gave it up expects it; nobody else sees it."""
+    """Ends work that nobody waits for. Only the code that gave it up sees it."""
 
 
 WANT: Final[ContextVar[Want | None]] = ContextVar("want", default=None)
-"""Set around the work by whoever runs it; None: it is wanted to its end."""
+"""Set around the work by the code that runs it; None: it is wanted to its end."""
 
 
 def check_wanted() -> None:

@@ -14,7 +14,7 @@ MOST_WHY_CHARS: Final = 300
 
 
 def why_of(fault: Exception) -> str:
-    """Return why something failed, as the state and the record keep it: `disk_full: there is no room to write …`."""
+    """Return why something failed, as the state and the record keep it: `disk_full: no space left to write …`."""
     text = f"{fault.code if isinstance(fault, AshoreError) else type(fault).__name__}: {fault}"
     return text.encode("utf-8", "replace").decode()[:MOST_WHY_CHARS]  # names of files may be no text
 

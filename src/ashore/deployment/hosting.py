@@ -182,7 +182,9 @@ class Hosting:
             self._children = children
         except AshoreError as fault:
             if fault.message != self._said:
-                log.error("releases stay as they are for now: %s (%s)", fault.message, fault.hint)
+                log.error(
+                    "cannot update releases, so they stay as they are for now: %s (%s)", fault.message, fault.hint
+                )
             self._said = fault.message
             return LOOK_EVERY_S
         self._said = ""
@@ -231,7 +233,7 @@ class Hosting:
         ahead_s = self._clock.now_s() - self._clock.monotonic_s()
         jump_s = ahead_s - self._ahead_s
         if abs(jump_s) > JUMP_S:
-            log.warning("the clock jumped by %.0f s; times of releases move with it", jump_s)
+            log.warning("the clock jumped by %.0f s; the times of releases are adjusted", jump_s)
             self._keeper.clock_jumped(jump_s)
         self._ahead_s = ahead_s
 
@@ -330,7 +332,7 @@ class Hosting:
             if heir is None:
                 return  # nothing else could answer yet
             self._primary[alias] = heir
-        self._say(f"release {release} ends once its answers have")
+        self._say(f"release {release} ends when its running answers have ended")
         one.phase = "ending"
         self._publish()
         self._hosts.retire(one.running, patience_s=STREAM_PATIENCE_S)

@@ -65,6 +65,16 @@ class _Retiring:
     idle_looks: int = 0
 
 
+def _made_s(files: ModelFiles) -> int:
+    """Return when a model came into the store, by its newest file; 0 where it has none. The same after each start."""
+    if not files.directory:
+        return 0
+    try:
+        return int(max((file.stat().st_mtime for file in Path(files.directory).iterdir()), default=0))
+    except OSError:
+        return 0
+
+
 class Hosts:
     """Every engine host of one deployment, those of earlier plans too. Called from the supervisor's thread."""
 
@@ -98,7 +108,7 @@ class Hosts:
             plan=model,
             files=files,
             replicas=tuple(replicas),
-            created_s=int(self._clock.now_s()),
+            created_s=_made_s(files) or int(self._clock.now_s()),
             slot=self._num_releases,
             content=content,
         )
@@ -192,7 +202,7 @@ class Hosts:
                 if self._clock.monotonic_s() > deadline_s:
                     raise NotReady(
                         f"{running.plan.alias} had not loaded within {self._settings.start_timeout_s:g} s",
-                        hint=f"see the logs in {self._home.logs}; a longer wait: ASHORE_START_TIMEOUT_S",
+                        hint=f"see the logs in {self._home.logs}; to wait longer, set ASHORE_START_TIMEOUT_S",
                     )
                 self._supervisor.tick(0.02)
         return info

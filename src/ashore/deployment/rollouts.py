@@ -90,10 +90,10 @@ def _fell(one: Asked, here: Hosted, load_attempts: int) -> str:
             return "its hosts cannot load"
         return ""
     if here.given_up:
-        return "its hosts fall again and again"
+        return "its hosts keep crashing"
     if one.state in ("shadow", "canary", "warming") and here.restarts:
-        return "a host fell"
+        return "a host crashed"
     most = min(MOST_FALLS, here.replicas) if one.state == "live" else MOST_FALLS
     if here.restarts >= most:
-        return "a host fell" if here.restarts == 1 else f"hosts fell {here.restarts} times"
+        return "a host crashed" if here.restarts == 1 else f"hosts crashed {here.restarts} times"
     return ""

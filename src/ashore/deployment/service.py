@@ -186,7 +186,9 @@ class Deployment:
         why = self._failed[model.release] = why_of(fault)
         if not isinstance(fault, AshoreError):
             log.error("release %s", model.release, exc_info=fault)
-        self._say(f"release {model.release} fails, {asked.reference} of ashore.toml answers instead: {why}")
+        self._say(
+            f"release {model.release} failed to start, so {asked.reference} of ashore.toml answers instead: {why}"
+        )
         alone = dataclasses.replace(self.plan, models=(asked,))
         instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
         return self._hosts.start(instead, self._open_files(instead))
@@ -195,8 +197,8 @@ class Deployment:
         """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
         assert self._keeper is not None
         for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models)), failed=self._failed):
-            why = "gone from ashore.toml" if self._config else "not among the models that were named"
-            self._say(f"alias {name} is no more: it is {why}")
+            why = "no longer in ashore.toml" if self._config else "not among the models that were named"
+            self._say(f"alias {name} was removed: it is {why}")
 
     def in_turn(self, work: Callable[[], None]) -> None:
         """Do something that changes what is served: now, or once the start and the changes before it are over.
@@ -257,7 +259,7 @@ class Deployment:
             if self._clock.monotonic_s() > deadline_s:
                 raise NotReady(
                     f"the API was not ready within {self._settings.start_timeout_s:g} s",
-                    hint=f"see {self._home.logs / 'api.log'}; a longer wait: ASHORE_START_TIMEOUT_S",
+                    hint=f"see {self._home.logs / 'api.log'}; to wait longer, set ASHORE_START_TIMEOUT_S",
                 )
             self._supervisor.tick(0.05)
         for asked in self.plan.models:
@@ -297,9 +299,9 @@ class Deployment:
         """Wait until every worker answers for an alias: one that cannot read the tokenizer or the template leaves the
         model out, and what ashore.toml names takes its place."""
         fault = UnsupportedModel(
-            f"{asked.alias} cannot be asked: an API worker cannot read the tokenizer or the template of "
+            f"{asked.alias} is not available: an API worker cannot read the tokenizer or the template of "
             f"{self._running[asked.alias].plan.reference}",
-            hint=f"{self._home.logs / 'api.log'} says why; pull the model again",
+            hint=f"see {self._home.logs / 'api.log'} for the reason; pull the model again",
         )
         if self._is_answered(asked.alias) or self._replace(asked, fault) is None:
             return
@@ -383,7 +385,9 @@ class Deployment:
 
     def _check_goes_on(self) -> None:
         if self._supervisor.stop_requested:
-            raise Draining("ashore is stopping: nothing is changed any more", hint="start it again for that")
+            raise Draining(
+                "ashore is stopping and accepts no more changes", hint="make the change after the next start"
+            )
 
     def _keep_backups(self) -> None:
         """Start, tell or end what backs the home up by itself, as `[backup] every_s` says."""
@@ -416,7 +420,9 @@ class Deployment:
             self._write_topology()
         except OSError as fault:
             if self._is_published:
-                self._say(f"the API workers are told later what runs: {self._home.topology}: {fault.strerror}")
+                self._say(
+                    f"cannot report the running hosts to the API workers yet: {self._home.topology}: {fault.strerror}"
+                )
             self._is_published = False
             return
         self._is_published = True

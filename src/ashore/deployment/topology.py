@@ -41,6 +41,7 @@ def topology_of(
         else None,
         admission=listening.admission,
         limits=_limits(listening),
+        metrics=listening.metrics,
         cache=listening.cache,
         privacy=listening.privacy,
         release=listening.release,

@@ -64,42 +64,42 @@ def _lines(service: Service) -> tuple[str, ...]:
         f"Description=ashore, serving {_plain(', '.join(service.models), 'a model')}",
         "Wants=network-online.target",
         f"After={' '.join(('network-online.target', *service.waits_for))}",
-        "# A home that cannot start is not tried for ever.",
+        "# A home that cannot start is not retried forever.",
         "StartLimitIntervalSec=600",
         "StartLimitBurst=5",
         "",
         "[Service]",
-        "# Started means: every model answers. Fetching and preparing one takes as long as it takes;",
-        "# loading it is bounded by ashore itself (ASHORE_START_TIMEOUT_S).",
+        "# Started means that every model answers. Downloading and preparing a model has no time limit;",
+        "# ashore itself limits the loading (ASHORE_START_TIMEOUT_S).",
         "Type=notify",
         "NotifyAccess=main",
         "TimeoutStartSec=infinity",
         f"User={_plain(user, 'the user')}",
         f"Environment={_word(f'ASHORE_HOME={home}')}",
         f"ExecStart={_command(service.command)}",
-        "# Changes over without dropping a stream; an ashore.toml that is wrong leaves all as it was.",
+        "# Applies a changed ashore.toml without dropping a stream; a wrong one changes nothing.",
         f"ExecReload={_command(service.reload_command)}",
         "Restart=on-failure",
         "RestartSec=2",
         f"RestartPreventExitStatus={' '.join(map(str, USER_AND_INPUT_ERRORS))}",
-        "# The supervisor alone is told to stop, and stops the others in order: answers first, the record last.",
+        "# Only the supervisor gets the signal. It stops the others in order: answers first, the audit log last.",
         "KillMode=mixed",
         f"TimeoutStopSec={int(service.drain_timeout_s) + STOP_MARGIN_S}",
-        "# An engine that the kernel kills for memory is started again by the supervisor; the rest goes on serving.",
+        "# The supervisor restarts an engine that the kernel kills for memory; the rest goes on serving.",
         "OOMPolicy=continue",
         "LimitNOFILE=65536",
         "LimitCORE=0",
-        "# Answering goes before whatever else this machine does now and then.",
+        "# Answering has priority over other occasional work of this machine.",
         "Nice=-10",
         "CPUWeight=1000",
         "UMask=0077",
         "",
-        "# What it may write, and nothing else.",
+        "# The only paths it may write.",
         "ProtectSystem=strict",
         *_places(service),
         *_hides(service),
         "",
-        "# What no process of ours needs.",
+        "# Capabilities that no process of ashore needs.",
         "NoNewPrivileges=yes",
         *_ports(service.lowest_port),
         *_devices(uses_devices=service.uses_devices),
@@ -149,7 +149,7 @@ def _unless_ours(service: Service, folders: Sequence[Path], *lines: str) -> list
     """Return `lines` with their reason, where a path of the service lies in one of the folders; else nothing."""
     paths = (service.home, *service.writable, *service.readable)
     ours = sorted(str(path) for path in paths if any(path.is_relative_to(folder) for folder in folders))
-    return [f"# Not hidden, since {_plain(ours[0], 'a path')} lies there: {folders[0]}.", *lines] if ours else []
+    return [f"# Not hidden, because {_plain(ours[0], 'a path')} is there: {folders[0]}.", *lines] if ours else []
 
 
 def _ports(lowest: int) -> list[str]:
@@ -187,4 +187,6 @@ def _plain(text: str, what: str) -> str:
 
 def _refuse_control(text: str, what: str) -> None:
     if not text.isprintable():
-        raise InvalidSpec(f"{what} is {text!r}, which no unit can say", hint="use printable characters")
+        raise InvalidSpec(
+            f"{what} is {text!r}, which a systemd unit cannot contain", hint="use only printable characters"
+        )

@@ -119,7 +119,7 @@ def read_facts(chain_pem: str) -> CertificateFacts:
         try:
             certificate = x509.load_pem_x509_certificate(chain_pem.encode())
         except ValueError as fault:
-            raise InvalidSpec(f"the certificate of the edge cannot be read: {fault}", hint="give a PEM file") from fault
+            raise InvalidSpec(f"cannot read the certificate of the edge: {fault}", hint="give a PEM file") from fault
         names: set[str] = set()
         with suppress(x509.ExtensionNotFound):  # an authority has none
             found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -150,7 +150,7 @@ def check_files(certificate: Path, key: Path, now: datetime) -> str:
                 f"[edge] key {key} cannot be read: {fault}", hint="give a PEM key without a password"
             ) from fault
         if private.public_key() != x509.load_pem_x509_certificate(chain_pem.encode()).public_key():
-            raise InvalidSpec(f"[edge] key {key} is not that of {certificate}", hint="give the key of this certificate")
+            raise InvalidSpec(f"[edge] key {key} does not match {certificate}", hint="give the key of this certificate")
         if facts.not_after <= now:
             raise InvalidSpec(f"[edge] certificate {certificate} ended on {facts.not_after}", hint="renew it")
         return chain_pem
@@ -169,7 +169,7 @@ def _why_new_authority(path: Path, key_path: Path, now: datetime) -> str:
     except (ValueError, TypeError) as fault:
         raise InvalidSpec(
             f"the key of the edge's authority, {key_path}, cannot be read: {fault}",
-            hint=f"remove it, and the authority is made anew; clients are given {path.name} again then",
+            hint=f"remove it, and a new authority is created; then give clients the new {path.name}",
         ) from fault
     if key.public_key() != x509.load_pem_x509_certificate(text.encode()).public_key():
         return "its authority had another key"

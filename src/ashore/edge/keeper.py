@@ -108,7 +108,7 @@ class EdgeKeeper:
     def _plan(self) -> EdgePlan:
         tls, made = keep_tls(self._spec, self._certificates, now_s=self._clock.now_s())
         if made:
-            self._say(f"made a certificate for the edge: {made}")
+            self._say(f"created a certificate for the edge: {made}")
         return plan_edge(
             self._spec,
             run=self._run,
@@ -135,7 +135,7 @@ class EdgeKeeper:
         try:
             tell_fullness(plan, share)
         except OSError as fault:
-            self._say(f"the edge cannot be told how full it is: {fault.strerror}; free the disk of {plan.run}")
+            self._say(f"cannot write the load of the edge: {fault.strerror}; free some space on the disk of {plan.run}")
         self._fullness = share
 
     def _renew(self) -> None:
@@ -144,4 +144,4 @@ class EdgeKeeper:
         try:
             self._write(self._plan())
         except (AshoreError, OSError) as fault:
-            self._say(f"the certificate of the edge could not be looked after: {fault}")
+            self._say(f"cannot check or renew the certificate of the edge: {fault}")

@@ -10,7 +10,7 @@ from ashore.planning import Choice
 def edge_choices(spec: EdgeSection, *, num_workers: int, cores: int, address: str) -> tuple[Choice, ...]:
     """Return the choices of an edge, in the order in which they are told."""
     tls = {
-        "generate": ("own authority", "no certificate is given; clients check it against edge/ca.pem of the home"),
+        "generate": ("own authority", "no certificate is configured; clients verify it with edge/ca.pem of the home"),
         "files": (spec.certificate, "[edge] certificate"),
         "off": ("none", '[edge] tls = "off": keys and prompts cross the network in plain text'),
     }[spec.tls]
@@ -21,12 +21,12 @@ def edge_choices(spec: EdgeSection, *, num_workers: int, cores: int, address: st
         Choice(
             field="workers",
             value=str(num_workers),
-            why="on unix sockets of mode 0600, so that nobody goes around the edge",
+            why="on unix sockets of mode 0600, so that nobody can bypass the edge",
         ),
         Choice(
             field="threads",
             value=str(threads_for(spec.threads, cores)),
-            why="[edge] threads" if spec.threads else "of Envoy: two from four cores on",
+            why="[edge] threads" if spec.threads else "of Envoy; two on machines with four cores or more",
         ),
         Choice(
             field="machines",

@@ -19,36 +19,37 @@ class EdgeSection(Section, frozen=True, kw_only=True):
     """The proxy in front of the API: TLS, one port for everything, several workers."""
 
     kind: Kept[EdgeKind] = "none"
-    """`envoy`: an edge stands in front; `none`: clients reach the API worker itself. `--edge` wins."""
+    """`envoy`: run Envoy in front; `none`: clients connect to the API worker directly. `--edge` overrides it."""
     host: Kept[str] = "127.0.0.1"
-    """Address to listen on; 0.0.0.0: every address of this machine. `--host` wins."""
+    """Address to listen on; 0.0.0.0: every address of this machine. `--host` overrides it."""
     port: Kept[Port] = 8443
-    """Port of HTTP/1.1, HTTP/2 and gRPC. `--port` wins."""
+    """Port of HTTP/1.1, HTTP/2 and gRPC. `--port` overrides it."""
     tls: EdgeTls = "generate"
-    """`generate`: a certificate of our own making, kept in the home; `files`: `certificate` and `key`, and the default
-    where `certificate` is given; `off`: no TLS. A reload takes another certificate, and neither drops nor adds TLS."""
+    """`generate`: ashore makes a certificate and keeps it in the home; `files`: use `certificate` and `key`, the
+    default if `certificate` is set; `off`: no TLS. A reload can change the certificate, but cannot turn TLS on or
+    off."""
     certificate: str = ""
-    """PEM file with your certificate chain. When the file is replaced, the edge takes it within an hour."""
+    """PEM file with your certificate chain. When the file is replaced, the edge loads it within an hour."""
     key: str = ""
-    """PEM file with its key, without a password."""
+    """PEM file with the private key, without a password."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 << 20
     """Longest body of a request; uploads to `/v1/files` have `[jobs] max_file_bytes`. A reload changes it at the edge;
-    workers take bodies longer than at their start once they are started again."""
+    workers accept longer bodies only after a restart."""
     flood_per_s: AtLeast1 = 50_000
-    """Requests a second over which all are refused: a guard against floods, not a share for each client."""
+    """Requests per second above which requests are refused: protection against floods, not a limit per client."""
     machines: tuple[str, ...] = ()
-    """`host:port` of the edges of other machines that take over what this one cannot answer."""
+    """`host:port` of the edges of other machines, which take over requests that this one cannot answer."""
     machines_ca: str = ""
-    """File with the authorities that those edges are checked against; empty: those of the system."""
+    """File with the CA certificates that verify those edges; empty: those of the system."""
     names: tuple[str, ...] = ()
-    """More names and addresses for the generated certificate, beside the name of this machine, localhost, loopback and
-    `host`."""
+    """More names and addresses for the generated certificate, in addition to the name of this machine, localhost,
+    loopback and `host`."""
     access_log: bool = True
-    """One line for each request in `logs/edge.log`."""
+    """Write one line per request to `logs/edge.log`."""
     trusted_proxies: Annotated[int, Meta(ge=0, le=16)] = 0
-    """Proxies in front of the edge whose `x-forwarded-for` is believed; 0: what clients send there is dropped."""
+    """Number of proxies in front of the edge whose `x-forwarded-for` is trusted; 0: the header is dropped."""
     threads: Kept[Annotated[int, Meta(ge=0, le=256)]] = 0
-    """Threads of Envoy; 0: one, two from four cores on."""
+    """Threads of Envoy; 0: one, or two on machines with four cores or more."""
 
     @classmethod
     def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:

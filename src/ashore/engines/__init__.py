@@ -28,6 +28,7 @@ from ashore.engines.cards import (
     reads_store,
 )
 from ashore.engines.client import HostClient
+from ashore.engines.closing import JSON_STYLE, closed_arguments
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
 from ashore.engines.grammar import check_grammar
@@ -51,7 +52,7 @@ from ashore.engines.model import (
 )
 from ashore.engines.options import LIMITS, OptionValue, is_tame
 from ashore.engines.ordercheck import check_ids, check_order
-from ashore.engines.orderstream import OrderStream
+from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
 from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
@@ -59,6 +60,7 @@ from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_librar
 __all__ = [
     "CARDS",
     "DEFAULT",
+    "JSON_STYLE",
     "LIMITS",
     "MADE_UP",
     "CanEmbed",
@@ -66,6 +68,7 @@ __all__ = [
     "CanScore",
     "CanTellDistributions",
     "CanWait",
+    "CancelOrder",
     "Engine",
     "EngineCard",
     "EngineEvent",
@@ -83,6 +86,7 @@ __all__ = [
     "HostProcess",
     "ModelFiles",
     "OptionValue",
+    "OrderHearer",
     "OrderStream",
     "Precision",
     "RoundOrder",
@@ -102,6 +106,7 @@ __all__ = [
     "check_grammar",
     "check_ids",
     "check_order",
+    "closed_arguments",
     "content_of",
     "engine_kinds",
     "error_of",

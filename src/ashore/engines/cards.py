@@ -42,7 +42,7 @@ def card_of(kind: str) -> EngineCard:
     for card in CARDS:
         if card.kind == kind:
             return card
-    raise InvalidSpec(f"no engine is called {kind!r}", hint=did_you_mean(kind, engine_kinds()))
+    raise InvalidSpec(f"there is no engine {kind!r}", hint=did_you_mean(kind, engine_kinds()))
 
 
 def card_by_name(name: str) -> EngineCard | None:
@@ -62,7 +62,7 @@ def card_reading(form: ServedFormat) -> EngineCard:
     for card in CARDS:
         if card.native is None and form in card.formats:
             return card
-    raise InvalidSpec(f"no engine reads the form {form!r}")
+    raise InvalidSpec(f"no engine reads the format {form!r}")
 
 
 def reads_store(options: EngineOptions) -> bool:

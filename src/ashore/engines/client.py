@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashore.engines.frames import (
     Distribute,
@@ -21,11 +18,15 @@ from ashore.engines.frames import (
     ToHost,
     Vectors,
 )
-from ashore.engines.hostlink import HostLink, host_away
+from ashore.engines.hostlink import HostLink, host_away, never_began
 from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
-from ashore.engines.orderstream import OrderStream, ended_stream
+from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.errors import EngineFailed, HostDied, NotReady
 from ashore.processes import unix_address
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _FIRST_RETRY_S: Final = 0.01
 _LONGEST_RETRY_S: Final = 0.2
@@ -84,13 +85,21 @@ class HostClient:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
 
-    def generate(self, order: GenerateOrder) -> OrderStream:
-        """Send `order` at once and return its events. Without a connection the first step of the stream raises
-        `HostDied`, as it does when the connection is lost on the way; `Draining` where the host took leave before."""
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+        """Send `order` at once, have `hearer` called with what comes of it, and return what cancels it.
+
+        It is lost with `HostDied` without a connection, or when that is lost on the way; with `Draining` where the host
+        took leave before.
+        """
         link = self._link
         if link is None or not link.open:
-            return ended_stream(order.order_id, host_away(self._path))
-        return link.start(order)
+            hearer.lose(host_away(self._path))
+            return never_began
+        return link.start(order, hearer)
+
+    def generate(self, order: GenerateOrder) -> OrderStream:
+        """Send `order` at once and return its events, for whoever reads them one after the other; see `start`."""
+        return OrderStream(order, self.start)
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
         """Return one normalised vector for each sequence of token ids.
@@ -124,6 +133,8 @@ class HostClient:
             Draining: the host ended of its own accord before it answered.
         """
         parts = await self._open_link().call_for_rows(lambda call_id: Distribute(call_id, text))
+        import numpy as np
+
         rows: NDArray[np.float32] = np.frombuffer(b"".join(parts), dtype="<f4")
         return rows.reshape(-1, self.info.vocab_size)
 

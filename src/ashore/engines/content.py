@@ -1,4 +1,4 @@
-"""What decides the answers of a replica, as one short name: another name means that kept answers are another's."""
+"""The identity of what a replica answers from, as one short name. Cached answers of another identity are not used."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ def _stamp(folder: Path, now_s: Callable[[], float]) -> list[tuple[str, int, int
                     if seen > MOST_FILES:
                         raise _too_much(folder, f"more than {MOST_FILES} files and folders")
                     if now_s() > until_s:
-                        raise _too_much(folder, f"{seen} files and folders that took more than {MOST_S:g} s to look at")
+                        raise _too_much(folder, f"{seen} files and folders that took more than {MOST_S:g} s to scan")
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(Path(entry.path))
                     elif entry.is_file():
                         found.append((Path(entry.path).relative_to(folder), entry.stat()))
     except OSError as fault:
         raise InvalidSpec(
-            f"the adapter's folder {folder} cannot be read: {fault.filename or folder}: {fault.strerror}",
-            hint="name the folder that has adapter_config.json, and let the user that runs ashore read it",
+            f"the adapter directory {folder} cannot be read: {fault.filename or folder}: {fault.strerror}",
+            hint="name the directory with adapter_config.json, and let the user that runs ashore read it",
         ) from fault
     return [(str(name), stat.st_size, stat.st_mtime_ns) for name, stat in sorted(found, key=lambda one: one[0])]
 
 
 def _too_much(folder: Path, what: str) -> InvalidSpec:
     return InvalidSpec(
-        f"the adapter's folder {folder} has {what}; an adapter has a few",
-        hint="name the folder that has adapter_config.json and nothing else beside the adapter",
+        f"the adapter directory {folder} has {what}; an adapter has only a few",
+        hint="use the directory that contains adapter_config.json and only the files of the adapter",
     )

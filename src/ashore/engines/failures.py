@@ -26,7 +26,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(
         EngineFailed.code,
         f"the engine raised {type(error).__name__}: {error}",
-        "the traceback is in the log of this engine host",
+        "see the traceback in the log of this engine host",
     )
 
 

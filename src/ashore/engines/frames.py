@@ -160,7 +160,7 @@ def encode(message: ToHost | ToWorker) -> bytes:
     length = len(frame) - _HEAD.size
     if length > MAX_FRAME_BYTES:
         raise InvalidRequest(
-            f"a {type(message).__name__} has {length:,} bytes; one frame takes {MAX_FRAME_BYTES:,}",
+            f"a {type(message).__name__} has {length:,} bytes; the limit of a frame is {MAX_FRAME_BYTES:,}",
             hint="send fewer or shorter inputs in one call",
         )
     _HEAD.pack_into(frame, 0, length)
@@ -203,7 +203,7 @@ class FrameReader:
         while end - at >= _HEAD.size:
             (length,) = _HEAD.unpack_from(data, at)
             if length > MAX_FRAME_BYTES:
-                raise InvalidRequest(f"a frame announces {length:,} bytes; at most {MAX_FRAME_BYTES:,} are taken")
+                raise InvalidRequest(f"a frame announces {length:,} bytes; the limit is {MAX_FRAME_BYTES:,}")
             if end - at - _HEAD.size < length:
                 self._needed = _HEAD.size + length
                 break

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from ashore.core import foreign_errors
+from ashore.engines.closing import JSON_STYLE, closed
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
@@ -17,7 +18,7 @@ _MAX_DIGITS: Final = 20
 _INT64: Final = 1 << 63
 _MAX_REASON_CHARS: Final = 200
 _MAX_SHOWN_CHARS: Final = 100
-_KNOWN_REASONS: Final = {"NoExtensionBias": "no answer can begin: it allows none, or refers to itself without end"}
+_KNOWN_REASONS: Final = {"NoExtensionBias": "it allows no output, or refers to itself without end"}
 
 _ANNOTATIONS: Final = {"$schema", "$id", "$comment", "$anchor", "title", "description", "default", "examples"} | {
     *("deprecated", "readOnly", "writeOnly", "discriminator", "contentMediaType", "contentEncoding")
@@ -47,11 +48,13 @@ def check_grammar(grammar: Grammar) -> None:
         InvalidGrammar: it does not parse, or a keyword of the schema would be ignored; the message names it.
     """
     if not _is_text(grammar.text):
-        raise InvalidGrammar("the grammar has half a character (a lone surrogate)", hint="send whole characters")
+        raise InvalidGrammar(
+            "the grammar has an incomplete character (a lone surrogate)", hint="send complete characters"
+        )
     if len(grammar.text.encode()) > _MAX_BYTES:
         raise InvalidGrammar(
-            f"the grammar is {len(grammar.text)} characters long; at most {_MAX_BYTES} bytes are taken",
-            hint="shorten it, for instance with $defs for what is repeated",
+            f"the grammar is {len(grammar.text)} characters long; the limit is {_MAX_BYTES} bytes",
+            hint="shorten it, for instance by moving repeated parts into $defs",
         )
     if grammar.kind == "json_schema":
         _check_schema(_parsed(grammar.text), "$", 0)
@@ -63,24 +66,25 @@ def check_grammar(grammar: Grammar) -> None:
     if broken:
         raise InvalidGrammar(
             f"the {grammar.kind} grammar does not compile: {reason_of(messages[0])}",
-            hint="correct it at the place that is named",
+            hint="correct it at the position in the message",
         )
     if messages and grammar.kind == "json_schema":
         raise InvalidGrammar(
-            f"the schema cannot be held in full: {reason_of(messages[0])}", hint="leave out what is named"
+            f"the schema cannot be enforced in full: {reason_of(messages[0])}",
+            hint="remove the part that the message names",
         )
 
 
 def compiling(grammar: Grammar) -> AbstractContextManager[None]:
     """Turn what the library raises for a grammar, instead of telling it, into `InvalidGrammar`."""
     return foreign_errors(
-        f"the {grammar.kind} grammar cannot be compiled", InvalidGrammar, hint="make it simpler, or correct it"
+        f"the {grammar.kind} grammar cannot be compiled", InvalidGrammar, hint="simplify or correct it"
     )
 
 
 def reason_of(message: str) -> str:
     """Return what the library says is wrong, without the state of its parser and the grammar as it reads it."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it is not taken"]
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it is not supported"]
     said = _KNOWN_REASONS.get(lines[0], lines[0].rstrip(":"))
     said = said if len(said) <= _MAX_REASON_CHARS else said[:_MAX_REASON_CHARS] + "…"
     faults = [line.removeprefix("error: ") for line in lines[1:] if line.startswith("error: ")]
@@ -99,9 +103,9 @@ def matcher_source(grammar: Grammar) -> str:
     with compiling(grammar):
         match grammar.kind:
             case "json_schema":
-                source = matcher.grammar_from_json_schema(_parsed(grammar.text), overrides=_JSON_STYLE)
+                source = matcher.grammar_from_json_schema(closed(_parsed(grammar.text)), overrides=JSON_STYLE)
             case "json_object":
-                source = matcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON_STYLE)
+                source = matcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_STYLE)
             case "regex":
                 source = matcher.grammar_from_regex(grammar.text)
             case "lark":
@@ -109,18 +113,16 @@ def matcher_source(grammar: Grammar) -> str:
         return str(source)
 
 
-_JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
-"""One space, or a new line with its indent: a small model cannot fill an answer with blanks."""
-
-
 def _parsed(text: str) -> dict[str, Any]:
-    with foreign_errors("the schema is not JSON", InvalidGrammar, hint="send a JSON object"):
+    with foreign_errors("the schema is not JSON", InvalidGrammar, hint="send the schema as a JSON object"):
         schema = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     if not _is_text(json.dumps(schema, ensure_ascii=False)):
-        raise InvalidGrammar("the schema has half a character (a lone surrogate)", hint="send whole characters")
+        raise InvalidGrammar(
+            "the schema has an incomplete character (a lone surrogate)", hint="send complete characters"
+        )
     if not isinstance(schema, dict):
         raise InvalidGrammar(
-            f"the schema is {type(schema).__name__}; expected a JSON object", hint="send a JSON object"
+            f"the schema is {type(schema).__name__}; expected a JSON object", hint="send the schema as a JSON object"
         )
     return schema
 
@@ -129,14 +131,14 @@ def _whole(text: str) -> int:
     if len(text) > _MAX_DIGITS or not -_INT64 <= int(text) < _INT64:
         raise InvalidGrammar(
             f"the schema has the number {text[:_MAX_DIGITS]}…; numbers must fit into 64 bits",
-            hint="use a smaller number, or a pattern of digits",
+            hint="use a smaller number, or a string pattern of digits",
         )
     return int(text)
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise InvalidGrammar(f"the schema has the number {text[:40]}, which is not finite", hint="leave it out")
+        raise InvalidGrammar(f"the schema has the number {text[:40]}, which is not finite", hint="remove it")
     return number
 
 
@@ -159,17 +161,17 @@ def _check_schema(schema: Any, path: str, depth: int) -> None:
     if not isinstance(schema, dict):
         raise InvalidGrammar(
             f"the schema at {_shown(path)} is {type(schema).__name__}; expected an object or true",
-            hint="correct it there",
+            hint="correct the schema at that path",
         )
     for keyword, value in schema.items():
         if keyword in _ANNOTATIONS or keyword.startswith("x-"):
             if keyword == "x-guidance":
-                raise InvalidGrammar("the keyword 'x-guidance' is not taken from a request", hint="leave it out")
+                raise InvalidGrammar("the keyword 'x-guidance' is not allowed in a request", hint="remove it")
             continue
         if keyword not in _ENFORCED:
             raise InvalidGrammar(
                 f"the keyword {_shown(keyword)!r} at {_shown(path)} cannot be enforced while generating",
-                hint="leave it out, or check the answer against it afterwards",
+                hint="remove it, and check the answer against it in your application",
             )
         _check_keyword(keyword, value, f"{path}.{keyword}", depth)
 
@@ -178,27 +180,29 @@ def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
     if keyword == "$ref" and not (isinstance(value, str) and value.startswith("#")):
         raise InvalidGrammar(
             f"{_shown(path)} is {_shown(repr(value))}; only references inside the schema (#/...) are followed",
-            hint="copy what it names into $defs",
+            hint="copy the referenced schema into $defs",
         )
     if keyword == "type":
         names = value if isinstance(value, list) else [value]
         unknown = [n for n in names if n not in _TYPES]
         if unknown or not names:
             raise InvalidGrammar(
-                f"{_shown(path)} is {_shown(repr(value))}; expected some of {', '.join(_TYPES)}",
-                hint="correct it there",
+                f"{_shown(path)} is {_shown(repr(value))}; expected one or more of {', '.join(_TYPES)}",
+                hint="correct the schema at that path",
             )
     if keyword in _KEYWORDS_WITH_SCHEMAS_BY_NAME:
         if not isinstance(value, dict):
             raise InvalidGrammar(
-                f"{_shown(path)} is {type(value).__name__}; expected an object of schemas", hint="correct it there"
+                f"{_shown(path)} is {type(value).__name__}; expected an object of schemas",
+                hint="correct the schema at that path",
             )
         for name, inner in value.items():
             _check_schema(inner, f"{path}.{name}", depth + 1)
     elif keyword in _KEYWORDS_WITH_SCHEMA_LISTS:
         if not isinstance(value, list) or not value:
             raise InvalidGrammar(
-                f"{_shown(path)} must be a list of schemas with at least one entry", hint="correct it there"
+                f"{_shown(path)} must be a list of schemas with at least one entry",
+                hint="correct the schema at that path",
             )
         for index, inner in enumerate(value):
             _check_schema(inner, f"{path}[{index}]", depth + 1)

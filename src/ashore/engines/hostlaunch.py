@@ -49,7 +49,9 @@ def read_launch(path: Path) -> HostLaunch:
     try:
         return msgspec.json.decode(path.read_bytes(), type=HostLaunch)
     except OSError as error:
-        raise InvalidSpec(f"launch file {path}: {error.strerror}", hint="the supervisor writes it") from error
+        raise InvalidSpec(
+            f"launch file {path}: {error.strerror}", hint="the supervisor writes this file; restart `ashore up`"
+        ) from error
     except UNDECODABLE as error:
         raise InvalidSpec(f"launch file {path}: {error}", hint="stop `ashore up` and start it again") from error
 

@@ -1,7 +1,7 @@
-"""One connection of an API worker to an engine host: frames, inboxes of orders, futures of calls.
+"""One connection of an API worker to an engine host: frames, hearers of orders, futures of calls.
 
-There is no reader task: the transport hands bytes to this protocol, which decodes a whole batch of events and puts each
-into the inbox of its order. Whoever waits for one goes on right there, once per batch, however many tokens it brought.
+There is no reader task: the transport hands bytes to this protocol, which decodes a whole batch of events and gives
+each order's to its hearer right there, once per batch, however many tokens it brought.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from ashore.engines.frames import (
 )
 from ashore.engines.hostlaunch import why_file
 from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
-from ashore.engines.orderstream import Inbox, OrderStream, ended_stream
+from ashore.engines.orderstream import CancelOrder, OrderHearer
 from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest
 
 ENDED_AT_ONCE: Final = 8
-"""Orders whose consumers are told of their end in one turn of the loop. An end is a response and the next request's
+"""Orders whose hearers are told of their end in one turn of the loop. An end is a response and the next request's
 beginning, so a wide batch whose sequences end together would keep everybody else out for tens of milliseconds. So many
 are still a turn by which an overloaded loop is known (`serving/concurrency.py`)."""
 _READ_BYTES: Final = 256 << 10
 
 
 class HostLink(asyncio.Protocol):
-    """One connection: its frames, the inboxes of its orders, the futures of its calls."""
+    """One connection: its frames, the hearers of its orders, the futures of its calls."""
 
     def __init__(self, path: Path) -> None:
         self.open = False
@@ -58,9 +58,9 @@ class HostLink(asyncio.Protocol):
         self._path = path
         self._info: EngineInfo | None = None
         self._reader = FrameReader()
-        self._inboxes: dict[OrderId, Inbox] = {}
-        self._ending: deque[Inbox] = deque()
-        """Of orders that have ended, while their consumers are still to be told."""
+        self._hearers: dict[OrderId, OrderHearer] = {}
+        self._ending: deque[tuple[OrderHearer, list[EngineEvent]]] = deque()
+        """Orders that have ended, whose hearers are still to be told the last events."""
         self._calls: dict[int, asyncio.Future[ToWorker]] = {}
         self._parts: dict[int, list[bytes]] = {}
         """What has come of answers that take several frames."""
@@ -79,27 +79,26 @@ class HostLink(asyncio.Protocol):
 
     # --- what the client calls
 
-    def start(self, order: GenerateOrder) -> OrderStream:
-        """Send an order, with all others of this turn of the loop, and return its events.
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+        """Send an order, with all others of this turn of the loop; return what cancels it.
 
         Each send wakes the host, which costs both sides more than the order does; a busy loop starts several in a turn.
         """
         order_id = order.order_id
-        if order_id in self._inboxes:
-            return ended_stream(
-                order_id,
-                Conflict(f"order {order_id!r} is running already", hint="give every order an id of its own"),
-            )
+        if order_id in self._hearers:
+            hearer.lose(Conflict(f"order {order_id!r} is running already", hint="give every order an id of its own"))
+            return never_began
         try:
             frame = encode(Generate(order))
         except InvalidRequest as error:
-            return ended_stream(order_id, error)
+            hearer.lose(error)
+            return never_began
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._send_all)
         self._outbox.append(frame)
         self._unsent.append(order_id)
-        inbox = self._inboxes[order_id] = Inbox()
-        return OrderStream(order_id, inbox, self._abandon)
+        self._hearers[order_id] = hearer
+        return partial(self._cancel, order_id)
 
     async def call(self, make: Callable[[int], ToHost]) -> ToWorker:
         """Send the message that `make` builds around a call's number and return its answer."""
@@ -152,8 +151,8 @@ class HostLink(asyncio.Protocol):
             self._transport.abort()
             await self.gone()
 
-    def _abandon(self, order_id: OrderId) -> None:
-        if self._inboxes.pop(order_id, None) is not None and self.open:
+    def _cancel(self, order_id: OrderId) -> None:
+        if self._hearers.pop(order_id, None) is not None and self.open:
             self.send(Cancel(order_id))
 
     # --- what the transport calls
@@ -211,30 +210,31 @@ class HostLink(asyncio.Protocol):
                 self._end(partial(host_left, self._path))
 
     def _put(self, events: list[EngineEvent]) -> None:
-        inboxes = self._inboxes
-        told: dict[OrderId, Inbox] = {}
+        groups: dict[OrderId, list[EngineEvent]] = {}
         for event in events:
-            inbox = inboxes.get(event.order_id)
-            if inbox is None:
-                continue  # abandoned; the host has our Cancel by now
-            inbox.events.append(event)
-            if type(event) is not Token:
-                inbox.ended = True
-                del inboxes[event.order_id]
-            told[event.order_id] = inbox
-        begun = bool(self._ending)
-        for inbox in told.values():
-            if inbox.ended:
-                self._ending.append(inbox)
+            group = groups.get(event.order_id)
+            if group is None:
+                groups[event.order_id] = [event]
             else:
-                inbox.go_on()
+                group.append(event)
+        begun = bool(self._ending)
+        for order_id, group in groups.items():
+            hearer = self._hearers.get(order_id)
+            if hearer is None:
+                continue  # cancelled; the host has our Cancel by now
+            if type(group[-1]) is Token:
+                hearer.hear(group)
+            else:
+                del self._hearers[order_id]
+                self._ending.append((hearer, group))
         if self._ending and not begun:
             self._tell_ends()
 
     def _tell_ends(self) -> None:
         """Tell some of the orders that they have ended, and the others in later turns of the loop."""
         for _ in range(min(ENDED_AT_ONCE, len(self._ending))):
-            self._ending.popleft().go_on()
+            hearer, events = self._ending.popleft()
+            hearer.hear(events)
         if self._ending:
             asyncio.get_running_loop().call_soon(self._tell_ends)
 
@@ -274,24 +274,20 @@ class HostLink(asyncio.Protocol):
     def _end(self, make_error: Callable[[], AshoreError]) -> None:
         """End everything that waits on this connection, each with an error of its own."""
         self.open = False
-        for order_id in self._unsent:
-            if order_id in self._inboxes:
-                self._end_order(self._inboxes.pop(order_id), host_away(self._path))
-        self._outbox, self._unsent = [], []
+        hearers, self._hearers = self._hearers, {}
+        unsent, self._outbox, self._unsent = self._unsent, [], []
         self._refuse(make_error())
-        for inbox in self._inboxes.values():
-            self._end_order(inbox, make_error())
-        self._inboxes.clear()
+        for order_id, hearer in hearers.items():
+            hearer.lose(host_away(self._path) if order_id in unsent else make_error())
         for reply in self._calls.values():
             if not reply.done():
                 _fail(reply, make_error())
         if self._transport is not None:
             self._transport.abort()
 
-    def _end_order(self, inbox: Inbox, error: AshoreError) -> None:
-        inbox.error = error
-        inbox.ended = True
-        inbox.wake()
+
+def never_began() -> None:
+    """Cancel an order that never reached a host."""
 
 
 def host_died(path: Path, what: str = "is gone") -> HostDied:

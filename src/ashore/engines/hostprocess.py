@@ -1,4 +1,4 @@
-"""One engine host as a child of this process: for whoever measures a model and is no supervisor."""
+"""One engine host as a child of this process, for commands that measure a model."""
 
 from __future__ import annotations
 

@@ -192,3 +192,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     scored_tokens: int = 0
     """Tokens computed to score texts; a beginning that several texts share counts once where it is computed once."""
     preemptions: int = 0
+    block_tokens: int = 0
+    """Tokens in a block of the KV cache; 0 where it has no blocks."""
+    adapters: int = 0
+    """LoRA adapters that are loaded."""
+    running_adapters: tuple[str, ...] = ()
+    waiting_adapters: tuple[str, ...] = ()
+    """Those of sequences that run, and of those that wait."""

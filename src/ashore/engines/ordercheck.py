@@ -22,27 +22,27 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
     """
     check_ids(order.prompt_ids, info)
     if order.max_new_tokens < 1:
-        raise InvalidRequest(f"max_new_tokens is {order.max_new_tokens}; at least 1 is expected")
+        raise InvalidRequest(f"max_new_tokens is {order.max_new_tokens}; expected at least 1")
     total = len(order.prompt_ids) + order.max_new_tokens
     if total > info.context_tokens:
         raise ContextTooLong(
-            f"the prompt has {len(order.prompt_ids)} tokens and {order.max_new_tokens} are asked for: {total}; "
-            f"the context of {info.model} is {info.context_tokens}",
+            f"the prompt has {len(order.prompt_ids)} tokens and the answer may have "
+            f"{order.max_new_tokens}: {total} in total; the context of {info.model} is {info.context_tokens}",
             hint="shorten the prompt or ask for fewer tokens",
         )
     if len(order.prompt_ids) >= info.kv_tokens:
         raise KvCacheExhausted(
             f"the prompt has {len(order.prompt_ids)} tokens and the KV cache holds {info.kv_tokens}",
-            hint="shorten the prompt, or give the replica more kv_tokens",
+            hint="shorten the prompt, or raise kv_tokens of the replica",
         )
     for feature in _wanted(order):
         if feature not in info.features:
             raise UnsupportedByEngine(
-                f"the engine {info.kind!r} cannot do {feature!r}; it can do: {', '.join(info.features)}",
-                hint="leave the field out, or serve the model with another engine",
+                f"the engine {info.kind!r} does not support {feature!r}; it supports {', '.join(info.features)}",
+                hint="omit the field, or serve the model with another engine",
             )
     if order.adapter is not None and order.adapter not in adapters:
-        raise InvalidRequest(f"no adapter is called {order.adapter!r}", hint=did_you_mean(order.adapter, adapters))
+        raise InvalidRequest(f"there is no adapter {order.adapter!r}", hint=did_you_mean(order.adapter, adapters))
     check_top_logprobs(order.top_logprobs or 0, info)
     if order.sampling.logit_bias:
         check_ids(list(order.sampling.logit_bias), info, where="logit_bias")
@@ -63,7 +63,7 @@ def check_top_logprobs(number: int, info: EngineInfo) -> None:
         raise InvalidRequest(f"top_logprobs is {number}; expected 0 or more")
     if number > info.max_top_logprobs:
         raise UnsupportedByEngine(
-            f"top_logprobs is {number}; the engine {info.kind!r} gives at most {info.max_top_logprobs}"
+            f"top_logprobs is {number}; the limit of the engine {info.kind!r} is {info.max_top_logprobs}"
         )
 
 
@@ -80,7 +80,7 @@ def check_scored(texts: Sequence[ScoreText], info: EngineInfo, *, top_logprobs: 
         check_ids(text.ids, info, where="the text")
         if not 1 <= text.start < len(text.ids):
             raise InvalidRequest(
-                f"a text of {len(text.ids)} tokens is to be scored from position {text.start} on",
+                f"cannot score a text of {len(text.ids)} tokens from position {text.start}",
                 hint="a text to score needs at least two tokens, and a start between 1 and the last one",
             )
         if len(text.ids) > info.context_tokens:
@@ -94,12 +94,12 @@ def check_ids(ids: Sequence[int], info: EngineInfo, *, where: str = "the prompt"
         InvalidRequest: there are none, or one is outside the vocabulary; the message names it.
     """
     if not ids:
-        raise InvalidRequest(f"{where} has no tokens; at least one is expected")
+        raise InvalidRequest(f"{where} has no tokens; expected at least one")
     if min(ids) < 0 or max(ids) >= info.vocab_size:
         at = next(i for i, token_id in enumerate(ids) if not 0 <= token_id < info.vocab_size)
         raise InvalidRequest(
             f"token id {ids[at]} at position {at} of {where} is outside the vocabulary of {info.vocab_size} tokens",
-            hint="tokenise with this model's own tokenizer",
+            hint="use the tokenizer of this model",
         )
 
 

@@ -1,122 +1,74 @@
-"""The events of one order on their way from the connection to whoever consumes them."""
+"""The events of one order on their way from the connection: pushed to a hearer, or read one after the other."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextvars import Context
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, Self
 
 from ashore.core import OrderId
-from ashore.engines.model import EngineEvent
+from ashore.engines.model import EngineEvent, Failed, Finished, GenerateOrder
 from ashore.errors import AshoreError
 
-Pour = Callable[[list[EngineEvent]], bool]
-"""Takes tokens of one order where they come; returns whether it did."""
+CancelOrder = Callable[[], None]
+"""Cancels an order where it still runs. May be called twice, and after its end."""
 
 
-class Inbox:
-    """Events of one order that its consumer has not taken yet. One task at a time may await that some come.
+class OrderHearer(Protocol):
+    """Who hears what is made of one order. Called in the turn of the loop in which it came; must not raise."""
 
-    To asyncio it is a future (`_asyncio_future_blocking` is how a task knows one, and says how to go on to
-    `add_done_callback`), but one that whoever brings events can have its task go on from at once: a future of asyncio's
-    own would cost a callback, a handle and a turn of the loop for each token of each stream.
-    """
+    def hear(self, events: list[EngineEvent]) -> None:
+        """Take what one frame brought, in order. `Finished` or `Failed` is the last event of all."""
+        ...
 
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "_cancelled",
-        "_context",
-        "_loop",
-        "_step",
-        "ended",
-        "error",
-        "events",
-        "pour",
-    )
+    def lose(self, error: AshoreError) -> None:
+        """Learn that the order ended without one. May be called while the order is being started.
+
+        Args:
+            error: `HostDied`: the host went away; `Draining`: it ended of its own accord before it began the order.
+        """
+        ...
+
+
+class _Inbox:
+    """Events that nobody has read yet."""
+
+    __slots__ = ("ended", "error", "events", "reader")
 
     def __init__(self) -> None:
         self.events: list[EngineEvent] = []
         self.ended = False
-        self.error: Exception | None = None
-        self.pour: Pour | None = None
-        """Of the task that waits."""
-        self._asyncio_future_blocking = False
-        self._loop = asyncio.get_running_loop()
-        self._step: Callable[[Inbox], object] | None = None
-        """Has the task that waits go on."""
-        self._context = Context()
-        self._cancelled = False
+        self.error: AshoreError | None = None
+        self.reader: asyncio.Future[None] | None = None
+        """Of who waits for some."""
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether a task waits."""
-        return self._step is not None
+    def hear(self, events: list[EngineEvent]) -> None:
+        self.events += events
+        self.ended = self.ended or isinstance(events[-1], Finished | Failed)
+        self.wake()
 
-    def go_on(self) -> None:
-        """Have the task that waits go on before this returns, unless it takes what has come without being woken. Never
-        called from within a task."""
-        if self._step is None or (self.pour is not None and not self.ended and self._is_poured(self.pour)):
-            return
-        step, self._step = self._step, None
-        self._context.run(step, self)
+    def lose(self, error: AshoreError) -> None:
+        self.error, self.ended = error, True
+        self.wake()
 
     def wake(self) -> None:
-        """Have the task that waits go on in the next turn of the loop."""
-        step, self._step = self._step, None
-        if step is not None:
-            self._loop.call_soon(step, self, context=self._context)
-
-    def _is_poured(self, pour: Pour) -> bool:
-        try:
-            if not pour(self.events):
-                return False
-            self.events = []
-            return True
-        except Exception as fault:  # noqa: BLE001 - of whoever waits: raised there, and not for other orders of the frame
-            self.events, self.error = [], fault
-            return False
-
-    # What a task asks of a future
-
-    def __await__(self) -> Generator[Any, None, None]:
-        self._asyncio_future_blocking = True
-        yield self
-
-    def add_done_callback(self, step: Callable[[Inbox], object], *, context: Context) -> None:
-        """Note how the task that waits goes on."""
-        self._step, self._context = step, context
-
-    def cancel(self, msg: object = None) -> bool:
-        """Have the task that waits end in the next turn; False: it goes on already."""
-        self._cancelled = self.is_awaited
-        self.wake()
-        return self._cancelled
-
-    def result(self) -> None:
-        """Return, for a task that goes on.
-
-        Raises:
-            CancelledError: it was cancelled.
-        """
-        if self._cancelled:
-            self._cancelled = False
-            raise asyncio.CancelledError
+        if self.reader is not None and not self.reader.done():
+            self.reader.set_result(None)
 
 
-class OrderStream(AsyncGenerator[EngineEvent, None]):
+class OrderStream(AsyncIterator[EngineEvent]):
     """The events of one order, as an async iterator that ends after `Finished` or `Failed`.
 
     Closing it, losing it, or a cancellation of the task that waits on it cancels the order in the engine.
     """
 
-    __slots__ = ("_abandon", "_inbox", "order_id")
+    __slots__ = ("_cancel", "_inbox", "order_id")
 
-    def __init__(self, order_id: OrderId, inbox: Inbox, abandon: Callable[[OrderId], None]) -> None:
-        self.order_id = order_id
-        self._inbox = inbox
-        self._abandon = abandon
+    def __init__(self, order: GenerateOrder, start: Callable[[GenerateOrder, OrderHearer], CancelOrder]) -> None:
+        """Start the order, and read what is made of it."""
+        self.order_id: OrderId = order.order_id
+        self._inbox = _Inbox()
+        self._cancel = start(order, self._inbox)
 
     def __aiter__(self) -> Self:
         return self
@@ -132,48 +84,25 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
             raise StopAsyncIteration
         return self._inbox.events.pop(0)
 
-    async def asend(self, value: None) -> EngineEvent:
-        """As `__anext__`; nothing can be sent into a stream."""
-        return await self.__anext__()
-
-    async def athrow(
-        self,
-        kind: type[BaseException] | BaseException,
-        value: BaseException | object = None,
-        traceback: TracebackType | None = None,
-    ) -> EngineEvent:
-        """Give the order up and raise what was thrown."""
-        self._give_up()
-        raise kind
-
-    async def take(self, pour: Pour | None = None) -> list[EngineEvent]:
-        """Return every event that is there, waiting for the first; empty at the end. One wake-up per step at most.
-
-        Args:
-            pour: Called with the tokens of a step as they come, instead of waking who waits; True: it took all of them,
-                and the wait goes on. Never with what ends the order.
+    async def take(self) -> list[EngineEvent]:
+        """Return every event that is there, waiting for the first; empty at the end.
 
         Raises:
             HostDied: the host went away before the order ended.
             Draining: it ended of its own accord before it began the order.
         """
-        inbox = self._inbox
-        if not inbox.events:
-            inbox.pour = pour
-            await self._has_more()
-        events, inbox.events = inbox.events, []
+        await self._has_more()
+        events, self._inbox.events = self._inbox.events, []
         return events
 
     async def aclose(self) -> None:
-        """Cancel the order if it still runs; returns at once. May be called twice."""
+        """CancelOrder the order if it still runs; returns at once. May be called twice."""
         self._give_up()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._give_up()
 
     def __del__(self) -> None:
@@ -187,8 +116,9 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
                 raise inbox.error
             if inbox.ended:
                 return False
+            inbox.reader = asyncio.get_running_loop().create_future()
             try:
-                await inbox
+                await inbox.reader
             except asyncio.CancelledError:
                 self._give_up()
                 raise
@@ -198,16 +128,4 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
         if not self._inbox.ended:
             self._inbox.ended = True
             self._inbox.wake()
-            self._abandon(self.order_id)
-
-
-def ended_stream(order_id: OrderId, error: AshoreError) -> OrderStream:
-    """Return a stream of an order that never reached a host: its first step raises `error`."""
-    inbox = Inbox()
-    inbox.ended = True
-    inbox.error = error
-    return OrderStream(order_id, inbox, _nothing_to_abandon)
-
-
-def _nothing_to_abandon(order_id: OrderId) -> None:
-    """What a stream that never reached a host cancels."""
+            self._cancel()

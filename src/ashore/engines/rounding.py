@@ -1,4 +1,4 @@
-"""What it means to round a model's weights to fewer bits, in words that every technology shares."""
+"""Orders and results of quantizing a model, shared by every engine."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def load_torch_model(
     torch, transformers = torch_libraries()
     if fmt not in ("safetensors", "gguf"):
         raise UnsupportedModel(
-            f"{name} is in the form {fmt!r}; torch reads safetensors and GGUF", hint="use the model as pulled"
+            f"{name} has the format {fmt!r}; torch reads safetensors and GGUF", hint="use the original model"
         )
     gguf = weights or "model.gguf"
     source = {"gguf_file": gguf} if fmt == "gguf" else {"use_safetensors": True}
@@ -44,7 +44,7 @@ def load_torch_model(
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EngineFailed(
-            f"transformers cannot load {name}: {error}", hint="`ashore model verify` checks the files"
+            f"transformers cannot load {name}: {error}", hint="check the files with `ashore model verify`"
         ) from error
     if fmt == "gguf":  # what was dequantised is a plain model, though transformers goes on calling it a quantised one
         model.hf_quantizer = None

@@ -21,7 +21,7 @@ def compare(before: Report, after: Report, divergences: Mapping[str, Divergence]
     for text in after.texts:
         other = theirs.get(text.text)
         if other is None or other.digest != text.digest:
-            skipped[text.text] = f"{before.model.name} was not judged by this text"
+            skipped[text.text] = f"{before.model.name} was not evaluated on this text"
             continue
         try:
             increases[text.text] = perplexity_increase(other.perplexity, text.perplexity)
@@ -30,7 +30,7 @@ def compare(before: Report, after: Report, divergences: Mapping[str, Divergence]
     done = {task.task: task for task in before.tasks}
     for task in after.tasks:
         if task.task not in done:
-            skipped[task.task] = f"{before.model.name} was not judged by this task"
+            skipped[task.task] = f"{before.model.name} was not evaluated on this task"
             continue
         try:
             changes[task.task] = accuracy_change(done[task.task], task)

@@ -64,8 +64,8 @@ def divergence(
     theirs = [one for _, one in cut_texts(texts, parent.text, window=window, stride=stride)]
     if cut != theirs:
         raise InvalidRequest(
-            f"{subject.name} and {parent.name} cut the same text into different tokens, so no divergence exists",
-            hint="compare them by bits_per_byte and by tasks",
+            f"{subject.name} and {parent.name} tokenize the same text differently, so their divergence is not defined",
+            hint="compare them by bits_per_byte and by task scores",
         )
     cut = spread(cut, MOST_WINDOWS)
     exact = all("distributions" in one.info.features for one in (subject, parent))

@@ -112,8 +112,8 @@ def _weights(report: Report) -> Iterator[Seen]:
 METRICS: Final[tuple[Metric, ...]] = (
     Metric("perplexity_increase_max", "max", "relative increase of the perplexity on a text", _increases),
     Metric("task_accuracy_drop_max", "max", "points of accuracy lost on a task", _drops),
-    Metric("kl_max", "max", "divergence from the parent on a text, nats a token", _divergences),
-    Metric("same_top_min", "min", "share of tokens with the parent's likeliest one", _same_top),
+    Metric("kl_max", "max", "divergence from the parent on a text, nats per token", _divergences),
+    Metric("same_top_min", "min", "share of tokens at which the parent has the same most likely token", _same_top),
     Metric("perplexity_max", "max", "perplexity on a text", _perplexities),
     Metric("task_accuracy_min", "min", "accuracy on a task", _accuracies),
     Metric("calibration_error_max", "max", "expected calibration error on a task", _calibration_errors),
@@ -150,10 +150,10 @@ def parse_gate(data: bytes, place: str) -> Gate:
         raise InvalidSpec(f"{place} is not TOML: {error}", hint="see docs/how-to/evaluate-a-model.md") from error
     for name in document:
         if name != "gate":
-            raise InvalidSpec(f"{place} has the unknown part [{name}]", hint="its one part is [gate]")
+            raise InvalidSpec(f"{place} has the unknown section [{name}]", hint="the only allowed section is [gate]")
     table = document.get("gate", {})
     if not isinstance(table, dict):
-        raise InvalidSpec(f"{place}: gate is no table", hint="its one part is [gate]")
+        raise InvalidSpec(f"{place}: gate is not a table", hint="the only allowed section is [gate]")
     known = {metric.name: metric for metric in METRICS}
     limits = []
     for name, value in table.items():
@@ -161,11 +161,13 @@ def parse_gate(data: bytes, place: str) -> Gate:
             continue
         if name not in known:
             raise InvalidSpec(
-                f"{place}: no metric is called {name!r}", hint=did_you_mean(name, [*known, "strict"]), param=name
+                f"{place}: unknown metric {name!r}", hint=did_you_mean(name, [*known, "strict"]), param=name
             )
         limits.append((known[name], _amount(value, f"{place}: {name}")))
     if not limits:
-        raise InvalidSpec(f"{place} sets no limit, so everything would pass", hint="known: " + ", ".join(sorted(known)))
+        raise InvalidSpec(
+            f"{place} sets no limit, so every model would pass", hint="known: " + ", ".join(sorted(known))
+        )
     strict = table.get("strict", False)
     if not isinstance(strict, bool):
         raise InvalidSpec(f"{place}: strict is {strict!r}; expected true or false")
@@ -206,8 +208,8 @@ def _lines(metric: Metric, limit: float, report: Report, *, strict: bool) -> Ite
         judged = seen.worst if strict and seen.worst is not None else seen.value
         passed = judged <= limit if metric.side == "max" else judged >= limit
         sign = "≤" if metric.side == "max" else "≥"
-        which = "the end of its 95 % interval" if judged is seen.worst and strict else "the figure"
-        why = f"{which}, {judged:.5g}, is to be {sign} {limit:.5g}"
+        which = "the bound of its 95 % interval" if judged is seen.worst and strict else "the figure"
+        why = f"{which}, {judged:.5g}, must be {sign} {limit:.5g}"
         yield Line(
             metric=metric.name,
             about=seen.about,
@@ -224,6 +226,6 @@ def _amount(value: Any, where: str) -> float:
         return float(value)
     found = _AMOUNT.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
-        hint = 'such as 0.02, "0.5%", "1pp"'
-        raise InvalidSpec(f"{where} is {value!r}; expected a number, or one with a unit", hint=hint)
+        hint = 'write a number such as 0.02, "0.5%" or "1pp"'
+        raise InvalidSpec(f"{where} is {value!r}; expected a number, or a number with a unit", hint=hint)
     return float(found[1]) * _UNITS[found[2]]

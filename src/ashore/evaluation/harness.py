@@ -63,7 +63,7 @@ def run_harness(subject: Subject, task: HarnessTask, *, told: Told = untold) -> 
     metric = next((m for m in _METRICS if samples and m in samples[0]), None)
     if metric is None:
         raise InvalidRequest(
-            f"the harness gave no score for each item of {name!r}", hint="name a single task, not a group of them"
+            f"the harness returned no score per item for {name!r}", hint="name a single task, not a group of tasks"
         )
     items = tuple(ItemResult(line=int(one["doc_id"]), score=float(one[metric])) for one in samples)
     digest = hashlib.sha256("".join(str(one["doc_hash"]) for one in samples).encode()).hexdigest()
@@ -98,7 +98,7 @@ def harness_model(subject: Subject, *, told: Told = untold) -> Any:
             answers = []
             for context, wanted in (request.args for request in requests):
                 if wanted.get("do_sample") and wanted.get("temperature", 1.0) > 0:
-                    raise InvalidRequest("this task of the harness samples its answers; ashore evaluates greedy ones")
+                    raise InvalidRequest("this task samples its answers; ashore evaluates only greedy decoding")
                 limit = int(wanted.get("max_gen_toks", _NEW_TOKENS))
                 room = subject.info.context_tokens - limit
                 ids = subject.text.encode(context)[-room:]
@@ -138,14 +138,14 @@ def _manager(task: HarnessTask) -> tuple[Any, str]:
     path = Path(task.place)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise NotFound(f"there is no task file {task.place}", hint="name a .yaml file in the form of the harness")
+            raise NotFound(f"there is no task file {task.place}", hint="name a .yaml file in the format of the harness")
         return TaskManager(include_path=str(path.parent), include_defaults=False), path.stem
     manager = TaskManager()
     if task.place not in manager.all_tasks:
         from ashore.core import did_you_mean
 
         hint = did_you_mean(task.place, manager.all_tasks)
-        raise NotFound(f"the harness knows no task {task.place!r}", hint=hint)
+        raise NotFound(f"the harness has no task {task.place!r}", hint=hint)
     return manager, task.place
 
 
@@ -153,7 +153,5 @@ def _library() -> Any:
     try:
         import lm_eval
     except ImportError as error:
-        raise MissingExtra(
-            f"tasks of lm-evaluation-harness need it installed ({error})", hint="pip install lm-eval"
-        ) from error
+        raise MissingExtra(f"lm-evaluation-harness is not installed ({error})", hint="pip install lm-eval") from error
     return lm_eval

@@ -68,7 +68,7 @@ def open_hosted(
             runner.run(host.connect(client))
             yield HostSubject(files.name, text, client, runner, host)
         except (HostDied, Draining) as error:  # it died, or was told to end
-            words = f"; its last words are in {log}" if log else ""
+            words = f"; see {log}" if log else ""
             raise EngineFailed(f"the host of {files.name} died (exit code {host.stop()}){words}") from error
         finally:
             runner.run(client.close())

@@ -64,7 +64,7 @@ class LocalSubject:
 
     def distributions(self, text: ScoreText) -> NDArray[np.float32]:
         if not isinstance(self._engine, CanTellDistributions):
-            raise UnsupportedByEngine(f"the engine {self._info.kind!r} tells the likeliest tokens only")
+            raise UnsupportedByEngine(f"the engine {self._info.kind!r} returns only the most likely tokens")
         return np.concatenate(list(self._engine.distributions(text)))
 
     def generate(

@@ -28,7 +28,7 @@ def check_memory(needed: int, *, free_bytes: int, name: str) -> None:
     """
     if needed > free_bytes:
         raise MemoryFull(
-            f"{name} needs about {human_bytes(needed)} of memory to be evaluated; {human_bytes(free_bytes)} are free",
+            f"{name} needs about {human_bytes(needed)} of memory to evaluate; {human_bytes(free_bytes)} are free",
             hint="stop what else runs here, or evaluate a smaller variant; with --against, each model alone, and then "
             "`ashore optimize compare` puts them side by side",
         )

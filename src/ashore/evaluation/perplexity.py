@@ -87,7 +87,7 @@ def perplexity_increase(before: Perplexity, after: Perplexity) -> Difference:
     if tokens.shape != other.shape or (tokens != other).any():
         raise InvalidRequest(
             f"perplexities over {before.num_tokens} and {after.num_tokens} tokens in other windows cannot be compared",
-            hint="take both with the same text, window and tokenizer; bits_per_byte compares different tokenizers",
+            hint="measure both with the same text, window and tokenizer; bits_per_byte compares different tokenizers",
         )
     return ratio_change(first, second, tokens, of=np.expm1)
 

@@ -80,10 +80,10 @@ def evaluate(
     names = [text.name for text in texts] + [task.name for task in tasks]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        hint = "give every text and task a name of its own"
+        hint = "give every text and task a unique name"
         raise InvalidRequest(f"{', '.join(sorted(twice))} is given twice", hint=hint)
     if not names and not speed:
-        raise InvalidRequest("there is nothing to judge by", hint="give --text FILE or --task NAME")
+        raise InvalidRequest("there is nothing to evaluate on", hint="give --text FILE or --task NAME")
     base = None
     # Only what was seen through the same windows can be compared, so the shorter context decides.
     contexts = [one.subject.info.context_tokens for one in (candidate, against) if one is not None]

@@ -80,7 +80,7 @@ def ratio(
     """
     top, bottom = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
     if not top.size:
-        raise InvalidRequest("there is not one item to take a figure from")
+        raise InvalidRequest("there are no items to compute a figure from")
     value = float(of(np.array([top.sum() / bottom.sum()]))[0])
     rates = top / bottom
     if np.ptp(rates) == 0:
@@ -141,7 +141,7 @@ def _pair(before: Sequence[float] | Floats, after: Sequence[float] | Floats) -> 
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if first.shape != second.shape or not first.size:
         raise InvalidRequest(
-            f"{first.size} items against {second.size}: only models that saw the same items can be compared",
+            f"cannot compare {first.size} items with {second.size}: both models must be evaluated on the same items",
             hint="evaluate both with the same tasks, texts and --limit",
         )
     return first, second

@@ -24,7 +24,7 @@ def windows(num_tokens: int, *, window: int, stride: int) -> Iterator[tuple[int,
     if not 0 < stride < window:
         raise InvalidRequest(
             f"windows of {window} tokens every {stride}; expected a stride of 1 to {window - 1}",
-            hint="leave both out, or take a stride of half a window",
+            hint="omit both, or use a stride of half a window",
         )
     scored = 1
     while scored < num_tokens:
@@ -52,7 +52,7 @@ def cut_texts(texts: Sequence[str], text: TextModel, *, window: int, stride: int
             cut.append((number, ScoreText(ids[begin:end], first - begin)))
     if not cut:
         raise InvalidRequest(
-            f"{len(texts)} texts with not two tokens among them: nothing can be scored",
-            hint="give text that the model is to be good at, some thousand words of it",
+            f"{len(texts)} texts have fewer than two tokens each, so nothing can be scored",
+            hint="give a few thousand words of the kind of text that the model is used for",
         )
     return cut

@@ -129,7 +129,7 @@ class BatchHandler:
         try:
             return await asyncio.to_thread(self._advance, lease)
         except LeaseLost:
-            return Again(after_s=0.0, counted=False, code="lease_lost", message="another worker has this batch")
+            return Again(after_s=0.0, counted=False, code="lease_lost", message="another worker runs this batch")
 
     def _advance(self, lease: Lease) -> Outcome:
         order, progress = _order.decode(lease.payload), progress_of(lease.job)
@@ -224,7 +224,11 @@ class BatchHandler:
         if cancelled:
             return Cancelled(result=b"{}")
         if expired:
-            return Failed(code="batch_expired", message=f"not done within {order.completion_window}", result=b"{}")
+            return Failed(
+                code="batch_expired",
+                message=f"the batch was not complete within {order.completion_window}",
+                result=b"{}",
+            )
         if progress.errors:
             return Failed(code=progress.errors[0].code, message=progress.errors[0].message, result=b"{}")
         return Done(result=b"{}")
@@ -303,7 +307,7 @@ class _Sink:
 
 
 def _input_gone(order: BatchOrder, given_out: int) -> BatchError:
-    message = f"{order.input_file_id} went while the batch read it; {given_out:,} of its lines were run"
+    message = f"{order.input_file_id} was deleted while the batch read it; {given_out:,} of its lines were run"
     return BatchError(code="input_file_gone", message=message, param="input_file_id")
 
 
@@ -314,7 +318,7 @@ def line_out(job: Job, body: JobBody) -> bytes:
         reply = _reply.decode(body.result)
         answer = _Answer(status_code=reply.status, request_id=reply.request_id, body=reply.body)
     elif job.state == "expired":
-        why = _Why(code="batch_expired", message="the batch's completion window passed before this request ran")
+        why = _Why(code="batch_expired", message="the completion window of the batch ended before this request ran")
     else:
         why = _Why(code=job.error_code or job.state, message=job.error_message)
     out = _LineOut(

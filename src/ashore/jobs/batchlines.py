@@ -70,7 +70,7 @@ def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         rest = lines.pop()
         yield from lines
         if len(rest) > MAX_LINE_BYTES:
-            raise InvalidRequest(f"a line is longer than {MAX_LINE_BYTES:,} bytes", hint="one request in each line")
+            raise InvalidRequest(f"a line is longer than {MAX_LINE_BYTES:,} bytes", hint="write one request per line")
     if rest:
         yield rest
 
@@ -93,7 +93,7 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
     except msgspec.ValidationError as fault:
         raise _Fault("invalid_line", str(fault).replace("`", "'")) from fault
     except UNDECODABLE as fault:
-        raise _Fault("invalid_json_line", f"this line is no JSON object: {fault}") from fault
+        raise _Fault("invalid_json_line", f"the line is not a JSON object: {fault}") from fault
     if not 0 < len(line.custom_id) <= MAX_CUSTOM_ID:
         raise _Fault("invalid_custom_id", f"custom_id must have 1 to {MAX_CUSTOM_ID} characters", "custom_id")
     if line.method != "POST":
@@ -105,7 +105,7 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
     except UNDECODABLE as fault:
         raise _Fault("invalid_body", "body must be a JSON object in UTF-8", "body") from fault
     if not isinstance(body.model, str) or not body.model:
-        raise _Fault("missing_model", "body names no model", "body.model")
+        raise _Fault("missing_model", "body has no model", "body.model")
     if body.stream or body.background:
         param = "body.stream" if body.stream else "body.background"
         raise _Fault("invalid_body", f"{param} cannot be used in a batch", param)

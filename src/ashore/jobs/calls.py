@@ -31,11 +31,11 @@ class JobsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which jobs to list."""
 
     state: JobState | None = None
-    """Only jobs in this state."""
+    """List only jobs in this state."""
     tenant: str = ""
-    """Only jobs of this tenant."""
+    """List only jobs of this tenant."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=LOOKED_THROUGH)] = 20
-    """How many at most."""
+    """Maximum number of jobs."""
 
 
 class JobIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +46,7 @@ class JobIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Children(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a batch is."""
+    """Progress of a batch."""
 
     total: int
     succeeded: int
@@ -54,7 +54,7 @@ class Children(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One job, without what was asked and answered: that is its owner's."""
+    """One job, without its prompts and answers, which only its owner may read."""
 
     id: str
     kind: str
@@ -65,7 +65,7 @@ class JobOut(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     max_attempts: int
     takeovers: int
-    """Attempts that ended with the process they ran on, and were not counted."""
+    """Attempts that ended because their process ended. They do not count as attempts."""
     created: str
     started: str | None
     finished: str | None
@@ -80,21 +80,21 @@ class JobOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobList(msgspec.Struct, frozen=True):
-    """Jobs, the newest first."""
+    """Jobs, newest first."""
 
     items: list[JobOut]
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a cancellation."""
+    """Result of a cancellation."""
 
     job: JobOut
     changed: bool
-    """False where the job had ended already."""
+    """False if the job had already ended."""
 
 
 def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
-    """List jobs, the newest first. The lines of a batch count in `children` of the batch."""
+    """List jobs, newest first. The lines of a batch are counted in its `children`."""
     found = office.queue.store.select(
         limit=LOOKED_THROUGH,
         tenant=asked.tenant or None,
@@ -106,14 +106,14 @@ def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
 
 
 def show_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
-    """Show one job. Questions and answers are not shown: they belong to the job's owner."""
+    """Show one job. Prompts and answers are not shown; only the job's owner may read them."""
     job = office.queue.get(asked.job, tenant=None)
     office.rights.require(actor.principal, READ, resource_of(job))
     return job_out(job)
 
 
 def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
-    """Cancel one job. A batch keeps the answers that it has; a job that has ended stays as it is."""
+    """Cancel a job. A batch keeps the answers it already has. A job that has ended does not change."""
     job = office.queue.get(asked.job, tenant=None)
     office.rights.require(actor.principal, CANCEL, resource_of(job))
     changed = office.queue.cancel(job.job_id)

@@ -58,7 +58,9 @@ class JobDesk:
 
     def _require_state(self) -> None:
         if not self.worked:
-            raise NotReady("this server runs no jobs: it has no state", hint="start it with `ashore up`")
+            raise NotReady(
+                "this server runs no jobs, because it has no state database", hint="start it with `ashore up`"
+            )
 
 
 def make_desk(

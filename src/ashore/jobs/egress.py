@@ -74,14 +74,16 @@ def check_url(url: str, allow: Sequence[Allowed]) -> Target:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as fault:
-        raise PermissionDenied(f"{url[:100]!r} is no address: {fault}") from fault
+        raise PermissionDenied(f"{url[:100]!r} is not a valid URL: {fault}") from fault
     host = (parts.hostname or "").rstrip(".").lower()
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.fragment or len(url) > 2048:
         raise PermissionDenied(
-            f"{url[:100]!r} is no plain http or https address", hint="https://HOST/PATH, without user or fragment"
+            f"{url[:100]!r} is not a plain http or https URL", hint="use https://HOST/PATH, without user or fragment"
         )
     if any(ord(char) <= 32 or ord(char) >= 127 for char in url):
-        raise PermissionDenied("the address has spaces, control or non-ASCII characters", hint="percent-encode them")
+        raise PermissionDenied(
+            "the URL contains spaces, control characters or non-ASCII characters", hint="percent-encode them"
+        )
     port = port or {"http": 80, "https": 443}[parts.scheme]
     for one in allow:
         if _matches(one.host, host) and one.port in (None, port):
@@ -89,7 +91,9 @@ def check_url(url: str, allow: Sequence[Allowed]) -> Target:
             return Target(
                 scheme=parts.scheme, host=host, port=port, path=path, network=one.network, literal=_is_address(host)
             )
-    raise PermissionDenied(f"[egress] does not allow {host}:{port}", hint="the operator adds it to [egress] allow")
+    raise PermissionDenied(
+        f"[egress] does not allow {host}:{port}", hint="ask the operator to add it to [egress] allow"
+    )
 
 
 def check_addresses(target: Target, addresses: Sequence[str]) -> str:
@@ -106,8 +110,8 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> str:
             allowed = target.literal or _reachable_by_all(inner)
         if not allowed:
             raise PermissionDenied(
-                f"{target.host} points to {text}, which is not an address it may have",
-                hint=f'if that is right, allow it: "{target.host}@NETWORK" in [egress] allow',
+                f"{target.host} resolves to {text}, which [egress] does not allow",
+                hint=f'if that is intended, add "{target.host}@NETWORK" to [egress] allow',
             )
     if not addresses:
         raise PermissionDenied(f"{target.host} has no address")
@@ -136,13 +140,13 @@ def _parse(entry: str) -> Allowed:
         host, port = parts.hostname or "", parts.port
         inside = ipaddress.ip_network(network) if network else None
     except ValueError as fault:
-        raise InvalidSpec(f"[egress] allow has {entry!r}: {fault}", hint='"host", "host:443", "host@10.0.0.0/8"') from (
-            fault
-        )
+        raise InvalidSpec(
+            f"[egress] allow has {entry!r}: {fault}", hint='use "host", "host:443" or "host@10.0.0.0/8"'
+        ) from (fault)
     bare = host.removeprefix("*.")
     if not bare or "*" in bare or parts.path or parts.username or "." not in bare + "." or host == "*":
         raise InvalidSpec(
-            f"[egress] allow has {entry!r}", hint='"host", "host:443", "*.example.com", "host@10.0.0.0/8"'
+            f"[egress] allow has {entry!r}", hint='use "host", "host:443", "*.example.com" or "host@10.0.0.0/8"'
         )
     return Allowed(host=host, port=port, network=inside)
 

@@ -56,4 +56,4 @@ def read_launch(path: Path) -> JobsLaunch:
     except OSError as fault:
         raise InvalidSpec(f"{path}: {fault.strerror}", hint="`ashore up` writes it") from fault
     except UNDECODABLE as fault:
-        raise InvalidSpec(f"{path}: {fault}", hint="stop `ashore up` and start it again") from fault
+        raise InvalidSpec(f"{path}: {fault}", hint="restart `ashore up`") from fault

@@ -58,8 +58,8 @@ class JobQueue:
             body = self.store.body(kept.job_id)
             if body is not None and body.payload != job.payload:
                 raise Conflict(
-                    f"the idempotency key belongs to {kept.job_id}, which asked for something else",
-                    hint="use a new key for a new request",
+                    f"the idempotency key was already used by {kept.job_id} for a different request",
+                    hint="use a new idempotency key for each new request",
                 )
         return kept
 
@@ -71,7 +71,9 @@ class JobQueue:
         """
         job = self.store.get(job_id)
         if job is None or (tenant is not None and job.tenant != tenant) or (kinds and job.kind not in kinds):
-            raise NotFound(f"there is no {job_id[:80]!r} here", hint="results are dropped once they expire")
+            raise NotFound(
+                f"there is no job {job_id[:80]!r}", hint="check the id; results are deleted once they expire"
+            )
         return job
 
     def body(self, job_id: str) -> JobBody:
@@ -82,7 +84,7 @@ class JobQueue:
         """
         body = self.store.body(job_id)
         if body is None:
-            raise NotFound(f"there is no {job_id[:80]!r} here any more")
+            raise NotFound(f"{job_id[:80]!r} no longer exists")
         return body
 
     def cancel(self, job_id: str) -> Job | None:
@@ -105,7 +107,7 @@ class JobQueue:
         """
         self.cancel(job_id)
         if not self.store.delete(job_id) and self.store.get(job_id) is not None:
-            raise Conflict(f"{job_id} has not ended yet", hint="cancel it, and delete it once it has ended")
+            raise Conflict(f"{job_id} has not ended yet", hint="cancel it, wait until it ends, then delete it")
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return how many jobs there are, by kind and state."""

@@ -23,8 +23,8 @@ class NoQuotas:
 def too_many_jobs(tenant: str, found: int, most: int) -> BudgetExceeded:
     """Return the refusal of a job that would be one too many."""
     return BudgetExceeded(
-        f"tenant {tenant} has {found:,} jobs that have not ended; its budget of queued_jobs is {most:,}",
-        hint="wait until some have ended, cancel some, or have an administrator raise the budget",
+        f"tenant {tenant} has {found:,} unfinished jobs; its queued_jobs budget is {most:,}",
+        hint="wait until some end, cancel some, or ask an administrator to raise the budget",
         facts=(("x-ashore-budget-limit", str(most)), ("x-ashore-budget-remaining", str(max(0, most - found)))),
     )
 
@@ -32,9 +32,9 @@ def too_many_jobs(tenant: str, found: int, most: int) -> BudgetExceeded:
 def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExceeded:
     """Return the refusal of a file that has no room."""
     return BudgetExceeded(
-        f"tenant {tenant} stores {found:,} bytes in files; its budget of stored_bytes is {most:,} and this file has "
+        f"tenant {tenant} stores {found:,} bytes in files; its stored_bytes budget is {most:,}, and this file has "
         f"{wanted:,}",
-        hint="delete files that are not needed, or have an administrator raise the budget",
+        hint="delete files that are not needed, or ask an administrator to raise the budget",
         facts=(("x-ashore-budget-limit", str(most)), ("x-ashore-budget-remaining", str(max(0, most - found)))),
     )
 

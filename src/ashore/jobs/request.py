@@ -96,13 +96,15 @@ class CallHandler:
             headers["authorization"] = f"Bearer {self._read_token()}"
             answer = await self._http.post(call.path, content=bytes(call.body), headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout, OSError) as fault:
-            return Again(after_s=AWAY_PAUSE_S, counted=False, code="not_ready", message=f"the API is away: {fault}")
+            return Again(
+                after_s=AWAY_PAUSE_S, counted=False, code="not_ready", message=f"the API is not reachable: {fault}"
+            )
         except AshoreError as fault:
             return Again(after_s=AWAY_PAUSE_S, counted=False, code=fault.code, message=fault.message)
         except httpx.LocalProtocolError as fault:
-            return Again(code="not_sent", message=f"no HTTP request can be made of it: {fault}")
+            return Again(code="not_sent", message=f"the job is not a valid HTTP request: {fault}")
         except httpx.HTTPError as fault:  # a process of ours died, or hung, under the request
-            return CutOff(code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
+            return CutOff(code="cut_off", message=f"the connection to the API was lost: {type(fault).__name__}")
         reset_s = whole_number(answer.headers.get("retry-after", "").encode())
         return outcome_of(answer.status_code, answer.content, request_id, reset_s=reset_s)
 
@@ -123,7 +125,7 @@ def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None
     if code == "budget_exceeded" and reset_s is not None:  # not its fault, and no use before the window ends
         return Again(after_s=min(float(reset_s), MOST_BUDGET_PAUSE_S), counted=False, code=code, message=message)
     if status == 401:
-        return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message="the API has a new token")
+        return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message="the token of the API has changed")
     if status in TRIED_AGAIN and code in NOT_ITS_FAULT:
         return Again(after_s=NO_ROOM_PAUSE_S, counted=False, code=code, message=message)
     if status in AROUND_IT and code not in ITS_OWN and code != "budget_exceeded":
@@ -131,7 +133,7 @@ def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None
     if status in TRIED_AGAIN and code != "budget_exceeded":
         return Again(code=code or f"http_{status}", message=message)
     if not _is_json(body):
-        return Failed(code="not_json", message=f"the API answered {status} with something that is no JSON")
+        return Failed(code="not_json", message=f"the API answered {status} with a body that is not JSON")
     reply = msgspec.json.encode(Reply(status=status, request_id=request_id, body=msgspec.Raw(body)))
     if status >= 400:
         return Failed(code=code or f"http_{status}", message=message, result=reply)

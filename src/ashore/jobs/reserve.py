@@ -24,6 +24,6 @@ def check_room(database: Database, num_bytes: int) -> None:
     free = database.free_bytes()
     if free is not None and free < RESERVED_BYTES + num_bytes:
         raise DiskFull(
-            f"{free >> 20:,} MiB are left on the disk of the state; uploads and jobs leave {RESERVED_BYTES >> 20}",
-            hint="free some space, or delete files and results that nobody needs",
+            f"the state disk has {free >> 20:,} MiB free; uploads and jobs must leave {RESERVED_BYTES >> 20} MiB",
+            hint="free some space, or delete files and results that are not needed",
         )

@@ -17,7 +17,10 @@ from ashore.rooms import Context, Opened, Room
 log = logging.getLogger("ashore.worker")
 
 JOBS: Final = Metric(
-    "ashore_jobs", "gauge", "Jobs in the queue, by kind and state; the same in every worker.", ("kind", "state")
+    "ashore_jobs",
+    "gauge",
+    "Jobs in the queue, by kind and state. Every worker reports the same numbers.",
+    ("kind", "state"),
 )
 
 
@@ -39,7 +42,7 @@ def _count(desk: JobDesk, metrics: Metrics) -> None:
     try:
         found = desk.queue.counts()
     except AshoreError as fault:
-        log.warning("the queue cannot be counted: %s", fault.message)
+        log.warning("cannot count the jobs in the queue: %s", fault.message)
         return
     for labels, _ in metrics.values_of(JOBS.name):
         if labels not in found:

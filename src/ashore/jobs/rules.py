@@ -35,7 +35,7 @@ WEBHOOK_TTL_MS: Final = 7 * 86_400_000
 MOST_TAKEOVERS: Final = 30
 """Times that what a job runs on may end under it. With the pauses between, which grow to ten minutes, that takes two to
 three hours: no spell of crashes hits one job so often, and a job that is what crashes it ends as a dead letter."""
-LEASE_LOST: Final = "the worker that held the job ended, or did not renew its lease"
+LEASE_LOST: Final = "the worker that ran the job ended, or did not renew its lease"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +151,9 @@ def sweep(job: Job, now_ms: int, jitter: float) -> Change | None:
     if job.final:
         return None
     if job.deadline_ms is not None and job.deadline_ms <= now_ms:
-        return _end(job, "expired", now_ms, code="deadline_exceeded", message="the deadline passed before its end")
+        return _end(
+            job, "expired", now_ms, code="deadline_exceeded", message="the deadline passed before the job ended"
+        )
     if job.state == "running" and job.lease_until_ms <= now_ms:
         return _take_over(job, now_ms, jitter, "lease_lost", LEASE_LOST)
     return None
@@ -198,7 +200,7 @@ def _take_over(job: Job, now_ms: int, jitter: float, code: str, message: str) ->
     """
     takeovers = job.takeovers + 1
     if takeovers > MOST_TAKEOVERS:
-        often = f"{message}; that ended {takeovers} attempts, so the job itself may be the cause"
+        often = f"{message}; this happened in {takeovers} attempts, so the job itself may be the cause"
         return _end(replace(job, takeovers=takeovers), "dead", now_ms, code=code, message=often)
     pause_s = backoff_s(takeovers - 1, jitter) if takeovers > 1 else 0.0
     back = _set_back(job, now_ms + int(pause_s * 1000), code, message)

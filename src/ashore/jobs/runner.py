@@ -165,10 +165,12 @@ class Runner:
                 job = await asyncio.to_thread(self._queue.settle, lease, outcome)
                 break
             except AshoreError as fault:
-                log.warning("the end of %s cannot be recorded yet: %s", lease.job.job_id, fault.message)
+                log.warning("cannot record the end of %s yet: %s", lease.job.job_id, fault.message)
                 await asyncio.sleep(RECORD_PAUSE_S)
         if job is None:
-            log.info("job %s was taken from this worker; what it did has no effect", lease.job.job_id)
+            log.info(
+                "job %s was taken over by another worker; the result of this attempt is discarded", lease.job.job_id
+            )
         elif not isinstance(outcome, Done | Again | CutOff) or job.state == "dead":
             log.info("job %s ended as %s: %s %s", job.job_id, job.state, job.error_code, job.error_message)
 
@@ -249,7 +251,7 @@ class Runner:
         except Exception as fault:  # the outermost loop of a chore: logged, and tried again
             if str(fault) != self._said:
                 trace = None if isinstance(fault, AshoreError) else fault
-                log.warning("the state cannot be used now: %s", fault, exc_info=trace)
+                log.warning("cannot use the state database now: %s", fault, exc_info=trace)
             self._said = str(fault)
         else:
             self._said = ""

@@ -11,18 +11,18 @@ from ashore.jobs.egress import parse_allow
 
 
 class JobsSection(Section, frozen=True, kw_only=True):
-    """Work that may wait: batches, calls in the background, webhooks, uploaded files."""
+    """Background work: batches, background responses, webhooks, uploaded files."""
 
     WHOLE_KEPT: ClassVar[bool] = True
 
     concurrency: Annotated[int, Meta(ge=1, le=1024)] = 8
     """Jobs that run at once on this machine."""
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 10
-    """Attempts of one job, those included that a dying process of ours ended; then it is a dead letter."""
+    """Most attempts of one job, including those that a crash of ashore ended; then it becomes a dead letter."""
     result_ttl_s: Seconds = 30 * 86_400.0
     """How long results and files are kept."""
     max_file_bytes: Annotated[int, Meta(ge=1024, le=2**40)] = 512 << 20
-    """Longest file that may be uploaded to `/v1/files`."""
+    """Largest file that may be uploaded to `/v1/files`."""
 
     @property
     def result_ttl_ms(self) -> int:
@@ -30,12 +30,12 @@ class JobsSection(Section, frozen=True, kw_only=True):
 
 
 class EgressSection(Section, frozen=True, kw_only=True):
-    """Hosts that ashore may call outside. Nothing else is called."""
+    """External hosts that ashore may call. It calls no others."""
 
     WHOLE_KEPT: ClassVar[bool] = True
 
     allow: tuple[str, ...] = ()
-    """Hosts: `host`, `host:port`, or `host@network` with the addresses it may have, `hooks.corp@10.0.0.0/8`."""
+    """Hosts: `host`, `host:port`, or `host@network` to restrict its addresses, such as `hooks.corp@10.0.0.0/8`."""
 
     def checked(self, where: str) -> Self:
         parse_allow(self.allow)

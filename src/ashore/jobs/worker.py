@@ -84,7 +84,7 @@ async def work(launch: JobsLaunch) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)
-    log.info("working on jobs of %s", database.place)
+    log.info("running jobs of %s", database.place)
     try:
         await runner.run()
     finally:
@@ -137,7 +137,7 @@ def _secret(database: Database, tenant: str) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the worker. Returns the exit code; errors of ours go to stderr in one line each."""
     parser = argparse.ArgumentParser(prog="ashore.jobs.worker", description="Runs the jobs of one home.")
-    parser.add_argument("--launch", type=Path, required=True, help="file that the supervisor wrote")
+    parser.add_argument("--launch", type=Path, required=True, help="file written by the supervisor")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     given = parser.parse_args(words)
     logging.basicConfig(

@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
     Raises:
         InvalidRequest: it cannot be read, is empty, is no text in UTF-8, or is far too large.
     """
-    hint = "give plain UTF-8 text of the kind that the model will see; 50 kB to a few hundred kB are plenty"
+    hint = "give plain UTF-8 text of the kind that the model will see; 50 kB to a few hundred kB is enough"
     return read_text_file(path, "the calibration text", hint=hint)
 
 

@@ -49,7 +49,7 @@ class SideCompressor:
         probe = [str(python), "-c", "import llmcompressor, datasets"]
         if not python.is_file() or subprocess.run(probe, capture_output=True, check=False).returncode:
             raise MissingExtra(
-                f"{environment} is no environment with llm-compressor", hint=install_command(environment)
+                f"{environment} is not a Python environment with llm-compressor", hint=install_command(environment)
             )
 
     def __call__(self, source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told = quietly) -> Rounded:
@@ -82,5 +82,5 @@ def check_source(source: Path, weights: str) -> None:
     if not weights.endswith((".safetensors", ".safetensors.index.json")) or not (source / "config.json").is_file():
         raise UnsupportedModel(
             f"llm-compressor reads safetensors with a config.json, not {weights}",
-            hint="pull the model from a source that has them",
+            hint="pull the model from a source that has these files",
         )

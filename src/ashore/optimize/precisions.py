@@ -24,13 +24,13 @@ def choose_precision(to: str, engine: EngineKind | None) -> Precision:
     if to.lower() == "auto":
         raise InvalidRequest(
             "ashore no longer searches for a mixture of four and eight bits (auto)",
-            hint="use int8, which keeps quality and is fastest, or int4 with --calibration FILE, which is smallest",
+            hint="use int8 (fastest, keeps quality), or int4 with --calibration FILE (smallest)",
             param="to",
         )
     found = next((p for p in PRECISIONS if p.name == to.lower()), None)
     if found is None:
         raise InvalidRequest(
-            f"no precision is called {to!r}", hint=did_you_mean(to.lower(), [p.name for p in PRECISIONS]), param="to"
+            f"there is no precision {to!r}", hint=did_you_mean(to.lower(), [p.name for p in PRECISIONS]), param="to"
         )
     why, hint = ("", "") if engine is None else card_of(engine).no_precisions
     if why:
@@ -39,7 +39,7 @@ def choose_precision(to: str, engine: EngineKind | None) -> Precision:
         theirs = [p.name for p in PRECISIONS if p.engine == engine]
         raise InvalidRequest(
             f"{found.name} is run by the {found.engine} engine, not by {engine}",
-            hint=f"{engine} runs {', '.join(theirs)}" if theirs else f"leave --engine out, or say {found.engine}",
+            hint=f"{engine} runs {', '.join(theirs)}" if theirs else f"omit --engine, or pass --engine {found.engine}",
             param="engine",
         )
     return found
@@ -56,8 +56,8 @@ def choose_group_size(precision: Precision, asked: int | None) -> int:
     if asked not in precision.group_sizes:
         sizes = ", ".join(map(str, sorted(precision.group_sizes)))
         raise InvalidRequest(
-            f"{precision.name} cannot have groups of {asked}",
-            hint=f"one of {sizes}" if sizes else "leave --group-size out: the format leaves no choice",
+            f"{precision.name} does not support groups of {asked}",
+            hint=f"one of {sizes}" if sizes else "omit --group-size; the format has only one",
             param="group_size",
         )
     return asked

@@ -54,14 +54,14 @@ class Quantiser:
         parent = self._parent(wish.model)
         if precision.needs_text and wish.calibration is None:
             raise InvalidRequest(
-                f"--to {precision.name} is made with text, and none is given",
-                hint="--calibration FILE: plain UTF-8 text of the kind that the model will see",
+                f"--to {precision.name} needs calibration text; none is given",
+                hint="pass --calibration FILE: plain UTF-8 text of the kind that the model will see",
                 param="calibration",
             )
         if wish.calibration is not None and not precision.reads_text:
             raise InvalidRequest(
-                f"{precision.name} is made from the weights alone; calibration text changes nothing",
-                hint="leave --calibration out",
+                f"{precision.name} uses only the weights; calibration text has no effect",
+                hint="omit --calibration",
                 param="calibration",
             )
         if wish.calibration is not None:
@@ -175,13 +175,13 @@ class Quantiser:
         parent = self._store.resolve(name)
         if parent.variant:
             raise InvalidRequest(
-                f"{name} is rounded already; rounding it again would add one loss to another",
-                hint=f"name the model as pulled: {parent.name}",
+                f"{name} is already quantized; quantizing it again would lose more quality",
+                hint=f"name the original model: {parent.name}",
                 param="model",
             )
         if parent.format not in ("gguf", "safetensors") or parent.shape.architecture == "bert":
             raise UnsupportedModel(
-                f"{name} is a model of {parent.shape.architecture} in the form {parent.format}; decoders in GGUF or "
+                f"{name} is a {parent.shape.architecture} model in the format {parent.format}; decoders in GGUF or "
                 "safetensors can be quantised"
             )
         return parent
@@ -189,8 +189,8 @@ class Quantiser:
     def _rounder(self, engine: EngineKind) -> Rounder:
         if engine not in self._rounders:
             raise UnsupportedByEngine(
-                f"variants for {engine} are made by llm-compressor, in an environment of its own",
-                hint="--run FOLDER names it; --dry-run prints how to make it",
+                f"variants for {engine} are made by llm-compressor in a separate Python environment",
+                hint="pass its path with --run FOLDER; --dry-run prints how to create it",
             )
         return self._rounders[engine]
 
@@ -212,17 +212,19 @@ class Quantiser:
         notes = []
         try:
             old = self._store.resolve(f"{parent.name}@{variant}")
-            notes.append(f"{old.reference} is there already and is replaced when the new one is whole")
+            notes.append(f"{old.reference} already exists and is replaced when the new one is complete")
         except UnknownVariant:
             pass
         if reads_text and wish.calibration is None:
-            notes.append("without --calibration each weight is rounded to the nearest; text makes it better")
+            notes.append(
+                "without --calibration, each weight is rounded to the nearest value; calibration text improves quality"
+            )
         return notes
 
 
 def _smaller(plan: QuantizePlan) -> str:
     if plan.calibration is not None:
-        return "leave --calibration out: reading it takes much of this; or stop a server that runs here"
+        return "omit --calibration, which needs most of this memory, or stop a server on this machine"
     return f"q8_0 for llamacpp takes {human_bytes(plan.parent.num_bytes)} or so; or stop a server that runs here"
 
 
@@ -281,5 +283,5 @@ def check_needs(needs: Needs, *, free_memory_bytes: int, free_disk_bytes: int, w
         raise DiskFull(
             f"making {what} needs about {human_bytes(needs.disk_bytes)} on the disk of the store; "
             f"{human_bytes(free_disk_bytes)} are free",
-            hint="`ashore model gc` frees what nothing needs; or move the home to a larger disk (ASHORE_HOME)",
+            hint="free unused files with `ashore model gc`, or move the home to a larger disk (ASHORE_HOME)",
         )

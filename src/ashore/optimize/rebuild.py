@@ -43,7 +43,7 @@ class Rebuilder:
         if recipe is None:
             raise InvalidRequest(
                 f"{reference} has no recipe: it was pulled from {model.source}, or made by an older ashore",
-                hint="name a variant or a derived model; `ashore model list` shows them",
+                hint="name a variant or a derived model; run `ashore model list` to see them",
             )
         if recipe.maker not in self._makers:
             raise UnsupportedModel(
@@ -80,7 +80,7 @@ def find_parent(store: ModelStore, model: StoredModel) -> StoredModel:
         if candidate.digest == model.parent:
             return candidate
     raise UnknownModel(
-        f"{model.reference} was made from {model.parent}, which is not in the store any more",
+        f"{model.reference} was made from {model.parent}, which is no longer in the store",
         hint=f"pull it again; {model.reference} came from {model.source}",
     )
 

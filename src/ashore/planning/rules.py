@@ -117,7 +117,7 @@ def plan_beside(
         return make_plan(wishes, facts, running.inventory, tuned, kept)
     except KvCacheExhausted as fault:
         crowded = Choice(
-            field="reload", value="replaced", why=f"the rest does not fit beside it as it runs: {fault.message}"
+            field="reload", value="replaced", why=f"the other models do not fit beside it: {fault.message}"
         )
         models = tuple(
             replace(model, choices=(*model.choices, crowded)) if model.alias in kept else model
@@ -146,9 +146,9 @@ def check_adapter_names(wish: Wish) -> None:
     for name in names:
         if not ADAPTER_NAME.fullmatch(name) or names.count(name) > 1:
             raise InvalidRequest(
-                f"{wish.name} is to have an adapter called {name[:64]!r}"
+                f"{wish.name} has an adapter named {name[:64]!r}"
                 + (f" {names.count(name)} times" if names.count(name) > 1 else ""),
-                hint="use letters, digits, dot, dash and underscore, at most 64 of them, and each name once",
+                hint="use at most 64 letters, digits, dots, dashes and underscores, and each name only once",
                 param="adapters",
             )
 
@@ -158,10 +158,10 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
     kind, variant, why = _choose_engine(wish, facts, tuned)
     if wish.adapters and kind not in ADAPTER_KINDS:
         raise UnsupportedModel(
-            f"{wish.name} is to have the adapters {', '.join(name for name, _ in wish.adapters)}; "
-            f"{kind} takes none ({why})",
-            hint=f"engines that take adapters: {', '.join(sorted(ADAPTER_KINDS))}; a release is made without them by "
-            "--drop-adapters NAME",
+            f"{wish.name} has the adapters {', '.join(name for name, _ in wish.adapters)}; "
+            f"the engine {kind} supports none ({why})",
+            hint=f"engines that take adapters: {', '.join(sorted(ADAPTER_KINDS))}; to create a release without them, "
+            "give --drop-adapters NAME",
         )
     return kind, variant, why
 
@@ -192,9 +192,9 @@ def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[
                 architecture=architecture, format=facts.format, program=program, passed=passed
             )
             return card.kind, _variant(card, facts), why
-        passed = passed or f"{architecture} is not among {_names(card)}, which {card.title} takes"
+        passed = passed or f"{card.title} supports {_names(card)}, not {architecture}"
     raise UnsupportedModel(
-        f"{wish.name} is {architecture} in {facts.format}; no engine of this machine takes that",
+        f"{wish.name} is {architecture} in {facts.format}; no engine of this machine supports that",
         hint=", or ".join(card.choosing.instead for card in ranked if card.choosing.instead),
     )
 
@@ -205,23 +205,23 @@ def _asked_for(card: EngineCard, wish: Wish, facts: ModelFacts) -> tuple[EngineK
         refuse_without_program(card, wish.name, facts.programs)
         if facts.format not in card.formats or facts.variant:
             raise UnsupportedModel(
-                f"{wish.name} is in {facts.format}; {card.kind} takes a model as it was pulled",
-                hint=f"name {facts.name}",
+                f"{wish.name} is in {facts.format}; {card.kind} needs the model as it was pulled",
+                hint=f"use {facts.name}",
             )
-        return card.kind, "", f"asked for; {facts.programs[card.kind]} is started and watched here"
+        return card.kind, "", f"requested; {facts.programs[card.kind]} is started and supervised here"
     assert facts.shape is not None
     if facts.format not in card.formats:
         raise UnsupportedModel(
-            f"{wish.name} is in {facts.format}; {card.kind} takes {' and '.join(card.formats)}",
+            f"{wish.name} is in {facts.format}; {card.kind} supports {' and '.join(card.formats)}",
             hint=card.choosing.instead or f"pull it as {' or '.join(card.formats)}",
         )
     if not _takes(card, facts):
         others = (other.kind for other in CARDS if other.choosing.rank and other.decoders is None)
         raise UnsupportedModel(
-            f"{wish.name} is {facts.shape.architecture}; {card.kind} takes {_names(card)}",
+            f"{wish.name} is {facts.shape.architecture}; {card.kind} supports {_names(card)}",
             hint=f"use {' or '.join(others)}",
         )
-    return card.kind, _variant(card, facts), "asked for"
+    return card.kind, _variant(card, facts), "requested"
 
 
 def _takes(card: EngineCard, facts: ModelFacts) -> bool:
@@ -246,7 +246,7 @@ def refuse_without_program(card: EngineCard, name: str, programs: Mapping[Engine
     """
     if card.program is not None and not programs.get(card.kind):
         raise MissingExtra(
-            f"{name} is to be served by {card.kind}, which is not on this machine, and no address is given",
+            f"{name} is set to {card.kind}, which is not installed on this machine, and no URL of a server is given",
             hint=card.program.how_to_get,
         )
 
@@ -280,7 +280,7 @@ def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, 
     if free <= 0:
         raise KvCacheExhausted(
             f"the weights take {human_bytes(weights)}; {human_bytes(inventory.memory_bytes)} of memory are free, "
-            f"of which {human_bytes(RESERVED_BYTES)} are kept for the rest of the system",
+            f"of which {human_bytes(RESERVED_BYTES)} are reserved for the rest of the system",
             hint="serve fewer models or replicas, a smaller variant, or use a machine with more memory",
         )
     return max(0, int((free * KV_SHARE - held_bytes) / decoders))
@@ -292,7 +292,9 @@ def _check_options(card: EngineCard, wish: Wish) -> None:
         if name not in (*card.options.known, *wish.taken_over) and not card.options.passes_on(name):
             raise InvalidRequest(
                 f"{_alias(wish)}: the engine {card.kind} has no option {name[:60]!r}",
-                hint=did_you_mean(name[:60], card.options.known) if card.options.known else "it has none: leave it out",
+                hint=did_you_mean(name[:60], card.options.known)
+                if card.options.known
+                else "it has no options; remove this one",
                 param="options",
             )
 
@@ -338,17 +340,17 @@ def _plan_model(
     if cache[1]:
         choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
     choices.append(
-        Choice(field="replicas", value=str(wish.replicas), why="asked for" if wish.replicas > 1 else "default")
+        Choice(field="replicas", value=str(wish.replicas), why="requested" if wish.replicas > 1 else "default")
     )
     if wish.adapters:
         names = " ".join(f"{alias}:{name}" for name, _ in wish.adapters)
-        choices.append(Choice(field="adapters", value=names, why="asked for; each request its own"))
+        choices.append(Choice(field="adapters", value=names, why="requested; each request has its own"))
     asked = {key for key, _ in wish.options}
     if found := tuple((key, value) for key, value in (followed.options if followed else ()) if key not in asked):
         choices.append(Choice(field="tuned", value=_join(found), why="measured as best on this machine"))
     if wish.options:
         choices.append(
-            Choice(field="options", value=_join(wish.options), why="asked for; given to the engine unchanged")
+            Choice(field="options", value=_join(wish.options), why="requested; passed to the engine unchanged")
         )
     return ModelPlan(
         alias=alias,
@@ -372,7 +374,7 @@ def _choose_threads(
     wish: Wish, tuned: Tuned | None, inventory: Inventory, decoders: int, *, embedder: bool
 ) -> tuple[int, str]:
     if wish.threads:
-        return wish.threads, "asked for"
+        return wish.threads, "requested"
     if tuned is not None and tuned.threads:
         return tuned.threads, "measured as best on this machine"
     if embedder or decoders <= 1:
@@ -386,7 +388,7 @@ def _choose_cache(
 ) -> tuple[int, str]:
     """Return the tokens of KV cache of one replica, and why; 0 and no reason where there is no cache of ours."""
     if wish.kv_tokens:
-        return wish.kv_tokens, "asked for"
+        return wish.kv_tokens, "requested"
     if not _needs_cache(facts) or not card_of(kind).memory.ours:
         return 0, ""
     assert facts.shape is not None
@@ -404,7 +406,7 @@ def _choose_cache(
         )
     size = human_bytes(tokens * per_token)
     if affordable < useful:
-        return tokens, f"{size}, what the memory allows ({human_bytes(per_token)} a token)"
+        return tokens, f"{size}, as much as memory allows ({human_bytes(per_token)} a token)"
     return (
         tokens,
         f"{size} at {human_bytes(per_token)} a token, {min(sequences, tokens // context) or 1} whole contexts",
@@ -460,7 +462,7 @@ def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
 def _reasons(old: ModelPlan, new: ModelPlan) -> str:
     """Return why the planner chose otherwise than before; nothing of what the operator asked for."""
     before = {choice.field: choice.value for choice in old.choices}
-    moved = [c for c in new.choices if c.value != before.get(c.field) and c.why not in ("asked for", "default")]
+    moved = [c for c in new.choices if c.value != before.get(c.field) and c.why not in ("requested", "default")]
     why = [c.why if c.field == "reload" else f"{c.field}: {c.why}" for c in moved]
     return f" ({'; '.join(why)})" if why else ""
 

@@ -16,12 +16,12 @@ OptionValue = str | int | float | bool
 
 
 class EngineSection(Section, frozen=True, kw_only=True):
-    """How a model is run. What is left out the plan chooses."""
+    """How to run a model. The plan chooses what is left out."""
 
     kind: EngineChoice = "auto"
     """Engine; `auto`: the plan chooses."""
     url: str = ""
-    """Address of an external vLLM server, a host that `[egress] allow` names."""
+    """Address of an external vLLM server. `[egress] allow` must list its host, unless it is this machine."""
     context_tokens: AtLeast0 = 0
     """Longest prompt and answer together; 0: the plan chooses."""
     kv_tokens: AtLeast0 = 0
@@ -31,15 +31,17 @@ class EngineSection(Section, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(ge=0, le=4096)] = 0
     """Threads of one replica; 0: the plan chooses."""
     prefix_cache: bool = True
-    """Whether equal beginnings of prompts are computed once."""
+    """Reuse the KV cache of prompts that begin alike."""
     options: dict[str, OptionValue] = field(default_factory=dict)
     """Passed to the engine unchanged."""
 
     def checked(self, where: str) -> Self:
         if self.url and not self.url.startswith(("http://", "https://")):
-            raise InvalidSpec(f"{where} url = {self.url!r}; expected http:// or https://", hint="give vLLM's address")
+            raise InvalidSpec(
+                f"{where} url = {self.url!r}; expected http:// or https://", hint="give the address of vLLM"
+            )
         if "url" in self.options:
-            raise InvalidSpec(f"{where} options has a url", hint="write url beside options: it is no option")
+            raise InvalidSpec(f"{where} options has a url", hint="write url next to options; it is not one of them")
         return self
 
 
@@ -49,9 +51,9 @@ class ModelSection(Section, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, examples=['"smollm2", a store name or a source'])]
     """Name in the store, or a source such as `hf:deepseek-ai/DeepSeek-R1-Distill-Qwen-7B`."""
     alias: str = ""
-    """What clients ask for; empty: the name."""
+    """Name that clients use; empty: `name`."""
     replicas: Annotated[int, Meta(ge=1, le=64)] = 1
-    """Engine hosts that serve it."""
+    """Number of engine hosts that serve it."""
     adapters: dict[str, str] = field(default_factory=dict)
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class DetectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A text to look at."""
+    """A text to check."""
 
     text: str
     tenant: str = ""
-    """Whose policy; empty: that of the caller's tenant."""
+    """Tenant whose policy applies. Default: the caller's tenant."""
     model: str = "*"
-    """Alias at which the text would be sent."""
+    """Alias the text would be sent to."""
 
 
 class EntityOut(msgspec.Struct, frozen=True):
-    """One thing found. Positions are characters (Unicode code points) of the text that was sent."""
+    """One finding. Positions count characters (Unicode code points) of the text that was sent."""
 
     kind: str
     start: int
@@ -35,7 +35,7 @@ class EntityOut(msgspec.Struct, frozen=True):
 
 
 class Detected(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found. The values themselves are not repeated."""
+    """The findings. The values themselves are not repeated."""
 
     items: list[EntityOut]
     counts: dict[str, int]
@@ -51,18 +51,18 @@ class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
     source: Literal["state", "ashore.toml"]
     policy: PrivacyPolicy
     kinds: list[str]
-    """Every kind that may be found."""
+    """Every kind that can be detected."""
 
 
 class PolicyChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A new policy."""
 
     replaces: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-    """Version that was read before the change."""
+    """Version on which the change is based."""
     policy: PrivacyPolicy | None
-    """None: the policy of ashore.toml holds again."""
+    """Null to use the policy of ashore.toml again."""
     dry_run: bool = False
-    """Refuse what would be refused, and change nothing."""
+    """Validate the policy without changing it."""
 
 
 def detect(desk: PrivacyDesk, actor: Actor, asked: DetectRequest) -> Detected:
@@ -79,7 +79,7 @@ def show_policy(desk: PrivacyDesk, actor: Actor, asked: Nothing) -> PolicyOut:
 
 
 def change_policy(desk: PrivacyDesk, actor: Actor, asked: PolicyChange) -> PolicyOut:
-    """Change the privacy policy, in every process within a second."""
+    """Change the privacy policy. Takes effect in every process within one second."""
     if asked.dry_run:
         return _shown(desk, desk.would_change(asked.policy, replaces=asked.replaces))
     return _shown(desk, desk.change(asked.policy, replaces=asked.replaces, actor=actor))

@@ -89,16 +89,16 @@ def check_kinds(policy: PrivacyPolicy) -> None:
     for kind in policy.custom_kinds():
         if not _KIND.fullmatch(kind) or kind in KINDS:
             raise InvalidSpec(
-                f"[privacy] has a kind of your own called {kind[:40]!r}",
-                hint=f"lower-case letters, digits and _, at most 32, and none of {', '.join(KINDS)}",
+                f"[privacy] has a custom kind named {kind[:40]!r}",
+                hint=f"use at most 32 lower-case letters, digits and _, and none of {', '.join(KINDS)}",
             )
     for what, number, most in (
-        ("kinds of your own", len(policy.custom_kinds()), MOST_KINDS),
+        ("custom kinds", len(policy.custom_kinds()), MOST_KINDS),
         ("expressions", len(policy.expressions), MOST_EXPRESSIONS),
-        ("words in dictionaries", sum(len(one.words) for one in policy.dictionaries), MOST_WORDS),
+        ("dictionary words", sum(len(one.words) for one in policy.dictionaries), MOST_WORDS),
     ):
         if number > most:
-            raise InvalidSpec(f"[privacy] has {number:,} {what}; at most {most:,} are taken", hint="take some out")
+            raise InvalidSpec(f"[privacy] has {number:,} {what}; at most {most:,} are allowed", hint="remove some")
 
 
 def compile_expression(one: Expression) -> Any:
@@ -110,11 +110,11 @@ def compile_expression(one: Expression) -> Any:
     where = f"[privacy] expression {one.kind!r}"
     if not 0 < len(one.pattern) <= MOST_PATTERN_CHARS:
         raise InvalidSpec(
-            f"{where} has {len(one.pattern):,} characters; 1 to {MOST_PATTERN_CHARS:,} are taken", hint="shorten it"
+            f"{where} has {len(one.pattern):,} characters; expected 1 to {MOST_PATTERN_CHARS:,}", hint="shorten it"
         )
     pattern = compile_re2(one.pattern, where, ignore_case=one.ignore_case)
     if pattern.search("") is not None:
-        raise InvalidSpec(f"{where} matches the empty text", hint="make it match one character at least")
+        raise InvalidSpec(f"{where} matches the empty text", hint="make it match at least one character")
     return pattern
 
 

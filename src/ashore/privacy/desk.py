@@ -91,7 +91,7 @@ class PrivacyDesk:
             Conflict: somebody else changed it in between.
         """
         if self._database is None:
-            raise NotReady("this server has no state to keep a policy in", hint="start it with `ashore up`")
+            raise NotReady("this server has no state database to store a policy in", hint="start it with `ashore up`")
         self.privacy.check(policy or self._from_file)
         if self.stored().policy != policy:
             self._check_tenants(policy)

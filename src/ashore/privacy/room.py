@@ -58,7 +58,7 @@ def _changed(desk: PrivacyDesk, kind: str, value: int) -> None:
     try:
         desk.refresh()
     except (InvalidSpec, MissingExtra) as fault:  # which another try would not mend
-        log.error("the privacy policy stays as it was: %s (%s)", fault.message, fault.hint)
+        log.error("cannot read the privacy policy, so the old one stays in force: %s (%s)", fault.message, fault.hint)
 
 
 ROOM: Final = Room(name="privacy", calls=CALLS, open=open_privacy)

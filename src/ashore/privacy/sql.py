@@ -84,8 +84,8 @@ def refuse_older(seen: StoredPolicy, replaces: int) -> None:
     """Raise `Conflict` unless a change began from the version that holds."""
     if seen.version != replaces:
         raise Conflict(
-            f"the privacy policy has version {seen.version}, and this change replaces version {replaces}",
-            hint="read the policy again, and make the change to that",
+            f"the privacy policy is at version {seen.version}, and this change is based on version {replaces}",
+            hint="read the policy again, and repeat the change on that version",
         )
 
 

@@ -209,8 +209,8 @@ def blocked(counts: Mapping[str, int], where: str) -> PersonalDataBlocked:
     """Return the refusal of what holds personal data; it names kinds and counts, never a value."""
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     return PersonalDataBlocked(
-        f"{where} holds personal data that the privacy policy blocks: {told}",
-        hint="take it out, or ask an administrator for another policy (`ashore privacy policy show`)",
+        f"{where} contains personal data that the privacy policy blocks: {told}",
+        hint="remove it, or ask an administrator to change the policy (`ashore privacy policy show`)",
     )
 
 

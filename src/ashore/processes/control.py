@@ -76,7 +76,7 @@ class ControlServer:
             if not isinstance(question, dict):
                 raise ValueError("not an object")
         except ValueError as fault:
-            caller.tell({"error": f"the question is not JSON: {fault}", "done": True})
+            caller.tell({"error": f"the request is not JSON: {fault}", "done": True})
             caller.close()
             return
         self._answer(question, caller)
@@ -98,7 +98,7 @@ def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object
         except PermissionError as fault:
             raise PermissionError(fault.errno, fault.strerror, str(path)) from None  # which file: connect does not say
         except OSError as fault:
-            raise NotReady(f"no `ashore up` listens on {path}", hint="start it with `ashore up`") from fault
+            raise NotReady(f"no `ashore up` is listening on {path}", hint="start it with `ashore up`") from fault
         connection.sendall(json.dumps(question).encode() + b"\n")
         with connection.makefile("rb") as lines:
             for line in lines:
@@ -106,4 +106,4 @@ def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object
                 yield message
                 if message.get("done"):
                     return
-    raise RemoteRefused("`ashore up` ended before its answer was whole", hint="see what it printed")
+    raise RemoteRefused("`ashore up` ended before its answer was complete", hint="check its output")

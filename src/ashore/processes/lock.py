@@ -45,8 +45,8 @@ class HomeLock:
             other = read_holder(path)
             who = f"process {other.pid} ({other.address})" if other else "another process"
             raise HomeBusy(
-                f"the home {path.parent} is held by {who}",
-                hint="stop that one, or give this one a home of its own with ASHORE_HOME",
+                f"the home {path.parent} is in use by {who}",
+                hint="stop that process, or use another home with ASHORE_HOME",
             ) from fault
         try:
             with room_needed(path):

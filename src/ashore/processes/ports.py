@@ -26,15 +26,17 @@ def check_port(host: str, port: int, *, option: str) -> None:
             probe.bind(address)
             probe.listen(1)
     except socket.gaierror as fault:
-        raise InvalidSpec(f"{host!r} is no address: {fault.strerror}", hint="use 127.0.0.1 or 0.0.0.0") from fault
+        raise InvalidSpec(
+            f"{host!r} is not a valid address: {fault.strerror}", hint="use 127.0.0.1 or 0.0.0.0"
+        ) from fault
     except PermissionError as fault:
-        raise InvalidSpec(f"no right to listen on {host}:{port}", hint=f"choose {option} above 1023") from fault
+        raise InvalidSpec(f"no permission to listen on {host}:{port}", hint=f"choose {option} above 1023") from fault
     except OSError as fault:
         if fault.errno == 99:
-            raise InvalidSpec(f"{host} is no address of this machine", hint="use 127.0.0.1 or 0.0.0.0") from fault
+            raise InvalidSpec(f"{host} is not an address of this machine", hint="use 127.0.0.1 or 0.0.0.0") from fault
         owner = owner_of_port(port)
         raise PortTaken(
-            f"{host}:{port} is taken by {owner or 'another process'}",
+            f"{host}:{port} is already in use by {owner or 'another process'}",
             hint=f"stop it, or choose another port with {option}",
         ) from fault
 

@@ -50,7 +50,7 @@ def decide(policy: RestartPolicy, *, exit_code: int, ran_s: float, failures: int
     """
     failures = 1 if ran_s >= policy.healthy_after_s else failures + 1
     if exit_code == USER_FAULT:
-        return GiveUp(why="it was started with something it cannot take")
+        return GiveUp(why="it does not accept its arguments or settings")
     if failures > policy.most_failures:
         return GiveUp(why=f"it ended {failures} times in a row")
     wait_s = min(policy.longest_wait_s, policy.first_wait_s * 2 ** (failures - 1))

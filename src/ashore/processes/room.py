@@ -29,6 +29,6 @@ def is_no_room(fault: OSError) -> bool:
 def no_room(fault: OSError, path: str = "") -> DiskFull:
     """Return the error for a write of `path` that a full disk refused; default: of the file that the system names."""
     return DiskFull(
-        f"there is no room to write {path or fault.filename or 'a file'}: {fault.strerror}",
-        hint="free some space on that disk (`ashore model gc` removes what no model needs), then do the same again",
+        f"no space left to write {path or fault.filename or 'a file'}: {fault.strerror}",
+        hint="free some space on that disk (`ashore model gc` removes unused blobs), then run the command again",
     )

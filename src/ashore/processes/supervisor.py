@@ -172,14 +172,14 @@ class Supervisor:
         """
         known = self._children.get(spec.name)
         if known is not None and known.state not in ("stopped", "given-up"):
-            raise Conflict(f"a child called {spec.name!r} is still {known.state}", hint="stop it first")
+            raise Conflict(f"a child named {spec.name!r} is still {known.state}", hint="stop it first")
         child = _Child(spec=spec)
         try:
             self._start(child)
         except OSError as fault:
             raise EngineFailed(
                 f"{spec.name} cannot be started: {fault}",
-                hint=f"check {spec.argv[0]}, {spec.log}, and how many processes and files this user may have",
+                hint=f"check {spec.argv[0]}, {spec.log}, and the process and file limits of this user",
             ) from fault
         self._children[spec.name] = child
 
@@ -295,7 +295,7 @@ class Supervisor:
             text = f"{type(fault).__name__}: {fault}"
             if text != job.said:
                 log.exception("%s failed", job.name)
-                self._say(f"{job.name} failed: {text}; it is tried again in {pause_s:g} s, and then less often")
+                self._say(f"{job.name} failed: {text}; retrying in {pause_s:g} s, then less often")
             job.said = text
             return
         if job.failures:
@@ -326,7 +326,7 @@ class Supervisor:
                 continue
             child.silent_s += 1
             if child.silent_s > child.patience_s:
-                why = f"it hung: nothing was heard of it for {child.patience_s} s, and the supervisor killed it"
+                why = f"it hung: it did not respond for {child.patience_s} s, and the supervisor killed it"
                 self._say(f"{child.spec.name}: {why}")
                 if child.spec.why is not None:
                     with suppress(OSError):
@@ -442,7 +442,7 @@ class Supervisor:
         )
         if isinstance(verdict, GiveUp):
             child.state = "given-up"
-            self._say(f"{child.spec.name} {ending(code)} and is given up: {verdict.why}")
+            self._say(f"{child.spec.name} {ending(code)} and is not restarted: {verdict.why}")
             if child.spec.essential:
                 self._failure = self.failure_of(child.spec.name)
             return
@@ -450,7 +450,7 @@ class Supervisor:
         child.failures = verdict.failures
         child.restarts += 1
         child.due_s = now_s + verdict.wait_s
-        self._say(f"{child.spec.name} {ending(code)}; starting it again in {verdict.wait_s:.1f} s")
+        self._say(f"{child.spec.name} {ending(code)}; restarting it in {verdict.wait_s:.1f} s")
 
     def failure_of(self, name: str) -> EngineFailed:
         """Return the error that tells why a child was given up, with the end of its log."""
@@ -458,7 +458,7 @@ class Supervisor:
         said = tail(child.spec.log)
         return EngineFailed(
             f"{name} {ending(child.exit_code or 0)}; its log ends with:\n{said}" if said else f"{name} ended",
-            hint=f"the whole log is {child.spec.log}",
+            hint=f"the full log is in {child.spec.log}",
         )
 
     # --- the guard
@@ -484,7 +484,7 @@ class Supervisor:
 
     def _keep_guard(self) -> None:
         if self._guard is not None and self._guard.poll() is not None:
-            self._say("the guard process ended; starting it again")
+            self._say("the guard process ended; restarting it")
             self._start_guard()
 
     def _tell_guard(self, line: str) -> None:

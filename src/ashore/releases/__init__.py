@@ -12,10 +12,10 @@ Where to add what:
   in releases/byitself.py where it comes about, of pieces in releases/changes.py; which rights it wants in
   releases/rights.py; its use case in releases/office.py or keeper.py; its call in releases/calls.py.
 - What a release is rolled back for: a `Measure` in releases/betting.py (their stakes come to 1), observed under the
-  same name in `compared` (serving/comparing.py), a row in docs/reference/releases.md. Of what was promoted only
+  same name in `compared` (serving/differences.py), a row in docs/reference/releases.md. Of what was promoted only
   errors and slowness count, since releases/given.py keeps nothing else.
-- What a comparison says of two answers: serving/comparing.py; what needs a model or a process in serving/shadow.py
-  and judging.py; when copies run in serving/aside.py.
+- What a comparison says of two answers: serving/differences.py; what needs a model or a process in serving/shadow.py
+  and judges.py; when copies run in serving/background.py.
 - Something that is bound to a model by its name (a right, a rule, a route): it also asks `core.Behind`, so that an
   alias made by command escapes nothing.
 """

@@ -45,7 +45,7 @@ def check_options(options: Options, kind: EngineKind | None, allow_options: Sequ
         if name in tuning:
             if name not in LIMITS and not is_tame(value):
                 raise InvalidRequest(
-                    f"engine option {name} is {str(value)[:60]!r}; a number, true, false or a word is expected",
+                    f"engine option {name} is {str(value)[:60]!r}; expected a number, true, false or a word",
                     hint=_how_to_allow(name),
                     param="options",
                 )
@@ -53,14 +53,14 @@ def check_options(options: Options, kind: EngineKind | None, allow_options: Sequ
         whose = kind or "any engine"
         if any(name in each.known for each in engines):
             raise PermissionDenied(
-                f"engine option {name!r} says what {whose} runs or connects to; a release made over the API only tunes",
+                f"engine option {name!r} sets what {whose} runs or connects to; a release can set only tuning options",
                 hint=_how_to_allow(name),
                 action="release:create",
                 resource=f"option/{name}",
             )
         near = did_you_mean(name[:60], tuning)
         raise InvalidRequest(
-            f"{name[:60]!r} is no option that tunes {whose}",
+            f"{name[:60]!r} is not a tuning option of {whose}",
             hint=f"{near}; {_how_to_allow(name[:60])}" if is_ours else near,
             param="options",
         )
@@ -82,15 +82,15 @@ def check_adapters(adapters: Iterable[tuple[str, str]], folders: Sequence[str]) 
         real = os.path.realpath(folder) if os.path.isabs(folder) else ""
         if not any(real == root or real.startswith(root.rstrip("/") + "/") for root in roots):
             raise PermissionDenied(
-                f"the adapter {name} is in {folder[:200]!r}, which is in no folder that adapters may come from",
-                hint="[release] adapter_folders in ashore.toml lists those folders; give an absolute path",
+                f"the adapter {name} is in {folder[:200]!r}, which is outside the allowed adapter folders",
+                hint="give an absolute path in a folder that [release] adapter_folders of ashore.toml lists",
                 action="release:create",
                 resource=f"adapter/{name}",
             )
         if not os.path.isdir(real):
             raise InvalidRequest(
-                f"the adapter {name} is in {folder[:200]!r}, and there is no such directory",
-                hint="give the folder that `ashore train sft` or peft wrote",
+                f"the adapter {name} is in {folder[:200]!r}, which is not a directory",
+                hint="give the directory that `ashore train sft` or peft wrote",
                 param="adapters",
             )
         found.append((name, real))
@@ -99,5 +99,5 @@ def check_adapters(adapters: Iterable[tuple[str, str]], folders: Sequence[str]) 
 
 def _how_to_allow(name: str) -> str:
     if name in NEVER_ALLOWED:
-        return f"write {name} in ashore.toml, under [model.engine]"
-    return f'[release] allow_options = ["{name}"] in ashore.toml lets releases have it'
+        return f"set {name} in ashore.toml, under [model.engine]"
+    return f'to let releases set it, write [release] allow_options = ["{name}"] in ashore.toml'

@@ -78,7 +78,7 @@ def on_time(book: Book, by: By, *, no_worse: Mapping[str, bool]) -> Moved:
             continue
         alias = now.aliases.get(now.releases[course.release].alias)
         if course.state == "standby" and not now.named_by(course.release):
-            why = replace(by, why=f"its time as standby of {course.standby_s} s is over")
+            why = replace(by, why=f"its {course.standby_s} s as standby are over")
             ended = end_of(course, "retire", why)
             event = event_of(now.releases[course.release].alias, ended, "retire", why)
             moved = joined(moved, Moved(courses=(ended,), events=(event,)))
@@ -124,7 +124,7 @@ def adopt(
         and c.state in HOSTED
         and not book.named_by(c.release, but=release.alias)
     ]
-    led = f"ashore.toml leads to {release.name}"
+    led = f"ashore.toml sets {release.name}"
     ended = [
         end_of(c, "fail" if c.release in failed else "retire", replace(by, why=failed.get(c.release, led)))
         for c in over
@@ -174,8 +174,8 @@ def check_undeclared(book: Book, names: Collection[str], *, home: str = "") -> N
         led = [release for release in alias.releases if book.releases[release].alias in going]
         if led and alias.name not in names:
             raise Conflict(
-                f"{alias.name} leads to {', '.join(led)}, and ashore.toml has no [[model]] for it any more",
-                hint=f"`ashore alias set {alias.name} OTHER` or `ashore alias remove {alias.name}` first",
+                f"{alias.name} still points to {', '.join(led)}, but ashore.toml no longer has a [[model]] for it",
+                hint=f"first run `ashore alias set {alias.name} OTHER` or `ashore alias remove {alias.name}`",
             )
 
 

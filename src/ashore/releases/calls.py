@@ -51,7 +51,7 @@ Percent = Annotated[float, Meta(gt=0, le=100)]
 Share = Annotated[Percent, Meta(extra={"flag": "share"})]
 Seconds = Annotated[int, Meta(ge=0, le=31_536_000, extra={"span": True})]
 Version = Annotated[Annotated[int, Meta(ge=0)] | None, Meta(extra={"filled": True})]
-"""Of the alias as the caller saw it: of two who move it at once, one is refused. Commands fill it in."""
+"""Version of the alias as the caller last saw it. Of two concurrent changes one is refused. Commands fill it in."""
 Names = Annotated[list[Name], Meta(max_length=MAX_ITEMS, extra={"commas": True})]
 
 
@@ -73,7 +73,7 @@ class ReleasesIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Which releases to list."""
 
     alias: Name = ""
-    """Only releases of this alias."""
+    """List only releases of this alias."""
 
 
 class ReleaseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,52 +94,52 @@ class StatusIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Which alias."""
 
     alias: Name = ""
-    """Name of the alias. Default: the only one there is."""
+    """Name of the alias. Default: the only alias."""
 
 
 class HistoryIn(AliasIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far back a history goes."""
 
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
-    """How many steps at most."""
+    """Maximum number of steps."""
 
 
 class NewRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A release to make."""
+    """A release to create."""
 
     name: Annotated[Name, Meta(extra={"positional": True})] = ""
-    """Default: the alias and the next number, chat-2."""
+    """Name of the release. Default: the alias and the next number, chat-2."""
     model: Annotated[str, Meta(min_length=1, max_length=500)]
     """Name in the store, smollm2@int4."""
     alias: Name = ""
-    """The alias that it is for. Default: the only one there is."""
+    """Alias the release is for. Default: the only alias."""
     engine: Name = ""
-    """Kind of engine. Default: the one that suits the model."""
+    """Kind of engine. Default: chosen for the model."""
     options: Annotated[
         dict[str, str | int | float | bool], Meta(max_length=MAX_ITEMS, extra={"flag": "engine-option"})
     ] = {}
-    """NAME=VALUE of an option that tunes the engine, or a limit of [model.engine] such as context_tokens=4096; may be
-    repeated. Others need [release] allow_options in ashore.toml."""
+    """Engine tuning option as NAME=VALUE, or a limit of [model.engine] such as context_tokens=4096; may be
+    repeated. Other options need [release] allow_options in ashore.toml."""
     adapters: Annotated[dict[str, str], Meta(max_length=MAX_ITEMS, extra={"flag": "adapter"})] = {}
-    """NAME=FOLDER of a LoRA adapter, in addition to those of the live release; may be repeated. The folder is one of
+    """LoRA adapter as NAME=FOLDER, in addition to those of the live release; may be repeated. The folder must be in
     [model.adapters], in the home's adapters/, or in [release] adapter_folders of ashore.toml."""
     drop_adapters: Names = []
-    """Names of adapters of the live release to leave out, with commas between them."""
+    """Adapters of the live release to leave out, separated by commas."""
     replicas: Annotated[int, Meta(ge=0, le=64)] = 0
-    """Number of engine hosts. Default: as many as the live release has."""
+    """Number of engine hosts. Default: the same as the live release."""
     override: Why = ""
-    """Why it is made although its evaluation failed or is missing; recorded."""
+    """Reason to create it although its evaluation failed or is missing; recorded in the audit log."""
 
 
 class ShadowIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a release is shadowed."""
 
     share_percent: Share = 10.0
-    """Percent of the live requests to copy."""
+    """Percentage of live requests to copy."""
     automatic: bool = True
-    """End it automatically when it is found worse, or its hosts do not stay up."""
+    """End it automatically if it performs worse or its hosts keep crashing."""
     why: Why = ""
-    """Reason; kept with the history."""
+    """Reason, shown in the history."""
     version: Version = None
 
 
@@ -147,20 +147,20 @@ class CanaryIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How a release becomes a canary, or how much of one it is."""
 
     share_percent: Share = 5.0
-    """Percent of the requests."""
+    """Percentage of requests it answers."""
     steps_percent: Annotated[list[Percent], Meta(max_length=MAX_ITEMS, extra={"flag": "steps", "commas": True})] = []
-    """Shares that follow, 20,50; each comes when --every is over."""
+    """Later percentages, such as 20,50. Each one starts when the --every time of the previous one is over."""
     every_s: Annotated[Seconds, Meta(extra={"flag": "every"})] = 0
-    """Time of one step, 10m."""
+    """Duration of one step: 10m."""
     then_promote: bool = False
     """Promote it after the last step, once it is found no worse."""
     automatic: bool = True
-    """End it automatically when it is found worse, or its hosts do not stay up."""
+    """End it automatically if it performs worse or its hosts keep crashing."""
     drop_adapters: Names = []
-    """With --then-promote: names of adapters that answer now and may be refused once it is live, with commas between
-    them."""
+    """With --then-promote: adapters of the live release that the new one may lack, separated by commas. Requests for
+    them are refused once it is live."""
     why: Why = ""
-    """Reason; kept with the history."""
+    """Reason, shown in the history."""
     version: Version = None
 
 
@@ -168,53 +168,53 @@ class PromoteIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How a release goes live."""
 
     standby_s: Annotated[Seconds, Meta(extra={"flag": "standby"})] = 3600
-    """How long the previous release stays loaded, so that a rollback needs no loading; 0s: not at all."""
+    """How long the previous release stays loaded, so that a rollback is immediate. 0s unloads it at once."""
     cold_standby: bool = False
-    """End the live release first, where there is no memory for two: requests wait while this one loads, and again
+    """Unload the live release first, if memory cannot hold both. Requests wait while this one loads, and again
     while a rollback loads the previous one."""
     automatic: bool = True
-    """Roll it back automatically when its hosts do not stay up, or it answers worse while the previous release is
-    loaded."""
+    """Roll back automatically if its hosts keep crashing, or if it performs worse while the previous release is
+    still loaded."""
     override: Why = ""
-    """Why it is promoted although it was found worse, or never compared; recorded."""
+    """Reason to promote it although it was found worse or never compared; recorded in the audit log."""
     drop_adapters: Names = []
-    """Names of adapters that answer now and may be refused from then on, with commas between them."""
+    """Adapters of the live release that this one may lack, separated by commas. Requests for them are then refused."""
     why: Why = ""
-    """Reason; kept with the history."""
+    """Reason, shown in the history."""
     version: Version = None
 
 
 class RetireIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why a release ends."""
+    """Which release to retire, and why."""
 
     why: Why = ""
-    """Reason; kept with the history."""
+    """Reason, shown in the history."""
 
 
 class RollbackIn(StatusIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far back an alias goes."""
+    """Which alias to roll back, and to which release."""
 
     to: Name = ""
-    """An earlier release. Default: a candidate ends, or else the previous release answers again."""
+    """An earlier release. Default: end the candidate if there is one, otherwise return to the previous release."""
     cold_standby: bool = False
-    """Where it has to load and there is no memory for two: end the live release first. The default where the live
-    release was promoted so."""
+    """Unload the live release first, if the earlier one has to load and memory cannot hold both. Default if the live
+    release was promoted with --cold-standby."""
     why: Why = ""
-    """Reason; kept with the history."""
+    """Reason, shown in the history."""
     version: Version = None
 
 
 class WeightsIn(AliasIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an alias is to lead."""
+    """Which releases an alias points to."""
 
     weights_percent: Annotated[
         dict[str, Percent], Meta(max_length=MAX_ITEMS, extra={"flag": "releases", "positional": True, "bare": "100"})
     ]
-    """RELEASE, or several as RELEASE=PERCENT, which come to 100."""
+    """RELEASE, or several as RELEASE=PERCENT that add up to 100."""
     sticky: Literal["conversation", "key"] | None = None
-    """What always gets the same release."""
+    """Unit of requests that always gets the same release."""
     why: Why = ""
-    """Reason; kept with the history."""
+    """Reason, shown in the history."""
     version: Version = None
 
 
@@ -222,16 +222,16 @@ class WeightsIn(AliasIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def list_releases(desk: ReleaseDesk, actor: Actor, asked: ReleasesIn) -> ReleaseList:
-    """List releases, the newest first."""
+    """List releases, newest first."""
     return ReleaseList([release_out(one) for one in desk.office.standings(actor, alias=asked.alias)])
 
 
 def create_release(desk: ReleaseDesk, actor: Actor, asked: NewRelease) -> ReleaseOut:
-    """Make a release: exactly these weights, tokenizer, template, engine and options. It never changes. Nothing is
+    """Create a release: a fixed set of weights, tokenizer, template, engine and options. It never changes. Nothing is
     loaded yet.
 
-    A model whose evaluation gate failed is refused, unless --override says why it is made all the same. So is one that
-    was never evaluated, where ashore.toml says [release] gate = "required".
+    A model whose evaluation gate failed is refused, unless --override gives a reason. So is one that
+    was never evaluated, if ashore.toml sets [release] gate = "required".
     """
     wish = ReleaseWish(
         model=asked.model,
@@ -246,34 +246,34 @@ def create_release(desk: ReleaseDesk, actor: Actor, asked: NewRelease) -> Releas
 
 
 def show_release(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> ReleaseOut:
-    """Show a release: what it is made of, and where it stands."""
+    """Show a release, its parts and its state."""
     return release_out(desk.office.standing(actor, asked.release))
 
 
 def show_evidence(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> FindingList:
-    """Show what the comparison of a release with the live release says, by stage."""
+    """Show how a release compares with the live release, by stage."""
     return FindingList([finding_out(stage, one) for stage, one in desk.office.evidence(actor, asked.release)])
 
 
 def show_burn(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> BurnList:
-    """Show how fast a release uses up its objectives."""
+    """Show how fast a release uses up its error budget."""
     found = desk.office.burn_rates(actor, asked.release, desk.workers.policy().slo)
     return BurnList([burn_out(one, alone=alone) for alone, one in found])
 
 
 def show_pairs(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> PairList:
-    """Show the most different answers of a release as shadow and of the live release, side by side and masked."""
+    """Show the masked answers in which a shadow release differs most from the live one, side by side."""
     return PairList([pair_out(one) for one in desk.office.pairs(actor, asked.release)])
 
 
 async def shadow_release(desk: ReleaseDesk, actor: Actor, asked: ShadowIn) -> ReleaseOut:
-    """Load a release beside the live one and copy live requests to it. No client sees an answer of it."""
+    """Load a release beside the live one and copy live requests to it. Clients never see its answers."""
     way = Way(goal="shadow", share=thousandths(asked.share_percent), automatic=asked.automatic)
     return await _roll_out(desk, actor, asked, way)
 
 
 async def canary_release(desk: ReleaseDesk, actor: Actor, asked: CanaryIn) -> ReleaseOut:
-    """Let a release answer some of the requests: always the same conversations, or those of the same keys."""
+    """Send a share of requests to a release. A conversation, or a key, always gets the same release."""
     way = Way(
         goal="canary",
         share=thousandths(asked.share_percent),
@@ -286,10 +286,10 @@ async def canary_release(desk: ReleaseDesk, actor: Actor, asked: CanaryIn) -> Re
 
 
 async def promote_release(desk: ReleaseDesk, actor: Actor, asked: PromoteIn) -> ReleaseOut:
-    """Let a release answer all requests from one moment on. Requests that have begun end where they are.
+    """Make a release live: it answers all new requests. Requests in progress finish on the previous release.
 
-    A release that was found worse, or never compared with the live release (release shadow, release canary), is
-    refused, unless --override says why it is promoted all the same. So is one without an adapter that answers now,
+    A release that was found worse, or was never compared with the live one (release shadow, release canary), is
+    refused, unless --override gives a reason. So is one that lacks an adapter of the live release,
     unless --drop-adapters names it.
     """
     way = Way(goal="live", cold=asked.cold_standby, standby_s=asked.standby_s, automatic=asked.automatic)
@@ -297,7 +297,7 @@ async def promote_release(desk: ReleaseDesk, actor: Actor, asked: PromoteIn) -> 
 
 
 async def retire_release(desk: ReleaseDesk, actor: Actor, asked: RetireIn) -> ReleaseOut:
-    """End a release that answers for nobody, and free its memory. Works with the server down, too."""
+    """End a release that answers no requests, and free its memory. Also works while the server is down."""
     return release_out(await desk.move(lambda: desk.office.retire(actor, asked.release, why=asked.why)))
 
 
@@ -328,7 +328,7 @@ async def _roll_out(
 
 
 def list_aliases(desk: ReleaseDesk, actor: Actor, asked: Nothing) -> AliasList:
-    """List aliases with the releases that they lead to."""
+    """List aliases and the releases they point to."""
     return AliasList([alias_out(one) for one in desk.office.aliases(actor)])
 
 
@@ -338,7 +338,7 @@ def show_alias(desk: ReleaseDesk, actor: Actor, asked: AliasIn) -> AliasOut:
 
 
 def show_status(desk: ReleaseDesk, actor: Actor, asked: StatusIn) -> AliasStatus:
-    """Show where an alias leads, the releases that have engine hosts, and what happened last."""
+    """Show where an alias points, the releases that have engine hosts, and the last event."""
     alias, standings = desk.office.alias(actor, asked.alias), desk.office.standings(actor)
     ours = [one for one in standings if one.release.alias == alias.name or alias.name in one.weights]
     hosted = [release_out(one) for one in ours if one.course.state in HOSTED]
@@ -346,13 +346,13 @@ def show_status(desk: ReleaseDesk, actor: Actor, asked: StatusIn) -> AliasStatus
 
 
 def show_history(desk: ReleaseDesk, actor: Actor, asked: HistoryIn) -> EventList:
-    """Show what happened to an alias, the newest first."""
+    """Show the history of an alias, newest first."""
     events = desk.office.history(actor, alias=asked.alias, limit=asked.limit)
     return EventList([event_out(event) for event in events])
 
 
 async def set_alias(desk: ReleaseDesk, actor: Actor, asked: WeightsIn) -> AliasOut:
-    """Lead an alias to loaded releases, by hand. An alias that does not exist is made. Takes effect within 200 ms."""
+    """Point an alias to loaded releases. Creates the alias if it does not exist. Takes effect within 200 ms."""
     weights = {release: thousandths(percent) for release, percent in asked.weights_percent.items()}
     done = await desk.move(
         lambda: desk.office.set_alias(
@@ -363,17 +363,17 @@ async def set_alias(desk: ReleaseDesk, actor: Actor, asked: WeightsIn) -> AliasO
 
 
 async def remove_alias(desk: ReleaseDesk, actor: Actor, asked: AliasIn) -> AliasRemoved:
-    """Remove an alias that was set by hand. Requests that name it are refused from then on."""
+    """Remove an alias that was set by hand. Requests that name it are then refused."""
     await desk.move(lambda: desk.office.remove_alias(actor, asked.alias))
     return AliasRemoved(name=asked.alias)
 
 
 async def roll_back(desk: ReleaseDesk, actor: Actor, asked: RollbackIn) -> ReleaseList:
-    """Roll back: end the candidate of an alias, or else let the previous release answer again.
+    """Roll back an alias: end its candidate, or return to the previous release.
 
     If the previous release is no longer loaded, it is loaded first; the command prints how long that took last time.
-    Requests go on meanwhile, or wait with --cold-standby. Works with the server down, too: the release answers from the
-    next start on.
+    Requests continue meanwhile, or wait with --cold-standby. Also works while the server is down: the release then
+    answers from the next start.
     """
     answering = await desk.move(
         lambda: desk.office.roll_back(
@@ -419,6 +419,8 @@ def only_alias(names: Sequence[str]) -> str:
     """
     if len(names) != 1:
         raise InvalidRequest(
-            f"there are {len(names)} aliases: {', '.join(names)}", hint="name the one that you mean", param="alias"
+            f"no alias was given, and there are {len(names)}: {', '.join(names)}",
+            hint="name one of them",
+            param="alias",
         )
     return names[0]

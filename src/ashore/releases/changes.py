@@ -73,9 +73,9 @@ def declared_of(book: Book, name: str) -> Alias:
     if not alias.spec_content:
         led = sorted({book.releases[one].alias for one in alias.releases})
         raise Conflict(
-            f"the alias {name} was set by hand, and leads to releases of {', '.join(led)}; it can have none of its own",
-            hint=f"make the release for {led[0]} (`ashore release create MODEL --alias {led[0]}`), promote it, and "
-            f"`ashore alias set {name} RELEASE`; or give ashore.toml a [[model]] with the alias {name}",
+            f"the alias {name} was set by hand and points to releases of {', '.join(led)}; it has none of its own",
+            hint=f"create the release for {led[0]} (`ashore release create MODEL --alias {led[0]}`), promote it, and "
+            f"`ashore alias set {name} RELEASE`; or add a [[model]] with the alias {name} to ashore.toml",
         )
     return alias
 
@@ -88,9 +88,9 @@ def check_version(alias: Alias, seen: int | None) -> None:
     """
     if seen is not None and seen != alias.version:
         raise Conflict(
-            f"{alias.name} was changed by {alias.changed_by or 'somebody'} since you looked: it is at version "
-            f"{alias.version}, you saw {seen}",
-            hint=f"look at it again: `ashore release status {alias.name}`",
+            f"{alias.name} was changed by {alias.changed_by or 'somebody'} since you read it: it is at version "
+            f"{alias.version}, and you read version {seen}",
+            hint=f"check it again: `ashore release status {alias.name}`",
         )
 
 
@@ -110,15 +110,17 @@ def checked(way: Way) -> Way:
         if way.goal == "canary":
             check_steps(way.share, way.steps)
             if (way.steps or way.then_promote) and way.step_s < 1:
-                raise InvalidRequest("a schedule needs a time between its steps", hint="--every 10m", param="every")
+                raise InvalidRequest(
+                    "a schedule needs a time between its steps", hint="give one, such as --every 10m", param="every"
+                )
     if way.cold and way.goal != "live":
         raise InvalidRequest(
-            f"there is no cold standby beside a {way.goal}: what is live answers meanwhile",
-            hint="`ashore release promote --cold-standby` ends what is live first",
+            f"a {way.goal} cannot use a cold standby, because the live release answers meanwhile",
+            hint="`ashore release promote --cold-standby` ends the live release first",
             param="cold_standby",
         )
     if way.standby_s < 0:
-        raise InvalidRequest(f"a standby of {way.standby_s} s", hint="0 keeps none", param="standby")
+        raise InvalidRequest(f"standby is {way.standby_s} s", hint="0 means no standby", param="standby")
     return way
 
 
@@ -140,9 +142,12 @@ def arrive(book: Book, alias: Alias, course: Course, by: By) -> Moved:
     aliases: tuple[Alias, ...] = ()
     if alias.weight(course.release) != share:
         if not share and alias.weight(course.release) == WHOLE:
-            raise Conflict(f"{course.release} is all that answers for {alias.name}", hint="promote another one first")
+            raise Conflict(
+                f"{course.release} is the only release that answers for {alias.name}",
+                hint="promote another release first",
+            )
         if share >= WHOLE:
-            raise InvalidRequest("a canary of 100 % is a promotion", hint="promote it", param="share")
+            raise InvalidRequest("a canary of 100 % is a promotion", hint="use `ashore release promote`", param="share")
         aliases = (moved_alias(alias, with_share(alias.weights, course.release, share), by),)
     return Moved(courses=(arrived,), aliases=aliases, events=(event_of(alias.name, arrived, _VERB[goal], by),))
 
@@ -217,7 +222,10 @@ def without(book: Book, release: str, alias: Alias, by: By) -> tuple[Alias, ...]
         found = book.aliases[name]
         if found.weight(release):
             if found.weight(release) == WHOLE:
-                raise Conflict(f"{release} is all that answers for {name}", hint=f"`ashore alias set {name} OTHER`")
+                raise Conflict(
+                    f"{release} is the only release that answers for {name}",
+                    hint=f"point it to another release first: `ashore alias set {name} OTHER`",
+                )
             changed.append(moved_alias(found, with_share(found.weights, release, 0), by))
     return tuple(changed)
 

@@ -22,7 +22,7 @@ def adapters_of(live: Adapters, named: Adapters, dropped: Collection[str]) -> Ad
     for name in dropped:
         if name not in known:
             raise InvalidRequest(
-                f"no adapter {name[:60]!r} can be dropped: what is live has none of that name",
+                f"cannot drop the adapter {name[:60]!r}: the live release has no adapter of that name",
                 hint=did_you_mean(name[:60], known),
                 param="drop_adapters",
             )
@@ -42,6 +42,6 @@ def check_kept(book: Book, alias: str, release: str, dropped: Collection[str]) -
     if lost:
         names = ", ".join(f"{alias}:{name}" for name in lost)
         raise Conflict(
-            f"{release} has no adapter {', '.join(lost)}: {names} answers now, and would be refused",
-            hint=f"make a release that has it, or drop it by name: --drop-adapters {','.join(lost)}",
+            f"{release} lacks the adapter {', '.join(lost)}: requests for {names} would be refused",
+            hint=f"create a release that has it, or drop it: --drop-adapters {','.join(lost)}",
         )

@@ -45,22 +45,24 @@ def check_judges(judges: Sequence[JudgeSpec], where: str) -> None:
         InvalidSpec: one cannot; the message says which and why.
     """
     if len(judges) > MOST_JUDGES:
-        raise InvalidSpec(f"{where} has {len(judges)} judges; at most {MOST_JUDGES} are allowed", hint="leave some out")
+        raise InvalidSpec(f"{where} has {len(judges)} judges; at most {MOST_JUDGES} are allowed", hint="remove some")
     names = [judge.name for judge in judges]
     for judge in judges:
         at = f"{where} judge {judge.name!r}"
         if not _NAME.fullmatch(judge.name):
-            raise InvalidSpec(f"{at} has no usable name", hint="lower-case letters, digits and -, at most 32")
+            raise InvalidSpec(f"{at} has no valid name", hint="use at most 32 lower-case letters, digits and -")
         if names.count(judge.name) > 1:
-            raise InvalidSpec(f"{where} has two judges named {judge.name!r}", hint="names must differ")
+            raise InvalidSpec(f"{where} has two judges named {judge.name!r}", hint="give each judge its own name")
         given = [key for key in ("schema", "must_match", "must_not_match", "command") if getattr(judge, key)]
         if len(given) != 1:
             raise InvalidSpec(
-                f"{at} has {' and '.join(given) or 'nothing to judge by'}",
+                f"{at} has {' and '.join(given) or 'no criterion'}",
                 hint="give exactly one of schema, must_match, must_not_match, command",
             )
         if not 0 < judge.timeout_s <= MOST_JUDGE_S:
-            raise InvalidSpec(f"{at} timeout_s = {judge.timeout_s:g}", hint=f"above 0, at most {MOST_JUDGE_S:g} s")
+            raise InvalidSpec(
+                f"{at} timeout_s = {judge.timeout_s:g}", hint=f"use more than 0 and at most {MOST_JUDGE_S:g} s"
+            )
         if judge.schema:
             compile_schema(judge)
         elif judge.command:
@@ -90,7 +92,11 @@ def compile_pattern(judge: JudgeSpec) -> Any:
 def _check_command(judge: JudgeSpec, at: str) -> None:
     program = judge.command[0]
     if not os.path.isabs(program):
-        raise InvalidSpec(f"{at} runs {program!r}", hint="give an absolute path, or one beside ashore.toml with a /")
+        raise InvalidSpec(
+            f"{at} runs {program!r}", hint="give an absolute path, or a path with a / relative to ashore.toml"
+        )
     if not os.access(program, os.X_OK) or os.path.isdir(program):
-        seen = "is not there" if not os.path.exists(program) else "cannot be executed"
-        raise InvalidSpec(f"{at} runs {program}, which {seen}", hint="`chmod +x`, or correct the path")
+        seen = "does not exist" if not os.path.exists(program) else "is not executable"
+        raise InvalidSpec(
+            f"{at} runs {program}, which {seen}", hint="correct the path, or make it executable: `chmod +x`"
+        )

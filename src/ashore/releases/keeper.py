@@ -145,7 +145,7 @@ class ReleaseKeeper:
                 desk.detail[model.release] = model.reference
             if new_names_alone:
                 return ()
-            return self._declare(desk, declared, By(actor="system", now_s=desk.now_s, why="gone from ashore.toml"))
+            return self._declare(desk, declared, By(actor="system", now_s=desk.now_s, why="no longer in ashore.toml"))
 
     def _declare(self, desk: Desk, declared: Set[str], by: By) -> tuple[str, ...]:
         """Note what this home declares, forget what it does no more, and return that."""
@@ -383,9 +383,9 @@ def _check_same(book: Book, model: ModelPlan) -> None:
     made = book.releases.get(model.release)
     if made is not None and spec_content(made.plan) != spec_content(model):
         raise Conflict(
-            f"somebody made a release {model.release} of {made.plan.reference} while {model.reference} loaded under "
-            "that name",
-            hint="give the same command again: it takes the next name",
+            f"someone created a release {model.release} of {made.plan.reference} while {model.reference} was loading "
+            "under that name",
+            hint="run the same command again; it uses the next free name",
         )
 
 

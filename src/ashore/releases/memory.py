@@ -23,7 +23,7 @@ class MemoryWorkshop:
 
     def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
         if not wish.model.startswith(MADE_UP.prefix) and wish.model not in self.needed:
-            raise UnknownModel(f"no model is called {wish.model!r} here", param="model")
+            raise UnknownModel(f"there is no model {wish.model!r}", param="model")
         name, _, variant = (
             wish.model.partition("@") if not wish.model.startswith(MADE_UP.prefix) else (wish.model, "", "")
         )

@@ -36,7 +36,7 @@ def create(book: Book, release: Release, by: By) -> Moved:
     """
     if release.name in book.releases:
         raise Conflict(
-            f"there is a release {release.name} already, and releases do not change", hint="choose another name"
+            f"the release {release.name} already exists, and releases never change", hint="choose another name"
         )
     course = Course(release=release.name, since_s=by.now_s, why=by.why)
     detail = {"content": release.content, "model": release.plan.reference, "gate": release.gate}
@@ -57,8 +57,9 @@ def roll_out(book: Book, name: str, way: Way, by: By, *, seen: int | None = None
     other = book.candidate_of(alias.name)
     if other is not None and other.release != name:
         raise Conflict(
-            f"{other.release} is on its way to {alias.name}: it is {other.state} ({other.why or 'no reason given'})",
-            hint=f"end that first: `ashore release rollback {alias.name}`, or promote it",
+            f"{alias.name} already has a candidate, {other.release}, which is {other.state} "
+            f"({other.why or 'no reason given'})",
+            hint=f"end it first (`ashore release rollback {alias.name}`), or promote it",
         )
     way = checked(way)
     asked = replace(
@@ -91,7 +92,7 @@ def end_candidate(book: Book, alias_name: str, by: By, *, failed: bool, seen: in
     check_version(alias, seen)
     course = book.candidate_of(alias_name)
     if course is None:
-        raise NotFound(f"no release is on its way to {alias_name}", hint=f"`ashore release status {alias_name}`")
+        raise NotFound(f"{alias_name} has no candidate", hint=f"`ashore release status {alias_name}`")
     verb: Verb = "fail" if failed else "retire"
     ended = end_of(course, verb, by)
     aliases = without(book, course.release, alias, by)
@@ -115,8 +116,8 @@ def release_before(book: Book, alias_name: str, to: str = "") -> Course:
             target = before
     if target is None:
         raise NotFound(
-            f"{alias_name} has no release to go back to",
-            hint="`--to RELEASE` names an earlier one, which is loaded first; `ashore release list` shows them",
+            f"{alias_name} has no previous release to roll back to",
+            hint="name an earlier release with `--to RELEASE`; it is loaded first. `ashore release list` shows them",
         )
     if book.releases[target.release].alias != alias_name:
         raise Conflict(
@@ -151,7 +152,7 @@ def roll_back(
         return end_candidate(book, alias_name, by, failed=failed)
     target = release_before(book, alias_name, to)
     if target.state == "live" and alias.weight(target.release) == WHOLE:
-        raise Conflict(f"{alias_name} is at {target.release} already", hint=f"`ashore release status {alias_name}`")
+        raise Conflict(f"{alias_name} already points to {target.release}", hint=f"`ashore release status {alias_name}`")
     first = end_candidate(book, alias_name, by, failed=False) if candidate is not None else Moved()
     book = applied(book, first)
     alias = book.aliases[alias_name]
@@ -173,7 +174,7 @@ def retire(book: Book, name: str, by: By) -> Moved:
     if names := book.named_by(name):
         raise Conflict(
             f"{name} answers for {', '.join(names)}",
-            hint=f"`ashore release rollback {names[0]}`, or promote another one, first",
+            hint=f"first run `ashore release rollback {names[0]}`, or promote another release",
         )
     ended = end_of(course, "retire", by)
     return Moved(courses=(ended,), events=(event_of(release.alias, ended, "retire", by),))
@@ -203,15 +204,15 @@ def set_alias(
         state = book.courses[release_of(book, release).name].state
         if state not in ("live", "standby"):
             raise Conflict(
-                f"release {release} is {state}; an alias leads to releases that are live or standby",
-                hint=f"`ashore release promote {release}` loads it first",
+                f"release {release} is {state}; an alias can point only to releases that are live or standby",
+                hint=f"load it first: `ashore release promote {release}`",
             )
     candidate = book.candidate_of(name)
     if candidate is not None and candidate.state == "canary":
         raise Conflict(
             f"{candidate.release} is a canary of {name} at {candidate.share / 10:g} %",
-            hint=f"`ashore release canary {candidate.release} --share N` moves its weight, `ashore release rollback "
-            f"{name}` ends it",
+            hint=f"change its weight with `ashore release canary {candidate.release} --share N`, "
+            f"or end it with `ashore release rollback {name}`",
         )
     base = found or Alias(name=name, weights=wanted, version=0)
     alias = replace(
@@ -253,7 +254,7 @@ def remove_alias(book: Book, name: str, by: By) -> Moved:
     own = [r.name for r in book.releases.values() if r.alias == name and book.courses[r.name].state in HOSTED]
     if own:
         raise Conflict(
-            f"{name} is what {', '.join(sorted(own))} is meant for, which has engine hosts",
-            hint="take its [[model]] out of ashore.toml and `ashore reload`; aliases set by hand can be removed",
+            f"{name} is the alias of {', '.join(sorted(own))}, which still has engine hosts",
+            hint="remove its [[model]] from ashore.toml and run `ashore reload`; only hand-set aliases can be removed",
         )
     return Moved(removed=(name,), events=(removal(alias, by),))

@@ -311,8 +311,8 @@ class ReleaseOffice:
             act.require(resources_of("rollback", act.book, alias=alias, release=to))
             if to and not sql.has_been(act.desk.connection, to, "live", "canary"):
                 raise Conflict(
-                    f"{to} has never answered for {alias}: there is no way back to it",
-                    hint=f"try it first, or promote it: `ashore release promote {to}`",
+                    f"{to} has never answered for {alias}, so a rollback to it is not possible",
+                    hint=f"try it as a canary, or promote it: `ashore release promote {to}`",
                 )
             if not to and act.book.candidate_of(alias) is None:
                 _refuse_forward(act, alias)
@@ -411,13 +411,13 @@ class ReleaseOffice:
         if not override and is_missing:
             raise Conflict(
                 f'{reference} was never evaluated against a gate, and [release] gate = "required"',
-                hint=f"`ashore optimize evaluate {reference} --gate gate.toml` with what else it is to be measured by; "
-                "--override 'WHY' makes a release of it all the same, and is recorded",
+                hint=f"`ashore optimize evaluate {reference} --gate gate.toml` and the options of the evaluation; "
+                "--override 'WHY' creates the release anyway, and is recorded",
             )
         if not override:
             raise Conflict(
                 f"the evaluation of {reference} failed: {verdict.why}",
-                hint="--override 'WHY' makes a release of it all the same, and is recorded",
+                hint="--override 'WHY' creates the release anyway, and is recorded",
             )
         return f"overridden: {override}"
 
@@ -431,7 +431,7 @@ class ReleaseOffice:
         if not override:
             raise Conflict(
                 reason,
-                hint="--override 'WHY' promotes it all the same, and is recorded; `ashore release shadow` or `canary` "
+                hint="--override 'WHY' promotes it anyway, and is recorded; `ashore release shadow` or `canary` "
                 "compares it first",
             )
         act.desk.detail.update(override=override, overridden=reason)
@@ -446,7 +446,7 @@ class ReleaseOffice:
         for release in joining:
             found = _findings(connection, act.book.courses[changes.release_of(act.book, release).name])
             if reason := needs_override(release, found, answered=sql.has_been(connection, release, "live")):
-                raise Conflict(reason, hint="--why 'WHY' leads the alias there all the same, and is recorded")
+                raise Conflict(reason, hint="--why 'WHY' points the alias there anyway, and is recorded")
 
     def _check_memory(self, book: Book, name: str, *, cold: bool) -> None:
         release = book.releases[name]
@@ -500,6 +500,6 @@ def _refuse_forward(act: _Open, alias: str) -> None:
         return  # a rollback that ended a candidate leads nobody elsewhere: its release answers nobody now
     now, left = events[0].release, next((one.release for one in events[1:] if one.release != events[0].release), "")
     raise Conflict(
-        f"{alias} was rolled back to {now} already" + (f"; another rollback would bring {left} back" if left else ""),
-        hint=f"`ashore release rollback {alias} --to {left or 'RELEASE'}` does it all the same",
+        f"{alias} was already rolled back to {now}" + (f"; another rollback would return to {left}" if left else ""),
+        hint=f"to do that, run `ashore release rollback {alias} --to {left or 'RELEASE'}`",
     )

@@ -41,8 +41,8 @@ class ReleasePolicy(Section, frozen=True, kw_only=True):
         for name in self.allow_options:
             if name in NEVER_ALLOWED:
                 raise InvalidSpec(
-                    f"{where} allow_options names {name!r}: no caller says where prompts go",
-                    hint=f"write {name} under [model.engine] of the model",
+                    f"{where} allow_options has {name!r}; a caller must not set where prompts are sent",
+                    hint=f"set {name} under [model.engine] of the model",
                 )
         return self
 
@@ -75,11 +75,11 @@ def _beside(judge: JudgeSpec, folder: Path) -> JudgeSpec:
         text = path.read_text(encoding="utf-8") if size <= MOST_SCHEMA_BYTES else ""
     except OSError as fault:
         raise InvalidSpec(
-            f"the schema {path} of judge {judge.name!r}: {fault.strerror}", hint="name a file that is there"
+            f"the schema {path} of judge {judge.name!r}: {fault.strerror}", hint="name an existing file"
         ) from fault
     except UnicodeDecodeError as fault:
-        raise InvalidSpec(f"the schema {path} of judge {judge.name!r} is no UTF-8", hint="correct the file") from fault
+        raise InvalidSpec(f"the schema {path} of judge {judge.name!r} is not UTF-8", hint="correct the file") from fault
     if not text.strip():
-        seen = f"has {size:,} bytes; at most {MOST_SCHEMA_BYTES:,} are read" if size else "is empty"
-        raise InvalidSpec(f"the schema {path} of judge {judge.name!r} {seen}", hint="name another file")
+        seen = f"has {size:,} bytes; expected at most {MOST_SCHEMA_BYTES:,}" if size else "is empty"
+        raise InvalidSpec(f"the schema {path} of judge {judge.name!r} {seen}", hint="use a smaller file")
     return replace(judge, schema=text)

@@ -128,17 +128,17 @@ async def keep_judging(
             try:
                 found = await asyncio.to_thread(keeper.judge, release, stage, tallies)
             except AshoreError as fault:
-                log.warning("what was observed of %s is lost: %s", release, fault.message)
+                log.warning("cannot save the observations of %s, which are lost: %s", release, fault.message)
                 continue
             if found.verdict == "worse":
-                log.warning("release %s is found worse: %s", release, found.measure)
+                log.warning("release %s was found worse: %s", release, found.measure)
                 await routes.refresh()
         await _guard(serving, keeper, routes)
         for release, pairs in serving.trials.take_pairs().items():
             try:
                 await asyncio.to_thread(keeper.keep_pairs, release, pairs, most=serving.trials.policy.pairs)
             except AshoreError as fault:
-                log.warning("pairs of answers of %s are lost: %s", release, fault.message)
+                log.warning("cannot save pairs of answers of %s, which are lost: %s", release, fault.message)
 
 
 async def _fail_unreadable(
@@ -152,7 +152,7 @@ async def _fail_unreadable(
         try:
             await asyncio.to_thread(keeper.fell, release, f"an API worker cannot read it: {words}"[:MOST_WHY_CHARS], {})
         except AshoreError as busy:
-            log.warning("that %s cannot be read is told later: %s", release, busy.message)
+            log.warning("cannot record yet that %s is unreadable: %s", release, busy.message)
             return
         told.add((alias, release))
         await routes.refresh()
@@ -168,7 +168,7 @@ async def _remember(serving: RequestPath, keeper: ReleaseKeeper) -> None:
         for release in serving.unknown_formers():
             serving.trials.take_former(release, await asyncio.to_thread(keeper.given, release))
     except AshoreError as fault:
-        log.warning("what releases gave is not kept: %s", fault.message)
+        log.warning("cannot save the answers of releases: %s", fault.message)
 
 
 async def _guard(serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:
@@ -179,10 +179,10 @@ async def _guard(serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeepe
     try:
         taken_back = await asyncio.to_thread(keeper.guard, serving.trials.policy.slo, counts)
     except AshoreError as fault:
-        log.warning("how requests kept to the objective is lost: %s", fault.message)
+        log.warning("cannot save the counts for the objectives, which are lost: %s", fault.message)
         return
     if taken_back:
-        log.warning("%s is taken back: its objective was used up too fast", ", ".join(taken_back))
+        log.warning("%s was rolled back: it used up its error budget too fast", ", ".join(taken_back))
         await routes.refresh()
 
 

@@ -57,10 +57,10 @@ def after(release: str, state: ReleaseState, verb: Verb) -> ReleaseState:
     allowed = MOVES[verb]
     if state not in allowed:
         raise Conflict(
-            f"release {release} is {state}; {verb} needs one that is {', '.join(sorted(allowed))}",
-            hint="what failed is tried again as a new release: `ashore release create`"
+            f"release {release} is {state}; {verb} needs a release that is {' or '.join(sorted(allowed))}",
+            hint="create a new release to try again: `ashore release create`"
             if state == "failed"
-            else f"`ashore release show {release}` tells where it stands",
+            else f"see `ashore release show {release}`",
         )
     return LEADS_TO[verb]
 
@@ -73,8 +73,8 @@ def check_name(name: str, what: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{name[:60]!r} is no name for {what}",
-            hint="letters, digits and . _ : - @ / , at most 200 of them, beginning with a letter or digit",
+            f"{name[:60]!r} is not a valid name for {what}",
+            hint="use at most 200 letters, digits and . _ : - @ / and begin with a letter or digit",
             param="name",
         )
     return name
@@ -98,7 +98,7 @@ def check_share(share: int, what: str) -> int:
     """
     if not 1 <= share <= WHOLE:
         raise InvalidRequest(
-            f"{what} is {share / 10:g} %; from 0.1 to 100 is expected", hint="--share 10 is ten percent", param="share"
+            f"{what} is {share / 10:g} %; expected 0.1 to 100", hint="--share 10 is ten percent", param="share"
         )
     return share
 
@@ -112,7 +112,7 @@ def check_steps(share: int, steps: Sequence[int]) -> tuple[int, ...]:
     line = (share, *(check_share(step, "a step") for step in steps))
     if any(a >= b for a, b in pairwise(line)):
         told = ", ".join(f"{step / 10:g}" for step in line)
-        raise InvalidRequest(f"the steps are {told} %; each is more than the one before", param="steps")
+        raise InvalidRequest(f"the steps are {told} %; each must be larger than the one before", param="steps")
     return tuple(steps)
 
 
@@ -125,8 +125,8 @@ def check_weights(alias: str, weights: Mapping[str, int]) -> tuple[tuple[str, in
     if not weights or any(weight < 1 for weight in weights.values()) or sum(weights.values()) != WHOLE:
         told = ", ".join(f"{name}={weight / 10:g}" for name, weight in weights.items()) or "nothing"
         raise InvalidRequest(
-            f"alias {alias} would lead to {told}; the parts come to {sum(weights.values()) / 10:g} %, 100 are expected",
-            hint=f"`ashore alias set {alias} RELEASE`, or RELEASE=90 OTHER=10",
+            f"alias {alias} would point to {told}; the shares add up to {sum(weights.values()) / 10:g} %, expected 100",
+            hint=f"give one release, or shares that add up to 100: `ashore alias set {alias} RELEASE=90 OTHER=10`",
             param="weights",
         )
     return tuple(sorted(weights.items()))
@@ -181,7 +181,7 @@ class MemoryFigures:
 
 
 def check_memory(release: str, figures: MemoryFigures, *, cold: bool, gives_back_bytes: int = 0) -> None:
-    """Return when a release can be loaded: beside what is warm, or, with `cold`, in its place.
+    """Return when a release can be loaded: beside the loaded releases, or, with `cold`, in its place.
 
     Args:
         release: For the message.
@@ -195,12 +195,12 @@ def check_memory(release: str, figures: MemoryFigures, *, cold: bool, gives_back
     free = figures.free_bytes + (gives_back_bytes if cold else 0)
     if MemoryFigures(needed_bytes=figures.needed_bytes, free_bytes=free).fits:
         return
-    beside = "in place of what is warm" if cold else "beside what is warm"
+    beside = "in place of the loaded releases" if cold else "beside the loaded releases"
     raise MemoryFull(
         f"release {release} needs {human_bytes(figures.needed_bytes)} and {human_bytes(SPARE_BYTES)} to spare "
         f"{beside}; {human_bytes(free)} are free",
         hint="use a smaller variant or fewer replicas, or free memory"
         if cold
-        else f"`--cold-standby` ends what is warm first, which frees {human_bytes(gives_back_bytes)}: requests wait "
-        "while the new one loads, and so they do on the way back; or `ashore release retire` a standby",
+        else f"`--cold-standby` ends the loaded release first, which frees {human_bytes(gives_back_bytes)}: requests "
+        "wait while the new one loads, and again during a rollback; or run `ashore release retire` on a standby",
     )

@@ -42,9 +42,9 @@ class AnswerSchema:
             kind.check_schema(schema)
             patterns = {text: compiled(text, where) for text in _patterns(schema, where)}
         except UNDECODABLE as fault:
-            raise InvalidSpec(f"{where} is no JSON: {fault}", hint="correct it") from fault
+            raise InvalidSpec(f"{where} is not JSON: {fault}", hint="correct it") from fault
         except SchemaError as fault:
-            raise InvalidSpec(f"{where} is no JSON Schema: {fault.message}", hint="correct it") from fault
+            raise InvalidSpec(f"{where} is not a JSON Schema: {fault.message}", hint="correct it") from fault
         keywords = {**kind.VALIDATORS, "pattern": _matches(patterns)}
         if most_steps:
             keywords = {name: self._counted(work) for name, work in keywords.items()}
@@ -88,8 +88,8 @@ def compiled(text: str, where: str) -> Any:
     """
     if len(text) > MOST_PATTERN_CHARS:
         raise InvalidSpec(
-            f"{where} has an expression of {len(text)} characters; at most {MOST_PATTERN_CHARS} are read",
-            hint="judge by several",
+            f"{where} has an expression of {len(text)} characters; expected at most {MOST_PATTERN_CHARS}",
+            hint="split it into several judges",
         )
     return compile_re2(text, f"{where} has the expression {text[:80]!r}, which")
 
@@ -117,9 +117,12 @@ def _patterns(schema: object, where: str) -> Iterator[str]:
         return
     for key, value in schema.items():
         if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-            raise InvalidSpec(f"{where} refers to {value[:80]!r}", hint="nothing is fetched: put it under $defs")
+            raise InvalidSpec(
+                f"{where} refers to {value[:80]!r}, which is outside the schema",
+                hint="put the definition under $defs; nothing is fetched",
+            )
         if key == "patternProperties":
-            raise InvalidSpec(f"{where} has patternProperties, which are not judged", hint="leave them out")
+            raise InvalidSpec(f"{where} has patternProperties, which are not supported", hint="remove them")
         if key == "pattern" and isinstance(value, str):
             yield value
         else:

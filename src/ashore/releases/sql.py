@@ -74,7 +74,7 @@ def _unreadable(name: str, alias: str, fault: Exception) -> tuple[Release, Cours
         embedder=False,
         in_store=False,
     )
-    why = f"what the state has of it cannot be read: {fault}"
+    why = f"its entry in the state database cannot be read: {fault}"
     return Release(name=name, alias=alias, plan=plan, parts={}, content=""), Course(
         release=name, state="failed", why=why
     )
@@ -102,7 +102,7 @@ def insert_release(connection: Connection, release: Release, course: Course) -> 
         course=_json(course).decode(),
     ).rowcount
     if not done:
-        raise Conflict(f"there is a release {release.name} already", hint="choose another name")
+        raise Conflict(f"the release {release.name} already exists", hint="choose another name")
 
 
 def write_moved(connection: Connection, moved: Moved) -> None:
@@ -131,7 +131,7 @@ def write_moved(connection: Connection, moved: Moved) -> None:
                 "WHERE name = :name AND version < :version"
             )
         if not execute(connection, statement, **values).rowcount:
-            raise Conflict(f"{alias.name} was changed at the same moment", hint="look at it again")
+            raise Conflict(f"{alias.name} was changed at the same moment", hint="check it again")
     for name in moved.removed:
         execute(connection, "DELETE FROM release_alias WHERE name = :name", name=name)
     for event in moved.events:

@@ -33,7 +33,7 @@ def needs_override(name: str, found: Iterable[tuple[str, Finding]], *, answered:
         if one.verdict == "worse":
             return f"{name} was found worse as {stage}: {verdict_words(one)}"
     if not compared and not answered:
-        return f"{name} was never compared with what is live"
+        return f"{name} was never compared with the live release"
     return ""
 
 

@@ -128,7 +128,7 @@ def limits_of(options: Options) -> tuple[Limits, Options]:
             continue
         kind = bool if name == "prefix_cache" else int
         if type(value) is not kind or value < 0:
-            expected = "true or false" if kind is bool else "a whole number from 0 on, 0 for what the plan chooses"
+            expected = "true or false" if kind is bool else "a whole number, 0 or more; 0 lets the plan choose"
             raise InvalidRequest(f"engine option {name} is {value!r}; expected {expected}", param="options")
         limits[name] = value  # type: ignore[literal-required]
     return limits, tuple(rest)

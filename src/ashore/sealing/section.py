@@ -12,12 +12,12 @@ from ashore.sealing.keysource import format_key_source, parse_key_source
 
 
 class SealingSection(Section, frozen=True, kw_only=True):
-    """Where the keys of sealed models are, and whether the home's own secrets are sealed too."""
+    """The key source of sealed models, and whether the secrets of the home are sealed too."""
 
     key: str = ""
     """`keyring:FILE`, `passphrase:FILE` or `transit:URL`; empty: nothing is sealed."""
     state: bool = True
-    """Whether the secrets of the state and of the audit log are sealed as well, where `key` is set."""
+    """Also seal the secrets of the state and of the audit log, if `key` is set."""
 
     def checked(self, where: str) -> Self:
         if self.key:

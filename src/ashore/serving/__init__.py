@@ -23,7 +23,6 @@ from ashore.serving.board import BEAT_S, Board, make_board
 from ashore.serving.bytes_text import BytesText
 from ashore.serving.concurrency import ConcurrencyLimit, LoopMeter
 from ashore.serving.embedding import Embedding
-from ashore.serving.flow import Flow
 from ashore.serving.guards import (
     Auditor,
     Budgets,
@@ -44,6 +43,7 @@ from ashore.serving.model import (
     Delta,
     FinishReason,
     GenerationRequest,
+    Hear,
     ServingEvent,
     Started,
     TokenText,
@@ -53,7 +53,7 @@ from ashore.serving.model import (
 )
 from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
-from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, UnknownFields
+from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, MetricsSection, UnknownFields
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
     EdgeAddress,
@@ -86,12 +86,12 @@ __all__ = [
     "EdgeAddress",
     "Embedding",
     "FinishReason",
-    "Flow",
     "Gate",
     "GenerationRequest",
     "GrpcListen",
     "GrpcSection",
     "Guards",
+    "Hear",
     "HttpListen",
     "HttpSection",
     "Intake",
@@ -101,6 +101,7 @@ __all__ = [
     "Masked",
     "Masker",
     "MemoryReplica",
+    "MetricsSection",
     "ModelCard",
     "PrivacyMasker",
     "Replica",

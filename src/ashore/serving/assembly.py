@@ -1,57 +1,14 @@
-"""From engine events to what the client is told. Pure but for ending a sequence whose stop string was met."""
+"""What an answer holds beside the pieces that a model writes: the prompt echoed, ends, usage. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from ashore.engines import EngineEvent, Failed, Finished, error_of
 from ashore.serving.answer import Answer
 from ashore.serving.model import ChoiceEnded, CutBy, Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.orders import Prompt
 from ashore.serving.ports import ServedText
 from ashore.serving.scoring import Scores, prompt_tokens_told
-
-
-class CanEnd(Protocol):
-    """What can cancel one sequence."""
-
-    def end(self, choice: int) -> None:
-        """Cancel the sequence of `choice`."""
-        ...
-
-
-def assemble(
-    groups: Sequence[tuple[int, list[EngineEvent]]], answers: Sequence[Answer], feed: CanEnd
-) -> list[ServingEvent]:
-    """Return what the events mean for the client, one `Delta` for all tokens of a choice that came together.
-
-    Raises:
-        AshoreError: a sequence failed; the tokens that came with the failure are lost with it.
-    """
-    out: list[ServingEvent] = []
-    for choice, events in groups:
-        answer = answers[choice]
-        last = events[-1]
-        if isinstance(last, Failed):
-            raise error_of(last)
-        finished = last if isinstance(last, Finished) else None
-        if answer.ended is None:
-            delta = answer.take(events)
-            if delta is not None:
-                out.append(delta)
-            if answer.ended is not None:
-                out.append(answer.ended)
-                feed.end(choice)
-                continue
-        if finished is not None:
-            told = answer.ended is not None
-            rest = answer.finish(finished)
-            if rest is not None:
-                out.append(rest)
-            if answer.ended is not None and not told:
-                out.append(answer.ended)
-    return out
 
 
 def cut_short(answers: Sequence[Answer], cut_by: CutBy) -> list[ServingEvent]:
@@ -85,7 +42,6 @@ def echoed(request: GenerationRequest, prompt: Prompt, text: ServedText, scores:
     return [Delta(choice=choice, text=words, logprobs=logprobs) for choice in range(request.num_choices)]
 
 
-def nothing_more(request: GenerationRequest, prompt: Prompt) -> list[ServingEvent]:
-    """Return the end of an answer of which no token was asked for (`max_tokens` of 0 behind `echo`)."""
-    ends: list[ServingEvent] = [ChoiceEnded(choice=choice, reason="length") for choice in range(request.num_choices)]
-    return [*ends, Usage(prompt_tokens=len(prompt.ids), cached_tokens=0, completion_tokens=0)]
+def nothing_more(request: GenerationRequest) -> list[ServingEvent]:
+    """Return the ends of an answer of which no token was asked for (`max_tokens` of 0 behind `echo`)."""
+    return [ChoiceEnded(choice=choice, reason="length") for choice in range(request.num_choices)]

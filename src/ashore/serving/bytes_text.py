@@ -76,8 +76,19 @@ class BytesText:
     def vocab_size(self) -> int:
         return END + 1
 
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
+    def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
         return list(text.encode("utf-8", "replace"))
+
+    def encode_gap(self, before: str, after: str) -> list[int]:
+        return self.encode(f"<PRE>{before}<SUF>{after}<MID>")
+
+    @property
+    def gap_stop_ids(self) -> Sequence[int]:
+        return ()
+
+    @property
+    def thinks(self) -> bool:
+        return False
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(i for i in ids if i < END).decode("utf-8", "replace")
@@ -94,6 +105,7 @@ class BytesText:
         tools: Sequence[ToolSpec] = (),
         *,
         add_generation_prompt: bool = True,
+        continues: bool = False,
         options: Mapping[str, object] = {},
     ) -> list[int]:
         return self.encode(messages[-1].content if messages else "")

@@ -50,9 +50,12 @@ class Heard:
         elif isinstance(event, Started):
             self._started = event
 
-    def cut(self, cut_by: CutBy) -> list[ServingEvent]:
-        """Return the end of every choice that is open, and the usage: a piece is a token, as far as a reader knows."""
+    def cut(self, cut_by: CutBy) -> list[ChoiceEnded]:
+        """Return the end of every choice that is open."""
+        return [ChoiceEnded(choice=at, reason="length", cut_by=cut_by) for at in self._open]
+
+    @property
+    def usage(self) -> Usage:
+        """What it took so far: a piece is a token, as far as a reader knows."""
         assert self._started is not None
-        prompt_tokens = self._started.prompt_tokens
-        ends: list[ServingEvent] = [ChoiceEnded(choice=at, reason="length", cut_by=cut_by) for at in self._open]
-        return [*ends, Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=self.pieces)]
+        return Usage(prompt_tokens=self._started.prompt_tokens, cached_tokens=0, completion_tokens=self.pieces)

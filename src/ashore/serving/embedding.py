@@ -16,16 +16,16 @@ from ashore.errors import AshoreError, ContextTooLong, InvalidRequest, Unsupport
 from ashore.metrics import Metrics
 from ashore.serving.admission import Cost, background_of
 from ashore.serving.deadlines import deadline_of
-from ashore.serving.fresh import FreshAnswers
+from ashore.serving.generation import FreshAnswers
 from ashore.serving.guards import Guards
 from ashore.serving.model import NOWHERE, Arrival, Urgency, Usage
+from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import check_prompt_ids
 from ashore.serving.ports import ServedText
 from ashore.serving.prompt import ID_CHARS, INLINE_CHARS, MESSAGE_CHARS, PromptReader, too_long
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.replicas import deaths_of, died
-from ashore.serving.roster import Roster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

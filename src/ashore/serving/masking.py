@@ -262,6 +262,7 @@ def _reserve(table: Table, request: GenerationRequest) -> None:
             table.reserve(call.arguments)
     if isinstance(request.prompt, str):
         table.reserve(request.prompt)
+        table.reserve(request.suffix)
     for tool in request.tools:
         table.reserve(tool.description)
         table.reserve(tool.parameters)
@@ -280,6 +281,7 @@ def _mask_request(table: Table, request: GenerationRequest, decode: Decode) -> G
         ("tools", tools, request.tools),
         ("messages", messages, request.messages),
         ("prompt", prompt, request.prompt),
+        ("suffix", table.mask(request.suffix), request.suffix),
         ("stop", tuple(map(table.mask, request.stop)), request.stop),
         ("grammar", _mask_grammar(table, request.grammar), request.grammar),
         ("template_options", _mask_options(table, request.template_options), request.template_options),

@@ -5,25 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable
 from typing import Final
 
 from ashore.core import SAMPLING_FIELDS
 from ashore.engines import (
     MADE_UP,
-    EngineEvent,
+    CancelOrder,
     EngineInfo,
     EngineStats,
     Finished,
     GenerateOrder,
+    OrderHearer,
     ScoredText,
     ScoreText,
     Token,
     TokenLogprob,
 )
-from ashore.errors import Draining, HostDied
+from ashore.errors import AshoreError, Draining, HostDied
 from ashore.serving.bytes_text import END
-from ashore.serving.ports import OrderEvents
 
 RESTART_S: Final = 0.03
 """From the death of a host until it is back."""
@@ -89,10 +88,10 @@ class MemoryReplica:
             await asyncio.sleep(RESTART_S)
         self._connected, self._gone, self._left = True, asyncio.Event(), False
 
-    def generate(self, order: GenerateOrder) -> OrderEvents:
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
         self.orders.append(order)
         self.running += 1
-        return _Echo(self, order)
+        return _Echo(self, order, hearer).cancel
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
         self._check_alive()
@@ -143,47 +142,36 @@ class MemoryReplica:
 
 
 class _Echo:
-    """The events of one order: its own prompt."""
+    """One order: its own prompt."""
 
-    def __init__(self, replica: MemoryReplica, order: GenerateOrder) -> None:
+    def __init__(self, replica: MemoryReplica, order: GenerateOrder, hearer: OrderHearer) -> None:
         self._replica = replica
         self._order = order
+        self._hearer = hearer
         self._made = 0
         self._ended = False
-        self._pause: asyncio.Future[None] | None = None
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
-        events = await self._next()
-        while pour is not None and events and isinstance(events[-1], Token) and pour(events):
-            events = await self._next()
-        return events
-
-    async def _next(self) -> list[EngineEvent]:
-        order = self._order
-        if self._ended:
-            return []
-        if self._made == min(len(order.prompt_ids), order.max_new_tokens):
-            self._end()
-            return [self._finished()]
-        self._pause = asyncio.ensure_future(self._replica.pause())
-        try:
-            await self._pause
-        except BaseException:
-            if self._ended:
-                return []
-            self._end()
-            raise
-        if self._ended:
-            return []
-        self._replica.completed_tokens += 1
-        token = self._token(order.prompt_ids[self._made])
-        self._made += 1
-        return [token]
-
-    async def aclose(self) -> None:
+    def cancel(self) -> None:
         self._end()
-        if self._pause is not None:
-            self._pause.cancel()
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        order = self._order
+        try:
+            while self._made < min(len(order.prompt_ids), order.max_new_tokens):
+                await self._replica.pause()
+                self._replica.completed_tokens += 1
+                token = self._token(order.prompt_ids[self._made])
+                self._made += 1
+                self._hearer.hear([token])
+                if self._ended:
+                    return
+            self._end()
+            self._hearer.hear([self._finished()])
+        except AshoreError as fault:
+            self._end()
+            self._hearer.lose(fault)
 
     def _end(self) -> None:
         if not self._ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -30,6 +31,8 @@ class Arrival:
     route: str = ""
     ignored: tuple[str, ...] = ()
     """Fields of the request that were left out because they change nothing here, or because nobody knows them."""
+    trace: str = ""
+    """Id of the caller's trace."""
 
 
 NOWHERE: Final = Arrival()
@@ -67,6 +70,14 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_logprobs: int | None = None
     """None: no log-probabilities; otherwise as in `GenerateOrder`."""
     grammar: Grammar | None = None
+    continues: bool = False
+    """The last message is the beginning of the answer, which goes on where it ends."""
+    suffix: str = ""
+    """What follows the gap that the answer fills, where `prompt` is the text before it."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end the answer beside those of the model; none of them is part of it."""
+    thinking_tokens: int | None = None
+    """Tokens after which reasoning is ended by force; None: it ends by itself."""
     echo: bool = False
     ignore_eos: bool = False
     priority: int = 0
@@ -171,6 +182,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ServingEvent = Started | Delta | ChoiceEnded | Usage
+Hear = Callable[[ServingEvent], None]
+"""Takes the next event of an answer, in the turn of the loop in which it came. What it raises ends the answer for who
+hears it."""
 
 __all__ = [
     "NOWHERE",
@@ -180,6 +194,7 @@ __all__ = [
     "Delta",
     "FinishReason",
     "GenerationRequest",
+    "Hear",
     "Receipt",
     "Scored",
     "ServingEvent",

@@ -117,6 +117,7 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
             hint=f"ask for at most {info.max_top_logprobs}",
             param="top_logprobs",
         )
+    check_prompt_ids(request.stop_token_ids, info, param="stop_token_ids")
     wrong = [token for token in request.sampling.logit_bias if not 0 <= token < info.vocab_size]
     if wrong:
         raise InvalidRequest(
@@ -126,7 +127,7 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
         )
 
 
-def check_prompt_ids(ids: Sequence[int], info: EngineInfo) -> None:
+def check_prompt_ids(ids: Sequence[int], info: EngineInfo, *, param: str = "prompt") -> None:
     """Return when every id is a token of the model.
 
     Raises:
@@ -135,9 +136,9 @@ def check_prompt_ids(ids: Sequence[int], info: EngineInfo) -> None:
     wrong = next((i for i in ids if not 0 <= i < info.vocab_size), None)
     if wrong is not None:
         raise InvalidRequest(
-            f"the prompt has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}",
+            f"{param} has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}",
             hint="tokenise with this model's own tokenizer",
-            param="prompt",
+            param=param,
         )
 
 
@@ -162,7 +163,7 @@ def make_orders(
             order_id=OrderId(f"{order_prefix}.{choice}"),
             prompt_ids=prompt.ids,
             max_new_tokens=prompt.max_new_tokens,
-            stop_token_ids=stop_token_ids,
+            stop_token_ids=(*stop_token_ids, *request.stop_token_ids),
             sampling=request.sampling
             if seed is None or choice == 0
             else msgspec.structs.replace(request.sampling, seed=seed + choice),

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ashore.core import Message, ToolSpec
-from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
+from ashore.engines import (
+    CancelOrder,
+    EngineInfo,
+    EngineStats,
+    GenerateOrder,
+    OrderHearer,
+    ScoredText,
+    ScoreText,
+)
 
 
-class OrderEvents(Protocol):
-    """The events of one order on their way."""
+class StartsOrders(Protocol):
+    """Where sequences start: a replica, or what stands before it."""
 
-    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
-        """Return every event that is there, waiting for the first; empty once the order has ended or was cancelled.
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+        """Start one sequence, have `hearer` called with its events as they come, and return what cancels it.
 
-        Args:
-            pour: Called with tokens as they come, instead of waking who waits; True: it took all of them, and the wait
-                goes on. Never with what ends the order. What it raises, this raises.
-
-        Raises:
-            HostDied: the host went away before the order ended.
-            Draining: it ended of its own accord, and the order may go elsewhere.
+        The last one is `Finished` or `Failed`, unless the order is lost; after it was cancelled none need come.
         """
         ...
 
-    async def aclose(self) -> None:
-        """Cancel the order if it still runs, and make a waiting `take` return. May be called twice."""
-        ...
 
-
-class Replica(Protocol):
+class Replica(StartsOrders, Protocol):
     """A connection to one engine host. `ashore.engines.HostClient` is one; `memory.MemoryReplica` is its twin."""
 
     @property
@@ -49,10 +47,6 @@ class Replica(Protocol):
         Raises:
             AshoreError: nobody listens, the host is still loading, or its model could not be loaded.
         """
-        ...
-
-    def generate(self, order: GenerateOrder) -> OrderEvents:
-        """Start one sequence and return its events, up to `Finished` or `Failed`."""
         ...
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
@@ -141,8 +135,26 @@ class ServedText(Protocol):
         """Tell whether a prompt ends inside `<think>`."""
         ...
 
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        """Return the tokens of `text`."""
+    def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
+        """Return the tokens of `text`; `bare`: without what the model expects around a prompt."""
+        ...
+
+    def encode_gap(self, before: str, after: str) -> list[int]:
+        """Return the tokens of a prompt for what belongs between two texts.
+
+        Raises:
+            InvalidRequest: the model has no tokens for it.
+        """
+        ...
+
+    @property
+    def gap_stop_ids(self) -> Sequence[int]:
+        """Tokens that end what belongs between two texts, beside `eos_token_ids`."""
+        ...
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the template knows `<think>`."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -163,9 +175,11 @@ class ServedText(Protocol):
         tools: Sequence[ToolSpec] = (),
         *,
         add_generation_prompt: bool = True,
+        continues: bool = False,
         options: Mapping[str, object] = ...,
     ) -> list[int]:
-        """Return the tokens of a conversation in the model's own chat template."""
+        """Return the tokens of a conversation in the model's own chat template. `continues`: the last message is the
+        beginning of the answer, and nothing follows it."""
         ...
 
     def fewest_tokens(self, text: str, *, beyond: int) -> int:

@@ -80,21 +80,52 @@ class PromptReader:
         return Prompt(ids, room, opens_reasoning=request.prompt is None and text.opens_reasoning(ids))
 
     async def ids(
-        self, request: GenerationRequest, text: ServedText, info: EngineInfo, principal: Principal, deadline_at: float
+        self,
+        request: GenerationRequest,
+        text: ServedText,
+        info: EngineInfo,
+        principal: Principal,
+        deadline_at: float,
+        *,
+        bare: bool = False,
+        opens_answer: bool = True,
     ) -> list[int]:
         """Return the tokens of the prompt, however many.
+
+        Args:
+            request: Has the prompt.
+            text: Of its model.
+            info: Of its model.
+            principal: Who asks.
+            deadline_at: When it is too late to begin.
+            bare: Leave out what belongs around a raw prompt.
+            opens_answer: End a conversation with the beginning of the answer.
 
         Raises:
             DeadlineExceeded: as for `read`.
         """
-        return await self.read(num_chars(request), lambda: _encode(request, text, info), principal, deadline_at)
+
+        def work() -> list[int]:
+            return _encode(request, text, info, bare=bare, opens_answer=opens_answer)
+
+        return await self.read(num_chars(request), work, principal, deadline_at)
 
 
-def _encode(request: GenerationRequest, text: ServedText, info: EngineInfo) -> list[int]:
+def _encode(
+    request: GenerationRequest, text: ServedText, info: EngineInfo, *, bare: bool, opens_answer: bool
+) -> list[int]:
     if request.prompt is None:
-        return text.encode_chat(request.messages, _tools(request), options=request.template_options)
+        return text.encode_chat(
+            request.messages,
+            _tools(request),
+            add_generation_prompt=opens_answer,
+            continues=request.continues,
+            options=request.template_options,
+        )
     if isinstance(request.prompt, str):
-        return text.encode(request.prompt)
+        if request.suffix:
+            return text.encode_gap(request.prompt, request.suffix)
+        return text.encode(request.prompt, bare=bare)
     check_prompt_ids(request.prompt, info)
     return list(request.prompt)
 
@@ -112,9 +143,12 @@ def check_length(request: GenerationRequest, text: ServedText, info: EngineInfo,
     most = contexts * info.context_tokens
     if request.prompt is None:
         tools, options = _tools(request), request.template_options
-        fewest = text.fewest_chat_tokens(request.messages, tools, beyond=most, options=options)
+        messages = request.messages[:-1] if request.continues else request.messages
+        fewest = text.fewest_chat_tokens(messages, tools, beyond=most, options=options)
+        if request.continues:
+            fewest += text.fewest_tokens(request.messages[-1].content, beyond=most)
     elif isinstance(request.prompt, str):
-        fewest = text.fewest_tokens(request.prompt, beyond=most)
+        fewest = text.fewest_tokens(request.prompt + request.suffix, beyond=most)
     else:
         fewest = len(request.prompt)
     if fewest >= most:
@@ -142,7 +176,7 @@ def num_chars(request: GenerationRequest) -> int:
     for tool in request.tools:
         chars += MESSAGE_CHARS + len(tool.description) + len(tool.parameters)
     if request.prompt is not None:
-        chars += len(request.prompt) * (1 if isinstance(request.prompt, str) else ID_CHARS)
+        chars += len(request.suffix) + len(request.prompt) * (1 if isinstance(request.prompt, str) else ID_CHARS)
     if request.grammar is not None:
         chars += len(request.grammar.text)
     if request.template_options:

@@ -13,10 +13,10 @@ from ashore.metrics import Metrics
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.guards import Guards
 from ashore.serving.model import Arrival, GenerationRequest
+from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.recording import Watch
 from ashore.serving.replicas import deaths_of
-from ashore.serving.roster import Roster
 
 MOST_RELEASES = 3
 """Releases that a request may be sent to in turn, while none has answered and each gives way to another."""

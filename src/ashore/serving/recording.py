@@ -43,6 +43,7 @@ class Watch:
         "principal",
         "receipt",
         "release",
+        "told",
     )
 
     def __init__(
@@ -67,6 +68,8 @@ class Watch:
         self._prompt_tokens = self._completion_tokens = self._cached_tokens = 0
         self._pieces: dict[int, list[str]] = {}
         self._noted = False
+        self.told = False
+        """Whether an answer has begun."""
 
     def hear(self, event: ServingEvent) -> None:
         """Take the next event, in the words in which the client gets it."""
@@ -77,6 +80,7 @@ class Watch:
                 if event.tool_calls:
                     pieces.extend(f"{call.name}{call.arguments}" for call in event.tool_calls)
         elif isinstance(event, Started):
+            self.told = True
             self._cache = event.cache
             self._prompt_tokens = event.prompt_tokens
         elif isinstance(event, Usage):
@@ -87,14 +91,9 @@ class Watch:
         """Hear that the answer broke off."""
         self.outcome, self._error_code = "failed", fault.code
 
-    async def began(self) -> None:
-        """Record that an answer begins, and return when that is on disk.
-
-        Raises:
-            AuditUnavailable: it is not; nothing may go out.
-        """
+    def begin(self) -> None:
+        """Record that an answer begins, of which nothing may go out before that is on disk."""
         self._auditor.note(self._note("begun"))
-        await self._auditor.durable()
 
     async def ended(self) -> None:
         """Record that the answer is whole, and return when that is on disk; its last piece waits for it.
@@ -133,6 +132,7 @@ class Watch:
             cached_tokens=self._cached_tokens,
             masked=dict(self.masked),
             ignored=self._arrival.ignored,
+            trace=self._arrival.trace,
             error_code=self._error_code,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
             prompt=digest(self._prompt),
@@ -149,8 +149,8 @@ class Watch:
 def prompt_bytes(request: GenerationRequest) -> bytes:
     """Return what was asked, as the record makes a digest of it.
 
-    A raw prompt is its text. A conversation of one user message is that message. Anything else is the JSON of all
-    turns, or of the token ids.
+    A raw prompt is its text, one with a gap the JSON of both texts. A conversation of one user message is that message.
+    Anything else is the JSON of all turns, or of the token ids.
     """
     asked = request.prompt
     if asked is None:
@@ -158,6 +158,8 @@ def prompt_bytes(request: GenerationRequest) -> bytes:
             asked = request.messages[0].content
         else:
             return _safe_json(request.messages)
+    elif request.suffix:
+        return _safe_json((asked, request.suffix))
     return asked.encode("utf-8", "surrogatepass") if isinstance(asked, str) else _safe_json(asked)
 
 
@@ -172,7 +174,10 @@ class Told:
         self._form: NoteForm | None = None
 
     def form(self, ready: Ready, principal: Principal, arrival: Arrival) -> NoteForm:
-        """Return the form for whoever asks now: mostly the same client by the same road as the time before."""
+        """Return the form for whoever asks now: mostly the same client by the same road as the time before. A request
+        of a trace has one of its own."""
+        if arrival.trace:
+            return NoteForm(self._noted(ready, principal, arrival))
         asked = (principal, arrival.origin, arrival.route)
         if self._form is None or self._for != asked:
             self._for, self._form = asked, NoteForm(self._noted(ready, principal, arrival))
@@ -192,6 +197,7 @@ class Told:
             key=principal.key_id,
             origin=arrival.origin,
             route=arrival.route,
+            trace=arrival.trace,
             latency_ms=0.0,
             error_code="",
             content=None,

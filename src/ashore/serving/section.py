@@ -17,8 +17,8 @@ Unknown = Literal["refuse", "report"]
 
 
 class UnknownFields(Section, frozen=True, kw_only=True):
-    """What becomes of a request with a field that ashore does not know. Fields that clients are known to send and that
-    change no answer are left out in any case, and the answer names them in `x-ashore-ignored`."""
+    """What to do with a request field that ashore does not know. Fields that known clients send and that change no
+    answer are always left out, and the answer names them in `x-ashore-ignored`."""
 
     chat: Unknown = "refuse"
     """On `/v1/chat/completions`."""
@@ -36,18 +36,18 @@ class Intake(Section, frozen=True, kw_only=True):
     """Bounds of connections and bodies that `[http]` sets and each API worker keeps."""
 
     connections_per_address: AtLeast0 = 512
-    """Connections of one address to a worker with no edge in front; 0: no limit. All behind one proxy or NAT are one
-    address; unix sockets have none."""
+    """Most connections from one address to a worker without an edge; 0: no limit. Clients behind one proxy or NAT share
+    an address; unix sockets have none."""
     bodies_bytes: AtLeast0 = 0
-    """Bytes of request bodies that one worker holds at once; 0: an eighth of the memory of the machine, or of the
-    control group, divided by `workers`, and 64 MiB at least."""
+    """Most bytes of request bodies that one worker holds at once; 0: an eighth of the memory of the machine or control
+    group, divided by `workers`, and at least 64 MiB."""
     tenant_bodies_bytes: AtLeast0 = 0
-    """Bytes of request bodies of one tenant among them; 0: half. Neither limit is below the longest body."""
+    """Most of these bytes for one tenant; 0: half. Neither limit is lower than the longest body."""
     unknown_fields: UnknownFields = UnknownFields()
 
 
 class HttpSection(Intake, frozen=True, kw_only=True):
-    """Where the API listens when no edge stands in front, and how many workers answer."""
+    """Where the API listens without an edge, and how many workers answer."""
 
     WHOLE_KEPT: ClassVar[bool] = True
 
@@ -56,31 +56,40 @@ class HttpSection(Intake, frozen=True, kw_only=True):
     port: Port = 8080
     """Port of HTTP."""
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    """API workers. More than one needs an edge, which spreads the requests."""
+    """API workers. More than one needs an edge, which distributes the requests."""
 
 
 class GrpcSection(Section, frozen=True, kw_only=True):
-    """Where gRPC listens when no edge stands in front."""
+    """Where gRPC listens without an edge."""
 
     WHOLE_KEPT: ClassVar[bool] = True
 
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8081
-    """Port of gRPC; 0: no gRPC. Behind an edge gRPC is always on, at the port of the edge."""
+    """Port of gRPC; 0: disabled. Behind an edge, gRPC is always on, at the port of the edge."""
+
+
+class MetricsSection(Section, frozen=True, kw_only=True):
+    """What `/metrics` shows."""
+
+    WHOLE_KEPT: ClassVar[bool] = True
+
+    vllm_names: bool = True
+    """vLLM's names beside ashore's own, for dashboards, autoscalers and routers that know those."""
 
 
 class AdmissionSection(Section, frozen=True, kw_only=True):
-    """When a request is refused at once instead of waiting. Each alias has limits of its own."""
+    """Limits above which requests are refused instead of queued. Each alias has its own."""
 
     max_running: AtLeast0 = 0
-    """Sequences that the engines of an alias run at once; 0: what its replicas say they can run."""
+    """Most sequences that the engines of an alias run at once; 0: as many as its replicas report."""
     max_waiting: AtLeast0 = 256
-    """Sequences of an alias that wait for room; more are refused with 429."""
+    """Most sequences of an alias that wait; further ones are refused with 429."""
     max_tokens_in_flight: AtLeast0 = 0
-    """Prompt and expected answer tokens, running and waiting; 0: 2^20, or 8 KV caches if that is more."""
+    """Most prompt and expected answer tokens, running and waiting; 0: 2^20, or 8 KV caches if that is more."""
     default_deadline_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
-    """Longest wait for the first token of a request that names no deadline."""
+    """Longest wait for the first token, for requests that set no deadline."""
 
     @property
     def max_deadline_s(self) -> float:

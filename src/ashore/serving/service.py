@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
@@ -23,30 +25,30 @@ from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, AuditUnavailable, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
-from ashore.serving.answers import AnswerRecorder, find_question, no_cache, replay
 from ashore.serving.board import Board
+from ashore.serving.cached_answers import find_question, no_cache, replay, worth_keeping
+from ashore.serving.canary import Trials
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.deadlines import Deadline, Heard, deadline_of
 from ashore.serving.embedding import Embeddings
 from ashore.serving.fairthreads import FairThreads
 from ashore.serving.feed import too_late
-from ashore.serving.flights import Flights, Terms
-from ashore.serving.flow import Flow
-from ashore.serving.fresh import FreshAnswers, Place, Shortened
+from ashore.serving.generation import FreshAnswers, Place, Shortened
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
-from ashore.serving.hearing import Trial
-from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.held_pieces import Dam, pulled
+from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, Hear, ServingEvent, Started, Usage
+from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
-from ashore.serving.orders import check_writes
+from ashore.serving.orders import check_prompt_ids, check_writes
+from ashore.serving.ports import ServedText
 from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, check_length, num_chars
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
-from ashore.serving.roster import Roster, TextLoader
+from ashore.serving.single_flight import Answering, Flights, Terms
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
-from ashore.serving.trials import Trials
 
 _T = TypeVar("_T")
 
@@ -58,6 +60,16 @@ DEADLINE_GRACE_S = 0.05
 
 KEEP_LOOK_S = 10.0
 """A long answer that was not searched for personal data within so long is not kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenized:
+    """A prompt as its model reads it."""
+
+    ids: list[int]
+    text: ServedText
+    context_tokens: int
+    """Of the model."""
 
 
 class ServingService:
@@ -195,19 +207,38 @@ class ServingService:
             return cards
         return [card for card in cards if self.reception.may_ask(principal, card.alias)]
 
-    async def generate(
-        self, request: GenerationRequest, principal: Principal, flow: Flow | None = None
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Answer one request: `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
+    def generate(self, request: GenerationRequest, principal: Principal) -> AsyncGenerator[ServingEvent, None]:
+        """Yield what `answer` tells, for whoever waits between the pieces. Close it when the client goes away.
 
-        A piece that goes by `flow`, while that is open, is not yielded. Close the generator (or cancel the task in it)
-        when the client goes away; its sequences end within a step.
+        Raises:
+            AshoreError: as `answer`.
+        """
+        return pulled(partial(self.answer, request, principal))
+
+    async def answer(
+        self,
+        request: GenerationRequest,
+        principal: Principal,
+        hear: Hear,
+        *,
+        before_end: Callable[[Usage], Awaitable[None]] | None = None,
+    ) -> None:
+        """Answer one request: tell `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
+
+        Cancel the task in it when the client goes away; its sequences end within a step.
+
+        Args:
+            request: What is asked.
+            principal: Who asks.
+            hear: Told every event in the turn of the loop in which it came.
+            before_end: Awaited before the answer counts as whole; what it raises, the record has as its failure.
 
         Raises:
             AshoreError: before `Started` when the request cannot be served; later when the answer broke off.
         """
         arrived_at = self._clock.monotonic_s()
-        self._guards.auditor.check()
+        auditor = self._guards.auditor
+        auditor.check()
         watch = self.reception.watch(
             request.request_id, request.model, principal, prompt_bytes(request), arrival=request.arrival
         )
@@ -216,22 +247,22 @@ class ServingService:
             model, tried = self._roster.lead(request.model).pick(principal, request), 1
             while True:
                 watch.release = model.served.release
-                events = self._answer(model, request, principal, watch, arrived_at, flow)
                 try:
-                    async for event in events:
-                        tried = MOST_RELEASES
-                        yield event
-                    return
+                    usage = await self._answer(model, request, principal, watch, arrived_at, hear)
+                    break
                 except AshoreError as fault:
-                    if not died(fault) or tried >= MOST_RELEASES:
+                    if not died(fault) or tried >= MOST_RELEASES or watch.told:
                         raise
                     other = self.reception.elsewhere(model, fault, request.model, principal, request)
                     if other is None:
                         raise
                     model, tried = other, tried + 1
                     request = replace(request, deaths=max(request.deaths, deaths_of(fault)))
-                finally:
-                    await events.aclose()
+            if before_end is not None:
+                await before_end(usage)
+            if auditor.strict:
+                await watch.ended()
+            hear(usage)
 
     async def _answer(
         self,
@@ -240,9 +271,9 @@ class ServingService:
         principal: Principal,
         watch: Watch,
         arrived_at: float,
-        flow: Flow | None,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Yield what one release answers, as the client is told it."""
+        hear: Hear,
+    ) -> Usage:
+        """Tell what one release answers, in the words in which the client gets it."""
         auditor = self._guards.auditor
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
@@ -255,42 +286,45 @@ class ServingService:
         trial = None if route is None else self.trials.begin(request, principal, model, route)
         if trial is not None and trial.copied and "logprobs" in model.info.features:
             request = replace(request, scored=True)
-        if flow is not None and outward is not None:
-            flow.bar()
-        elif flow is not None:
-            flow.listen(*(() if trial is None else (self._heard_by(trial),)), watch.hear)
+
+        dam = Dam(hear) if auditor.strict else None
+        out = hear if dam is None else dam.hear
+
+        def tell(event: ServingEvent) -> None:
+            nonlocal trial
+            if trial is not None:
+                if isinstance(event, Started) and event.cache != "miss":
+                    trial = None  # nothing was made for it
+                else:
+                    trial.hear(event, self._clock.monotonic_s())
+            for one in (event,) if outward is None else outward.take(event):
+                told(one)
+
+        def told(event: ServingEvent) -> None:
+            watch.hear(event)
+            if type(event) is Started:
+                if dam is not None:
+                    watch.begin()
+                event = self._with_standing(event, principal)
+                if event.good_until_s:
+                    event = replace(event, receipt=watch.receipt)
+            out(event)
+
         fault: AshoreError | None = None
-        events: AsyncGenerator[ServingEvent, None] | None = None
+        first = told if trial is None and outward is None else tell
+        answer = self._kept_or_fresh(model, masked, request, question, principal, arrived_at, first)
         try:
-            events = await self._events(model, masked, request, question, principal, arrived_at, flow)
-            async for event in events:
-                if trial is not None:
-                    if isinstance(event, Started) and event.cache != "miss":
-                        trial = None  # nothing was made for it
-                    else:
-                        trial.hear(event, self._clock.monotonic_s())
-                for told in (event,) if outward is None else outward.take(event):
-                    watch.hear(told)
-                    if isinstance(told, Started):
-                        if auditor.strict:
-                            await watch.began()
-                        told = self._with_standing(told, principal)
-                        if told.good_until_s:
-                            told = replace(told, receipt=watch.receipt)
-                    elif auditor.strict and isinstance(told, Usage):
-                        await watch.ended()
-                    yield told
+            usage = await (answer if dam is None else dam.hold(answer, auditor.durable))
+            if trial is not None:
+                trial.hear(usage, self._clock.monotonic_s())
+            watch.hear(usage)
+            return usage
         except AshoreError as caught:
             fault = caught
             raise
         finally:
-            if events is not None:
-                await events.aclose()
             if trial is not None and route is not None:
                 self.trials.end(trial, route, fault)
-
-    def _heard_by(self, trial: Trial) -> Callable[[Delta], None]:
-        return lambda delta: trial.hear(delta, self._clock.monotonic_s())
 
     async def _mask(
         self,
@@ -312,7 +346,7 @@ class ServingService:
         chars = num_chars(request)
         return await self._reader.read(chars, work, principal, deadline_at)
 
-    async def _events(
+    async def _kept_or_fresh(
         self,
         model: LoadedModel,
         masked: Masked,
@@ -320,18 +354,18 @@ class ServingService:
         question: Question | None,
         principal: Principal,
         arrived_at: float,
-        flow: Flow | None,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Return a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
+        hear: Hear,
+    ) -> Usage:
+        """Tell a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
         found = None if question is None else await self._cache.find(question)
         if found is not None:
             tokens = found.answer.prompt_tokens + found.answer.completion_tokens
             await self._guards.budgets.charge_hit(principal, request.model, tokens, request_id=request.request_id)
             self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
-            return replay(found, request)
+            return replay(found, request, hear)
         if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
-            return self._fresh.answer(model, request, principal, arrived_at, Place(), flow)
-        return self._shared(model, masked, request, question, principal, arrived_at, flow)
+            return await self._fresh.answer(model, request, principal, arrived_at, Place(), hear)
+        return await self._shared(model, masked, request, question, principal, arrived_at, hear)
 
     async def _shared(
         self,
@@ -341,9 +375,9 @@ class ServingService:
         question: Question,
         principal: Principal,
         arrived_at: float,
-        flow: Flow | None,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Yield an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
+        hear: Hear,
+    ) -> Usage:
+        """Tell an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
         terms = Terms(deadline_s=allowed_s, priority=request.priority, waits_behind=request.urgency != "interactive")
@@ -360,19 +394,16 @@ class ServingService:
             )
             if joined.tokens < tokens:  # the whole answer does not fit the budget, but a shorter one of its own may
                 joined.release()
-                async with aclosing(self._fresh.answer(model, request, principal, arrived_at, Place(), flow)) as alone:
-                    async for event in alone:
-                        yield event
-                return
+                return await self._fresh.answer(model, request, principal, arrived_at, Place(), hear)
         place = Place()
 
-        def begin(flow: Flow | None) -> AsyncGenerator[ServingEvent, None]:
+        def fresh(hear: Hear) -> Awaitable[Usage]:
             if joined is not None:  # there is nobody to share with after all
                 joined.release()
-            return self._fresh.answer(model, request, principal, arrived_at, place, flow, shared=True)
+            return self._fresh.answer(model, request, principal, arrived_at, place, hear, shared=True)
 
-        async def landed(recorder: AnswerRecorder) -> None:
-            answer = recorder.answer()
+        async def landed(events: Sequence[ServingEvent], usage: Usage) -> None:
+            answer = worth_keeping(events, usage, request.num_choices)
             if answer is None:
                 return
             chars = sum(len(choice.text) + len(choice.reasoning) for choice in answer.choices)
@@ -381,69 +412,70 @@ class ServingService:
                 if await self._reader.read(chars, lambda: masked.may_keep(answer), principal, look_by):
                     await self._cache.keep(question, answer)
 
-        events = self._flights.ride(
-            question.wording,
-            begin,
-            terms=terms,
-            num_choices=request.num_choices,
-            landed=landed,
-            flow=flow,
-        )
+        ride = partial(self._flights.ride, question.wording, fresh, terms=terms, landed=landed)
         try:
-            async for event in self._until(events, deadline, request, flow) if joins else events:
-                if joined is not None and isinstance(event, Usage):
-                    charged = (event.prompt_tokens, event.completion_tokens) if budgets.hits_cost_tokens else (0, 0)
-                    joined.settle(*charged, joined=True)
-                yield event
+            usage = await (self._until(ride, deadline, request, hear) if joins else ride(hear))
+            if joined is not None:
+                charged = (usage.prompt_tokens, usage.completion_tokens) if budgets.hits_cost_tokens else (0, 0)
+                joined.settle(*charged, joined=True)
+            return usage
         except Shortened:  # nothing was told yet
-            async with aclosing(self._fresh.answer(model, request, principal, arrived_at, place, flow)) as alone:
-                async for event in alone:
-                    yield event
+            return await self._fresh.answer(model, request, principal, arrived_at, place, hear)
         finally:
-            place.leave()  # others may still read what this one began
+            place.leave()  # others may still listen to what this one began
             if joined is not None:
                 joined.release()
-            await events.aclose()
+
+    async def _until(self, answering: Answering, deadline: Deadline, request: GenerationRequest, hear: Hear) -> Usage:
+        """Tell an answer until a deadline; the one who shares a generation may have an earlier one than it has.
+
+        Raises:
+            DeadlineExceeded: it passed before a piece was told.
+        """
+        ahead_s = asyncio.get_running_loop().time() - self._clock.monotonic_s() + DEADLINE_GRACE_S
+        heard = Heard(request.num_choices)
+
+        def both(event: ServingEvent) -> None:
+            first = not heard.pieces
+            heard.hear(event)
+            if first and heard.pieces and not alarm.expired():
+                alarm.reschedule(None if deadline.end_by is None else deadline.end_by + ahead_s)
+            hear(event)
+
+        try:
+            async with asyncio.timeout_at(deadline.begin_by + ahead_s) as alarm:
+                return await answering(both)
+        except TimeoutError as fault:
+            if not alarm.expired():
+                raise
+            if not heard.pieces:
+                raise too_late("the deadline passed before the answer was whole") from fault
+            for end in heard.cut("deadline"):
+                hear(end)
+            return heard.usage
 
     def _with_standing(self, started: Started, principal: Principal) -> Started:
         standing = self._guards.budgets.standing(principal, started.model, hit=started.cache != "miss")
         return started if standing is None else replace(started, standing=standing)
 
-    async def _until(
-        self,
-        events: AsyncGenerator[ServingEvent, None],
-        deadline: Deadline,
-        request: GenerationRequest,
-        flow: Flow | None,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Pass events on until a deadline; the one who shares a generation may have an earlier one than it has.
-
-        Raises:
-            DeadlineExceeded: it passed before a piece was told.
-        """
-        heard = Heard(request.num_choices)
-        if flow is not None:
-            flow.listen_too(heard.hear)
-        loop = asyncio.get_running_loop()
-        ahead_s = loop.time() - self._clock.monotonic_s()
-        while True:
-            by = deadline.end_by if heard.pieces else deadline.begin_by
-            try:
-                async with asyncio.timeout_at(None if by is None else by + ahead_s + DEADLINE_GRACE_S):
-                    event = await anext(events, None)
-            except TimeoutError as fault:
-                if not heard.pieces:
-                    raise too_late("the deadline passed before the answer was whole") from fault
-                for end in heard.cut("deadline"):
-                    yield end
-                return
-            if event is None:
-                return
-            heard.hear(event)
-            yield event
-
     async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
         """Return how many tokens the prompt of `request` has in its model's own template, tools included.
+
+        Raises:
+            As `tokenize` does.
+        """
+        return len((await self.tokenize(request, principal)).ids)
+
+    async def tokenize(
+        self, request: GenerationRequest, principal: Principal, *, bare: bool = False, opens_answer: bool = True
+    ) -> Tokenized:
+        """Return the prompt of `request` as its model would read it, masked where it would be.
+
+        Args:
+            request: Has the prompt.
+            principal: Who asks.
+            bare: Leave out what belongs around a raw prompt.
+            opens_answer: End a conversation with the beginning of the answer.
 
         Raises:
             ContextTooLong: it is many times as long as the context.
@@ -455,9 +487,23 @@ class ServingService:
         model = self._roster.lead(request.model).pick(principal, request)
         request = prepare_tools(request, model.text)
         masked = await self._mask(model, request, principal, deadline_at, contexts=COUNTED_CONTEXTS)
-        num_tokens = len(await self._reader.ids(masked.request, model.text, model.info, principal, deadline_at))
+        ids = await self._reader.ids(
+            masked.request, model.text, model.info, principal, deadline_at, bare=bare, opens_answer=opens_answer
+        )
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
-        return num_tokens
+        return Tokenized(ids=ids, text=model.text, context_tokens=model.info.context_tokens)
+
+    def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
+        """Return the text of tokens of a model, without control tokens.
+
+        Raises:
+            InvalidRequest: one is none of the model's.
+            AshoreError: the principal may not ask it, or there is no such model.
+        """
+        self.reception.authorise(principal, name)
+        model = self._roster.lead(name).pick(principal)
+        check_prompt_ids(ids, model.info, param="tokens")
+        return model.text.decode(ids)
 
     def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
         """Return what the budgets leave to a principal, None where none counts; after a `hit`, those that it cost."""

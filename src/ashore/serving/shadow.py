@@ -21,11 +21,12 @@ from ashore.releases import (
     pair_id_of,
     wording_distance,
 )
-from ashore.serving.comparing import Beside, Observation, compared, plain, question_of
-from ashore.serving.fresh import FreshAnswers, Place
+from ashore.serving.answer_listener import Trial
+from ashore.serving.differences import Beside, Observation, compared, plain, question_of
+from ashore.serving.generation import FreshAnswers, Place
 from ashore.serving.guards import Masker
-from ashore.serving.hearing import Trial
-from ashore.serving.judging import Judges
+from ashore.serving.judges import Judges
+from ashore.serving.model import ServingEvent
 from ashore.serving.models import LoadedModel
 
 SHADOW_S: Final = 60.0
@@ -117,15 +118,15 @@ class Shadow:
             fits=trial.fits,
         )
         failed = False
-        answer = self._fresh.answer(candidate, request, trial.principal, second.began_s, Place())
+
+        def hear(event: ServingEvent) -> None:
+            second.hear(event, self._clock.monotonic_s())
+
         try:
             async with asyncio.timeout(SHADOW_S):
-                async for event in answer:
-                    second.hear(event, self._clock.monotonic_s())
+                hear(await self._fresh.answer(candidate, request, trial.principal, second.began_s, Place(), hear))
         except (TimeoutError, EnvironmentFault, DeadlineExceeded, UserError):
             failed = True  # what it refuses was answered by another release
-        finally:
-            await answer.aclose()
         return second.observation(failed=failed)
 
     def forget(self, but: Collection[str]) -> None:

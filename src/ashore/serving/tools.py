@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ashore.core import Message, ToolSpec, did_you_mean
-from ashore.engines import Grammar
+from ashore.engines import JSON_STYLE, Grammar, closed_arguments
 from ashore.errors import InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import GenerationRequest
 from ashore.serving.ports import ServedText
@@ -79,7 +79,7 @@ def tool_call_grammar(tools: tuple[ToolSpec, ...], text: ServedText) -> Grammar:
     form = text.tool_forms[0]
     match form:
         case "hermes":
-            call = f"%json {_json(_any_of(tools, 'arguments'))}"
+            call = _inline(_any_of(tools, "arguments"))
             return _lark(f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: {call}\n')
         case "llama":
             return Grammar(kind="json_schema", text=_json(_any_of(tools, "parameters")))
@@ -117,7 +117,7 @@ def _any_of(tools: tuple[ToolSpec, ...], arguments: str) -> dict[str, Any]:
     calls: list[dict[str, Any]] = [
         {
             "type": "object",
-            "properties": {"name": {"const": tool.name}, arguments: _schema(tool)},
+            "properties": {"name": {"const": tool.name}, arguments: closed_arguments(_schema(tool))},
             "required": ["name", arguments],
             "additionalProperties": False,
         }
@@ -130,10 +130,15 @@ def _deepseek(tools: tuple[ToolSpec, ...], *, fenced: bool) -> str:
     """Return V3's and R1's form (a fenced block) or V3.1's (the bare object), one alternative per tool."""
     before, after = ('"\\n```json\\n"', '"\\n```"') if fenced else ('"<｜tool▁sep｜>"', '""')
     kind = '"function<｜tool▁sep｜>" ' if fenced else ""
-    rules = "".join(f"a{at}: %json {_json(_schema(tool))}\n" for at, tool in enumerate(tools))
+    rules = "".join(f"a{at}: {_inline(closed_arguments(_schema(tool)))}\n" for at, tool in enumerate(tools))
     calls = " | ".join(f"{kind}{_json(tool.name)} {before} a{at} {after}" for at, tool in enumerate(tools))
     opener, closer = '"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"', '"<｜tool▁call▁end｜><｜tool▁calls▁end｜>"'
     return f"start: {opener} call {closer}\ncall: {calls}\n{rules}"
+
+
+def _inline(schema: dict[str, Any]) -> str:
+    """Return a schema as part of a larger grammar; what a request says of the grammar's own options does not count."""
+    return f"%json {_json({**schema, 'x-guidance': JSON_STYLE})}"
 
 
 def _lark(text: str) -> Grammar:

@@ -20,7 +20,7 @@ from ashore.errors import InvalidSpec
 from ashore.jobs import EgressSection, JobsSection
 from ashore.privacy import PrivacyPolicy
 from ashore.releases import ReleasePolicy
-from ashore.serving.section import AdmissionSection, Intake
+from ashore.serving.section import AdmissionSection, Intake, MetricsSection
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +128,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """File on which several workers tell each other their load; empty: there is one."""
     admission: AdmissionSection = AdmissionSection()
     limits: Limits = Limits()
+    metrics: MetricsSection = MetricsSection()
     cache: CachePolicy = CachePolicy()
     redis: RedisSection = RedisSection()
     """With an empty `url` every worker has its own answers."""

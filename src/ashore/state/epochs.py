@@ -108,7 +108,7 @@ class EpochWatch:
                     if not failed:
                         trace = None if isinstance(fault, AshoreError) else fault
                         log.warning(
-                            "what changed cannot be taken yet, and all stays as it was: %s", fault, exc_info=trace
+                            "cannot apply a change yet, so the old values stay in use: %s", fault, exc_info=trace
                         )
                     failed = True
                     self._stop.wait(RETRY_S)

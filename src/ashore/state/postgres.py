@@ -132,7 +132,7 @@ def open_postgres(
         import psycopg  # noqa: F401 - asked for here, so that the answer says what to install
     except ImportError as fault:
         raise MissingExtra(
-            "the state is on Postgres, and its driver is missing", hint=how_to_install("postgres")
+            "the state database is Postgres, and the Postgres driver is not installed", hint=how_to_install("postgres")
         ) from (fault)
     from sqlalchemy import create_engine
 
@@ -163,7 +163,7 @@ def _migrate(connection: Connection, place: str, say: Callable[[str], None], ste
     if found > wanted:
         raise HomeTooNew(
             f"{place} has schema version {found}; this ashore knows versions up to {wanted}",
-            hint="install the newer ashore that wrote it, or restore the server's backup",
+            hint="install the newer ashore that wrote it, or restore a backup of the database",
         )
     if found == wanted:
         return
@@ -176,7 +176,7 @@ def _migrate(connection: Connection, place: str, say: Callable[[str], None], ste
         version=str(wanted),
     )
     if found:
-        say(f"{place} was brought from schema version {found} to {wanted}; the way back is the server's own backup")
+        say(f"{place} was migrated from schema version {found} to {wanted}; to go back, restore the database's backup")
 
 
 def _without_password(url: str) -> str:
@@ -217,7 +217,9 @@ def _our_error(fault: Any, place: str) -> Exception:
     if code in ("55P03", "57014", "40001", "40P01") or code.startswith("53300"):
         return Overloaded(f"{place} is busy: {words}", hint="try again")
     if code == "53100":
-        return DiskFull(f"no room left on the disk of {place}", hint="free some space; nothing was lost")
+        return DiskFull(f"no space left on the disk of {place}", hint="free some space; nothing was lost")
     if not code or code.startswith(("08", "57P")):
-        return EnvironmentFault(f"{place} cannot be reached: {words}", hint="check [state] url and the server")
-    return EnvironmentFault(f"{place}: {words}", hint="check [state] url and the rights of its user")
+        return EnvironmentFault(
+            f"{place} cannot be reached: {words}", hint="check [state] url, and that the server is running"
+        )
+    return EnvironmentFault(f"{place}: {words}", hint="check [state] url and the privileges of its user")

@@ -83,7 +83,7 @@ def opened_secret(connection: Connection, name: str, text: str) -> bytes:
     if seal is None:
         raise SealingKeyMissing(
             f"the secret {name} of the state is sealed, and no key source is configured",
-            hint='set [sealing] key = "…" in ashore.toml, or ASHORE_SEALING_KEY, as when it was sealed',
+            hint='set [sealing] key = "…" in ashore.toml, or ASHORE_SEALING_KEY, to the source it was sealed with',
         )
     return seal.open(name, text)
 

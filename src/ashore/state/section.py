@@ -6,7 +6,7 @@ from ashore.core import Section
 
 
 class StateSection(Section, frozen=True, kw_only=True):
-    """The SQL database of what must not be lost."""
+    """The SQL database for everything that must not be lost."""
 
     url: str = ""
-    """`postgresql://…`, which several machines share, or `sqlite:///…`; empty: SQLite in the home."""
+    """`postgresql://…`, which several machines can share, or `sqlite:///…`; empty: SQLite in the home."""

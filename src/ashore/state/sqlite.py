@@ -110,8 +110,8 @@ def path_of_url(url: str, *, default: Path) -> Path:
         return Path(url.removeprefix("sqlite:///"))
     scheme = url.partition(":")[0]
     raise InvalidSpec(
-        f"the state URL starts with {scheme!r}; the state is kept in SQLite or Postgres",
-        hint="use sqlite:////absolute/path/state.db or postgresql://..., or leave it out for the home's own",
+        f"the state URL starts with {scheme!r}; the state database is SQLite or Postgres",
+        hint="use sqlite:////absolute/path/state.db or postgresql://..., or leave it out to use the home's state.db",
     )
 
 
@@ -147,7 +147,8 @@ def open_database(
     with _translated(path, snapshots):
         if not create and not (path.exists() and path.stat().st_size):
             raise StateLost(
-                f"{path} is gone or empty, and was there when this server started", hint="stop ashore; start it again"
+                f"{path} is missing or empty, but existed when this server started",
+                hint="restart ashore; it says how to recover the file",
             )
         if not path.exists():
             make_folder(path.parent, mode=0o700)
@@ -204,9 +205,9 @@ def _migrate(
             connection.execute("ROLLBACK")
             raise
         if snapshot is not None:
-            say(f"{path} was brought from schema version {found} to {wanted}; the old one is kept in {snapshot}")
+            say(f"{path} was migrated from schema version {found} to {wanted}; the old one is kept in {snapshot}")
             say(
-                f"way back: stop ashore, remove {path}-wal and {path}-shm, cp {snapshot} {path}, start the older ashore"
+                f"to go back: stop ashore, remove {path}-wal and {path}-shm, cp {snapshot} {path}, start the old ashore"
             )
     finally:
         connection.close()
@@ -313,7 +314,7 @@ def _our_error(fault: sqlite3.Error, path: Path, snapshots: Path | None) -> Exce
         return DiskFull(f"no room left on the disk for {path}", hint="free some space; nothing was lost")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or "malformed" in str(fault) or "decode" in str(fault):
         return _damaged(fault, path, snapshots)
-    return EnvironmentFault(f"{path}: {fault}", hint="check that the file and its folder can be written")
+    return EnvironmentFault(f"{path}: {fault}", hint="check that the file and its directory are writable")
 
 
 def _damaged(fault: Exception, path: Path, snapshots: Path | None) -> EnvironmentFault:
@@ -323,5 +324,5 @@ def _damaged(fault: Exception, path: Path, snapshots: Path | None) -> Environmen
     said = (str(fault).splitlines() or [""])[0][:200]
     return EnvironmentFault(
         f"{path} is damaged: {said if said.isprintable() else ascii(said)}",
-        hint=f"stop ashore; then {back}restore a backup of this home, or bring the file back from your own copy",
+        hint=f"stop ashore; then {back}restore a backup of this home, or restore the file from your own copy",
     )

@@ -24,7 +24,7 @@ MAX_MEMBERS = 100_000
 ENVELOPES = "envelopes"
 MAX_SMALL_BYTES = 16 << 20
 """Largest index or manifest that is believed."""
-_HINT = "this archive is hostile or broken; nothing of it was imported"
+_HINT = "this archive is malicious or damaged; nothing was imported"
 
 
 def write_archive(
@@ -93,7 +93,9 @@ def unpack_archive(tar_path: Path, scratch: Path, progress: Progress) -> Layout:
             progress("import", done, total)
     entries = layout.read_index()
     if not entries:
-        raise CorruptBlob(f"{tar_path.name} has no index.json with a model", hint="expected a tar of `model export`")
+        raise CorruptBlob(
+            f"{tar_path.name} has no index.json with a model", hint="expected a tar file made by `ashore model export`"
+        )
     for entry in entries:
         parse_reference(f"{entry.name}@{entry.variant}" if entry.variant else entry.name)
         _check_whole(layout, entry.digest, tar_path)
@@ -117,7 +119,7 @@ def _take(layout: Layout, name: str, num_bytes: int, source: IO[bytes], tar_path
         (layout.root / name).write_bytes(source.read())
         return
     if folder != "blobs/sha256" or len(digest) != 64:
-        raise CorruptBlob(f"{tar_path.name}: {name!r} does not belong into an OCI layout", hint=_HINT)
+        raise CorruptBlob(f"{tar_path.name}: {name!r} does not belong in an OCI layout", hint=_HINT)
     target = layout.blobs / digest
     with target.open("wb") as file:
         while chunk := source.read(1 << 20):
@@ -130,19 +132,22 @@ def _take(layout: Layout, name: str, num_bytes: int, source: IO[bytes], tar_path
 def _check_whole(layout: Layout, digest: Digest, tar_path: Path) -> None:
     path = layout.blob_path(digest)
     if not path.exists() or path.stat().st_size > MAX_SMALL_BYTES:
-        raise CorruptBlob(f"{tar_path.name} lacks the manifest {digest}", hint=_HINT)
+        raise CorruptBlob(f"{tar_path.name} has no manifest {digest}", hint=_HINT)
     for blob in descriptors(path.read_bytes()):
         if not layout.has_blob(blob.digest, blob.num_bytes):
-            raise CorruptBlob(f"{tar_path.name} lacks {blob.path} ({blob.digest})", hint=_HINT)
+            raise CorruptBlob(f"{tar_path.name} has no {blob.path} ({blob.digest})", hint=_HINT)
 
 
 @contextmanager
 def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with foreign_errors(f"{path} is not a whole tar", hint="copy it again"), tarfile.open(path, mode="r:") as tar:
+        with (
+            foreign_errors(f"{path} is not a complete tar file", hint="copy it again"),
+            tarfile.open(path, mode="r:") as tar,
+        ):
             yield tar
     except tarfile.TarError as error:
-        raise CorruptBlob(f"{path} is not a whole tar: {error}", hint="copy it again") from error
+        raise CorruptBlob(f"{path} is not a complete tar file: {error}", hint="copy it again") from error
 
 
 def _member(name: str, num_bytes: int) -> tarfile.TarInfo:

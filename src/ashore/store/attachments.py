@@ -51,7 +51,7 @@ def attach(layout: Layout, model: StoredModel, kind: str, files: Mapping[str, by
         entries = layout.read_index()
         subject = next((e for e in entries if e.digest == model.digest), None)
         if subject is None:
-            raise Conflict(f"{model.reference} is gone from the store", hint="it was removed meanwhile")
+            raise Conflict(f"{model.reference} is no longer in the store", hint="it was removed in the meantime")
         layout.add_bytes(_EMPTY)
         stored = tuple(
             StoredFile(
@@ -144,7 +144,7 @@ def parse_attachment(data: bytes) -> Attachment:
         CorruptBlob: it describes none, or names paths outside a folder.
     """
     blobs = descriptors(data)
-    with foreign_errors("not an attachment of ours", hint="attach it again"):
+    with foreign_errors("not an ashore attachment", hint="attach it again"):
         document = json.loads(data)
         artifact = str(document["artifactType"])
         kind = artifact.removeprefix(ATTACHED_PREFIX).removesuffix(".v1")
@@ -173,13 +173,13 @@ def is_attachment(data: bytes) -> bool:
 
 def _check(kind: str, files: Mapping[str, bytes]) -> None:
     if not _KIND.fullmatch(kind):
-        raise InvalidRequest(f"{kind!r} is no kind of attachment", hint="a word in small letters, such as evaluation")
+        raise InvalidRequest(f"{kind!r} is not a kind of attachment", hint="use a lower-case word, such as evaluation")
     for path in files:
         check_path(path)
     num_bytes = sum(map(len, files.values()))
     if not files or num_bytes > MAX_ATTACHED_BYTES:
         raise InvalidRequest(
-            f"an attachment of {len(files)} files with {num_bytes} bytes; at most {MAX_ATTACHED_BYTES}"
+            f"an attachment of {len(files)} files with {num_bytes} bytes; the limit is {MAX_ATTACHED_BYTES}"
         )
 
 

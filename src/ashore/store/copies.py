@@ -65,7 +65,7 @@ def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
                 continue  # it was removed, and what nothing needed was deleted, since the index was read
             raise CorruptBlob(
                 f"the manifest of {entry.name} is missing: {shelf.layout.blob_path(entry.digest)}",
-                hint="pull the model again, or bring it back: ashore backup restore MODEL",
+                hint="pull the model again, or restore it: ashore backup restore MODEL",
             ) from error
         copies.append(
             ModelCopy(
@@ -103,7 +103,7 @@ def put_back(shelf: Shelf, copies: Sequence[ModelCopy], staged: Callable[[Digest
         for copy in copies:
             data = staged(copy.digest).read_bytes()
             if hash_of(data) != copy.digest:
-                raise CorruptBlob(f"the manifest of {copy.reference} that was given has the hash {hash_of(data)}")
+                raise CorruptBlob(f"the given manifest of {copy.reference} has the hash {hash_of(data)}")
             entry = IndexEntry(
                 digest=copy.digest,
                 num_bytes=len(data),
@@ -143,6 +143,6 @@ def _refuse_other(shelf: Shelf, entry: IndexEntry) -> None:
         taken = entry.tagged and one.tagged and (one.name, one.variant) == (entry.name, entry.variant)
         if taken and one.digest != entry.digest:
             raise Conflict(
-                f"{entry.name} is another model here ({one.digest}) than in the backup ({entry.digest})",
-                hint=f"take the name from the one here first: ashore model remove {entry.name}",
+                f"{entry.name} is a different model in the store ({one.digest}) and in the backup ({entry.digest})",
+                hint=f"free the name first: ashore model remove {entry.name}",
             )

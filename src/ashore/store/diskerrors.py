@@ -1,4 +1,4 @@
-"""Translation of the operating system's complaints about disks into ashore's errors."""
+"""Translates disk errors of the operating system into ashore's errors."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def disk_errors(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            full = "is full" if error.errno == errno.ENOSPC else f"takes no more ({os.strerror(error.errno or 0)})"
+            full = "is full" if error.errno == errno.ENOSPC else f"cannot grow ({os.strerror(error.errno or 0)})"
             raise DiskFull(
-                f"the disk of {where} {full}: {free_text(where)}",
-                hint="free some room (`ashore model gc` may help) and give the same command again; it resumes",
+                f"the disk that holds {where} {full}: {free_text(where)}",
+                hint="free some space (`ashore model gc` may help) and run the same command again; it resumes",
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename is not None:
             raise EnvironmentFault(
                 f"cannot write {error.filename}: {os.strerror(error.errno or 0)}",
-                hint="run as the user who owns the home, or point ASHORE_HOME to a folder of yours",
+                hint="run as the user who owns the home, or set ASHORE_HOME to a directory that you own",
             ) from error
         raise
 

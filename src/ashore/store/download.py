@@ -111,10 +111,10 @@ def _one_try(
 
 def _accept(part: Path, target: Path, num_bytes: int, sha256: str, url: str) -> None:
     size = part.stat().st_size
-    hint = "give the command again; if it happens twice, the mirror or a proxy alters files"
+    hint = "run the command again; if this repeats, the mirror or a proxy alters files"
     if num_bytes and size != num_bytes:
         part.unlink()
-        raise CorruptBlob(f"{url} gave {size} bytes, expected {num_bytes}", hint=hint)
+        raise CorruptBlob(f"{url} returned {size} bytes, expected {num_bytes}", hint=hint)
     if sha256:
         with part.open("rb") as file:
             seen = hashlib.file_digest(file, "sha256").hexdigest()
@@ -157,11 +157,11 @@ def refused(url: str, status: int) -> RemoteRefused:
     import httpx
 
     hints = {
-        401: "the server wants a login; set the token of that source",
-        403: "the server does not let this account have it; accept the licence there or use another token",
+        401: "the server requires a login; set the token for that source",
+        403: "this account has no access; accept the licence on the server or use another token",
         404: "check the name and the version",
-        429: "the server asks to slow down; try again later",
+        429: "the server limits the rate of requests; try again later",
     }
     return RemoteRefused(
-        f"{httpx.URL(url).host} answered {status} for {url}", hint=hints.get(status, "try again later")
+        f"{httpx.URL(url).host} returned status {status} for {url}", hint=hints.get(status, "try again later")
     )

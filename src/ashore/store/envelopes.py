@@ -62,8 +62,8 @@ def pull_envelope(sources: SourceOpener, source: str, keys: DataKeys, key_id: st
         layer = descriptors(remote.read_manifest())[-1]
     except UnknownModel as error:
         raise SealingKeyMissing(
-            f"the model at {source} is sealed, and the envelope of its data key {key_id} is not beside it",
-            hint="push it again from a store that has it, or bring the model as a tar: ashore model export",
+            f"the model at {source} is sealed, but the envelope of its data key {key_id} is missing there",
+            hint="push it again from a store that has the key, or transfer the model as a tar: ashore model export",
         ) from error
     if layer.num_bytes > MAX_ENVELOPE_BYTES:
         raise CorruptBlob(f"the envelope of {key_id} at {source} has {layer.num_bytes} bytes", hint="push it again")

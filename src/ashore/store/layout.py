@@ -108,7 +108,7 @@ class Layout:
     @contextmanager
     def _index_items(self) -> Iterator[list[dict[str, Any]]]:
         path = self.root / "index.json"
-        hint = "restore it from a backup or move the store away and pull again"
+        hint = "restore it from a backup, or move the store aside and pull again"
         with foreign_errors(f"{path} is not an OCI index", hint=hint):
             yield json.loads(path.read_bytes())["manifests"] if path.exists() else []
 

@@ -149,8 +149,8 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
         weights = notes["ashore.weights"]
         if weights not in {b.path for b in blobs[1:]}:
             raise CorruptBlob(
-                f"manifest {entry.digest} says that its weights are {ascii(weights)[:90]}, which is none of its files",
-                hint="do not use it: it is hostile or broken",
+                f"manifest {entry.digest} names the weights file {ascii(weights)[:90]}, which is not one of its files",
+                hint="do not use it: it is malicious or damaged",
             )
         variant = notes.get("ashore.variant", "")
         if variant:

@@ -11,18 +11,18 @@ from ashore.errors import CorruptBlob
 _MAX_PATH_BYTES: Final = 1024
 _MAX_PART_BYTES: Final = 200
 """File systems take 255; what lies beside a file while it is written has a longer name."""
-_HINT: Final = "do not use it: it is hostile or broken"
+_HINT: Final = "do not use it: it is malicious or damaged"
 
 
 def check_path(path: str) -> None:
     """Raise `CorruptBlob` unless `path` is relative, plain, short enough for a disk, and stays inside its folder."""
     parts = path.split("/")
     if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in parts):
-        raise CorruptBlob(f"the path {_shown(path)} leaves the model's folder", hint=_HINT)
+        raise CorruptBlob(f"the path {_shown(path)} points outside the model's directory", hint=_HINT)
     if not path.isprintable():
-        raise CorruptBlob(f"the path {_shown(path)} has characters that no name of a file has", hint=_HINT)
+        raise CorruptBlob(f"the path {_shown(path)} has characters that are not allowed in a file name", hint=_HINT)
     if len(path.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_PART_BYTES for part in parts):
-        raise CorruptBlob(f"the path {_shown(path)} is too long for a disk", hint=_HINT)
+        raise CorruptBlob(f"the path {_shown(path)} is too long for a file system", hint=_HINT)
 
 
 def check_paths(paths: Iterable[str]) -> None:
@@ -32,12 +32,14 @@ def check_paths(paths: Iterable[str]) -> None:
         check_path(path)
         other = seen.setdefault(path.casefold(), path)
         if other is not path:
-            raise CorruptBlob(f"the paths {_shown(other)} and {_shown(path)} are one file on some disks", hint=_HINT)
+            raise CorruptBlob(
+                f"the paths {_shown(other)} and {_shown(path)} are the same file on some file systems", hint=_HINT
+            )
     for folded, path in seen.items():
         above = folded
         while above := above.rpartition("/")[0]:
             if above in seen:
-                raise CorruptBlob(f"the path {_shown(path)} has the file {_shown(seen[above])} above it", hint=_HINT)
+                raise CorruptBlob(f"the path {_shown(path)} conflicts with the file {_shown(seen[above])}", hint=_HINT)
 
 
 def inside(folder: Path, path: str) -> Path:

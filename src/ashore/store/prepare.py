@@ -83,7 +83,7 @@ def prepare(
         files = sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
     ggufs = [p for p in files if p.suffix == ".gguf"]
     tensors = [p for p in files if p.suffix == ".safetensors"]
-    unknown = "it is broken, or of a kind of model that is not known here"
+    unknown = "it is damaged, or the model type is not supported"
     with disk_errors(scratch), foreign_errors(f"the model in {raw} cannot be read", UnsupportedModel, hint=unknown):
         make_folder(scratch)
         if ggufs:
@@ -92,8 +92,8 @@ def prepare(
             return _from_safetensors(_only_folder(tensors, raw), files, scratch, recommended)
     refuse_pickle_names(p.name for p in files)
     raise UnsupportedModel(
-        f"{raw} has no weights: no .gguf and no .safetensors file among {len(files)} files",
-        hint="give a folder in Hugging Face form, or a .gguf file",
+        f"{raw} has no weights: none of its {len(files)} files is .gguf or .safetensors",
+        hint="give a directory in Hugging Face format, or a .gguf file",
     )
 
 
@@ -131,9 +131,9 @@ def _only_folder(tensors: list[Path], raw: Path) -> Path:
     folders = sorted({p.parent for p in tensors})
     if len(folders) > 1:
         raise UnsupportedModel(
-            f"expected one model and found {len(folders)} folders with weights: "
+            f"expected one model, found {len(folders)} directories with weights: "
             + ", ".join(p.relative_to(raw).as_posix() for p in folders[:6]),
-            hint="give one of them",
+            hint="give the path of one of them",
         )
     return folders[0]
 
@@ -148,8 +148,8 @@ def refuse_pickle_names(names: Iterable[str]) -> None:
     pickles = sorted(n for n in names if n.endswith(PICKLES))
     if pickles:
         raise UnsafeWeights(
-            f"the weights are pickles ({', '.join(pickles[:3])}), which can run code when they are read",
-            hint="use a revision or a mirror that has .safetensors or .gguf files, or convert them on a machine apart",
+            f"the weights are pickles ({', '.join(pickles[:3])}), which can run code when loaded",
+            hint="use a revision or mirror with .safetensors or .gguf files, or convert them on an isolated machine",
         )
 
 
@@ -171,7 +171,7 @@ def _from_gguf(
         stem = first.name[: split.start()]
         weights = [Part(path="model" + p.name[len(stem) :], file=p) for p in ggufs if p.name.startswith(stem)]
         if len(weights) != int(split[2]):
-            raise UnsupportedModel(f"{first.name} is part of {int(split[2])} files, and {len(weights)} are here")
+            raise UnsupportedModel(f"{first.name} is one of {int(split[2])} parts, but {len(weights)} files are here")
     elif to_f16 and recipe["precision"] not in ("fp16", "fp32"):
         plain = scratch / "model.gguf"
         recipe = dequantise(first, plain, progress=progress)
@@ -196,8 +196,8 @@ def _only_model(ggufs: list[Path]) -> Path:
     if len(heads) != 1:
         names = ", ".join(p.name for p in heads[:6]) or ggufs[0].name
         raise UnsupportedModel(
-            f"expected one model and found {len(heads)} GGUF files: {names}",
-            hint="name the file: /folder/name.gguf, or hf:ORG/NAME:name.gguf",
+            f"expected one model, found {len(heads)} GGUF files: {names}",
+            hint="name one file: /directory/name.gguf, or hf:ORG/NAME:name.gguf",
         )
     return heads[0]
 
@@ -242,12 +242,12 @@ def _config(folder: Path) -> dict[str, Any]:
             document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnsupportedModel(
-            f"{folder} has safetensors and no config.json", hint="expected Hugging Face form"
+            f"{folder} has safetensors files but no config.json", hint="expected a directory in Hugging Face format"
         ) from error
     if not isinstance(document, dict):
-        raise UnsupportedModel(f"config.json of {folder} is not an object")
+        raise UnsupportedModel(f"config.json of {folder} is not a JSON object")
     if len(list(folder.glob("*.safetensors"))) > 1 and not (folder / INDEX).exists():
-        raise UnsupportedModel(f"{folder} has several safetensors files and no {INDEX}")
+        raise UnsupportedModel(f"{folder} has several safetensors files but no {INDEX}")
     return document
 
 

@@ -1,4 +1,4 @@
-"""How long-running store work tells how far it is."""
+"""How long-running store work reports progress."""
 
 from __future__ import annotations
 

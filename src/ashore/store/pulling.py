@@ -37,8 +37,8 @@ class Puller:
         entry = self._catalog_entry(source)
         if entry and entry.accept_licence and not accept_licence:
             raise LicenceNotAccepted(
-                f"{entry.name} comes under the licence {entry.licence}, which binds whoever downloads it",
-                hint=f"read {entry.licence_url or 'it at the source'} and give --accept-licence",
+                f"{entry.name} has the licence {entry.licence}, which you must accept before the download",
+                hint=f"read {entry.licence_url or 'it at the source'}, then run the command with --accept-licence",
             )
         where = entry.source if entry and source == entry.name else source
         if entry and (present := self._shelf.present(name or entry.name, where)):
@@ -99,7 +99,7 @@ class Puller:
                         self._shelf.layout.link_file(staged, blob.digest)
                     elif not self._shelf.layout.has_blob(blob.digest, blob.num_bytes):
                         raise CorruptBlob(
-                            f"{blob.path} went away while it was pulled", hint="`gc` ran meanwhile; pull again"
+                            f"{blob.path} was deleted during the pull", hint="`model gc` deleted it; pull again"
                         )
                 model = self._shelf.register(data, name, draft.variant)
             self._pull_attachments(remote, model, folder, progress)

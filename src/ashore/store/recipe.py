@@ -66,7 +66,9 @@ class VariantRecipe:
             notes[f"{_DATA}{number}"] = f"{used.role} {used.digest} {used.num_bytes} {used.name}"
         for name, value in self.facts.items():
             if name in notes or "." in name:
-                raise InvalidRequest(f"a fact of a recipe cannot be called {name!r}", hint="choose a name without dots")
+                raise InvalidRequest(
+                    f"{name!r} is not a valid name for a recipe entry", hint="choose a name without dots"
+                )
             notes[name] = value
         return notes
 
@@ -127,7 +129,7 @@ def find_data(recipe: VariantRecipe, files: Iterable[Path]) -> tuple[Path, ...]:
         if used.digest not in given:
             raise InvalidRequest(
                 f"the {used.role} file {used.name} ({used.num_bytes} bytes, {used.digest}) is not among the files",
-                hint=f"name it: --data PATH-OF-{used.name}; its content must be what it was",
+                hint=f"add it: --data PATH-OF-{used.name}; its content must be unchanged",
             )
         found.append(given[used.digest])
     return tuple(found)

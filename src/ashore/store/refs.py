@@ -31,7 +31,7 @@ def parse_reference(text: str) -> Reference:
     name, at, rest = text.partition("@")
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{text!r} is not a model reference: {name!r} is not a name",
+            f"{text!r} is not a model reference: {name!r} is not a valid name",
             hint="expected name, name@variant or name@sha256:<64 hex digits>; names have a-z 0-9 . _ -",
         )
     if not at:

@@ -1,4 +1,4 @@
-"""Deleting the blobs that a sealed, or an unsealed, model leaves behind, so that a death halfway is made good.
+"""Deletes the blobs that sealing or unsealing leaves behind. An interrupted deletion is completed later.
 
 removing.json      blobs that are to go, written before the index stops naming them
 """

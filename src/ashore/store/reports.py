@@ -1,4 +1,4 @@
-"""What the store's use cases answer."""
+"""Results of the store's use cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sealing models and opening them again, so that no step loses one: the clear bytes go when the sealed ones are proven.
+"""Seals and unseals models. Unsealed bytes are deleted only after the sealed ones are verified.
 
 A model and its variants are one family with one data key, sealed and unsealed together. The order is: envelope of the
 data key, sealed blobs, proof that they give back the clear bytes, plan of what is to go, index, removal. A death before
@@ -164,7 +164,11 @@ class Sealer:
             )
         except CorruptBlob as error:
             return error.message
-        return "" if f"sha256:{seen}" == kept.digest else f"{what} opens to the hash {seen}, expected {kept.digest}"
+        return (
+            ""
+            if f"sha256:{seen}" == kept.digest
+            else f"{what} has the hash {seen} after decryption, expected {kept.digest}"
+        )
 
     def drop_unused_keys(self) -> int:
         """Delete the envelopes of data keys that no manifest names; return how many. Old manifests count.
@@ -189,7 +193,8 @@ class Sealer:
         reference = parse_reference(name)
         if reference.variant or reference.digest:
             raise InvalidRequest(
-                f"{name}: a model is sealed and unsealed with all its variants", hint=f"give its name: {reference.name}"
+                f"{name}: a model can be sealed or unsealed only with all its variants",
+                hint=f"give the model name: {reference.name}",
             )
         self._shelf.find(reference)
         return tuple(model for model in self._shelf.list() if model.name == name)
@@ -242,8 +247,8 @@ class Sealer:
             half.rename(target)
             if not self._proves(target, key, clear_hex, path):
                 raise CorruptBlob(
-                    f"{path} was sealed and does not open to the same bytes; the clear model was left as it is",
-                    hint="is the memory or the disk of this machine sound?",
+                    f"{path} was sealed but does not decrypt to the same bytes; the unsealed model is unchanged",
+                    hint="check the memory and the disk of this machine",
                 )
         header = read_sealed_header(target, what=path)
         blob = SealedBlob(digest=sha256_file(target), num_bytes=header.sealed_bytes, salt=header.salt.hex())
@@ -266,7 +271,7 @@ class Sealer:
         seen = sha256_file(target)
         if seen != kept.digest:
             raise CorruptBlob(
-                f"{what} opens to the hash {seen}, expected {kept.digest}", hint="restore it from a backup"
+                f"{what} has the hash {seen} after decryption, expected {kept.digest}", hint="restore it from a backup"
             )
         return target, seen
 
@@ -283,7 +288,7 @@ class Sealer:
             present = {(e.digest, e.variant): e for e in entries if e.name == name and e.tagged}
             gone = [old.reference for old, _ in models if (old.digest, old.variant) not in present]
             if gone:
-                raise Conflict(f"{', '.join(gone)} changed meanwhile", hint="give the same command again")
+                raise Conflict(f"{', '.join(gone)} changed in the meantime", hint="run the same command again")
             if key is not None:
                 self._keys.ensure(key)
             for path, digest in staged:
@@ -319,9 +324,9 @@ class Sealer:
         need, free = sum(f.num_bytes for f in files), shutil.disk_usage(folder).free
         if need > free:
             raise DiskFull(
-                f"a second copy of the model is needed for a while: {human_bytes(need)}, and {folder} has "
+                f"sealing needs room for a second copy of the model: {human_bytes(need)}; {folder} has "
                 f"{human_bytes(free)}",
-                hint="free some room (`ashore model gc` may help) and give the same command again",
+                hint="free some space (`ashore model gc` may help) and run the same command again",
             )
 
     def _report(self, models: tuple[str, ...], num_bytes: int, freed: int) -> SealReport:

@@ -242,7 +242,7 @@ class ModelStore:
         """
         reference = parse_reference(f"{parent.name}@{variant}")
         if not reference.variant:
-            raise InvalidRequest(f"{variant!r} is not a variant name")
+            raise InvalidRequest(f"{variant!r} is not a valid variant name")
         files = [p for p in sorted(directory.rglob("*")) if p.is_file()]
         parts = [Part(path=p.relative_to(directory).as_posix(), file=p) for p in files]
         have = {p.path for p in parts}
@@ -290,7 +290,7 @@ class ModelStore:
             UnsupportedModel: the folder is not a model that ashore knows.
         """
         if parse_reference(name).name != name:
-            raise InvalidRequest(f"{name!r} is not a model name", hint="give a name without @")
+            raise InvalidRequest(f"{name!r} is not a valid model name", hint="give a name without @")
         prepared = prepare_derived(directory)
         inherited = [f for f in parent.files if f.path in TEXT_FILES or media_type_of(f.path) == DOC]
         draft = dataclasses.replace(

@@ -91,7 +91,8 @@ def read_sheet(model: StoredModel, key: DataKey) -> Sheet:
         raise CorruptBlob(f"the sheet of {model.reference} was altered", hint=_HINT) from error
     if {f.path for f in model.files} != set(sheet.files) or digest_of(open_model(model, sheet)) != sheet.manifest:
         raise CorruptBlob(
-            f"the manifest of {model.reference} is not the one that was sealed: files or facts were changed", hint=_HINT
+            f"the manifest of {model.reference} is not the one that was sealed: files or metadata were changed",
+            hint=_HINT,
         )
     return sheet
 

@@ -74,11 +74,13 @@ class Shelf:
         near = nearest_names(reference.name, names | {e.name for e in catalog.entries})
         has = f"the store has {', '.join(sorted(names))}" if names else "the store is empty"
         hint = (
-            did_you_mean(reference.name, near) if near else f"{has}; `ashore model list --catalog` lists the catalogue"
+            did_you_mean(reference.name, near)
+            if near
+            else f"{has}; run `ashore model list --catalog` to see the catalogue"
         )
         raise UnknownModel(
             f"the store has no model {reference.name!r}",
-            hint=f"bring it in: ashore model pull {reference.name}" if in_catalog else hint,
+            hint=f"pull it: ashore model pull {reference.name}" if in_catalog else hint,
         )
 
     def read(self, entry: IndexEntry) -> StoredModel:
@@ -174,8 +176,8 @@ class Shelf:
                 old = self.read(entry)
                 if old.digest != new.digest and unpinned(old.source) != unpinned(new.source):
                     raise Conflict(
-                        f"the name {name!r} is taken by a model from {old.source}; this one is from {new.source}",
-                        hint="give another: --name NAME",
+                        f"the name {name!r} is taken by a model from {old.source}; the new one is from {new.source}",
+                        hint="give another name: --name NAME",
                     )
 
     def _resolve_source(self, source: str) -> StoredModel:

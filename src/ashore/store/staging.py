@@ -1,4 +1,4 @@
-"""Unfinished pulls: one folder a source, which survives a kill, a full disk and a cut connection."""
+"""Unfinished pulls: one directory per source, kept after a kill, a full disk or a lost connection."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _take_envelope(keys: DataKeys, folder: Path, model: StoredModel, tar_path: P
     path = folder / keys.path(key_id).name
     if not path.is_file():
         raise CorruptBlob(
-            f"{tar_path.name} has the sealed model {model.reference} without the envelope of its key {key_id}",
+            f"{tar_path.name} has the sealed model {model.reference} but not the envelope of its key {key_id}",
             hint="export it again",
         )
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Keeping a store whole and small: hash everything again, take names away, free what nothing needs."""
+"""Maintenance of a store: verify hashes, remove models, delete unused files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def remove(shelf: Shelf, ref: str, *, variants: bool) -> tuple[str, ...]:
             made = [e for e in entries if e.tagged and e.name == target.name and e.variant]
             if made and not variants:
                 names = ", ".join(f"{e.name}@{e.variant}" for e in made)
-                raise Conflict(f"{ref} has variants: {names}", hint="remove these first, or give --variants")
+                raise Conflict(f"{ref} has variants: {names}", hint="remove them first, or add --variants")
             gone += made
         digests = {(e.digest, e.name, e.variant) for e in gone}
         shelf.layout.write_index(

@@ -14,8 +14,9 @@ from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.answer import AnswerParser
 from ashore.text.encoder import Encoder
 from ashore.text.fewest import FewestTokens
+from ashore.text.gaps import gap_form_of
 from ashore.text.guard import MARK, Guard
-from ashore.text.markup import THINK, MarkupReader, MarkupRules
+from ashore.text.markup import THINK, THINK_END, MarkupReader, MarkupRules
 from ashore.text.template import ChatTemplate
 from ashore.text.toolsyntax import ToolForm, forms_of
 from ashore.text.vocabulary import Vocabulary, read_vocabulary
@@ -67,6 +68,11 @@ class TextModel:
         self._table = vocabulary.table
         self._special = {t.id: t.text for t in vocabulary.added if t.special}
         self._skip = frozenset(self._special)
+        texts = {t.text: t.id for t in vocabulary.added}
+        self._gap = gap_form_of(texts)
+        self._gap_guard = Guard(t for t in vocabulary.added if t.markup)
+        ends = self._gap.ends if self._gap is not None else ()
+        self._gap_stop_ids = tuple(texts[text] for text in ends if text in texts)
         self._think_id = next((t.id for t in vocabulary.added if t.text == THINK), None)
         forms = forms_of(template_source, frozenset(t.text for t in vocabulary.added))
         self._rules = {False: MarkupRules(), True: MarkupRules(forms)}
@@ -84,7 +90,7 @@ class TextModel:
         Raises:
             UnsupportedModel: there is no tokenizer, or a file cannot be read.
         """
-        unknown = "it is broken, or of a kind that is not known here; pull the model from another source"
+        unknown = "it is damaged or not supported; pull the model from another source"
         with foreign_errors(f"the text files in {directory} cannot be read", UnsupportedModel, hint=unknown):
             return cls._read(directory, clock or SystemClock())
 
@@ -188,9 +194,11 @@ class TextModel:
         tools: Sequence[ToolSpec] = (),
         *,
         add_generation_prompt: bool = True,
+        continues: bool = False,
         options: Mapping[str, object] = {},
     ) -> list[int]:
-        """Return the tokens of a conversation in the model's chat template.
+        """Return the tokens of a conversation in the model's chat template. `continues`: the last message is the
+        beginning of the answer, and nothing follows it.
 
         Control tokens come from the template alone: the same characters in a message are plain text. Where no message
         has such characters, the tokens are those of the rendered text as a whole.
@@ -198,7 +206,38 @@ class TextModel:
         Raises:
             InvalidRequest: the model has no chat template, or it refuses the messages.
         """
-        return self._encoder.marked(self._render(messages, tools, add_generation_prompt, options))
+        if not continues:
+            return self._encoder.marked(self._render(messages, tools, add_generation_prompt, options))
+        opened = self._render(messages[:-1], tools, True, options)
+        assert self._template is not None
+        return self._encoder.marked(opened + self._template.begun(messages[-1], opened))
+
+    def encode_gap(self, before: str, after: str) -> list[int]:
+        """Return the tokens of a prompt for what belongs between two texts, in the form that the model was trained on.
+
+        Raises:
+            InvalidRequest: it has no tokens for that.
+        """
+        if self._gap is None:
+            raise InvalidRequest(
+                "this model was not trained to fill a gap: its tokenizer has no tokens for suffix",
+                hint="leave suffix out, or use a coder model: DeepSeek-Coder, Qwen-Coder, CodeLlama, StarCoder",
+                param="suffix",
+            )
+        shield, gap = self._gap_guard.shield, self._gap
+        ids = self._encoder.marked(f"{gap.prefix}{shield(before)}{gap.suffix}{shield(after)}{gap.middle}")
+        bos = self.facts.bos_token_id
+        return [bos, *ids] if self.facts.add_bos and bos is not None else ids
+
+    @property
+    def gap_stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end what belongs between two texts."""
+        return self._gap_stop_ids
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the template knows `<think>`."""
+        return THINK_END in self.template_source
 
     def fewest_tokens(self, text: str, *, beyond: int) -> int:
         """Return how few tokens a text can have, without tokenising it. May count no further than just above `beyond`,
@@ -267,7 +306,7 @@ class TextModel:
     ) -> str:
         if self._template is None:
             raise InvalidRequest(
-                "this model has no chat template, so it takes no messages",
+                "this model has no chat template, so it does not accept messages",
                 hint="use /v1/completions",
                 param="messages",
             )
@@ -280,7 +319,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
     try:
         spec = msgspec.json.decode(path.read_bytes())
     except UNDECODABLE as fault:
-        raise UnsupportedModel(f"{path} is no JSON: {fault}", hint="pull the model again") from fault
+        raise UnsupportedModel(f"{path} is not valid JSON: {fault}", hint="pull the model again") from fault
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise UnsupportedModel(f"{path} has no tokenizer model in it", hint="pull the model again")
     return spec

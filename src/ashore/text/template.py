@@ -14,6 +14,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from ashore.core import Clock, Message, ToolSpec, short_reason
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.guard import MARK, Guard, shield_values
+from ashore.text.markup import THINK, THINK_END
 from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_budget
 
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
@@ -56,7 +57,8 @@ class ChatTemplate:
             self._template = Sandbox(now_s=clock.now_s).from_string(source)
         except TemplateSyntaxError as fault:
             raise UnsupportedModel(
-                f"{name}, line {fault.lineno}: {short_reason(fault)}", hint="mend the template and pull the model again"
+                f"{name}, line {fault.lineno}: {short_reason(fault)}",
+                hint="correct the template and pull the model again",
             ) from fault
         self._knows_none = _KNOWS_NONE.search(source) is not None
         self._tools = lru_cache(maxsize=64)(self._tool_dicts)
@@ -87,6 +89,18 @@ class ChatTemplate:
             **{k: shield_values(v, self._own.shield) for k, v in options.items()},
         )
 
+    def begun(self, message: Message, opened: str) -> str:
+        """Return the beginning of an answer as it stands behind `opened`, a rendering that ends where it begins.
+
+        What was thought comes first. Where the template begins an answer with `<think>`, it is ended here.
+        """
+        thinks = opened.rstrip().endswith(THINK)
+        before = ""
+        if message.reasoning or thinks:
+            opener = "" if thinks else f"{THINK}\n"
+            before = f"{opener}{self._own.shield(message.reasoning)}\n{THINK_END}\n\n"
+        return before + self._own.shield(message.content)
+
     def _render(self, **variables: Any) -> str:
         try:
             with full_budget():
@@ -94,21 +108,23 @@ class ChatTemplate:
         except RefusedByTemplate as fault:
             raise InvalidRequest(
                 f"{self._name} refuses these messages: {_clean(fault)}",
-                hint="order and roles of messages must be as the model was trained",
+                hint="use the order and the roles of messages that the template supports",
                 param="messages",
             ) from fault
         except BudgetSpent as fault:
             raise InvalidRequest(
-                f"{self._name} asked for {_clean(fault)} to render these messages", hint="send less", param="messages"
+                f"{self._name} needs {_clean(fault)} to render these messages",
+                hint="send fewer or shorter messages",
+                param="messages",
             ) from fault
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as fault:
             raise InvalidRequest(
                 f"{self._name} cannot render these messages: {type(fault).__name__}: {_clean(fault)}",
-                hint="see which roles and fields the model's template knows",
+                hint="check which roles and fields the model's template supports",
                 param="messages",
             ) from fault
         except (RecursionError, MemoryError) as fault:
-            raise InvalidRequest(f"{self._name} nests too deep", param="messages") from fault
+            raise InvalidRequest(f"{self._name} is nested too deeply", param="messages") from fault
 
     def _message(self, message: Message, guarded: bool) -> dict[str, Any]:
         guard = (self._guard if message.role in ("user", "tool") else self._own) if guarded else _NO_GUARD
@@ -179,7 +195,7 @@ class ChatTemplate:
             parameters = json.loads(tool.parameters or "{}")
         except (ValueError, RecursionError) as fault:
             raise InvalidRequest(
-                f"the parameters of the tool {tool.name!r} are no JSON: {short_reason(fault)}", param="tools"
+                f"the parameters of the tool {tool.name!r} are not valid JSON: {short_reason(fault)}", param="tools"
             ) from fault
         shield = self._own.shield
         function = {

@@ -69,7 +69,7 @@ def add_lora(model: Any, options: LoraOptions, *, seed: int) -> Any:
             return peft.get_peft_model(model, config)
     except ValueError as error:
         raise UnsupportedModel(
-            f"{type(model).__name__} takes no adapter on {', '.join(options.targets)}: {error}",
+            f"{type(model).__name__} does not support adapters on {', '.join(options.targets)}: {error}",
             hint="train it with --method full",
         ) from error
 

@@ -28,8 +28,8 @@ def load_checkpoint(files: ModelFilesOnDisk, *, dtype: TorchDtype = "float32") -
     """
     if files.format not in TRAINABLE:
         raise UnsupportedModel(
-            f"{files.reference} is in the form {files.format!r}, which has no weights to change",
-            hint=f"name the model as it was pulled: {files.reference.partition('@')[0]}",
+            f"{files.reference} has the format {files.format!r}, which cannot be trained",
+            hint=f"name the original model: {files.reference.partition('@')[0]}",
         )
     return load_torch_model(files.directory, files.format, files.weights, name=files.reference, dtype=dtype)
 
@@ -53,8 +53,8 @@ def save_checkpoint(model: Any, parent: ModelFilesOnDisk, folder: Path) -> Path:
     floats = [t for t in state.values() if t.is_floating_point() and t.numel()]
     if not all(bool(torch.isfinite(t).all()) for t in floats):
         raise UnsupportedModel(
-            f"what was made of {parent.reference} has weights that are not numbers",
-            hint="training diverged: lower the learning rate",
+            f"the model trained from {parent.reference} has weights that are not finite numbers",
+            hint="training diverged; lower the learning rate",
         )
     largest = max(float(t.abs().max()) for t in floats)
     dtype = torch.float16 if largest <= torch.finfo(torch.float16).max else torch.bfloat16

@@ -62,7 +62,7 @@ def load_data(path: Path, text: TextModel, *, max_length: int, role: str = "trai
                 left_out.append(number)
     if not kept:
         raise BrokenData(
-            f"{path}: of none of its {len(lines)} examples anything to learn is left within {max_length} tokens",
+            f"{path}: none of its {len(lines)} examples has anything to learn within {max_length} tokens",
             hint="give a larger --max-length, or shorter prompts",
         )
     return TrainingData(

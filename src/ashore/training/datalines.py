@@ -94,7 +94,7 @@ def read_examples(path: Path) -> list[tuple[int, Example]]:
         told = "\n".join(broken[:MOST_TOLD])
         raise BrokenData(f"{path} has {len(broken)} broken lines:\n{told}{more}", hint=f"each line is {FORMS}")
     if not found:
-        raise BrokenData(f"{path} has no examples in it", hint=f"each line is {FORMS}")
+        raise BrokenData(f"{path} has no examples", hint=f"each line is {FORMS}")
     return found
 
 
@@ -115,7 +115,7 @@ def _example(line: bytes) -> Example:
     given = [name for name, value in forms.items() if value is not None]
     if len(given) != 1:
         raise ValueError(
-            f"it has {' and '.join(given) or 'neither messages nor prompt nor text'}; expected one of them"
+            f"it has {' and '.join(given) or 'neither messages nor prompt nor text'}; expected exactly one of them"
         )
     if parsed.messages is not None:
         return _chat(parsed)
@@ -131,7 +131,7 @@ def _example(line: bytes) -> Example:
 def _chat(line: _Line) -> ChatExample:
     messages = tuple(map(_message, line.messages or ()))
     if not any(m.role == "assistant" and (m.content or m.tool_calls) for m in messages):
-        raise ValueError("no message of it is the assistant's, so there is nothing to learn")
+        raise ValueError("it has no assistant message, so there is nothing to learn")
     return ChatExample(messages=messages, tools=tuple(map(_tool, line.tools or ())))
 
 

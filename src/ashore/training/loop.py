@@ -248,8 +248,8 @@ class _Run:
     def _require_numbers(self, loss: float, norm: float, rate: float) -> None:
         if not (abs(loss) < float("inf") and norm < float("inf")):
             raise TrainingDiverged(
-                f"step {self.step + 1} of {self.source.num_steps}: loss {loss:g}, length of the gradient {norm:g}",
-                hint=f"give a lower learning rate (it was {rate:.2g} here), or look for broken examples in the data",
+                f"step {self.step + 1} of {self.source.num_steps}: loss {loss:g}, gradient norm {norm:g}",
+                hint=f"lower the learning rate (it was {rate:.2g}), or look for broken examples in the data",
             )
 
     def position(self) -> Position:

@@ -134,6 +134,6 @@ def _what_fits(run: RunShape, available_bytes: int) -> str:
     )
     for words, other in tries.items():
         if estimate(other).total_bytes <= available_bytes:
-            return f"this would fit: {words}"
+            return f"these options fit: {words}"
     least = human_bytes(estimate(replace(lora, precision="bfloat16")).total_bytes)
-    return f"the least that this model can be trained with is about {least}; take a smaller model or a larger machine"
+    return f"training this model needs at least {least}; use a smaller model or a machine with more memory"

@@ -83,7 +83,7 @@ class RunState:
             need = human_bytes(sum(t.numel() * t.element_size() for t in tensors.values()))
             raise DiskFull(
                 f"a checkpoint of {need} cannot be written to {self.folder}: {error}",
-                hint="free some space and give the command again; it goes on from the checkpoint before",
+                hint="free some space and run the command again; it continues from the previous checkpoint",
             ) from error
         for _, old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
@@ -134,8 +134,8 @@ class RunState:
         ]
         if other:
             raise Conflict(
-                f"the run in {path.parent}, at step {position.step}, was started otherwise: {'; '.join(other)}",
-                hint=f"give the same values, or choose another --name, or delete {path.parent}",
+                f"the run in {path.parent}, at step {position.step}, had other settings: {'; '.join(other)}",
+                hint=f"use the same values, choose another --name, or delete {path.parent}",
             )
 
 

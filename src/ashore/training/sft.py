@@ -60,18 +60,18 @@ class SftRun:
         if plan.parent.sealed is not None:
             if plan.kind == "adapter":
                 raise UnsupportedModel(
-                    f"{plan.parent.name} is sealed, and an adapter would lie in clear",
-                    hint="add --merge: the merged model is sealed as its parent",
+                    f"{plan.parent.name} is sealed, but an adapter would be stored unencrypted",
+                    hint="add --merge; the merged model is sealed like its parent",
                 )
-            self._say(f"{plan.parent.name} is sealed: no checkpoints are kept, an interrupted run starts again")
+            self._say(f"{plan.parent.name} is sealed: no checkpoints are written, and an interrupted run starts over")
             return self._trained(None, "", watch, stop)
         with self._alone():
             state = RunState(folder=self._folder)
             begun = state.begun_with() if state.exists else {}
             if begun and not resume:
                 raise Conflict(
-                    f"an unfinished run of {plan.name} lies in {self._folder}",
-                    hint=f"leave out --no-resume to go on with it, or choose another --name, or delete {self._folder}",
+                    f"there is an unfinished run of {plan.name} in {self._folder}",
+                    hint=f"omit --no-resume to continue it, or choose another --name, or delete {self._folder}",
                 )
             if begun.get("threads", "").isdigit():
                 torch.set_num_threads(int(begun["threads"]))

@@ -33,8 +33,8 @@ def plan_sft(store: ModelStore, request: SftRequest, *, available_bytes: int) ->
     parent = store.resolve(request.model)
     if parent.variant or parent.format not in TRAINABLE:
         raise UnsupportedModel(
-            f"{parent.reference} is in the form {parent.format!r}, which has no weights to change",
-            hint=f"name the model as it was pulled: {parent.name}",
+            f"{parent.reference} has the format {parent.format!r}, which cannot be trained",
+            hint=f"name the original model: {parent.name}",
         )
     kind: Kept = "model" if request.method == "full" or request.merge else "adapter"
     name = request.name or f"{parent.name}-sft"
@@ -95,12 +95,14 @@ def _check(request: SftRequest) -> None:
         if is_wrong:
             raise InvalidRequest(f"{flag} is {seen}; expected {expected}", param=flag.removeprefix("--"))
     if request.merge and request.method == "full":
-        raise InvalidRequest("--merge is about adapters; --method full makes a model anyway", hint="leave out --merge")
+        raise InvalidRequest(
+            "--merge applies to adapters only; --method full already produces a model", hint="omit --merge"
+        )
 
 
 def _check_name(store: ModelStore, name: str, parent: StoredModel, kind: str) -> None:
     if parse_reference(name).name != name:
-        raise InvalidRequest(f"{name!r} is not a name", hint="letters, digits, dot, dash and underscore")
+        raise InvalidRequest(f"{name!r} is not a valid name", hint="use letters, digits, dot, dash and underscore")
     if kind == "adapter":
         return
     try:
@@ -108,4 +110,6 @@ def _check_name(store: ModelStore, name: str, parent: StoredModel, kind: str) ->
     except UnknownModel:
         return
     if there.source != f"{DERIVED}{parent.name}":
-        raise Conflict(f"the name {name!r} is taken by a model from {there.source}", hint="give another: --name NAME")
+        raise Conflict(
+            f"the name {name!r} is taken by a model from {there.source}", hint="give another name: --name NAME"
+        )

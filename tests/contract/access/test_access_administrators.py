@@ -128,7 +128,7 @@ def test_no_policy_leaves_nobody_who_can_change_it(house: House, rules: tuple[st
     sec = house.actor(security)
     den = Role(name="den", rules=tuple(parse_rule(rule) for rule in rules))
     house.book.put_role(sec, den)
-    with pytest.raises(Conflict, match=r"nobody with a valid key would be left .* who may policy:write on policy"):
+    with pytest.raises(Conflict, match=r"this would leave nobody with a valid key .* who may policy:write on policy"):
         house.book.grant(sec, add=[Binding("everyone", "den")])
     current = house.book.show(sec)
     whole = replace(current, bindings=(*current.bindings, Binding("tenant/default", "den")))
@@ -148,7 +148,7 @@ def test_what_nobody_could_ever_undo_is_refused_and_what_another_officer_can_und
     house.people.create_tenant(sec, "bank-b")
     house.book.put_role(sec, Role(name="den", rules=(parse_rule("deny access:write on tenant/bank-b/*"),)))
     house.book.put_role(sec, Role(name="mute", rules=(parse_rule("deny infer on model/x"),)))
-    with pytest.raises(Conflict, match=r"left who may access:write on tenant/bank-b/\*"):
+    with pytest.raises(Conflict, match=r"valid key who may access:write on tenant/bank-b/\*"):
         house.book.grant(sec, add=[Binding("everyone", "den")])
     house.book.grant(sec, add=[Binding("user/sec", "den"), Binding("everyone", "mute")])
     second = house.actor(house.make(sec, "sec2", "security-officer"))
@@ -175,7 +175,7 @@ def test_every_way_to_the_last_administrator_is_closed(house: House) -> None:
         lambda: house.keyring.revoke(sec, house.who(security).key_id),
         lambda: house.book.grant(sec, remove=[Binding("user/sec", "security-officer")]),
     ):
-        with pytest.raises(Conflict, match="nobody with a valid key would be left"):
+        with pytest.raises(Conflict, match="this would leave nobody with a valid key"):
             last()
     assert house.may(security, "policy:write", "policy")
 
@@ -251,7 +251,7 @@ def test_the_last_holder_of_an_office_stays(house: House) -> None:
         lambda: house.keyring.revoke(sec, house.who(security).key_id),
         lambda: house.book.apply(sec, Policy(), base_version=house.book.show(sec).version),
     ):
-        with pytest.raises(Conflict, match="nobody with a valid key would be left"):
+        with pytest.raises(Conflict, match="this would leave nobody with a valid key"):
             way()
     house.make(sec, "sam2", "system-administrator")
     house.people.change_account(sec, "user", "sam", disabled=True)
@@ -268,7 +268,7 @@ def test_an_auditor_is_silenced_by_nobody_alone(house: House) -> None:
         lambda: house.keyring.revoke(sec, house.who(auditor).key_id),
     )
     for way in ways:
-        with pytest.raises(Conflict, match="nobody silences one alone") as caught:
+        with pytest.raises(Conflict, match="needs the consent of a system administrator") as caught:
             way()
         assert "ashore access consent ann" in caught.value.hint
     for wrong in (sec, ann):
@@ -278,7 +278,7 @@ def test_an_auditor_is_silenced_by_nobody_alone(house: House) -> None:
         house.people.change_account(sam, "user", "ann", disabled=True)
     house.people.consent(sam, "ann")
     house.clock.advance(86_401)
-    with pytest.raises(Conflict, match="alone"):
+    with pytest.raises(Conflict, match="needs the consent"):
         ways[0]()
     house.people.consent(sam, "ann")
     now = house.book.show(sec)
@@ -286,7 +286,7 @@ def test_an_auditor_is_silenced_by_nobody_alone(house: House) -> None:
     assert house.book.apply(sec, without, base_version=now.version, dry_run=True).changes == ("- user/ann has auditor",)
     ways[0]()  # a dry run uses no consent up
     house.people.change_account(sec, "user", "ann", disabled=False)
-    with pytest.raises(Conflict, match="alone"):
+    with pytest.raises(Conflict, match="needs the consent"):
         ways[0]()
     house.people.consent(sam, "ann")
     ways[0]()
@@ -318,7 +318,7 @@ def test_a_puppet_does_not_help_to_silence_an_auditor(house: House) -> None:
 @pytest.mark.parametrize("name", ["system", "first-key", "first-key@elsewhere", "internal", "os:root"])
 def test_nobody_is_called_what_the_record_calls_ashore(house: House, name: str) -> None:
     sec = house.actor(house.three()[1])
-    with pytest.raises(InvalidRequest, match="would not tell them from"):
+    with pytest.raises(InvalidRequest, match="the audit log uses that name"):
         house.make(sec, name)
 
 
@@ -333,7 +333,7 @@ def test_one_person_in_two_offices_one_after_the_other_is_still_alone(house: Hou
         add=[Binding("user/sam", "security-officer")],
         remove=[Binding("user/sam", "system-administrator")],
     )
-    with pytest.raises(Conflict, match="alone"):
+    with pytest.raises(Conflict, match="needs the consent"):
         house.people.change_account(house.actor(system), "user", "ann", disabled=True)
     house.people.change_account(sec, "user", "ann", disabled=True)
 

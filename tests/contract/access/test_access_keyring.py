@@ -80,7 +80,7 @@ def test_rotation_overlaps_and_then_the_old_key_ends(house: House) -> None:
     with pytest.raises(Unauthenticated, match="expired"):
         house.who(old.secret)
     assert house.who(new.secret).id == "app"
-    with pytest.raises(Conflict, match="opens nothing"):
+    with pytest.raises(Conflict, match="no longer valid"):
         house.keyring.rotate(SYSTEM, old.record.key_id, overlap_s=0)
     with pytest.raises(InvalidRequest, match="overlap"):
         house.keyring.rotate(SYSTEM, new.record.key_id, overlap_s=31 * 86_400)

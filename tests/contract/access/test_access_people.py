@@ -123,7 +123,7 @@ def test_strings_that_are_kept_as_they_are(house: House) -> None:
     title = "Robert'); DROP TABLE access_account; -- {{7*7}} 张三 %s"
     house.people.create_account(SYSTEM, AccountWish(id="bob", title=title))
     assert house.people.account(SYSTEM, "user", "bob")[0].title == title
-    with pytest.raises(InvalidRequest, match=r"the title has the character U\+000A"):
+    with pytest.raises(InvalidRequest, match=r"the title has the invisible character U\+000A"):
         house.people.create_account(SYSTEM, AccountWish(id="eve", title="x\n2026-11-24 INFO all is well"))
 
 

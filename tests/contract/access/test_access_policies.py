@@ -85,7 +85,7 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(house: House) -> Non
 def test_a_role_that_somebody_has_is_not_removed(house: House) -> None:
     house.book.put_role(SYSTEM, Role(name="reader", rules=(parse_rule("infer on model/chat"),)))
     house.book.grant(SYSTEM, add=[Binding("everyone", "reader")])
-    with pytest.raises(Conflict, match="held by everyone"):
+    with pytest.raises(Conflict, match="still granted to everyone"):
         house.book.remove_role(SYSTEM, "reader")
     house.book.grant(SYSTEM, remove=[Binding("everyone", "reader")])
     house.book.remove_role(SYSTEM, "reader")

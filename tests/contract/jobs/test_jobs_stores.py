@@ -116,7 +116,7 @@ def test_new_work_leaves_room_for_the_end_of_what_runs(tmp_path: Path, clock: Ma
     files.append("f", 0, b"x" * 1000)
     leases = {lease.job.job_id: lease for lease in queue.lease(kinds=("call", "batch"), limit=2, owner="w")}
     tight.free = RESERVED_BYTES + 500
-    with pytest.raises(DiskFull, match="are left"):
+    with pytest.raises(DiskFull, match="MiB free"):
         files.append("f", 1, b"x" * 1000)
     with pytest.raises(DiskFull):
         queue.store.check_room(1000)

@@ -63,7 +63,7 @@ def test_an_end_of_a_candidate_leaves_the_live_one_all(house: House) -> None:
     house.send(house.make(), "canary", share=300)
     house.office.roll_back(SYSTEM, "chat")
     assert house.weights() == {"chat-1": 1000} and house.state("chat-2") == "retired"
-    with pytest.raises(NotFound, match="no release to go back to"):
+    with pytest.raises(NotFound, match="no previous release to roll back to"):
         house.office.roll_back(SYSTEM, "chat")
     house.office.roll_back(SYSTEM, "chat", to="chat-2")
     assert house.state("chat-2") == "warming" and house.weights() == {"chat-1": 1000}
@@ -89,7 +89,7 @@ def test_a_second_rollback_says_what_it_would_bring_back(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "live", standby_s=600)
     house.office.roll_back(SYSTEM, "chat", why="users complain")
-    with pytest.raises(Conflict, match="was rolled back to chat-1 already; another rollback would bring chat-2 back"):
+    with pytest.raises(Conflict, match="was already rolled back to chat-1; another rollback would return to chat-2"):
         house.office.roll_back(SYSTEM, "chat", why="and again")
     assert house.weights() == {"chat-1": 1000}
     house.office.roll_back(SYSTEM, "chat", to="chat-2")
@@ -118,16 +118,21 @@ def test_a_candidate_that_falls_has_failed_and_stays_so(house: House) -> None:
 def test_what_is_live_and_falls_gives_way_to_the_standby_and_stands_by_itself(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "live")
-    house.keeper.fell("chat-2", "a host fell", {"restarts": 1})
+    house.keeper.fell("chat-2", "a host crashed", {"restarts": 1})
     assert house.weights() == {"chat-1": 1000}
     assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
     event = next(one for one in house.office.history(SYSTEM, alias="chat") if one.verb == "rollback")
-    assert (event.release, event.actor, event.why, event.evidence["restarts"]) == ("chat-1", "system", "a host fell", 1)
-    house.keeper.fell("chat-1", "a host fell", {})
+    assert (event.release, event.actor, event.why, event.evidence["restarts"]) == (
+        "chat-1",
+        "system",
+        "a host crashed",
+        1,
+    )
+    house.keeper.fell("chat-1", "a host crashed", {})
     assert house.weights() == {"chat-2": 1000}, "whatever falls, what is warm answers"
     house.keeper.fell("chat-1", "hosts fell 3 times", {})
     assert house.state("chat-1") == "failed"
-    house.keeper.fell("chat-2", "a host fell", {})
+    house.keeper.fell("chat-2", "a host crashed", {})
     assert house.state("chat-2") == "live", "there is nothing else to answer"
 
 
@@ -135,7 +140,7 @@ def test_what_is_live_and_falls_gives_way_to_the_standby_and_not_to_a_candidate(
     house.up("chat=fake:echo")
     house.send(house.make(), "live")
     house.send(house.make(), "canary", share=100)
-    house.keeper.fell("chat-2", "a host fell", {})
+    house.keeper.fell("chat-2", "a host crashed", {})
     assert house.weights() == {"chat-1": 1000}
     assert [house.state(f"chat-{n}") for n in (1, 2, 3)] == ["live", "standby", "retired"]
 
@@ -143,7 +148,7 @@ def test_what_is_live_and_falls_gives_way_to_the_standby_and_not_to_a_candidate(
 def test_what_fell_and_is_left_to_its_operator_stays_live(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "live", automatic=False)
-    house.keeper.fell("chat-2", "a host fell", {})
+    house.keeper.fell("chat-2", "a host crashed", {})
     assert house.weights() == {"chat-2": 1000}
 
 
@@ -227,7 +232,7 @@ def test_an_alias_that_is_gone_from_ashore_toml_is_forgotten_with_its_releases(h
         "remove",
         "chat-2",
         "system",
-        "gone from ashore.toml",
+        "no longer in ashore.toml",
     )
     assert house.adopt("embed=fake:random") == ()
     assert house.adopt("embed=fake:random", "chat=fake:echo") == ()
@@ -239,7 +244,7 @@ def test_a_reload_does_not_take_away_what_was_led_by_hand_and_a_start_says_so(ho
     house.office.set_alias(SYSTEM, "prod", {"chat-1": 1000})
     house.office.set_alias(SYSTEM, "both", {"chat-1": 250, "embed-1": 750})
     plan = house.plan("embed=fake:random")
-    with pytest.raises(Conflict, match=r"(prod|both) leads to chat-1") as refused:
+    with pytest.raises(Conflict, match=r"(prod|both) still points to chat-1") as refused:
         house.keeper.check_reload(plan)
     assert "ashore alias" in refused.value.hint
     assert house.weights("prod") == {"chat-1": 1000}
@@ -287,7 +292,7 @@ def test_a_release_has_the_adapters_of_what_is_live_and_takes_none_away_in_silen
     bare = make(drop=("tone",))
     assert adapters(bare) == {}
     for way in (Way(goal="live"), Way(goal="canary", share=100, steps=(200,), step_s=60, then_promote=True)):
-        with pytest.raises(Conflict, match="has no adapter tone: chat:tone answers now") as told:
+        with pytest.raises(Conflict, match="lacks the adapter tone: requests for chat:tone would be refused") as told:
             house.office.roll_out(SYSTEM, bare, way, override="a trial")
         assert "--drop-adapters tone" in told.value.hint
     house.office.roll_out(SYSTEM, bare, Way(goal="live"), override="a trial", drop_adapters=("tone",))

@@ -50,7 +50,7 @@ def test_of_two_who_promote_different_releases_one_wins_and_nothing_is_half(hous
             thread.join()
         (won,) = [name for name, result in results.items() if result == "won"]
         (lost,) = results.keys() - {won}
-        assert results[lost].startswith(f"{won} is on its way to chat: it is warming")
+        assert results[lost].startswith(f"chat already has a candidate, {won}, which is warming")
         assert house.state(won) == "warming" and house.state(lost) in ("created", "retired")
         assert house.weights() == {"chat-1": 1000}
         house.office.roll_back(SYSTEM, "chat")
@@ -82,17 +82,17 @@ def test_of_two_operators_one_wins_and_the_other_is_told(house: House) -> None:
     for thread in threads:
         thread.join()
     assert sorted(result == "won" for result in results) == [False, True]
-    assert f"you saw {seen}" in next(result for result in results if result != "won")
+    assert f"you read version {seen}" in next(result for result in results if result != "won")
     house.office.roll_out(SYSTEM, third, Way(goal="shadow", share=10))
     fourth = house.make()
-    with pytest.raises(Conflict, match="chat-3 is on its way to chat: it is warming"):
+    with pytest.raises(Conflict, match="chat already has a candidate, chat-3, which is warming"):
         house.office.roll_out(SYSTEM, fourth, Way(goal="live"))
 
 
 def test_releases_do_not_change_and_bad_words_are_told(house: House) -> None:
     house.up("chat=fake:echo")
     assert house.make(name="chat-blue") == "chat-blue"
-    with pytest.raises(Conflict, match="do not change"):
+    with pytest.raises(Conflict, match="never change"):
         house.make(name="chat-blue")
     with pytest.raises(InvalidRequest):
         house.make(name="two words")
@@ -121,7 +121,7 @@ def test_aliases_by_hand(house: House) -> None:
     assert house.state("chat-2") == "live", "chat-prod still leads there"
     house.office.set_alias(SYSTEM, "chat-prod", {"chat-1": 1000}, seen=1)
     assert house.state("chat-2") == "standby"
-    with pytest.raises(Conflict, match="you saw 1"):
+    with pytest.raises(Conflict, match="you read version 1"):
         house.office.set_alias(SYSTEM, "chat-prod", {"chat-2": 1000}, seen=1)
     with pytest.raises(Conflict, match="engine hosts"):
         house.office.remove_alias(SYSTEM, "chat")
@@ -209,9 +209,9 @@ def test_a_key_for_some_models_moves_no_other_alias(house: House) -> None:
     people = People(house.acts)
     people.create_account(SYSTEM, AccountWish(id="owner", roles=("model-owner",), key=KeyWish()))
     narrow = Actor(principal=Principal(id="owner", tenant=TenantId("default"), scope=KeyScope(models=("mine*",))))
-    with pytest.raises(PermissionDenied, match="for the models"):
+    with pytest.raises(PermissionDenied, match="allows only the models"):
         house.office.create(narrow, ReleaseWish(model="fake:random", alias="chat"))
-    with pytest.raises(PermissionDenied, match="for the models"):
+    with pytest.raises(PermissionDenied, match="allows only the models"):
         house.office.set_alias(narrow, "other", {"mine-1": 1000})
     assert house.office.create(narrow, ReleaseWish(model="fake:random", alias="mine")).release.name == "mine-2"
 

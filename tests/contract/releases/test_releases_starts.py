@@ -35,9 +35,9 @@ def test_memory_for_two_is_planned_before_anything_starts(house: House) -> None:
     house.keeper.warmed("chat-1")
     assert (house.state("chat-1"), house.state(name)) == ("live", "retired") and house.weights() == {"chat-1": 1000}
     assert house.office.alias(SYSTEM, "chat").before == name
-    with pytest.raises(MemoryFull, match="beside what is warm"):
+    with pytest.raises(MemoryFull, match="beside the loaded releases"):
         house.office.roll_out(SYSTEM, name, Way(goal="live"))
-    with pytest.raises(InvalidRequest, match="what is live answers meanwhile"):
+    with pytest.raises(InvalidRequest, match="the live release answers meanwhile"):
         house.office.roll_out(SYSTEM, name, Way(goal="shadow", share=10, cold=True))
 
 
@@ -64,7 +64,7 @@ def test_one_goes_back_to_a_standby_whose_time_is_over_by_loading_it(house: Hous
     assert (back.release.name, back.course.state, back.course.cold) == ("chat-1", "warming", False)
     house.keeper.warmed("chat-1")
     assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
-    with pytest.raises(Conflict, match="another rollback would bring chat-2 back"):
+    with pytest.raises(Conflict, match="another rollback would return to chat-2"):
         house.office.roll_back(SYSTEM, "chat")
 
 
@@ -94,7 +94,7 @@ def test_a_name_that_somebody_else_took_meanwhile_is_not_taken_for_ours(house: H
     house.up("chat=fake:echo")
     plan = house.keeper.propose(house.plan("chat=fake:random"))
     house.make("fake:random?tokens=3")
-    with pytest.raises(Conflict, match=r"somebody made a release chat-2 of fake:random\?tokens=3 while fake:random"):
+    with pytest.raises(Conflict, match=r"someone created a release chat-2 of fake:random\?tokens=3 while fake:random"):
         house.keeper.adopt(plan)
     assert house.up("chat=fake:random") == {"chat": "chat-3"}
 
@@ -106,7 +106,7 @@ def test_a_release_whose_row_cannot_be_read_has_failed_and_nothing_else_suffers(
     with house.database.write() as connection:
         execute(connection, f"UPDATE release SET {column} = :torn WHERE name = 'chat-2'", torn='{"release": 7}')
     course = house.office.standing(SYSTEM, "chat-2").course
-    assert course.state == "failed" and course.why.startswith("what the state has of it cannot be read: ")
+    assert course.state == "failed" and course.why.startswith("its entry in the state database cannot be read: ")
     assert {one.plan.release for one in house.keeper.wanted(("chat", "embed"))} == {"chat-1", "embed-1"}
     assert house.up("chat=fake:echo", "embed=fake:random") == {"chat": "chat-3", "embed": "embed-1"}
     assert house.weights() == {"chat-3": 1000} and house.state("chat-2") == "failed"

@@ -305,7 +305,7 @@ def test_a_model_that_was_never_evaluated_is_released_unless_the_operator_requir
 def test_what_was_never_compared_or_found_worse_is_promoted_with_a_reason_that_is_kept(house: House) -> None:
     house.up("chat=fake:echo")
     name = house.make()
-    with pytest.raises(Conflict, match="chat-2 was never compared with what is live") as refused:
+    with pytest.raises(Conflict, match="chat-2 was never compared with the live release") as refused:
         house.office.roll_out(SYSTEM, name, Way(goal="live"))
     assert "--override" in refused.value.hint and house.state(name) == "created"
     house.send(name, "shadow", share=1000, automatic=False)

@@ -210,11 +210,11 @@ def test_a_custom_role_cannot_bring_two_offices_together(rules: list[str]) -> No
 @pytest.mark.parametrize(
     ("bindings", "words"),
     [
-        ({"everyone": "security-officer"}, "cannot go to everyone"),
-        ({"tenant__a": "auditor"}, "cannot go to tenant/a"),
+        ({"everyone": "security-officer"}, "cannot be granted to everyone"),
+        ({"tenant__a": "auditor"}, "cannot be granted to tenant/a"),
         ({"user__alice": "nothing"}, "does not exist"),
         ({"user__alice": "first-key"}, "comes with a credential"),
-        ({"robot__r": "viewer"}, "is no subject"),
+        ({"robot__r": "viewer"}, "is not a subject"),
     ],
 )
 def test_bindings_that_cannot_be(bindings: dict[str, str], words: str) -> None:
@@ -238,7 +238,7 @@ def test_a_rule_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_rule(text)) == text
 
 
-# --- nobody raises their own rights
+# --- nobody may raise their own rights
 
 
 @pytest.mark.parametrize(

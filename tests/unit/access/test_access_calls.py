@@ -118,7 +118,7 @@ def test_a_new_key_is_alone_on_stdout_and_has_what_was_asked(site: Site, capsys:
     site.command("user", "create", "alice", "--title", "Alice")
     told = capsys.readouterr()
     assert told.out.startswith("ash_") and told.out.count("\n") == 1
-    assert "created user/alice" in told.err and "shown this once" in told.err and told.out.strip() not in told.err
+    assert "created user/alice" in told.err and "shown only once" in told.err and told.out.strip() not in told.err
     site.command("user", "create", "ben", "--no-key")
     assert capsys.readouterr().out == "created user/ben\n"
     site.command("key", "create", "ben", "--model", "chat", "deepseek-*", "--network", "10.0.0.0/8", "--expires", "90d")

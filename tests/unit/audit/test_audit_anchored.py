@@ -102,6 +102,6 @@ def test_the_command_and_the_call_show_it(
     rig.anchor.rename(rig.anchor.with_name("away"))
     rig.tick(30)
     assert main(["audit", "status"]) == 0
-    assert f"anchor {rig.anchor}: TAKES NOTHING since 2027-" in capsys.readouterr().out
+    assert f"anchor {rig.anchor}: FAILING since 2027-" in capsys.readouterr().out
     service = AuditService(rig.home.audit, rig.home.audit_keys, rig.recorder)
     assert service.anchoring() == service.status().anchors == read_anchors(rig.home.audit)

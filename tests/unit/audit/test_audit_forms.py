@@ -26,6 +26,7 @@ NOTES = st.builds(
     key=TEXT,
     origin=TEXT,
     route=TEXT,
+    trace=st.sampled_from(["", "ab" * 16]),
     prompt_tokens=NUMBER,
     masked=st.dictionaries(st.sampled_from(["phone", "seq", "mono_us", "request_id", "at_us"]), NUMBER, max_size=3),
     prompt=TEXT,

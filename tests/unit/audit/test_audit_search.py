@@ -149,7 +149,7 @@ def test_moments(text: str, us: int) -> None:
 
 
 def test_what_is_no_moment_says_so() -> None:
-    with pytest.raises(InvalidRequest, match="is no moment"):
+    with pytest.raises(InvalidRequest, match="is not a time"):
         read_moment("yesterday", now_s=0.0)
 
 
@@ -285,7 +285,11 @@ def test_changed_ciphertext_and_records_without_content_say_so(tmp_path: Path) -
     swapped = msgspec.structs.replace(record.content, prompt=record.content.answer, answer=record.content.prompt)
     with pytest.raises(TamperedAudit):
         sealer.open(swapped)
-    for place, words in (("api-0#1", "keeps no content"), ("api-0#99", "keeps no content"), ("zz#1", "no chain")):
+    for place, words in (
+        ("api-0#1", "has no stored content"),
+        ("api-0#99", "has no stored content"),
+        ("zz#1", "no chain"),
+    ):
         with pytest.raises(NotFound, match=words):
             service.content(place, sealer, READER)
     for place in ("api-0", "#", "../x#1", "api-0#x"):
@@ -338,7 +342,7 @@ def test_a_copy_that_does_not_come_back_removes_nothing(tmp_path: Path) -> None:
         def read(self, name: str) -> bytes:
             return super().read(name)[:-1]
 
-    with pytest.raises(TamperedAudit, match="came back other"):
+    with pytest.raises(TamperedAudit, match="reads back different"):
         archive_segments(root, checkpoints.home, Lossy(), checkpoints, now_us=99 * DAY_US, after_days=1)
     assert segments_of(root, ChainName("api-0")) == before
 

@@ -108,7 +108,7 @@ def test_without_an_anchor_a_cut_tail_is_reported_as_not_anchored(home: Home, tm
     report = home.verify(copy, anchored=False)
     assert report.ok and report.checkpoints.anchored == 0 and report.checkpoints.count < 6
     found = home.verify(copy)
-    assert "its tail is missing" in found.problems[0].what and "the anchor holds checkpoint" in found.problems[0].what
+    assert "its tail is missing" in found.problems[0].what and "the anchor has checkpoint" in found.problems[0].what
 
 
 def test_records_behind_the_last_checkpoint_are_told_apart(home: Home, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_key_from_elsewhere_is_needed(home: Home, tmp_path: Path) -> None:
 
 def test_an_anchor_that_holds_nothing_of_this_home_says_so(home: Home, tmp_path: Path) -> None:
     report = verify_folder(home.root, trusted=home.trusted, anchor=str(tmp_path))
-    assert not report.ok and "holds no checkpoint of this home" in report.problems[0].what
+    assert not report.ok and "has no checkpoint of this home" in report.problems[0].what
 
 
 def test_keys_hand_over(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_old_key_signs_no_more(tmp_path: Path) -> None:
     write_chain(home.root, 5, "api-0")
     Checkpoints(home.root, stolen).make(101)
     (problem, *_) = verify_folder(home.root, trusted=home.trusted).problems
-    assert "had taken over" in problem.what
+    assert "which had replaced it" in problem.what
 
 
 def test_a_death_between_key_and_line_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_a_lost_key_is_never_replaced_in_silence(tmp_path: Path) -> None:
 
     home = Home(tmp_path)
     (home.keys / "signing-key.pem").unlink()
-    with pytest.raises(InvalidSpec, match="is gone"):
+    with pytest.raises(InvalidSpec, match="is missing"):
         home.checkpoints.make(99, force=True)
     assert (home.keys / "public-keys.pem").exists()
 
@@ -244,14 +244,14 @@ def test_a_file_kept_by_syslog_is_an_anchor(home: Home, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"number": 9}, "its number is 9; expected 7"),
-        ({"previous": "0" * 64}, "names another checkpoint before it"),
-        ({"home": "0" * 16}, "is of the home"),
-        ({"root": "0" * 64}, "its root is not that of its heads"),
+        ({"previous": "0" * 64}, "names a different previous checkpoint"),
+        ({"home": "0" * 16}, "belongs to the home"),
+        ({"root": "0" * 64}, "its root hash does not match its chain heads"),
         ({"format": 2}, "its format is 2"),
-        ({"next_key": "AAAA"}, "the key that it hands over to is none"),
-        ({"chains": ()}, "leaves it out"),
-        ({"chains": "shorter"}, "it was cut or rewritten"),
-        ({"chains": "rewritten"}, "it was cut or rewritten"),
+        ({"next_key": "AAAA"}, "the new key it names is not a valid key"),
+        ({"chains": ()}, "omits it"),
+        ({"chains": "shorter"}, "the chain was cut or rewritten"),
+        ({"chains": "rewritten"}, "the chain was cut or rewritten"),
     ],
 )
 def test_a_checkpoint_that_says_something_wrong_is_named(
@@ -284,7 +284,7 @@ def test_an_anchor_with_another_line_of_a_number_is_found(tmp_path: Path) -> Non
         b"".join(line + b"\n" for line in (other, *(one.raw for one in rest)))
     )
     problem = home.verify().problems[0]
-    assert "the anchor holds another checkpoint of this number" in problem.what and problem.line == 1
+    assert "the anchor has a different checkpoint of this number" in problem.what and problem.line == 1
 
 
 def test_records_without_any_checkpoint_are_vouched_for_by_nothing(home: Home, tmp_path: Path) -> None:
@@ -299,10 +299,15 @@ def test_records_without_any_checkpoint_are_vouched_for_by_nothing(home: Home, t
     [
         (1, 5, {"seq": 9}, "its number is 9; expected 5"),
         (1, 1, {"detail": {"format": 2}}, "its format is 2"),
-        (2, 1, {"detail": {"format": 1, "segment": 7}}, "names another place in the chain"),
-        (2, 1, {"detail": {"format": 1, "segment": 2, "previous": "0" * 64}}, "names another place in the chain"),
-        (2, 1, {"detail": "another root"}, "names another root"),
-        (1, -1, {"detail": {"root": "0" * 64}}, "root of the segment is not that of its records"),
+        (2, 1, {"detail": {"format": 1, "segment": 7}}, "names a different position in the chain"),
+        (
+            2,
+            1,
+            {"detail": {"format": 1, "segment": 2, "previous": "0" * 64}},
+            "names a different position in the chain",
+        ),
+        (2, 1, {"detail": "another root"}, "names a different root hash"),
+        (1, -1, {"detail": {"root": "0" * 64}}, "root hash of the segment does not match its records"),
         (2, 1, {"action": "segment:opem"}, "does not begin with its opening record"),
         (1, -1, {"action": "segment:clothes"}, "ends without its closing record"),
     ],

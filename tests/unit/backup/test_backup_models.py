@@ -150,7 +150,7 @@ def test_one_model_is_named_or_refused(rig: Rig, tmp_path: Path) -> None:
     assert "tiny" in caught.value.hint
     rig.store.remove("tiny")
     pull_tiny(rig.store, tmp_path / "other", "tiny", seed=2)
-    with pytest.raises(Conflict, match="tiny is another model here"):
+    with pytest.raises(Conflict, match="tiny is a different model in the store"):
         one_model(rig, "tiny")
 
 

@@ -346,7 +346,7 @@ def test_pairs_are_read_from_lines() -> None:
         (b'{"question": "Q", "answer": " "}', "line 2: the answer is empty"),
         (b'{"question": "Q", "answer": "A", "expires": "soon"}', "line 2: expires is 'soon'"),
         (b'{"question": "Q", "answer": "A", "tenent": "x"}', "tenent"),
-        (b'{"question": "' + b"q" * 5000 + b'", "answer": "A"}', "5000 characters of question"),
+        (b'{"question": "' + b"q" * 5000 + b'", "answer": "A"}', "the question has 5000 characters"),
     ],
 )
 def test_a_wrong_line_is_named(line: bytes, message: str) -> None:

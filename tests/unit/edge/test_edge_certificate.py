@@ -163,7 +163,7 @@ def test_files_of_the_operator_are_checked(tmp_path: Path) -> None:
     tls, _ = keep_tls(spec, tmp_path, now_s=NOW.timestamp())
     assert tls is not None and tls.certificate_pem == ours.chain_pem
     cases = {
-        "is not that of": EdgeSection(tls="files", certificate=chain, key=str(other.key_file)),
+        "does not match": EdgeSection(tls="files", certificate=chain, key=str(other.key_file)),
         "cannot be read": EdgeSection(tls="files", certificate=chain, key=chain),
         "No such file": EdgeSection(tls="files", certificate=chain, key=str(tmp_path / "absent")),
     }

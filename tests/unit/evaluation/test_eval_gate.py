@@ -153,7 +153,7 @@ def test_what_was_not_measured_does_not_pass(report: Report) -> None:
         ("[gate]\nstrict = true", "sets no limit", ""),
         ("[gate]\nkl_max = 1\nstrict = 1", "strict", ""),
         ("[gate", "not TOML", ""),
-        ("gate = 5", "no table", ""),
+        ("gate = 5", "not a table", ""),
     ],
 )
 def test_a_gate_that_cannot_be_meant_is_refused(text: str, says: str, hint: str) -> None:
@@ -189,7 +189,7 @@ def test_a_release_asks_for_the_kept_verdict(tmp_path: Path, report: Report) -> 
     assert gate.verdict("tiny").outcome == ""
     keep_verdict(store, model, verdict_on(report, "[gate]\nweight_bytes_max = 1\nkl_max = 1"))
     assert gate.verdict("tiny").outcome == "failed"
-    assert gate.verdict("tiny").why == "weight_bytes_max: the figure, 1000, is to be ≤ 1"
+    assert gate.verdict("tiny").why == "weight_bytes_max: the figure, 1000, must be ≤ 1"
     keep_verdict(store, model, verdict_on(report, "[gate]\nkl_max = 1"))
     assert gate.verdict("tiny").outcome == "passed"
 
@@ -224,8 +224,8 @@ def test_the_shorter_context_decides_where_two_are_compared(tmp_path: Path) -> N
     ("limit", "told"),
     [
         ("10%", "GATE: PASSED, 1 limit kept"),
-        ("-1%", "GATE: FAILED: perplexity_increase_max (rain.txt): the figure, 0, is to be ≤ -0.01"),
-        ("", "GATE: none was given"),
+        ("-1%", "GATE: FAILED: perplexity_increase_max (rain.txt): the figure, 0, must be ≤ -0.01"),
+        ("", "GATE: none"),
     ],
 )
 def test_the_verdict_is_at_the_head_of_every_report(report: Report, limit: str, told: str) -> None:
@@ -243,7 +243,7 @@ def test_the_verdict_is_at_the_head_of_every_report(report: Report, limit: str, 
     ):
         assert told in text and text.index(told) < text.index("cores,"), "before what was judged and where"
     assert ("## Gate" in files["report.md"].decode()) == bool(limit), "a table below has the evidence"
-    assert "other: GATE: none was given" in comparison_markdown([other, report])
+    assert "other: GATE: none" in comparison_markdown([other, report])
 
 
 def test_pages_need_nothing_from_elsewhere(report: Report) -> None:
@@ -262,7 +262,7 @@ def test_pages_need_nothing_from_elsewhere(report: Report) -> None:
 
 def test_nothing_to_judge_by_and_doubles_are_refused(tmp_path: Path) -> None:
     one = candidate(Scripted(tmp_path))
-    with pytest.raises(InvalidRequest, match="nothing to judge"):
+    with pytest.raises(InvalidRequest, match="nothing to evaluate"):
         evaluate(one, speed=False, clock=ManualClock())
     with pytest.raises(InvalidRequest, match=r"rain.txt is given twice"):
         evaluate(one, texts=[TEXT, TEXT], clock=ManualClock())

@@ -166,10 +166,10 @@ def test_a_flipped_bit_is_told(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[1_000] ^= 4
     path.write_bytes(data)
-    with LogitReader(tmp_path, KEY) as reader, pytest.raises(CorruptBlob, match=r"example 0 in .*other bytes"):
+    with LogitReader(tmp_path, KEY) as reader, pytest.raises(CorruptBlob, match=r"example 0 in .*is damaged"):
         reader.rows(0)
     path.write_bytes(data[:-10])
-    with pytest.raises(CorruptBlob, match="other bytes"):
+    with pytest.raises(CorruptBlob, match="is damaged"):
         LogitReader(tmp_path, KEY)
 
 
@@ -192,7 +192,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path, change: dict[str, 
 
 
 def test_an_unfinished_or_absent_store_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="holds no log-probabilities"):
+    with pytest.raises(NotFound, match="has no log-probabilities"):
         LogitReader(tmp_path, KEY)
     with LogitWriter(tmp_path, KEY) as writer:
         writer.append(rows_of(0))
@@ -209,7 +209,7 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path) -> None:
         size = (tmp_path / "000000.seg").stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 500, limits[1]))
         try:
-            with pytest.raises(DiskFull, match=r"disk of .* takes no more"):
+            with pytest.raises(DiskFull, match=r"disk that holds .* cannot grow"):
                 writer.append(rows_of(3))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -56,15 +56,15 @@ def test_fewer_hidden_numbers_mean_fewer_groups_of_heads() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (DistilSettings(layers=31), "--layers is 31; the teacher has 30"),
-        (DistilSettings(hidden=400), "--hidden is 400; .*multiples of 192"),
-        (DistilSettings(intermediate=500), "--intermediate is 500; .*multiples of 32"),
+        (DistilSettings(layers=31), "--layers is 31; expected at most 30, as in the teacher"),
+        (DistilSettings(hidden=400), "--hidden is 400; .*multiple of 192"),
+        (DistilSettings(intermediate=500), "--intermediate is 500; .*multiple of 32"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused_with_the_nearest(settings: DistilSettings, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words) as caught:
         student_sizes(DEMO, settings)
-    assert "the nearest is" in caught.value.hint
+    assert "the nearest value is" in caught.value.hint
 
 
 def test_what_memory_says_would_fit_does_fit() -> None:

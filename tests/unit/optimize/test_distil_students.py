@@ -120,17 +120,17 @@ def test_it_can_be_made_again_from_its_recipe(tmp_path: Path) -> None:
 def test_a_student_that_an_earlier_version_taught_by_answers_is_not_made_again(tmp_path: Path) -> None:
     distiller = make_distiller(tmp_path)
     recipe = VariantRecipe(maker="distill", parameters={"way": '"on_policy"', "teacher_digest": "sha256:0"}, data=())
-    with pytest.raises(UnsupportedModel, match="learned from answers"):
+    with pytest.raises(UnsupportedModel, match="trained on answers"):
         distiller.remake(distiller._store.resolve("tiny"), recipe, (), tmp_path / "again")
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"layers": 3}, InvalidRequest, r"--layers is 3; the teacher has 2"),
-    ({"hidden": 48}, InvalidRequest, r"--hidden is 48; .*multiples of 32"),
-    ({"intermediate": 100}, InvalidRequest, r"--intermediate is 100; .*multiples of 32"),
+    ({"layers": 3}, InvalidRequest, r"--layers is 3; expected at most 2"),
+    ({"hidden": 48}, InvalidRequest, r"--hidden is 48; .*multiple of 32"),
+    ({"intermediate": 100}, InvalidRequest, r"--intermediate is 100; .*multiple of 32"),
     ({"layers": None}, InvalidRequest, "half of the .* are too few"),
     ({"student": "tiny"}, InvalidRequest, "--student tiny is a model, and --layers"),
-    ({"data": (), "text": ()}, InvalidRequest, "nothing to learn from"),
+    ({"data": (), "text": ()}, InvalidRequest, "no training data"),
     ({"temperature": 0.0}, InvalidRequest, "temperature is 0"),
     ({"name": "tiny"}, Conflict, "tiny is there already"),
     ({"layers": None, "student": "other"}, InvalidRequest, "other have different tokenizers"),
@@ -155,7 +155,7 @@ def test_a_wish_that_cannot_be_is_refused_before_anything_is_made(
         ("{broken", "line 2"),
         ('{"prompt": "a"}', "line 2: a prompt has no completion"),
         ('{"prompt": "a", "completion": ""}', "line 2: a prompt has no completion"),
-        ('{"messages": [{"role": "user", "content": "a"}]}', "line 2: no message of it is the assistant's"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "line 2: it has no assistant message"),
         ('{"messages": [{"role": "boss", "content": "a"}]}', "line 2: Invalid enum value 'boss'"),
     ],
 )
@@ -179,7 +179,7 @@ def test_text_that_is_none_is_refused(tmp_path: Path, content: bytes, words: str
 def test_too_little_memory_is_told_with_what_would_fit(tmp_path: Path) -> None:
     wish = wish_for(tmp_path)
     needed = make_distiller(tmp_path).plan(wish).sizes.memory_bytes(wish.settings)
-    for free, hint in ((needed - 1_000, "this fits: --batch-tokens"), (needed // 2, "a smaller student")):
+    for free, hint in ((needed - 1_000, "these values fit: --batch-tokens"), (needed // 2, "a smaller student")):
         distiller = make_distiller(tmp_path, free_memory=free)
         with pytest.raises(MemoryFull, match=r"needs about \d+ MiB of memory") as caught:
             distiller.plan(wish)

@@ -48,7 +48,7 @@ def test_another_engines_precision_is_refused_with_what_that_engine_runs() -> No
 
 
 def test_the_yardstick_is_no_variant() -> None:
-    with pytest.raises(InvalidRequest, match="yardstick"):
+    with pytest.raises(InvalidRequest, match="baseline"):
         choose_precision("int8", "torch")
 
 

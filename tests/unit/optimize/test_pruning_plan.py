@@ -155,5 +155,5 @@ def test_a_model_with_parts_that_pruning_does_not_know_is_refused(tmp_path: Path
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 64}))
     stored = store.pull(str(folder), name="tiny")
-    with store.reading("tiny") as files, pytest.raises(UnsupportedModel, match="90,432 are in parts that"):
+    with store.reading("tiny") as files, pytest.raises(UnsupportedModel, match="90,432 are in layers that"):
         anatomy_of(files, stored.shape.num_parameters)

@@ -182,7 +182,7 @@ def test_the_commands_print_compare_and_set_it(
     assert json.loads(capsys.readouterr().out)["version"] == 1
     run_command(command, "policy", "reset", "--replaces", "1")
     assert "at version 2, from ashore.toml" in capsys.readouterr().out
-    with pytest.raises(AshoreError, match="has version 2, and this change replaces version 0"):
+    with pytest.raises(AshoreError, match="is at version 2, and this change is based on version 0"):
         run_command(command, "policy", "set", str(file))
 
 

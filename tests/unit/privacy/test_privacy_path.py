@@ -126,6 +126,15 @@ def test_every_choice_and_a_plain_prompt_come_back() -> None:
     run(PrivacyPolicy(prompts={"*": "mask"}), scenario)
 
 
+def test_both_sides_of_a_gap_are_masked() -> None:
+    async def scenario(bench: Bench) -> None:
+        gap = GenerationRequest(request_id=RequestId("r"), model="echo", prompt="owner: ", suffix=f" is {ID}")
+        assert ID in text_of(await bench.ask(gap))
+        assert ID not in bench.seen()
+
+    run(PrivacyPolicy(prompts={"*": "mask"}), scenario)
+
+
 def test_all_parts_of_a_request_are_masked() -> None:
     async def scenario(bench: Bench) -> None:
         tool = ToolSpec(name="t", description=f"for {ID}", parameters=json.dumps({"enum": [ID]}))

@@ -28,7 +28,7 @@ from ashore.releases.betting import (
     step_slice,
     wealth,
 )
-from ashore.serving.comparing import Endings, beside_each, slowness
+from ashore.serving.differences import Endings, beside_each, slowness
 
 Draw = Callable[[random.Random], dict[str, float]]
 

@@ -13,10 +13,10 @@ from test_release_serving import ALICE, Bench, ask, run, until
 from ashore.core import ManualClock
 from ashore.engines import ScoredText, ScoreText, TokenLogprob
 from ashore.releases import EVERYTHING, AliasRoute, Shadowing
-from ashore.serving import Delta, MemoryReplica, Usage, hearing
+from ashore.serving import Delta, MemoryReplica, Usage, answer_listener
 from ashore.serving.admission import Load
-from ashore.serving.aside import FRESH_S, QUEUE, REST, Aside
-from ashore.serving.trials import DROPPED
+from ashore.serving.background import FRESH_S, QUEUE, REST, Aside
+from ashore.serving.canary import DROPPED
 
 SHADOWED = AliasRoute(weights=(("chat-1", 1000),), live="chat-1", shadow=Shadowing(release="chat-2", share=1000))
 
@@ -191,7 +191,7 @@ def test_what_a_candidate_was_laid_beside_is_forgotten_when_it_is_tried_no_more(
 
     def held() -> int:
         gc.collect()
-        return sum(isinstance(one, hearing.Trial) for one in gc.get_objects())
+        return sum(isinstance(one, answer_listener.Trial) for one in gc.get_objects())
 
     async def scenario(bench: Bench) -> None:
         before, plain = held(), replace(SHADOWED, shadow=None)

@@ -14,9 +14,9 @@ from ashore.errors import AshoreError, EngineFailed
 from ashore.releases import ALONE, EVERYTHING, AliasRoute, Given, GivenLevel, ReleasePolicy, Slo
 from ashore.releases.given import KEPT as KEPT_IN_STATE
 from ashore.serving import MemoryReplica
-from ashore.serving.comparing import Observation
-from ashore.serving.former import KEPT, LEAST, RATE_S, Arrivals, Former
-from ashore.serving.trials import HEAR_EVERY_S
+from ashore.serving.canary import HEAR_EVERY_S
+from ashore.serving.differences import Observation
+from ashore.serving.predecessor import KEPT, LEAST, RATE_S, Arrivals, Former
 
 BEFORE = AliasRoute(weights=(("chat-1", 1000),), live="chat-1", watched=("chat-2", "chat-1"))
 """Each answer of `chat-1` is heard."""

@@ -14,7 +14,7 @@ from test_release_serving import Bench, ask, run
 from ashore.config import read_spec
 from ashore.errors import InvalidSpec
 from ashore.releases import EVERYTHING, AliasRoute, JudgeSpec, ReleasePolicy
-from ashore.serving.judging import Judges, score_of
+from ashore.serving.judges import Judges, score_of
 
 JSON = JudgeSpec(name="json", schema='{"type": "object", "required": ["a"], "properties": {"a": {"pattern": "^x+$"}}}')
 POLITE = JudgeSpec(name="polite", must_match="(?i)please")
@@ -125,19 +125,19 @@ def test_the_part_of_ashore_toml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('name = "a"', "nothing to judge by"),
+        ('name = "a"', "no criterion"),
         ('name = "a"\nmust_match = "x"\nmust_not_match = "y"', "must_match and must_not_match"),
-        ('name = "A b"\nmust_match = "x"', "no usable name"),
+        ('name = "A b"\nmust_match = "x"', "no valid name"),
         ('name = "a"\nmust_match = "(?=x)"', "RE2"),
         ('name = "a"\nschema = "none.json"', "No such file"),
-        ('name = "a"\nschema = "bad.json"', "no JSON"),
-        ('name = "a"\nschema = "kind.json"', "no JSON Schema"),
+        ('name = "a"\nschema = "bad.json"', "not JSON"),
+        ('name = "a"\nschema = "kind.json"', "not a JSON Schema"),
         ('name = "a"\nschema = "far.json"', "refers to"),
         ('name = "a"\nschema = "names.json"', "patternProperties"),
         ('name = "a"\nschema = "slow.json"', "RE2"),
         ('name = "a"\ncommand = ["none"]', "absolute path"),
-        ('name = "a"\ncommand = ["./none"]', "is not there"),
-        ('name = "a"\ncommand = ["./bad.json"]', "cannot be executed"),
+        ('name = "a"\ncommand = ["./none"]', "does not exist"),
+        ('name = "a"\ncommand = ["./bad.json"]', "is not executable"),
         ('name = "a"\ncommand = ["/bin/true"]\ntimeout_s = 90', "timeout_s"),
         ('name = "a"\nmust_match = "x"\n[[release.judge]]\nname = "a"\nmust_match = "y"', "two judges"),
         ('name = "a"\nmust_mtach = "x"', "unknown key"),

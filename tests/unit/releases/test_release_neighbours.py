@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from test_release_serving import ALICE, ask
 
-from ashore.serving.hearing import Trial
-from ashore.serving.neighbours import NEAR_S, Neighbours
+from ashore.serving.answer_listener import Trial
+from ashore.serving.pairing import NEAR_S, Neighbours
 
 
 def trial(began_s: float = 0.0) -> Trial:

@@ -14,14 +14,13 @@ from test_release_serving import Bench, ask, run
 from ashore.cache import Directive
 from ashore.config import parse_spec
 from ashore.core import Message
-from ashore.engines import GenerateOrder
+from ashore.engines import CancelOrder, GenerateOrder, OrderHearer
 from ashore.errors import InvalidSpec
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy, PrivacyPolicy
 from ashore.releases import AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
 from ashore.serving import GenerationRequest, Guards, MemoryReplica, PrivacyMasker
 from ashore.serving.memory import ECHO_INFO
-from ashore.serving.ports import OrderEvents
 
 ID = "11010519491231002X"
 PHONE = "13800138000"
@@ -40,9 +39,9 @@ class Says(MemoryReplica):
         super().__init__()
         self.say = say
 
-    def generate(self, order: GenerateOrder) -> OrderEvents:
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
         told = msgspec.structs.replace(order, prompt_ids=list(self.say)) if self.say else order
-        return super().generate(told)
+        return super().start(told, hearer)
 
 
 async def pairs_of(bench: Bench, *requests: GenerationRequest) -> list[Pair]:

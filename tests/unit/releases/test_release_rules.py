@@ -89,7 +89,7 @@ def test_keys_are_spread_as_the_weights_say() -> None:
 
 
 def test_weights_that_are_not_a_whole_are_refused_with_their_sum() -> None:
-    with pytest.raises(InvalidRequest, match="come to 90 %"):
+    with pytest.raises(InvalidRequest, match="add up to 90 %"):
         check_weights("chat", {"chat-1": 800, "chat-2": 100})
     with pytest.raises(InvalidRequest):
         check_weights("chat", {})
@@ -109,6 +109,6 @@ def test_memory_for_two_is_refused_with_both_figures_and_a_way_out() -> None:
         check_memory("chat-2", tight, cold=False)
     assert "--cold-standby" in refused.value.hint
     check_memory("chat-2", tight, cold=True, gives_back_bytes=2 * GIB)
-    with pytest.raises(MemoryFull, match="in place of what is warm"):
+    with pytest.raises(MemoryFull, match="in place of the loaded releases"):
         check_memory("chat-2", tight, cold=True, gives_back_bytes=GIB // 2)
     check_memory("fake-2", MemoryFigures(needed_bytes=0, free_bytes=0), cold=False)

@@ -12,7 +12,7 @@ import pytest
 
 from ashore.access import Principal
 from ashore.core import Message, RequestId, SystemClock, TenantId
-from ashore.engines import GenerateOrder, Sampling, ScoredText, ScoreText
+from ashore.engines import CancelOrder, GenerateOrder, OrderHearer, Sampling, ScoredText, ScoreText
 from ashore.errors import Draining, HostDied, KillsHosts, NotReady
 from ashore.metrics import Metrics
 from ashore.releases import EVERYTHING, AliasRoute, Shadowing
@@ -28,7 +28,6 @@ from ashore.serving import (
     Topology,
     Usage,
 )
-from ashore.serving.ports import OrderEvents
 from ashore.serving.replicas import Seat
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
@@ -221,11 +220,11 @@ class Poisoned(MemoryReplica):
         super().__init__()
         self.deaths = 0
 
-    def generate(self, order: GenerateOrder) -> OrderEvents:
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
         if bytes(order.prompt_ids).startswith(b"poison"):
             self.deaths += 1
             self.die()
-        return super().generate(order)
+        return super().start(order, hearer)
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
         if bytes(batch[0]).startswith(b"poison"):
@@ -294,9 +293,9 @@ class Leaves(MemoryReplica):
         super().__init__()
         self.times_left = times
 
-    def generate(self, order: GenerateOrder) -> OrderEvents:
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
         self._leave()
-        return super().generate(order)
+        return super().start(order, hearer)
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
         self._leave()
@@ -444,7 +443,7 @@ def test_gauges_of_a_release_that_is_gone_are_dropped() -> None:
 
 def test_who_waits_already_has_that_patience_too_once_this_worker_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor may end hosts before a busy worker has read why."""
-    monkeypatch.setattr("ashore.serving.fresh.REPLICA_WAIT_S", 1.0)
+    monkeypatch.setattr("ashore.serving.generation.REPLICA_WAIT_S", 1.0)
 
     async def scenario(bench: Bench) -> None:
         bench.service.take_routes({"chat": LIVE_ALONE})

@@ -71,15 +71,15 @@ def minutes_of(offset: str) -> int:
 
 
 class BudgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A budget to set. A selector that is empty does not matter, `*` counts each value apart."""
+    """A budget to set. An empty selector matches everything; `*` counts each value separately."""
 
     kind: Annotated[Kind, msgspec.Meta(extra={"positional": True})]
-    """tokens (of prompt and answer), requests, or concurrency (requests that run or wait at one moment); of a tenant
-    also queued_jobs (that have not ended) and stored_bytes (of files)."""
+    """tokens (prompt and answer), requests, or concurrency (requests that run or wait at one time). For a tenant
+    also queued_jobs (jobs that have not ended) and stored_bytes (of files)."""
     cap: Annotated[int, msgspec.Meta(extra={"positional": True})]
     """The limit."""
     window: Annotated[WindowName | None, msgspec.Meta(extra={"flag": "per"})] = None
-    """Window after which the count starts again, for tokens and requests. Default: total, which never resets; now for
+    """Window after which the count of tokens or requests resets. Default: total, which never resets; now for
     the other kinds."""
     key: Annotated[str, msgspec.Meta(extra={"flag": "of-key"})] = ""
     """Name of an API key, ash_0a1b2c3d."""
@@ -90,7 +90,7 @@ class BudgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: str = ""
     """Alias of a model."""
     offset_min: Annotated[int, msgspec.Meta(extra={"flag": "utc-offset", "reads": minutes_of})] = 0
-    """Local time by which hours, days and months begin, +08:00 for China; in JSON its minutes ahead of UTC."""
+    """UTC offset at which hours, days and months begin: +08:00 for China. In JSON, minutes ahead of UTC."""
 
 
 class BudgetNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,10 +101,10 @@ class BudgetNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class UsageIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which usage to add up."""
+    """Which usage to report."""
 
     by: str = ",".join(COLUMNS)
-    """Columns to add up by."""
+    """Columns to group by."""
     first_day: Annotated[str, msgspec.Meta(extra={"flag": "since"})] = ""
     """First day, 2026-11-01. Default: the first of this month."""
     last_day: Annotated[str, msgspec.Meta(extra={"flag": "until"})] = ""
@@ -137,7 +137,7 @@ class BudgetList(msgspec.Struct, frozen=True):
 
 
 class CountOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What one count of a budget stands at, as reported within the last quarter of a second."""
+    """One running count of a budget, at most a quarter of a second old."""
 
     key: str
     user: str
@@ -165,7 +165,7 @@ class BudgetRemoved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Usage added up; columns that were not asked for are empty."""
+    """Usage totals. Columns that were not requested are empty."""
 
     day: str
     tenant: str
@@ -178,7 +178,7 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int
     refused: int
     cost: str | None
-    """Exact decimal; null where a model has no price."""
+    """Exact decimal; null if a model has no price."""
     currency: str
 
 
@@ -196,10 +196,10 @@ def list_budgets(office: BudgetOffice, actor: Actor, asked: Nothing) -> BudgetLi
 
 
 def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut:
-    """Set a budget, or change its cap. In force on this machine when it answers, and on others within 200 ms.
+    """Set a budget, or change its cap. Takes effect on this machine at once, on others within 200 ms.
 
-    With nothing but a cap the budget is for everybody together. A name limits that one; `*` limits each one apart, so
-    `--tenant acme --user '*'` gives every user of acme as much. A request must fit every budget that it is under.
+    With only a cap the budget applies to everyone together. A name limits that one; `*` limits each one separately:
+    `--tenant acme --user '*'` gives every user of acme the same cap. A request must fit every budget that applies.
     """
     window = asked.window or ("now" if asked.kind in NOW_KINDS else "total")
     rule = check_rule(BudgetRule(**{**msgspec.structs.asdict(asked), "window": window}))
@@ -217,7 +217,7 @@ def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut
 
 
 def remove_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetRemoved:
-    """Remove a budget. It limits nothing on this machine when this answers, and nothing on others within 200 ms."""
+    """Remove a budget. Takes effect on this machine at once, on others within 200 ms."""
     check_on(office.rights, actor.principal, WRITE, f"budget/{asked.budget}")
     if not office.authority.remove_rule(asked.budget):
         raise _no_rule(asked.budget)
@@ -226,7 +226,7 @@ def remove_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> Bud
 
 
 def show_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetShow:
-    """Show a budget and what is left of it, for each one that it counts."""
+    """Show a budget and what is left of each of its counts."""
     check_on(office.rights, actor.principal, READ, f"budget/{asked.budget}")
     rule = next((rule for rule in office.authority.rules() if rule.rule_id == asked.budget), None)
     if rule is None:
@@ -236,7 +236,7 @@ def show_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> Budge
 
 
 def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> UsageList | Download:
-    """Show usage by tenant, user, model and day, with its cost where ashore.toml has a price."""
+    """Show usage by tenant, user, model and day, with its cost if ashore.toml sets a price."""
     columns = columns_of(asked.by)
     check_tenant(office.rights, actor.principal, USAGE, asked.tenant)
     today = datetime.fromtimestamp(office.clock.now_s(), UTC).date()
@@ -245,8 +245,8 @@ def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> UsageList 
     days = (last - first).days + 1
     if not 1 <= days <= LONGEST_REPORT_DAYS:
         raise InvalidRequest(
-            f"{first} to {last} are {days} days; expected 1 to {LONGEST_REPORT_DAYS}",
-            hint="ask for fewer at a time",
+            f"the range {first} to {last} has {days} days; expected 1 to {LONGEST_REPORT_DAYS}",
+            hint="request a shorter range",
             param="last_day",
         )
     found = office.authority.usage(first_day=first.isoformat(), last_day=last.isoformat(), tenant=asked.tenant)
@@ -300,8 +300,8 @@ def _day(text: str, param: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as fault:
-        raise InvalidRequest(f"{text[:40]!r} is not a day", hint="write it as 2026-11-24", param=param) from fault
+        raise InvalidRequest(f"{text[:40]!r} is not a date", hint="write it as 2026-11-24", param=param) from fault
 
 
 def _no_rule(rule_id: str) -> NotFound:
-    return NotFound(f"no budget has the name {rule_id[:64]!r}", hint="`ashore access budget list` shows them")
+    return NotFound(f"there is no budget {rule_id[:64]!r}", hint="list the budgets with `ashore access budget list`")

@@ -127,8 +127,8 @@ class MappedLedger:
             pieces = [lines[i : i + at.MAX_REFS] for i in range(0, len(lines), at.MAX_REFS)] or [()]
             if free < len(pieces):
                 raise Overloaded(
-                    f"{self._sizes.slots} requests have tokens set aside; the ledger has no room for more",
-                    hint="send it again when some have ended",
+                    f"{self._sizes.slots} requests have tokens reserved; the budget ledger is full",
+                    hint="retry when some of them have ended",
                 )
             for number, piece in enumerate(pieces):
                 free -= 1
@@ -408,7 +408,7 @@ class MappedLedger:
         rows = list(earlier(now_ms))
         if len(rows) > sizes.cells // 2:
             raise Overloaded(
-                f"{len(rows)} counts run on record; the ledger has room for {sizes.cells}",
+                f"{len(rows)} budget counts are stored; the ledger has room for {sizes.cells}",
                 hint="use fewer budgets with `*`",
             )
         words[at.SOURCE] = secrets.randbits(62)
@@ -437,7 +437,9 @@ class MappedLedger:
             self._alive, self._row, self._owner = descriptor, row, words[at.NEXT_OWNER]
             self._memory.commit((at.NEXT_OWNER, self._owner + 1, at.ROW + row, self._owner))
             return
-        raise Overloaded(f"{at.ROWS} processes have the ledger of budgets open", hint="run fewer API workers")
+        raise Overloaded(
+            f"{at.ROWS} processes have the budget ledger open, which is the limit", hint="run fewer API workers"
+        )
 
     def _lock_row(self, row: int) -> int | None:
         """Return the descriptor that holds the lock of a row; None where a living process has it."""
@@ -561,8 +563,8 @@ class MappedLedger:
             return number
         if not words[at.FREE_CELLS]:
             raise Overloaded(
-                f"the ledger counts {self._sizes.cells} things and has no room for another",
-                hint="use fewer budgets with `*`; ended windows make room within a minute",
+                f"the budget ledger is full: it has {self._sizes.cells} counts",
+                hint="use fewer budgets with `*`; counts of ended windows are freed within a minute",
             )
         grant = 0 if self._shared else at.UNBOUNDED
         number = at.bear(

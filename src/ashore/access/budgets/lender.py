@@ -94,8 +94,8 @@ class MachineLender:
             raise
         except AshoreError as fault:
             raise NotReady(
-                f"budgets are shared between machines, and the state cannot be asked: {fault.message}",
-                hint="send it again in a moment; the operator looks after the database",
+                f"shared budgets cannot be checked, because the state database does not respond: {fault.message}",
+                hint="retry in a moment; if it persists, the operator checks the database",
                 retry_after_s=1,
             ) from fault
 
@@ -119,8 +119,8 @@ class MachineLender:
                         line, wanted, last = short.line, short.wanted, short
                     if ledger.has_lapsed():
                         raise NotReady(
-                            "the lease of this machine on shared budgets has run out",
-                            hint="send it again in a moment; it is renewed as soon as the database answers",
+                            "this machine's lease on the shared budgets has expired",
+                            hint="retry in a moment; the lease is renewed as soon as the database responds",
                             retry_after_s=1,
                         )
                     granted, used = ledger.share(line)
@@ -149,8 +149,8 @@ class MachineLender:
         elif now_s >= round_.give_up_at_s:
             self._impatient_until = now_s + PATIENCE_S
             raise NotReady(
-                "a machine that shares this budget does not say whether it uses all of its share",
-                hint="send it again in a moment; a machine that is gone counts as gone within 10 s",
+                "another machine that shares this budget has not reported how much of its share it uses",
+                hint="retry in a moment; a machine that is down is dropped within 10 s",
                 retry_after_s=1,
             )
         elif now_s >= round_.ask_again_at_s:  # who took more after it had answered must answer again
@@ -201,7 +201,7 @@ class MachineLender:
         try:
             self.give_back(everything=everything)
         except AshoreError as fault:
-            log.warning("shares of budgets cannot be given back: %s", fault.message)
+            log.warning("cannot return this machine's shares of the budgets: %s", fault.message)
 
     def _hand(self) -> MappedLedger:
         """Return this thread's own hand on the ledger."""

@@ -185,5 +185,5 @@ def _allocate(descriptor: int, num_bytes: int) -> None:
 
 def _ours(fault: OSError, folder: Path) -> Exception:
     if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"no room left on the disk for the ledger of budgets in {folder}", hint="free some space")
-    return EnvironmentFault(f"{folder}: {fault.strerror}", hint="check that the folder can be written")
+        return DiskFull(f"the disk is full; cannot write the budget ledger in {folder}", hint="free some space")
+    return EnvironmentFault(f"{folder}: {fault.strerror}", hint="check that the directory is writable")

@@ -89,7 +89,7 @@ class BudgetRule:
         for name, value in (("tenant", self.tenant), ("user", self.user), ("key", self.key), ("model", self.model)):
             if value:
                 parts.append(f"each {name}" if value == EACH else f"{name} {value}")
-        return ", ".join(parts) or "everybody together"
+        return ", ".join(parts) or "everyone together"
 
 
 def check_rule(rule: BudgetRule) -> BudgetRule:
@@ -99,27 +99,29 @@ def check_rule(rule: BudgetRule) -> BudgetRule:
         InvalidRequest: it makes no sense; the message names the field.
     """
     if rule.kind not in KINDS:
-        raise InvalidRequest(f"kind is {rule.kind!r}", hint=f"one of {', '.join(KINDS)}", param="kind")
+        raise InvalidRequest(f"kind is {rule.kind!r}", hint=f"use one of {', '.join(KINDS)}", param="kind")
     if rule.window not in WINDOWS:
-        raise InvalidRequest(f"window is {rule.window!r}", hint=f"one of {', '.join(WINDOWS)}", param="window")
+        raise InvalidRequest(f"window is {rule.window!r}", hint=f"use one of {', '.join(WINDOWS)}", param="window")
     if (rule.kind in NOW_KINDS) != (rule.window == "now"):
         raise InvalidRequest(
-            f"a budget of {rule.kind} per {rule.window}: {', '.join(NOW_KINDS)}, and nothing else, are counted `now`",
-            hint="give `now` for those; minute, hour, day, month or total for tokens and requests",
+            f"a budget of {rule.kind} has the window {rule.window}; `now` is only for {', '.join(NOW_KINDS)}",
+            hint="use now for those; minute, hour, day, month or total for tokens and requests",
             param="window",
         )
     if rule.kind in QUOTA_KINDS and (not rule.tenant or rule.key or rule.user or rule.model):
         raise InvalidRequest(
-            f"a budget of {rule.kind} is for a tenant, or `*` for each, and for nobody else",
-            hint="give tenant alone",
+            f"a budget of {rule.kind} can be set only for a tenant, or for each tenant with `*`",
+            hint="give only tenant",
             param="tenant",
         )
     if not 0 <= rule.cap <= MAX_CAP:
-        raise InvalidRequest(f"cap is {rule.cap}; expected 0 to {MAX_CAP}", hint="correct it", param="cap")
+        raise InvalidRequest(
+            f"cap is {rule.cap}; expected 0 to {MAX_CAP}", hint="give a cap in that range", param="cap"
+        )
     if not -MAX_OFFSET_MIN <= rule.offset_min <= MAX_OFFSET_MIN:
         raise InvalidRequest(
             f"offset_min is {rule.offset_min}; expected minutes from -{MAX_OFFSET_MIN} to {MAX_OFFSET_MIN}",
-            hint="480 for China",
+            hint="for China it is 480",
             param="offset_min",
         )
     for name in ("key", "user", "tenant", "model"):

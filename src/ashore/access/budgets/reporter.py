@@ -132,7 +132,7 @@ class Reporter:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as fault:  # a full disk, no descriptor left: the ledger keeps what is to be reported
             if not self._failed:
-                log.warning("budgets and usage cannot be reported yet: %s", fault)
+                log.warning("cannot report budgets and usage yet: %s", fault)
             self._failed = True
             return None
         try:
@@ -148,10 +148,10 @@ class Reporter:
             self._failed = False
         except AshoreError as fault:
             if not self._failed:
-                log.warning("budgets and usage cannot be written: %s; the ledger keeps them", fault)
+                log.warning("cannot write budgets and usage: %s; the ledger keeps them until it can", fault)
             self._failed = True
         except Exception:  # the outermost loop of the thread: our bug is shown, and the next round tries again
-            log.exception("a report of budgets failed")
+            log.exception("reporting budgets failed")
 
     def report(self, ledger: MappedLedger) -> None:
         """Settle what dead processes left, report what changed since the last time, and free what is over.
@@ -161,7 +161,7 @@ class Reporter:
         """
         dead = ledger.reclaim()
         if dead:
-            log.warning("settled what %d dead processes had set aside", dead)
+            log.warning("settled the reserved tokens of %d processes that died", dead)
         now_ms = ledger.now_ms()
         found = ledger.numbers()
         changed = [(number, cell) for number, cell in found if self._reported.get(number) != cell]

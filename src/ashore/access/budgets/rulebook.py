@@ -14,7 +14,7 @@ MOST_REMEMBERED: Final = 8_192
 """Pairs of asker and model whose rules are remembered."""
 
 PARTS: Final[dict[Kind, Part]] = {"tokens": Part.TOKENS, "requests": Part.REQUESTS, "concurrency": Part.CONCURRENCY}
-assert set(PARTS) | set(QUOTA_KINDS) == set(KINDS), "a kind of budget is counted nowhere"
+assert set(PARTS) | set(QUOTA_KINDS) == set(KINDS), "a kind of budget has no counter"
 
 
 @dataclass(slots=True, kw_only=True)

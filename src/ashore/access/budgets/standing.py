@@ -67,7 +67,7 @@ def refusal(rule: BudgetRule, line: Line, left: int, wanted: int, standing: Stan
         ("x-ashore-budget-remaining", str(left)),
     ]
     if rule.kind == "concurrency":
-        retry_after_s, when = 1.0, "one more may start when one has ended"
+        retry_after_s, when = 1.0, "the next one may start when one ends"
     elif not line.ends_ms:
         retry_after_s, when = None, "it never resets"
     else:
@@ -77,11 +77,11 @@ def refusal(rule: BudgetRule, line: Line, left: int, wanted: int, standing: Stan
         facts.append(("x-ashore-budget-reset", resets_at))
     if never:
         less = "send a shorter prompt, or " if rule.kind == "tokens" else ""
-        hint = f"no window is large enough for it: {less}have an administrator raise the budget"
+        hint = f"the request is larger than the budget: {less}ask an administrator to raise it"
     elif rule.kind == "tokens":
-        hint = "wait for the reset, send a shorter prompt, or have an administrator raise the budget"
+        hint = "wait for the reset, send a shorter prompt, or ask an administrator to raise the budget"
     else:
-        hint = "wait, or have an administrator raise the budget"
+        hint = "wait, or ask an administrator to raise the budget"
     return BudgetExceeded(
         f"budget {rule.rule_id} ({rule.about()}) allows {line.cap:,} {what}{per}; {left:,} are left and this request "
         f"needs {wanted:,}; {when}",

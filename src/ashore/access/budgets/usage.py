@@ -84,7 +84,7 @@ def columns_of(text: str) -> tuple[Column, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in COLUMNS:
-            raise InvalidRequest(f"usage has no column {name!r}", hint=f"any of {', '.join(COLUMNS)}", param="by")
+            raise InvalidRequest(f"usage has no column {name!r}", hint=f"use any of {', '.join(COLUMNS)}", param="by")
     return tuple(column for column in COLUMNS if column in names) or COLUMNS
 
 

@@ -18,29 +18,29 @@ class KeysIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which keys to list."""
 
     owner: str = ""
-    """Only those of this account, by its id: alice."""
+    """List only keys of this account, given by its id: alice."""
     tenant: str = ""
-    """Only those of this tenant."""
+    """List only keys of this tenant."""
     after: str = ""
     limit: Page = 100
 
 
 class KeyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key to create, with what narrows it. Empty lists narrow nothing."""
+    """A key to create, with its restrictions. An empty list restricts nothing."""
 
     title: Title = ""
-    """What it is for."""
+    """Purpose of the key, for people."""
     models: Annotated[Several, msgspec.Meta(extra={"flag": "model"})] = []
-    """Patterns of the aliases it is for: chat, deepseek-*; none: all that its owner may ask."""
+    """Aliases the key may use, as names or patterns: chat, deepseek-*. Default: all that its owner may use."""
     actions: Annotated[Several, msgspec.Meta(extra={"flag": "action"})] = []
-    """Patterns of the actions it is for: infer, budget:*; none: all that its owner may do."""
+    """Actions the key may perform, as names or patterns: infer, budget:*. Default: all that its owner may perform."""
     networks: Annotated[Several, msgspec.Meta(extra={"flag": "network"})] = []
-    """Networks it may be used from: 10.1.0.0/16; none: anywhere."""
+    """Networks the key may be used from: 10.1.0.0/16. Default: anywhere."""
     expires_in_s: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=LONGEST_LIFE_S)] | None,
         msgspec.Meta(extra={"flag": "expires", "span": True}),
     ] = None
-    """After how long it expires: 90d, 12h; none: never."""
+    """Lifetime of the key: 90d, 12h. Default: it never expires."""
 
 
 class OwnedKeyIn(KeyIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +54,7 @@ class OneKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which key."""
 
     key: str
-    """Its id: ash_ and eight characters."""
+    """Id of the key: ash_ and eight characters."""
 
 
 class RotateIn(OneKey, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +81,7 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None
     revoked_at: int | None
     last_used_at: int | None
-    """Within half a minute; None: never, or not since ashore counts it."""
+    """Accurate to half a minute. Null if the key was never used, or only before ashore recorded uses."""
 
 
 class KeyList(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,29 +89,29 @@ class KeyList(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[KeyOut]
     next: str | None
-    """What to send as `after` for more; None: there is none."""
+    """Value of `after` for the next page; null on the last page."""
 
 
 class NewKeyOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A new key: the only time that it is shown."""
+    """A new key. The secret is shown only in this response."""
 
     key: str
     record: KeyOut
 
 
 def list_keys(desk: AccessDesk, actor: Actor, asked: KeysIn) -> KeyList:
-    """List keys: whose, when last used, until when. Everybody may list their own with --owner."""
+    """List keys with owner, last use and expiry. Everyone may list their own keys with --owner."""
     found = desk.keyring.keys(actor, owner=asked.owner, tenant=asked.tenant, after=asked.after, limit=asked.limit)
     return KeyList(items=[key_out(one) for one in found], next=found[-1].key_id if len(found) == asked.limit else None)
 
 
 def create_key(desk: AccessDesk, actor: Actor, asked: OwnedKeyIn) -> NewKeyOut:
-    """Create a key for a user or service account. It is shown once."""
+    """Create a key for a user or service account. The secret is shown only once."""
     return new_key_out(desk.keyring.create(actor, asked.owner, key_wish(asked)))
 
 
 def rotate_key(desk: AccessDesk, actor: Actor, asked: RotateIn) -> NewKeyOut:
-    """Replace a key with a new one. Both are valid until the overlap ends. Everybody may rotate the key they use."""
+    """Replace a key with a new one. Both are valid until the overlap ends. Everyone may rotate the key they use."""
     return new_key_out(desk.keyring.rotate(actor, asked.key, overlap_s=asked.overlap_s))
 
 

@@ -25,11 +25,11 @@ class TenantIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: Argument
     """Name of the tenant."""
     title: Title = ""
-    """Name for people."""
+    """Display name."""
 
 
 class TenantChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be different; what is left out stays."""
+    """The fields to change. Fields that are left out stay as they are."""
 
     tenant: str
     title: Title | None = None
@@ -82,7 +82,7 @@ class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Which accounts to list."""
 
     tenant: str = ""
-    """Only those of this tenant."""
+    """List only accounts of this tenant."""
     after: str = ""
     limit: Page = 100
 
@@ -91,28 +91,28 @@ class AccountIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A user or service account to create."""
 
     id: Argument
-    """Its id, as it stands in the audit log: alice, app."""
+    """Id of the account, as it appears in the audit log: alice, app."""
     tenant: Name = "default"
-    """Tenant it belongs to."""
+    """Tenant of the account."""
     title: Title = ""
-    """Name for people."""
+    """Display name."""
     groups: Annotated[Several, msgspec.Meta(extra={"flag": "group"})] = []
-    """Groups to put it into."""
+    """Groups to add the account to."""
     roles: Annotated[Several, msgspec.Meta(extra={"flag": "role"})] = []
-    """Roles to give it."""
+    """Roles to grant to the account."""
     key: Annotated[KeyIn | None, msgspec.Meta(extra={"filled": True})] = None
-    """A key to create with it."""
+    """A key to create with the account."""
 
 
 class OneAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which account."""
 
     account: str
-    """Its id: alice."""
+    """Id of the account: alice."""
 
 
 class AccountChange(OneAccount, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be different; what is left out stays."""
+    """The fields to change. Fields that are left out stay as they are."""
 
     title: Title | None = None
     disabled: bool | None = None
@@ -135,18 +135,18 @@ class AccountList(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[AccountOut]
     next: str | None
-    """What to send as `after` for more; None: there is none."""
+    """Value of `after` for the next page; null on the last page."""
 
 
 class AccountDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """One account, with the roles that it has by itself and by its groups."""
+    """One account, with its own roles and those of its groups."""
 
     account: AccountOut
     roles: list[str]
 
 
 class AccountMade(msgspec.Struct, frozen=True, kw_only=True):
-    """A new account, and its key where one was asked for."""
+    """A new account, and its key if one was requested."""
 
     account: AccountOut
     key: NewKeyOut | None
@@ -159,7 +159,7 @@ def list_accounts(desk: AccessDesk, actor: Actor, asked: AccountsIn, *, kind: Ac
 
 
 def create_account(desk: AccessDesk, actor: Actor, asked: AccountIn, *, kind: AccountKind) -> AccountMade:
-    """Create an account, with roles and a key where they are asked for."""
+    """Create an account, with roles and a key if requested."""
     wish = AccountWish(
         id=asked.id,
         kind=kind,
@@ -197,8 +197,8 @@ def _accounts(kind: AccountKind, path: str, one: str, some: str, made: str = "")
     ) -> Call:
         return Call(f"access {kind}", word, method, path + at, action, partial(do, kind=kind), help=said, sure=sure)
 
-    removed = f"Remove {one}, with its keys and roles. What it did stays in the audit log."
-    sure = "remove {account}, revoke its keys and take its roles away"
+    removed = f"Remove {one}, with its keys and roles. Its entries in the audit log remain."
+    sure = "remove {account}, revoke its keys and revoke its roles"
     return (
         call("list", "GET", "", ACCESS_READ, list_accounts, f"List {some}."),
         call("create", "POST", "", ACCESS_WRITE, create_account, f"Create {one}.{made}"),
@@ -211,7 +211,7 @@ def _accounts(kind: AccountKind, path: str, one: str, some: str, made: str = "")
 USERS: Final = _accounts("user", "/users", "a user", "users")
 SERVICES: Final = _accounts(
     "service", "/service-accounts", "a service account", "service accounts",
-    " `ashore access key create` makes its keys.",
+    "Create its keys with `ashore access key create`.",
 )  # fmt: skip
 
 
@@ -242,7 +242,7 @@ class Consented(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def consent(desk: AccessDesk, actor: Actor, asked: OneUser) -> Consented:
-    """Agree, for 24 hours, to what a security officer does to an auditor's account. For system administrators."""
+    """Let a security officer change an auditor's account for the next 24 hours. For system administrators."""
     desk.people.consent(actor, asked.user)
     return Consented(consented_to=f"user/{asked.user}", holds_for_s=CONSENT_S)
 
@@ -259,7 +259,7 @@ class GroupIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: Argument
     """Name of the group."""
     title: Title = ""
-    """Name for people."""
+    """Display name."""
 
 
 class OneGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -270,14 +270,14 @@ class OneGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class MembersChange(OneGroup, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Accounts to put into a group and to take out of it."""
+    """Accounts to add to a group and to remove from it."""
 
     add: Names = []
     remove: Names = []
 
 
 class GroupOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A group and who is in it."""
+    """A group and its members."""
 
     name: str
     title: str
@@ -292,7 +292,7 @@ class GroupList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MembersOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is in a group now."""
+    """Members of the group now."""
 
     items: list[str]
 
@@ -320,7 +320,7 @@ def change_members(desk: AccessDesk, actor: Actor, asked: MembersChange) -> Memb
 
 
 def remove_group(desk: AccessDesk, actor: Actor, asked: OneGroup) -> Removed:
-    """Remove a group. Its accounts stay."""
+    """Remove a group. Its members keep their accounts."""
     desk.people.remove_group(actor, asked.group)
     return Removed(removed=f"group/{asked.group}")
 
@@ -330,5 +330,5 @@ CREATE_GROUP: Final = Call("access group", "create", "POST", "/groups", ACCESS_W
 CHANGE_MEMBERS: Final = Call("access group", "members", "POST", "/groups/{group}/members", ACCESS_WRITE, change_members)
 REMOVE_GROUP: Final = Call(
     "access group", "remove", "DELETE", "/groups/{group}", ACCESS_WRITE, remove_group,
-    sure="remove the group {group} and the roles that it gives",
+    sure="remove the group {group} and the roles it grants",
 )  # fmt: skip

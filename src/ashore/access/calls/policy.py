@@ -28,9 +28,9 @@ class RoleBody(OneRole, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rules of a custom role."""
 
     title: Title = ""
-    """What it is for."""
+    """Purpose of the role, for people."""
     rules: Annotated[Several, msgspec.Meta(extra={"flag": "rule"})]
-    """"infer on model/chat", "deny infer on model/deepseek-*"; may be given several times."""
+    """"infer on model/chat", "deny infer on model/deepseek-*"; may be repeated."""
 
 
 class RoleOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class RoleList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BindingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A subject has a role."""
+    """A role granted to a subject."""
 
     subject: Annotated[str, msgspec.Meta(max_length=200, extra={"positional": True})]
     """user/ID, service/ID, group/NAME, tenant/NAME or everyone."""
@@ -58,7 +58,7 @@ class BindingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BindingChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Roles to give and to take away."""
+    """Roles to grant and to revoke."""
 
     grant: Annotated[list[BindingBody], msgspec.Meta(max_length=1000)] = []
     revoke: Annotated[list[BindingBody], msgspec.Meta(max_length=1000)] = []
@@ -79,10 +79,10 @@ class NamedRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class PolicyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A policy to put in the place of the one in force."""
+    """A policy that replaces the one in force."""
 
     base_version: Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
-    """Version that was read before the change; 409 when it is no longer the one in force."""
+    """Version on which the change is based. Refused with 409 if it is no longer the version in force."""
     roles: Annotated[list[NamedRole], msgspec.Meta(max_length=10_000)] = []
     bindings: Annotated[list[BindingBody], msgspec.Meta(max_length=100_000)] = []
     comment: Annotated[str, msgspec.Meta(max_length=500)] = ""
@@ -93,7 +93,7 @@ class VersionIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Which version of the policy."""
 
     version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)] | None = None
-    """An older version; default: the one in force."""
+    """An older version. Default: the one in force."""
 
 
 class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,12 +105,12 @@ class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyApplied(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a change of the policy."""
+    """Result of a policy change."""
 
     version: int
-    """Of the policy in force now."""
+    """Version of the policy in force now."""
     in_force: bool
-    """False for a dry run, and where nothing changes."""
+    """False for a dry run, and if nothing changed."""
     changes: list[str]
     """`+ role reader: infer on model/chat`, `- user/alice has developer`."""
 
@@ -119,7 +119,7 @@ class HistoryIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How many versions."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
-    """How many at most."""
+    """Maximum number of versions."""
 
 
 class VersionOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,16 +138,16 @@ class VersionList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CanIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who wants to do what."""
+    """The account, the action and the resource."""
 
     subject: str = ""
-    """An account: user/alice, service/app; default: the caller."""
+    """An account: user/alice, service/app. Default: the caller."""
     action: Annotated[str, msgspec.Meta(min_length=1)]
     resource: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class HeldRole(msgspec.Struct, frozen=True, kw_only=True):
-    """A role, and the subject it was given to."""
+    """A role, and the subject it was granted to."""
 
     role: str
     by: str
@@ -163,7 +163,7 @@ class CanOut(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     role: str
     by: str
-    """Subject to which the role was given."""
+    """Subject to which the role was granted."""
     roles: list[HeldRole]
 
 
@@ -182,7 +182,7 @@ class ActionList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_roles(desk: AccessDesk, actor: Actor, asked: Nothing) -> RoleList:
-    """List roles, the built-in ones too."""
+    """List all roles, including the built-in ones."""
     return RoleList(
         items=[
             RoleOut(name=role.name, title=role.title, rules=_rules(role), built_in=role.built_in)
@@ -197,7 +197,7 @@ def put_role(desk: AccessDesk, actor: Actor, asked: RoleBody) -> PolicyApplied:
 
 
 def remove_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> PolicyApplied:
-    """Remove a custom role that nobody has."""
+    """Remove a custom role that is granted to nobody."""
     return _applied(desk.book.remove_role(actor, asked.role))
 
 
@@ -210,17 +210,20 @@ def list_bindings(desk: AccessDesk, actor: Actor, asked: Nothing) -> BindingList
 def change_bindings(desk: AccessDesk, actor: Actor, asked: BindingChange) -> PolicyApplied:
     """Grant roles and revoke them."""
     if not asked.grant and not asked.revoke:
-        raise InvalidRequest("there is nothing to grant and nothing to revoke", hint='{"grant": [{"subject", "role"}]}')
+        raise InvalidRequest(
+            "the request grants nothing and revokes nothing",
+            hint='send {"grant": [{"subject": "user/alice", "role": "developer"}]}',
+        )
     return _applied(desk.book.grant(actor, add=_bindings(asked.grant), remove=_bindings(asked.revoke)))
 
 
 def list_actions(desk: AccessDesk, actor: Actor, asked: Nothing) -> ActionList:
-    """List the actions that rules can name, and what they protect."""
+    """List the actions that rules can name, and what each one protects."""
     return ActionList(items=[ActionOut(name=one.name, office=one.office, protects=one.protects) for one in ACTIONS])
 
 
 def show_policy(desk: AccessDesk, actor: Actor, asked: VersionIn) -> PolicyOut:
-    """Print the policy as a file that `apply` takes."""
+    """Print the policy in the format that `apply` reads."""
     policy = desk.book.show(actor, asked.version)
     return PolicyOut(
         version=policy.version,
@@ -250,7 +253,7 @@ def list_versions(desk: AccessDesk, actor: Actor, asked: HistoryIn) -> VersionLi
 
 
 def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:
-    """Tell whether an account may do something, and which rule decides. Everybody may ask about themselves."""
+    """Check whether an account may perform an action, and which rule decides. Everyone may ask about themselves."""
     subject = asked.subject or actor.principal.subjects[0]
     decision, roles = desk.book.can(actor, subject, asked.action, asked.resource)
     return CanOut(

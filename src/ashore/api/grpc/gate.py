@@ -1,4 +1,4 @@
-"""Calls that need no key, health and reflection: their messages are small, and few unfinished ones are held."""
+"""Calls without a key (health and reflection): limits on their size and number."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     @asynccontextmanager
     async def _counted(self, context: Context) -> AsyncIterator[None]:
         if self._num_open >= MOST_OPEN:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls without a key; try again later")
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls without an API key")
         self._num_open += 1
         try:
             yield
@@ -88,7 +88,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             reading.cancel()
         if not done or reading.cancelled():
             await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "the message was not whole in time; send it with its head"
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "the message did not arrive in time; send it together with the request headers",
             )
         message = reading.result()
         return None if message is grpc.aio.EOF else bytes(message)

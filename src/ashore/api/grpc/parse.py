@@ -92,10 +92,10 @@ def complete_request(wire: pb.CompleteRequest, *, request_id: RequestId, deadlin
             prompt = tuple(wire.tokens.ids)
         case _:
             raise InvalidRequest(
-                "prompt is missing; expected text or tokens", hint="set one of the two", param="prompt"
+                "prompt is missing; expected text or tokens", hint="set either text or tokens", param="prompt"
             )
     if not prompt:
-        raise InvalidRequest("prompt is empty", hint="one token at least is needed", param="prompt")
+        raise InvalidRequest("prompt is empty", hint="expected at least one token", param="prompt")
     common = _common(wire.generation)
     if common["max_tokens"] is None:
         common["max_tokens"] = COMPLETE_MAX_TOKENS
@@ -119,7 +119,7 @@ def embed_inputs(inputs: Iterable[pb.EmbedInput]) -> list[str | list[int]]:
     for at, one in enumerate(inputs):
         value = one.text if one.WhichOneof("input") == "text" else list(one.tokens.ids)
         if not value:
-            raise InvalidRequest("an input is empty", hint="leave it out", param=f"inputs[{at}]")
+            raise InvalidRequest("an input is empty", hint="omit it", param=f"inputs[{at}]")
         found.append(value)
     _count("inputs", len(found), 1, MOST_TEXTS)
     return found
@@ -127,11 +127,13 @@ def embed_inputs(inputs: Iterable[pb.EmbedInput]) -> list[str | list[int]]:
 
 def _model(name: str) -> str:
     if not name:
-        raise InvalidRequest("model is empty", hint="Models lists the names", param="model")
+        raise InvalidRequest(
+            "model is empty; expected the name of a model", hint="call Models to list the names", param="model"
+        )
     if len(name) > MOST_NAME_CHARS:
         raise InvalidRequest(
             f"model has {len(name):,} characters; expected at most {MOST_NAME_CHARS}",
-            hint="Models lists the names",
+            hint="call Models to list the names",
             param="model",
         )
     return name
@@ -144,7 +146,7 @@ def _common(wire: pb.Generation) -> dict[str, Any]:
         if not 0 < len(stop) <= MOST_STOP_CHARS:
             raise InvalidRequest(
                 f"a stop string has {len(stop)} characters; expected 1 to {MOST_STOP_CHARS}",
-                hint="shorten it, or leave it out",
+                hint="shorten it, or omit it",
                 param="generation.stop",
             )
     num_choices = wire.num_choices if wire.HasField("num_choices") else 1
@@ -180,7 +182,7 @@ def _sampling(wire: pb.Sampling) -> Sampling:
     if len(wire.logit_bias) > MOST_BIASES:
         raise InvalidRequest(
             f"logit_bias has {len(wire.logit_bias)} entries; expected at most {MOST_BIASES}",
-            hint="keep the strongest",
+            hint="keep the largest ones",
             param="generation.sampling.logit_bias",
         )
     for bias in wire.logit_bias.values():
@@ -199,7 +201,7 @@ def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # also refuses NaN
         raise InvalidRequest(
             f"{name} is {value:g}; expected {low:g} to {high:g}",
-            hint="choose a value in that range, or leave it out",
+            hint="choose a value in that range, or omit it",
             param=f"generation.{name}",
         )
 
@@ -218,7 +220,7 @@ def _grammar(wire: pb.Grammar) -> Grammar:
         case "json_object":
             if not wire.json_object:
                 raise InvalidRequest(
-                    "json_object is false", hint="leave grammar out instead", param="generation.grammar"
+                    "json_object is false; expected true", hint="omit grammar instead", param="generation.grammar"
                 )
             return Grammar(kind="json_object")
         case "json_schema" | "regex" | "lark":
@@ -228,7 +230,7 @@ def _grammar(wire: pb.Grammar) -> Grammar:
         case _:
             raise InvalidRequest(
                 "grammar is empty; expected json_schema, json_object, regex or lark",
-                hint="set one, or leave grammar out",
+                hint="set one of them, or omit grammar",
                 param="generation.grammar",
             )
 
@@ -238,19 +240,19 @@ def _message(wire: pb.Message, at: int) -> Message:
     if role is None:
         raise InvalidRequest(
             f"role is {wire.role}; expected system, user, assistant or tool",
-            hint="set the role",
+            hint="set a role",
             param=f"messages[{at}].role",
         )
     if wire.tool_calls and role != "assistant":
         raise InvalidRequest(
             f"a {role} message has tool_calls",
-            hint="only assistant messages carry them",
+            hint="only assistant messages can have tool_calls",
             param=f"messages[{at}].tool_calls",
         )
     if role == "tool" and not wire.tool_call_id:
         raise InvalidRequest(
             "a tool message needs tool_call_id",
-            hint="repeat the id of the call that it answers",
+            hint="set it to the id of the tool call that this message answers",
             param=f"messages[{at}].tool_call_id",
         )
     return Message(
@@ -266,7 +268,7 @@ def _message(wire: pb.Message, at: int) -> Message:
 def _tool(wire: pb.Tool, at: int) -> ToolSpec:
     if len(wire.name) > MOST_TOOL_NAME_CHARS or re.fullmatch(TOOL_NAME, wire.name) is None:
         raise InvalidRequest(
-            f"a tool is called {wire.name[:80]!r}; expected 1 to 64 letters, digits, _ . or -",
+            f"the tool name is {wire.name[:80]!r}; expected 1 to 64 letters, digits, _ . or -",
             hint="rename it",
             param=f"tools[{at}].name",
         )
@@ -277,14 +279,14 @@ def _tool(wire: pb.Tool, at: int) -> ToolSpec:
         schema = json.loads(wire.parameters)
     except json.JSONDecodeError as fault:
         raise InvalidRequest(
-            f"the schema of {wire.name!r} is no JSON: {fault}",
-            hint="send a JSON schema object",
+            f"the schema of {wire.name!r} is not valid JSON: {fault}",
+            hint="send a JSON Schema as an object",
             param=f"tools[{at}].parameters",
         ) from fault
     if not isinstance(schema, dict):
         raise InvalidRequest(
-            f"the schema of {wire.name!r} is no JSON object",
-            hint="send a JSON schema object",
+            f"the schema of {wire.name!r} is not a JSON object",
+            hint="send a JSON Schema as an object",
             param=f"tools[{at}].parameters",
         )
     return ToolSpec(name=wire.name, description=wire.description, parameters=wire.parameters, strict=wire.strict)
@@ -296,6 +298,8 @@ def _tool_choice(wire: pb.ChatRequest) -> str:
     modes = {0: "auto", 1: "none", 2: "required"}
     if wire.tool_mode not in modes:
         raise InvalidRequest(
-            f"tool_mode is {wire.tool_mode}; expected 0, 1 or 2", hint="use the names of the enum", param="tool_mode"
+            f"tool_mode is {wire.tool_mode}; expected 0, 1 or 2",
+            hint="use a value of the ToolMode enum",
+            param="tool_mode",
         )
     return modes[wire.tool_mode]

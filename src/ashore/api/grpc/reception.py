@@ -1,4 +1,4 @@
-"""What every gRPC call has in common: who calls, what its metadata says, and how what goes wrong becomes a status.
+"""What every gRPC call has in common: caller, metadata, and how errors become a status.
 
 Every method is declared as one that takes a stream, of which one message is read: gRPC reads the message of a unary
 method before it calls it, and so before anybody has looked at the key.
@@ -21,6 +21,7 @@ from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.api.origin import Origins, grpc_peer
 from ashore.api.recording import LogRecorder
 from ashore.api.told import told
+from ashore.api.trace import trace_id_of
 from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id
@@ -101,7 +102,8 @@ class CallReception:
             principal = self._authenticator.authenticate(token, origin)
             hold = self._bodies.hold(principal.tenant, principal.id)
             message = await self._read(context, hold)
-            yield Call(principal, message, request_id, directive, Arrival(origin, route))
+            trace = trace_id_of(str(metadata.get("traceparent", "")))
+            yield Call(principal, message, request_id, directive, Arrival(origin, route, trace=trace))
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)
@@ -113,7 +115,7 @@ class CallReception:
             raise
         except Exception:  # outermost loop: show it, and end this call alone
             log.exception("request %s failed", request_id)
-            bug = Bug(hint=f"report it with the log lines of {request_id}")
+            bug = Bug(hint=f"report this with the log lines of request {request_id}")
             status = self._failed(bug)
             await fail(context, bug, request_id)
         finally:
@@ -140,7 +142,8 @@ class CallReception:
                 message = await context.read()
         except TimeoutError as fault:
             raise RequestTimeout(
-                f"the message was not whole after {self._limits.body_read_timeout_s:g} s", hint="send it at once"
+                f"the message was not complete after {self._limits.body_read_timeout_s:g} s",
+                hint="send the whole message without pausing",
             ) from fault
         if message is grpc.aio.EOF:
             raise InvalidRequest("the call has no message", hint="send one message")
@@ -195,5 +198,6 @@ def decoded(kind: Any, raw: bytes) -> Any:
         return kind.FromString(raw)
     except DecodeError as fault:
         raise InvalidRequest(
-            f"the body is no {kind.DESCRIPTOR.full_name}: {fault}", hint="use the messages of ashore.v1"
+            f"the body is not a valid {kind.DESCRIPTOR.full_name}: {fault}",
+            hint="use the messages of package ashore.v1",
         ) from fault

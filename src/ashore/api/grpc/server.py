@@ -128,7 +128,7 @@ class GrpcServer:
             port = server.add_insecure_port(self.address)
         except RuntimeError as fault:
             raise PortTaken(
-                f"gRPC cannot listen on {self.address}: {fault}", hint="choose another with --grpc-port"
+                f"gRPC cannot listen on {self.address}: {fault}", hint="choose another port with --grpc-port"
             ) from fault
         finally:
             if mask is not None:

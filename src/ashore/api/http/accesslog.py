@@ -42,6 +42,8 @@ class AccessLog:
             "ms": round(seconds * 1e3, 2),
             "tokens": exchange.tokens,
         }
+        if exchange.trace:
+            line["trace"] = exchange.trace
         if exchange.error_code:
             line["error"] = exchange.error_code
         self._lines.append(self._encode(line))

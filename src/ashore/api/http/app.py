@@ -1,4 +1,4 @@
-"""The ASGI application: find the route, let in who may, call the handler, answer errors, note what happened."""
+"""The ASGI application: find the route, check access, call the handler, render errors, log the request."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 """Headers that a repeated answer gets anew, as it does those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
-PROBES: Final = ("/healthz", "/health", "/readyz")
+PROBES: Final = ("/healthz", "/health", "/ping", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
@@ -66,6 +66,7 @@ class HttpApp:
         routes: Sequence[Route],
         *,
         limits: Limits,
+        vllm_names: bool = True,
         access_log: AccessLog | None = None,
         number: int = 0,
         siblings: Siblings | None = None,
@@ -78,6 +79,8 @@ class HttpApp:
         self.serving: Final = serving
         self.metrics: Final = metrics
         self.limits: Final = limits
+        self.vllm_names: Final = vllm_names
+        """Whether `/metrics` has vLLM's names, too."""
         self.number: Final = number
         """Of this worker among those of the machine."""
         self.table: Final = RouteTable(routes)
@@ -106,7 +109,7 @@ class HttpApp:
             NotReady: this server has none.
         """
         if self._desk is None:
-            raise NotReady("this server has no queue", hint="start it with `ashore up`")
+            raise NotReady("this server has no job queue", hint="start the server with `ashore up`")
         return self._desk
 
     def start(self) -> None:
@@ -159,7 +162,8 @@ class HttpApp:
         except Exception as fault:  # the outermost loop: our bug, told to the client by its id alone
             log.exception("request %s failed", exchange.request_id)
             bug = Bug(
-                f"ashore failed on request {exchange.request_id}: {type(fault).__name__}", hint="please report it"
+                f"internal error on request {exchange.request_id}: {type(fault).__name__}",
+                hint="report this with the log lines of that request",
             )
             await self._refuse(exchange, bug, anthropic=route is not None and route.anthropic)
         finally:
@@ -203,11 +207,11 @@ class HttpApp:
         host = exchange.headers.get(b"host", b"").decode("latin-1")
         if not names_this_machine(host):
             raise PermissionDenied(
-                f"a request without a key asked for the host {host[:100]!r}",
-                hint="ask for 127.0.0.1 or localhost, or send a key that may `metrics:read`",
+                f"this request has no API key and names the host {host[:100]!r}",
+                hint="use 127.0.0.1 or localhost, or send a key with the right `metrics:read`",
                 action=METRICS_READ,
                 resource=SERVER,
-                rule="without a key this machine is asked by its loopback name",
+                rule="without a key, only the loopback names of this machine are accepted",
             )
         return NOBODY
 
@@ -304,7 +308,7 @@ class HttpApp:
         if is_ours_to_mend(fault):
             log.warning("request %s: %s %s", exchange.request_id, fault.code, fault.message)
         if exchange.status:
-            log.warning("request %s broke off after its head: %s", exchange.request_id, fault.code)
+            log.warning("request %s broke off after the response headers: %s", exchange.request_id, fault.code)
             return
         body = anthropic_error(fault, exchange.request_id) if anthropic else openai_error(fault)
         await exchange.respond(fault.http_status, error_headers(fault), body)
@@ -327,7 +331,7 @@ class HttpApp:
             too_long_ago = time.perf_counter() - self.limits.write_stall_timeout_s
             for exchange, task in list(self._open.items()):
                 if 0 < exchange.writing_since < too_long_ago:
-                    log.info("request %s: its client reads nothing; cut off", exchange.request_id)
+                    log.info("request %s: the client stopped reading; connection closed", exchange.request_id)
                     exchange.gone = True
                     task.cancel()
 

@@ -1,4 +1,4 @@
-"""How the routes hand in work that may wait."""
+"""How the routes submit jobs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def idempotency_key(exchange: Exchange) -> str:
     """Return what `idempotency-key` says."""
     key = exchange.headers.get(b"idempotency-key", b"").decode("latin-1")
     if len(key) > MAX_KEY_CHARS:
-        raise InvalidRequest(f"idempotency-key is longer than {MAX_KEY_CHARS} characters")
+        raise InvalidRequest(f"the idempotency-key header is longer than {MAX_KEY_CHARS} characters")
     return key
 
 

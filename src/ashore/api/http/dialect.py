@@ -1,4 +1,4 @@
-"""What clients send beside what a route knows: ignored and said, reported, or refused.
+"""Unknown fields of a request: ignored, reported or refused.
 
 A body that fits its type is read in one step, as ever. Only one that does not is looked at again, against the list of
 its route: what tells of a client and changes no answer is left out, and the answer says so; what would change the
@@ -90,22 +90,21 @@ class Reader(Generic[T]):
             return decode(body, self._decoder), ()  # which says what is wrong
         said: list[str] = []
         self._dialect.adapt(given, said)
-        for path, known in taken_out(given, self._kind).items():
-            self._judge(path, known, unknown)
-            said.append(path)
+        for left in taken_out(given, self._kind):
+            self._judge(left, unknown)
+            said.append(left.path)
         return convert(given, self._kind), tuple(dict.fromkeys(said))
 
     def again(self, body: bytes) -> T:
         """Return a body that was taken before, whatever is to become of unknown fields by now."""
         return self.read(body, REPORT_ALL)[0]
 
-    def _judge(self, path: str, known: frozenset[str], unknown: UnknownFields) -> None:
-        name = path.rpartition(".")[2]
-        if (remedy := _listed(self._dialect.refused, path)) is not None:
-            raise InvalidRequest(f"{path} cannot be had here", hint=remedy, param=path)
-        if not self._is_known(path) and getattr(unknown, self._dialect.name) == "refuse":
-            shown = path[-MAX_NAME_CHARS:]
-            raise UnknownField(f"unknown field {shown!r}", hint=did_you_mean(name[:MAX_NAME_CHARS], known), param=shown)
+    def _judge(self, left: LeftOut, unknown: UnknownFields) -> None:
+        shown, name = left.where[-MAX_NAME_CHARS:], left.path.rpartition(".")[2][:MAX_NAME_CHARS]
+        if (remedy := _listed(self._dialect.refused, left.path)) is not None:
+            raise UnknownField(f"the field {shown!r} is not supported", hint=remedy, param=shown)
+        if not self._is_known(left.path) and getattr(unknown, self._dialect.name) == "refuse":
+            raise UnknownField(f"unknown field {shown!r}", hint=did_you_mean(name, left.known), param=shown)
 
     def _is_known(self, path: str) -> bool:
         return _listed(self._dialect.ignored, path) is not None
@@ -115,50 +114,61 @@ def _listed(table: Mapping[str, str], path: str) -> str | None:
     return table.get(path, table.get("*." + path.rpartition(".")[2]))
 
 
-def taken_out(value: Json, kind: type[msgspec.Struct], path: str = "") -> dict[str, frozenset[str]]:
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A field that a type has no place for."""
+
+    path: str
+    """With `[]` for every place of a list."""
+    where: str
+    """The same with the places themselves."""
+    known: frozenset[str]
+    """The names that are known beside it."""
+
+
+def taken_out(value: Json, kind: type[msgspec.Struct], path: str = "") -> list[LeftOut]:
     """Take out of plain values what a type has no place for: fields that it lacks, and null where null is no value.
 
     Returns:
-        The paths of the fields that the type lacks, with the names that are known beside each.
+        The fields that the type lacks and that said something; each path once.
     """
     fitted = _Fitted()
-    fitted.fit(value, inspect_type(kind), path)
-    return fitted.unknown
+    fitted.fit(value, inspect_type(kind), path, path)
+    return list(fitted.left.values())
 
 
 class _Fitted:
     def __init__(self) -> None:
-        self.unknown: dict[str, frozenset[str]] = {}
-        """Paths of the fields that were taken out, with the names that are known beside each."""
+        self.left: dict[str, LeftOut] = {}
         self._objects = 0
 
-    def fit(self, value: Any, kind: inspect.Type, path: str) -> None:
+    def fit(self, value: Any, kind: inspect.Type, path: str, where: str) -> None:
         if isinstance(value, list):
             for part in _parts(kind):
                 if isinstance(part, inspect.ListType):
-                    for one in value:
-                        self.fit(one, part.item_type, f"{path}[]")
+                    for number, one in enumerate(value):
+                        self.fit(one, part.item_type, f"{path}[]", f"{where}[{number}]")
                     return
         elif isinstance(value, dict) and (struct := _struct_for(value, kind)) is not None:
-            self._fit_struct(value, struct, path)
+            self._fit_struct(value, struct, path, where)
 
-    def _fit_struct(self, value: Json, kind: inspect.StructType, path: str) -> None:
+    def _fit_struct(self, value: Json, kind: inspect.StructType, path: str, where: str) -> None:
         self._objects += 1
         if self._objects > MOST_OBJECTS:
             raise InvalidRequest(
-                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects",
-                hint="send fields that ashore knows, see /openapi.json",
+                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects, too many to check",
+                hint="send only the fields listed in /openapi.json",
             )
         fields = _fields(kind)
         for name in list(value):
-            at = f"{path}.{name}" if path else name
+            at, here = (f"{so_far}.{name}" if so_far else name for so_far in (path, where))
             if name not in fields:
                 if name != kind.tag_field and value.pop(name) is not None:
-                    self.unknown[at] = frozenset(fields)
+                    self.left.setdefault(at, LeftOut(at, here, frozenset(fields)))
             elif value[name] is None and not fields[name].required and not _takes_none(fields[name].type):
                 del value[name]
             else:
-                self.fit(value[name], fields[name].type, at)
+                self.fit(value[name], fields[name].type, at, here)
 
 
 @cache

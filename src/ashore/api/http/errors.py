@@ -18,7 +18,7 @@ from ashore.errors import (
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What went wrong, OpenAI's fields and a hint."""
+    """An error with OpenAI's fields, and a hint."""
 
     message: str
     type: str = msgspec.field(default="")
@@ -28,13 +28,13 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OpenAIError(msgspec.Struct, frozen=True):
-    """Error answer of all routes but Anthropic's."""
+    """Error response of all routes except Anthropic's."""
 
     error: ErrorBody
 
 
 class AnthropicErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What went wrong, Anthropic's fields, our code and a hint."""
+    """An error with Anthropic's fields, ashore's code and a hint."""
 
     type: str = msgspec.field(default="")
     message: str
@@ -44,7 +44,7 @@ class AnthropicErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_default
 
 
 class AnthropicError(msgspec.Struct, frozen=True, kw_only=True, tag="error", tag_field="type"):
-    """Error answer of `/v1/messages`."""
+    """Error response of `/v1/messages`."""
 
     error: AnthropicErrorBody
     request_id: str

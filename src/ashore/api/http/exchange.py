@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
+from ashore.api.trace import trace_id_of
 from ashore.api.underway import NO_HOLD, Hold
 from ashore.core import RequestId, new_request_id, whole_number
 from ashore.core.decode import MAX_NAME_CHARS
@@ -34,6 +35,10 @@ class Direct(Protocol):
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole answer in one step."""
+        ...
+
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Begin an answer. Its head goes out with its first piece."""
         ...
 
     def write(self, piece: bytes) -> bool:
@@ -91,9 +96,12 @@ class Exchange:
         "_body",
         "_direct",
         "_finished",
+        "_head",
+        "_late",
         "_receive",
         "_send",
         "_taken",
+        "_unsent",
         "_watcher",
         "argument",
         "error_code",
@@ -114,6 +122,7 @@ class Exchange:
         "started_at",
         "status",
         "tokens",
+        "trace",
         "unread",
         "urgency",
         "writing_since",
@@ -128,6 +137,12 @@ class Exchange:
         self.request_id = RequestId(given.decode()) if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """Sent with whatever answer follows."""
+        self.trace = ""
+        """Id of the caller's trace that the request belongs to."""
+        if (traceparent := self.headers.get(b"traceparent")) is not None:
+            self.trace = trace_id_of(traceparent.decode("latin-1"))
+            if self.trace:
+                self.extra_headers.append((b"traceparent", traceparent))
         self.started_at = time.perf_counter()
         self.status = 0
         """Of the response, once it has begun; 0 before."""
@@ -157,6 +172,12 @@ class Exchange:
         self._send = send
         self._direct: Direct | None = scope.get("ashore.direct")
         self._finished = False
+        self._head: AsgiMessage | None = None
+        """Of a stream, where it still is to be sent."""
+        self._unsent: list[bytes] = []
+        """Pieces of a stream that wait for the client to read."""
+        self._late: asyncio.Task[None] | None = None
+        """Sends them."""
         self._body: bytes | None = None
         self._taken: Taken | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -170,7 +191,7 @@ class Exchange:
     @property
     def arrival(self) -> Arrival:
         """Return where the request came from, for the record."""
-        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored)
+        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored, self.trace)
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body; read once, and the same from then on.
@@ -220,8 +241,8 @@ class Exchange:
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError as fault:
             raise RequestTimeout(
-                f"the body was not whole after {limits.body_read_timeout_s:g} s; {length} bytes had come",
-                hint="send the body at once",
+                f"the body was not complete after {limits.body_read_timeout_s:g} s; {length} bytes had arrived",
+                hint="send the whole body without pausing",
             ) from fault
 
     async def chunks(self, *, most_bytes: int, silence_s: float) -> AsyncIterator[bytes]:
@@ -238,14 +259,16 @@ class Exchange:
                 async with asyncio.timeout(silence_s):
                     message = await self._receive()
             except TimeoutError as fault:
-                raise RequestTimeout(f"nothing came for {silence_s:g} s after {length} bytes") from fault
+                raise RequestTimeout(
+                    f"the upload stalled: nothing arrived for {silence_s:g} s after {length} bytes"
+                ) from fault
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise ClientGone
             part: bytes = message.get("body", b"")
             length += len(part)
             if length > most_bytes:
-                raise PayloadTooLarge(f"the upload has {length:,} bytes or more; at most {most_bytes:,} are taken")
+                raise PayloadTooLarge(f"the upload has {length:,} bytes or more; the limit is {most_bytes:,}")
             self.unread = bool(message.get("more_body", False))
             if part:
                 yield part
@@ -311,59 +334,74 @@ class Exchange:
         head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
-    async def start_stream(self, headers: Headers) -> None:
-        """Send the head of an event stream."""
+    def start_stream(self, headers: Headers) -> None:
+        """Begin an event stream, whose head goes out with its first piece."""
         self.status = 200
         headers = self._told([*EVENT_STREAM, *headers])
         if self._taken is not None:
             self._taken.headers = tuple(headers)
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    *headers,
-                    *self.extra_headers,
-                    (b"x-request-id", self.request_id.encode()),
-                ],
-            }
-        )
+        head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]
+        if self._direct is not None:
+            self._direct.start(200, head)
+        else:
+            self._head = {"type": "http.response.start", "status": 200, "headers": head}
+
+    def put(self, chunk: bytes) -> None:
+        """Send a piece of the stream, from anywhere in the loop. While the client reads slower than we write it is
+        kept, and sent when that has read enough."""
+        if self._taken is not None:
+            self._taken.parts.append(chunk)
+        if self._direct is None or self._late:
+            self._unsent.append(chunk)
+        else:
+            try:
+                if self._direct.write(chunk):
+                    return
+            except ClientGone:  # the task of this request ends for that
+                return
+        if not self._late:
+            self._late = asyncio.get_running_loop().create_task(self._send_late())
+
+    async def _send_late(self) -> None:
+        """Send what is kept until the client keeps up."""
+        try:
+            while True:
+                self.writing_since = time.perf_counter()
+                if self._direct is not None:
+                    await self._direct.drain()
+                elif self._head is not None:
+                    head, self._head = self._head, None
+                    await self._send(head)
+                if not self._unsent:
+                    return
+                chunk = b"".join(self._unsent)
+                self._unsent.clear()
+                if self._direct is None:
+                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                elif self._direct.write(chunk):
+                    return
+        except ClientGone:  # the task of this request ends for that
+            self._unsent.clear()
+        finally:
+            self.writing_since, self._late = 0.0, None
 
     async def write(self, chunk: bytes) -> None:
-        """Send a piece of the stream; waits while the client reads slower than we write."""
-        if self._taken is not None:
-            self._taken.parts.append(chunk)
-        if self._direct is not None and self._direct.write(chunk):
-            return
+        """Send a piece of a download; waits while the client reads slower than we write."""
         self.writing_since = time.perf_counter()
-        if self._direct is not None:
-            await self._direct.drain()
-        else:
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         self.writing_since = 0.0
 
-    @property
-    def may_flow(self) -> bool:
-        """Whether `write_now` can be called."""
-        return self._direct is not None
-
-    def write_now(self, chunk: bytes) -> bool:
-        """Send a piece of the stream without waiting; return whether the client keeps up. If not, `write` the next."""
-        assert self._direct is not None, "asked by may_flow"
-        if self._taken is not None:
-            self._taken.parts.append(chunk)
-        try:
-            return self._direct.write(chunk)
-        except ClientGone:  # the task of this request ends for that
-            return False
-
     async def end_stream(self, chunk: bytes = b"") -> None:
-        """Send the last piece of the stream."""
+        """Send the last piece of a stream or download."""
+        if self._late is not None:
+            await self._late
         self._finished = True
         self.writing_since = time.perf_counter()
         if self._taken is not None:
             self._taken.parts.append(chunk)
             self._taken.whole = not self.error_code
+        if self._head is not None:
+            await self._send(self._head)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
         self.writing_since = 0.0
 
@@ -389,9 +427,10 @@ class Exchange:
         """Stop watching, and let go of the body. May be called twice."""
         self._finished = True
         self.hold.release()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
+        for task in (self._watcher, self._late):
+            if task is not None:
+                task.cancel()
+        self._watcher = None
 
     async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -407,6 +446,6 @@ class Exchange:
 def too_large(seen: int, limits: Limits) -> PayloadTooLarge:
     """Return the refusal of a body of `seen` bytes or more."""
     return PayloadTooLarge(
-        f"the body has {seen:,} bytes or more; at most {limits.max_body_bytes:,} are taken",
-        hint="send less in one request, or raise max_body_bytes",
+        f"the body has {seen:,} bytes or more; the limit is {limits.max_body_bytes:,}",
+        hint="send a shorter request, or raise [http] max_body_bytes",
     )

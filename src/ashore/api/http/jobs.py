@@ -1,4 +1,4 @@
-"""`/v1/jobs`: what became of requests that were put off, and of everything else in the queue."""
+"""`/v1/jobs`: deferred requests and everything else in the job queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _reply = msgspec.json.Decoder(Reply)
 
 
 class JobErrorOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a job is where it is."""
+    """The error that explains the state of a job."""
 
     code: str
     message: str
@@ -36,7 +36,7 @@ class JobOut(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     max_attempts: int
     takeovers: int
-    """Attempts that ended with what they ran on, and were not counted."""
+    """Attempts that were lost with the process they ran on. They do not count as attempts."""
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -45,7 +45,7 @@ class JobOut(msgspec.Struct, frozen=True, kw_only=True):
     children: dict[str, int] | None
     error: JobErrorOut | None
     response: Reply | None = None
-    """Status and body of the answer, of a job that is one request and has ended. Left out in lists."""
+    """Status and body of the response of a finished job that is one request. Omitted in lists."""
 
 
 class JobList(msgspec.Struct, frozen=True, kw_only=True):

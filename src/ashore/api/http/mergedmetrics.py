@@ -1,4 +1,4 @@
-"""Pages of metrics of several API workers as one page: counters and loads added, what all of them see taken once."""
+"""Merges the metrics of several API workers into one page: counters and loads are added, shared values taken once."""
 
 from __future__ import annotations
 

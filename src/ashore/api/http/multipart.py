@@ -1,4 +1,4 @@
-"""`multipart/form-data`, read as it comes: no part is held whole unless whoever reads it does so.
+"""A streaming parser of `multipart/form-data`: no part is buffered unless the reader does so.
 
 Source: RFC 7578, and RFC 2046 section 5.1 for the boundary.
 """
@@ -44,7 +44,8 @@ def boundary_of(content_type: bytes) -> bytes:
     found = _BOUNDARY.search(text)
     if not text.lower().startswith("multipart/form-data") or found is None:
         raise InvalidRequest(
-            f"content-type is {text[:80]!r}; expected multipart/form-data with a boundary", hint="send a form"
+            f"the content-type is {text[:80]!r}; expected multipart/form-data with a boundary",
+            hint="send the file as a form",
         )
     return (found[1] or found[2]).encode("latin-1")
 
@@ -97,7 +98,7 @@ class FormReader:
                 self._state = "head"
                 self._pending = after[2:]
             else:
-                raise InvalidRequest("the form has its boundary inside a part", hint="choose another boundary")
+                raise InvalidRequest("the boundary of the form occurs inside a part", hint="choose another boundary")
 
     def end(self) -> None:
         """Say that the body is over.
@@ -106,13 +107,13 @@ class FormReader:
             InvalidRequest: the form is not.
         """
         if self._state != "end":
-            raise InvalidRequest("the form ends before its last boundary", hint="send it again, whole")
+            raise InvalidRequest("the form ends before its last boundary", hint="send the complete form")
 
     def _head(self) -> Part | None:
         end = self._pending.find(b"\r\n\r\n")
         if end < 0:
             if len(self._pending) > MAX_HEAD_BYTES:
-                raise InvalidRequest(f"the head of a part is longer than {MAX_HEAD_BYTES} bytes")
+                raise InvalidRequest(f"the headers of a part are longer than {MAX_HEAD_BYTES} bytes")
             return None
         self._parts += 1
         if self._parts > MAX_PARTS:

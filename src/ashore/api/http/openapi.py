@@ -45,7 +45,7 @@ def describe(routes: Sequence[Route]) -> bytes:
 
 
 def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "The answer."}
+    answer: dict[str, Any] = {"description": "Success."}
     if route.response is not None:
         answer["content"] = {route.content_type: {"schema": schemas[route.response]}}
         if route.streams:
@@ -60,7 +60,7 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
         "security": [] if route.guard == "open" else [{"bearer": []}, {"key": []}],
         "responses": {
             "200": answer,
-            "default": {"description": "An error.", "content": {"application/json": {"schema": error}}},
+            "default": {"description": "Error.", "content": {"application/json": {"schema": error}}},
         },
     }
     if route.request is not None:

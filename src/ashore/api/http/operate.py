@@ -1,18 +1,21 @@
-"""Routes for whoever runs the server: health, readiness, metrics, the description of the interface."""
+"""Routes for operators: health, readiness, metrics, the OpenAPI document."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from ashore import __version__
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
 from ashore.api.http.siblings import OWN_ONLY
+from ashore.api.http.vllmnames import with_vllm_names
 from ashore.serving import ServingState
 
 if TYPE_CHECKING:
@@ -21,28 +24,36 @@ if TYPE_CHECKING:
 JSON = (b"content-type", b"application/json")
 WHY_NOT: Mapping[ServingState, str] = {
     "ready": "",
-    "loading": "a model has no engine host that is ready",
-    "draining": "the worker stops once its answers have ended",
-    "not-recording": "the audit log cannot be written, and nothing is answered without it; the worker's log says why",
+    "loading": "a model has no engine host ready",
+    "draining": "the worker is finishing its requests and then stops",
+    "not-recording": "the audit log cannot be written, so no request is answered; see the worker's log",
 }
 _encode = msgspec.json.Encoder().encode
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Answer of `/healthz`: the process answers."""
+    """Answer of `/healthz`: the process is alive."""
 
     status: str
 
 
+class Version(msgspec.Struct, frozen=True):
+    """Answer of `/version`."""
+
+    version: str
+    """Of ashore."""
+    server: str = "ashore"
+
+
 class ModelReadiness(msgspec.Struct, frozen=True):
-    """Whether one model can answer now."""
+    """Whether one model is ready."""
 
     model: str
     ready: bool
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answer of `/readyz`: 200 when every model can answer and it can be recorded, otherwise 503."""
+    """Answer of `/readyz`: 200 when every model is ready and the audit log can be written, otherwise 503."""
 
     status: str
     items: list[ModelReadiness]
@@ -58,6 +69,16 @@ async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /health`: what vLLM's clients and routers ask for."""
     await healthz(app, exchange, principal)
+
+
+async def ping(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /ping`: what SageMaker and other platforms ask for."""
+    await healthz(app, exchange, principal)
+
+
+async def version(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /version`."""
+    await exchange.respond(200, [JSON], _encode(Version(__version__)))
 
 
 async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -90,8 +111,11 @@ async def _page(app: HttpApp, *, own: bool) -> bytes:
             await measure()
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
-    others = [] if own else await app.siblings.ask("/metrics")
-    return merge_pages([page, *others]) if others else page
+    if own:
+        return page
+    others = await app.siblings.ask("/metrics")
+    page = merge_pages([page, *others]) if others else page
+    return with_vllm_names(page, time.time()) if app.vllm_names else page
 
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -1,4 +1,4 @@
-"""What a route is: who may call it, which function answers, which types go in and out; and how a request finds its own.
+"""What a route is: who may call it, its handler, its request and response types; and how a request finds its route.
 
 The routes themselves stand in `table.py`.
 """
@@ -17,18 +17,18 @@ from ashore.core import nearest_names
 from ashore.errors import MethodNotAllowed, UnknownRoute
 
 NOT_HERE: Final = (
-    ("/api", "this is no Ollama API: give the client the base URL …/v1, as for OpenAI's"),
-    ("/v1/audio", "ashore has no speech: it serves text models"),
-    ("/v1/images", "ashore makes no images: it serves text models"),
-    ("/v1/videos", "ashore makes no videos: it serves text models"),
-    ("/v1/realtime", "ashore has no speech: it serves text models"),
-    ("/v1/moderations", "ashore moderates nothing by itself"),
-    ("/v1/rerank", "ashore does not rerank; /v1/embeddings embeds"),
-    ("/v1/fine_tuning", "ashore trains by command: ashore train sft"),
-    ("/v1/assistants", "ashore has no assistants; /v1/responses answers"),
-    ("/v1/threads", "ashore has no assistants; /v1/responses answers"),
-    ("/v1/vector_stores", "ashore keeps no vectors; /v1/embeddings embeds"),
-    ("/v1beta", "this is no Gemini API: give the client the base URL …/v1, as for OpenAI's"),
+    ("/api", "ashore does not serve the Ollama API: set the client to OpenAI with the base URL …/v1"),
+    ("/v1/audio", "ashore serves text models; it has no audio API"),
+    ("/v1/images", "ashore serves text models; it has no image API"),
+    ("/v1/videos", "ashore serves text models; it has no video API"),
+    ("/v1/realtime", "ashore serves text models; it has no audio API"),
+    ("/v1/moderations", "ashore has no moderation API"),
+    ("/v1/rerank", "ashore has no rerank API; use /v1/embeddings"),
+    ("/v1/fine_tuning", "ashore has no fine-tuning API; run `ashore train sft`"),
+    ("/v1/assistants", "ashore has no assistants API; use /v1/responses"),
+    ("/v1/threads", "ashore has no assistants API; use /v1/responses"),
+    ("/v1/vector_stores", "ashore has no vector stores; use /v1/embeddings"),
+    ("/v1beta", "ashore does not serve the Gemini API: set the client to OpenAI with the base URL …/v1"),
 )
 """Paths of other servers and of parts of OpenAI's API that ashore does not have, and what to do instead."""
 
@@ -126,7 +126,7 @@ class RouteTable:
         )
         if allowed:
             raise MethodNotAllowed(
-                f"{path} takes {', '.join(allowed)}, not {method[:16]}", hint=f"send it with {' or '.join(allowed)}"
+                f"{path} accepts {', '.join(allowed)}, not {method[:16]}", hint=f"use {' or '.join(allowed)}"
             )
         shown = path if len(path) <= 100 else path[:100] + "…"
         raise UnknownRoute(f"no such path: {shown!r}", hint=self._hint_for(shown))
@@ -141,4 +141,4 @@ class RouteTable:
         near = nearest_names(path, known) if len(path) > 1 else ()
         if near:
             return "did you mean " + " or ".join(repr(one) for one in near) + "?"
-        return "clients of OpenAI's API begin at /v1, those of Anthropic's at /; /openapi.json lists every path"
+        return "the base URL is …/v1 for OpenAI clients and … for Anthropic clients; /openapi.json lists every path"

@@ -1,4 +1,4 @@
-"""The other API workers of this machine, asked over their sockets for what only they know."""
+"""Queries to the other API workers of this machine, over their sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose stored things somebody sees: files, batches, responses and jobs are their owner's, whichever key made them.
+"""Access to stored files, batches, responses and jobs: each belongs to a principal, whichever key created it.
 
 What belongs to another takes a right on `tenant/NAME/stored/OWNER`. A key that is narrowed to some models sees, of
 both, only what those models can have made. Everything else is as if it did not exist.
@@ -63,7 +63,7 @@ async def find_job(
     """
     job = await app.desk.call(lambda: app.desk.queue.get(job_id, tenant=None, kinds=kinds))
     if not may(app.authority, principal, action, job):
-        raise NotFound(f"there is no {job_id[:80]!r} here", hint="results are dropped once they expire")
+        raise NotFound(f"there is no {job_id[:80]!r}", hint="it may have expired")
     return job
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -11,11 +11,11 @@ import msgspec
 from ashore.access.budgets import Standing, rate_headers
 from ashore.api.http.exchange import Exchange, Headers
 from ashore.errors import AshoreError, Bug
-from ashore.serving import ChoiceEnded, Delta, Flow, ServingEvent, Started, TokenText, ToolCallDelta, Usage
+from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, TokenText, ToolCallDelta, Usage
 
 JSON: Final = (b"content-type", b"application/json")
-Begin = Callable[[Flow], AsyncGenerator[ServingEvent, None]]
-"""Begins an answer, which may send pieces by the flow that it is given, once that is open."""
+Answering = Callable[[Hear], Awaitable[None]]
+"""Makes an answer, which is told as it grows."""
 MISS: Final[Headers] = [(b"x-ashore-cache", b"miss")]
 
 
@@ -114,50 +114,68 @@ def cache_headers(label: str, age_s: int) -> Headers:
     return [(b"x-ashore-cache", label.encode()), (b"age", b"%d" % age_s)]
 
 
-async def stream_answer(exchange: Exchange, begin: Begin, renderer: Renderer) -> None:
+class _Page:
+    """An event stream while it is written."""
+
+    def __init__(self, exchange: Exchange, renderer: Renderer) -> None:
+        self.held = b""
+        """Sent with what comes next: no piece goes out alone that the client can do nothing with."""
+        self.begun = False
+        self._exchange, self._renderer = exchange, renderer
+        self._put, self._render = exchange.put, renderer.delta  # what a token is
+        self._started: Started | None = None
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event of the answer."""
+        if not self.begun:
+            self._begin(event)
+        if isinstance(event, Delta):
+            piece = self._render(event)
+            if self.held:
+                piece, self.held = self.held + piece, b""
+            self._put(piece)
+            return
+        match event:
+            case ChoiceEnded():
+                self.held += self._renderer.ended(event)
+            case Usage():
+                self._exchange.tokens = event.completion_tokens
+                self.held += self._renderer.closed(event)
+
+    def _begin(self, event: ServingEvent) -> None:
+        if isinstance(event, Started):
+            self._started = event
+            return
+        if self._started is None:
+            raise Bug(f"an answer began with {type(event).__name__}")
+        self.begun = True
+        if self._started.good_until_s:
+            self._exchange.take_down(self._started)
+        self._exchange.start_stream(answer_headers(self._started))
+        self.held = self._renderer.opened(self._started)
+
+
+async def stream_answer(exchange: Exchange, answer: Answering, renderer: Renderer) -> None:
     """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
 
     Args:
         exchange: Where it goes.
-        begin: Begins the answer.
+        answer: Makes the answer.
         renderer: Turns it into bytes.
 
     Raises:
         AshoreError: nothing was sent yet.
     """
-    flow = Flow(lambda delta: exchange.write_now(renderer.delta(delta)))
-    events = begin(flow)
+    page = _Page(exchange, renderer)
     exchange.watch()
     try:
-        started = await anext(events)
-        if not isinstance(started, Started):
-            raise Bug(f"an answer began with {type(started).__name__}")
-        first = await anext(events)
-        if started.good_until_s:
-            exchange.take_down(started)
-        await exchange.start_stream(answer_headers(started))
-        held = renderer.opened(started)
-        try:
-            event: ServingEvent | None = first
-            while event is not None:
-                match event:
-                    case Delta():
-                        await exchange.write(held + renderer.delta(event) if held else renderer.delta(event))
-                        held = b""
-                        if exchange.may_flow:
-                            flow.open()
-                    case ChoiceEnded():
-                        held += renderer.ended(event)
-                    case Usage():
-                        exchange.tokens = event.completion_tokens
-                        held += renderer.closed(event)
-                event = await anext(events, None)
-        except AshoreError as fault:
-            exchange.error_code = fault.code
-            held += renderer.failed(fault)
-        await exchange.end_stream(held)
-    finally:
-        await events.aclose()
+        await answer(page.hear)
+    except AshoreError as fault:
+        if not page.begun:
+            raise
+        exchange.error_code = fault.code
+        page.held += renderer.failed(fault)
+    await exchange.end_stream(page.held)
 
 
 async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> None:
@@ -174,8 +192,8 @@ def cut_headers(choices: Sequence[Choice]) -> Headers:
     return [(b"x-ashore-cut-by", cut.encode())] if cut else []
 
 
-async def whole_answer(begin: Begin, num_choices: int) -> WholeAnswer:
-    """Return the answer that `begin` begins, once it is whole.
+async def whole_answer(answer: Answering, num_choices: int) -> WholeAnswer:
+    """Return the answer that `answer` makes, once it is whole.
 
     Raises:
         AshoreError: it cannot be made, or broke off.
@@ -184,26 +202,19 @@ async def whole_answer(begin: Begin, num_choices: int) -> WholeAnswer:
     started: Started | None = None
     usage: Usage | None = None
 
-    def take(delta: Delta) -> bool:
-        choices[delta.choice].add(delta)
-        return True
+    def hear(event: ServingEvent) -> None:
+        nonlocal started, usage
+        match event:
+            case Delta():
+                choices[event.choice].add(event)
+            case ChoiceEnded():
+                choices[event.choice].ended = event
+            case Started():
+                started = event
+            case Usage():
+                usage = event
 
-    flow = Flow(take)
-    events = begin(flow)
-    try:
-        async for event in events:
-            match event:
-                case Delta():
-                    take(event)
-                    flow.open()
-                case ChoiceEnded():
-                    choices[event.choice].ended = event
-                case Started():
-                    started = event
-                case Usage():
-                    usage = event
-    finally:
-        await events.aclose()
+    await answer(hear)
     if started is None or usage is None:
         raise Bug("an answer ended without its first or last event")
     return WholeAnswer(started, choices, usage)

@@ -7,7 +7,7 @@ from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
-from ashore.api.http.openai import batches, files, responses
+from ashore.api.http.openai import batches, files, responses, tokens
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.openai.batches import BatchList, BatchOut, BatchRequest
 from ashore.api.http.openai.chat import ChatCompletion
@@ -21,6 +21,7 @@ from ashore.api.http.openai.responses_types import (
     ResponseOut,
     ResponsesRequest,
 )
+from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, TokenizeOut, TokenizeRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 from ashore.rooms import rooms
@@ -28,40 +29,40 @@ from ashore.rooms import rooms
 ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/chat/completions", guard="key", handler=openai.chat, tag="OpenAI", streams=True,
-        repeats=True, summary="Answer a conversation", request=ChatRequest, response=ChatCompletion,
-        deferrable=True,
+        repeats=True, summary="Generate the next message of a conversation", request=ChatRequest,
+        response=ChatCompletion, deferrable=True,
     ),
     Route(
         method="POST", path="/v1/completions", guard="key", handler=openai.completions, tag="OpenAI", streams=True,
-        repeats=True, summary="Continue a text", request=CompletionRequest, response=Completion,
+        repeats=True, summary="Complete a prompt", request=CompletionRequest, response=Completion,
         deferrable=True,
     ),
     Route(
         method="POST", path="/v1/embeddings", guard="key", handler=openai.embeddings, tag="OpenAI",
-        summary="Turn texts into vectors", request=EmbeddingRequest, response=EmbeddingList,
+        summary="Create embeddings of texts", request=EmbeddingRequest, response=EmbeddingList,
         deferrable=True,
     ),
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
-        repeats=True, summary="Answer a conversation", request=MessagesRequest, response=MessageOut, anthropic=True,
-        deferrable=True,
+        repeats=True, summary="Generate the next message of a conversation", request=MessagesRequest,
+        response=MessageOut, anthropic=True, deferrable=True,
     ),
     Route(
         method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",
-        summary="Count the tokens of a conversation", request=CountRequest, response=CountOut, anthropic=True,
+        summary="Count the tokens of a request", request=CountRequest, response=CountOut, anthropic=True,
     ),
     Route(
         method="POST", path="/v1/responses", guard="infer", handler=responses.create, tag="Responses", streams=True,
-        summary="Answer items, now or in the background", request=ResponsesRequest, response=ResponseOut,
+        summary="Create a response, now or in the background", request=ResponsesRequest, response=ResponseOut,
         deferrable=True,
     ),
     Route(
         method="POST", path="/v1/responses/input_tokens", guard="infer", handler=responses.input_tokens,
-        tag="Responses", summary="Count the tokens of items", request=ResponsesRequest, response=InputTokens,
+        tag="Responses", summary="Count the input tokens of a response", request=ResponsesRequest, response=InputTokens,
     ),
     Route(
         method="GET", path="/v1/responses/{response}", guard="infer", handler=responses.retrieve, tag="Responses",
-        summary="Show a stored response", response=ResponseOut,
+        summary="Get a stored response", response=ResponseOut,
     ),
     Route(
         method="POST", path="/v1/responses/{response}/cancel", guard="infer", handler=responses.cancel,
@@ -69,7 +70,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/responses/{response}/input_items", guard="infer", handler=responses.input_items,
-        tag="Responses", summary="List the input of a stored response", response=ItemList,
+        tag="Responses", summary="List the input items of a stored response", response=ItemList,
     ),
     Route(
         method="DELETE", path="/v1/responses/{response}", guard="infer", handler=responses.delete, tag="Responses",
@@ -85,7 +86,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/files/{file}", guard="infer", handler=files.retrieve, tag="Batches",
-        summary="Show a file", response=FileOut,
+        summary="Get the metadata of a file", response=FileOut,
     ),
     Route(
         method="GET", path="/v1/files/{file}/content", guard="infer", handler=files.content, tag="Batches",
@@ -97,7 +98,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/batches", guard="infer", handler=batches.create, tag="Batches",
-        summary="Run the requests of a file", request=BatchRequest, response=BatchOut,
+        summary="Create a batch from a file of requests", request=BatchRequest, response=BatchOut,
     ),
     Route(
         method="GET", path="/v1/batches", guard="infer", handler=batches.list_batches, tag="Batches",
@@ -105,11 +106,11 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/batches/{batch}", guard="infer", handler=batches.retrieve, tag="Batches",
-        summary="Show a batch", response=BatchOut,
+        summary="Get a batch", response=BatchOut,
     ),
     Route(
         method="POST", path="/v1/batches/{batch}/cancel", guard="infer", handler=batches.cancel, tag="Batches",
-        summary="Cancel a batch and keep what is done", response=BatchOut,
+        summary="Cancel a batch; finished results are kept", response=BatchOut,
     ),
     Route(
         method="GET", path="/v1/jobs", guard="infer", handler=jobs.list_jobs, tag="Jobs",
@@ -117,7 +118,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/jobs/{job}", guard="infer", handler=jobs.retrieve, tag="Jobs",
-        summary="Show a job with its result", response=JobOut,
+        summary="Get a job and its result", response=JobOut,
     ),
     Route(
         method="POST", path="/v1/jobs/{job}/cancel", guard="infer", handler=jobs.cancel, tag="Jobs",
@@ -129,27 +130,47 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/models/{model}", guard="key", handler=openai.model, tag="OpenAI",
-        summary="Describe one served model", response=ModelOut,
+        summary="Get one served model", response=ModelOut,
+    ),
+    Route(
+        method="POST", path="/tokenize", guard="key", handler=tokens.tokenize, tag="vLLM",
+        summary="Return the tokens of a prompt or conversation", request=TokenizeRequest, response=TokenizeOut,
+    ),
+    Route(
+        method="POST", path="/detokenize", guard="key", handler=tokens.detokenize, tag="vLLM",
+        summary="Return the text of tokens", request=DetokenizeRequest, response=DetokenizeOut,
+    ),
+    Route(
+        method="GET", path="/version", guard="key", handler=operate.version, tag="Operation",
+        summary="Tell the version", response=operate.Version,
+    ),
+    Route(
+        method="GET", path="/ping", guard="open", handler=operate.ping, tag="Operation",
+        summary="The same as /healthz, under the name that hosting platforms know", response=operate.Health,
     ),
     Route(
         method="GET", path="/healthz", guard="open", handler=operate.healthz, tag="Operation",
-        summary="Tell that the process answers", response=operate.Health,
+        summary="Check that the process is alive", response=operate.Health,
     ),
     Route(
         method="GET", path="/health", guard="open", handler=operate.health, tag="Operation",
-        summary="The same as /healthz, under the name that vLLM's clients and routers know", response=operate.Health,
+        summary="The same as /healthz, under the path that vLLM clients use", response=operate.Health,
     ),
     Route(
         method="GET", path="/readyz", guard="open", handler=operate.readyz, tag="Operation",
-        summary="Tell whether every model can answer", response=operate.Readiness,
+        summary="Check that every model is ready", response=operate.Readiness,
     ),
     Route(
         method="GET", path="/metrics", guard="operator", handler=operate.metrics, tag="Operation",
-        summary="Metrics in Prometheus' form", content_type="text/plain",
+        summary="Get metrics in the Prometheus text format", content_type="text/plain",
+    ),
+    Route(
+        method="GET", path="/v1/metrics", guard="operator", handler=operate.metrics, tag="Operation",
+        operation="metrics_v1", summary="The same, where NVIDIA's servers have them", content_type="text/plain",
     ),
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
-        summary="This document",
+        summary="Get this OpenAPI document",
     ),
     *(route for room in rooms() for route in routes_of(room.name, room.calls)),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A tool as requests of every form say it."""
+"""Builds the `ToolSpec` of a tool from any request dialect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def tool_spec(name: str, description: str | None, parameters: object, *, strict: bool | None) -> ToolSpec:
-    """Return one tool; without `parameters` it takes any.
+    """Return one tool; without `parameters` it takes none.
 
     Raises:
         InvalidRequest: its schema is too large.

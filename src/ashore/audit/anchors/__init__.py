@@ -36,5 +36,7 @@ def open_anchor(place: str, home: str) -> Anchor:
     from ashore.audit.anchors.directory import FolderAnchor
 
     if "://" in place:
-        raise InvalidRequest(f"{place!r} is no anchor", hint="expected a folder, a file, s3://… or syslog+tcp://…")
+        raise InvalidRequest(
+            f"{place!r} is not a valid anchor", hint="use a directory, a file, s3://… or syslog+tcp://…"
+        )
     return FolderAnchor(path, home)

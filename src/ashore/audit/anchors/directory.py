@@ -41,12 +41,12 @@ class FolderAnchor:
         except OSError as fault:
             raise SourceUnreachable(
                 f"the anchor {self._folder} cannot be written: {fault.strerror}",
-                hint="make the folder, and let this user append to a file in it",
+                hint="create the directory, and let this user append to a file in it",
             ) from fault
 
     def read(self) -> Iterator[bytes]:
         if not self._folder.is_dir():
-            raise SourceUnreachable(f"the anchor {self._folder} is no folder", hint="is it mounted?")
+            raise SourceUnreachable(f"the anchor {self._folder} is not a directory", hint="check that it is mounted")
         try:
             yield from (line.raw for line in self._good_lines())
         except OSError as fault:
@@ -88,6 +88,6 @@ class FolderAnchor:
         for one in self._good_lines():
             if one.checkpoint().number == number and one.raw != line:
                 raise TamperedAudit(
-                    f"the anchor {self._folder} holds another checkpoint {number}",
-                    hint="this home was set back to an older copy, or its audit rewritten: run `ashore audit verify`",
+                    f"the anchor {self._folder} has a different checkpoint {number}",
+                    hint="an older copy of this home was restored, or the audit rewritten: run `ashore audit verify`",
                 )

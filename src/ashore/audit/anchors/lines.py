@@ -26,7 +26,9 @@ class FileOfLines:
         return str(self._path)
 
     def put(self, number: int, line: bytes) -> None:
-        raise InvalidRequest(f"{self._path} is a file to read from", hint="give a folder as an anchor")
+        raise InvalidRequest(
+            f"the anchor {self._path} is a file, which can only be read", hint="give a directory as the anchor"
+        )
 
     def read(self) -> Iterator[bytes]:
         """Yield by number: syslog over UDP may bring them in another order, or one twice."""

@@ -20,7 +20,7 @@ class MemoryAnchor:
 
     def put(self, number: int, line: bytes) -> None:
         if self.lines.setdefault(number, line) != line:
-            raise TamperedAudit(f"the anchor {self._place} holds another checkpoint {number}")
+            raise TamperedAudit(f"the anchor {self._place} has a different checkpoint {number}")
 
     def read(self) -> Iterator[bytes]:
         for number in sorted(self.lines):

@@ -32,7 +32,9 @@ class SyslogAnchor:
         except ValueError as fault:
             raise InvalidRequest(f"{place!r} has no port: {fault}", hint="syslog+tcp://10.0.0.9:6514") from fault
         if self._kind not in ("udp", "tcp", "unix") or not (self._path if self._kind == "unix" else self._host):
-            raise InvalidRequest(f"{place!r} is malformed", hint="syslog+tcp://10.0.0.9:6514 or syslog+unix:///dev/log")
+            raise InvalidRequest(
+                f"{place!r} is malformed", hint="use syslog+tcp://10.0.0.9:6514 or syslog+unix:///dev/log"
+            )
 
     @property
     def place(self) -> str:
@@ -44,12 +46,14 @@ class SyslogAnchor:
             self._send(message(line))
         except OSError as fault:
             raise SourceUnreachable(
-                f"the anchor {self._place} does not take it: {fault.strerror or fault}", hint="is the syslog server up?"
+                f"the anchor {self._place} did not accept a checkpoint: {fault.strerror or fault}",
+                hint="check that the syslog server is running",
             ) from fault
 
     def read(self) -> Iterator[bytes]:
         raise InvalidRequest(
-            f"{self._place} is written to, not read", hint="give the file that the syslog server keeps as --anchor"
+            f"the anchor {self._place} can be written, but not read",
+            hint="give the log file of the syslog server: --anchor FILE",
         )
 
     def _send(self, data: bytes) -> None:

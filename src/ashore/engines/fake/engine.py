@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -105,7 +105,7 @@ class FakeEngine:
         spec = FakeSpec.parse(files.name)
         self._sleep(spec.load_s)
         if spec.fail_load:
-            raise EngineFailed(f"{files.name}: loading fails, as asked for", hint="leave fail_load out")
+            raise EngineFailed(f"{files.name}: loading fails, as requested by fail_load", hint="omit fail_load")
         self._spec = spec
         self._draws.seed(spec.seed)
         self._prefix_cache = options.prefix_cache
@@ -190,6 +190,10 @@ class FakeEngine:
             cached_tokens=self._cached_tokens,
             completion_tokens=self._completion_tokens,
             scored_tokens=self._scored_tokens,
+            block_tokens=_BLOCK_TOKENS,
+            adapters=len(self._adapters),
+            running_adapters=_adapters_of(sequence.order for sequence in running),
+            waiting_adapters=_adapters_of(order for *_, order in self._waiting if order.order_id in self._live),
         )
 
     def close(self) -> None:
@@ -247,7 +251,7 @@ class FakeEngine:
                 continue  # cancelled while it waited
             if self._spec.fail_rate and self._draws.random() < self._spec.fail_rate:
                 del self._live[order.order_id]
-                error = EngineFailed("this order fails, as asked for", hint="lower fail_rate")
+                error = EngineFailed("this order fails, as requested", hint="lower fail_rate")
                 self._ended.append(failed(order.order_id, error))
                 continue
             sequence = _Sequence(order, self._spec, self._grid(now_s + self._spec.delay_s), self._remember(order))
@@ -342,7 +346,7 @@ class FakeEngine:
         if spec.die_after and made >= spec.die_after:
             os.kill(os.getpid(), signal.SIGKILL)
         if spec.raise_after and made >= spec.raise_after:
-            raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as asked for")
+            raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as requested")
         while spec.hang_after and made >= spec.hang_after:
             self._sleep(3600.0)
 
@@ -366,3 +370,8 @@ def hashed_vector(ids: Sequence[int], size: int) -> list[float]:
         vector[bits % size] += 1.0 if bits >> 63 else -1.0
     norm = math.sqrt(sum(x * x for x in vector))
     return [x / norm for x in vector] if norm else [1.0, *vector[1:]]
+
+
+def _adapters_of(orders: Iterable[GenerateOrder]) -> tuple[str, ...]:
+    """Return the adapters that orders use."""
+    return tuple(sorted({order.adapter for order in orders if order.adapter is not None}))

@@ -58,12 +58,12 @@ class FakeSpec:
         """
         kind, _, query = name.removeprefix(_SCHEME).partition("?")
         if not name.startswith(_SCHEME) or kind not in ("echo", "random"):
-            raise InvalidSpec(f"{name!r} is no fake model", hint="there are fake:echo and fake:random")
+            raise InvalidSpec(f"{name!r} is not a fake model", hint="use fake:echo or fake:random")
         types = {field.name: field.type for field in dataclasses.fields(cls) if field.name != "mode"}
         values: dict[str, float | int | bool] = {}
         for option, text in parse_qsl(query, keep_blank_values=True):
             if option not in types:
-                raise InvalidSpec(f"{name!r}: no option is called {option!r}", hint=did_you_mean(option, types))
+                raise InvalidSpec(f"{name!r}: unknown option {option!r}", hint=did_you_mean(option, types))
             values[option] = _value(name, option, str(types[option]), text)
         return cls(mode="echo" if kind == "echo" else "random", **values)  # type: ignore[arg-type]
 
@@ -74,6 +74,6 @@ def _value(name: str, option: str, kind: str, text: str) -> float | int | bool:
         if not 0 <= number < 1e9 or (kind != "float" and not number.is_integer()):
             raise ValueError(text)
     except ValueError as error:
-        expected = {"float": "a number from 0 on", "int": "a whole number from 0 on", "bool": "0 or 1"}[kind]
-        raise InvalidSpec(f"{name!r}: {option} is {text!r}; {expected} is expected") from error
+        expected = {"float": "a number of 0 or more", "int": "a whole number of 0 or more", "bool": "0 or 1"}[kind]
+        raise InvalidSpec(f"{name!r}: {option} is {text!r}; expected {expected}") from error
     return number if kind == "float" else bool(number) if kind == "bool" else int(number)

@@ -119,7 +119,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ashore.engines.host", description="Run one engine for API workers.")
     parser.add_argument("--socket", type=Path, required=True, help="unix socket to listen on")
     parser.add_argument("--launch", type=Path, required=True, help="launch file, JSON")
-    parser.add_argument("--control-fd", type=int, help="inherited pipe; the host exits when its other end closes")
+    parser.add_argument("--control-fd", type=int, help="inherited pipe; the host exits when the other end closes")
     return parser.parse_args(argv)
 
 
@@ -154,7 +154,7 @@ def _load_clear(engine: Engine, launch: HostLaunch) -> EngineInfo:
     for name, directory in launch.adapters.items():
         if not isinstance(engine, CanLoadAdapter):
             raise UnsupportedByEngine(
-                f"adapter {name!r}: the engine {info.kind!r} takes no adapters with {info.model}",
+                f"adapter {name!r}: the engine {info.kind!r} does not support adapters with {info.model}",
                 hint="serve the model without adapters or with another engine",
             )
         engine.load_adapter(name, directory)
@@ -203,7 +203,7 @@ def _tell_failure(listener: socket.socket, error: Exception) -> None:
             link.send(LoadFailed(PROTOCOL_VERSION, failure_of(error)))
             link.flush()
         except LinkClosed as reason:
-            _log.info("a worker went away before it was told (%s)", reason)
+            _log.info("a worker disconnected before it received the message (%s)", reason)
         link.close()
     listener.close()
 

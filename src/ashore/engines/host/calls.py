@@ -142,7 +142,7 @@ class Calls:
     def _embed(self, taken: _Slice) -> None:
         if not isinstance(self._engine, CanEmbed):
             raise UnsupportedByEngine(
-                f"the engine {self._kind!r} makes no embeddings with this model",
+                f"the engine {self._kind!r} does not produce embeddings with this model",
                 hint="use a model whose features include 'embed'",
             )
         batch: Sequence[Sequence[int]] = [sequence for _, part in taken for sequence in part]
@@ -168,7 +168,7 @@ class Calls:
             return
         if not isinstance(self._engine, CanScore):
             raise UnsupportedByEngine(
-                f"the engine {self._kind!r} does not score texts", hint="use one whose features include 'score'"
+                f"the engine {self._kind!r} does not score texts", hint="use an engine whose features include 'score'"
             )
         texts = self._engine.score(call.texts, top_logprobs=call.top_logprobs)
         self._deliver(link, Scores(call.call_id, texts))
@@ -176,8 +176,8 @@ class Calls:
     def _start_telling(self, link: Link, call: Distribute) -> None:
         if not isinstance(self._engine, CanTellDistributions):
             raise UnsupportedByEngine(
-                f"the engine {self._kind!r} tells the likeliest tokens only, not the whole vocabulary",
-                hint="use one whose features include 'distributions'",
+                f"the engine {self._kind!r} returns only the most likely tokens, not the whole vocabulary",
+                hint="use an engine whose features include 'distributions'",
             )
         self._telling = _Telling(link, call.call_id, self._engine.distributions(call.text))
 

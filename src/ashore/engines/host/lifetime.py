@@ -1,4 +1,4 @@
-"""How a host's life ends with its supervisor's, whatever happens to that."""
+"""Ends the engine host when its supervisor ends, however that happens."""
 
 from __future__ import annotations
 

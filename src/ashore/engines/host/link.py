@@ -55,7 +55,7 @@ class Link:
         try:
             return [decode_to_host(body) for body in self._reader.feed(data)]
         except (*UNDECODABLE, InvalidRequest) as error:
-            raise LinkClosed(f"not a frame of ours: {error}") from error
+            raise LinkClosed(f"invalid frame: {error}") from error
 
     def send(self, message: ToWorker) -> None:
         """Queue `message`; `flush` sends it. Does nothing on a closed link.

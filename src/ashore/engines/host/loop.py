@@ -230,7 +230,7 @@ class HostLoop:
             if self._drain_deadline_s is not None:
                 raise _stopping()
             if order.order_id in self._owners:
-                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+                raise Conflict(f"order {order.order_id!r} is already running", hint="give every order a unique id")
             self._engine.submit(order)
         except AshoreError as error:
             self._deliver(link, Events([failed(order.order_id, error)]))
@@ -244,14 +244,14 @@ class HostLoop:
         try:
             events = self._engine.step(STEP_TIMEOUT_S if self._watched_fd is None else 0.0)
         except Exception as error:  # the outermost loop: whatever an engine raises ends its orders, not the host
-            _log.exception("a step of the engine failed; %d orders end with it", len(self._owners))
+            _log.exception("an engine step failed; %d orders were ended", len(self._owners))
             self._failed_steps += 1
             self._fail_all(error)
             if self._failed_steps >= MOST_FAILED_STEPS:
                 self._take_leave()
                 raise EngineFailed(
                     f"{MOST_FAILED_STEPS} steps in a row failed, the last with {type(error).__name__}: {error}",
-                    hint="the log of this host has the tracebacks; the supervisor starts a fresh one",
+                    hint="see the tracebacks in the log of this host; the supervisor starts a new host",
                 ) from error
             return
         if events:

@@ -18,7 +18,7 @@ _Q8: Final = CARD.prepared[0]
 def candidates(source: ModelSource, here: Here) -> Iterator[Offer]:
     """Offer the model as pulled and in eight bits, each with a library that was built here, too, if there is one."""
     if source.format != CARD.native:
-        yield Rejected(label=CARD.kind, reason=f"it takes {CARD.native}; this model was pulled as {source.format}")
+        yield Rejected(label=CARD.kind, reason=f"it reads {CARD.native}; this model was pulled as {source.format}")
         return
     bits = source.bits_per_weight
     built = CARD.kind in here.built

@@ -13,7 +13,7 @@ CARD: Final = EngineCard(
     kind="llamacpp",
     adapter="ashore.engines.llamacpp.engine:LlamaCppEngine",
     title="llama.cpp",
-    what="CPU: llama.cpp in process (xllamacpp)",
+    what="CPU: llama.cpp in the engine process (xllamacpp)",
     formats=("gguf",),
     native="gguf",
     architectures="every GGUF, DeepSeek V2 and V3 included",
@@ -27,7 +27,7 @@ CARD: Final = EngineCard(
     # that wakes at once has their processor for nothing, and one that waits its turn gets it in the middle of the step.
     # On two cores of Zen 4, one stream: 3 to 6 % more tokens (four comparisons).
     waits_for_turns=False,
-    choosing=Choosing(rank=2, instead="pull a GGUF of it for llamacpp"),
+    choosing=Choosing(rank=2, instead="pull a GGUF file of the model for llamacpp"),
     options=Options(tune=("kv_cache",), operators=("library",)),
     memory=Memory(kept_share=KEPT),
     tuning=Tuning(

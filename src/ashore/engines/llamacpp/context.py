@@ -32,7 +32,7 @@ class LlamaModel:
                 raise _load_error(path, " | ".join(lines))
         if not library.llama_model_has_decoder(self.handle):
             self.close()
-            raise UnsupportedModel(f"{path.name} is no decoder; the llamacpp engine generates text")
+            raise UnsupportedModel(f"{path.name} is not a decoder; the llamacpp engine only generates text")
         self.vocab_size = int(library.llama_vocab_n_tokens(library.llama_model_get_vocab(self.handle)))
         self.context_tokens = int(library.llama_model_n_ctx_train(self.handle))
         self.can_share_prefixes = not (
@@ -101,7 +101,7 @@ class LlamaContext:
             self.handle: Any = library.llama_init_from_model(model.handle, params)
             if not self.handle:
                 raise EngineFailed(
-                    f"llama.cpp made no context for {kv_tokens} tokens: {' | '.join(lines)}",
+                    f"llama.cpp cannot create a context for {kv_tokens} tokens: {' | '.join(lines)}",
                     hint="lower kv_tokens or context_tokens",
                 )
         self.kv_tokens = int(library.llama_n_ctx(self.handle))
@@ -217,5 +217,5 @@ def _load_error(path: Path, words: str) -> Exception:
     if "unknown model architecture" in words or "unknown pre-tokenizer" in words:
         return UnsupportedModel(f"llama.cpp does not know {path.name}: {words}", hint="try a newer xllamacpp")
     return EngineFailed(
-        f"llama.cpp cannot load {path}: {words or 'no reason given'}", hint="`ashore model verify` checks the file"
+        f"llama.cpp cannot load {path}: {words or 'no reason given'}", hint="check the file with `ashore model verify`"
     )

@@ -102,8 +102,8 @@ class LlamaCppEngine:
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
         if files.format != "gguf":
             raise UnsupportedModel(
-                f"{files.name} is in the form {files.format!r}; the llamacpp engine reads GGUF",
-                hint="use the model as pulled, or another engine",
+                f"{files.name} has the format {files.format!r}; the llamacpp engine reads GGUF",
+                hint="use the original model, or another engine",
             )
         kv_cache, library_name = _own_options(options)
         library = load_library(library_name)
@@ -145,7 +145,7 @@ class LlamaCppEngine:
         try:
             info, _ = self._loaded()
             if order.order_id in self._answers:
-                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+                raise Conflict(f"order {order.order_id!r} is already running", hint="give every order a unique id")
             check_order(order, info)
         except AshoreError as error:
             self._events.append(failed(order.order_id, error))
@@ -400,7 +400,7 @@ def _own_options(options: EngineOptions) -> tuple[str, str]:
             raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, CARD.options.known))
     kv_cache = str(options.extra.get("kv_cache", "f16"))
     if kv_cache not in ("f16", "f32", "q8_0"):
-        raise InvalidSpec(f"kv_cache is {kv_cache!r}", hint="f16, f32 and q8_0 are taken")
+        raise InvalidSpec(f"kv_cache is {kv_cache!r}", hint="use f16, f32 or q8_0")
     library = str(options.extra.get("library", ""))
     if library and library != BUILT and not Path(library).is_absolute():
         raise InvalidSpec(

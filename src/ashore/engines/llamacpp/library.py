@@ -163,7 +163,9 @@ class LlamaLibrary:
         try:
             library = ctypes.CDLL(path)
         except OSError as error:
-            raise EngineFailed(f"{version} cannot be loaded: {error}", hint="give the path of a libllama.so") from error
+            raise EngineFailed(
+                f"{version} cannot be loaded: {error}", hint="set `library` to the path of a libllama.so"
+            ) from error
         for name, (result, arguments) in _FUNCTIONS.items():
             try:
                 function = getattr(library, name)
@@ -220,7 +222,7 @@ class LlamaLibrary:
                 self.llama_init_from_model.argtypes = (c_void_p, layout)
                 return
             misfits.append(misfit)
-        raise EngineFailed(f"{self.version}: {misfits[0]}; this version has another layout", hint=_HINT)
+        raise EngineFailed(f"{self.version}: {misfits[0]}; this version has a different memory layout", hint=_HINT)
 
 
 def misfit_of(defaults: Any) -> str:
@@ -228,7 +230,7 @@ def misfit_of(defaults: Any) -> str:
     for name, expected in _CONTEXT_DEFAULTS.items():
         seen = getattr(defaults, name, expected)
         if seen != expected:
-            return f"the default of {name} reads {seen!r}, {expected!r} is expected"
+            return f"the default of {name} is {seen!r}, expected {expected!r}"
     return ""
 
 

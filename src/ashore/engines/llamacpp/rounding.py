@@ -46,7 +46,7 @@ def prepare_gguf(source: Path, weights: str, order: RoundOrder, out: Path, *, to
             if (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
     except OSError as error:
-        raise DiskFull(f"{out}: {error.strerror or error}", hint="free space there") from error
+        raise DiskFull(f"{out}: {error.strerror or error}", hint="free some space there") from error
     told("done", 1.0)
     facts = {
         "precision": order.precision,
@@ -64,7 +64,8 @@ def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
         convert_safetensors_to_gguf(source, scratch / "plain.gguf")
         return scratch / "plain.gguf"
     raise UnsupportedModel(
-        f"{weights} is neither GGUF nor safetensors, so it cannot be rounded to GGUF", hint="name the model as pulled"
+        f"{weights} is neither GGUF nor safetensors, so it cannot be quantized to GGUF",
+        hint="name the original model, without a variant",
     )
 
 

@@ -24,7 +24,7 @@ CARD: Final = EngineCard(
     kind="openvino",
     adapter="ashore.engines.openvino.engine:OpenVinoEngine",
     title="OpenVINO",
-    what="CPU, the default: OpenVINO's runtime under ashore's own scheduler and sampler",
+    what="CPU, the default: the OpenVINO runtime with ashore's own scheduler and sampler",
     formats=("gguf", "safetensors", "openvino"),
     native="openvino",
     architectures=", ".join((*sorted(DECODERS), *sorted(ENCODERS))),
@@ -42,7 +42,7 @@ CARD: Final = EngineCard(
         rank=1,
         why="{architecture} on CPU: INT8 per channel is fastest at equal quality",
         why_native="prepared for OpenVINO",
-        why_encoder="an encoder: it embeds",
+        why_encoder="an encoder for embeddings",
     ),
     options=Options(
         tune=(
@@ -59,13 +59,13 @@ CARD: Final = EngineCard(
     memory=Memory(kv=KvPrecision(option="KV_CACHE_PRECISION", usual="u8", exact="f32")),
     tuning=Tuning(candidates="ashore.engines.openvino.candidates:candidates"),
     precisions=(
-        Precision(name="fp16", engine="openvino", bits=16, summary="half precision: what the others are compared with"),
+        Precision(name="fp16", engine="openvino", bits=16, summary="half precision: the baseline for the others"),
         Precision(
             name="int8",
             engine="openvino",
             bits=8.03,
             group_sizes=(0, 96, 64, 32),
-            summary="a scale for each output channel, or for each group of its weights; the default of `up`",
+            summary="one scale per output channel, or per group of its weights; the default of `up`",
         ),
         Precision(
             name="int4",
@@ -75,7 +75,7 @@ CARD: Final = EngineCard(
             reads_text=True,
             ranking=1,
             eight_share=0.1,
-            summary="four bits with a scale for each group; the head, and with text the worst layers, keep eight",
+            summary="four bits with one scale per group; the head keeps eight, and with text the worst layers too",
         ),
     ),
     rounding=Rounding(

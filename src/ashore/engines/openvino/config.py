@@ -50,7 +50,7 @@ def run_config(options: EngineOptions) -> RunConfig:
         elif name in _OWN_OPTIONS:
             own[name] = value
         else:
-            raise InvalidSpec(f"engine option {name!r} is unknown to openvino", hint=did_you_mean(name, _OWN_OPTIONS))
+            raise InvalidSpec(f"the openvino engine has no option {name!r}", hint=did_you_mean(name, _OWN_OPTIONS))
     properties: dict[str, str | int | float | bool] = {
         "PERFORMANCE_HINT": "LATENCY",
         "KV_CACHE_PRECISION": "u8",
@@ -88,7 +88,7 @@ def choose_kv_tokens(options: EngineOptions, *, context_tokens: int, bytes_per_t
             raise KvCacheExhausted(
                 f"{options.kv_tokens} tokens of KV cache need {human_bytes(needed)}; "
                 f"{human_bytes(free_bytes)} are free",
-                hint=f"ask for at most {free_bytes // bytes_per_token} tokens",
+                hint=f"set kv_tokens to at most {free_bytes // bytes_per_token}",
             )
         return options.kv_tokens
     budget = min(int(free_bytes * _SHARE_OF_FREE_MEMORY), _LARGEST_DEFAULT_KV_BYTES)

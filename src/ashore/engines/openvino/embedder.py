@@ -89,7 +89,8 @@ class BertEmbedder:
                 raise InvalidRequest(f"input {index} is empty or has a token id beyond {self.config.vocab_size - 1}")
             if len(ids) > self._context:
                 raise ContextTooLong(
-                    f"input {index} has {len(ids)} tokens; this model takes {self._context}", hint="split the text"
+                    f"input {index} has {len(ids)} tokens; the limit of this model is {self._context}",
+                    hint="split the text",
                 )
         vectors: list[list[float]] = [[] for _ in batch]
         order = sorted(range(len(batch)), key=lambda i: len(batch[i]))
@@ -125,7 +126,7 @@ def _tensors(path: Path) -> dict[str, Any]:
 
 def _build(config: BertConfig, tensors: dict[str, Any]) -> Any:
     if config.hidden_act != "gelu":
-        raise UnsupportedModel(f"the activation {config.hidden_act!r} is not taken; expected 'gelu'")
+        raise UnsupportedModel(f"the activation {config.hidden_act!r} is not supported; expected 'gelu'")
     ov, op = import_openvino(), import_openvino("openvino.opset13")
     heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
 

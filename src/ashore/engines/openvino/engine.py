@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from collections.abc import Sequence as Seq
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -220,11 +220,14 @@ class OpenVinoEngine:
 
     def embed(self, batch: Seq[Seq[int]]) -> list[list[float]]:
         if self._embedder is None:
-            raise UnsupportedByEngine("this model generates text; it gives no embeddings", hint="name an encoder model")
+            raise UnsupportedByEngine(
+                "this model generates text; it produces no embeddings", hint="use an encoder model"
+            )
         return self._embedder.embed(batch)
 
     def stats(self) -> EngineStats:
         pool = self._scheduler.pool
+        running = {one.order_id for one in self._scheduler.running}
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting) + len(self._compiling),
@@ -237,7 +240,18 @@ class OpenVinoEngine:
             completion_tokens=self._counts["completion"],
             scored_tokens=self._counts["scored"],
             preemptions=self._scheduler.preemptions,
+            block_tokens=BLOCK_TOKENS,
+            adapters=len(self._adapters),
+            running_adapters=self._at_work(running),
+            waiting_adapters=self._at_work(self._live.keys() - running),
         )
+
+    def _at_work(self, orders: Collection[OrderId]) -> tuple[str, ...]:
+        """Return the adapters that orders use, by name."""
+        if not self._adapters:
+            return ()
+        keys = {self._live[one].adapter for one in orders if one in self._live}
+        return tuple(sorted(name for name, key in self._adapters.items() if key in keys))
 
     def close(self) -> None:
         if self._grammars is not None:
@@ -250,13 +264,13 @@ class OpenVinoEngine:
 
     def _loaded(self) -> tuple[EngineInfo, PairedModel]:
         if self._info is None or self._model is None:
-            raise UnsupportedByEngine("this model does not generate text", hint="name a decoder model")
+            raise UnsupportedByEngine("this model does not generate text", hint="use a decoder model")
         return self._info, self._model
 
     def _accept(self, order: GenerateOrder) -> None:
         info, _ = self._loaded()
         if order.order_id in self._live:
-            raise Conflict(f"order {order.order_id} is running already", hint="give every order an id of its own")
+            raise Conflict(f"order {order.order_id} is already running", hint="give every order a unique id")
         check_order(order, info, self._adapters)
         adapter = self._adapters[order.adapter] if order.adapter is not None else ""
         answer = Continuation(order)
@@ -385,5 +399,5 @@ def _exhausted(sequence: Sequence, pool: BlockPool) -> KvCacheExhausted:
     return KvCacheExhausted(
         f"the sequence has {len(sequence.ids)} tokens and the KV cache of this replica holds "
         f"{pool.num_blocks * pool.block_tokens}",
-        hint="ask for fewer tokens, or give the replica more kv_tokens",
+        hint="request fewer tokens, or raise kv_tokens of the replica",
     )

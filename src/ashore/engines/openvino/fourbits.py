@@ -124,7 +124,7 @@ def check_groups(products: Iterable[Product], group_size: int) -> None:
         row = product.constant.get_output_shape(0)[1]
         if row % group_size:
             raise InvalidRequest(
-                f"rows of {product.name} have {row} weights, which do not fall into groups of {group_size}",
-                hint="give a --group-size that divides it, such as 32",
+                f"rows of {product.name} have {row} weights, which is not a multiple of the group size {group_size}",
+                hint="choose a --group-size that divides it, such as 32",
                 param="group_size",
             )

@@ -81,8 +81,8 @@ def add_slots(model: Any) -> tuple[Any, tuple[Slot, ...]]:
         added += [down_RI, up_OR]
     if not slots:
         raise UnsupportedModel(
-            "this model does not tell its projections by name, so that no adapter can be laid over them",
-            hint="prepare it again from GGUF or safetensors: ashore model pull",
+            "this model has no named projections, so adapters cannot be applied",
+            hint="prepare it again from GGUF or safetensors with `ashore model pull`",
         )
     parameters = [*model.get_parameters(), *added]
     return ov.Model(model.get_results(), model.get_sinks(), parameters, "paged+lora"), tuple(slots)

@@ -65,7 +65,7 @@ def read_adapter(directory: Path) -> dict[str, LowRank]:
     for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
             raise UnknownModel(
-                f"{directory} has no {name}", hint="an adapter is a folder as peft saves it, in safetensors"
+                f"{directory} has no {name}", hint="an adapter is a directory saved by peft, in safetensors"
             )
     with foreign_errors(f"the adapter {directory.name} cannot be read", hint="save the adapter again with peft"):
         return _read(directory)
@@ -79,8 +79,8 @@ def _read(directory: Path) -> dict[str, LowRank]:
         found = _TENSOR.fullmatch(name)
         if found is None:
             raise UnsupportedModel(
-                f"{directory.name} has the tensor {name!r}",
-                hint="only LoRA matrices of projections in layers are taken",
+                f"{directory.name} has the unsupported tensor {name!r}",
+                hint="only LoRA matrices of layer projections are supported",
             )
         halves.setdefault(found[1], {})[found[2]] = values
     return {module: _low_rank(module, pair, config, directory) for module, pair in halves.items()}
@@ -97,7 +97,7 @@ def _refuse_other_kinds(config: PeftFile, directory: Path) -> None:
     found = [words for words, holds in others.items() if holds]
     if found:
         raise UnsupportedModel(
-            f"{directory.name} is not plain LoRA: {', '.join(found)}", hint="merge it into a checkpoint of its own"
+            f"{directory.name} is not plain LoRA: {', '.join(found)}", hint="merge it into a checkpoint"
         )
 
 
@@ -113,7 +113,7 @@ def _low_rank(module: str, pair: Mapping[str, NDArray[np.float32]], config: Peft
     if down.shape[0] != rank:
         raise CorruptBlob(
             f"{directory.name}: {module} has rank {down.shape[0]}; {CONFIG} says {rank}",
-            hint="weights and configuration are of different adapters",
+            hint="the weights and the configuration belong to different adapters",
         )
     alpha = _of_pattern(module, config.alpha_pattern, config.lora_alpha)
     scale = alpha / (sqrt(rank) if config.use_rslora else rank)

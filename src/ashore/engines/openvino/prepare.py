@@ -156,7 +156,7 @@ def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
         convert_safetensors_to_gguf(source, link)
     else:
         raise UnsupportedModel(
-            f"{weights} is neither GGUF nor safetensors", hint="pull the model in one of these forms"
+            f"{weights} is neither GGUF nor safetensors", hint="pull the model in one of these formats"
         )
     return link
 
@@ -180,7 +180,7 @@ def to_int8(model: Any) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):  # its progress bar; standard output is for results
             return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
     except (nncf.ValidationError, nncf.InternalError, RuntimeError) as error:
-        raise EngineFailed(f"nncf could not round the weights: {error}") from error
+        raise EngineFailed(f"nncf could not quantize the weights: {error}") from error
 
 
 @contextlib.contextmanager
@@ -189,5 +189,7 @@ def _disk_errors(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room to prepare the model in {out.parent}", hint="free some and try again") from error
+            raise DiskFull(
+                f"no room to prepare the model in {out.parent}", hint="free some space and try again"
+            ) from error
         raise EngineFailed(f"preparing the model in {out.parent}: {error}") from error

@@ -106,8 +106,8 @@ class TextScorer:
         if not self._running:
             text = self._waiting[0]
             raise KvCacheExhausted(
-                f"no room for a text of {len(text.ids)} tokens beside the running sequences",
-                hint="try again later, or give the replica more kv_tokens",
+                f"no KV cache left for a text of {len(text.ids)} tokens beside the running sequences",
+                hint="try again later, or raise kv_tokens of the replica",
             )
 
     def _start(self, text: _Text) -> bool:

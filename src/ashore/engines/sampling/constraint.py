@@ -103,7 +103,7 @@ class GrammarCompiler:
         if not path.is_file():
             raise InvalidGrammar(
                 f"grammars need {path.name}, which this model does not have",
-                hint="pull the model again: the store adds the file",
+                hint="pull the model again to add the file",
             )
         text, ends = path.read_text(encoding="utf-8"), _eos_token_ids(self._directory / "generation.json")
         return llguidance.LLTokenizer(text, n_vocab=self._vocab_size, eos_token=ends or None)

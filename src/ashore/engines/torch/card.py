@@ -10,10 +10,10 @@ CARD: Final = EngineCard(
     kind="torch",
     adapter="ashore.engines.torch.engine:TorchEngine",
     title="PyTorch",
-    what="PyTorch and transformers: the reference for correctness, slow",
+    what="PyTorch and transformers: slow, the reference for correctness",
     formats=("safetensors", "gguf"),
     native="safetensors",
-    architectures="what transformers takes without remote code",
+    architectures="what transformers supports without remote code",
     features=features("distributions", "score"),
     packages=("torch", "transformers"),
     modules=("torch", "transformers"),
@@ -22,8 +22,8 @@ CARD: Final = EngineCard(
     memory=Memory(parameter_bytes=4),  # single precision
     tuning=Tuning(why_not="the reference for correctness, several times slower; not measured"),
     no_precisions=(
-        "PyTorch's dynamic INT8 is a yardstick, not a form to serve: it rounds whole tensors with one scale, and the "
-        "perplexity suffers",
-        "to see it beside the others: python -m benchmarks.optimise.quantise",
+        "PyTorch's dynamic INT8 is a baseline, not a format to serve: it quantizes whole tensors with one scale, which "
+        "hurts perplexity",
+        "to compare it with the others: python -m benchmarks.optimise.quantise",
     ),
 )

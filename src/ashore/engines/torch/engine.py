@@ -98,7 +98,7 @@ class TorchEngine:
         try:
             check_order(order, self._loaded())
             if any(answer.order.order_id == order.order_id for answer in self._all()):
-                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+                raise Conflict(f"order {order.order_id!r} is already running", hint="give every order a unique id")
         except AshoreError as error:
             self._events.append(failed(order.order_id, error))
             return

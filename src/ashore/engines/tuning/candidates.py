@@ -94,7 +94,7 @@ def costly(source: ModelSource, variant: str) -> str:
     """Return why `variant` should not be made for a measurement, or an empty text where it is there or quickly made."""
     if variant in source.variants or source.weight_bytes <= CHEAP_BYTES:
         return ""
-    return f"the store has no variant {variant}, and making one of so large a model takes minutes"
+    return f"the store has no variant {variant}, and making it takes minutes for a model of this size"
 
 
 def candidate(

@@ -45,7 +45,7 @@ class HostBench:
                 return asyncio.run(_measure(host, rounds=rounds, start_s=start_s, ends_s=ends_s))
             except (HostDied, Draining) as error:  # it died, or was told to end
                 code = host.stop()
-                raise EngineFailed(f"its host died (exit code {code}); its last words are in {self._log}") from error
+                raise EngineFailed(f"its host died (exit code {code}); see {self._log}") from error
 
 
 async def _measure(host: HostProcess, *, rounds: int, start_s: float, ends_s: float) -> Trial:
@@ -61,7 +61,7 @@ async def _measure(host: HostProcess, *, rounds: int, start_s: float, ends_s: fl
                 taken.append(await measurer.round())
     except TimeoutError as error:
         if not taken:
-            raise DeadlineExceeded(f"not one round fitted into the {ends_s - start_s:.0f} s that were left") from error
+            raise DeadlineExceeded(f"no round fitted into the {ends_s - start_s:.0f} s left") from error
     finally:
         await client.close()
     took_s = time.monotonic() - start_s - ready_s

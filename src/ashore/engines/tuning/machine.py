@@ -61,4 +61,4 @@ def busy_note(cores: int) -> str:
     load = os.getloadavg()[0]
     if load <= cores * BUSY_SHARE:
         return ""
-    return f"other work kept this machine busy when the tuning began (load {load:.1f} on {cores} cores)"
+    return f"this machine was busy with other work when the tuning started (load {load:.1f} on {cores} cores)"

@@ -1,4 +1,4 @@
-"""What tuning needs of the outside."""
+"""Ports of tuning."""
 
 from __future__ import annotations
 

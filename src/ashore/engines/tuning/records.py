@@ -93,6 +93,8 @@ def recorded_choice(
     try:
         choice = msgspec.json.decode(last.choice, type=TunedChoice)
     except UNDECODABLE as error:
-        return Unused(reason=f"the record of {model} cannot be read ({error}); run `ashore engine tune {model}` again")
+        return Unused(
+            reason=f"the saved tuning of {model} cannot be read ({error}); run `ashore engine tune {model}` again"
+        )
     reason = stale(choice, model_digest=model_digest, here=here)
     return Unused(reason=f"{reason}; run `ashore engine tune {model}` again") if reason else choice

@@ -204,9 +204,9 @@ def explain(row: Measured, goal: Goal, rows: Sequence[Measured]) -> str:
     seen = f"{alone}, {many:.0f} at 16 streams ({many / best_many:.0%})"
     match goal:
         case "latency":
-            return f"fastest single stream within the noise of {NOISE:.0%}: {seen}"
+            return f"fastest single stream (within {NOISE:.0%} noise): {seen}"
         case "throughput":
-            return f"most at 16 streams within the noise of {NOISE:.0%}: {seen}"
+            return f"highest throughput at 16 streams (within {NOISE:.0%} noise): {seen}"
         case "balanced":
             return f"largest product of both speeds: {seen}"
         case _:

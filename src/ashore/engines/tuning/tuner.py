@@ -90,7 +90,7 @@ class Tuner:
             self._measure(machine.cores)
         except KeyboardInterrupt:
             interrupted = True
-        late = [Rejected(label=label, reason="its turn did not come in time") for label in self._waiting]
+        late = [Rejected(label=label, reason="the time limit was reached before its turn") for label in self._waiting]
         return self._report(
             model=model,
             model_digest=model_digest,
@@ -207,9 +207,9 @@ class Tuner:
         points = [figures(row) for row in rows]
         told = list(notes)
         if interrupted:
-            told.append(f"interrupted: chosen among the {len(rows)} candidates measured by then")
+            told.append(f"interrupted: the choice is among the {len(rows)} candidates measured so far")
         elif unseen:
-            told.append(f"{unseen} candidates had no turn within {self._budget_s:.0f} s; give a larger --budget-s")
+            told.append(f"{unseen} candidates were not measured within {self._budget_s:.0f} s; raise --budget-s")
         return TuneReport(
             model=model,
             model_digest=model_digest,
@@ -279,8 +279,8 @@ def require_choices(report: TuneReport) -> TuneReport:
     """
     if report.choices:
         return report
-    reasons = "; ".join(f"{r.label}: {r.reason}" for r in report.rejected) or "there was no candidate"
+    reasons = "; ".join(f"{r.label}: {r.reason}" for r in report.rejected) or "there are no candidates"
     raise EngineFailed(
         f"nothing could be measured for {report.model}: {reasons}",
-        hint="give more time with --budget-s, or see `ashore engine list` for what is installed",
+        hint="raise --budget-s, or run `ashore engine list` to see what is installed",
     )

@@ -10,15 +10,15 @@ CARD: Final = EngineCard(
     kind="vllm",
     adapter="ashore.engines.vllm.engine:VllmEngine",
     title="vLLM",
-    what="GPU: an external vLLM server, spoken to over HTTP",
+    what="GPU: an external vLLM server, over HTTP",
     formats=("safetensors", "gguf", "remote"),
-    architectures="what that server takes",
+    architectures="what that server supports",
     features=features("grammar", "score"),
     libraries=("vllm",),
     choosing=Choosing(
         rank=3,
-        why="{architecture} in {format}; {program} is started and watched here",
-        instead="give the address of a vLLM server in [model.engine] url",
+        why="{architecture} in {format}; ashore starts and supervises {program}",
+        instead="set [model.engine] url to the address of a vLLM server",
     ),
     options=Options(
         tune=(
@@ -37,13 +37,13 @@ CARD: Final = EngineCard(
     memory=Memory(ours=False),  # it fills its devices, or another machine
     program=Program(
         name="vllm",
-        how_to_get="install it in an environment of its own (python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm) "
+        how_to_get="install it in a separate environment (python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm) "
         'and write options = { executable = "~/vllm/bin/vllm" } in [model.engine], or url = "http://host:8000"',
         shell_line="ashore.engines.vllm.command:shell_line",
         embedding={"task": "embed"},
-        outside="give the address of a server in [model.engine] url, or install vllm on a machine with a GPU",
+        outside="set [model.engine] url to the address of a server, or install vllm on a machine with a GPU",
     ),
-    tuning=Tuning(why_not="an external server, measured at its address with `ashore bench serve`"),
+    tuning=Tuning(why_not="an external server; measure it at its address with `ashore bench serve`"),
     precisions=(
         Precision(
             name="w8a8",

@@ -34,7 +34,8 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
     """
     if files.format not in ("safetensors", "gguf"):
         raise UnsupportedModel(
-            f"{files.name} is in the form {files.format!r}; vLLM reads safetensors and GGUF", hint="use it as pulled"
+            f"{files.name} has the format {files.format!r}; vLLM reads safetensors and GGUF",
+            hint="use the original model",
         )
     directory = Path(files.directory)
     model = directory / files.weights if files.format == "gguf" else directory
@@ -85,8 +86,8 @@ class VllmProcess:
     def __init__(self, command: list[str]) -> None:
         if shutil.which(command[0]) is None:
             raise MissingExtra(
-                f"{command[0]!r} is not on this machine; the command would be: {shlex.join(command)}",
-                hint="install vLLM in an environment of its own and name it in the option `executable`, or give `url`",
+                f"{command[0]!r} is not installed on this machine; the command would be: {shlex.join(command)}",
+                hint="install vLLM in a separate environment and set the option `executable` to its path, or set `url`",
             )
         self.command = command
         self.api_key = secrets.token_urlsafe(24)
@@ -106,7 +107,7 @@ class VllmProcess:
         code = self._process.poll()
         if code is not None:
             raise EngineFailed(
-                f"vLLM ended with exit code {code}: {shlex.join(self.command)}", hint="its own words are in this log"
+                f"vLLM ended with exit code {code}: {shlex.join(self.command)}", hint="see its output in this log"
             )
 
     def kill(self) -> None:

@@ -100,7 +100,7 @@ class VllmEngine:
             self._process = VllmProcess(command)
             url, api_key = f"http://127.0.0.1:{port}", self._process.api_key
         elif not url.startswith(("http://", "https://")):
-            raise InvalidSpec(f"the vLLM url is {url!r}", hint="give it as http://HOST:PORT, without /v1")
+            raise InvalidSpec(f"the vLLM url is {url!r}", hint="write http://HOST:PORT, without /v1")
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
@@ -139,9 +139,9 @@ class VllmEngine:
         try:
             info = self._loaded()
             if "embed" in info.features:
-                raise UnsupportedByEngine("this model makes embeddings; it does not generate text")
+                raise UnsupportedByEngine("this model produces embeddings; it does not generate text")
             if order.order_id in self._live:
-                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+                raise Conflict(f"order {order.order_id!r} is already running", hint="give every order a unique id")
             check_order(order, info)
         except AshoreError as error:
             self._push(failed(order.order_id, error))
@@ -350,13 +350,13 @@ class VllmEngine:
                     self._give_up(silent_s, error)
 
     def _give_up(self, silent_s: float, error: SourceUnreachable) -> None:
-        what = f"the vLLM server has answered nothing for {silent_s:.0f} s: {error.message}"
+        what = f"the vLLM server has not responded for {silent_s:.0f} s: {error.message}"
         _log.error("%s; %d orders end", what, len(self._live))
         if self._process is not None:
             self._process.kill()
         for live in list(self._live.values()):
             _stop(live)
-            told = SourceUnreachable(what, hint="look at that server; requests are tried again")
+            told = SourceUnreachable(what, hint="check that server; requests are retried")
             self._push(failed(live.order.order_id, told))
 
     async def _read_stream(self, live: _Live, answer: Any) -> None:
@@ -372,7 +372,7 @@ class VllmEngine:
                 continue  # the stream ends here; reading on to its end closes what httpx opened
             chunk = msgspec.json.decode(data, type=wire.Chunk)
             if chunk.error is not None:
-                raise EngineFailed(f"vLLM broke the stream off: {chunk.error.message}")
+                raise EngineFailed(f"vLLM ended the stream with an error: {chunk.error.message}")
             if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
                 live.cached_tokens = chunk.usage.prompt_tokens_details.cached_tokens or 0
             for choice in chunk.choices:
@@ -387,7 +387,7 @@ class VllmEngine:
                     live.made += 1
                     self._push(Token(order.order_id, token_id, logprob, top))
         if end is None:
-            raise EngineFailed("vLLM's stream ended before the answer did", hint="the log of vLLM says more")
+            raise EngineFailed("vLLM's stream ended before the answer did", hint="see the log of vLLM")
         reason = "length" if end.finish_reason == "length" else "stop"
         self._push(
             Finished(order.order_id, reason, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]
@@ -428,7 +428,7 @@ async def _translated() -> Any:
     except httpx.HTTPError as error:
         raise SourceUnreachable(f"vLLM cannot be reached: {type(error).__name__} {error}") from error
     except UNDECODABLE as error:
-        raise EngineFailed(f"vLLM sent what is not its form: {error}") from error
+        raise EngineFailed(f"vLLM sent an invalid response: {error}") from error
 
 
 def _stop(live: _Live) -> None:

@@ -163,17 +163,17 @@ def score_rows(choice: Choice, ids: list[int], top: int) -> list[tuple[TokenLogp
 
 def error_for(status: int, words: str) -> AshoreError:
     """Return our error for an answer of the server."""
-    text = f"vLLM answered {status}: {words[:500]}"
+    text = f"vLLM returned status {status}: {words[:500]}"
     if status in (401, 403):
-        return Unauthenticated(text, hint="give the server's key in the option `api_key`")
+        return Unauthenticated(text, hint="set the option `api_key` to the key of the server")
     if status in (429, 503):
         return Overloaded(text)
     if 400 <= status < 500:
         return InvalidRequest(text)
-    return EngineFailed(text, hint="the log of vLLM says more")
+    return EngineFailed(text, hint="see the log of vLLM")
 
 
 def _token_id(text: str) -> int:
     if not text.startswith(_ID_PREFIX):
-        raise EngineFailed(f"vLLM named a token {text!r} where token ids were asked for")
+        raise EngineFailed(f"vLLM returned the token {text!r} instead of a token id")
     return int(text.removeprefix(_ID_PREFIX))

@@ -28,7 +28,7 @@ def comparison_markdown(reports: Sequence[Report]) -> str:
 def gate_line(report: Report) -> str:
     """Return what the gate said, with every limit that was not kept: `GATE: FAILED: kl_max (contracts.txt): …`."""
     if report.gate is None:
-        return "GATE: none was given"
+        return "GATE: none"
     if report.gate.passed:
         return f"GATE: PASSED, {counted(len(report.gate.lines), 'limit')} kept"
     broken = [line for line in report.gate.lines if not line.passed]

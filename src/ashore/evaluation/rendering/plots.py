@@ -148,8 +148,8 @@ def _calibration(axes: Any, report: Report) -> None:
         )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("how sure the model is", fontsize=8)
-    axes.set_ylabel("how often it is right", fontsize=8)
+    axes.set_xlabel("confidence of the model", fontsize=8)
+    axes.set_ylabel("accuracy", fontsize=8)
     axes.legend(fontsize=7, frameon=False, loc="upper left")
     axes.set_title("Calibration (dots: items)")
 

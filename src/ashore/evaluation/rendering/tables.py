@@ -94,8 +94,8 @@ def _changes(report: Report) -> Table:
         rows.append((f"perplexity, {name}", _change(change, percent=True), f"{change.p_value:.3g}", change.test))
     for name, found in compared.divergence.items():
         how = "exact" if found.method == "exact" else f"at least, from the top {found.top_k}"
-        rows.append((f"divergence, {name}", f"{_cell(found.kl)} nats a token", "", how))
-        rows.append((f"same likeliest token, {name}", _share_cell(found.same_top), "", ""))
+        rows.append((f"divergence, {name}", f"{_cell(found.kl)} nats per token", "", how))
+        rows.append((f"same most likely token, {name}", _share_cell(found.same_top), "", ""))
     for name, change in compared.accuracy_change.items():
         rows.append((f"accuracy, {name}", _change(change, percent=False), f"{change.p_value:.3g}", change.test))
     rows += [(name, f"not compared: {why}", "", "") for name, why in compared.not_compared.items()]

@@ -81,6 +81,6 @@ def _passes(program: Program) -> bool:
     if process.returncode == UNCONFINED:
         raise EnvironmentFault(
             f"programs cannot be confined here: {told.decode(errors='replace').strip()}",
-            hint="run tasks of the kind code on Linux (x86-64 or arm64) with seccomp; other tasks need none of it",
+            hint="run tasks of kind code on Linux (x86-64 or arm64) with seccomp; other tasks do not need it",
         )
     return process.returncode == 0 and token.encode() in told

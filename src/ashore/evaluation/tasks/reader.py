@@ -15,7 +15,7 @@ from ashore.errors import InvalidRequest, NotFound
 from ashore.evaluation.tasks.model import Item, Kind, Task, TaskHeader
 
 MOST_BYTES: Final = 256 << 20
-_HINT: Final = "docs/how-to/evaluate-a-model.md shows the form"
+_HINT: Final = "see docs/how-to/evaluate-a-model.md for the format"
 
 
 def shipped_tasks() -> tuple[str, ...]:
@@ -37,9 +37,9 @@ def open_task(place: str) -> Task:
     path = Path(place)
     if not path.is_file():
         hint = did_you_mean(place, shipped_tasks())
-        raise NotFound(f"there is no task file and no shipped task {place!r}", hint=hint)
+        raise NotFound(f"there is no task file and no built-in task {place!r}", hint=hint)
     if path.stat().st_size > MOST_BYTES:
-        raise InvalidRequest(f"{place} has {path.stat().st_size} bytes; expected at most {MOST_BYTES}")
+        raise InvalidRequest(f"{place} has {path.stat().st_size} bytes; the limit is {MOST_BYTES}")
     return parse_task(path.read_bytes(), place)
 
 
@@ -47,10 +47,10 @@ def parse_task(data: bytes, place: str) -> Task:
     """Return the task in `data`; `place` is what messages call it. Raises as `open_task` does."""
     lines = [(n, line) for n, line in enumerate(data.splitlines(), start=1) if line.strip()]
     if not lines:
-        raise InvalidRequest(f"{place} is empty; expected a header and items, one JSON object a line", hint=_HINT)
+        raise InvalidRequest(f"{place} is empty; expected a header and items, one JSON object per line", hint=_HINT)
     header = _convert(lines[0][1], TaskHeader, f"{place}, line {lines[0][0]}")
     if "{prompt}" not in header.template:
-        raise InvalidRequest(f"{place}, line 1: the template has no {{prompt}} in it", hint=_HINT)
+        raise InvalidRequest(f"{place}, line 1: the template does not contain {{prompt}}", hint=_HINT)
     items, numbers = [], []
     for number, line in lines[1:]:
         item = _convert(line, Item, f"{place}, line {number}")
@@ -76,7 +76,7 @@ def _convert(line: bytes, wanted: type[Any], where: str) -> Any:
             raise InvalidRequest(f"{where} has the unknown field {name!r}", hint=did_you_mean(name, known), param=name)
     if wanted is TaskHeader and document.get("kind") not in get_args(Kind) and "kind" in document:
         kind = str(document["kind"])
-        raise InvalidRequest(f"{where}: no kind of task is called {kind!r}", hint=did_you_mean(kind, get_args(Kind)))
+        raise InvalidRequest(f"{where}: unknown task kind {kind!r}", hint=did_you_mean(kind, get_args(Kind)))
     try:
         return msgspec.convert(document, wanted)
     except msgspec.ValidationError as error:
@@ -126,4 +126,4 @@ def _check_schema(schema: dict[str, Any] | None, where: str) -> None:
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
-        raise InvalidRequest(f"{where}: the schema is none: {error.message}", hint=_HINT) from error
+        raise InvalidRequest(f"{where}: the schema is not valid: {error.message}", hint=_HINT) from error

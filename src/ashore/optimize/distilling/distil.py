@@ -155,8 +155,8 @@ class Distiller:
         """
         if recipe.parameters.get("way", OFFLINE) != OFFLINE:
             raise UnsupportedModel(
-                f"this student learned from answers ({recipe.parameters['way']}), which this version cannot repeat",
-                hint="the student itself can still be served; ADR 20 says what to do instead",
+                f"this student was trained on answers ({recipe.parameters['way']}), which this version cannot repeat",
+                hint="the student can still be served; see ADR 20 for the alternative",
             )
         digest = recipe.parameters["teacher_digest"]
         teacher = next((model for model in self._store.list() if model.digest == digest), None)

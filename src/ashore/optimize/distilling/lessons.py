@@ -30,7 +30,7 @@ class StoredTeacher:
         parts = [self.reader.rows(example) for example in batch.examples]
         for part, length, example in zip(parts, batch.lengths, batch.examples, strict=True):
             if len(part) != length - 1:
-                raise CorruptBlob(f"the teacher told {len(part)} rows of example {example}; expected {length - 1}")
+                raise CorruptBlob(f"the teacher returned {len(part)} rows for example {example}; expected {length - 1}")
         return join_rows(parts)
 
 

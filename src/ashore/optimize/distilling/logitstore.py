@@ -181,8 +181,8 @@ class LogitReader:
         self._places, _ = _scan(folder, key)
         if len(self._places) != key.num_examples:
             raise NotFound(
-                f"the log-probabilities in {folder} are of {len(self._places)} of {key.num_examples} examples",
-                hint="run the same command again: the teacher goes on where it stopped",
+                f"{folder} has the log-probabilities of {len(self._places)} of {key.num_examples} examples",
+                hint="run the same command again; the teacher continues where it stopped",
             )
         self._files: dict[int, BinaryIO] = {}
 
@@ -238,7 +238,7 @@ def _scan(folder: Path, key: StoreKey) -> tuple[list[_Place], _Place | None]:
             if int(path.stem) != number or head != _MAGIC + key.digest:
                 raise CorruptBlob(
                     f"{path} is not segment {number} of this store",
-                    hint=f"delete {folder}: the teacher can say it again",
+                    hint=f"delete {folder}; the teacher then computes it again",
                 )
             found = list(_records(file, number, first=len(places), check=last))
         places += found
@@ -294,8 +294,8 @@ def _checksum(number: int, data: bytes) -> bytes:
 
 def _damaged(path: Path, number: int) -> CorruptBlob:
     return CorruptBlob(
-        f"example {number} in {path} has other bytes than were written",
-        hint=f"delete {path.parent}: the teacher can say it again",
+        f"example {number} in {path} is damaged: its bytes have changed",
+        hint=f"delete {path.parent}; the teacher then computes it again",
     )
 
 
@@ -323,7 +323,7 @@ def _check_key(folder: Path, key: StoreKey) -> None:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=StoreKey)
     except FileNotFoundError as error:
-        raise NotFound(f"{folder} holds no log-probabilities", hint="let the teacher say them first") from error
+        raise NotFound(f"{folder} has no log-probabilities", hint="run the teacher first") from error
     except UNDECODABLE as error:
         raise CorruptBlob(f"{path} cannot be read: {error}", hint=f"delete {folder}") from error
     for name in StoreKey.__struct_fields__:
@@ -332,7 +332,7 @@ def _check_key(folder: Path, key: StoreKey) -> None:
         if seen != expected:
             raise Conflict(
                 f"the log-probabilities in {folder} are for {name} {seen}; expected {name} {expected}",
-                hint="give another folder, or delete this one",
+                hint="use another directory, or delete this one",
             )
 
 
@@ -343,7 +343,7 @@ def _locked(folder: Path) -> BinaryIO:
     except BlockingIOError as error:
         file.close()
         raise Conflict(
-            f"another process writes log-probabilities to {folder}", hint="wait until it has ended"
+            f"another process is writing log-probabilities to {folder}", hint="wait until it has finished"
         ) from error
     return file
 

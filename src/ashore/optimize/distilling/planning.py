@@ -41,7 +41,7 @@ def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> 
     notes = []
     if not wish.student and not wish.settings.shape.changes:
         wish = replace(wish, settings=_halved(wish.settings, anatomy, parent.reference))
-        notes.append("no size was given: the student gets at most half of the teacher's parameters")
+        notes.append("no size is set: the student gets at most half of the teacher's parameters")
     sizes = student_sizes(anatomy, wish.settings)
     tokens = round(wish.settings.epochs * samples.corpus.num_tokens)
     plan = DistilPlan(
@@ -63,8 +63,8 @@ def parent_of(store: ModelStore, wish: DistilWish) -> StoredModel:
     """Return what the student starts from."""
     if wish.student and wish.settings.shape.changes:
         raise InvalidRequest(
-            f"--student {wish.student} is a model, and --layers, --hidden, --intermediate cut one from the teacher",
-            hint="give one or the other",
+            f"--student {wish.student} is a model, but --layers, --hidden, --intermediate cut one from the teacher",
+            hint="use one or the other",
         )
     return store.resolve(wish.student or wish.teacher.partition("@")[0])
 
@@ -73,7 +73,7 @@ def _require_free_name(store: ModelStore, name: str, parent: StoredModel) -> Non
     """Refuse a name now that the store would refuse when all work is done."""
     taken = next((model for model in store.list() if model.name == name and not model.variant), None)
     if taken is not None and taken.parent != parent.digest:
-        raise Conflict(f"{name} is there already and comes from {taken.source}", hint="choose another name with --name")
+        raise Conflict(f"{name} already exists and comes from {taken.source}", hint="choose another name with --name")
 
 
 def _require_same_tokens(store: ModelStore, teacher: StoredModel, parent: StoredModel, text: TextModel) -> None:
@@ -81,8 +81,8 @@ def _require_same_tokens(store: ModelStore, teacher: StoredModel, parent: Stored
     if vocabulary_digest(theirs) != vocabulary_digest(text):
         raise InvalidRequest(
             f"{teacher.reference} and {parent.reference} have different tokenizers ({theirs.vocab_size:,} and "
-            f"{text.vocab_size:,} tokens), so that what one expects next means nothing to the other",
-            hint="let the teacher answer questions, and train on its answers: ashore train sft STUDENT --data FILE",
+            f"{text.vocab_size:,} tokens), so their predictions cannot be compared",
+            hint="generate answers with the teacher, then train on them: ashore train sft STUDENT --data FILE",
         )
 
 
@@ -92,6 +92,6 @@ def _halved(settings: DistilSettings, teacher: Anatomy, name: str) -> DistilSett
         raise InvalidRequest(
             f"half of the {teacher.parameters():,} parameters of {name} are too few to choose from: "
             f"{teacher.vocabulary_parameters:,} are the vocabulary's",
-            hint="say what the student is: --layers, --hidden, --intermediate, or --student NAME",
+            hint="set the size of the student: --layers, --hidden, --intermediate, or --student NAME",
         )
     return msgspec.structs.replace(settings, layers=sizes.layers, intermediate=sizes.channels)

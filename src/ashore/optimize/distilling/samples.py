@@ -15,7 +15,7 @@ from ashore.errors import InvalidRequest
 from ashore.text import TextModel
 from ashore.training import Corpus, load_data, make_corpus
 
-TEXT_HINT: Final = "give plain UTF-8 text of the kind that the student will see; JSONL goes to --data"
+TEXT_HINT: Final = "give plain UTF-8 text of the kind that the student will see; pass JSONL with --data"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ def load_samples(data: Sequence[Path], texts: Sequence[Path], text: TextModel, *
     parts = [load_data(path, text, max_length=window_tokens).corpus for path in data]
     parts += [_pieces(text.encode(read_text_file(path, "the text", hint=TEXT_HINT)), window_tokens) for path in texts]
     if not parts:
-        raise InvalidRequest("there is nothing to learn from", hint="give --data FILE or --text FILE")
+        raise InvalidRequest("there is no training data", hint="pass --data FILE or --text FILE")
     marked = _joined(parts)
     inner_T = np.ones(marked.num_tokens, np.bool_)
     inner_T[marked.starts[:-1]] = False

@@ -99,7 +99,7 @@ def require_memory(sizes: StudentSizes, settings: DistilSettings, free_bytes: in
         window = min(settings.window_tokens, batch)
         smaller = msgspec.structs.replace(settings, batch_tokens=batch, window_tokens=window)
         if sizes.memory_bytes(smaller) <= free_bytes:
-            hint = f"this fits: --batch-tokens {batch} --window-tokens {smaller.window_tokens}"
+            hint = f"these values fit: --batch-tokens {batch} --window-tokens {smaller.window_tokens}"
             break
     raise MemoryFull(
         f"making {name} needs about {human_bytes(needed)} of memory; {human_bytes(free_bytes)} are free", hint=hint
@@ -112,7 +112,7 @@ def _checked(wanted: int | None, has: int, flag: str, *, multiple: int) -> int:
     if not 1 <= wanted <= has or wanted % multiple:
         nearest = min(has, max(multiple, round(wanted / multiple) * multiple))
         raise InvalidRequest(
-            f"{flag} is {wanted}; the teacher has {has}, and a student at most that, in multiples of {multiple}",
-            hint=f"the nearest is {flag} {nearest}",
+            f"{flag} is {wanted}; expected at most {has}, as in the teacher, and a multiple of {multiple}",
+            hint=f"the nearest value is {flag} {nearest}",
         )
     return wanted

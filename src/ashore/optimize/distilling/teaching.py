@@ -35,8 +35,8 @@ def most_told(subject: Subject, wanted: int) -> int:
     if "score" in info.features and info.max_top_logprobs:
         return min(wanted, info.max_top_logprobs)
     raise UnsupportedByEngine(
-        f"the engine {info.kind!r} of {subject.name} does not tell how likely tokens are",
-        hint="choose another one: --teacher-engine openvino",
+        f"the engine {info.kind!r} of {subject.name} does not return token probabilities",
+        hint="choose another engine: --teacher-engine openvino",
     )
 
 

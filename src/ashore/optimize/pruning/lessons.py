@@ -96,7 +96,7 @@ def _samples(texts: list[Sequence[int]], length: int, path: Path) -> Samples:
     ids = list(chain.from_iterable(texts))
     if len(ids) < FEWEST_TOKENS:
         raise InvalidRequest(
-            f"{path} has {len(ids)} tokens to measure on; at least {FEWEST_TOKENS} are needed",
+            f"{path} has {len(ids)} tokens for the measurement; at least {FEWEST_TOKENS} are needed",
             hint="give more text of the kind that the model will see",
         )
     starts = range(0, len(ids) - length + 1, length)

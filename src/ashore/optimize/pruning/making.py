@@ -105,7 +105,7 @@ def _require_size(child: Any, plan: PrunePlan) -> None:
     """Check that what was cut has the parameters that were announced."""
     has = sum(p.numel() for p in child.parameters())
     if has != plan.parameters_after or anatomy_of_config(child.config.to_dict(), name="it").sizes != plan.after:
-        raise Bug(f"the model that was cut has {has:,} parameters; planned were {plan.parameters_after:,}")
+        raise Bug(f"the pruned model has {has:,} parameters; expected {plan.parameters_after:,}")
 
 
 def zero_smallest(model: Any, zeros: int) -> int:

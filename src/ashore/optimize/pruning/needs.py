@@ -64,11 +64,11 @@ def check_needs(needs: PruneNeeds, *, free_memory_bytes: int, free_disk_bytes: i
         raise MemoryFull(
             f"making {what} needs about {human_bytes(needs.memory_bytes)} of memory; "
             f"{human_bytes(free_memory_bytes)} are free",
-            hint="without --heal, or with --method lora, it needs less",
+            hint="omit --heal, or use --method lora, to need less memory",
         )
     if needs.disk_bytes > free_disk_bytes:
         raise DiskFull(
             f"making {what} needs about {human_bytes(needs.disk_bytes)} on the disk of the home; "
             f"{human_bytes(free_disk_bytes)} are free",
-            hint="`ashore model gc` frees what nothing needs",
+            hint="free unused files with `ashore model gc`",
         )

@@ -86,7 +86,7 @@ def read_share(text: str) -> float:
     if not 0 < share < 1:
         raise InvalidRequest(
             f"--remove is {text!r}; expected a share of the parameters above 0 and below 1",
-            hint="--remove 30% or --remove 0.3",
+            hint="write --remove 30% or --remove 0.3",
             param="remove",
         )
     return share

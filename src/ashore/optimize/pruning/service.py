@@ -141,7 +141,7 @@ class Pruner:
     def _require_free(self, name: str, parent: StoredModel) -> None:
         """Refuse a name that is no name, or taken, before anything is computed."""
         if parse_reference(name).name != name:
-            raise InvalidRequest(f"{name!r} is not a model name", hint="give --name without @", param="name")
+            raise InvalidRequest(f"{name!r} is not a valid model name", hint="give --name without @", param="name")
         try:
             there = self._store.resolve(name)
         except UnknownModel:
@@ -209,13 +209,13 @@ def _require_sense(wish: PruneWish) -> None:
     if zeros and (wish.heal or wish.calibration):
         raise InvalidRequest(
             "--kind unstructured sets the smallest weights to 0 and reads no text",
-            hint="leave --calibration and --heal out; healing would fill the zeros again",
+            hint="omit --calibration and --heal; healing would overwrite the zeros",
             param="heal" if wish.heal else "calibration",
         )
     if not zeros and not (wish.heal or wish.calibration):
         raise InvalidRequest(
-            f"--kind {wish.kind} measures on text what goes, and none is given",
-            hint="--heal FILE, or --calibration FILE: plain UTF-8 text of the kind that the model will see",
+            f"--kind {wish.kind} needs text to measure what can be removed; none is given",
+            hint="pass --heal FILE or --calibration FILE: plain UTF-8 text of the kind that the model will see",
             param="calibration",
         )
     if wish.heal_tokens < 1 or not 0 < wish.rate < 1:

@@ -56,7 +56,7 @@ class Unfinished:
         except OSError as error:
             raise DiskFull(
                 f"{human_bytes(len(data))} cannot be written to {self._folder}: {error.strerror}",
-                hint="free some space and give the command again",
+                hint="free some space and run the command again",
             ) from error
 
     def clear(self) -> None:

@@ -80,8 +80,8 @@ def anatomy_of_config(config: Mapping[str, Any], *, name: str) -> Anatomy:
     kind = str(config.get("model_type", ""))
     if kind not in FAMILIES:
         raise UnsupportedModel(
-            f"{name} is of the family {kind!r}, which pruning does not know",
-            hint=f"known: {', '.join(FAMILIES)} (a mixture of experts is not pruned here)",
+            f"{name} is of the family {kind!r}, which pruning does not support",
+            hint=f"supported: {', '.join(FAMILIES)} (no mixture of experts)",
         )
     try:
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
@@ -117,14 +117,14 @@ def anatomy_of(files: ModelFilesOnDisk, num_parameters: int) -> Anatomy:
         anatomy = anatomy_of_config(json.loads(text), name=name)
     else:
         raise UnsupportedModel(
-            f"{name} is in the form {files.format!r}, which has no weights to prune",
-            hint=f"name the model as it was pulled: {name.partition('@')[0]}",
+            f"{name} has the format {files.format!r}, which cannot be pruned",
+            hint=f"name the original model: {name.partition('@')[0]}",
         )
     counted = anatomy.parameters()
     if abs(counted - num_parameters) > _TOLERANCE * num_parameters:
         raise UnsupportedModel(
-            f"{name} has {num_parameters:,} parameters; {counted:,} are in parts that pruning knows",
-            hint="this checkpoint has layers of another kind",
+            f"{name} has {num_parameters:,} parameters; {counted:,} are in layers that pruning supports",
+            hint="this checkpoint has layers of an unsupported kind",
         )
     return anatomy
 

@@ -34,12 +34,13 @@ class LossMix:
     def __post_init__(self) -> None:
         if self.divergence < 0 or self.text < 0 or self.divergence + self.text <= 0:
             raise InvalidRequest(
-                f"the shares of the loss are divergence {self.divergence:g} and text {self.text:g}",
-                hint="give shares of 0 or more, and one above 0",
+                f"the weights of the loss are divergence {self.divergence:g} and text {self.text:g}",
+                hint="use weights of 0 or more, at least one above 0",
             )
         if not 0.1 <= self.temperature <= 20:
             raise InvalidRequest(
-                f"the temperature is {self.temperature:g}; expected 0.1 to 20", hint="1 leaves the teacher as it is"
+                f"the temperature is {self.temperature:g}; expected 0.1 to 20",
+                hint="use 1 to leave the teacher's distribution unchanged",
             )
 
 

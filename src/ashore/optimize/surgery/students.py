@@ -141,7 +141,9 @@ def measure_teacher(teacher: Any, batches: Iterable[Sequence[int]]) -> TeacherMe
         for hook in hooks:
             hook.remove()
     if not num_tokens:
-        raise InvalidRequest("there is no text to measure the teacher on", hint="give --data or --text with text in it")
+        raise InvalidRequest(
+            "there is no text to measure the teacher on", hint="pass --data or --text with a file that has text"
+        )
     for number, layer in enumerate(layers):
         channels_LI[number] *= layer.mlp.down_proj.weight.detach().double().pow(2).sum(0).numpy()
         heads_LQ[number] *= layer.self_attn.o_proj.weight.detach().double().pow(2).sum(0).numpy()
@@ -205,8 +207,8 @@ def check_family(config: Any) -> None:
     if config.model_type not in FAMILIES:
         raise UnsupportedModel(
             f"a student cannot be cut out of a model of the family {config.model_type!r}; "
-            f"this knows {', '.join(FAMILIES)}",
-            hint="name a smaller checkpoint: --student NAME",
+            f"supported: {', '.join(FAMILIES)}",
+            hint="use a smaller checkpoint as the student: --student NAME",
         )
 
 

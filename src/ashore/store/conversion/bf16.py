@@ -37,7 +37,8 @@ def read_tensor(place: TensorPlace) -> npt.NDArray[np.float32]:
             return (np.asarray(raw("<u2")).astype(np.uint32) << 16).view(np.float32)
         case _:
             raise UnsupportedModel(
-                f"{place.file.name} has tensors of type {place.dtype}", hint="known: F32, F16, BF16; FP8 goes to vllm"
+                f"{place.file.name} has tensors of type {place.dtype}",
+                hint="expected F32, F16 or BF16; serve FP8 weights with vllm",
             )
 
 

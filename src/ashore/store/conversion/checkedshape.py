@@ -28,7 +28,7 @@ def checked_shape(values: Mapping[str, Any], *, what: str) -> ModelShape:
     fields = {f.name: f for f in dataclasses.fields(ModelShape)}
     needed = {name for name, f in fields.items() if f.default is dataclasses.MISSING}
     if not isinstance(values, Mapping) or not needed <= set(values) <= set(fields):
-        raise UnsupportedModel(f"{what} does not have the numbers that every model has", hint=_HINT)
+        raise UnsupportedModel(f"{what} lacks dimensions that every model has", hint=_HINT)
     if not isinstance(values["architecture"], str):
         raise UnsupportedModel(f"{what} names no architecture", hint=_HINT)
     for name, value in values.items():
@@ -42,4 +42,4 @@ def checked_shape(values: Mapping[str, Any], *, what: str) -> ModelShape:
     return ModelShape(**values)
 
 
-_HINT: Final = "the file is broken, or of a kind of model that is not known here"
+_HINT: Final = "the file is damaged, or the model type is not supported"

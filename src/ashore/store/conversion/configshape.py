@@ -33,7 +33,7 @@ def shape_of_config(config: dict[str, Any], num_parameters: int) -> ModelShape:
         raise UnsupportedModel(
             f"config.json says model_type {kind[:40]!r}", hint="known: " + ", ".join(sorted(ARCHITECTURES))
         )
-    with foreign_errors(f"config.json of a {kind} model lacks a number", UnsupportedModel, hint="fetch it again"):
+    with foreign_errors(f"config.json of a {kind} model lacks a dimension", UnsupportedModel, hint="fetch it again"):
         heads = int(config["num_attention_heads"])
         hidden = int(config["hidden_size"])
         latent = int(config.get("kv_lora_rank") or 0)

@@ -66,7 +66,7 @@ def read_gguf_meta(path: Path) -> GgufMeta:
 @contextlib.contextmanager
 def gguf_reader(path: Path) -> Iterator[Any]:
     """Give an open `gguf.GGUFReader`, its complaints translated."""
-    with foreign_errors(f"{path.name} is not a whole GGUF file"):
+    with foreign_errors(f"{path.name} is not a complete GGUF file"):
         yield _bounded_reader()(path)
 
 
@@ -98,7 +98,7 @@ def shape_of_gguf(meta: GgufMeta) -> ModelShape:
     Raises:
         UnsupportedModel: the file lacks a number that every decoder has.
     """
-    what = f"the GGUF file says architecture {meta.architecture[:40]!r} and lacks a number every decoder has"
+    what = f"the GGUF file says architecture {meta.architecture[:40]!r} and lacks a dimension that every decoder has"
     with foreign_errors(what, UnsupportedModel, hint="expected a decoder such as llama, qwen2, qwen3 or deepseek2"):
         hidden = int(meta.own("embedding_length"))
         heads = _first(meta.own("attention.head_count"))

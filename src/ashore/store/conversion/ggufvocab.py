@@ -27,7 +27,7 @@ def write_vocabulary(writer: Any, directory: Path, num_rows: int, generation: di
     document: dict[str, Any] = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     model = document["model"]
     if model.get("type", "BPE") != "BPE":
-        raise UnsupportedModel(f"tokenizer.json has a vocabulary of kind {model.get('type')!r}", hint="known: BPE")
+        raise UnsupportedModel(f"tokenizer.json has a vocabulary of type {model.get('type')!r}", hint="known: BPE")
     added = {int(t["id"]): t for t in document.get("added_tokens", ())}
     names = {int(i): str(t) for t, i in model["vocab"].items()} | {i: str(t["content"]) for i, t in added.items()}
     if max(names) >= num_rows:

@@ -80,8 +80,8 @@ def convert_safetensors_to_gguf(directory: Path, out: Path, *, progress: Progres
     shape = shape_of_config(config, sum(p.num_elements for p in places.values()))
     if shape.architecture not in CONVERTED:
         raise UnsupportedModel(
-            f"safetensors of a {shape.architecture} model are not converted here (known: {', '.join(CONVERTED)})",
-            hint="give a .gguf file to llamacpp, or serve the safetensors with vllm",
+            f"ashore cannot convert safetensors of {shape.architecture} models (supported: {', '.join(CONVERTED)})",
+            hint="use a .gguf file with llamacpp, or serve the safetensors with vllm",
         )
     mapped = tuple(_map(places, shape, config))
     extra = _rope_frequencies(config, shape)
@@ -204,7 +204,7 @@ def _write_scaling(writer: Any, config: dict[str, Any]) -> None:
             writer.add_rope_scaling_orig_ctx_len(int(original))
         case _:
             raise UnsupportedModel(
-                f"config.json scales the rotary embedding as {kind!r}", hint="known: linear, yarn, llama3"
+                f"config.json has the rotary scaling {kind!r}", hint="supported: linear, yarn, llama3"
             )
 
 

@@ -61,17 +61,17 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
         end = 8 + length
         for name, place in sorted(found.items(), key=lambda item: (item[1].offset, item[1].num_bytes)):
             if place.offset < end:
-                raise ValueError(f"the tensor {name[:80]!r} lies on another one")
+                raise ValueError(f"the tensor {name[:80]!r} overlaps another one")
             end = place.offset + place.num_bytes
     if end > size:
-        raise CorruptBlob(f"{path.name} has {size} bytes and needs {end}; it was cut short", hint="fetch it again")
+        raise CorruptBlob(f"{path.name} has {size} bytes, expected {end}; it is truncated", hint="fetch it again")
     return found
 
 
 def _place(path: Path, name: str, item: dict[str, Any], start: int) -> TensorPlace:
     shape, (begin, end) = item["shape"], item["data_offsets"]
     if any(type(n) is not int or not 0 <= n <= MAX_TENSOR for n in (*shape, begin, end)) or end < begin:
-        raise ValueError(f"the tensor {name[:80]!r} has a shape or place that no tensor has")
+        raise ValueError(f"the tensor {name[:80]!r} has an impossible shape or position")
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError(f"the tensor {name[:80]!r} has {len(shape)} dimensions")
     place = TensorPlace(
@@ -96,8 +96,8 @@ def check_shards(index: bytes, paths: Collection[str]) -> None:
         others = sorted(ascii(name)[:90] for name in named if name not in paths)
     if others:
         raise CorruptBlob(
-            f"{INDEX} names {others[0]}, which is none of the model's files",
-            hint="do not use it: it is hostile or broken",
+            f"{INDEX} names {others[0]}, which is not one of the model's files",
+            hint="do not use it: it is malicious or damaged",
         )
 
 

@@ -84,7 +84,7 @@ def pre_tokenizer(pre: str) -> Any:
         )
     if pre not in SPLITS:
         raise UnsupportedModel(
-            f"the vocabulary splits words as {pre!r}, which is not known here",
+            f"the vocabulary splits words as {pre!r}, which ashore does not support",
             hint="known: " + ", ".join(sorted({*SPLITS, *ALIASES, *DIGITS_THEN_BYTE_LEVEL, "gpt-2"})),
         )
     steps: list[Any] = [pre_tokenizers.Split(Regex(x), behavior="isolated") for x in SPLITS[pre]]
@@ -116,7 +116,7 @@ def name_of(pre_tokenizer: dict[str, Any] | None) -> str:
         if expressions == [_escaped(x) for x in known]:
             return name
     raise UnsupportedModel(
-        "tokenizer.json splits words in a way that is not known here: "
+        "tokenizer.json splits words in a way that ashore does not support: "
         + json.dumps(expressions, ensure_ascii=False)[:300],
         hint="known: " + ", ".join(sorted({*SPLITS, "smollm", "gpt-2"})),
     )

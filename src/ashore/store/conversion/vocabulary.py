@@ -34,8 +34,8 @@ def tokenizer_from_gguf(meta: GgufMeta) -> Tokenizer:
             tokenizer = _sentencepiece_bpe(meta)
         case _:
             raise UnsupportedModel(
-                f"the GGUF file has a vocabulary of kind {kind!r}",
-                hint="known: gpt2 (byte-level BPE), llama (SentencePiece)",
+                f"the GGUF file has a vocabulary of type {kind!r}",
+                hint="supported: gpt2 (byte-level BPE), llama (SentencePiece)",
             )
     _add_special(tokenizer, meta)
     return tokenizer

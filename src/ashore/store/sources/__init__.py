@@ -39,8 +39,8 @@ def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints
     kind, _, rest = text.partition(":")
     if endpoints.offline and kind in HUBS:
         raise SourceUnreachable(
-            f"{text} is at a hub, and this ashore is set to be offline",
-            hint="bring it as a tar (`ashore model import`), a folder or a .gguf file, or unset ASHORE_OFFLINE",
+            f"{text} is on a public hub, and ashore is set to offline",
+            hint="import a tar file (`ashore model import`), a directory or a .gguf file, or unset ASHORE_OFFLINE",
         )
     match kind:
         case "pypi":

@@ -17,8 +17,8 @@ from ashore.store.sources.hub import fetch_files, parse_hub_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
 MIRROR_HINT = (
-    "set a mirror (ASHORE_HF_ENDPOINT=https://mirror, or hf_endpoint under [settings] of ashore.toml), or bring the "
-    "model by `ashore model import`, a folder, oci:// or s3://"
+    "set a mirror (ASHORE_HF_ENDPOINT=https://mirror, or hf_endpoint under [settings] of ashore.toml), or get the "
+    "model from `ashore model import`, a directory, oci:// or s3://"
 )
 ANSWER_WITHIN_S = 15.0
 """Longest wait for the hub's list of files."""
@@ -81,12 +81,13 @@ class HuggingFaceSource:
             yield
         except hub.errors.RevisionNotFoundError as error:
             raise UnknownModel(
-                f"hf:{self._reference.repository} has no revision {self._reference.revision!r}", hint="check it there"
+                f"hf:{self._reference.repository} has no revision {self._reference.revision!r}",
+                hint="check the revision on the hub",
             ) from error
         except (hub.errors.GatedRepoError, hub.errors.RepositoryNotFoundError) as error:
             raise UnknownModel(
-                f"{host} has no model {self._reference.repository} that this account may read",
-                hint="check the name; for a gated model accept its licence there and set HF_TOKEN",
+                f"{host} has no model {self._reference.repository} that this account can read",
+                hint="check the name; for a gated model, accept its licence on the hub and set HF_TOKEN",
             ) from error
         except hub.errors.HfHubHTTPError as error:
             if error.response is not None and error.response.status_code == 404:

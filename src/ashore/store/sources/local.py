@@ -46,13 +46,13 @@ class LocalSource:
         if below:
             named = ", ".join(map(str, below[:_MAX_NAMED]))
             raise UnsupportedModel(
-                f"{self._path} has no weights of its own; there are some in {named}",
-                hint=f"name the checkpoint: ashore model pull {below[0]}",
+                f"{self._path} has no weights; {named} has some",
+                hint=f"pull the checkpoint itself: ashore model pull {below[0]}",
             )
         refuse_pickle_names(names)
         raise UnsupportedModel(
-            f"{self._path} has no weights: no .gguf and no .safetensors file",
-            hint="give a folder in Hugging Face form, or a .gguf file",
+            f"{self._path} has no weights: no .gguf or .safetensors file",
+            hint="give a directory in Hugging Face format, or a .gguf file",
         )
 
 

@@ -16,8 +16,8 @@ from ashore.store.sources.hub import fetch_files, parse_hub_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
 MIRROR_HINT = (
-    "set a mirror (ASHORE_MS_ENDPOINT=https://mirror, or ms_endpoint under [settings] of ashore.toml), or bring the "
-    "model by `ashore model import`, a folder, oci:// or s3://"
+    "set a mirror (ASHORE_MS_ENDPOINT=https://mirror, or ms_endpoint under [settings] of ashore.toml), or get the "
+    "model from `ashore model import`, a directory, oci:// or s3://"
 )
 DEFAULT_REVISION = "master"
 

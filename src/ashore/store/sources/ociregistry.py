@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 256
 """Most referrers of one manifest that are looked at."""
 ALTERED_HINT = "the registry or a proxy alters data"
-MIRROR_HINT = "check the address, and that this machine may reach the registry"
+MIRROR_HINT = "check the address, and that this machine can reach the registry"
 _REFERENCE = re.compile(
     r"oci(?P<plain>\+http)?://(?P<host>[^/]+)/(?P<repository>[a-z0-9._/-]+?)"
     r"(?::(?P<tag>[\w.-]{1,128}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
@@ -63,11 +63,11 @@ class RegistryRemote:
         url = f"{self._base}/manifests/{self._digest or self._tag}"
         answer = self._call("GET", url, headers={"Accept": MANIFEST_MEDIA_TYPE})
         if answer.status_code == 404:
-            raise UnknownModel(f"{self._host} has no {self._repository}:{self._tag}", hint="check name and tag")
+            raise UnknownModel(f"{self._host} has no {self._repository}:{self._tag}", hint="check the name and the tag")
         if answer.status_code >= 400:
             raise refused(url, answer.status_code)
         if self._digest and f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != self._digest:
-            raise CorruptBlob(f"{url} gave a manifest with another hash", hint=ALTERED_HINT)
+            raise CorruptBlob(f"{url} returned a manifest with a different hash", hint=ALTERED_HINT)
         return answer.content
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
@@ -135,7 +135,7 @@ class RegistryRemote:
             if got.status_code >= 400:
                 continue  # deleted, and the list is older
             if _digest_of(got.content) != digest:
-                raise CorruptBlob(f"{url} gave a manifest with another hash", hint=ALTERED_HINT)
+                raise CorruptBlob(f"{url} returned a manifest with a different hash", hint=ALTERED_HINT)
             found.append(got.content)
         return tuple(found)
 
@@ -186,7 +186,7 @@ class RegistryRemote:
         token = client.get(fields["realm"], params=query, headers={"Authorization": basic} if basic else {})
         if token.status_code != 200:
             return False
-        with foreign_errors(f"the login of {self._host} gave no token", RemoteRefused, hint=ALTERED_HINT):
+        with foreign_errors(f"the login at {self._host} returned no token", RemoteRefused, hint=ALTERED_HINT):
             document = token.json()
             self._authorization = f"Bearer {document.get('token') or document.get('access_token')}"
         return True
@@ -210,7 +210,7 @@ def _referrers_tag(subject: Digest) -> str:
 
 
 def _manifests_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    with foreign_errors(f"{answer.url} is no index", hint=ALTERED_HINT):
+    with foreign_errors(f"{answer.url} is not an OCI index", hint=ALTERED_HINT):
         return [item for item in answer.json()["manifests"] if isinstance(item, dict)][:MAX_LISTED]
 
 

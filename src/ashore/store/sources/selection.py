@@ -53,7 +53,7 @@ def choose_files(files: Iterable[RemoteFile], wanted: str, where: str) -> tuple[
             f"{where} has {len(heads)} GGUF models: {', '.join(heads[:8])}", hint=f"name one: {where}:{heads[0]}"
         )
     refuse_pickle_names(offered)
-    raise UnsupportedModel(f"{where} has no weights: no .safetensors and no .gguf file", hint="check the name")
+    raise UnsupportedModel(f"{where} has no weights: no .safetensors or .gguf file", hint="check the name")
 
 
 def _parts_of(first: str, offered: dict[str, RemoteFile]) -> tuple[RemoteFile, ...]:

@@ -1,4 +1,4 @@
-"""What HTTP makes of a declared call: a route that reads what it takes, does it, and writes what it gives."""
+"""Makes an HTTP route of a declared call: decodes the request, runs the call, encodes the result."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         desk = app.rooms.desks.get(room)
         if desk is None:
-            raise NotReady(f"{room} needs a state, and this server has none", hint="start it with `ashore up`")
+            raise NotReady(
+                f"{room} needs a state database; this server runs without one", hint="start the server with `ashore up`"
+            )
         if call.has_body:
             given = decode(await exchange.body(app.limits) or b"{}", decoder)
         else:

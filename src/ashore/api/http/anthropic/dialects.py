@@ -9,7 +9,7 @@ from ashore.api.http.anthropic.types import CountRequest, MessagesRequest
 from ashore.api.http.dialect import Dialect, Json, Reader
 from ashore.errors import InvalidRequest
 
-IMAGE: Final = "[image left out: this model reads text]"
+IMAGE: Final = "[image omitted: this model accepts text only]"
 """Stands where an agent sent a screenshot as the result of a tool."""
 
 HINTS: Final = {
@@ -69,8 +69,8 @@ def _runs_here(tool: Any, body: Json, said: list[str]) -> bool:
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("name") == tool.get("name") and choice.get("type") == "tool":
         raise InvalidRequest(
-            f"tool_choice asks for {str(tool['type'])[:40]!r}, which ashore cannot run",
-            hint="give the model a tool with an input_schema that does it",
+            f"tool_choice asks for {str(tool['type'])[:40]!r}, which ashore does not run",
+            hint="define a tool with an input_schema and run it in your client",
             param="tool_choice",
         )
     said.append(f"tools[].{str(tool['type'])[:40]}")

@@ -27,13 +27,13 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     request = await MESSAGES_READER.body_of(app, exchange)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
-    begin = partial(app.serving.generate, generation, principal)
+    answer = partial(app.serving.answer, generation, principal)
     if request.stream:
-        await stream_answer(exchange, begin, MessageEvents(exchange))
+        await stream_answer(exchange, answer, MessageEvents(exchange))
         return
     exchange.watch()
-    answer = await whole_answer(begin, 1)
-    await send_answer(exchange, answer, render_message(answer, exchange))
+    whole = await whole_answer(answer, 1)
+    await send_answer(exchange, whole, render_message(whole, exchange))
 
 
 async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -113,7 +113,7 @@ def _turn(message: MessageIn, at: int) -> list[Message]:
 
 def _only_in(role: str, message: MessageIn, path: str) -> None:
     if message.role != role:
-        raise InvalidRequest(f"{path}: this block belongs into a message of the {role}", param=path)
+        raise InvalidRequest(f"{path}: this block is allowed only in a message with role {role}", param=path)
 
 
 def _tool(tool: ToolIn) -> ToolSpec:

@@ -132,14 +132,14 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
 
 
 class TextOut(msgspec.Struct, frozen=True, kw_only=True, tag="text", tag_field="type"):
-    """A piece of text of the answer."""
+    """A text block of the answer."""
 
     text: str
     citations: None = None
 
 
 class ThinkingOut(msgspec.Struct, frozen=True, kw_only=True, tag="thinking", tag_field="type"):
-    """Reasoning. It is not signed: the signature is empty."""
+    """A reasoning block. It is not signed: the signature is empty."""
 
     thinking: str
     signature: str = ""
@@ -154,7 +154,7 @@ class ToolUseOut(msgspec.Struct, frozen=True, kw_only=True, tag="tool_use", tag_
 
 
 class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens used; `input_tokens` are those that did not come from the prefix cache."""
+    """Tokens used. `input_tokens` does not include tokens from the prefix cache."""
 
     input_tokens: int
     cache_creation_input_tokens: int = 0

@@ -39,7 +39,7 @@ Metadata = Annotated[dict[str, MetadataText], Meta(max_length=MOST_METADATA)]
 
 
 class OutputExpiry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When the files of answers end, counted from when they are made."""
+    """When the result files expire, counted from their creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Meta(ge=SHORTEST_LIFE_S, le=LONGEST_LIFE_S)]
@@ -56,7 +56,7 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class BatchErrorOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with a line."""
+    """An error in one line of the input."""
 
     code: str
     message: str
@@ -65,14 +65,14 @@ class BatchErrorOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchErrors(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with the input."""
+    """The errors in the input."""
 
     object: Literal["list"] = "list"
     data: list[BatchErrorOut]
 
 
 class BatchCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests of a batch."""
+    """Number of requests of a batch, by state."""
 
     total: int
     completed: int
@@ -132,7 +132,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     if file.purpose != "batch":
         raise InvalidRequest(
             f"{file.file_id} was uploaded for {file.purpose!r}",
-            hint="upload it with purpose batch",
+            hint="upload the file with purpose=batch",
             param="input_file_id",
         )
     order = BatchOrder(
@@ -251,8 +251,8 @@ def _window_s(text: str) -> int:
     seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
     if not 0 < seconds <= LONGEST_WINDOW_S:
         raise InvalidRequest(
-            f"completion_window is {text[:20]!r}; expected a time of at most 7 days",
-            hint="24h, or another number with s, m, h or d",
+            f"completion_window is {text[:20]!r}; expected a duration of at most 7 days",
+            hint="write 24h, or another number with s, m, h or d",
             param="completion_window",
         )
     return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from ashore.api.http.openai.common import (
     id_for,
     priority_of,
     stops_of,
+    token_stops_of,
     usage_out,
 )
 from ashore.api.http.openai.types import ChatMessage, ChatRequest, NamedTool, TextPart, ToolIn
@@ -33,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
-    """A token that could have come instead."""
+    """An alternative to a generated token."""
 
     token: str
     logprob: float
@@ -41,7 +43,7 @@ class TopLogprob(msgspec.Struct, frozen=True):
 
 
 class TokenLogprobOut(msgspec.Struct, frozen=True):
-    """A token that came."""
+    """A generated token."""
 
     token: str
     logprob: float
@@ -50,7 +52,7 @@ class TokenLogprobOut(msgspec.Struct, frozen=True):
 
 
 class ChoiceLogprobs(msgspec.Struct, frozen=True):
-    """Log-probabilities of a choice or of a piece of it."""
+    """Log-probabilities of a choice, or of one streamed part of it."""
 
     content: list[TokenLogprobOut]
     refusal: None = None
@@ -64,7 +66,7 @@ class FunctionOut(msgspec.Struct, frozen=True):
 
 
 class ToolCallOut(msgspec.Struct, frozen=True):
-    """A call that the model asks for."""
+    """A tool call of the model."""
 
     id: str
     function: FunctionOut
@@ -72,7 +74,7 @@ class ToolCallOut(msgspec.Struct, frozen=True):
 
 
 class MessageOut(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model said."""
+    """The message that the model generated."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -115,11 +117,15 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send one", param="max_tokens")
+        raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send only one", param="max_tokens")
+    continues = bool(request.continue_final_message) or any(message.prefix for message in request.messages)
     return GenerationRequest(
         request_id=exchange.request_id,
         model=request.model,
-        messages=tuple(message_of(m, at) for at, m in enumerate(request.messages)),
+        messages=messages_of(request.messages, continues=continues),
+        continues=continues,
+        thinking_tokens=request.thinking_budget,
+        stop_token_ids=token_stops_of(request),
         tools=tuple(tool_of(tool) for tool in request.tools or ()),
         tool_choice=_tool_choice(request.tool_choice),
         sampling=asked_sampling(request),
@@ -135,8 +141,28 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
         arrival=exchange.arrival,
-        template_options=_template_options(request),
+        template_options=template_options(request.chat_template_kwargs, request.reasoning_effort),
     )
+
+
+def messages_of(messages: Sequence[ChatMessage], *, continues: bool) -> tuple[Message, ...]:
+    """Return the turns; `continues`: the last one is the beginning of the answer.
+
+    Raises:
+        InvalidRequest: a turn is not as its role wants it, or no answer can begin with the last one.
+    """
+    last = messages[-1] if messages else None
+    if continues and (last is None or last.role != "assistant" or last.tool_calls):
+        raise InvalidRequest(
+            "only a last message of the assistant, without tool calls, can be the beginning of the answer",
+            hint='let the last message be {"role": "assistant", "content": "…", "prefix": true}',
+            param=f"messages[{len(messages) - 1}].prefix",
+        )
+    if any(message.prefix for message in messages[:-1]):
+        raise InvalidRequest(
+            "prefix stands in a message that is not the last one", hint="send it in the last one", param="messages"
+        )
+    return tuple(message_of(message, at) for at, message in enumerate(messages))
 
 
 def message_of(message: ChatMessage, at: int) -> Message:
@@ -144,7 +170,9 @@ def message_of(message: ChatMessage, at: int) -> Message:
     if message.role == "tool" and not message.tool_call_id:
         raise InvalidRequest("a tool message needs tool_call_id", param=f"messages[{at}].tool_call_id")
     if message.content is None and not message.tool_calls and message.role != "assistant":
-        raise InvalidRequest("the message has no content", param=f"messages[{at}].content")
+        raise InvalidRequest(
+            "the message has no content; expected content or tool_calls", param=f"messages[{at}].content"
+        )
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=text_of(message.content),
@@ -296,12 +324,17 @@ def _tool_choice(choice: str | NamedTool | None) -> str:
     return choice if isinstance(choice, str) else f"tool:{choice.function.name}"
 
 
-def _template_options(request: ChatRequest) -> dict[str, object]:
-    options = dict(request.chat_template_kwargs or {})
+def template_options(given: dict[str, Any] | None, reasoning_effort: str | None = None) -> dict[str, object]:
+    """Return the variables for the chat template.
+
+    Raises:
+        InvalidRequest: they are too long.
+    """
+    options: dict[str, object] = dict(given or {})
     if len(_encode(options)) > MOST_TEMPLATE_OPTION_BYTES:
         raise InvalidRequest(
             f"chat_template_kwargs is longer than {MOST_TEMPLATE_OPTION_BYTES:,} bytes", param="chat_template_kwargs"
         )
-    if request.reasoning_effort is not None:
-        options.setdefault("reasoning_effort", request.reasoning_effort)
+    if reasoning_effort is not None:
+        options.setdefault("reasoning_effort", reasoning_effort)
     return options

@@ -24,13 +24,13 @@ from ashore.serving import ChoiceEnded, Usage
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
-    """Where the prompt's tokens came from."""
+    """Details of the prompt tokens."""
 
     cached_tokens: int
 
 
 class CompletionTokensDetails(msgspec.Struct, frozen=True):
-    """What the answer's tokens were for."""
+    """Details of the generated tokens."""
 
     reasoning_tokens: int
 
@@ -43,6 +43,9 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+    prompt_cache_hit_tokens: int
+    """The same as `cached_tokens`, by DeepSeek's name; the next is the rest of the prompt."""
+    prompt_cache_miss_tokens: int
 
 
 def usage_out(usage: Usage) -> UsageOut:
@@ -53,6 +56,8 @@ def usage_out(usage: Usage) -> UsageOut:
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(usage.cached_tokens),
         completion_tokens_details=CompletionTokensDetails(usage.reasoning_tokens),
+        prompt_cache_hit_tokens=usage.cached_tokens,
+        prompt_cache_miss_tokens=usage.prompt_tokens - usage.cached_tokens,
     )
 
 
@@ -65,8 +70,8 @@ def asked_sampling(request: Sampled) -> Sampling:
     for name, usual in USUAL:
         if getattr(request, name) not in (None, usual):
             raise InvalidRequest(
-                f"{name} is {json.dumps(not usual)}; ashore does what {json.dumps(usual)} means, for every engine",
-                hint="leave it out",
+                f"{name} is {json.dumps(not usual)}; ashore supports only {json.dumps(usual)}",
+                hint="omit it",
                 param=name,
             )
     return sampling_of(request, logit_bias=_biases(request.logit_bias or {}))
@@ -77,6 +82,21 @@ def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(dict.fromkeys(stop))
+
+
+def token_stops_of(request: Sampled) -> tuple[int, ...]:
+    """Return `stop_token_ids`, each once.
+
+    Raises:
+        InvalidRequest: the answer is to go on past every token that ends it.
+    """
+    if request.stop_token_ids and request.ignore_eos:
+        raise InvalidRequest(
+            "ignore_eos goes on past every token that would end the answer, those of stop_token_ids too",
+            hint="leave one of them out",
+            param="stop_token_ids",
+        )
+    return tuple(dict.fromkeys(request.stop_token_ids or ()))
 
 
 def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> Grammar | None:
@@ -111,15 +131,15 @@ def prompts_of(inputs: Inputs, param: str) -> list[str | tuple[int, ...]]:
         return [tuple(one for one in inputs if isinstance(one, int))]
     if len(inputs) > MOST_TEXTS:
         raise InvalidRequest(
-            f"{param} has {len(inputs)} entries; at most {MOST_TEXTS} are taken",
-            hint="split them over several requests",
+            f"{param} has {len(inputs)} entries; the limit is {MOST_TEXTS}",
+            hint="split it into several requests",
             param=param,
         )
     if all(isinstance(one, str) for one in inputs):
         return [one for one in inputs if isinstance(one, str)]
     if all(isinstance(one, list) for one in inputs):
         return [tuple(one) for one in inputs if isinstance(one, list)]
-    raise InvalidRequest(f"{param} mixes texts and token ids", hint="send one kind", param=param)
+    raise InvalidRequest(f"{param} mixes texts and token ids", hint="send only texts or only token ids", param=param)
 
 
 def priority_of(exchange: Exchange) -> int:
@@ -189,13 +209,15 @@ def _biases(given: dict[str, float]) -> dict[int, float]:
         return {int(token): bias for token, bias in given.items()}
     except ValueError as fault:
         raise InvalidRequest(
-            "a key of logit_bias is no token id", hint="use whole numbers as keys, in quotes", param="logit_bias"
+            "a key of logit_bias is not a token id",
+            hint="use token ids as keys, as quoted whole numbers",
+            param="logit_bias",
         ) from fault
 
 
 def _bad_header(name: str, given: bytes, expected: str) -> InvalidRequest:
     return InvalidRequest(
         f"the header {name} is {given[:40].decode('latin-1')!r}; expected {expected}",
-        hint="correct the header, or leave it out",
+        hint="correct the header, or omit it",
         param=name,
     )

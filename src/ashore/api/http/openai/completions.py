@@ -20,6 +20,7 @@ from ashore.api.http.openai.common import (
     priority_of,
     prompts_of,
     stops_of,
+    token_stops_of,
     usage_out,
 )
 from ashore.api.http.openai.types import CompletionRequest
@@ -34,7 +35,7 @@ MOST_PROMPTS = 64
 
 
 class LegacyLogprobs(msgspec.Struct, frozen=True):
-    """Log-probabilities in the form of the completions route."""
+    """Log-probabilities in the format of the completions API."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -74,24 +75,34 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
     """
     prompts = prompts_of(request.prompt, "prompt")
     if len(prompts) > MOST_PROMPTS:
-        raise InvalidRequest(f"prompt has {len(prompts)} entries; at most {MOST_PROMPTS} are taken", param="prompt")
+        raise InvalidRequest(f"prompt has {len(prompts)} entries; the limit is {MOST_PROMPTS}", param="prompt")
     if request.best_of is not None and request.best_of != (request.n or 1):
         raise InvalidRequest(
-            f"best_of is {request.best_of} and n is {request.n or 1}; ashore returns every choice it makes",
-            hint="leave best_of out",
+            f"best_of is {request.best_of} and n is {request.n or 1}; ashore returns every choice it generates",
+            hint="omit best_of",
             param="best_of",
+        )
+    if request.continue_final_message:
+        raise InvalidRequest(
+            "continue_final_message is for messages", hint="leave it out", param="continue_final_message"
+        )
+    if request.suffix and (request.echo or not all(isinstance(prompt, str) for prompt in prompts)):
+        raise InvalidRequest(
+            "suffix needs a prompt of text, and no echo", hint="leave suffix or echo out", param="suffix"
         )
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     if request.max_tokens == 0 and not request.echo:
         raise InvalidRequest(
-            "max_tokens is 0 and echo is off, so that the answer would be empty",
-            hint="ask for one token at least, or for echo",
+            "max_tokens is 0 and echo is off, so the answer would be empty",
+            hint="set max_tokens to at least 1, or set echo",
             param="max_tokens",
         )
     if request.stream and len(prompts) > 1:
         raise InvalidRequest(
-            f"a stream takes one prompt, and {len(prompts)} were given", hint="send a request for each", param="prompt"
+            f"a streamed request takes one prompt; this one has {len(prompts)}",
+            hint="send one request for each prompt",
+            param="prompt",
         )
     return [
         GenerationRequest(
@@ -105,6 +116,8 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             stop=stops_of(request.stop),
             top_logprobs=request.logprobs,
             grammar=grammar_of(request.response_format),
+            suffix=request.suffix or "",
+            stop_token_ids=token_stops_of(request),
             echo=bool(request.echo),
             ignore_eos=bool(request.ignore_eos),
             priority=priority_of(exchange),

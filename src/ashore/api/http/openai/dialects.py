@@ -65,19 +65,19 @@ CHAT: Final = {
 }
 
 REFUSED: Final = {
-    "audio": "models here write text",
-    "web_search_options": "give the model a tool that searches; ashore calls nothing by itself",
-    "functions": "send tools, which took the place of functions",
-    "function_call": "send tool_choice, which took the place of function_call",
-    "options": "this is Ollama's form: send temperature, top_p and their like by themselves",
-    "min_tokens": "leave it out; no engine here forces a length",
+    "audio": "ashore serves text models; they produce no audio",
+    "web_search_options": "define a search tool and run it in your client; ashore runs no tools",
+    "functions": "send tools, which replaced functions",
+    "function_call": "send tool_choice, which replaced function_call",
+    "options": "options belongs to Ollama's API; send temperature, top_p and so on as fields of their own",
+    "min_tokens": "omit it, or send 0; no engine supports a minimum length",
     "bad_words": "use logit_bias",
-    "use_beam_search": "leave it out; answers are sampled",
-    "length_penalty": "leave it out; answers are sampled",
-    "truncate_prompt_tokens": "shorten the prompt; ashore cuts none silently",
+    "use_beam_search": "omit it; ashore samples and has no beam search",
+    "length_penalty": "omit it; ashore samples and has no beam search",
+    "truncate_prompt_tokens": "shorten the prompt; ashore does not truncate prompts",
     "logits_processors": "use logit_bias or response_format",
     "allowed_token_ids": "use response_format",
-    "prompt_logprobs": "ask /v1/completions with echo and logprobs",
+    "prompt_logprobs": "use /v1/completions with echo and logprobs",
 }
 """Fields that would change the answer."""
 
@@ -89,15 +89,25 @@ def _take_no_limit(body: Json, *names: str) -> None:
             del body[name]
 
 
+def _take_neutral(body: Json) -> None:
+    """`min_tokens: 0` forces nothing, and routers write it into each request."""
+    if body.get("min_tokens") == 0:
+        del body["min_tokens"]
+
+
 def _take_thinking(body: Json) -> None:
     """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
     if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "disabled", "adaptive", "auto"):
         wanted = thinking["type"] != "disabled"
+        if wanted and thinking.get("budget_tokens") is not None:
+            body.setdefault("thinking_budget", thinking["budget_tokens"])
     elif thinking is not None:
         raise InvalidRequest(
-            "thinking is none of the forms that ashore knows", hint='send {"type": "enabled"}', param="thinking"
+            "thinking has an unknown form; expected an object with type enabled or disabled",
+            hint='send {"type": "enabled"}',
+            param="thinking",
         )
     effort = body.pop("reasoning", None)
     if isinstance(effort, dict):
@@ -125,7 +135,9 @@ def _take_grammars(body: Json) -> None:
     if not found:
         return
     if len(found) > 1 or body.get("response_format") is not None:
-        raise InvalidRequest("the answer is bound to more than one grammar", hint="send one", param="response_format")
+        raise InvalidRequest(
+            "the request sets more than one grammar for the answer", hint="send only one", param="response_format"
+        )
     ((kind, value),) = found.items()
     if kind == "json":
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": value}}
@@ -134,11 +146,12 @@ def _take_grammars(body: Json) -> None:
     elif kind == "choice":
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": {"enum": value}}}
     else:
-        raise InvalidRequest(f"guided_{kind} cannot be had here", hint="use a JSON schema", param=f"guided_{kind}")
+        raise InvalidRequest(f"guided_{kind} is not supported", hint="use a JSON schema", param=f"guided_{kind}")
 
 
 def _chat(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
+    _take_neutral(body)
     _take_thinking(body)
     _take_grammars(body)
     choice = body.get("tool_choice")
@@ -189,8 +202,8 @@ def left_out(tool: Json, body: Json, said: list[str]) -> list[Any]:
     )
     if insists:
         raise InvalidRequest(
-            f"tool_choice asks for {kind!r}, which ashore cannot run",
-            hint="give the model a function that does it",
+            f"tool_choice asks for {kind!r}, which ashore does not run",
+            hint="define a function and run it in your client",
             param="tool_choice",
         )
     said.append(f"tools[].{kind}")
@@ -216,6 +229,7 @@ def _name_of(tool: Any) -> Any:
 
 def _completions(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens")
+    _take_neutral(body)
     _take_grammars(body)
 
 
@@ -236,7 +250,7 @@ EMBEDDING_READER: Final = Reader(
             "add_special_tokens": "vLLM's clients",
             "truncate": "clients of NVIDIA and TEI; a text that is too long is refused",
         },
-        refused={"truncate_prompt_tokens": "shorten the texts; ashore cuts none silently"},
+        refused={"truncate_prompt_tokens": "shorten the texts; ashore does not truncate them"},
     ),
 )
 
@@ -308,7 +322,7 @@ def _item(item: Any, said: list[str]) -> list[Any]:
         said.append(f"input[].{kind}")
         return []
     if isinstance(kind := item.get("type", "message"), str) and kind in ITEM_TYPES:
-        said.extend(taken_out(item, ITEM_TYPES[kind], "input[]"))
+        said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], "input[]"))
     return [item]
 
 
@@ -318,7 +332,7 @@ RESPONSES_READER: Final = Reader(
         name="responses",
         ignored=RESPONSES,
         refused={
-            "prompt": "send the text of the prompt itself: ashore keeps no prompts",
+            "prompt": "send the text of the prompt; ashore stores no prompts",
             "conversation": "use previous_response_id with store: true",
         },
         adapt=_responses,

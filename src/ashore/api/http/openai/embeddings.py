@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmbeddingOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One vector: numbers, or base64 of little-endian float32."""
+    """One vector, as numbers or as base64 of little-endian float32."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -24,7 +24,7 @@ class EmbeddingOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingUsage(msgspec.Struct, frozen=True):
-    """Tokens read."""
+    """Tokens of the input."""
 
     prompt_tokens: int
     total_tokens: int
@@ -40,7 +40,7 @@ class EmbeddingList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One served model; everything from `release` on is ashore's own."""
+    """One served model. The fields from `release` on are ashore's own."""
 
     id: str
     object: Literal["model"] = "model"
@@ -50,8 +50,9 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     precision: str
     context_tokens: int
+    context_length: int
     max_model_len: int
-    """The same, under the name that clients of vLLM look for."""
+    """The same, under the names that clients of OpenRouter and of vLLM look for."""
     embedding_size: int
     ready: bool
     features: list[str]
@@ -92,6 +93,7 @@ def model_out(card: ModelCard) -> ModelOut:
         engine=card.kind,
         precision=card.precision,
         context_tokens=card.context_tokens,
+        context_length=card.context_tokens,
         max_model_len=card.context_tokens,
         embedding_size=card.embedding_size,
         ready=card.ready,

@@ -1,4 +1,4 @@
-"""`/v1/files`: what batches read and write. Uploads and downloads pass through in pieces."""
+"""`/v1/files`: input and results of batches. Uploads and downloads are streamed."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class _Upload:
         else:
             kept = self._fields[self._part.name] + event.piece
             if len(kept) > MAX_FIELD_BYTES:
-                raise InvalidRequest(f"the field {self._part.name[:80]!r} is too long", param=self._part.name[:80])
+                raise InvalidRequest(f"the form field {self._part.name[:80]!r} is too long", param=self._part.name[:80])
             self._fields[self._part.name] = kept
 
     async def finish(self) -> StoredFile:
@@ -125,7 +125,9 @@ class _Upload:
         for name in self._fields:
             if name not in ("purpose", "expires_after[anchor]", "expires_after[seconds]"):
                 raise InvalidRequest(
-                    f"unknown field {name[:80]!r}", hint="file, purpose, expires_after", param=name[:80]
+                    f"unknown form field {name[:80]!r}",
+                    hint="known fields: file, purpose, expires_after",
+                    param=name[:80],
                 )
         purpose = self._fields.get("purpose", b"").decode("utf-8", "replace")
         if purpose not in PURPOSES:
@@ -141,12 +143,12 @@ class _Upload:
             lambda: self._desk.files.complete(done, most_bytes=self._desk.quotas.most("stored_bytes", done.tenant))
         )
         if kept is None:
-            raise NotFound("the file was dropped while it was uploaded", hint="upload it again")
+            raise NotFound("the file was deleted during the upload", hint="upload it again")
         return kept
 
     async def _begin(self, part: Part) -> None:
         if self.file is not None:
-            raise InvalidRequest("the form has two files", hint="upload one at a time", param="file")
+            raise InvalidRequest("the form has more than one file", hint="upload one file per request", param="file")
         self.file = StoredFile(
             file_id=new_id("file-"),
             tenant=self._principal.tenant,
@@ -237,7 +239,7 @@ async def find_file(app: HttpApp, file_id: str, principal: Principal, *, action:
     """
     file = await app.desk.call(lambda: app.desk.files.get(file_id))
     if file is None or not may(app.authority, principal, action, file):
-        raise NotFound(f"there is no file {file_id[:80]!r} here", hint="it may have expired")
+        raise NotFound(f"there is no file {file_id[:80]!r}", hint="it may have expired")
     return file
 
 

@@ -37,15 +37,15 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     request = await CHAT_READER.body_of(app, exchange)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
-    begin = partial(app.serving.generate, generation, principal)
+    answer = partial(app.serving.answer, generation, principal)
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         chunks = ChatChunks(exchange, generation.num_choices, include_usage=include_usage)
-        await stream_answer(exchange, begin, chunks)
+        await stream_answer(exchange, answer, chunks)
     else:
         exchange.watch()
-        answer = await whole_answer(begin, generation.num_choices)
-        await send_answer(exchange, answer, render_chat(answer, exchange))
+        whole = await whole_answer(answer, generation.num_choices)
+        await send_answer(exchange, whole, render_chat(whole, exchange))
 
 
 async def completions(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -56,12 +56,10 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         chunks = CompletionChunks(exchange, generations[0].num_choices, include_usage=include_usage)
-        await stream_answer(exchange, partial(app.serving.generate, generations[0], principal), chunks)
+        await stream_answer(exchange, partial(app.serving.answer, generations[0], principal), chunks)
         return
     exchange.watch()
-    answers = [
-        await whole_answer(partial(app.serving.generate, one, principal), one.num_choices) for one in generations
-    ]
+    answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]
     body = render_completion(answers, exchange)
     if len(answers) == 1:
         await send_answer(exchange, answers[0], body)

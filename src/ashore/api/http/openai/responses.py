@@ -1,8 +1,8 @@
-"""`/v1/responses`: answer now, stream, or in the background; keep and give back what was asked to be kept."""
+"""`/v1/responses`: answer at once, streamed or in the background; store responses and return them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,11 +27,11 @@ from ashore.api.http.openai.responses_types import (
     Status,
 )
 from ashore.api.http.stored import find_job
-from ashore.api.http.streaming import JSON, answer_headers, standing_headers, stream_answer
+from ashore.api.http.streaming import JSON, Answering, answer_headers, standing_headers, stream_answer
 from ashore.core import Message, did_you_mean
-from ashore.errors import AshoreError, Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
+from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
 from ashore.jobs import Call, Job, NewJob, Reply, new_id
-from ashore.serving import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Hear, ServingEvent, Started, Usage
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -81,52 +81,42 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
             job_id=response_id,
         )
         await app.desk.check(keep)  # before anything is generated
-    events = _followed(app, principal, generation, writer, keep)
+    mirror = writer.twin()
+
+    async def keep_it(usage: Usage) -> None:
+        if keep is not None:  # before the last event tells the client that it is whole
+            await _keep(app, generation, keep, mirror.whole(usage))
+
+    def answer(hear: Hear) -> Awaitable[None]:
+        def both(event: ServingEvent) -> None:
+            _follow(mirror, event)
+            hear(event)
+
+        told = hear if keep is None else both
+        return app.serving.answer(generation, principal, told, before_end=keep_it)
+
     if request.stream and not exchange.job_id:
-        await stream_answer(exchange, lambda flow: events, writer)
+        await stream_answer(exchange, answer, writer)
         return
     exchange.watch()
-    started, response = await _whole(events, writer)
+    started, response = await _whole(answer, writer)
     exchange.tokens = response.usage.output_tokens if response.usage else 0
     await exchange.respond(200, [JSON, *answer_headers(started)], _encode(response))
 
 
-async def _followed(
-    app: HttpApp,
-    principal: Principal,
-    generation: GenerationRequest,
-    writer: ResponseWriter,
-    keep: NewJob | None,
-) -> AsyncGenerator[ServingEvent, None]:
-    """Pass the events of an answer on; keep the response before its last event tells the client that it is whole."""
-    events = app.serving.generate(generation, principal)
-    mirror = writer.twin()
-    try:
-        async for event in events:
-            if keep is not None:
-                _follow(mirror, event)
-                if isinstance(event, Usage):
-                    try:
-                        await _keep(app, generation, keep, mirror.whole(event))
-                    except AshoreError as fault:
-                        await events.athrow(fault)  # so that the record says that it failed, and why
-            yield event
-    finally:
-        await events.aclose()
-
-
-async def _whole(events: AsyncGenerator[ServingEvent, None], writer: ResponseWriter) -> tuple[Started, ResponseOut]:
+async def _whole(answer: Answering, writer: ResponseWriter) -> tuple[Started, ResponseOut]:
     started: Started | None = None
     response: ResponseOut | None = None
-    try:
-        async for event in events:
-            _follow(writer, event)
-            if isinstance(event, Started):
-                started = event
-            elif isinstance(event, Usage):
-                response = writer.whole(event)
-    finally:
-        await events.aclose()
+
+    def hear(event: ServingEvent) -> None:
+        nonlocal started, response
+        _follow(writer, event)
+        if isinstance(event, Started):
+            started = event
+        elif isinstance(event, Usage):
+            response = writer.whole(event)
+
+    await answer(hear)
     if started is None or response is None:
         raise Bug("an answer ended without its first or last event")
     return started, response
@@ -147,9 +137,13 @@ async def _background(
 ) -> None:
     """Keep the request as a job and answer at once; the job has the id of the response."""
     if request.stream:
-        raise InvalidRequest("a background response is not streamed", hint="ask for it with GET", param="stream")
+        raise InvalidRequest(
+            "a background response cannot be streamed",
+            hint="leave out stream, then poll GET /v1/responses/{id}",
+            param="stream",
+        )
     if request.store is False:
-        raise InvalidRequest("a background response is stored", hint="leave store out", param="store")
+        raise InvalidRequest("a background response is always stored; store is false", hint="omit store", param="store")
     to_generation(request, exchange, ())
     aliases = {card.alias for card in app.serving.models()}
     if request.model not in aliases:
@@ -198,8 +192,8 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     for name in ("stream", "starting_after"):
         if query.get(name, "false") != "false":
             raise InvalidRequest(
-                "a stored response is not streamed",
-                hint=f"ask for it without {name}, again and again while its status is queued or in_progress",
+                "a stored response cannot be streamed",
+                hint=f"omit {name}, and poll while the status is queued or in_progress",
                 param=name,
             )
     job = await find_job(app, exchange.argument, principal, kinds=KINDS)
@@ -293,27 +287,29 @@ async def _history(app: HttpApp, previous: str | None, principal: Principal) -> 
     length = 0
     while previous is not None:
         if len(turns) >= LONGEST_CHAIN:
-            raise InvalidRequest(f"more than {LONGEST_CHAIN} responses precede this one", param="previous_response_id")
+            raise InvalidRequest(
+                f"the conversation has more than {LONGEST_CHAIN} responses", param="previous_response_id"
+            )
         try:
             job = await find_job(app, previous, principal, kinds=KINDS)
         except (NotFound, NotReady) as fault:
             raise NotFound(
                 f"there is no stored response {previous[:80]!r}",
-                hint="responses are stored with store: true or background: true, until they expire",
+                hint="a response is stored only with store: true or background: true, and until it expires",
                 param="previous_response_id",
             ) from fault
         request, reply, num_bytes = await _stored(app, job)
         length += num_bytes
         if length > app.limits.max_body_bytes:
             raise InvalidRequest(
-                f"the responses before this one have {length:,} bytes or more; at most {app.limits.max_body_bytes:,} "
-                "are read",
-                hint="begin anew, with what matters of them in the input",
+                f"the conversation before this response has {length:,} bytes or more; the limit is "
+                f"{app.limits.max_body_bytes:,}",
+                hint="start a new conversation, and put what matters of the old one into the input",
                 param="previous_response_id",
             )
         if job.state != "succeeded" or reply is None:
             raise InvalidRequest(
-                f"{previous} is {job.state}, so nothing can follow it yet", param="previous_response_id"
+                f"{previous} is {job.state}; only a completed response can be continued", param="previous_response_id"
             )
         output = _output.decode(reply.body).get("output", [])
         turns.append([*items_of(request), *(item_of(item, "output") for item in output)])

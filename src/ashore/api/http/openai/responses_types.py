@@ -170,13 +170,13 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
 
 
 class InputDetails(msgspec.Struct, frozen=True):
-    """Where the prompt's tokens came from."""
+    """Details of the prompt tokens."""
 
     cached_tokens: int
 
 
 class OutputDetails(msgspec.Struct, frozen=True):
-    """What the answer's tokens were for."""
+    """Details of the generated tokens."""
 
     reasoning_tokens: int
 
@@ -199,7 +199,7 @@ class ResponseFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incomplete(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a response is not whole."""
+    """Why a response is incomplete."""
 
     reason: str
     cut_by: str | msgspec.UnsetType = msgspec.UNSET

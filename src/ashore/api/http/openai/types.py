@@ -21,6 +21,8 @@ from ashore.api.bounds import (
 )
 from ashore.core import SamplingIn
 
+MOST_STOP_IDS: Final = 64
+MOST_SUFFIX_CHARS: Final = 1 << 22
 MOST_INPUTS: Final = 1_000_000
 """Token ids of one prompt, at most; the number of texts is bounded by `MOST_TEXTS`."""
 
@@ -71,6 +73,8 @@ class ChatMessage(_Strict, frozen=True, kw_only=True):
     name: str | None = None
     tool_calls: list[ToolCallIn] | None = None
     tool_call_id: str | None = None
+    prefix: bool | None = None
+    """Of the last message, where it is the assistant's: the answer goes on where it ends."""
     reasoning_content: str | None = None
     refusal: Any = None
     annotations: Any = None
@@ -147,6 +151,7 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Meta(max_length=MOST_STOP_IDS)] | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
     no_stop_trim: bool | None = None
@@ -170,7 +175,6 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 USUAL: Final = (
     ("no_stop_trim", False),
-    ("continue_final_message", False),
     ("return_hidden_states", False),
     ("skip_special_tokens", True),
     ("separate_reasoning", True),
@@ -193,13 +197,15 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Effort | None = None
     """Given to the template as a parameter of this name."""
+    thinking_budget: TokenCount | None = None
+    """Tokens after which reasoning is ended by force, where the model's template knows `<think>`."""
     modalities: list[Literal["text"]] | None = None
 
     verbosity: Any = None
 
 
 class CompletionRequest(Sampled, frozen=True, kw_only=True):
-    """Body of `POST /v1/completions`. `best_of` must equal `n`, and `suffix` must be null."""
+    """Body of `POST /v1/completions`. `best_of` must equal `n`."""
 
     prompt: Inputs
     max_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] | None = None
@@ -207,7 +213,8 @@ class CompletionRequest(Sampled, frozen=True, kw_only=True):
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     best_of: Choices | None = None
-    suffix: None = None
+    suffix: Annotated[str, Meta(max_length=MOST_SUFFIX_CHARS)] | None = None
+    """What follows the gap that the answer fills, for models that were trained to; `prompt` stands before it."""
 
 
 class EmbeddingRequest(_Strict, frozen=True, kw_only=True):

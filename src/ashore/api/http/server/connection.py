@@ -524,9 +524,9 @@ def _fault_in_body(status: int) -> AshoreError:
     if status == 431:
         return HeadersTooLarge(
             f"the trailers have more than {MAX_HEADER_BYTES:,} bytes or {MAX_HEADERS} fields",
-            hint="send what they say in the headers or the body; ashore reads no trailers",
+            hint="send that data in the headers or the body; ashore ignores trailers",
         )
-    return InvalidRequest("the body is not framed as HTTP/1.1 asks", hint="check the sizes and ends of its chunks")
+    return InvalidRequest("the chunked body is malformed", hint="check the chunk sizes and line ends")
 
 
 def _scope(

@@ -187,12 +187,27 @@ class Cycle:
         Raises:
             ClientGone: nobody reads it.
         """
-        self._start(status, headers)
+        self.start(status, headers)
         if self._gone:
             raise ClientGone
         self._write(body, last=True)
         if self._connection.is_clogged:
             await self._connection.drain()
+
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Begin an answer, whose head goes out with its first piece."""
+        lines = []
+        for name, value in headers:
+            if name == b"content-length":
+                self._left = int(value)
+            lines.append(b"%b: %b\r\n" % (name, value))
+        text = b"".join(lines)
+        if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
+            name = next(name for name, value in headers if {10, 13} & {*name, *value})
+            raise ValueError(f"a line break in the header {name.decode('latin-1')!r} of an answer")
+        if status in _BODILESS:
+            self._left = 0
+        self._head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status, text]
 
     def write(self, piece: bytes) -> bool:
         """Write a piece of an answer that has begun; return whether the client keeps up. If not, `drain` comes next.
@@ -225,7 +240,7 @@ class Cycle:
             ClientGone: nobody reads it.
         """
         if message["type"] == "http.response.start":
-            self._start(message["status"], message.get("headers", ()))
+            self.start(message["status"], message.get("headers", ()))
             return
         if self._gone:
             raise ClientGone
@@ -245,20 +260,6 @@ class Cycle:
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
-
-    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        lines = []
-        for name, value in headers:
-            if name == b"content-length":
-                self._left = int(value)
-            lines.append(b"%b: %b\r\n" % (name, value))
-        text = b"".join(lines)
-        if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
-            name = next(name for name, value in headers if {10, 13} & {*name, *value})
-            raise ValueError(f"a line break in the header {name.decode('latin-1')!r} of an answer")
-        if status in _BODILESS:
-            self._left = 0
-        self._head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status, text]
 
     def _write(self, body: bytes, *, last: bool) -> None:
         if self.is_answered or (self._head is None and not self._is_begun):

@@ -35,7 +35,9 @@ def listen(where: HttpListen) -> socket.socket:
         sock.close()
         raise PortTaken(
             f"cannot listen on {where.host}:{where.port}: {fault.strerror}",
-            hint="choose another one with --port" if fault.errno == errno.EADDRINUSE else "check the address",
+            hint="choose another port with --port"
+            if fault.errno == errno.EADDRINUSE
+            else "check that this machine has the address and that you may listen on the port",
         ) from fault
     return sock
 
@@ -49,7 +51,7 @@ def _listen_unix(path: Path) -> socket.socket:
         except OSError:
             path.unlink()
         else:
-            raise PortTaken(f"somebody listens on {path}", hint="stop the other server first")
+            raise PortTaken(f"another server is listening on {path}", hint="stop that server first")
         finally:
             probe.close()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,7 +60,9 @@ def _listen_unix(path: Path) -> socket.socket:
         sock.bind(str(path))
     except OSError as fault:
         sock.close()
-        raise PortTaken(f"cannot listen on {path}: {fault.strerror}", hint="check the folder") from fault
+        raise PortTaken(
+            f"cannot listen on {path}: {fault.strerror}", hint="check that the directory exists and is writable"
+        ) from fault
     finally:
         os.umask(mask)
     sock.listen(BACKLOG)

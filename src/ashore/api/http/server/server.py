@@ -1,4 +1,4 @@
-"""Accepts connections and looks after them: how many there are, which keep still for too long, how all of them end."""
+"""Accepts connections and manages them: limits their number, closes idle ones, drains them at shutdown."""
 
 from __future__ import annotations
 

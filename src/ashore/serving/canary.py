@@ -33,16 +33,16 @@ from ashore.releases import (
     observed_failures,
     step_slice,
 )
-from ashore.serving.aside import FRESH_S, Aside
-from ashore.serving.comparing import Beside, Endings, Observation, beside_each, compared, slices_of, slowness
-from ashore.serving.former import KEPT_S, Arrivals, Former
-from ashore.serving.fresh import FreshAnswers
+from ashore.serving.answer_listener import Trial
+from ashore.serving.background import FRESH_S, Aside
+from ashore.serving.differences import Beside, Endings, Observation, beside_each, compared, slices_of, slowness
+from ashore.serving.generation import FreshAnswers
 from ashore.serving.guards import Masker
-from ashore.serving.hearing import Trial
-from ashore.serving.judging import Judges
+from ashore.serving.judges import Judges
 from ashore.serving.model import GenerationRequest
 from ashore.serving.models import LoadedModel
-from ashore.serving.neighbours import Neighbours
+from ashore.serving.pairing import Neighbours
+from ashore.serving.predecessor import KEPT_S, Arrivals, Former
 from ashore.serving.replicas import died
 from ashore.serving.schemas import AnswerSchemas
 from ashore.serving.shadow import Copy, Shadow

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.serving.hearing import Trial
+from ashore.serving.answer_listener import Trial
 
 NEAR_S: Final = 30.0
 """Requests that began further apart are no neighbours."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ashore.access import Principal
-from ashore.serving.comparing import Observation, is_defect
+from ashore.serving.differences import Observation, is_defect
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, Scored, ServingEvent, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.schemas import Fits

@@ -7,36 +7,35 @@ import itertools
 import logging
 import math
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from ashore.access import Principal
 from ashore.core import Clock
-from ashore.engines import EngineEvent, Grammar, ScoreText
+from ashore.engines import Grammar, ScoreText
 from ashore.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
-from ashore.serving.assembly import assemble, cut_short, echoed, nothing_more, usage_of
+from ashore.serving.assembly import echoed, nothing_more, usage_of
 from ashore.serving.deadlines import Deadline, deadline_of
 from ashore.serving.fairthreads import FairThreads
 from ashore.serving.feed import Feed
-from ashore.serving.flow import Flow
 from ashore.serving.guards import Budgets, Reservation
-from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started, Usage
+from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, check_features, make_orders
-from ashore.serving.ports import Replica, ServedText
+from ashore.serving.ports import Replica, ServedText, StartsOrders
 from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
-from ashore.serving.roster import Roster
 from ashore.serving.scoring import Scores, check_scores, wants_scores
+from ashore.serving.thinking import ThinksAtMost
 
 log = logging.getLogger("ashore.serving")
 _T = TypeVar("_T")
-_completion_tokens: Final = attrgetter("completion_tokens")
 
 REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
@@ -63,6 +62,27 @@ class Place:
         self._left = True
         if self._reservation is not None:
             self._reservation.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """When a request reached each stage, in seconds of the same clock."""
+
+    arrived: float
+    encoded: float
+    admitted: float
+
+    def told(self, first_at: float, last_at: float, usage: Usage) -> dict[str, float]:
+        """Return what is measured of a whole answer."""
+        return {
+            "ashore_answer_seconds": last_at - self.arrived,
+            "ashore_queue_seconds": self.admitted - self.encoded,
+            "ashore_prefill_seconds": first_at - self.admitted,
+            "ashore_decode_seconds": last_at - first_at,
+            "ashore_inference_seconds": last_at - self.admitted,
+            "ashore_prompt_length": usage.prompt_tokens,
+            "ashore_answer_length": usage.completion_tokens,
+        }
 
 
 class Shortened(BudgetExceeded):
@@ -105,12 +125,12 @@ class FreshAnswers:
         principal: Principal,
         arrived_at: float,
         place: Place,
-        flow: Flow | None = None,
+        hear: Hear,
         *,
         shared: bool = False,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Generate: tokenise, reserve, admit, run. Nothing is told before the first token is there. Pieces go by `flow`
-        while that is open.
+    ) -> Usage:
+        """Generate: tokenise, reserve, admit, run; return what it took. `hear` is told all but that, and nothing before
+        the first token is there.
 
         Raises:
             Shortened: others may read it too, and the budget of this principal leaves room for a shorter answer only.
@@ -166,25 +186,17 @@ class FreshAnswers:
                 if request.echo:
                     head += echoed(request, prompt, model.text, scores)
                 if prompt.max_new_tokens == 0:
-                    for event in (*head, *nothing_more(request, prompt)):
-                        if isinstance(event, Usage):
-                            reservation.settle(event.prompt_tokens, 0)
-                            self._count(request.model, event.prompt_tokens, 0, 0)
-                        yield event
-                    return
-                answer = self._run(
-                    model, request, prompt, principal, arrived_at, deadline, background, reservation, flow
-                )
-                try:
-                    async for event in answer:
-                        for held in head:  # until here another release could have answered
-                            yield held
-                        head = []
-                        if isinstance(event, Usage):
-                            reservation.settle(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
-                        yield event
-                finally:
-                    await answer.aclose()
+                    usage = Usage(prompt_tokens=len(prompt.ids), cached_tokens=0, completion_tokens=0)
+                    for event in (*head, *nothing_more(request)):
+                        hear(event)
+                else:
+                    times = _Times(arrived_at, encoded_at, admitted_at)
+                    usage = await self._run(
+                        model, request, prompt, principal, times, deadline, background, reservation, head, hear
+                    )
+                self._count(request.model, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+                reservation.settle(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+                return usage
             finally:
                 service_s = self._clock.monotonic_s() - admitted_at
                 model.gate.leave(cost, service_s=service_s, background=background)
@@ -228,22 +240,30 @@ class FreshAnswers:
         request: GenerationRequest,
         prompt: Prompt,
         principal: Principal,
-        arrived_at: float,
+        times: _Times,
         deadline: Deadline,
         background: Background | None,
         reservation: Reservation,
-        flow: Flow | None,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Generate on one replica; on another when the host dies before anything went out.
+        head: Sequence[ServingEvent],
+        hear: Hear,
+    ) -> Usage:
+        """Generate on one replica; on another when the host dies before anything went out. `head` goes out before that.
 
         Raises:
             HostDied: there is no other one, and another release answers meanwhile.
             KillsHosts: two hosts died of it.
         """
-        told, deaths = False, request.deaths
+        deaths, first_at = request.deaths, 0.0
 
         def check() -> None:
             self._check_answers(model, request.model, deaths)
+
+        def begin() -> None:
+            nonlocal first_at
+            first_at = self._clock.monotonic_s()
+            self._metrics.observe("ashore_ttft_seconds", first_at - times.arrived, request.model)
+            for event in head:  # until here another release could have answered
+                hear(event)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
@@ -252,71 +272,67 @@ class FreshAnswers:
                 request,
                 prompt,
                 order_prefix=f"{self._prefix}.{next(self._serial):x}",
-                stop_token_ids=model.text.eos_token_ids,
+                stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
                 tenant=principal.tenant,
                 shared_prefix_cache=self._roster.topology.shared_prefix_cache,
                 adapter=model.served.adapter,
             )
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
-            made = partial(_made, answers)
+            reservation.made(len(prompt.ids), 0)
+            seat.in_flight += len(orders)
             feed = Feed(
-                replica,
+                self._bounded(replica, request, prompt, model.text),
                 orders,
+                answers,
+                hear,
+                made=partial(reservation.made, len(prompt.ids)),
+                begin=begin,
                 within_s=max(0.0, deadline.begin_by - self._clock.monotonic_s()),
                 silence_s=deadline.silence_s,
-                made=made if deadline.end_by is None else None,
+                goes_on=deadline.end_by is None,
             )
-            if background is not None:
-                background.on_preempt(partial(feed.stop, preempted()))
-            pour = None
-            if flow is not None and len(answers) == 1 and not request.stop:  # nothing that a client gets can end it
-                pour = partial(_pour, flow, answers[0], reservation, len(prompt.ids))
-            seat.in_flight += len(orders)
-            first_at = last_at = 0.0
-            reservation.made(len(prompt.ids), 0)
             try:
-                growing = answers
-                while growing:
-                    try:
-                        events = assemble(await feed.take(pour), answers, feed)
-                    except DeadlineExceeded:
-                        if deadline.end_by is None or not made():
-                            raise
-                        events = cut_short(answers, "deadline")  # what there is, is worth something
-                    growing = [answer for answer in growing if answer.ended is None]
-                    reservation.made(len(prompt.ids), made())
-                    if events and not told:
-                        told, first_at = True, self._clock.monotonic_s()
-                        self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
-                    for event in events:
-                        yield event
+                if background is not None:
+                    background.on_preempt(partial(feed.stop, preempted()))
+                try:
+                    await feed.over
+                except DeadlineExceeded:
+                    if deadline.end_by is None or not feed.num_tokens:
+                        raise
+                    feed.cut("deadline")  # what there is, is worth something
                 last_at = self._clock.monotonic_s()
                 usage = usage_of(prompt, answers)
-                self._count(request.model, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
                 per_choice = usage.completion_tokens / request.num_choices
                 if per_choice > 1:
                     per_token_s = (last_at - first_at) / (per_choice - 1)
                     self._metrics.observe("ashore_time_per_token_seconds", per_token_s, request.model)
-                yield usage
-                return
+                self._metrics.observe_all(times.told(first_at, last_at, usage), request.model)
+                for answer in answers:
+                    if answer.ended is not None:
+                        self._metrics.add("ashore_answers", 1, request.model, answer.ended.reason)
+                return usage
             except AshoreError as fault:
-                if not told:
+                if not feed.told:
                     reservation.made(0, 0)  # it failed here, and gave nothing
                 if not died(fault):
+                    self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 seat.suspect(replica, fault)
-                if told or self.draining or attempt == MOST_ATTEMPTS:
+                if feed.told or self.draining or attempt == MOST_ATTEMPTS:
+                    self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 deaths = one_more_death(fault, deaths, request.model)
                 check()
                 log.warning("request %s: %s; asking another replica", request.request_id, fault)
                 self._metrics.add("ashore_retries", 1, request.model)
-            except (GeneratorExit, asyncio.CancelledError):
+            except asyncio.CancelledError:
                 self._metrics.add("ashore_cancelled", 1, request.model)
+                self._metrics.add("ashore_answers", request.num_choices, request.model, "cancelled")
                 raise
             finally:
                 seat.in_flight -= len(orders)
-                await feed.close()
+                feed.close()
+        raise AssertionError("unreachable")
 
     async def _score(
         self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float
@@ -408,6 +424,15 @@ class FreshAnswers:
         loads = route is not None and route.loads_in_place
         return min(most_s, self._roster.topology.start_timeout_s if loads else REPLICA_WAIT_S)
 
+    @staticmethod
+    def _bounded(replica: Replica, request: GenerationRequest, prompt: Prompt, text: ServedText) -> StartsOrders:
+        """Return where the orders of a request start. What follows a grammar does not think."""
+        if request.thinking_tokens is None or request.prompt is not None or request.grammar is not None:
+            return replica
+        if not text.thinks:
+            return replica
+        return ThinksAtMost(replica, text, tokens=request.thinking_tokens, opens_reasoning=prompt.opens_reasoning)
+
     def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
         parser = text.answer_parser(
             stop=request.stop,
@@ -422,24 +447,6 @@ class FreshAnswers:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         self._metrics.add("ashore_cached_tokens", cached_tokens, model)
         self._metrics.add("ashore_completion_tokens", completion_tokens, model)
-
-
-def _made(answers: Sequence[Answer]) -> int:
-    """Return how many tokens there are of answers."""
-    return sum(map(_completion_tokens, answers))
-
-
-def _pour(
-    flow: Flow, answer: Answer, reservation: Reservation, prompt_tokens: int, events: Sequence[EngineEvent]
-) -> bool:
-    """Send what tokens add to an answer the short way; False: it is closed, and nothing was done."""
-    if not flow.is_open:
-        return False
-    delta = answer.take(events)
-    reservation.made(prompt_tokens, answer.completion_tokens)
-    if delta is not None:
-        flow.tell(delta)
-    return True
 
 
 def one_more_death(fault: AshoreError, deaths: int, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -21,7 +21,7 @@ from ashore.cache import (
 )
 from ashore.core import Clock, Message
 from ashore.serving.guards import Masked
-from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.serving.topology import ServedModel
 
 NOT_IN_FRAME: Final = frozenset((
@@ -98,27 +98,29 @@ def no_cache(clock: Clock) -> AnswerCache:
     return AnswerCache(policy, secret=secrets.token_bytes(32), epochs=FixedEpochs(), clock=clock)
 
 
-async def replay(found: Found, request: GenerationRequest) -> AsyncGenerator[ServingEvent, None]:
-    """Yield a kept answer as the events of a fresh one."""
+def replay(found: Found, request: GenerationRequest, hear: Hear) -> Usage:
+    """Tell a kept answer as a fresh one is told, and return what that took."""
     answer = found.answer
-    yield Started(
-        model=request.model,
-        release=answer.release,
-        precision=answer.precision,
-        prompt_tokens=answer.prompt_tokens,
-        created_s=answer.created_s,
-        cache=found.label,
-        age_s=found.age_s,
-        good_until_s=found.expires_at_s,
-        entry_id=found.entry_id,
+    hear(
+        Started(
+            model=request.model,
+            release=answer.release,
+            precision=answer.precision,
+            prompt_tokens=answer.prompt_tokens,
+            created_s=answer.created_s,
+            cache=found.label,
+            age_s=found.age_s,
+            good_until_s=found.expires_at_s,
+            entry_id=found.entry_id,
+        )
     )
     for number, choice in enumerate(answer.choices):
         if choice.reasoning:
-            yield Delta(choice=number, reasoning=choice.reasoning)
+            hear(Delta(choice=number, reasoning=choice.reasoning))
         if choice.text:
-            yield Delta(choice=number, text=choice.text)
-        yield ChoiceEnded(choice=number, reason=choice.reason, stop_string=choice.stop_string)
-    yield Usage(
+            hear(Delta(choice=number, text=choice.text))
+        hear(ChoiceEnded(choice=number, reason=choice.reason, stop_string=choice.stop_string))
+    return Usage(
         prompt_tokens=answer.prompt_tokens,
         cached_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
@@ -126,50 +128,36 @@ async def replay(found: Found, request: GenerationRequest) -> AsyncGenerator[Ser
     )
 
 
-class AnswerRecorder:
-    """Listens to a fresh answer, and returns what may be kept of it."""
-
-    def __init__(self, num_choices: int) -> None:
-        self._texts: list[list[str]] = [[] for _ in range(num_choices)]
-        self._reasonings: list[list[str]] = [[] for _ in range(num_choices)]
-        self._ends: list[ChoiceEnded | None] = [None] * num_choices
-        self._started: Started | None = None
-        self._usage: Usage | None = None
-        self._calls_tools = False
-
-    def hear(self, event: ServingEvent) -> None:
-        """Take the next event."""
+def worth_keeping(events: Sequence[ServingEvent], usage: Usage, num_choices: int) -> KeptAnswer | None:
+    """Return a fresh answer as it may be kept; None when it is not whole, or asks for tools."""
+    texts: list[list[str]] = [[] for _ in range(num_choices)]
+    reasonings: list[list[str]] = [[] for _ in range(num_choices)]
+    ends: list[ChoiceEnded | None] = [None] * num_choices
+    started: Started | None = None
+    for event in events:
         match event:
             case Delta():
-                if event.text:
-                    self._texts[event.choice].append(event.text)
-                if event.reasoning:
-                    self._reasonings[event.choice].append(event.reasoning)
                 if event.tool_calls:
-                    self._calls_tools = True
+                    return None
+                texts[event.choice].append(event.text)
+                reasonings[event.choice].append(event.reasoning)
             case ChoiceEnded():
-                self._ends[event.choice] = event
+                ends[event.choice] = event
             case Started():
-                self._started = event
-            case Usage():
-                self._usage = event
-
-    def answer(self) -> KeptAnswer | None:
-        """Return the answer; None when it is not whole, or asks for tools."""
-        started, usage = self._started, self._usage
-        if started is None or usage is None or self._calls_tools:
+                started = event
+    if started is None:
+        return None
+    choices = []
+    for text, reasoning, end in zip(texts, reasonings, ends, strict=True):
+        if end is None or end.cut_by or end.reason == "tool_calls":
             return None
-        choices = []
-        for text, reasoning, end in zip(self._texts, self._reasonings, self._ends, strict=True):
-            if end is None or end.cut_by or end.reason == "tool_calls":
-                return None
-            choices.append(KeptChoice("".join(text), "".join(reasoning), end.reason, end.stop_string))
-        return KeptAnswer(
-            release=started.release,
-            precision=started.precision,
-            created_s=started.created_s,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            choices=tuple(choices),
-        )
+        choices.append(KeptChoice("".join(text), "".join(reasoning), end.reason, end.stop_string))
+    return KeptAnswer(
+        release=started.release,
+        precision=started.precision,
+        created_s=started.created_s,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        choices=tuple(choices),
+    )

@@ -14,7 +14,7 @@ from typing import Final
 
 from ashore.releases import Given, GivenLevel
 from ashore.releases.given import KEPT as KEPT_IN_STATE
-from ashore.serving.comparing import Observation
+from ashore.serving.differences import Observation
 
 KEPT: Final = 256
 """Answers of one level; each is laid beside one answer of the next release at most."""

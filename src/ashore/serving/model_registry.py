@@ -16,11 +16,11 @@ from ashore.releases import AliasRoute
 from ashore.serving.admission import Gate, Reason, capacity_for
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
-from ashore.serving.leads import Lead, make_leads
 from ashore.serving.models import LoadedModel, ModelCard, not_found
 from ashore.serving.ports import ServedText
 from ashore.serving.recommended import recommendations
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet
+from ashore.serving.router import Lead, make_leads
 from ashore.serving.topology import ServedModel, Topology
 
 log = logging.getLogger("ashore.serving")

@@ -1,0 +1,132 @@
+"""`/tokenize` and `/detokenize`, in the form of vLLM: what evaluation tools and routers count tokens with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from ashore.access import Principal
+from ashore.api.bounds import MOST_MESSAGES, MOST_TOOLS
+from ashore.api.http.dialect import Dialect, Reader
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.chat import messages_of, template_options, tool_of
+from ashore.api.http.openai.dialects import ANYWHERE
+from ashore.api.http.openai.types import MOST_INPUTS, ChatMessage, Name, TokenId, ToolIn
+from ashore.api.http.streaming import JSON
+from ashore.errors import InvalidRequest
+from ashore.serving import GenerationRequest
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+_encode = msgspec.json.Encoder().encode
+
+
+class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /tokenize`: `prompt` or `messages`. Without `model`, the only one that the caller may ask."""
+
+    model: Name | None = None
+    prompt: str | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES)] | None = None
+    tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
+    add_special_tokens: bool | None = None
+    """Of a prompt: with what the model expects around it; default: yes. The template alone decides for messages."""
+    add_generation_prompt: bool | None = None
+    """Of messages: with the beginning of the answer; default: yes."""
+    continue_final_message: bool | None = None
+    """Of messages: the last one is the beginning of the answer."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    return_token_strs: bool | None = None
+
+
+class TokenizeOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /tokenize`."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /detokenize`."""
+
+    model: Name | None = None
+    tokens: Annotated[list[TokenId], Meta(max_length=MOST_INPUTS)]
+
+
+class DetokenizeOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /detokenize`. Control tokens have no text."""
+
+    prompt: str
+
+
+_IGNORED: Final = {
+    **ANYWHERE,
+    "request_id": "vLLM's clients; x-request-id names a request here",
+    "mm_processor_kwargs": "vLLM's clients",
+}
+_REFUSED: Final = {"chat_template": "the model's own template is used"}
+TOKENIZE_READER: Final = Reader(TokenizeRequest, Dialect(name="chat", ignored=_IGNORED, refused=_REFUSED))
+DETOKENIZE_READER: Final = Reader(DetokenizeRequest, Dialect(name="completions", ignored=_IGNORED))
+
+
+async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /tokenize`."""
+    request = await TOKENIZE_READER.body_of(app, exchange)
+    if (request.prompt is None) == (request.messages is None):
+        raise InvalidRequest("the body needs either prompt or messages", hint="send one of them", param="prompt")
+    continues = bool(request.continue_final_message)
+    asked = GenerationRequest(
+        request_id=exchange.request_id,
+        model=_model_of(app, request.model, principal),
+        prompt=request.prompt,
+        messages=messages_of(request.messages or (), continues=continues),
+        continues=continues,
+        tools=tuple(tool_of(tool) for tool in request.tools or ()),
+        template_options=template_options(request.chat_template_kwargs),
+        arrival=exchange.arrival,
+    )
+    exchange.model = asked.model[:64]
+    counted = await app.serving.tokenize(
+        asked,
+        principal,
+        bare=request.add_special_tokens is False,
+        opens_answer=request.add_generation_prompt is not False,
+    )
+    answer = TokenizeOut(
+        count=len(counted.ids),
+        max_model_len=counted.context_tokens,
+        tokens=counted.ids,
+        token_strs=[counted.text.token_text(one) for one in counted.ids] if request.return_token_strs else None,
+    )
+    await exchange.respond(200, [JSON], _encode(answer))
+
+
+async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /detokenize`."""
+    request = await DETOKENIZE_READER.body_of(app, exchange)
+    model = _model_of(app, request.model, principal)
+    exchange.model = model[:64]
+    text = app.serving.detokenize(model, request.tokens, principal)
+    await exchange.respond(200, [JSON], _encode(DetokenizeOut(prompt=text)))
+
+
+def _model_of(app: HttpApp, named: str | None, principal: Principal) -> str:
+    """Return the model that is meant.
+
+    Raises:
+        InvalidRequest: none is named, and there is more than one to choose from, or none.
+    """
+    if named is not None:
+        return named
+    known = [card.alias for card in app.serving.models(principal)]
+    if len(known) != 1:
+        raise InvalidRequest(
+            f"model is missing, and {len(known)} models are served here",
+            hint="name one: " + ", ".join(known[:8]) if known else "see GET /v1/models",
+            param="model",
+        )
+    return known[0]

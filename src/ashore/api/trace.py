@@ -1,0 +1,19 @@
+"""`traceparent` of W3C Trace Context: the trace of the caller that a request belongs to."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Return the id of the trace, empty where the text is none: a broken header is as good as no header.
+
+    Source: W3C Trace Context, section 3.2.
+    """
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or (traceparent.startswith("00") and len(traceparent) != 55):
+        return ""
+    return match[1]

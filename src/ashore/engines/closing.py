@@ -1,0 +1,78 @@
+"""Schemas as small models can follow them: an object has the properties that its schema declares, and no others.
+
+JSON Schema lets an object have more unless `additionalProperties` says otherwise, and a small model then writes
+`{"input": 3, "type": "integer"}` for a tool that declares `input`. vLLM and llama.cpp close such objects, too.
+Whatever is written is still what the schema allows, only less of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
+"""One space, or a new line with its indent: a small model cannot fill an answer with blanks."""
+
+_COMBINE: Final = ("anyOf", "oneOf", "allOf", "$ref")
+_SAYS_MORE: Final = ("additionalProperties", "patternProperties", "minProperties", "enum", "const", *_COMBINE)
+"""Keywords beside which an object is left as it is: they say what else it has, or its parts say so together."""
+_BY_NAME: Final = ("properties", "$defs", "definitions", "patternProperties")
+_IN_LISTS: Final = ("anyOf", "oneOf", "prefixItems")
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema in which each object that declares properties has no others, unless the schema speaks of them.
+
+    A schema that combines objects (`allOf`, or `properties` beside `anyOf`, `oneOf`, `$ref`) stays as it is: each of
+    them would forbid what the others declare.
+    """
+    return schema if _combines(schema) else _closed(schema)
+
+
+def closed_arguments(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the arguments of a tool, closed; one that declares nothing takes none."""
+    made: dict[str, Any] = closed(schema)
+    if schema.get("properties") or any(keyword in schema for keyword in _SAYS_MORE):
+        return made
+    return {**made, "type": "object", "properties": {}, "additionalProperties": False}
+
+
+def _closed(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    made = dict(schema)
+    for keyword in _BY_NAME:
+        if isinstance(inner := schema.get(keyword), dict):
+            made[keyword] = {name: _closed(one) for name, one in inner.items()}
+    for keyword in _IN_LISTS:
+        if isinstance(inner := schema.get(keyword), list):
+            made[keyword] = [_closed(one) for one in inner]
+    for keyword in ("items", "additionalProperties", "additionalItems"):
+        inner = schema.get(keyword)
+        made |= (
+            {keyword: [_closed(one) for one in inner] if isinstance(inner, list) else _closed(inner)} if inner else {}
+        )
+    declared = schema.get("properties")
+    if isinstance(declared, dict) and declared and not any(keyword in schema for keyword in _SAYS_MORE):
+        required = schema.get("required", [])
+        if isinstance(required, list) and all(name in declared for name in required):
+            made["additionalProperties"] = False
+    return made
+
+
+def _combines(schema: Any) -> bool:
+    """Tell whether a schema, or a part of it, puts an object together from several."""
+    if isinstance(schema, list):
+        return any(map(_combines, schema))
+    if not isinstance(schema, dict):
+        return False
+    if "allOf" in schema or ("properties" in schema and any(keyword in schema for keyword in _COMBINE)):
+        return True
+    inner = [
+        schema[keyword]
+        for keyword in (*_IN_LISTS, "items", "additionalProperties", "additionalItems")
+        if keyword in schema
+    ]
+    for keyword in _BY_NAME:
+        if isinstance(named := schema.get(keyword), dict):
+            inner += named.values()
+    return any(map(_combines, inner))

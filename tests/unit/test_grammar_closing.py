@@ -1,0 +1,100 @@
+"""Objects in grammars have the properties that their schema declares; blanks in them are few."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from test_serving_tools import Teaches
+
+from ashore.core import ToolSpec
+from ashore.engines import Grammar, check_grammar
+from ashore.engines.closing import closed, closed_arguments
+from ashore.engines.grammar import matcher_source
+from ashore.serving.tools import tool_call_grammar
+
+NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}}
+PARENT = {"properties": {"b": {"type": "integer"}}}
+
+
+def takes(grammar: Grammar, answer: str) -> bool:
+    import llguidance
+
+    check_grammar(grammar)
+    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), matcher_source(grammar))
+    taken = matcher.try_consume_tokens(list(answer.encode()))
+    return bool(taken == len(answer.encode()) and matcher.is_accepting())
+
+
+def schema_takes(schema: dict[str, Any], value: object) -> bool:
+    return takes(Grammar(kind="json_schema", text=json.dumps(schema)), json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        (NUMBER, {"a": 1}, {"a": 1, "type": "integer"}),
+        ({"type": "array", "items": NUMBER}, [{"a": 1}], [{"a": 1, "b": 2}]),
+        ({"type": "object", "properties": {"n": NUMBER}}, {"n": {"a": 1}}, {"n": {"z": 1}}),
+        ({"$ref": "#/$defs/n", "$defs": {"n": NUMBER}}, {"a": 1}, {"a": 1, "b": 2}),
+        ({"anyOf": [NUMBER, {"type": "null"}]}, {"a": 1}, {"a": 1, "b": 2}),
+    ],
+)
+def test_what_is_not_declared_is_not_written(schema: dict[str, Any], good: object, bad: object) -> None:
+    assert schema_takes(schema, good)
+    assert not schema_takes(schema, bad)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({**NUMBER, "additionalProperties": True}, {"a": 1, "b": 2}),
+        ({**NUMBER, "additionalProperties": {"type": "string"}}, {"a": 1, "b": "c"}),
+        ({"type": "object"}, {"free": 1}),
+        ({"allOf": [NUMBER, PARENT]}, {"a": 1, "b": 2}),
+        ({**NUMBER, "required": ["c"]}, {"a": 1, "c": 2}),
+        ({**NUMBER, "patternProperties": {"^x": {"type": "integer"}}}, {"a": 1, "x1": 2}),
+    ],
+)
+def test_what_a_schema_speaks_of_stays_open(schema: dict[str, Any], value: object) -> None:
+    assert schema_takes(schema, value)
+
+
+def test_objects_that_are_put_together_are_not_closed() -> None:
+    for schema in ({**NUMBER, "$ref": "#/$defs/p", "$defs": {"p": PARENT}}, {"items": {"allOf": [NUMBER]}}):
+        assert closed(schema) == schema
+
+
+def test_a_tool_that_declares_nothing_gets_nothing() -> None:
+    for given in ({}, {"type": "object"}, {"type": "object", "properties": {}}):
+        assert closed_arguments(given)["additionalProperties"] is False
+    assert closed_arguments({"type": "object", "additionalProperties": True})["additionalProperties"] is True
+
+
+@pytest.mark.parametrize(("form", "key"), [("hermes", "arguments"), ("llama", "parameters"), ("deepseek", "")])
+def test_the_call_of_a_tool_has_its_arguments_and_few_blanks(form: str, key: str) -> None:
+    tools = (ToolSpec(name="f", parameters=json.dumps({**NUMBER, "required": ["a"]})), ToolSpec(name="g"))
+    grammar = tool_call_grammar(tools, Teaches(form))
+
+    def call(name: str, arguments: str) -> str:
+        if form == "deepseek":
+            return (
+                f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{arguments}"
+                "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+            )
+        whole = f'{{"name": "{name}", "{key}": {arguments}}}'
+        return f"<tool_call>\n{whole}\n</tool_call>" if form == "hermes" else whole
+
+    assert takes(grammar, call("f", '{"a": 1}')) and takes(grammar, call("g", "{}"))
+    assert not takes(grammar, call("f", '{"a": 1, "type": "integer"}'))
+    assert not takes(grammar, call("g", '{"a": 1}'))
+    assert takes(grammar, call("f", '{\n  "a": 1\n}'))
+    assert not takes(grammar, call("f", '{"a":' + " " * 40 + "1}"))
+
+
+def test_a_tool_cannot_set_the_grammar_s_own_options() -> None:
+    tool = ToolSpec(name="f", parameters=json.dumps({**NUMBER, "x-guidance": {"whitespace_pattern": "[ ]*"}}))
+    call = '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a":%s1}<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+    grammar = tool_call_grammar((tool,), Teaches("deepseek"))
+    assert takes(grammar, call % " ") and not takes(grammar, call % (" " * 40))

@@ -1,0 +1,125 @@
+"""Pieces of an event stream that are sent from anywhere in the loop: in order, whatever the client reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ashore.api.http.exchange import ClientGone, Exchange
+
+SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
+
+
+class Line:
+    """A server's side of an answer, whose client reads when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.reads = asyncio.Event()
+        self.gone = False
+
+    def whole_body(self) -> bytes | None:
+        return None
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        raise AssertionError("a stream is no whole answer")
+
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.sent.append(b"head ")
+
+    def write(self, piece: bytes) -> bool:
+        if self.gone:
+            raise ClientGone
+        self.sent.append(piece)
+        return self.reads.is_set()
+
+    async def drain(self) -> None:
+        await self.reads.wait()
+
+    def on_gone(self, tell: Callable[[], None]) -> None:
+        return
+
+
+async def never() -> Any:
+    raise AssertionError("nothing is asked for")
+
+
+async def exchange_over(line: Line) -> Exchange:
+    async def send(message: Any) -> None:
+        line.sent.append(message.get("body", b"head "))
+
+    return Exchange({**SCOPE, "ashore.direct": line}, never, send)
+
+
+def test_what_a_slow_client_does_not_read_is_kept_in_order_and_counts_as_a_write_that_lasts() -> None:
+    async def scenario() -> None:
+        line = Line()
+        exchange = await exchange_over(line)
+        exchange.start_stream([])
+        for piece in (b"a", b"b", b"c"):
+            exchange.put(piece)
+        await asyncio.sleep(0)
+        assert line.sent == [b"head ", b"a"]
+        assert exchange.writing_since > 0, "a sweep cuts off who reads nothing"
+        line.reads.set()
+        await exchange.end_stream(b"d")
+        assert b"".join(line.sent) == b"head abcd"
+        assert exchange.writing_since == 0
+        exchange.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_keeps_up_gets_each_piece_at_once() -> None:
+    async def scenario() -> None:
+        line = Line()
+        line.reads.set()
+        exchange = await exchange_over(line)
+        exchange.start_stream([])
+        for piece in (b"a", b"b"):
+            exchange.put(piece)
+        assert line.sent == [b"head ", b"a", b"b"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_sent_to_a_client_that_is_gone_is_dropped() -> None:
+    async def scenario() -> None:
+        line = Line()
+        exchange = await exchange_over(line)
+        exchange.start_stream([])
+        exchange.put(b"a")
+        exchange.put(b"b")
+        line.gone = True
+        line.reads.set()
+        await asyncio.sleep(0.01)
+        exchange.put(b"c")
+        assert line.sent == [b"head ", b"a"]
+        exchange.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_without_the_direct_way_gets_messages_in_order() -> None:
+    async def scenario() -> None:
+        sent: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            await asyncio.sleep(0)
+            sent.append(message.get("body", b"head "))
+
+        exchange = Exchange(dict(SCOPE), never, send)
+        exchange.start_stream([])
+        exchange.put(b"a")
+        await asyncio.sleep(0)
+        exchange.put(b"b")
+        exchange.put(b"c")
+        await exchange.end_stream(b"d")
+        assert b"".join(sent) == b"head abcd"
+        empty = Exchange(dict(SCOPE), never, send)
+        empty.start_stream([])
+        await empty.end_stream(b"e")
+        assert b"".join(sent) == b"head abcdhead e"
+
+    asyncio.run(scenario())
