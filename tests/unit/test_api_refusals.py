@@ -86,7 +86,6 @@ def test_what_clients_of_reasoning_models_send_is_taken() -> None:
         ("/v1/chat/completion", "did you mean '/v1/chat/completions'"),
         ("/api/tags", "this is no Ollama API: give the client the base URL …/v1"),
         ("/v1/audio/speech", "ashore has no speech"),
-        ("/v1/rerank", "does not rerank"),
         ("/admin/v1/tenant", "did you mean '/admin/v1/tenants'"),
     ],
 )

@@ -1,7 +1,7 @@
 """Schemas as small models can follow them: an object has the properties that its schema declares, and no others.
 
 JSON Schema lets an object have more unless `additionalProperties` says otherwise, and a small model then writes
-`{"input": 3, "type": "integer"}` for a tool that declares `input`. The grammars of vLLM and llama.cpp close such objects.
+`{"input": 3, "type": "integer"}` for a tool that declares `input`. The grammars of vLLM and llama.cpp are closed, too.
 Whatever is written is still what the schema allows, only less of it.
 """
 

@@ -23,7 +23,6 @@ NOT_HERE: Final = (
     ("/v1/videos", "ashore makes no videos: it serves text models"),
     ("/v1/realtime", "ashore has no speech: it serves text models"),
     ("/v1/moderations", "ashore moderates nothing by itself"),
-    ("/v1/rerank", "ashore does not rerank; /v1/embeddings embeds"),
     ("/v1/fine_tuning", "ashore trains by command: ashore train sft"),
     ("/v1/assistants", "ashore has no assistants; /v1/responses answers"),
     ("/v1/threads", "ashore has no assistants; /v1/responses answers"),
