@@ -101,3 +101,47 @@ def test_the_trace_of_a_caller_comes_back_and_is_logged(worker: Worker) -> None:
     assert headers["traceparent"] == given
     assert "traceparent" not in worker.request("GET", "/v1/models", headers={"traceparent": "broken"})[1]
     eventually(lambda: f'"trace":"{trace}"' in worker.said())
+
+
+def test_texts_are_sorted_by_how_well_they_answer(worker: Worker) -> None:
+    documents = ["one", {"text": "what"}, "three"]
+    sent = json.dumps({"model": "echo", "query": "what", "documents": documents, "top_n": 2, "max_chunks_per_doc": 3})
+    status, headers, said = worker.request("POST", "/v1/rerank", sent)
+    answer = json.loads(said)
+    assert status == 200
+    assert headers["x-ashore-score"] == "embedding-cosine"
+    assert headers["x-ashore-ignored"] == "max_chunks_per_doc"
+    best, second = answer["results"]
+    assert (best["index"], best["document"]) == (1, {"text": "what"})
+    assert best["relevance_score"] == pytest.approx(1)
+    assert -1 <= second["relevance_score"] <= best["relevance_score"]
+    assert answer["usage"]["total_tokens"] == len("what" + "one" + "what" + "three")
+    bare = post(worker, "/v1/rerank", model="echo", query="a", documents=["a"], return_documents=False)[1]
+    assert set(bare["results"][0]) == {"index", "relevance_score"}
+
+
+def test_tei_gets_a_list_and_vllm_pairs(worker: Worker) -> None:
+    status, ranked = post(worker, "/rerank", model="echo", query="b", texts=["a", "b"], return_text=True)
+    assert status == 200
+    assert [(one["index"], one["text"]) for one in ranked] == [(1, "b"), (0, "a")]
+    assert "text" not in post(worker, "/rerank", model="echo", query="b", texts=["a"])[1][0]
+    one = post(worker, "/v1/score", model="echo", text_1="a", text_2=["b", "a"])[1]["data"]
+    assert [pair["index"] for pair in one] == [0, 1]
+    assert one[1]["score"] == pytest.approx(1)
+    assert one[0]["score"] < 0.99
+    many = post(worker, "/v1/score", model="echo", text_1=["a", "b"], text_2=["a", "b"])[1]["data"]
+    assert [pair["score"] for pair in many] == [pytest.approx(1)] * 2
+
+
+def test_what_cannot_be_ranked_is_named(worker: Worker) -> None:
+    for path, body, param in (
+        ("/v1/rerank", {"query": "a", "documents": ["b"]}, "model"),
+        ("/v1/rerank", {"model": "echo", "query": "a"}, "documents"),
+        ("/v1/rerank", {"model": "echo", "query": "a", "documents": ["b", ""]}, "documents[1]"),
+        ("/v1/rerank", {"model": "echo", "query": "", "documents": ["b"]}, "query"),
+        ("/rerank", {"model": "echo", "query": "a", "texts": ["b" * 5000]}, "texts[0]"),
+        ("/v1/score", {"model": "echo", "text_1": ["a", "b"], "text_2": ["c"]}, "text_1"),
+        ("/v1/score", {"model": "echo", "text_1": "a", "text_2": [""]}, "text_2[0]"),
+    ):
+        status, fault = post(worker, path, **body)
+        assert (status, fault["error"]["param"]) == (400, param), body

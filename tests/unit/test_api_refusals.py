@@ -86,7 +86,6 @@ def test_what_clients_of_reasoning_models_send_is_taken() -> None:
         ("/v1/chat/completion", "did you mean '/v1/chat/completions'"),
         ("/api/tags", "ashore does not serve the Ollama API: set the client to OpenAI with the base URL …/v1"),
         ("/v1/audio/speech", "it has no audio API"),
-        ("/v1/rerank", "ashore has no rerank API"),
         ("/admin/v1/tenant", "did you mean '/admin/v1/tenants'"),
     ],
 )

@@ -53,6 +53,7 @@ from ashore.serving.model import (
 )
 from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
+from ashore.serving.relevance import Asked, Judged
 from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, MetricsSection, UnknownFields
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
@@ -73,6 +74,7 @@ __all__ = [
     "NOWHERE",
     "AdmissionSection",
     "Arrival",
+    "Asked",
     "Auditor",
     "Board",
     "Budgets",
@@ -95,6 +97,7 @@ __all__ = [
     "HttpListen",
     "HttpSection",
     "Intake",
+    "Judged",
     "Limits",
     "Load",
     "LoopMeter",

@@ -45,6 +45,7 @@ from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, 
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
+from ashore.serving.relevance import Relevance
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
 from ashore.serving.single_flight import Answering, Flights, Terms
 from ashore.serving.tools import prepare_tools
@@ -143,6 +144,12 @@ class ServingService:
             clock=clock,
             metrics=metrics,
         )
+        self.relevance = Relevance(self.embeddings)
+
+    @property
+    def now_s(self) -> int:
+        """Seconds since the epoch."""
+        return int(self._clock.now_s())
 
     @property
     def draining(self) -> bool:

@@ -23,7 +23,6 @@ NOT_HERE: Final = (
     ("/v1/videos", "ashore serves text models; it has no video API"),
     ("/v1/realtime", "ashore serves text models; it has no audio API"),
     ("/v1/moderations", "ashore has no moderation API"),
-    ("/v1/rerank", "ashore has no rerank API; use /v1/embeddings"),
     ("/v1/fine_tuning", "ashore has no fine-tuning API; run `ashore train sft`"),
     ("/v1/assistants", "ashore has no assistants API; use /v1/responses"),
     ("/v1/threads", "ashore has no assistants API; use /v1/responses"),

@@ -7,13 +7,14 @@ from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
-from ashore.api.http.openai import batches, files, responses, tokens
+from ashore.api.http.openai import batches, files, rerank, responses, tokens
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.openai.batches import BatchList, BatchOut, BatchRequest
 from ashore.api.http.openai.chat import ChatCompletion
 from ashore.api.http.openai.completions import Completion
 from ashore.api.http.openai.embeddings import EmbeddingList, ModelList, ModelOut
 from ashore.api.http.openai.files import FileDeleted, FileList, FileOut
+from ashore.api.http.openai.rerank import RerankOut, RerankRequest, ScoreList, ScoreRequest
 from ashore.api.http.openai.responses_types import (
     InputTokens,
     ItemList,
@@ -41,6 +42,19 @@ ROUTES: tuple[Route, ...] = (
         method="POST", path="/v1/embeddings", guard="key", handler=openai.embeddings, tag="OpenAI",
         summary="Create embeddings of texts", request=EmbeddingRequest, response=EmbeddingList,
         deferrable=True,
+    ),
+    Route(
+        method="POST", path="/v1/rerank", guard="key", handler=rerank.rerank, tag="Ranking",
+        summary="Sort texts by how well they answer a question", request=RerankRequest, response=RerankOut,
+    ),
+    Route(
+        method="POST", path="/rerank", guard="key", handler=rerank.rerank, tag="Ranking", operation="rerank_tei",
+        summary="The same; with `texts` instead of `documents` in the form of TEI", request=RerankRequest,
+        response=RerankOut,
+    ),
+    Route(
+        method="POST", path="/v1/score", guard="key", handler=rerank.score, tag="Ranking",
+        summary="Score pairs of texts", request=ScoreRequest, response=ScoreList,
     ),
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
