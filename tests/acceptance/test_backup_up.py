@@ -73,7 +73,9 @@ def test_a_server_backs_up_scrubs_and_repairs_by_itself(served: Start, ashore: R
     assert 'ashore_backup_time_seconds{kind="scrub",what="due"} ' in page
 
     nodes[2].rename(tmp_path / "unplugged")
-    eventually(lambda: "is away" in log.read_text() or "is not there" in log.read_text(), told=server.everything_said)
+    eventually(
+        lambda: "is away" in log.read_text() or "is not available" in log.read_text(), told=server.everything_said
+    )
     (tmp_path / "unplugged").rename(nodes[2])
     eventually(lambda: "lose nothing" in str(table_of(home)["run"]["says"]), told=server.everything_said)
 
@@ -87,7 +89,7 @@ def test_a_server_backs_up_scrubs_and_repairs_by_itself(served: Start, ashore: R
     (home / "ashore.toml").write_text(CONFIG)
     assert ashore("reload", home=home).returncode == 0
     eventually(lambda: backup_pid(home) is None, told=server.everything_said)
-    assert "no server runs that backs up by itself" in ashore("backup", "status", home=home).stdout
+    assert "no server is running scheduled backups" in ashore("backup", "status", home=home).stdout
 
     assert server.stop() == 0
     verified = ashore("audit", "verify", home=home)

@@ -87,7 +87,7 @@ ALTERED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda d: d[:HEADER_BYTES] + _chunk(d, 0) + _chunk(d, 0) + d[HEADER_BYTES + 2 * SEALED_CHUNK :],
         "chunk 1 of 3",
     ),
-    "another magic": (lambda d: b"GGUF" + d[4:], "does not begin as a sealed file does"),
+    "another magic": (lambda d: b"GGUF" + d[4:], "is not a sealed file"),
     "another version": (lambda d: d[:7] + b"\x02" + d[8:], "version 2"),
     "another chunk size": (lambda d: d[:8] + (1 << 20).to_bytes(4, "big") + d[12:], "cut short or added to"),
     "a chunk size of none": (lambda d: d[:8] + bytes(4) + d[12:], "no sealed file has"),
@@ -128,6 +128,6 @@ def test_a_wrong_key_of_the_right_name_opens_nothing(tmp_path: Path) -> None:
 def test_bytes_that_are_not_those_of_the_hash_are_not_sealed(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"rotten")
-    with pytest.raises(CorruptBlob, match="was altered and was not sealed"):
+    with pytest.raises(CorruptBlob, match="was altered, so it was not sealed"):
         seal_file(source, tmp_path / "out", KEY, sha256=hashlib.sha256(b"sound").hexdigest(), what="x")
     assert not (tmp_path / "out").exists()

@@ -116,7 +116,7 @@ def test_a_keyring_that_is_none_is_refused_and_left_alone(tmp_path: Path, conten
 def test_a_keyring_that_is_a_pipe_or_a_folder_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(InvalidSpec, match="no plain file"):
+        with pytest.raises(InvalidSpec, match="not a regular file"):
             KeyringKeeper(path, ManualClock()).wrap(bytes(32), bound_to="x")
 
 

@@ -98,7 +98,7 @@ def test_a_file_that_does_not_open_leaves_nothing_behind(tmp_path: Path) -> None
 
 
 def test_without_memory_it_is_refused_with_figures() -> None:
-    with pytest.raises(MemoryFull, match=r"needs 1\.0+ EiB|needs .* of memory; .* are free"):
+    with pytest.raises(MemoryFull, match=r"needs 1\.0+ EiB|needs .* of memory when opened; .* are free"):
         refuse_without_memory(1 << 60, what="tiny")
 
 

@@ -325,7 +325,7 @@ def test_rotten_bytes_are_not_sealed(tmp_path: Path, keeper: MemoryKeeper) -> No
     store = _store(tmp_path / "home", keeper)
     model = pull_tiny(store, tmp_path)
     alter(blob_of(store, model, "model.safetensors"), 5000, keep_times=True)
-    with pytest.raises(CorruptBlob, match="was altered and was not sealed"):
+    with pytest.raises(CorruptBlob, match="was altered, so it was not sealed"):
         store.seal("tiny")
     assert store.resolve("tiny") == model
 

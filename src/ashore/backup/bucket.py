@@ -19,10 +19,10 @@ class _Objects(Bucket):
     also = (OSError,)
 
     def missing(self, key: str) -> AshoreError:
-        return NotFound(f"s3://{self.bucket}/{key} does not exist", hint="check bucket and path")
+        return NotFound(f"s3://{self.bucket}/{key} does not exist", hint="check the bucket and the path")
 
     def refused(self, key: str) -> AshoreError:
-        return self.away(key, "the server does not let us at it")
+        return self.away(key, "the server denies access to it")
 
     def away(self, key: str, said: str) -> AshoreError:
         return NodeUnavailable(f"the node {self.place} does not work: {said}", hint=S3_HINT)
@@ -125,9 +125,7 @@ class BucketSource:
         if not wanted:
             return
         if offset + wanted > self.num_bytes:
-            raise BackupDamaged(
-                f"s3://{self._objects.bucket}/{self._key} has {self.num_bytes} bytes; more were expected"
-            )
+            raise BackupDamaged(f"s3://{self._objects.bucket}/{self._key} has {self.num_bytes} bytes; expected more")
         with self._objects.translated(self._key):
             data = memoryview(obstore.get_range(self._objects.store, self._key, start=offset, end=offset + wanted))
         at = 0

@@ -69,7 +69,7 @@ def could_be_lost(code: Code, worst: int) -> str:
     """Return in plain words what could be lost now, `worst` being the fewest good shards of any object."""
     left = bearable(code, worst)
     if left < 0:
-        return f"something IS lost: an object has {worst} good shards, and {code.k} are needed"
+        return f"data IS LOST: an object has {worst} good shards, but {code.k} are needed"
     if left == 0:
         return "the loss of one more node would lose the backup"
     nodes = "one node" if left == 1 else f"any {left} nodes"

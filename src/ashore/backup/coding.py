@@ -44,7 +44,7 @@ class XorCoder:
 
     def rebuild(self, have: Mapping[int, Bytes], lost: Mapping[int, Bytes]) -> None:
         if len(have) < self._k:
-            raise ValueError(f"{len(have)} fragments; {self._k} are needed")
+            raise ValueError(f"only {len(have)} fragments; {self._k} are needed")
         for fragment in lost.values():
             _xor([have[index] for index in sorted(have)[: self._k]], fragment)
 

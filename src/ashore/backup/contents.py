@@ -141,7 +141,7 @@ class HomeContents:
                 ]
                 yield from (*found, *head, *rest)
                 return
-        raise Conflict("segments of the record left this machine while it was backed up", hint="back up again")
+        raise Conflict("segments of the audit log were archived away while it was backed up", hint="back up again")
 
     def _segments(self) -> Iterator[HomeFile]:
         """Yield the segments as far as they are written now: lines are only ever added."""
@@ -195,7 +195,7 @@ def hash_of_start(path: Path, num_bytes: int, told: Callable[[int], None] = lamb
         while left:
             piece = file.read(min(left, 1 << 20))
             if not piece:
-                raise CorruptBlob(f"{path} was cut short while it was backed up", hint="back up again")
+                raise CorruptBlob(f"{path} became shorter while it was backed up", hint="back up again")
             hasher.update(piece)
             left -= len(piece)
             told(num_bytes - left)

@@ -87,7 +87,7 @@ class DirectoryNode:
 
     def _check_root(self) -> None:
         if not self._root.is_dir():
-            raise NodeUnavailable(f"the node {self.place} is not there", hint="mount it, or start its machine")
+            raise NodeUnavailable(f"the node {self.place} is not available", hint="mount it, or start its machine")
 
     def _folder(self, path: Path) -> None:
         """Make a folder below the root, and what it lies in; durable when this returns."""
@@ -111,18 +111,18 @@ class DirectoryNode:
             if fault.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(
                     f"the node {self.place} is full: {self._free()}",
-                    hint="free some room there, or give it a larger disk: ashore backup replace",
+                    hint="free some space there, or move it to a larger disk: ashore backup replace",
                 ) from fault
             raise NodeUnavailable(
                 f"the node {self.place} does not work: {where}: {os.strerror(fault.errno or 0)}",
-                hint="look after its disk; what it misses is made again when it is back",
+                hint="check its disk; what it misses is rebuilt when it is back",
             ) from fault
 
     def _free(self) -> str:
         try:
             disk = os.statvfs(self._root)
         except OSError:
-            return "nothing is known of its room"
+            return "its free space is unknown"
         return f"{human_bytes(disk.f_bavail * disk.f_frsize)} free"
 
 
@@ -188,7 +188,7 @@ class DirectorySource:
             while left:
                 read = os.preadv(self._descriptor, left, offset)
                 if read == 0:
-                    raise BackupDamaged(f"{self._node.place}/{self._name} ends at {offset} bytes; more were expected")
+                    raise BackupDamaged(f"{self._node.place}/{self._name} ends at {offset} bytes; expected more")
                 offset += read
                 while left and read >= len(left[0]):
                     read -= len(left[0])

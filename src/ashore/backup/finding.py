@@ -32,7 +32,7 @@ def find_backup(places: Sequence[str], recovery: bytes, *, opener: NodeOpener = 
     Raises:
         RecoveryKeyWrong: it opens none of them; said before anything else is read.
         TooFewNodes: fewer than `k` nodes of the backup are there.
-        NotFound: nothing was backed up yet.
+        NotFound: there is no backup yet.
     """
     marked: list[tuple[Node, NodeMark]] = []
     notes: list[str] = []
@@ -45,7 +45,9 @@ def find_backup(places: Sequence[str], recovery: bytes, *, opener: NodeOpener = 
         except AshoreError as error:
             notes.append(error.message)
     if not marked:
-        raise TooFewNodes(f"none of the nodes named has a backup: {'; '.join(notes)}", hint="mount them, name others")
+        raise TooFewNodes(
+            f"none of the nodes named has a backup: {'; '.join(notes)}", hint="mount them, or name other nodes"
+        )
     key, envelope = _opened(marked, recovery)
     ours = [(node, mark) for node, mark in marked if mark.vault_id == key.vault_id]
     notes += [f"{n.place} belongs to another backup" for n, mark in marked if mark.vault_id != key.vault_id]
@@ -56,11 +58,11 @@ def find_backup(places: Sequence[str], recovery: bytes, *, opener: NodeOpener = 
     notes += [view.says for view in reading.views if view.says]
     if len(reading.good) < code.k:
         raise TooFewNodes(
-            f"{len(reading.good)} of the nodes named work, and {code.k} are needed ({code}): {'; '.join(notes)}",
+            f"only {len(reading.good)} of the nodes named work, but {code.k} are needed ({code}): {'; '.join(notes)}",
             hint="name more of its nodes",
         )
     if not reading.commits:
-        raise NotFound("nothing was ever backed up there", hint="ashore backup run, on the home that has something")
+        raise NotFound("there is no backup on these nodes yet", hint="run `ashore backup run` in the home to back up")
     gone = [index for index in range(code.n) if index not in by_index]
     vault = Vault(
         format=FORMAT,
@@ -85,7 +87,7 @@ def find_own(home: BackupHome, *, opener: NodeOpener = open_node) -> Found:
     """Return the backup of a home that lives, by its own key.
 
     Raises:
-        NotFound: it has none, or nothing was backed up yet.
+        NotFound: it has none, or there is no backup yet.
         TooFewNodes: fewer than `k` nodes work.
     """
     vault = home.read()
@@ -93,11 +95,11 @@ def find_own(home: BackupHome, *, opener: NodeOpener = open_node) -> Found:
     says = tuple(view.says for view in reading.views if view.says)
     if len(reading.good) < reading.code.k:
         raise TooFewNodes(
-            f"{len(reading.good)} nodes work, and {reading.code.k} are needed: {'; '.join(says)}",
-            hint="mount or mend them",
+            f"only {len(reading.good)} nodes work, but {reading.code.k} are needed: {'; '.join(says)}",
+            hint="mount or repair them",
         )
     if not reading.commits:
-        raise NotFound("nothing was backed up yet", hint="ashore backup run")
+        raise NotFound("there is no backup yet", hint="run `ashore backup run`")
     return Found(vault=vault, reading=reading, notes=says)
 
 

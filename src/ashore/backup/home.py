@@ -61,7 +61,7 @@ class BackupHome:
         if not self.has_vault:
             raise NotFound(
                 f"the home {self.root} has no backup yet",
-                hint="begin one: ashore backup init --nodes DIR,DIR,DIR --code 2+1",
+                hint="create one: ashore backup init --nodes DIR,DIR,DIR --code 2+1",
             )
         path = self.folder / "vault.json"
         try:
@@ -88,7 +88,7 @@ class BackupHome:
         """
         vault = self.read()
         path = self.folder / "key"
-        back = "`ashore backup confirm KEY_FILE`, with the recovery key, brings it back"
+        back = "restore it with the recovery key: `ashore backup confirm KEY_FILE`"
         try:
             text = read_secret_file(path, what="the home's key of its backup").decode("ascii", "replace").strip()
         except SealingKeyMissing as error:
@@ -99,7 +99,7 @@ class BackupHome:
                 raise ValueError(f"{len(secret)} bytes")
         except ValueError as error:
             raise BackupDamaged(
-                f"{path} is no key of a backup: {error}",
+                f"{path} is not a backup key: {error}",
                 hint=back,
             ) from error
         return VaultKey(vault_id=vault.vault_id, secret=secret)
@@ -127,7 +127,7 @@ class BackupHome:
             if descriptor is None:
                 holder = (self.folder / "lock").read_bytes()[:200].decode("utf-8", "replace").strip()
                 raise HomeBusy(
-                    f"another process works on this backup: {holder or 'unknown'}", hint="wait until it has ended"
+                    f"another process is using this backup: {holder or 'unknown'}", hint="wait until it ends"
                 )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
@@ -157,7 +157,7 @@ class BackupHome:
         """
         with self._holding("keeper") as descriptor:
             if descriptor is None:
-                raise HomeBusy("another process backs this home up by itself", hint="stop that one")
+                raise HomeBusy("another process already backs this home up on a schedule", hint="stop that process")
             yield
 
     @contextmanager

@@ -38,7 +38,7 @@ class IsalCoder:
     def rebuild(self, have: Mapping[int, Bytes], lost: Mapping[int, Bytes]) -> None:
         k = self._code.k
         if len(have) < k:
-            raise ValueError(f"{len(have)} fragments; {k} are needed")
+            raise ValueError(f"only {len(have)} fragments; {k} are needed")
         if not lost:
             return
         used = sorted(have)[:k]
@@ -86,7 +86,7 @@ def isal() -> Any:
     path = _bundled() or ctypes.util.find_library("isal")
     if path is None:
         raise MissingExtra(
-            "this code needs Intel's ISA-L, which is not here",
+            "this code needs Intel's ISA-L, which is not installed",
             hint="pip install pyeclib (Linux on x86-64 and arm64), or install your system's libisal; "
             "k+1 and 1+m need neither",
         )

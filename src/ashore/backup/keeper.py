@@ -34,7 +34,7 @@ SLICE_S: Final = 300.0
 BREATH_S: Final = 2.0
 """Between two slices, and between two tries for a lock that somebody else holds."""
 LONGEST_REPAIR_WAIT_S: Final = 3600.0
-NO_BACKUP: Final = "no backup was begun for this home: ashore backup init"
+NO_BACKUP: Final = "this home has no backup yet; create one: ashore backup init"
 
 
 class Work(Protocol):
@@ -81,7 +81,7 @@ class Keeper:
         try:
             return self._do(table, rules)
         except HomeBusy as busy:
-            log.info("%s; it goes on after that", busy.message)
+            log.info("%s; continuing after that", busy.message)
             self._keep(table)
             return BREATH_S
 
@@ -148,9 +148,9 @@ class Keeper:
         )
         table = msgspec.structs.replace(table, so_far=so_far)
         if not report.reached:
-            says = f"{human_bytes(so_far.num_bytes)} read, {so_far.found} harms found"
+            says = f"{human_bytes(so_far.num_bytes)} read, {so_far.found} faults found"
             says += f", of which {so_far.wrong} could NOT be repaired" if so_far.wrong else ""
-            log.info("the scrub has ended: %s", says)
+            log.info("the scrub ended: %s", says)
             table = table.ended("scrub", self._clock.now_s(), failed=False, says=says)
         return self._keep(table)
 
@@ -161,7 +161,7 @@ class Keeper:
             vault = self._home.read()
             views = glance(vault, [self._opener(place) for place in vault.places])
         except AshoreError as error:
-            log.error("the nodes cannot be looked at: %s", _words(error))
+            log.error("cannot check the nodes: %s", _words(error))
             return table
         self._tell_changes(views)
         gone = {view.index for view in views if not view.is_good}
@@ -180,7 +180,7 @@ class Keeper:
         except HomeBusy:
             raise
         except AshoreError as error:
-            log.error("what came back could not be repaired: %s", _words(error))
+            log.error("cannot repair a node that came back: %s", _words(error))
             self._put_off()
             return table
         self._tell(report.findings, report.notes)

@@ -74,7 +74,7 @@ class VaultKey:
                 data[:NONCE_BYTES], data[NONCE_BYTES:], _bound(self.vault_id, kind, number)
             )
         except (InvalidTag, ValueError) as error:
-            raise BackupDamaged(f"{what} was altered, or is an old one in its place: it does not open") from error
+            raise BackupDamaged(f"{what} was altered or replaced by an old one: it cannot be opened") from error
 
 
 def new_vault_key() -> VaultKey:
@@ -109,7 +109,7 @@ def unwrap(vault_id: str, envelope: str, recovery: bytes) -> VaultKey:
         )
     except (InvalidTag, ValueError) as error:
         raise RecoveryKeyWrong(
-            f"the recovery key does not open the backup {vault_id[:8]}; it is that of another one, or an old one",
+            f"the recovery key does not open the backup {vault_id[:8]}; it belongs to another backup, or is an old one",
             hint=HINT + "; without it nobody can read this backup",
         ) from error
     return VaultKey(vault_id=vault_id, secret=secret)
@@ -142,7 +142,7 @@ def parse_recovery(text: str) -> bytes:
     if not body.startswith(_PREFIX):
         seen = body[: len(_PREFIX)] or "nothing"
         raise RecoveryKeyWrong(
-            f"that is no recovery key: it begins with {seen!r}, expected {_PREFIX!r}",
+            f"that is not a recovery key: it begins with {seen!r}, expected {_PREFIX!r}",
             hint=did_you_mean(seen, (_PREFIX,)) if body else HINT,
         )
     try:

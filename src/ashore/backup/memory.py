@@ -65,7 +65,7 @@ class MemoryNode:
         if self.slow_s:
             time.sleep(self.slow_s)
         if self.away:
-            raise NodeUnavailable(f"the node {self.place} is not there", hint="mount it, or start its machine")
+            raise NodeUnavailable(f"the node {self.place} is not available", hint="mount it, or start its machine")
 
     def take(self, num_bytes: int) -> None:
         """Count bytes that are written."""
@@ -76,7 +76,7 @@ class MemoryNode:
                 self.check()
         if self.room_bytes is not None:
             if num_bytes > self.room_bytes:
-                raise DiskFull(f"the node {self.place} is full: {self.room_bytes} bytes free", hint="free some room")
+                raise DiskFull(f"the node {self.place} is full: {self.room_bytes} bytes free", hint="free some space")
             self.room_bytes -= num_bytes
 
 
@@ -117,7 +117,7 @@ class MemorySource:
         for part in parts:
             piece = self._data[offset : offset + len(part)]
             if len(piece) != len(part):
-                raise BackupDamaged(f"{self._node.place}/{self._name} ends at {len(self._data)} bytes; more expected")
+                raise BackupDamaged(f"{self._node.place}/{self._name} ends at {len(self._data)} bytes; expected more")
             part[:] = piece
             offset += len(part)
 

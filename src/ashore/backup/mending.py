@@ -116,7 +116,7 @@ def mend_marks(vault: Vault, reading: Reading) -> tuple[Finding, ...]:
 def _mend_mark(vault: Vault, view: NodeView, envelope: str) -> Finding:
     """Write one anew, where what is left of it says that the place is this node of this backup, on the file system that
     it had."""
-    what = f"the mark of {view.node.place} is that of an older recovery key" if view.is_stale else view.says
+    what = f"the mark of {view.node.place} belongs to an older recovery key" if view.is_stale else view.says
     found = Finding(place=view.node.place, file=MARK, what=what, belongs_to="the node itself")
     index, node = view.index, view.node
     try:
@@ -182,7 +182,7 @@ def repair_missing(reading: Reading, *, only: int | None = None) -> tuple[tuple[
             have = good_shards(reading, ref)
             lost = [v.index for v in reading.good if v.index not in have and only in (None, v.index)]
             if lost:
-                findings += _mend(objects, ref, owner, dict.fromkeys(lost, "is missing, or not whole"), told)
+                findings += _mend(objects, ref, owner, dict.fromkeys(lost, "is missing or incomplete"), told)
         findings += _mend_commits(reading, only, told)
     return tuple(findings), tuple(told)
 
@@ -250,7 +250,7 @@ def _mend(
         repair_object(objects, ref, tuple(wrong))
         repaired = set(wrong)
     except AshoreError as error:
-        notes.append(f"{owner} could not be repaired at once: {error.message}")
+        notes.append(f"{owner} could not be repaired now: {error.message}")
         for index in wrong if len(wrong) > 1 else ():
             try:
                 repair_object(objects, ref, (index,))
@@ -282,7 +282,7 @@ def _mend_commits(reading: Reading, only: int | None, notes: list[str]) -> Itera
             yield Finding(
                 place=view.node.place,
                 file=commit_name(generation),
-                what="is missing, or does not open",
+                what="is missing or cannot be opened",
                 belongs_to=f"backup {generation}",
                 repaired=repaired,
             )

@@ -27,7 +27,7 @@ def open_node(place: str) -> Node:
         return UnknownNode(place)
     if not place.startswith("/"):
         raise InvalidRequest(
-            f"the node {place!r} is neither an absolute folder nor a bucket",
+            f"the node {place!r} is neither an absolute path nor a bucket",
             hint="write /mnt/a/ashore or s3://BUCKET/PATH",
         )
     return DirectoryNode(Path(place))
@@ -47,8 +47,8 @@ class UnknownNode:
     def prepare(self) -> NoReturn:
         number = self.place.removeprefix(_UNKNOWN)
         raise NodeUnavailable(
-            f"where node {number} is was not said when this home was restored",
-            hint=f"ashore backup replace {number} PLACE",
+            f"the place of node {number} was not given when this home was restored",
+            hint=f"give it: ashore backup replace {number} PLACE",
         )
 
     def filesystem(self) -> str:

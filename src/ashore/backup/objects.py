@@ -49,7 +49,9 @@ class Objects:
         try:
             listing = msgspec.json.decode(data, type=Listing)
         except UNDECODABLE as error:
-            raise BackupDamaged(f"{what} cannot be read: {error}", hint="use the ashore that wrote it") from error
+            raise BackupDamaged(
+                f"{what} cannot be read: {error}", hint="use the ashore version that wrote it"
+            ) from error
         if listing.format != FORMAT:
             raise BackupDamaged(f"{what} is of format {listing.format}; this ashore reads {FORMAT}")
         return listing

@@ -250,9 +250,9 @@ class ObjectReader:
             self.flaws.setdefault(index, late)
         why = "; ".join(error.message for _, error in sorted(self.flaws.items())) or "no other node has a shard of it"
         return BackupDamaged(
-            f"{len(asked.have)} good shards of {self._name} are within reach, and {k} are needed: {why}",
-            hint="bring back a node that has one; to restore, an older backup may be whole: --generation N. Where the "
-            "home lives, `ashore backup scrub` notes it, and the next `ashore backup run` writes it anew",
+            f"only {len(asked.have)} good shards of {self._name} can be read, but {k} are needed: {why}",
+            hint="reconnect a node that has one. To restore, try an older backup: --generation N. If this "
+            "home still exists, run `ashore backup scrub`; the next `ashore backup run` then writes it again",
         )
 
 
@@ -268,12 +268,12 @@ def check_header(data: bytes, num_bytes: int, *, expected: ShardHeader, index: i
     wanted = dataclasses.replace(expected, index=index)
     if seen != wanted:
         if seen.sealed.salt != wanted.sealed.salt or seen.vault_id != wanted.vault_id:
-            why = "is of another write: the node was set back, or files were swapped"
+            why = "belongs to another backup: the node was reset to an older copy, or files were swapped"
         else:
             why = f"is number {seen.index} of {seen.name}; expected number {index} of {wanted.name}"
-        raise BackupDamaged(f"the shard {what} {why}", hint="`ashore backup scrub` makes it again")
+        raise BackupDamaged(f"the shard {what} {why}", hint="rebuild it with `ashore backup scrub`")
     if num_bytes != wanted.shard_bytes:
-        raise BackupDamaged(f"{what} has {num_bytes} bytes; a whole shard has {wanted.shard_bytes}")
+        raise BackupDamaged(f"{what} has {num_bytes} bytes; expected {wanted.shard_bytes}")
 
 
 def open_object(
@@ -300,8 +300,8 @@ def open_object(
             cipher.decrypt_into(nonce_of(stripe), frame.data[: size + TAG_BYTES], bound, memoryview(clear)[:size])
         except InvalidTag as error:
             raise BackupDamaged(
-                f"chunk {stripe} of {what} was made up: its checksums fit, and it does not open with the key",
-                hint="a node was tampered with; give the nodes that you trust to --nodes",
+                f"chunk {stripe} of {what} was forged: its checksums match, but it does not open with the key",
+                hint="a node was tampered with; give only trusted nodes to --nodes",
             ) from error
         reader.release(frame)
         return clear

@@ -17,7 +17,7 @@ from ashore.errors import AshoreError, NotFound, RecoveryKeyWrong, TooFewNodes
 
 CONFIRM_EVERY_S: Final = 180 * 86_400.0
 """After so long without anybody showing the recovery key, the operator is asked."""
-IF_LOST: Final = "if it is lost, `ashore backup rekey` makes a new one as long as this home lives"
+IF_LOST: Final = "if it is lost, create a new one with `ashore backup rekey` while this home exists"
 
 
 def confirm(home: BackupHome, recovery: bytes, *, opener: NodeOpener, now_s: float) -> tuple[str, ...]:
@@ -41,8 +41,8 @@ def confirm(home: BackupHome, recovery: bytes, *, opener: NodeOpener, now_s: flo
             opened = unwrap(mark.vault_id, mark.envelope, recovery)
             if vault.envelope and envelope_id(mark.envelope) != vault.envelope:
                 raise RecoveryKeyWrong(
-                    f"that is an older recovery key: it opens {place}, which was set back, and nothing else",
-                    hint="`ashore backup scrub` mends the mark; look for the key that the last rekey made",
+                    f"that is an older recovery key: it opens only {place}, which was reset to an older copy",
+                    hint="repair the mark with `ashore backup scrub`; use the key that the last rekey created",
                 )
             key = opened
         except RecoveryKeyWrong as error:
@@ -53,7 +53,7 @@ def confirm(home: BackupHome, recovery: bytes, *, opener: NodeOpener, now_s: flo
     if key is None:
         if refusals:
             raise refusals[0]
-        raise TooFewNodes(f"no node could be asked: {'; '.join(notes)}", hint="mount them")
+        raise TooFewNodes(f"no node is available: {'; '.join(notes)}", hint="mount them")
     notes += _bring_back(home, key)
     home.write(msgspec.structs.replace(vault, confirmed_s=int(now_s)))
     return tuple(notes)
@@ -63,14 +63,14 @@ def key_warnings(home: BackupHome, vault: Vault, now_s: float) -> Iterator[str]:
     """Yield what an operator must know of the recovery key: that it lies in a bad place, or that nobody showed it."""
     if home.recovery_key.exists():
         yield (
-            f"the recovery key lies in {home.recovery_key}, on the machine that it is to survive: "
+            f"the recovery key is still in {home.recovery_key}, on the machine whose loss it must survive: "
             "move it to a safe place, and delete it here"
         )
     elif not vault.confirmed_s:
-        yield f"nobody has shown yet that the recovery key was kept: ashore backup confirm KEY_FILE; {IF_LOST}"
+        yield f"nobody has confirmed yet that the recovery key was stored: ashore backup confirm KEY_FILE; {IF_LOST}"
     elif now_s - vault.confirmed_s > CONFIRM_EVERY_S:
         since = human_seconds(now_s - vault.confirmed_s)
-        yield f"nobody has shown the recovery key for {since}: ashore backup confirm KEY_FILE; {IF_LOST}"
+        yield f"nobody has confirmed the recovery key for {since}: ashore backup confirm KEY_FILE; {IF_LOST}"
 
 
 def _bring_back(home: BackupHome, key: VaultKey) -> tuple[str, ...]:
@@ -78,8 +78,8 @@ def _bring_back(home: BackupHome, key: VaultKey) -> tuple[str, ...]:
     try:
         if home.read_key() == key:
             return ()
-        why = "was another one"
+        why = "was a different one"
     except AshoreError as error:
         why = f"could not be read ({error.message})"
     home.write_key(key)
-    return (f"the home's own key of the backup {why}; it is back",)
+    return (f"the home's own backup key {why}; it was restored",)

@@ -77,7 +77,7 @@ class Restore:
         number = generation or max(commits)
         if number not in commits:
             raise NotFound(
-                f"there is no backup {number} on these nodes", hint=f"there are {', '.join(map(str, sorted(commits)))}"
+                f"there is no backup {number} on these nodes", hint=f"use one of {', '.join(map(str, sorted(commits)))}"
             )
         self._found = found
         self._commit: Commit = commits[number]
@@ -112,7 +112,9 @@ class Restore:
         shutil.rmtree(staging)
         Disk().sync_folder(root)
         if not any(entry.path == STATE for entry in listing.files):
-            self._notes.append("the state is not in this backup: it was in Postgres; restore that by its own means")
+            self._notes.append(
+                "the state database is not in this backup, because it was in Postgres; restore it with its own tools"
+            )
         return self._report(listing.files, listing.models)
 
     def model(self, root: Path, ref: str, store: ModelStore) -> RestoreReport:
@@ -126,7 +128,7 @@ class Restore:
         """
         staging = root / STAGING
         if staging.exists():
-            raise Conflict(f"a restore into {root} was cut off", hint="give that command again first")
+            raise Conflict(f"a restore into {root} was interrupted", hint="run that restore again first")
         scratch = root / "backup" / f"restoring-{os.getpid()}"
         try:
             scratch.mkdir(parents=True, mode=0o700)
@@ -202,13 +204,13 @@ class Restore:
             is_there = there is not None and there.run_id == found.run_id
             if self._is_newest and there is not None and is_there and there.generation != self._commit.generation:
                 self._notes.append(
-                    f"backup {self._commit.generation} is newer; this went on with {found.generation}, which was begun"
+                    f"backup {self._commit.generation} is newer; this continued {found.generation}, which was begun"
                 )
                 self._commit = there
             if found != self._begun(is_moving=True):
                 raise Conflict(
-                    f"a restore of backup {found.generation} into {root} was cut off while it moved in",
-                    hint=f"go on with that one: --generation {found.generation}; or delete {root} and begin anew",
+                    f"a restore of backup {found.generation} into {root} was interrupted while it moved in",
+                    hint=f"continue that restore: --generation {found.generation}; or delete {root} and start again",
                 )
             return
         if found != self._begun():
@@ -224,7 +226,7 @@ def refuse_full_home(root: Path) -> None:
     if there:
         raise Conflict(
             f"the home {root} is not empty: it has {', '.join(there[:5])}",
-            hint="restore into a new one: ASHORE_HOME=DIR; or one model into this one: ashore backup restore MODEL",
+            hint="restore into a new home: ASHORE_HOME=DIR; or only one model: ashore backup restore MODEL",
         )
 
 
@@ -252,8 +254,8 @@ def _refuse_without_room(root: Path, listing: Listing) -> None:
     free = disk.f_bavail * disk.f_frsize + done
     if need > free:
         raise DiskFull(
-            f"{root} has {human_bytes(free)} free, and {human_bytes(need)} are needed",
-            hint="give ASHORE_HOME a larger disk; nothing was written",
+            f"{root} has {human_bytes(free)} free, but {human_bytes(need)} are needed",
+            hint="set ASHORE_HOME to a larger disk; nothing was written",
         )
 
 
@@ -321,7 +323,7 @@ def _file_of(staging: Path, entry: FileEntry) -> Path:
     """
     parts = entry.path.split("/")
     if entry.path.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        raise CorruptBlob(f"the path {entry.path!r} in the backup leaves the home", hint="trust this backup no further")
+        raise CorruptBlob(f"the path {entry.path!r} in the backup leaves the home", hint="do not trust this backup")
     return staging / "files" / entry.path
 
 
@@ -337,7 +339,7 @@ def _translated(target: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"the disk of {target} is full", hint="free some room and give the same command again; it goes on"
+                f"the disk of {target} is full", hint="free some space and run the same command again; it continues"
             ) from fault
         raise
 

@@ -16,15 +16,17 @@ METRICS: Final = (
     Metric(
         "ashore_backup_time_seconds",
         "gauge",
-        "Of backups and scrubs made by themselves: Unix time of the last good end (`good`), of the next one (`due`).",
+        "Unix time of the last successful scheduled backup or scrub (`good`), and of the next one (`due`).",
         ("kind", "what"),
     ),
-    Metric("ashore_backup_failures", "gauge", "Backups and scrubs made by themselves that failed in a row.", ("kind",)),
-    Metric("ashore_backup_harms", "gauge", "Harms that scrub and repair have found, and have repaired.", ("what",)),
+    Metric(
+        "ashore_backup_failures", "gauge", "Number of consecutive failures of scheduled backups and scrubs.", ("kind",)
+    ),
+    Metric("ashore_backup_harms", "gauge", "Faults that scrub and repair have found, and have repaired.", ("what",)),
     Metric(
         "ashore_backup_nodes",
         "gauge",
-        "Nodes of the backup that lack something (`away`), that may still be lost (`spare`; below 0: something is).",
+        "Backup nodes that lack data (`away`), and nodes that may still be lost (`spare`; below 0: data is lost).",
         ("what",),
     ),
 )

@@ -142,7 +142,7 @@ class Run:
                     refs = (*refs, *objects.listing(before).objects().values())
             except AshoreError as error:
                 self._counts.notes.append(
-                    f"backup {before.generation} cannot be read ({error.message}); all is written"
+                    f"backup {before.generation} cannot be read ({error.message}); writing a full backup"
                 )
         broken = self._home.read_again()
         for ref in refs:
@@ -181,16 +181,18 @@ class Run:
             if any(one.digest == copy.digest and one.tagged for one in contents.models()):
                 raise CorruptBlob(
                     f"a blob of {copy.reference} is missing: {error.filename}",
-                    hint=f"pull it again, or bring it back: ashore backup restore {copy.name}",
+                    hint=f"pull it again, or restore it: ashore backup restore {copy.name}",
                 ) from error
-            self._counts.notes.append(f"{copy.reference} was removed meanwhile and is not in this backup")
+            self._counts.notes.append(f"{copy.reference} was removed during the backup and is not in it")
             return None
         attached = []
         for one in copy.attached:
             try:
                 attached.append(AttachedEntry(digest=one.digest, blobs=self._blobs(writer, contents, copy, one.blobs)))
             except FileNotFoundError:
-                self._counts.notes.append(f"an attachment of {copy.reference} was replaced by a newer one meanwhile")
+                self._counts.notes.append(
+                    f"an attachment of {copy.reference} was replaced by a newer one during the backup"
+                )
         return ModelEntry(
             name=copy.name,
             variant=copy.variant,
@@ -283,8 +285,8 @@ def check_quorum(reading: Reading) -> None:
     if len(reading.good) < reading.code.quorum:
         why = "; ".join(view.says for view in reading.views if not view.is_good)
         raise TooFewNodes(
-            f"{len(reading.good)} of {reading.code.n} nodes work, and a backup needs {reading.code.quorum}: {why}",
-            hint="mount or mend them, or put others in their places: ashore backup replace",
+            f"only {len(reading.good)} of {reading.code.n} nodes work, but a backup needs {reading.code.quorum}: {why}",
+            hint="mount or repair them, or replace them: ashore backup replace",
         )
 
 
@@ -294,7 +296,7 @@ def check_writer(newest: Commit | None, vault: Vault, *, take_over: bool) -> Non
         raise Conflict(
             f"backup {newest.generation} was made by another home ({newest.writer[:8]}; this one is "
             f"{vault.writer[:8]}): this home was restored from it, or another one was and took over",
-            hint="if the other one is gone: ashore backup run --take-over; else begin one of your own: backup init",
+            hint="if the other home is gone: ashore backup run --take-over; else: ashore backup init",
         )
 
 
@@ -312,7 +314,7 @@ def prune(reading: Reading, *, keep: int) -> tuple[str, ...]:
             try:
                 refs |= {commit.listing.file_name, *objects.listing(commit).objects()}
             except AshoreError as error:
-                return (f"nothing old was deleted: {error.message}",)
+                return (f"old backups were not deleted: {error.message}",)
     old = [
         (v, n) for v in reading.good for n in sorted(v.sizes) if n.startswith("commits/") and n < commit_name(kept[0])
     ]
@@ -321,5 +323,5 @@ def prune(reading: Reading, *, keep: int) -> tuple[str, ...]:
         for view, name in (*old, *orphans):  # the commits of all nodes first: none may outlive what it refers to
             view.node.remove(name)
     except AshoreError as error:
-        return (f"not all that is old was deleted: {error.message}",)
+        return (f"old backups were not completely deleted: {error.message}",)
     return ()

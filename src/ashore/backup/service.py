@@ -97,8 +97,8 @@ class BackupService:
         places = [place if place == "/" else place.rstrip("/") for place in places]
         if len(places) != code.n or len(set(places)) != len(places):
             raise InvalidRequest(
-                f"{len(set(places))} different nodes were named, and the code {code} needs {code.n}",
-                hint=f"name {code.n} places on different disks or machines: --nodes DIR,DIR,s3://BUCKET/PATH",
+                f"{len(set(places))} different nodes were given, but the code {code} needs {code.n}",
+                hint=f"give {code.n} places on different disks or machines: --nodes DIR,DIR,s3://BUCKET/PATH",
             )
         coder_of(code)
         nodes = [self._opener(place) for place in places]
@@ -250,7 +250,7 @@ class BackupService:
             index = place_of(vault.places, word)
             new = (place or vault.places[index]).rstrip("/")
             if new in vault.places and vault.places.index(new) != index:
-                raise Conflict(f"{new} is node {vault.places.index(new)}", hint="name a place of its own")
+                raise Conflict(f"{new} is node {vault.places.index(new)}", hint="give a place that no other node uses")
             detail |= {"node": index, "place": new}
             self._refuse_blind(reading)
             node = self._opener(new)
@@ -278,7 +278,7 @@ class BackupService:
             if len(reading.good) < reading.code.n:
                 raise TooFewNodes(
                     "a new recovery key needs every node: " + "; ".join(v.says for v in reading.views if not v.is_good),
-                    hint="mount or replace what is away first",
+                    hint="mount or replace the missing nodes first",
                 )
             recovery = new_recovery_key()
             self._home.write_recovery(recovery_text(recovery, vault_id=vault.vault_id))
@@ -304,7 +304,7 @@ class BackupService:
             if vault.generation or vault.places != tuple(places) or vault.code != str(code):
                 raise Conflict(
                     f"this home has a backup on {', '.join(vault.places)}, with {vault.generation} made",
-                    hint="to move a node: ashore backup replace; to begin anew, move the folder `backup` away first",
+                    hint="to move a node: ashore backup replace; to start again, first move `backup` away",
                 )
             return vault, self._home.read_key()
         key = new_vault_key()
@@ -329,10 +329,12 @@ class BackupService:
         if mark.vault_id != vault.vault_id:
             raise Conflict(
                 f"{node.place} belongs to another backup, {mark.vault_id[:8]}",
-                hint="name another place, or empty this one if nobody needs that backup any more",
+                hint="give another place, or empty this one if that backup is no longer needed",
             )
         if index is not None and mark.index != index:
-            raise Conflict(f"{node.place} is node {mark.index} of this backup", hint="name a place of its own")
+            raise Conflict(
+                f"{node.place} is node {mark.index} of this backup", hint="give a place that no other node uses"
+            )
 
     def _look(self) -> tuple[Vault, Reading]:
         vault = self._home.read()
@@ -341,9 +343,9 @@ class BackupService:
     def _refuse_blind(self, reading: Reading) -> None:
         if len(reading.good) < reading.code.k:
             raise TooFewNodes(
-                f"{len(reading.good)} of {reading.code.n} nodes work, and {reading.code.k} are needed to make shards: "
+                f"only {len(reading.good)} of {reading.code.n} nodes work, but rebuilding needs {reading.code.k}: "
                 + "; ".join(v.says for v in reading.views if not v.is_good),
-                hint="mount or mend them",
+                hint="mount or repair them",
             )
 
     def _mend_marks(self, vault: Vault, reading: Reading) -> tuple[tuple[Finding, ...], Reading]:
@@ -392,7 +394,7 @@ def _shared(nodes: Sequence[Node]) -> tuple[str, ...]:
     for node in nodes:
         by_system.setdefault(node.filesystem(), []).append(node.place)
     return tuple(
-        f"{' and '.join(places)} are on one file system: when it is lost, they are lost together"
+        f"{' and '.join(places)} are on the same file system, so they can be lost together"
         for system, places in by_system.items()
         if system and len(places) > 1
     )

@@ -123,10 +123,10 @@ def parse_shard_header(data: bytes, *, what: str) -> ShardHeader:
     if plain[:7] == MAGIC[:7] and plain[7] != MAGIC[7] and checksum(plain) == bytes(data[_HEADER.size : HEADER_BYTES]):
         raise BackupDamaged(
             f"{what} is of version {plain[7]} of the format; this ashore reads version {MAGIC[7]}",
-            hint="read it with the ashore that wrote it, or a newer one",
+            hint="read it with the ashore version that wrote it, or a newer one",
         )
     if checksum(plain) != bytes(data[_HEADER.size : HEADER_BYTES]) or not plain.startswith(MAGIC):
-        raise BackupDamaged(f"the header of {what} was altered: its checksum does not fit", hint=HINT)
+        raise BackupDamaged(f"the header of {what} was altered: its checksum does not match", hint=HINT)
     _, k, m, index, _, _, vault_id, name, sealed = _HEADER.unpack(plain)
     size = _sealed_bytes(sealed)
     return ShardHeader(
@@ -145,4 +145,4 @@ def _sealed_bytes(sealed: bytes) -> int:
     return int(SEALED_HEADER_BYTES + clear_bytes + TAG_BYTES * num_chunks)
 
 
-HINT: Final = "`ashore backup scrub` makes it again from the other nodes"
+HINT: Final = "rebuild it from the other nodes with `ashore backup scrub`"

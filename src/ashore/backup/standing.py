@@ -47,7 +47,7 @@ def status_of(
         num_objects=num_objects,
         worst=worst,
         nodes=tuple(report_of(view, missing=missing[view.index]) for view in reading.views),
-        lost=could_be_lost(reading.code, worst) if newest else "nothing was backed up yet",
+        lost=could_be_lost(reading.code, worst) if newest else "there is no backup yet",
         not_backed_up=left_out,
         schedule=_schedule(home, now_s),
         warnings=tuple(warnings),
@@ -96,13 +96,13 @@ def _warnings(home: BackupHome, vault: Vault, reading: Reading, now_s: float) ->
     newest = reading.newest
     if vault.generation > (newest.generation if newest else 0):
         yield (
-            f"this home made backup {vault.generation}, and no node within reach shows it: "
-            "nodes are away, or were set back"
+            f"this home made backup {vault.generation}, but no available node has it: "
+            "nodes are missing, or were reset to an older copy"
         )
     yield from (view.says for view in reading.views if view.says)
     for view in reading.views:
         if view.is_stale:
-            yield f"{view.node.place} was set back: an older recovery key opens it; `ashore backup scrub` mends that"
+            yield f"{view.node.place} was reset: an older recovery key opens it; repair it with `ashore backup scrub`"
     yield from (finding.what for finding in reading.findings)
     if newest is not None and newest.created_s > now_s + 3600:
-        yield "the newest backup is dated later than now: the clock of this machine was set back"
+        yield "the newest backup is dated in the future: the clock of this machine was set back"

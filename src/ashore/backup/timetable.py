@@ -127,7 +127,7 @@ def standing(table: Timetable, now_s: float, *, is_kept: bool, is_busy: bool) ->
         is_busy: Whether somebody works on the backup.
     """
     if not is_kept:
-        head = "no server runs that backs up by itself; when one did:"
+        head = "no server is running scheduled backups; from the last one that did:"
         return (head, *(_line(table, kind, now_s, due=False, is_busy=False) for kind in ("run", "scrub")))
     return tuple(_line(table, kind, now_s, due=True, is_busy=is_busy) for kind in ("run", "scrub"))
 
@@ -142,7 +142,7 @@ def _line(table: Timetable, kind: TurnKind, now_s: float, *, due: bool, is_busy:
         case "never":
             last = "none yet"
         case "running":
-            last = f"under way since {_ago(turn.began_s, now_s)}" if due and is_busy else "the last one was cut off"
+            last = f"under way since {_ago(turn.began_s, now_s)}" if due and is_busy else "the last one was interrupted"
         case "done":
             last = f"the last one ended {_ago(turn.ended_s, now_s)}: {turn.says}"
         case "failed":

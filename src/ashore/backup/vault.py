@@ -126,12 +126,16 @@ def read_mark(node: Node) -> NodeMark:
     body, _, told = read_small(node, MARK).rstrip(b"\n").rpartition(b"\n")
     what = f"the mark of the node {node.place}, {MARK},"
     if checksum(body).hex().encode() != told:
-        raise BackupDamaged(f"{what} was altered: its checksum does not fit", hint="ashore backup replace NODE")
+        raise BackupDamaged(
+            f"{what} was altered: its checksum does not match", hint="replace it: ashore backup replace NODE"
+        )
     try:
         mark = msgspec.json.decode(body, type=NodeMark)
         parse_code(mark.code)
     except (*UNDECODABLE, AshoreError) as error:
-        raise BackupDamaged(f"{what} cannot be read: {error}", hint="read it with the ashore that wrote it") from error
+        raise BackupDamaged(
+            f"{what} cannot be read: {error}", hint="read it with the ashore version that wrote it"
+        ) from error
     if mark.format != FORMAT:
         raise BackupDamaged(f"{what} is of format {mark.format}; this ashore reads {FORMAT}", hint="use a newer ashore")
     return mark
@@ -140,13 +144,13 @@ def read_mark(node: Node) -> NodeMark:
 def judge(vault: Vault, index: int, mark: NodeMark | None, filesystem: str) -> tuple[NodeCondition, str]:
     """Return what a place is, by its mark and its file system. Pure."""
     place = vault.places[index]
-    hint = f"if this is meant to be the node: ashore backup replace {place}"
+    hint = f"if it should become the node: ashore backup replace {place}"
     if mark is None:
         return "empty", f"{place} has no mark of a backup: the disk may not be mounted; {hint}"
     if mark.vault_id != vault.vault_id:
         return "foreign", f"{place} belongs to another backup, {mark.vault_id[:8]}"
     if mark.node_id != vault.node_ids[index] or mark.index != index:
-        return "foreign", f"{place} is node {mark.index} and not node {index}: another one is mounted here; {hint}"
+        return "foreign", f"{place} is node {mark.index}, not node {index}: another node is mounted here; {hint}"
     if mark.filesystem and filesystem and mark.filesystem != filesystem:
         return "moved", f"{place} is on another file system than at init; {hint}"
     return "good", ""
@@ -216,7 +220,7 @@ def read_commit(key: VaultKey, node: Node, generation: int) -> Commit:
     if commit.format != FORMAT or commit.generation != generation:
         raise BackupDamaged(
             f"the commit {node.place}/{name} is of format {commit.format}; this ashore reads {FORMAT}",
-            hint="read it with the ashore that wrote it",
+            hint="read it with the ashore version that wrote it",
         )
     return commit
 
@@ -248,12 +252,12 @@ def make_commit(reading: Reading, commit: Commit) -> tuple[int, ...]:
             one.node.remove(name)
         raise Conflict(
             f"another backup (run {other.run_id}) became generation {commit.generation} meanwhile",
-            hint="run it again; what was written is used",
+            hint="run it again; what was already written is reused",
         )
     if len(done) < reading.code.quorum:
         raise TooFewNodes(
-            f"{len(done)} nodes took the backup, and {reading.code.quorum} must: {'; '.join(failed)}",
-            hint="mend the nodes and back up again",
+            f"only {len(done)} nodes accepted the backup, but {reading.code.quorum} must: {'; '.join(failed)}",
+            hint="repair the nodes and back up again",
         )
     return tuple(view.index for view in done)
 
@@ -280,7 +284,7 @@ def place_of(nodes: Sequence[str], word: str) -> int:
         return nodes.index(word.rstrip("/"))
     if word.isdigit() and int(word) < len(nodes):
         return int(word)
-    raise InvalidRequest(f"{word!r} is no node of this backup", hint="its nodes are " + ", ".join(nodes))
+    raise InvalidRequest(f"{word!r} is not a node of this backup", hint="its nodes are " + ", ".join(nodes))
 
 
 def report_of(view: NodeView, *, missing: int) -> NodeReport:
@@ -319,8 +323,8 @@ def _judge_age(view: NodeView, newest: int, commit: Commit | None) -> NodeView:
     if view.condition != "good" or view.generation >= newest:
         return view
     had = commit is not None and view.index in commit.nodes
-    why = "it had that one and was set back, or lost it" if had else "it was away meanwhile"
-    says = f"{view.node.place} shows backup {view.generation}, and {newest} is the newest: {why}"
+    why = "it had that backup and was reset, or lost it" if had else "it was missing during the backup"
+    says = f"{view.node.place} has backup {view.generation}, but the newest is {newest}: {why}"
     return replace(view, condition="behind", says=says)
 
 

@@ -117,9 +117,9 @@ class ObjectWriter:
         """Raise `TooFewNodes` when too many have failed."""
         if len(self.lanes) < self._least:
             raise TooFewNodes(
-                f"{len(self.lanes)} nodes work, and {self._least} must hold a backup: "
+                f"only {len(self.lanes)} nodes work, but {self._least} must hold a backup: "
                 + "; ".join(self.failures.words()),
-                hint="mend the nodes and back up again; the backups before this one are whole",
+                hint="repair the nodes and back up again; earlier backups are complete",
             )
 
     def take_slot(self, header: ShardHeader) -> _Slot:
@@ -211,8 +211,8 @@ class _Laying:
             self._hand_out()
         if sha256 and hasher.hexdigest() != sha256:
             raise CorruptBlob(
-                f"{what} has the hash {hasher.hexdigest()}, expected {sha256}: it was altered, and was not backed up",
-                hint="`ashore model verify` tells what else was; `ashore backup restore MODEL` brings back a good one",
+                f"{what} has the hash {hasher.hexdigest()}, expected {sha256}: it was altered, so it was not backed up",
+                hint="find others with `ashore model verify`; restore good copies: `ashore backup restore MODEL`",
             )
         return hasher.hexdigest()
 
@@ -315,8 +315,8 @@ class _Laying:
         self._writer.failures.add(
             index,
             NodeUnavailable(
-                f"the node {shard.lane.node.place} took nothing for {self._writer._stall_s:.0f} s and was left out",
-                hint="look after its disk or network; what it misses is made again when it is back",
+                f"the node {shard.lane.node.place} accepted no data for {self._writer._stall_s:.0f} s and was left out",
+                hint="check its disk or network; what it misses is rebuilt when it is back",
             ),
         )
         with self._lock:
@@ -352,5 +352,5 @@ def _read_exactly(descriptor: int, into: memoryview, offset: int, what: str) -> 
     while at < len(into):
         read = os.preadv(descriptor, [into[at:]], offset + at)
         if read == 0:
-            raise CorruptBlob(f"{what} was cut short while it was backed up, at {offset + at} bytes", hint="try again")
+            raise CorruptBlob(f"{what} became shorter while it was backed up, at {offset + at} bytes", hint="try again")
         at += read

@@ -46,9 +46,9 @@ class SecretBox:
             if is_boxed(boxed) and key_id == self._key.key_id:
                 return self._cipher(data[:_SALT_BYTES]).decrypt(_NONCE, data[_SALT_BYTES:], name.encode())
         except (InvalidTag, binascii.Error, ValueError) as error:
-            raise CorruptBlob(f"the secret {name} was altered, or sealed as another one", hint=_HINT) from error
+            raise CorruptBlob(f"the secret {name} was altered, or sealed under another name", hint=_HINT) from error
         raise CorruptBlob(
-            f"the secret {name} is sealed with the data key {key_id[:32]!r}; {self._key.key_id} is here", hint=_HINT
+            f"the secret {name} is sealed with the data key {key_id[:32]!r}; expected {self._key.key_id}", hint=_HINT
         )
 
     def _cipher(self, salt: bytes) -> AESGCM:

@@ -93,10 +93,10 @@ def read_header(data: bytes, num_bytes: int, *, what: str) -> Header:
     if magic[:7] == MAGIC[:7] and magic != MAGIC:
         raise CorruptBlob(
             f"{what} is sealed in version {magic[7]} of the format; this ashore reads version {MAGIC[7]}",
-            hint="open it with the ashore that sealed it, or a newer one",
+            hint="open it with the ashore version that sealed it, or a newer one",
         )
     if magic != MAGIC:
-        raise CorruptBlob(f"{what} does not begin as a sealed file does, but with {magic!r}", hint=_HINT)
+        raise CorruptBlob(f"{what} is not a sealed file: it begins with {magic!r}", hint=_HINT)
     if chunk_bytes not in CHUNK_SIZES or zero or clear_bytes > MAX_CLEAR_BYTES:
         raise CorruptBlob(
             f"{what} says that it has {clear_bytes} bytes in chunks of {chunk_bytes}; no sealed file has", hint=_HINT

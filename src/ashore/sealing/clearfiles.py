@@ -92,12 +92,12 @@ def read_key(path: str, key_id: str, *, what: str) -> DataKey:
     except OSError as error:
         raise SealingKeyMissing(
             f"{what}, and the key is not at {path}: {error.strerror}",
-            hint="the process that held it has ended; start `ashore up` again",
+            hint="the process that held it has ended; restart `ashore up`",
         ) from error
     if len(secret) != KEY_BYTES:
         raise SealingKeyMissing(
             f"{what}, and {path} has {len(secret)} bytes instead of a key of {KEY_BYTES}",
-            hint="the process that held the key has ended; start `ashore up` again",
+            hint="the process that held the key has ended; restart `ashore up`",
         )
     return DataKey(key_id=key_id, secret=secret)
 
@@ -137,7 +137,9 @@ class ClearFiles:
             make_folder(root, mode=0o700)
             self._folder = OwnFolder(root, FOLDER_PREFIX)
         except OSError as error:
-            raise EnvironmentFault(f"no folder of links under {root}: {error.strerror}", hint="make room") from error
+            raise EnvironmentFault(
+                f"cannot create a directory of links under {root}: {error.strerror}", hint="free some space"
+            ) from error
         try:
             for file in chosen:
                 self._add(file, key, sealed.reference)
@@ -171,9 +173,12 @@ class ClearFiles:
         except OSError as error:
             if error.errno not in (errno.ENOMEM, errno.ENOSPC):
                 raise EnvironmentFault(
-                    f"{file.path} of {reference} cannot be opened: {error.strerror}", hint=f"is {file.blob} readable?"
+                    f"{file.path} of {reference} cannot be opened: {error.strerror}",
+                    hint=f"check that {file.blob} is readable",
                 ) from error
-            raise MemoryFull(f"no memory for {file.path} of {reference}", hint="stop something else first") from error
+            raise MemoryFull(
+                f"not enough memory for {file.path} of {reference}", hint="stop another program first"
+            ) from error
         if not self._writable:
             _make_immutable(descriptor)
         link = self.path / file.path
@@ -196,9 +201,8 @@ def refuse_without_memory(num_bytes: int, *, what: str) -> None:
     free = free_memory_bytes()
     if num_bytes + SPARE_BYTES > free:
         raise MemoryFull(
-            f"{what} is sealed, and its clear form needs {human_bytes(num_bytes)} of memory; "
-            f"{human_bytes(free)} are free",
-            hint="stop something else first, serve a smaller variant, or unseal the model: ashore model unseal",
+            f"{what} is sealed and needs {human_bytes(num_bytes)} of memory when opened; {human_bytes(free)} are free",
+            hint="stop another program first, serve a smaller variant, or unseal the model: ashore model unseal",
         )
 
 
@@ -212,7 +216,9 @@ def swap_in_use(swaps: Path = Path("/proc/swaps")) -> tuple[str, ...]:
 
 def _memory_file(num_bytes: int) -> int:
     if not hasattr(os, "memfd_create"):
-        raise EnvironmentFault("sealed models need memory files, which this system lacks", hint="serve them on Linux")
+        raise EnvironmentFault(
+            "sealed models need in-memory files (memfd), which this system does not support", hint="serve them on Linux"
+        )
     descriptor = os.memfd_create("ashore", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.fchmod(descriptor, 0o600)
     os.ftruncate(descriptor, num_bytes)

@@ -68,7 +68,7 @@ def open_envelope(data: bytes, keeper: KeyKeeper, *, key_id: str) -> DataKey:
         raise SealingKeyMissing(
             f"the data key {key_id} is wrapped by a {envelope.wrapped.kind} (key {envelope.wrapped.key_id}); "
             f"the key source here is {keeper.place}",
-            hint="name the source that it was sealed or last rekeyed with: [sealing] key, or ASHORE_SEALING_KEY",
+            hint="set [sealing] key or ASHORE_SEALING_KEY to the source it was sealed or last rekeyed with",
         )
     secret = keeper.unwrap(envelope.wrapped, bound_to=key_id)
     if len(secret) != KEY_BYTES:
@@ -84,7 +84,7 @@ def read_envelope(data: bytes, *, key_id: str) -> Envelope:
         raise CorruptBlob(f"the envelope of the data key {key_id} cannot be read: {error}", hint=_HINT) from error
     if envelope.version != 1 or envelope.key_id != key_id:
         raise CorruptBlob(
-            f"the envelope of the data key {key_id} says version {envelope.version}, key {envelope.key_id[:40]!r}",
+            f"the envelope of the data key {key_id} has version {envelope.version} and key {envelope.key_id[:40]!r}",
             hint=_HINT,
         )
     return envelope
@@ -112,7 +112,7 @@ def rewrap(data: bytes, key_id: str, keeper: Callable[[], KeyKeeper], to: KeyKee
     if (before.kind, before.key_id) == (after.kind, after.key_id):
         return None
     if open_envelope(fresh, chosen, key_id=key_id) != key:
-        raise CorruptBlob(f"{chosen.place} gave back another key than it was given", hint="check that service")
+        raise CorruptBlob(f"{chosen.place} returned a different key than it was given", hint="check that service")
     return fresh
 
 

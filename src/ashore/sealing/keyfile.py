@@ -26,12 +26,12 @@ def read_secret_file(path: Path, *, what: str) -> bytes:
     except OSError as error:
         raise SealingKeyMissing(
             f"{what} {path}: {os.strerror(error.errno or 0)}",
-            hint="bring the file back; without it, what is sealed with its keys stays closed",
+            hint="restore the file; without it, data sealed with its keys cannot be opened",
         ) from error
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise InvalidSpec(f"{what} {path} is no plain file", hint="name a file")
+            raise InvalidSpec(f"{what} {path} is not a regular file", hint="give a regular file")
         if found.st_uid not in (os.geteuid(), 0):
             raise InvalidSpec(
                 f"{what} {path} belongs to user {found.st_uid}; expected {os.geteuid()} or root",
@@ -39,8 +39,8 @@ def read_secret_file(path: Path, *, what: str) -> bytes:
             )
         if found.st_mode & 0o077:
             raise InvalidSpec(
-                f"{what} {path} has mode {stat.S_IMODE(found.st_mode):04o}: others may read it; expected 0600",
-                hint=f"chmod 600 {path}, and renew what was in it if others had access: ashore model rekey",
+                f"{what} {path} has mode {stat.S_IMODE(found.st_mode):04o}: other users can read it; expected 0600",
+                hint=f"chmod 600 {path}; if others had access, renew its keys: ashore model rekey",
             )
         return os.read(descriptor, MAX_BYTES)
     finally:

@@ -74,7 +74,7 @@ class KeyringKeeper:
         raise SealingKeyMissing(
             f"the key {key_id}, which wraps the data key {bound_to}, is not in the keyring {self._path}; it has "
             + ", ".join(key.id for key in ring.keys),
-            hint="bring back the keyring that has it; without that key, what it sealed stays closed",
+            hint="restore the keyring that has it; without that key, data sealed with it cannot be opened",
         )
 
     def _read(self) -> _Ring:
@@ -83,7 +83,7 @@ class KeyringKeeper:
             ring = msgspec.json.decode(data, type=_Ring)
         except UNDECODABLE as error:
             # The library's words name the place in the file, never a value.
-            raise InvalidSpec(f"the keyring {self._path} cannot be read: {error}", hint="bring back a copy") from error
+            raise InvalidSpec(f"the keyring {self._path} cannot be read: {error}", hint="restore a copy") from error
         if ring.version != 1:
             raise InvalidSpec(f"the keyring {self._path} has version {ring.version}; this ashore reads version 1")
         return ring
@@ -113,7 +113,9 @@ class KeyringKeeper:
             os.replace(name, self._path)
         except OSError as error:
             Path(name).unlink(missing_ok=True)
-            raise DiskFull(f"the keyring {self._path} was not written: {error.strerror}", hint="make room") from error
+            raise DiskFull(
+                f"cannot write the keyring {self._path}: {error.strerror}", hint="free some space"
+            ) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -123,7 +125,7 @@ class KeyringKeeper:
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise EnvironmentFault(
-                f"the folder of the keyring {self._path}: {error.strerror}", hint="make it, writable by this user"
+                f"the folder of the keyring {self._path}: {error.strerror}", hint="create it, writable by this user"
             ) from error
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
@@ -139,5 +141,5 @@ def _decoded(key: _Key, path: Path) -> bytes:
     except binascii.Error:
         secret = b""
     if len(secret) != KEY_BYTES:
-        raise InvalidSpec(f"the keyring {path}: the key {key.id} is not {KEY_BYTES} bytes", hint="bring back a copy")
+        raise InvalidSpec(f"the keyring {path}: the key {key.id} is not {KEY_BYTES} bytes", hint="restore a copy")
     return secret

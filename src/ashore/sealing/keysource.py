@@ -57,7 +57,7 @@ def parse_key_source(text: str, *, folder: Path | None = None, where: str = "the
         raise InvalidSpec(f"{where} is {text[:80]!r}", hint=f"expected {FORMS}; {did_you_mean(kind, KINDS)}")
     if kind != "transit":
         if kind == "keyring" and not rest:
-            raise InvalidSpec(f"{where} names no file", hint="expected keyring:FILE")
+            raise InvalidSpec(f"{where} has no file", hint="expected keyring:FILE")
         return KeySource(kind=kind, path=_absolute(rest, folder) if rest else "")
     return _transit(rest, folder, where)
 
@@ -95,7 +95,7 @@ def open_keeper(source: KeySource, clock: Clock) -> KeyKeeper:
 def no_key_source() -> KeyKeeper:
     """Stand where no key source is configured. Raises `SealingKeyMissing`."""
     raise SealingKeyMissing(
-        "no key source is configured, and what is sealed needs one",
+        "no key source is configured, but sealed data needs one",
         hint=f'set [sealing] key = "…" in ashore.toml, or ASHORE_SEALING_KEY: {FORMS}',
     )
 
@@ -113,11 +113,11 @@ def _transit(rest: str, folder: Path | None, where: str) -> KeySource:
     if unknown:
         raise InvalidSpec(f"{where} has an unknown option {unknown[0]!r}", hint=did_you_mean(unknown[0], _OPTIONS))
     if not slash or not key or "/" in key or not host or parts.username or parts.password or parts.fragment:
-        raise InvalidSpec(f"{where} names no key of a transit engine", hint=f"expected {FORMS}")
+        raise InvalidSpec(f"{where} does not name a key of a transit engine", hint=f"expected {FORMS}")
     if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
-        raise InvalidSpec(f"{where} is not https: a data key would cross the network in the clear", hint="use https")
+        raise InvalidSpec(f"{where} is not https: a data key would cross the network unencrypted", hint="use https")
     if not options.get("token_file"):
-        raise InvalidSpec(f"{where} names no token_file", hint="add ?token_file=FILE, a file of mode 0600")
+        raise InvalidSpec(f"{where} has no token_file", hint="add ?token_file=FILE, a file of mode 0600")
     return KeySource(
         kind="transit",
         url=urlunsplit((parts.scheme, parts.netloc, engine, "", "")),
@@ -136,7 +136,7 @@ def _absolute(path: str, folder: Path | None) -> str:
 def _ask() -> str:
     if not sys.stdin.isatty():
         raise SealingKeyMissing(
-            "the passphrase is to be asked for, and there is no terminal",
-            hint="name a file with it: passphrase:FILE, mode 0600",
+            "cannot ask for the passphrase, because there is no terminal",
+            hint="put it into a file of mode 0600, and use passphrase:FILE",
         )
     return getpass.getpass("passphrase of the sealed models: ")

@@ -59,7 +59,7 @@ class PassphraseKeeper:
     def unwrap(self, wrapped: Wrapped, *, bound_to: str) -> bytes:
         if len(wrapped.cost) != 3 or not all(0 < c <= most for c, most in zip(wrapped.cost, MOST, strict=True)):
             raise CorruptBlob(
-                f"the envelope of the data key {bound_to} asks for stretching of cost {wrapped.cost}",
+                f"the envelope of the data key {bound_to} has an invalid stretching cost of {wrapped.cost}",
                 hint="restore it from a backup of the store",
             )
         kek = self._stretched(wrapped.salt, wrapped.cost)
@@ -73,7 +73,7 @@ class PassphraseKeeper:
 
     def renew(self) -> str:
         raise InvalidRequest(
-            "a passphrase is not renewed in place",
+            "a passphrase cannot be changed in place",
             hint="write the new one to another file: ashore model rekey --to passphrase:FILE",
         )
 
@@ -90,7 +90,7 @@ class PassphraseKeeper:
                         salt=bytes.fromhex(salt), length=32, iterations=passes, lanes=lanes, memory_cost=memory_kib
                     )
                 except ValueError as error:
-                    raise CorruptBlob(f"an envelope asks for stretching that is none: {error}") from error
+                    raise CorruptBlob(f"an envelope has invalid stretching parameters: {error}") from error
                 self._keys[salt, cost] = stretch.derive(self._passphrase)
             return self._keys[salt, cost]
 
@@ -100,7 +100,7 @@ def _checked(passphrase: str, place: str) -> bytes:
     if len(text) < MIN_CHARS:
         raise InvalidSpec(
             f"the passphrase from {place} has {len(text)} characters; expected at least {MIN_CHARS}",
-            hint="take several random words",
+            hint="use several random words",
         )
     return text.encode()
 

@@ -39,7 +39,7 @@ def memory_scratch(
     usable = [p for p in looked if p.is_dir() and os.access(p, os.W_OK | os.X_OK) and is_on_tmpfs(p, mounts)]
     if not usable:
         raise EnvironmentFault(
-            f"{what} needs a folder in memory; none of {', '.join(map(str, looked))} is on a writable tmpfs",
+            f"{what} needs a directory in memory; none of {', '.join(map(str, looked))} is on a writable tmpfs",
             hint="mount one: mount -t tmpfs tmpfs /dev/shm",
         )
     for place in usable:
@@ -49,7 +49,7 @@ def memory_scratch(
     if free < num_bytes:
         raise MemoryFull(
             f"{what} needs {human_bytes(num_bytes)} in memory; {best} has {human_bytes(free)}",
-            hint=f"make more room there (mount -o remount,size=… {best}), or do this where there is more memory",
+            hint=f"enlarge it (mount -o remount,size=… {best}), or use a machine with more memory",
         )
     folder = OwnFolder(best, PREFIX)
     try:

@@ -82,7 +82,7 @@ def seal_file(source: Path, target: Path, key: DataKey, *, sha256: str, what: st
     if hasher.hexdigest() != sha256:
         target.unlink()
         raise CorruptBlob(
-            f"{what} has the hash {hasher.hexdigest()}, expected {sha256}: it was altered and was not sealed",
+            f"{what} has the hash {hasher.hexdigest()}, expected {sha256}: it was altered, so it was not sealed",
             hint="pull the model again, or restore the file from a backup",
         )
     return header
@@ -148,7 +148,7 @@ class _Opening:
         self.header = read_header(os.pread(descriptor, HEADER_BYTES, 0), os.fstat(descriptor).st_size, what=what)
         if self.header.key_id != key.key_id or (salt is not None and self.header.salt != salt):
             raise CorruptBlob(
-                f"{what} is another sealed file than the model names (key {self.header.key_id}): files were swapped",
+                f"{what} is not the sealed file that the model expects (key {self.header.key_id}): files were swapped",
                 hint="restore the file from a backup, or pull or import the model again",
             )
         self._plain_header = self.header.to_bytes()
@@ -217,7 +217,9 @@ def _read_exactly(descriptor: int, into: memoryview, offset: int, what: str) -> 
     while done < len(into):
         read = os.preadv(descriptor, [into[done:]], offset + done)
         if not read:
-            raise CorruptBlob(f"{what} became shorter while it was read", hint="is another program writing it?")
+            raise CorruptBlob(
+                f"{what} became shorter while it was read", hint="check whether another program is writing it"
+            )
         done += read
 
 

@@ -112,7 +112,10 @@ class SecretFolder:
             secret = (self.path / name).read_bytes()
             boxed = box.seal(name, secret)
             if box.open(name, boxed) != secret:
-                raise CorruptBlob(f"the secret {name} did not open again; it lies as it was", hint="check the memory")
+                raise CorruptBlob(
+                    f"the secret {name} could not be opened after sealing, so it was left unsealed",
+                    hint="check the memory of this machine",
+                )
             self._replace(name, boxed.encode() + b"\n")
         return key
 

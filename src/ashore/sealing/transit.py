@@ -67,21 +67,23 @@ class TransitKeeper:
         ciphertext = self._call("encrypt", body).get("ciphertext")
         found = _CIPHERTEXT.fullmatch(ciphertext) if isinstance(ciphertext, str) else None
         if found is None:
-            raise RemoteRefused(f"{self.place} answered without a ciphertext", hint="is this a transit engine?")
+            raise RemoteRefused(
+                f"{self.place} answered without a ciphertext", hint="check that the URL is that of a transit engine"
+            )
         return Wrapped(kind=self.kind, key_id=f"{self._key}:v{found[1]}", data=found[0])
 
     def unwrap(self, wrapped: Wrapped, *, bound_to: str) -> bytes:
         if wrapped.key_id.rpartition(":v")[0] != self._key:
             raise SealingKeyMissing(
                 f"the data key {bound_to} is wrapped by {wrapped.key_id}; the key source here is {self.place}",
-                hint="name that key: [sealing] key, or ASHORE_SEALING_KEY",
+                hint="set [sealing] key or ASHORE_SEALING_KEY to that key",
             )
         answer = self._call("decrypt", {"ciphertext": wrapped.data, "associated_data": _bound(bound_to)})
         try:
             return base64.b64decode(answer["plaintext"], validate=True)
         except (KeyError, TypeError, ValueError) as error:
             raise RemoteRefused(
-                f"{self.place} answered without a plaintext", hint="is this a transit engine?"
+                f"{self.place} answered without a plaintext", hint="check that the URL is that of a transit engine"
             ) from error
 
     def renew(self) -> str:
@@ -105,7 +107,8 @@ class TransitKeeper:
                 content = self._content(answer)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise KeyServiceUnreachable(
-                f"{self.place} cannot be reached: {error}", hint="is the service up, and unsealed itself?"
+                f"{self.place} cannot be reached: {error}",
+                hint="check that the service is running and is itself unsealed",
             ) from error
         return self._answer(verb, answer, content)
 
@@ -116,12 +119,13 @@ class TransitKeeper:
             content += part
             if len(content) > MAX_ANSWER_BYTES:
                 raise RemoteRefused(
-                    f"{self.place} answered with more than {MAX_ANSWER_BYTES:,} bytes", hint="is this a transit engine?"
+                    f"{self.place} answered with more than {MAX_ANSWER_BYTES:,} bytes",
+                    hint="check that the URL is that of a transit engine",
                 )
             if self._monotonic_s() > until_s:
                 raise KeyServiceUnreachable(
-                    f"the answer of {self.place} had not ended after {TIMEOUT_S:g} s",
-                    hint="is the service up, and unsealed itself?",
+                    f"{self.place} had not finished its answer after {TIMEOUT_S:g} s",
+                    hint="check that the service is running and is itself unsealed",
                 )
         return bytes(content)
 
@@ -131,7 +135,7 @@ class TransitKeeper:
                 pass
             case 404:
                 raise SealingKeyMissing(
-                    f"{self._engine_url} has no key {self._key}", hint="make it there, or name another"
+                    f"{self._engine_url} has no key {self._key}", hint="create it there, or use another key"
                 )
             case 401 | 403:
                 raise RemoteRefused(
@@ -140,14 +144,16 @@ class TransitKeeper:
                 )
             case 400 if verb == "decrypt":
                 raise CorruptBlob(
-                    f"{self.place} does not open what is wrapped: it was altered, belongs to another data key, or its "
-                    "version of the key was destroyed",
+                    f"{self.place} cannot unwrap the data key: it was altered, belongs to another data key, or its "
+                    "key version was destroyed",
                     hint="restore the envelope from a backup of the store",
                 )
             case 429 | 500 | 502 | 503 | 504:
-                raise KeyServiceUnreachable(f"{self.place} answered {answer.status_code}", hint="is it sealed itself?")
+                raise KeyServiceUnreachable(
+                    f"{self.place} answered {answer.status_code}", hint="check whether the service is itself sealed"
+                )
             case other:
-                raise RemoteRefused(f"{self.place} answered {verb} with {other}", hint="see the service's own log")
+                raise RemoteRefused(f"{self.place} answered {verb} with {other}", hint="check the log of the service")
         if verb == "rotate":
             return {}
         try:
@@ -165,7 +171,7 @@ class TransitKeeper:
             return ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
             raise SealingKeyMissing(
-                f"the certificates {self._ca_file} of the key service: {error}", hint="name a readable PEM file"
+                f"the certificates {self._ca_file} of the key service: {error}", hint="give a readable PEM file"
             ) from error
 
 

@@ -29,7 +29,7 @@ def unwrap_under(kek: bytes, wrapped: str, *, key_id: str, bound_to: str) -> byt
         return AESGCM(kek).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound(key_id, bound_to))
     except (InvalidTag, binascii.Error, ValueError) as error:
         raise CorruptBlob(
-            f"the wrapped data key {bound_to} was altered: the key {key_id} is here and does not open it",
+            f"the wrapped data key {bound_to} was altered: the key {key_id} does not open it",
             hint="restore its envelope from a backup of the store, or import the model again",
         ) from error
 

@@ -89,7 +89,7 @@ def test_a_restore_of_which_a_newer_backup_is_made_meanwhile_mixes_nothing(
     (rig.root / "notes/newer").chmod(0o600)
     rig.service.run(rig.contents)
     notes = restore(rig, tmp_path / "cut")
-    went_on = any("this went on with 1, which was begun" in note for note in notes)
+    went_on = any("this continued 1, which was begun" in note for note in notes)
     first: dict[str, bytes] = rig.first  # type: ignore[attr-defined]
     same_files(tmp_path / "cut", first if went_on else {**second, "notes/newer": b"newer"})
     assert (tmp_path / "cut/notes/newer").exists() is not went_on

@@ -84,7 +84,7 @@ def test_older_backups_stay_as_long_as_they_are_kept(rig: Rig, tmp_path: Path) -
 
 
 def test_status_says_what_could_be_lost_and_warns_of_the_recovery_key(rig: Rig, tmp_path: Path) -> None:
-    assert rig.service.status().lost == "nothing was backed up yet"
+    assert rig.service.status().lost == "there is no backup yet"
     fill_home(rig.root)
     rig.service.run(rig.contents)
     told = rig.service.status(rig.contents)
@@ -125,7 +125,7 @@ def test_too_few_nodes_begin_nothing(rig: Rig) -> None:
     rig.service.run(rig.contents)
     rig.twin(0).away = rig.twin(1).away = True
     before = dict(rig.twin(2).files)
-    with pytest.raises(TooFewNodes, match="1 of 3 nodes work, and a backup needs 2"):
+    with pytest.raises(TooFewNodes, match="1 of 3 nodes work, but a backup needs 2"):
         rig.service.run(rig.contents)
     assert rig.twin(2).files == before
 

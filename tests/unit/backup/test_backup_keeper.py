@@ -70,7 +70,7 @@ def test_a_backup_is_made_at_its_time_and_not_before(kept: Kept) -> None:
     kept.after(1)
     assert kept.rig.home.read().generation == 2
     told = kept.rig.service.status()
-    assert told.schedule[0] == "no server runs that backs up by itself; when one did:"
+    assert told.schedule[0] == "no server is running scheduled backups; from the last one that did:"
     with kept.rig.home.kept():
         assert "the next one is due in 60 min" in kept.rig.service.status().schedule[0]
 
@@ -95,7 +95,7 @@ def test_a_scrub_comes_at_its_time_repairs_and_is_told(kept: Kept, caplog: pytes
         kept.after(1)
     assert twin.files[name] == whole
     assert kept.table.found == kept.table.repaired == 1
-    assert "1 harms found" in kept.table.scrub.says
+    assert "1 faults found" in kept.table.scrub.says
     assert "repaired: " in caplog.text and "on node-1" in caplog.text
     (act,) = [act for act in kept.rig.recorder.acts if act.action == "backup:scrub"]
     assert (act.detail["found"], act.detail["repaired"]) == (1, 1)
@@ -209,7 +209,7 @@ def test_new_intervals_hold_at_once(kept: Kept) -> None:
 def test_where_no_backup_was_begun_it_says_so_and_waits(tmp_path: Path) -> None:
     kept = Kept(tmp_path / "home")
     assert kept.step() == module.GLANCE_EVERY_S
-    assert kept.table.run.says == "no backup was begun for this home: ashore backup init"
+    assert kept.table.run.says == "this home has no backup yet; create one: ashore backup init"
     kept.rig.begin()
     files = fill_home(kept.rig.root, num_bytes=10_000)
     kept.after(60)

@@ -64,7 +64,7 @@ def test_a_node_that_is_set_back_beyond_a_rekey_is_told_and_mended(rig: Rig, tmp
     rig.twin(2).files[MARK] = mark
     assert opens(rig, old)
     told = rig.service.status()
-    assert "node-2 was set back: an older recovery key opens it; `ashore backup scrub` mends that" in told.warnings
+    assert "node-2 was reset: an older recovery key opens it; repair it with `ashore backup scrub`" in told.warnings
     with pytest.raises(RecoveryKeyWrong):
         rig.service.confirm(old)
     report = rig.service.scrub()
@@ -79,14 +79,14 @@ def test_a_recovery_key_that_nobody_shows_is_asked_for_by_status_and_by_run(rig:
     kept = rig.recovery
     assert any("move it to a safe place" in note for note in rig.service.run(rig.contents).notes)
     rig.home.recovery_key.unlink()
-    asked = "nobody has shown yet that the recovery key was kept"
+    asked = "nobody has confirmed yet that the recovery key was stored"
     assert any(asked in line for line in rig.service.status().warnings)
     assert any(asked in note and "ashore backup rekey" in note for note in rig.service.run(rig.contents).notes)
     assert rig.service.confirm(kept) == ()
     assert not any("recovery key" in line for line in rig.service.status().warnings)
     assert not any("recovery key" in note for note in rig.service.run(rig.contents).notes)
     rig.clock.advance(CONFIRM_EVERY_S + 86_400)
-    assert any("nobody has shown the recovery key for 181 days" in line for line in rig.service.status().warnings)
+    assert any("nobody has confirmed the recovery key for 181 days" in line for line in rig.service.status().warnings)
     assert "backup:confirm" in [act.action for act in rig.recorder.acts]
 
 
@@ -98,7 +98,7 @@ def test_a_wrong_recovery_key_is_refused_and_changes_nothing(rig: Rig, tmp_path:
     assert rig.home.read().confirmed_s == 0
     for index in range(3):
         rig.twin(index).away = True
-    with pytest.raises(TooFewNodes, match="no node could be asked"):
+    with pytest.raises(TooFewNodes, match="no node is available"):
         rig.service.confirm(other.recovery)
 
 
@@ -111,7 +111,7 @@ def test_a_home_that_lost_its_own_key_says_how_it_comes_back(rig: Rig, tmp_path:
             ask()
         assert "ashore backup confirm KEY_FILE" in caught.value.hint
     (told,) = rig.service.confirm(rig.recovery)
-    assert told.endswith("it is back")
+    assert told.endswith("it was restored")
     assert rig.service.run(rig.contents).generation == 2
     rig.restore(tmp_path / "new")
     same_files(tmp_path / "new", files)

@@ -76,7 +76,7 @@ def test_a_node_that_was_set_back_is_told_and_does_not_win(tmp_path: Path) -> No
     rig.service.run(rig.contents)
     rig.twin(1).files = old
     told = rig.service.status()
-    assert told.nodes[1].condition == "behind" and "was set back" in told.nodes[1].says
+    assert told.nodes[1].condition == "behind" and "was reset" in told.nodes[1].says
     rig.restore(tmp_path / "new")
     same_files(tmp_path / "new", files)
     rig.service.run(rig.contents)

@@ -69,7 +69,7 @@ def test_a_model_that_is_deleted_while_it_is_backed_up_is_left_out_and_told(rig:
 
     blobs = len(rig.store.copies()[0].blobs)
     report = rig.service.run(Watched(rig, blobs + 2, delete))
-    assert "goes was removed meanwhile and is not in this backup" in report.notes
+    assert "goes was removed during the backup and is not in it" in report.notes
     store = rig.restore(tmp_path / "new")
     assert [model.name for model in store.list()] == ["stays"] and store.verify().ok
 
@@ -99,7 +99,7 @@ def test_an_attachment_that_newer_ones_push_out_meanwhile_is_told(rig: Rig, tmp_
         rig.store.gc()
 
     report = rig.service.run(Watched(rig, 2, push_out))
-    assert "an attachment of tiny was replaced by a newer one meanwhile" in report.notes
+    assert "an attachment of tiny was replaced by a newer one during the backup" in report.notes
     store = rig.restore(tmp_path / "new")
     assert len(store.attachments(store.resolve("tiny"))) == 10  # what came meanwhile is in it
 

@@ -58,9 +58,9 @@ def test_what_an_operator_reads() -> None:
     )
     running = table.begun("run", now_s)
     assert "under way since 0 s ago" in standing(running, now_s, is_kept=True, is_busy=True)[0]
-    assert "the last one was cut off" in standing(running, now_s, is_kept=True, is_busy=False)[0]
+    assert "the last one was interrupted" in standing(running, now_s, is_kept=True, is_busy=False)[0]
     gone = standing(table, now_s, is_kept=False, is_busy=False)
-    assert gone[0] == "no server runs that backs up by itself; when one did:" and "is due" not in gone[1]
+    assert gone[0] == "no server is running scheduled backups; from the last one that did:" and "is due" not in gone[1]
 
 
 def test_spans_read_as_people_say_them() -> None:
