@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,13 @@ BEGUN = {"role": "assistant", "content": "The capital of France is the city of",
 
 
 @pytest.fixture(scope="module")
-def server(served_for_all: Callable[..., Served]) -> Iterator[Served]:
+def began_s(demo_home: Path) -> float:
+    """Before the server starts, and after its models came into the store."""
+    return time.time()
+
+
+@pytest.fixture(scope="module")
+def server(began_s: float, served_for_all: Callable[..., Served]) -> Iterator[Served]:
     yield served_for_all()
 
 
@@ -70,6 +78,12 @@ def test_texts_are_ranked_by_meaning(server: Served) -> None:
     assert ranked["results"][0]["index"] == 1
     assert ranked["model"] == "minilm"
     assert ranked["results"][0]["relevance_score"] > ranked["results"][1]["relevance_score"] + 0.2
+
+
+def test_a_model_is_as_old_as_its_files(server: Served, began_s: float) -> None:
+    listed = call(server, "GET", "/v1/models", server.key)["data"]
+    assert [one["id"] for one in listed] == ["minilm", "smollm2"]
+    assert all(0 < one["created"] <= began_s for one in listed), "it is the same after the next start"
 
 
 def test_a_board_made_for_vllm_is_filled(server: Served) -> None:

@@ -112,6 +112,16 @@ def test_orders_of_different_adapters_and_of_none_share_steps(bench: Bench) -> N
         assert token_ids(events) == wanted[name.partition("/")[0]], name
 
 
+def test_the_adapters_at_work_are_told(bench: Bench) -> None:
+    bench.engine.submit(greedy("a", "full"))
+    bench.engine.step(1.0)
+    stats = bench.engine.stats()
+    assert (stats.adapters, stats.running_adapters, stats.waiting_adapters) == (2, ("full",), ())
+    run(bench.engine, greedy("b"))
+    stats = bench.engine.stats()
+    assert (stats.running_adapters, stats.block_tokens > 0) == ((), True)
+
+
 def test_the_prefix_cache_is_never_shared_between_adapters_nor_tenants(bench: Bench) -> None:
     prompt = [200 - n % 150 for n in range(100)]
     partitions = [("bank-a", None), ("bank-a", "full"), ("bank-a", "part"), ("bank-b", "full")]

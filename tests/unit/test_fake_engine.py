@@ -102,6 +102,21 @@ def test_few_sequences_run_and_higher_priorities_go_first(bench: Callable[[str],
     assert ended == ["high", "low"]
 
 
+def test_it_tells_which_adapters_are_at_work(bench: Callable[[str], Bench]) -> None:
+    one = bench("fake:echo?sequences=1")
+    for name in ("law", "tax", "idle"):
+        one.engine.load_adapter(name, "")
+    one.order("first", "abcdef", adapter="law", priority=1)
+    one.order("second", "ab", adapter="tax")
+    one.run(1)
+    stats = one.engine.stats()
+    assert (stats.adapters, stats.running_adapters, stats.waiting_adapters) == (3, ("law",), ("tax",))
+    one.run()
+    stats = one.engine.stats()
+    assert (stats.running_adapters, stats.waiting_adapters) == ((), ())
+    assert stats.block_tokens > 0
+
+
 def test_some_orders_fail_when_told(bench: Callable[[str], Bench]) -> None:
     one = bench("fake:echo?fail_rate=0.5&seed=3")
     for number in range(200):

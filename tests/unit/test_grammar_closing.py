@@ -70,6 +70,8 @@ def test_a_tool_that_declares_nothing_gets_nothing() -> None:
     for given in ({}, {"type": "object"}, {"type": "object", "properties": {}}):
         assert closed_arguments(given)["additionalProperties"] is False
     assert closed_arguments({"type": "object", "additionalProperties": True})["additionalProperties"] is True
+    for broken in ({"type": "no-such-type"}, {"properties": ["a"]}, {"required": ["a"]}):
+        assert closed_arguments(broken) == broken, "what is wrong with it is for the grammar to say"
 
 
 @pytest.mark.parametrize(("form", "key"), [("hermes", "arguments"), ("llama", "parameters"), ("deepseek", "")])

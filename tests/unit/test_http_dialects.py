@@ -107,6 +107,16 @@ TAKEN: list[tuple[str, Reader[Any], dict[str, Any], str]] = [
     ("vllm rest", CHAT_READER, {**CHAT, "add_generation_prompt": True, "request_id": "r"}, "request_id"),
     ("predicted", CHAT_READER, {**CHAT, "prediction": {"type": "content", "content": "x"}}, "prediction"),
     ("custom tool", CHAT_READER, {**CHAT, "tools": [{"type": "custom", "custom": {"name": "c"}}]}, ""),
+    ("forces nothing", CHAT_READER, {**CHAT, "min_tokens": 0}, ""),
+    (
+        "begun answer",
+        CHAT_READER,
+        {**CHAT, "messages": [*HI, {"role": "assistant", "content": "I", "prefix": True}]},
+        "",
+    ),
+    ("thinking", CHAT_READER, {**CHAT, "thinking": {"type": "enabled", "budget_tokens": 99}}, ""),
+    ("thinking budget", CHAT_READER, {**CHAT, "enable_thinking": True, "thinking_budget": 99}, ""),
+    ("gap", COMPLETION_READER, {**PROMPT, "suffix": "x", "stop_token_ids": [2]}, ""),
     ("vllm prompt", COMPLETION_READER, {**PROMPT, "priority": 3}, "priority"),
     ("input type", EMBEDDING_READER, {"model": "m", "input": "a", "input_type": "query"}, "input_type"),
 ]
@@ -237,3 +247,10 @@ def test_many_objects_with_an_unknown_field_are_refused_before_each_is_looked_at
     body = {**MESSAGES, "messages": [{"role": "user", "content": parts}]}
     with pytest.raises(InvalidRequest, match="50,000 objects"):
         MESSAGES_READER.read(json.dumps(body).encode(), UnknownFields())
+
+
+def test_a_budget_of_thinking_is_read_in_both_forms() -> None:
+    for form in ({"thinking": {"type": "enabled", "budget_tokens": 99}}, {"thinking_budget": 99}):
+        assert CHAT_READER.read(json.dumps({**CHAT, **form}).encode(), UnknownFields())[0].thinking_budget == 99
+    off = {"thinking": {"type": "disabled", "budget_tokens": 99}}
+    assert CHAT_READER.read(json.dumps({**CHAT, **off}).encode(), UnknownFields())[0].thinking_budget is None

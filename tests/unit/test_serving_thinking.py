@@ -7,10 +7,13 @@ from pathlib import Path
 
 from tiny_text import R1, byte_level
 
-from ashore.core import OrderId
+from ashore.access import OpenDoor
+from ashore.core import Message, OrderId, RequestId, SystemClock
 from ashore.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
 from ashore.errors import AshoreError
-from ashore.serving.thinking import ThinksAtMost
+from ashore.metrics import Metrics
+from ashore.serving import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology, Usage
+from ashore.serving.thinking import CLOSER, ThinksAtMost
 from ashore.text import TextModel
 
 
@@ -105,3 +108,43 @@ def test_no_answer_is_longer_than_it_may_be(tmp_path: Path) -> None:
     assert finished == Finished("a", "length", 2, 3, 7)  # type: ignore[arg-type]
     assert len(replica.orders) == 1
     assert "d" not in text
+
+
+class Thinks(BytesText):
+    """Bytes whose every prompt ends inside of reasoning."""
+
+    thinks = True  # type: ignore[assignment]
+
+    def opens_reasoning(self, prompt_ids: object) -> bool:
+        return True
+
+
+def test_a_request_with_a_budget_is_answered_in_two_parts() -> None:
+    async def whole() -> tuple[list[GenerateOrder], Usage]:
+        replica = MemoryReplica()
+        service = ServingService(
+            Topology(models=(ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s",)),)),
+            make_replica=lambda socket: replica,
+            load_text=lambda served: Thinks(),
+            check_grammar=lambda grammar: None,
+            clock=SystemClock(),
+            metrics=Metrics(),
+        )
+        await service.start()
+        assert await service.connected(5)
+        try:
+            asked = GenerationRequest(
+                request_id=RequestId("r"), model="echo", messages=(Message(role="user", content="abcdefgh"),),
+                max_tokens=30, thinking_tokens=3,
+            )  # fmt: skip
+            events = [event async for event in service.generate(asked, OpenDoor().authenticate(None))]
+            assert isinstance(events[-1], Usage)
+            return replica.orders, events[-1]
+        finally:
+            await service.close()
+
+    (first, second), usage = asyncio.run(whole())
+    assert first.max_new_tokens == 3
+    assert bytes(second.prompt_ids) == b"abcdefgh" + b"abc" + CLOSER.encode()
+    assert second.max_new_tokens == 30 - 3 - len(CLOSER)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (8, 3 + len(CLOSER) + second.max_new_tokens)

@@ -70,9 +70,10 @@ def _made_s(files: ModelFiles) -> int:
     if not files.directory:
         return 0
     try:
-        return int(max((file.stat().st_mtime for file in Path(files.directory).iterdir()), default=0))
+        made = [int(file.stat().st_mtime) for file in Path(files.directory).iterdir() if file.is_file()]
     except OSError:
         return 0
+    return max(made, default=0)
 
 
 class Hosts:

@@ -31,7 +31,8 @@ def closed(schema: Any) -> Any:
 def closed_arguments(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of the arguments of a tool, closed; one that declares nothing takes none."""
     made: dict[str, Any] = closed(schema)
-    if schema.get("properties") or any(keyword in schema for keyword in _SAYS_MORE):
+    is_object = schema.get("type", "object") == "object" and schema.get("properties", {}) == {}
+    if not is_object or schema.get("required") or any(keyword in schema for keyword in _SAYS_MORE):
         return made
     return {**made, "type": "object", "properties": {}, "additionalProperties": False}
 

@@ -94,7 +94,7 @@ def test_a_step_that_fails_ends_no_backups(tmp_path: Path, caplog: pytest.LogCap
     with pytest.raises(Over):
         keep(Path(child.argv[child.argv.index("--launch") + 1]), wait)
     assert waits == [AGAIN_S, AGAIN_S, 60.0] and "this home has no backup yet" in caplog.text
-    assert caplog.text.count("a step of the backup failed") == 2
+    assert caplog.text.count("a backup step failed") == 2
 
 
 def test_a_hangup_is_waited_for_and_none_that_came_before_is_lost() -> None:
