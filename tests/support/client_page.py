@@ -22,7 +22,11 @@ REAL: Final = {
     "cline": "runs a command, and tells what it gave",
     "codex": "runs a command, applies a patch, starts an agent of its own",
     "continue": "runs a command, and tells what it gave",
+    "langchain": "calls a tool over chat, Responses and Messages",
+    "litellm": "chats, streams, embeds",
+    "openai-agents": "calls a tool, and tells what it gave",
     "opencode": "runs a command, and tells what it gave",
+    "pydantic-ai": "calls a tool, and tells what it gave",
 }
 """Clients that did a first task against `ashore up fake:tools`, by folder."""
 

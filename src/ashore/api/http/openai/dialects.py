@@ -62,6 +62,7 @@ CHAT: Final = {
     "variables": "Open WebUI",
     "model_item": "Open WebUI",
     "client_metadata": "Codex CLI",
+    "thinking_budget": "Cherry Studio, LobeChat and other clients of Qwen; the model thinks as long as it does",
 }
 
 REFUSED: Final = {
@@ -89,12 +90,13 @@ def _take_no_limit(body: Json, *names: str) -> None:
             del body[name]
 
 
-def _take_thinking(body: Json) -> None:
+def _take_thinking(body: Json, said: list[str]) -> None:
     """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
     if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "disabled", "adaptive", "auto"):
         wanted = thinking["type"] != "disabled"
+        said.extend(f"thinking.{name}" for name in ("budget_tokens", "display") if thinking.get(name) is not None)
     elif thinking is not None:
         raise InvalidRequest(
             "thinking is none of the forms that ashore knows", hint='send {"type": "enabled"}', param="thinking"
@@ -139,7 +141,7 @@ def _take_grammars(body: Json) -> None:
 
 def _chat(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
-    _take_thinking(body)
+    _take_thinking(body, said)
     _take_grammars(body)
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
