@@ -13,7 +13,7 @@ PIXEL: Final = "data:image/png;base64,AA=="
 IMAGE: Final = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
 DOCUMENT: Final = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi"}}
 SCHEMA: Final = {"type": "object", "properties": {"a": {"type": "integer"}}}
-FUNCTION: Final = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
+FUNCTION: Final[dict[str, Any]] = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
 FLAT: Final = {"type": "function", "name": "f", "parameters": SCHEMA, "strict": True}
 CLAUDE_TOOL: Final = {"name": "t", "input_schema": SCHEMA}
 RESPONSES, MESSAGES, CHAT = "/v1/responses", "/v1/messages", "/v1/chat/completions"
