@@ -25,6 +25,7 @@ REAL: Final = {
     "continue": "runs a command, and tells what it gave",
     "langchain": "calls a tool over chat, Responses and Messages",
     "litellm": "chats, streams, embeds",
+    "llamaindex": "calls a tool, and tells what it gave",
     "openai-agents": "calls a tool, and tells what it gave",
     "opencode": "runs a command, and tells what it gave",
     "pydantic-ai": "calls a tool, and tells what it gave",
@@ -90,8 +91,8 @@ def clients() -> list[Client]:
 def page() -> str:
     """Return `docs/reference/clients.md`."""
     rows = clients()
-    sources = "\n## Where the requests come from\n\nThe file is named in each request.\n\n" + "".join(one.source for one in rows)
-    return INTRO + "".join(one.row for one in rows) + sources
+    said = "\n## Where the requests come from\n\nThe file is named in each request.\n\n"
+    return INTRO + "".join(one.row for one in rows) + said + "".join(one.source for one in rows)
 
 
 if __name__ == "__main__":
