@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients bundle test-bundle lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ docs: dev ## Write the generated references, then check the links, paths and com
 	@$(BIN)/python -m ashore.cli.reference > docs/reference/commands.md
 	@$(BIN)/python -m ashore.api.reference > docs/reference/errors.md
 	@$(BIN)/python deploy/check_docs.py
+
+test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_real_clients.py $(ARGS)
 
 bundle: dev ## Write one tar that installs and answers with no network
 	@$(BIN)/python deploy/bundle/make_bundle.py $(ARGS)

@@ -15,7 +15,7 @@ import msgspec
 from ashore.access import OpenDoor
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import SystemClock
-from ashore.engines import GenerateOrder
+from ashore.engines import CancelOrder, GenerateOrder, OrderHearer
 from ashore.engines.fake.engine import spoken
 from ashore.engines.fake.files import VOCAB_SIZE, fake_model_files
 from ashore.metrics import Metrics
@@ -56,9 +56,9 @@ class Answer:
 class _Calling(MemoryReplica):
     """Says what `fake:tools` says."""
 
-    def generate(self, order: GenerateOrder) -> Any:
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
         said = list(spoken(order.prompt_ids, calls=True))
-        return super().generate(msgspec.structs.replace(order, prompt_ids=said))
+        return super().start(msgspec.structs.replace(order, prompt_ids=said), hearer)
 
 
 class ClientApp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,12 @@ REAL: Final = {
     "cline": "runs a command, and tells what it gave",
     "codex": "runs a command, applies a patch, starts an agent of its own",
     "continue": "runs a command, and tells what it gave",
+    "langchain": "calls a tool over chat, Responses and Messages",
+    "litellm": "chats, streams, embeds",
+    "llamaindex": "calls a tool, and tells what it gave",
+    "openai-agents": "calls a tool, and tells what it gave",
     "opencode": "runs a command, and tells what it gave",
+    "pydantic-ai": "calls a tool, and tells what it gave",
 }
 """Clients that did a first task against `ashore up fake:tools`, by folder."""
 
@@ -32,9 +38,9 @@ Written by `python tests/support/client_page.py` from the requests in `tests/cli
 edit.
 
 Set the client's base URL to `http://127.0.0.1:8080/v1` (Claude Code: without `/v1`) and its key to the one that
-`ashore up` names. What a client sends that changes no answer is left out, and the answer says so in
-`x-ashore-ignored`. Coding agents want a context of 64,000 tokens or more: the prompt of Claude Code and Codex CLI with
-their tools alone has 10,000 to 25,000.
+`ashore up` names; `ashore launch claude`, `codex` or `opencode` does that for one run and writes no file. What a
+client sends that changes no answer is left out, and the answer says so in `x-ashore-ignored`. Coding agents want a
+context of 64,000 tokens or more: the prompt of Claude Code and Codex CLI with their tools alone has 10,000 to 25,000.
 
 | client | version | talks | requests replayed | left out and named | a first task with the real one |
 |---|---|---|---|---|---|
@@ -68,7 +74,7 @@ class Client:
     @property
     def source(self) -> str:
         """Where its requests come from."""
-        found = dict.fromkeys(one["source"] for one in self.requests)
+        found = dict.fromkeys(re.sub(r" \S+\.(go|py|ts)$", "", one["source"]) for one in self.requests)
         return f"- {self.name}: {'; '.join(found)}\n"
 
 
@@ -85,8 +91,8 @@ def clients() -> list[Client]:
 def page() -> str:
     """Return `docs/reference/clients.md`."""
     rows = clients()
-    sources = "\n## Where the requests come from\n\n" + "".join(one.source for one in rows)
-    return INTRO + "".join(one.row for one in rows) + sources
+    said = "\n## Where the requests come from\n\nThe file is named in each request.\n\n"
+    return INTRO + "".join(one.row for one in rows) + said + "".join(one.source for one in rows)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,15 @@ class Conversation:
         self.params = dict(saved.params)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model that a server offers."""
+
+    name: str
+    context_tokens: int
+    """0: the server does not say."""
+
+
 class ChatClient:
     """Speaks OpenAI's chat route, streamed."""
 
@@ -158,6 +167,14 @@ class ChatClient:
         Raises:
             SourceUnreachable, Unauthenticated, RemoteRefused: the server is not there, or refuses.
         """
+        return [one.name for one in self.served()]
+
+    def served(self) -> list[Served]:
+        """Return the models that can chat.
+
+        Raises:
+            SourceUnreachable, Unauthenticated, RemoteRefused: the server is not there, or refuses.
+        """
         try:
             answer = self._http.get("models")
         except httpx.HTTPError as fault:
@@ -165,7 +182,11 @@ class ChatClient:
         raise_refusal(answer.status_code, answer.content, self._target.url)
         try:
             items = answer.json()["data"]
-            return [str(m["id"]) for m in items if m.get("features") != ["embed"]]
+            return [
+                Served(name=str(m["id"]), context_tokens=int(m.get("max_model_len") or 0))
+                for m in items
+                if m.get("features") != ["embed"]
+            ]
         except (ValueError, KeyError, TypeError, AttributeError) as fault:
             raise RemoteRefused(
                 f"{self._target.url} is not an OpenAI-compatible server: /models returned no list"

@@ -25,6 +25,7 @@ COMMANDS = (
     ),
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
     Command(name="chat", target="ashore.cli.chat:app", summary="Talk to a model, here or at another address."),
+    Command(name="launch", target="ashore.cli.launch:app", summary="Start a coding client, set up for this server."),
     Command(name="model", target="ashore.cli.model:app", summary="Pull, list, verify and move models."),
     Command(
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."

@@ -43,6 +43,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("echo 'Name the capital of France in a full sentence.' | ashore chat", "one question, one answer"),
             Example("ashore chat --url https://models.example.com/v1", "another server; the key is in ASHORE_API_KEY"),
         ),
+        "launch": (
+            Example("ashore launch claude", "Claude Code on the first model with enough context; nothing is written"),
+            Example("ashore launch codex --model qwen3:4b --print", "the commands for a shell, to look at or to keep"),
+        ),
         "model": (
             Example("ashore model pull smollm2", "a model of the catalogue"),
             Example(

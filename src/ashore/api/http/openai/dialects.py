@@ -62,6 +62,7 @@ CHAT: Final = {
     "variables": "Open WebUI",
     "model_item": "Open WebUI",
     "client_metadata": "Codex CLI",
+    "thinking_budget": "Cherry Studio, LobeChat and other clients of Qwen; the model thinks as long as it does",
 }
 
 REFUSED: Final = {
@@ -95,7 +96,7 @@ def _take_neutral(body: Json) -> None:
         del body["min_tokens"]
 
 
-def _take_thinking(body: Json) -> None:
+def _take_thinking(body: Json, said: list[str]) -> None:
     """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
@@ -103,6 +104,8 @@ def _take_thinking(body: Json) -> None:
         wanted = thinking["type"] != "disabled"
         if wanted and thinking.get("budget_tokens") is not None:
             body.setdefault("thinking_budget", thinking["budget_tokens"])
+        if thinking.get("display") is not None:
+            said.append("thinking.display")
     elif thinking is not None:
         raise InvalidRequest(
             "thinking has an unknown form; expected an object with type enabled or disabled",
@@ -152,7 +155,7 @@ def _take_grammars(body: Json) -> None:
 def _chat(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
     _take_neutral(body)
-    _take_thinking(body)
+    _take_thinking(body, said)
     _take_grammars(body)
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
