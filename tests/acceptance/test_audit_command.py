@@ -209,7 +209,7 @@ def test_a_sealed_record_is_served_read_and_verified_and_without_its_key_only_ve
         assert ashore("audit", "export", str(tmp_path / "out"), home=again.home).returncode == 0
         assert ashore("audit", "rotate-key", home=again.home).returncode == 0
         busy = ashore("secret", "seal", home=again.home, env=env)
-        assert busy.returncode != 0 and "is held by process" in busy.stderr
+        assert busy.returncode != 0 and "is in use by process" in busy.stderr
     finally:
         again.stop()
     for file in again.home.rglob("*"):

@@ -106,7 +106,7 @@ def test_bad_releases_fail_while_the_server_runs_and_when_it_starts_with_them(
         assert ask(server, "chat") == ask(server, "other") == 1
         assert call(server, "GET", f"/admin/v1/releases/{name}", key)["state"] == "retired"
         assert "cannot be read" in ended(server, key, torn)["why"]
-        assert f"release {broken} fails, fake:echo of ashore.toml answers instead" in server.said()
+        assert f"release {broken} failed to start, so fake:echo of ashore.toml answers instead" in server.said()
         assert ended(server, key, broken)["why"].startswith(("engine_failed", "invalid_request", "unsupported"))
     finally:
         assert server.stop() == 0

@@ -211,7 +211,7 @@ def test_it_cannot_be_unsealed_under_a_running_server(sealed: SealedHome, up: Ca
     for verb in (("seal",), ("unseal", "--yes")):
         done = run_command("model", *verb, "minilm", env=sealed.env)
         assert done.returncode == 4
-        assert "is held by process" in done.stderr
+        assert "is in use by process" in done.stderr
     assert "4 data keys wrapped anew" in sealed.run("model", "rekey", "--new-key").stdout
 
 

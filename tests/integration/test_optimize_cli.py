@@ -76,7 +76,7 @@ def test_a_gate_decides_the_exit_code(folder: Path) -> None:
     ("words", "code", "says"),
     [
         (["smoll", "--task", "sky.jsonl"], 2, "smollm2"),
-        ([FAKE, "--task", "skies"], 2, "no shipped task 'skies'"),
+        ([FAKE, "--task", "skies"], 2, "no built-in task 'skies'"),
         ([FAKE, "--text", "none.txt"], 2, "none.txt"),
         ([FAKE, "--text", "empty.txt"], 2, "empty.txt is empty"),
         ([FAKE, "--text", "latin.txt"], 2, "not UTF-8"),

@@ -153,7 +153,7 @@ def test_a_variant_of_an_earlier_model_is_not_served_as_one_of_the_new(store: Mo
     made = prepare_variant(store, new, "int8")
     assert made.parent == new.digest and made.digest != old.digest
     assert make_ready(store, "tiny@int8").digest == made.digest
-    with pytest.raises(Conflict, match="tiny@int4 was made of an earlier tiny"):
+    with pytest.raises(Conflict, match="tiny@int4 was made from an earlier tiny"):
         prepare_variant(store, new, "int4")
 
 

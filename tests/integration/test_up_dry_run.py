@@ -20,7 +20,7 @@ def test_a_source_that_cannot_be_planned_is_told_as_it_is(
     for source, told in (
         ("./nope", "nope does not exist"),
         ("./empty", "empty has no weights"),
-        ("./full", "`ashore model pull ./full` brings it there"),
+        ("./full", "pull it first: `ashore model pull ./full`"),
         ("hf:a/b", "hf:a/b is not in the store yet"),
         ("smolm2", "did you mean 'smollm2'"),
     ):

@@ -33,7 +33,7 @@ MAX_STREAMS: Final = 128
 """Requests at once on one connection of HTTP/2."""
 OPEN_BODY_BYTES: Final = 65_536
 """Of a request that needs no key."""
-OPEN_PATHS: Final = ("/healthz", "/health", "/readyz", "/grpc.health.v1.Health")
+OPEN_PATHS: Final = ("/healthz", "/health", "/ping", "/readyz", "/grpc.health.v1.Health")
 """What a worker answers without a key. Everything else is refused here where none is given."""
 KEY_HEADERS: Final = ("authorization", "x-api-key")
 TLS_HANDSHAKE_S: Final = 10
