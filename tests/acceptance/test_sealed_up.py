@@ -212,7 +212,7 @@ def test_it_cannot_be_unsealed_under_a_running_server(sealed: SealedHome, up: Ca
         done = run_command("model", *verb, "minilm", env=sealed.env)
         assert done.returncode == 4
         assert "is in use by process" in done.stderr
-    assert "4 data keys wrapped anew" in sealed.run("model", "rekey", "--new-key").stdout
+    assert "4 data keys re-encrypted" in sealed.run("model", "rekey", "--new-key").stdout
 
 
 def test_unsealing_gives_back_the_digests_of_the_clear_home(sealed: SealedHome, demo_home: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_value_that_is_none_of_a_few_is_told_which_would_do(body: dict[str, An
 
 
 def test_a_built_in_tool_of_responses_is_refused_with_what_there_is() -> None:
-    with pytest.raises(InvalidRequest, match=r"tools\[0\]\.type is 'web_search'; expected function"):
+    with pytest.raises(InvalidRequest, match=r"tools\[0\]\.type is 'web_search', which ashore does not accept"):
         decode(b'{"model": "m", "input": "x", "tools": [{"type": "web_search"}]}', RESPONSES)
 
 
@@ -155,4 +155,4 @@ def test_a_schema_that_cannot_be_followed_is_refused_without_the_state_of_the_pa
             compiler.compile(Grammar(kind="json_schema", text='{"$ref": "#"}')).result(30).allowed()
     finally:
         compiler.close()
-    assert caught.value.message.startswith("the grammar cannot be followed further: no answer can begin")
+    assert caught.value.message.startswith("the grammar cannot be followed further: it allows no output")

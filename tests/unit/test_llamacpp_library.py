@@ -29,7 +29,7 @@ def test_defaults_fit_the_layout_that_they_were_written_in_and_no_other(layout: 
 
 
 def test_a_default_that_has_changed_is_named() -> None:
-    assert misfit_of(ContextParams(**{**VALUES, "n_batch": 4096})).startswith("the default of n_batch reads 4096")
+    assert misfit_of(ContextParams(**{**VALUES, "n_batch": 4096})).startswith("the default of n_batch is 4096")
 
 
 def test_what_llama_cpp_python_built_is_found_without_loading_it(

@@ -15,7 +15,7 @@ from ashore.serving import GenerationRequest, MemoryReplica
 from ashore.serving.memory import ECHO_INFO
 
 NARROW = structs.replace(ECHO_INFO, context_tokens=230)
-WIDE = "a question of more than thirty bytes, which with 200 for the answer is too much for a narrow context"
+WIDE = "a question that is longer than all of a narrow context, so that no room is left for an answer. " * 3
 SHADOWED = AliasRoute(weights=(("chat-1", 1000),), shadow=Shadowing(release="chat-2", share=1000))
 CANARY = AliasRoute(weights=(("chat-1", 500), ("chat-2", 500)), live="chat-1", watched=("chat-2", "chat-1"))
 PROMOTED = AliasRoute(weights=(("chat-2", 1000),), live="chat-2", former="chat-1", standby="chat-1")
