@@ -15,6 +15,8 @@ MOST_KINDS: Final = 64
 MOST_EXPRESSIONS: Final = 256
 MOST_WORDS: Final = 100_000
 MOST_WORD_CHARS: Final = 200
+PART_CHARS: Final = 64 << 10
+"""Of the words of a dictionary that are compiled at once: some 50 ms."""
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
@@ -32,7 +34,11 @@ class CustomFinder:
         self._finder = finder
         self._own = policy.custom_kinds()
         self._expressions = [(one.kind, compile_expression(one)) for one in policy.expressions]
-        self._words = [(one.kind, *_compile_words(one.kind, one.words, one.ignore_case)) for one in policy.dictionaries]
+        self._words = [
+            (one.kind, pattern, one.ignore_case)
+            for one in policy.dictionaries
+            for pattern in _compile_words(one.kind, one.words, one.ignore_case)
+        ]
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -118,10 +124,11 @@ def compile_expression(one: Expression) -> Any:
     return pattern
 
 
-def _compile_words(kind: str, words: tuple[str, ...], ignore_case: bool) -> tuple[Any, bool]:
-    """Return the pattern of a dictionary, and whether texts are lowered before it reads them.
+def _compile_words(kind: str, words: tuple[str, ...], ignore_case: bool) -> list[Any]:
+    """Return the patterns of a dictionary; with `ignore_case` they read lowered texts.
 
-    Python's alternation of literals would try every word at every place; RE2's automaton reads each character once.
+    Python's alternation of literals would try every word at every place; RE2's automaton reads each character once. RE2
+    holds the interpreter while it compiles, so a large dictionary is compiled in parts, between which others run.
     """
     import re2
 
@@ -137,9 +144,23 @@ def _compile_words(kind: str, words: tuple[str, ...], ignore_case: bool) -> tupl
     options.log_errors = False
     options.longest_match = True
     options.never_capture = True
-    parts = [_bounded(re2.escape(word), word) for word in sorted(folded, key=lambda word: (-len(word), word))]
+    patterns: list[Any] = []
+    part: list[str] = []
+    length = 0
+    for word in sorted(folded, key=lambda word: (-len(word), word)):
+        part.append(_bounded(re2.escape(word), word))
+        length += len(part[-1])
+        if length >= PART_CHARS:
+            patterns.append(_compile_part(kind, part, options))
+            part, length = [], 0
+    return [*patterns, _compile_part(kind, part, options)] if part else patterns
+
+
+def _compile_part(kind: str, part: list[str], options: Any) -> Any:
+    import re2
+
     try:
-        return re2.compile("|".join(parts), options), ignore_case
+        return re2.compile("|".join(part), options)
     except re2.error as fault:
         raise InvalidSpec(f"[privacy] dictionary {kind!r} is too large", hint="split it, or shorten it") from fault
 

@@ -8,7 +8,7 @@ import pytest
 
 from ashore.config import parse_spec
 from ashore.errors import InvalidSpec
-from ashore.privacy import Dictionary, Expression, PrivacyPolicy, check_policy, finder_of
+from ashore.privacy import Dictionary, Expression, PrivacyPolicy, check_policy, custom, finder_of
 
 
 def found(policy: PrivacyPolicy, text: str) -> list[tuple[str, str]]:
@@ -113,3 +113,19 @@ def test_a_wrong_section_names_what_is_wrong(text: str, words: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         parse_spec(text)
     assert words in refused.value.message
+
+
+def test_a_large_dictionary_is_compiled_in_parts_between_which_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = tuple(f"word{number:05}" + "x" * 100 for number in range(2000))
+    lengths: list[int] = []
+    real = custom._compile_part
+
+    def noted(kind: str, part: list[str], options: object) -> object:
+        lengths.append(sum(map(len, part)))
+        return real(kind, part, options)
+
+    monkeypatch.setattr(custom, "_compile_part", noted)
+    policy = PrivacyPolicy(dictionaries=(Dictionary(kind="codename", words=words),))
+    text = f"{words[0]} and {words[-1]}, not {words[5][:-1]}"
+    assert found(policy, text) == [("codename", words[0]), ("codename", words[-1])]
+    assert len(lengths) > 2 and max(lengths) < 2 * custom.PART_CHARS
