@@ -66,7 +66,7 @@ def test_an_empty_spec_is_the_default() -> None:
         ("[[model]]\nalias = 'a'", "has no name", "smollm2"),
         ('[[model]]\nname = "a"\n[[model]]\nname = "b"\nalias = "a"', "two models with the alias 'a'", "its own alias"),
         ('[[model]]\nname = "a"\n[model.engine]\noptions = {url = "http://h"}', "options has a url", "next to options"),
-        ('[release]\nallow_options = ["url"]', "allow_options names 'url'", "[model.engine]"),
+        ('[release]\nallow_options = ["url"]', "allow_options has 'url'", "[model.engine]"),
         ("[http]\nport = 70000", "port = 70000; expected 1 to 65535", "correct"),
         ("[http]\nport = '8080'", "port = '8080'; expected a whole number, 1 to 65535", "correct"),
         ("[admission]\nmax_waiting = true", "max_waiting = true; expected a whole number", "correct"),
@@ -191,3 +191,9 @@ def test_issuers_that_would_be_unsafe_are_named(text: str, message: str) -> None
 )  # fmt: skip
 def test_a_shared_cache_may_be_named_in_each_of_its_forms(url: str) -> None:
     assert parse_spec(f'[redis]\nurl = "{url}"').redis.url == url
+
+
+def test_a_file_that_is_gone_is_asked_for_without_an_option_that_not_every_command_has(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="No such file") as refused:
+        read_spec(tmp_path / "ashore.toml")
+    assert "put the file back" in refused.value.hint and "--" not in refused.value.hint
