@@ -26,3 +26,24 @@ def test_a_source_that_cannot_be_planned_is_told_as_it_is(
     ):
         assert main(["up", source, "--dry-run"]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_what_an_offline_start_refuses_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    assert main(["up", "smollm2", "--dry-run", "--grpc-port", "0"]) == 0
+    code = main(["up", "smollm2", "--dry-run", "--grpc-port", "0", "--offline"])
+    assert code != 0 and "not in the store, and ashore is offline: smollm2" in capsys.readouterr().err
+    assert main(["up", "fake:echo", "--dry-run", "--grpc-port", "0", "--offline"]) == 0
+
+
+@pytest.mark.parametrize(
+    "name, told", [("fake:eco", "is not a fake model"), ("fake:echo?tok_per_sec=20", "unknown option 'tok_per_sec'")]
+)
+def test_a_fake_model_that_cannot_be_loaded_is_refused(
+    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    assert main(["up", name, "--dry-run"]) == 2
+    assert told in capsys.readouterr().err

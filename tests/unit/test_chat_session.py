@@ -245,6 +245,9 @@ def test_where_the_server_is_and_which_key_it_gets(tmp_path: Path) -> None:
     assert find_target("localhost:9", settings=settings).key == "ash-first"
     assert find_target("https://elsewhere.example/v1/", settings=settings).key == "", "never sent off this machine"
     assert find_target("https://elsewhere.example", key="k", settings=settings).key == "k"
+    for url in ("elsewhere:9/v1", "http://elsewhere:9/v1/"):  # as OpenAI's clients take it
+        assert find_target(url, settings=settings).url == "http://elsewhere:9"
+    assert find_target("http://x/openai/v1", settings=settings).url == "http://x/openai/v1", "the path of a proxy"
     with pytest.raises(InvalidRequest):
         find_target("ftp://x", settings=settings)
 

@@ -191,3 +191,9 @@ def test_issuers_that_would_be_unsafe_are_named(text: str, message: str) -> None
 )  # fmt: skip
 def test_a_shared_cache_may_be_named_in_each_of_its_forms(url: str) -> None:
     assert parse_spec(f'[redis]\nurl = "{url}"').redis.url == url
+
+
+def test_a_file_that_is_gone_is_asked_for_without_an_option_that_not_every_command_has(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="No such file") as refused:
+        read_spec(tmp_path / "ashore.toml")
+    assert "put the file back" in refused.value.hint and "--" not in refused.value.hint

@@ -93,7 +93,7 @@ def test_the_cards_cost_no_library() -> None:
 
 @every_card
 def test_what_a_card_names_is_there(card: EngineCard) -> None:
-    named = [card.adapter, card.files, card.tuning.candidates, card.tuning.built]
+    named = [card.adapter, card.files, card.check_name, card.tuning.candidates, card.tuning.built]
     named += [card.program.shell_line] if card.program else []
     named += [card.rounding.rounder] if card.rounding else []
     for target in filter(None, named):
@@ -110,7 +110,7 @@ def test_what_a_card_names_is_there(card: EngineCard) -> None:
 def test_a_card_says_what_planning_and_tuning_need(card: EngineCard) -> None:
     assert card.formats and card.title and card.what and card.architectures
     assert card.native is None or card.native in card.formats
-    assert bool(card.prefix) == bool(card.files)
+    assert bool(card.prefix) == bool(card.files) == bool(card.check_name)
     assert bool(card.tuning.candidates) != bool(card.tuning.why_not), "measured, or it says why not"
     assert not set(card.options.tune) & set(card.options.operators)
     assert set(card.features) >= {"temperature", "logprobs"} and list(card.features) == sorted(set(card.features))

@@ -6,6 +6,8 @@ import json
 from typing import Any
 from unittest.mock import AsyncMock
 
+import pytest
+
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.dialects import RESPONSES_READER
 from ashore.api.http.openai.responses_parse import items_of, messages_of, offered_tools, to_generation
@@ -92,3 +94,10 @@ def test_the_grammar_of_free_text_is_told() -> None:
     generation = to_generation(request, exchange, ())
     assert generation.tool_choice == "tool:apply_patch"
     assert generation.tools[0].description.endswith("grammar:\ng")
+
+
+@pytest.mark.parametrize("said, told", [({}, True), ({"parallel_tool_calls": False}, False)])
+def test_parallel_tool_calls_come_back_as_they_were_asked_for(said: dict[str, Any], told: bool) -> None:
+    request, _ = asked(**said)
+    responses = [event["response"] for event in events_of(request) if "response" in event]
+    assert [response["parallel_tool_calls"] for response in responses] == [told] * 3

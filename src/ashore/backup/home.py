@@ -90,9 +90,12 @@ class BackupHome:
         path = self.folder / "key"
         back = "restore it with the recovery key: `ashore backup confirm KEY_FILE`"
         try:
-            text = read_secret_file(path, what="the home's key of its backup").decode("ascii", "replace").strip()
+            data = read_secret_file(
+                path, what="the home's key of its backup", renew="begin a new backup on empty nodes"
+            )
         except SealingKeyMissing as error:
             raise SealingKeyMissing(error.message, hint=back) from error
+        text = data.decode("ascii", "replace").strip()
         try:
             secret = bytes.fromhex(text)
             if len(secret) != 32:

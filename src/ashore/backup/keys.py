@@ -162,7 +162,8 @@ def read_recovery(path: Path) -> bytes:
     Raises:
         RecoveryKeyWrong, SealingKeyMissing, InvalidSpec: it holds none, is not there, or others may read it.
     """
-    return parse_recovery(read_secret_file(path, what="the recovery key").decode("utf-8", "replace"))
+    data = read_secret_file(path, what="the recovery key", renew="ashore backup rekey")
+    return parse_recovery(data.decode("utf-8", "replace"))
 
 
 def _cipher(secret: bytes, vault_id: str, info: bytes) -> AESGCM:

@@ -24,6 +24,7 @@ def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFa
 
     Raises:
         UnknownModel: neither knows it, or it is a source that must be pulled before anything is known.
+        InvalidSpec: a model is only a name, and that has a wrong option.
     """
     return {wish.name: replace(_facts_of(store, wish), programs=find_programs(wish)) for wish in wishes}
 
@@ -70,11 +71,12 @@ def server_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str,
 
 
 def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
-    from ashore.engines import card_by_name
+    from ashore.engines import card_by_name, check_name
     from ashore.planning import ModelFacts
     from ashore.store import is_source
 
     if (card := card_by_name(wish.name)) is not None:
+        check_name(wish.name)
         return ModelFacts(name=wish.name, format=card.formats[0], shape=None)
     if wish.url:
         return ModelFacts(name=wish.name, format="remote", shape=None)

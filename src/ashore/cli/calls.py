@@ -321,7 +321,22 @@ def _asked(takes: type[S], parameters: list[inspect.Parameter], args: tuple[Any,
     names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
     given = {**dict(zip(names, args, strict=False)), **options}
     types = {field.name: field.type for field in msgspec.structs.fields(takes)}
-    return convert({name: _plain(types[name], value) for name, value in given.items() if value is not None}, takes)
+    values = {name: _plain(types[name], value) for name, value in given.items() if value is not None}
+    try:
+        return convert(values, takes)
+    except InvalidRequest as fault:
+        field = (fault.param or "").partition("[")[0].partition(".")[0]
+        if field not in types or not fault.param or not fault.message.startswith(fault.param):
+            raise
+        said = _written_name(field, types[field], positional=field in names)
+        raise InvalidRequest(said + fault.message[len(fault.param) :], hint=fault.hint, param=fault.param) from fault
+
+
+def _written_name(field: str, kind: Any, *, positional: bool) -> str:
+    """Return the name of an option or argument as people write it: `--share`, `NAME`."""
+    extra = _extra(kind)
+    name = str(extra.get(FLAG) or extra.get(SWITCH) or field.replace("_", "-"))
+    return name.upper() if positional else f"--{name}"
 
 
 AS_JSON: Final = Parameter(name="--json", negative=(), help="Print JSON.")

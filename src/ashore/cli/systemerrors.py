@@ -62,6 +62,12 @@ def fault_of(error: OSError) -> AshoreError | None:
 def _not_allowed(path: str, said: str) -> AshoreError:
     home = _home()
     if home is not None and (not path or Path(path).is_relative_to(home) or home.is_relative_to(path)):
+        if path and _is_missing(home):
+            above = next(folder for folder in home.parents if folder.exists())
+            return EnvironmentFault(
+                f"cannot create the home {home}: the directory {above} is not writable for {_user(os.geteuid())}",
+                hint="set ASHORE_HOME to a directory of your own",
+            )
         owner = _owner(home)
         if owner is not None and owner != os.geteuid():
             return HomeNotOurs(
@@ -86,6 +92,17 @@ def _home() -> Path | None:
         return read_settings().home.root
     except AshoreError:
         return None  # the command says what is wrong with the settings
+
+
+def _is_missing(place: Path) -> bool:
+    """Return whether there is no such file; False where it cannot be seen."""
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _owner(place: Path) -> int | None:

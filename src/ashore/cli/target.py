@@ -96,7 +96,8 @@ def authority_for(address: str, settings: Settings) -> str:
 
 
 def normalise(url: str) -> str:
-    """Return `url` with a scheme and without a slash at the end.
+    """Return `url` with a scheme and without a slash at the end. A path that is only `/v1`, as OpenAI's clients take
+    it, is left out: most routes lie beside it.
 
     Raises:
         InvalidRequest: it is no http or https address.
@@ -105,7 +106,8 @@ def normalise(url: str) -> str:
     parts = urlsplit(full)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidRequest(f"{url!r} is not an http or https address", hint="for example http://127.0.0.1:8080")
-    return full.rstrip("/")
+    full = full.rstrip("/")
+    return full.removesuffix("/v1") if parts.path.rstrip("/") == "/v1" else full
 
 
 def is_loopback(url: str) -> bool:

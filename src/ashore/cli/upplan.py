@@ -223,6 +223,7 @@ def plan_without_fetching(
 
     Raises:
         UnknownModel: a source must be pulled before anything is known of it.
+        SourceUnreachable: a model is not in the store, and ashore is offline.
     """
     store = build_store(settings.home, settings)
     wishes = wishes_of(spec)
@@ -232,6 +233,7 @@ def plan_without_fetching(
         for wish in wishes:
             check_local(wish.name)  # says what is wrong with a folder, as a start would
         raise
+    _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
     if running is not None:
         return plan_beside(running, wishes, facts, tuned), notes
@@ -253,7 +255,7 @@ def plan_and_fetch(
     for wish in wishes_of(spec):
         if wish.kind != "auto" and not wish.url:  # before anything is fetched for it
             refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
-    absent = [wish.name for wish in wishes_of(spec) if not wish.url and _must_be_pulled(store, wish.name)]
+    absent = _absent(store, wishes_of(spec))
     if absent:
         _refuse_offline(settings, absent)
         _fetch(settings, "pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
@@ -262,6 +264,11 @@ def plan_and_fetch(
     if missing:
         _fetch(settings, "prepare", missing)
     return plan, notes
+
+
+def _absent(store: ModelStore, wishes: Sequence[Wish]) -> list[str]:
+    """Return the names of the models that have to be brought in."""
+    return [wish.name for wish in wishes if not wish.url and _must_be_pulled(store, wish.name)]
 
 
 def _must_be_pulled(store: ModelStore, name: str) -> bool:
@@ -292,7 +299,7 @@ def _has_parent(store: ModelStore, name: str) -> bool:
 
 
 def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
-    if settings.offline:
+    if settings.offline and absent:
         raise SourceUnreachable(
             f"not in the store, and ashore is offline: {', '.join(absent)}",
             hint="run once without --offline, or import the model with `ashore model import FILE.tar`",

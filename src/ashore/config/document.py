@@ -178,10 +178,10 @@ def read_spec(path: Path) -> Spec:
         InvalidSpec: it is missing, is not TOML, or says something that ashore does not know or cannot do yet.
     """
     try:
-        with foreign_errors(f"{path} is not TOML", InvalidSpec, hint="give an ashore.toml to --config"):
+        with foreign_errors(f"{path} is not TOML", InvalidSpec, hint="expected text in UTF-8; check the path"):
             text = path.read_text(encoding="utf-8")
     except OSError as fault:
-        raise InvalidSpec(f"{path}: {fault.strerror}", hint="give an existing file to --config") from fault
+        raise InvalidSpec(f"{path}: {fault.strerror}", hint="check the path, or put the file back") from fault
     return parse_spec(text, where=str(path)).beside(path.absolute().parent)
 
 

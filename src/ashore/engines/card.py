@@ -194,6 +194,8 @@ class EngineCard:
     """What names begin with that stand for models of its own making, which lie in no store."""
     files: str = ""
     """Function: such a name and a folder to the files there."""
+    check_name: str = ""
+    """Function: refuses such a name where it is wrong."""
     packages: tuple[str, ...] = ()
     """Distributions it needs, the one whose version is shown first."""
     modules: tuple[str, ...] = ()

@@ -50,6 +50,16 @@ def card_by_name(name: str) -> EngineCard | None:
     return next((card for card in CARDS if card.prefix and name.startswith(card.prefix)), None)
 
 
+def check_name(name: str) -> None:
+    """Refuse the name of a model of an engine's own making where it is wrong; any other name passes.
+
+    Raises:
+        InvalidSpec: the name has a wrong option.
+    """
+    if (card := card_by_name(name)) is not None:
+        loaded(card.check_name)(name)
+
+
 def card_reading(form: ServedFormat) -> EngineCard:
     """Return the engine that reads a form as it is, where nobody asks for another.
 

@@ -12,10 +12,15 @@ from ashore.errors import InvalidSpec, SealingKeyMissing
 MAX_BYTES: Final = 1 << 20
 
 
-def read_secret_file(path: Path, *, what: str) -> bytes:
+def read_secret_file(path: Path, *, what: str, renew: str = "ashore model rekey") -> bytes:
     """Return the content of a file that holds a secret.
 
     Links are followed, because that is how secrets are mounted; what counts is the file that they lead to.
+
+    Args:
+        path: The file.
+        what: Names the file in errors.
+        renew: How to renew the secret if others had access to it.
 
     Raises:
         SealingKeyMissing: it is not there, or cannot be read.
@@ -40,7 +45,7 @@ def read_secret_file(path: Path, *, what: str) -> bytes:
         if found.st_mode & 0o077:
             raise InvalidSpec(
                 f"{what} {path} has mode {stat.S_IMODE(found.st_mode):04o}: other users can read it; expected 0600",
-                hint=f"chmod 600 {path}; if others had access, renew its keys: ashore model rekey",
+                hint=f"chmod 600 {path}; if others had access, renew its keys: {renew}",
             )
         return os.read(descriptor, MAX_BYTES)
     finally:

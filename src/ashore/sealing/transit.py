@@ -95,7 +95,10 @@ class TransitKeeper:
 
         key = quote(self._key, safe="")
         path = f"keys/{key}/rotate" if verb == "rotate" else f"{verb}/{key}"
-        token = read_secret_file(self._token_file, what="the token of the key service").decode("ascii", "replace")
+        renew = "revoke the token at the key service, and write a new one to the file"
+        token = read_secret_file(self._token_file, what="the token of the key service", renew=renew).decode(
+            "ascii", "replace"
+        )
         headers = {"X-Vault-Token": token.strip(), "X-Vault-Request": "true", "Accept-Encoding": "identity"}
         if self._namespace:
             headers["X-Vault-Namespace"] = self._namespace

@@ -8,9 +8,10 @@ import pytest
 from backup_rig import Rig, fill_home, same_files
 
 from ashore.backup import find_backup
+from ashore.backup.keys import read_recovery
 from ashore.backup.recovery import CONFIRM_EVERY_S
 from ashore.backup.vault import MARK
-from ashore.errors import RecoveryKeyWrong, SealingKeyMissing, TooFewNodes
+from ashore.errors import InvalidSpec, RecoveryKeyWrong, SealingKeyMissing, TooFewNodes
 
 
 @pytest.fixture
@@ -124,3 +125,12 @@ def test_a_lost_recovery_key_is_replaced_while_the_home_lives(rig: Rig, tmp_path
     rig.service.rekey()
     rig.restore(tmp_path / "new")
     same_files(tmp_path / "new", files)
+
+
+def test_a_recovery_key_that_others_may_read_is_refused_with_the_command_that_renews_it(tmp_path: Path) -> None:
+    file = tmp_path / "recovery-key"
+    file.write_text("x")
+    file.chmod(0o644)
+    with pytest.raises(InvalidSpec, match="expected 0600") as refused:
+        read_recovery(file)
+    assert refused.value.hint.endswith("ashore backup rekey")

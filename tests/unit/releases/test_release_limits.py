@@ -11,7 +11,7 @@ from msgspec import structs
 
 from ashore.bootstrap import gather_facts
 from ashore.core import Digest, ModelShape
-from ashore.errors import AshoreError, InvalidRequest
+from ashore.errors import AshoreError, InvalidRequest, InvalidSpec
 from ashore.planning import ModelPlan
 from ashore.releases import ReleaseWish
 from ashore.releases.workshop import StoreWorkshop, limits_of
@@ -49,6 +49,12 @@ def test_what_is_not_said_is_as_with_the_live_release() -> None:
     assert described(live=live).options.max_sequences == 7
     narrow = described(("max_sequences", 3), ("context_tokens", 100), live=live).options
     assert (narrow.max_sequences, narrow.context_tokens, narrow.extra) == (3, 100, {})
+
+
+def test_a_fake_model_with_an_option_that_it_lacks_is_refused() -> None:
+    workshop = StoreWorkshop(lambda: None, lambda alias: {}, gather_facts)  # type: ignore[arg-type,return-value]
+    with pytest.raises(InvalidSpec, match="unknown option 'tok_per_sec'"):
+        workshop.describe(ReleaseWish(model="fake:random?tok_per_sec=3", alias="chat"), live=None)
 
 
 class Shelf:

@@ -70,6 +70,11 @@ class FakeSpec:
         return cls(mode=kind, **values)  # type: ignore[arg-type]
 
 
+def check_name(name: str) -> None:
+    """Return where a name stands for a fake model. Raises `InvalidSpec` as `FakeSpec.parse` does."""
+    FakeSpec.parse(name)
+
+
 def _value(name: str, option: str, kind: str, text: str) -> float | int | bool:
     try:
         number = float(text)

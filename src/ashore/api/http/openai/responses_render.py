@@ -62,6 +62,7 @@ def response_out(
         max_output_tokens=request.max_output_tokens,
         model=request.model,
         output=output or [],
+        parallel_tool_calls=request.parallel_tool_calls is not False,
         previous_response_id=request.previous_response_id,
         reasoning={
             "effort": reasoning.effort if reasoning else None,

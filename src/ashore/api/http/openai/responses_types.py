@@ -260,7 +260,7 @@ class ResponseOut(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None
     model: str
     output: list[dict[str, Any]]
-    parallel_tool_calls: bool = True
+    parallel_tool_calls: bool
     previous_response_id: str | None
     reasoning: dict[str, str | None]
     store: bool
