@@ -50,7 +50,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
         (ask(logit_bias={str(i): 1 for i in range(1025)}), "invalid_request", "logit_bias"),
         (ask(stream_options={"include_usage": True}), "invalid_request", "stream_options"),
         (ask(tempratur=1), "unknown_field", "tempratur"),
-        (ask(functions=[]), "invalid_request", "functions"),
+        (ask(functions=[]), "unknown_field", "functions"),
         (ask(no_stop_trim=True), "invalid_request", "no_stop_trim"),
         (ask(skip_special_tokens=False), "invalid_request", "skip_special_tokens"),
         (ask(response_format={"type": "yaml"}), "invalid_request", "response_format.type"),
@@ -68,7 +68,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
         (
             json.dumps({"model": "echo", "messages": [{"role": "user", "content": "x", "nam": "y"}]}),
             "unknown_field",
-            "messages[].nam",
+            "messages[0].nam",
         ),
         ('{"model":"echo","messages":' + "[" * 100_000, "invalid_request", "messages[0]"),
     ],
