@@ -109,7 +109,7 @@ def test_of_a_hand_and_a_server_that_back_up_at_once_one_is_told(served: Start, 
     refused = ashore("backup", "run", home=home)
     pid = backup_pid(home)
     assert refused.returncode != 0
-    assert f"another process works on this backup: scrub, process {pid}" in refused.stderr, refused.stderr
+    assert f"another process is using this backup: scrub, process {pid}" in refused.stderr, refused.stderr
     assert pid is not None
     os.kill(pid, signal.SIGKILL)  # it is started again, and goes on
     eventually(lambda: backup_pid(home) not in (None, pid), told=server.everything_said)
