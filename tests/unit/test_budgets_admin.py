@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -194,6 +195,20 @@ def test_the_commands_say_what_the_routes_say(monkeypatch: pytest.MonkeyPatch, c
     for wrong in ("8", "+8:00", "08:00", "+0800", "+aa:00", ""):
         with pytest.raises(InvalidRequest, match="is not an offset"):
             run_command(access, "budget", *set_, wrong)
+
+
+def test_a_cap_for_everyone_together_is_asked_about(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    desk = Desk(ADMIN)
+    desk.answer_commands(monkeypatch)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(InvalidRequest, match="limit tokens to 100 for everyone together"):
+        run_command(access, "budget", "set", "tokens", "100")
+    run_command(access, "budget", "set", "tokens", "100", "--dry-run")
+    run_command(access, "budget", "set", "tokens", "100", "--tenant", "acme", "--dry-run")
+    assert capsys.readouterr().out.splitlines()[1] == "dry run: would limit tokens to 100 for tenant acme"
+    assert not desk.budgets.rules()
+    run_command(access, "budget", "set", "tokens", "100", "--yes")
+    assert [rule.cap for rule in desk.budgets.rules()] == [100]
 
 
 def test_the_description_names_every_field() -> None:

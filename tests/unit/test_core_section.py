@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import pytest
 from msgspec import Meta, field
 
-from ashore.core import Kept, Seconds, Section, keys_of, parse_seconds, read_section, toml
+from ashore.core import Kept, Seconds, Section, keys_of, parse_seconds, read_section, seconds_in, toml
 from ashore.errors import InvalidRequest, InvalidSpec
 
 
@@ -102,6 +102,14 @@ def test_days_may_be_written_as_a_duration_and_paths_are_none() -> None:
 def test_what_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is not a duration"):
         parse_seconds(text)
+
+
+def test_on_the_command_line_only_0_needs_no_unit() -> None:
+    assert (seconds_in("0"), seconds_in("0s"), seconds_in("90s"), seconds_in("2h")) == (0, 0, 90, 7200)
+    for text in ("90", "00", "1.5"):
+        with pytest.raises(InvalidRequest, match="is not a duration") as refused:
+            seconds_in(text)
+        assert refused.value.hint == "write 90s, 15m, 2h or 30d"
 
 
 def test_a_reload_takes_what_is_not_kept() -> None:

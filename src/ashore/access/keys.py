@@ -20,6 +20,7 @@ PREFIX_CHARS: Final = 12
 """`ash_` and the eight characters: shown to everybody, and the name of the key."""
 
 _FORM: Final = re.compile(r"ash_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
+_NAMED: Final = re.compile(r"ash_[0-9a-f]{8}(?=_)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,12 @@ def new_key() -> str:
 def looks_like_key(text: str) -> bool:
     """Return whether `text` has the form of a key of ours; says nothing about whether it is valid."""
     return _FORM.fullmatch(text) is not None
+
+
+def key_id_in(text: str) -> str:
+    """Return the id of the key that a text begins with, for people who paste a whole key; any other text as it is."""
+    found = _NAMED.match(text)
+    return found[0] if found else text
 
 
 def digest_of(token: str) -> KeyDigest:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal
 
-from ashore.access.actions import ACTIONS, Office, matches_action, offices_of
-from ashore.core import check_line, did_you_mean
+from ashore.access.actions import ACTIONS, FIRST_ADMINISTRATORS, Office, matches_action, offices_of
+from ashore.core import check_line, did_you_mean, nearest_names
 from ashore.errors import InvalidRequest
 
 Effect = Literal["allow", "deny"]
@@ -24,6 +25,14 @@ _ACTION: Final = re.compile(r"\*|[a-z]+(:([a-z-]+|\*))?")
 _RULE: Final = re.compile(r"(?:(allow|deny) +)?(\S+) +on +(\S+)")
 _RESERVED: Final = frozenset({"system", "internal", "nobody", "everyone", "anonymous"})
 _RESERVED_BEGINNINGS: Final = ("first-key", "os:")
+RESOURCE_KINDS: Final = (
+    "alias", "budget", FIRST_ADMINISTRATORS, "group", "key", "model", "release", "role", "tenant",
+)  # fmt: skip
+"""Before the slash in what ashore asks about. Users, service accounts, jobs and stored files are below their tenant."""
+WHOLE: Final = ("policy", "server")
+"""Resources without a slash."""
+_BEGINNINGS: Final = tuple(f"{kind}/" for kind in RESOURCE_KINDS)
+_BELOW_TENANT: Final = ("user", "service", "job", "stored")
 SUBJECT_KINDS: Final = ("user", "service", "group", "tenant")
 EVERYONE: Final = "everyone"
 
@@ -104,6 +113,39 @@ def parse_rule(text: str) -> Rule:
             f"{text[:200]!r} names no action", hint=did_you_mean(found[2], [action.name for action in ACTIONS])
         )
     return Rule("deny" if found[1] == "deny" else "allow", found[2], found[3])
+
+
+def check_resource(resource: str) -> str:
+    """Return a resource, or a pattern of resources, of a kind that ashore asks about.
+
+    For what people write now: a policy that is in the state already may name others, and means nothing by them.
+
+    Raises:
+        InvalidRequest: there is no such kind; the hint has what was probably meant.
+    """
+    kind, _, name = resource.partition("/")
+    if resource in WHOLE or (kind in RESOURCE_KINDS and name):
+        return resource
+    if resource.endswith("*") and any(one.startswith(resource[:-1]) for one in (*_BEGINNINGS, *WHOLE)):
+        return resource
+    raise InvalidRequest(f"{resource[:200]!r} is not a resource", hint=_meant(resource[:200]), param="resource")
+
+
+def _meant(resource: str) -> str:
+    kind, slash, name = resource.partition("/")
+    if kind in WHOLE:
+        meant = kind
+    elif kind in RESOURCE_KINDS:
+        meant = f"{kind}/*"
+    elif kind in _BELOW_TENANT:
+        meant = f"tenant/NAME/{kind}/{name or '*'}"
+    elif slash:
+        near = nearest_names(kind, RESOURCE_KINDS, limit=1)
+        meant = f"{near[0]}/{name or '*'}" if near else ""
+    else:
+        meant = next(iter(difflib.get_close_matches(resource, WHOLE, n=1, cutoff=0.8)), f"model/{resource}")
+    kinds = ", ".join((*WHOLE, *(f"{one}NAME" for one in _BEGINNINGS)))
+    return f"did you mean {meant!r}?" if meant else f"write one of {kinds}"
 
 
 @lru_cache(maxsize=256)

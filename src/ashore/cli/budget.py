@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from ashore.access.budgets.calls import CALLS, BudgetList, BudgetOut, BudgetRemoved, BudgetShow, UsageList
-from ashore.cli.calls import command_of, noun_of
+from ashore.access.budgets.calls import (
+    CALLS,
+    BudgetIn,
+    BudgetList,
+    BudgetOut,
+    BudgetRemoved,
+    BudgetShow,
+    UsageList,
+)
+from ashore.cli.calls import Errand, command_of, noun_of
+from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import counted
+
+
+def _set(errand: Errand, asked: BudgetIn, *, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Set a budget, and ask first where it limits the whole server."""
+    chosen = {"tenant": asked.tenant, "user": asked.user, "key": asked.key, "model": asked.model}
+    named = ", ".join(f"{noun} {name}" for noun, name in chosen.items() if name)
+    whom = named or "everyone together, as no --tenant, --user, --of-key or --model is given"
+    what = f"limit {asked.kind} to {asked.cap:,} for {whom}"
+    if go_ahead(what, yes=yes or bool(named), dry_run=dry_run, as_json=errand.as_json):
+        errand.tell(errand.ask(asked))
 
 
 def _line(one: BudgetOut) -> str:
@@ -50,5 +69,6 @@ budget = noun_of(
     "List, set, remove and show budgets.",
     CALLS,
     {"list": _show_list, "set": _show_set, "remove": _show_removed, "show": _show},
+    {"set": _set},
 )
 usage = command_of(next(call for call in CALLS if call.word == "usage"), _show_usage)

@@ -32,12 +32,12 @@ def human_seconds(seconds: float) -> str:
 
 
 def seconds_in(text: str) -> int:
-    """Return a span that people wrote, `90s`, `15m`, `2h` or `1d`, in seconds; a number alone is seconds.
+    """Return a span that people wrote, `90s`, `15m`, `2h` or `1d`, in seconds. Only 0 needs no unit.
 
     Raises:
         InvalidRequest: it is not one.
     """
-    return int(parse_seconds(f"{text}s" if text.isascii() and text.isdecimal() else text))
+    return 0 if text.strip() == "0" else int(parse_seconds(text))
 
 
 def written_span(seconds: int) -> str:

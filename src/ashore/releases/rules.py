@@ -112,7 +112,11 @@ def check_steps(share: int, steps: Sequence[int]) -> tuple[int, ...]:
     line = (share, *(check_share(step, "a step") for step in steps))
     if any(a >= b for a, b in pairwise(line)):
         told = ", ".join(f"{step / 10:g}" for step in line)
-        raise InvalidRequest(f"the steps are {told} %; each must be larger than the one before", param="steps")
+        raise InvalidRequest(
+            f"the steps are {told} %: each must be higher than the one before",
+            hint=f"{share / 10:g} % is the share that the canary begins with; --share changes it",
+            param="steps",
+        )
     return tuple(steps)
 
 

@@ -82,6 +82,13 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(house: House) -> Non
         house.book.show(SYSTEM, 9)
 
 
+def test_a_policy_with_a_rule_on_a_resource_of_no_kind_is_still_read(house: House) -> None:
+    old = parse_rule("infer on modle/chat")
+    house.book.put_role(SYSTEM, Role(name="old", rules=(old,)))
+    house.book.put_role(SYSTEM, Role(name="new", rules=(parse_rule("infer on model/chat"),)))
+    assert {role.name: role.rules for role in house.book.show(SYSTEM).roles}["old"] == (old,)
+
+
 def test_a_role_that_somebody_has_is_not_removed(house: House) -> None:
     house.book.put_role(SYSTEM, Role(name="reader", rules=(parse_rule("infer on model/chat"),)))
     house.book.grant(SYSTEM, add=[Binding("everyone", "reader")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from admin_app import AdminApp
 
-from ashore.access import DEFAULT_TENANT, SYSTEM, AccountWish, Acts, KeyWish, People, Principal
+from ashore.access import BUILT_IN, DEFAULT_TENANT, SYSTEM, AccountWish, Acts, KeyWish, People, Principal
 from ashore.access.calls import open_desk
 from ashore.access.calls.desk import IN_FORCE_S
+from ashore.access.policy import check_resource
 from ashore.cli.access import app as command
 from ashore.core import ManualClock
 from ashore.errors import AshoreError, InvalidRequest, NotFound
@@ -130,8 +132,58 @@ def test_a_new_key_is_alone_on_stdout_and_has_what_was_asked(site: Site, capsys:
     capsys.readouterr()
     old = next(one for one in site.ask("GET", "/admin/v1/keys", query="owner=ben")["items"] if one["id"] == key["id"])
     assert old["expires_at"] - old["created_at"] == 3600
-    with pytest.raises(InvalidRequest, match="'90x' is not a duration"):
-        site.command("key", "create", "ben", "--expires", "90x")
+    for wrong in ("90x", "90"):
+        with pytest.raises(InvalidRequest, match=f"'{wrong}' is not a duration"):
+            site.command("key", "create", "ben", "--expires", wrong)
+
+
+def test_a_whole_key_names_its_key_and_is_repeated_nowhere(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.command("user", "create", "alice", "--no-key")
+    capsys.readouterr()
+    site.command("key", "create", "alice")
+    secret = capsys.readouterr().out.strip()
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(InvalidRequest, match=f"revoke the key {secret[:12]} for good$"):
+        site.command("key", "revoke", secret)
+    stranger = f"ash_00000000_{secret[13:]}"
+    assert "no key 'ash_00000000'" in site.ask("DELETE", f"/admin/v1/keys/{stranger}")["message"]
+    assert site.ask("DELETE", f"/admin/v1/keys/{secret}")["revoked_at"]
+    assert secret[13:] not in repr([(act.resource, act.reason, act.detail) for act in site.recorder.acts])
+
+
+@pytest.mark.parametrize(
+    ("rule", "meant"),
+    [
+        ("deny infer on modle/smollm2", "model/smollm2"),
+        ("infer on smollm2", "model/smollm2"),
+        ("budget:write on tennant/bank-a", "tenant/bank-a"),
+        ("access:read on user/alice", "tenant/NAME/user/alice"),
+        ("infer on model", "model/*"),
+        ("infer on model/", "model/*"),
+        ("budget:write on servr", "server"),
+        ("budget:write on server/*", "server"),
+        ("infer on smol*", "model/smol*"),
+    ],
+)
+def test_a_resource_of_no_kind_is_refused_with_what_was_meant(site: Site, rule: str, meant: str) -> None:
+    resource = rule.rpartition(" ")[2]
+    role = {"name": "r", "rules": [rule]}
+    for method, path, body, query in (
+        ("PUT", "roles/r", {"rules": [rule]}, ""),
+        ("PUT", "policy", {"base_version": 0, "roles": [role]}, ""),
+        ("GET", "can", None, f"action=infer&resource={resource}"),
+    ):
+        refused = site.ask(method, f"/admin/v1/{path}", body, query=query)
+        assert refused["status"] == 400 and refused["message"].startswith(f"{resource!r} is not a resource")
+        assert f"did you mean {meant!r}?" in refused["message"] + refused.get("hint", "")
+
+
+def test_every_resource_of_a_built_in_role_is_one() -> None:
+    resources = {rule.resource for role in BUILT_IN for rule in role.rules}
+    for resource in (*resources, "model/*", "mod*", "policy", "tenant/acme/job/j", "release/chat-*", "serv*"):
+        assert check_resource(resource) == resource
 
 
 def test_every_page_of_a_long_list_is_shown(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,8 +99,9 @@ def test_weights_that_are_not_a_whole_are_refused_with_their_sum() -> None:
 
 def test_steps_rise() -> None:
     assert check_steps(50, [200, 500]) == (200, 500)
-    with pytest.raises(InvalidRequest, match="20, 10 %"):
-        check_steps(200, [100])
+    with pytest.raises(InvalidRequest, match="the steps are 5, 50, 20 %: each must be higher") as refused:
+        check_steps(50, [500, 200])
+    assert "5 % is the share that the canary begins with" in refused.value.hint
 
 
 def test_memory_for_two_is_refused_with_both_figures_and_a_way_out() -> None:

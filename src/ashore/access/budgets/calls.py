@@ -13,6 +13,7 @@ import msgspec
 from ashore.access.budgets.model import NOW_KINDS, BudgetRule, Count, Kind, WindowName, check_names, check_rule
 from ashore.access.budgets.sql import SqlAuthority
 from ashore.access.budgets.usage import COLUMNS, Price, UsageSum, as_csv, columns_of, sum_by
+from ashore.access.keys import key_id_in
 from ashore.core import (
     Actor,
     Call,
@@ -91,6 +92,10 @@ class BudgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Alias of a model."""
     offset_min: Annotated[int, msgspec.Meta(extra={"flag": "utc-offset", "reads": minutes_of})] = 0
     """UTC offset at which hours, days and months begin: +08:00 for China. In JSON, minutes ahead of UTC."""
+
+    def __post_init__(self) -> None:
+        """Keep the id alone of a whole key, so that no answer and no record repeats a secret."""
+        msgspec.structs.force_setattr(self, "key", key_id_in(self.key))
 
 
 class BudgetNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

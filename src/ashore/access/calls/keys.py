@@ -9,6 +9,7 @@ import msgspec
 from ashore.access.actions import ACCESS_WRITE
 from ashore.access.calls.desk import AccessDesk, Argument, Page, Several, Title
 from ashore.access.keyring import LONGEST_LIFE_S, LONGEST_OVERLAP_S, KeyWish, NewKey
+from ashore.access.keys import key_id_in
 from ashore.access.model import KeyScope
 from ashore.access.records import KeyRecord
 from ashore.core import Actor, Call
@@ -55,6 +56,10 @@ class OneKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     key: str
     """Id of the key: ash_ and eight characters."""
+
+    def __post_init__(self) -> None:
+        """Keep the id alone of a whole key, so that no question, refusal or record repeats a secret."""
+        msgspec.structs.force_setattr(self, "key", key_id_in(self.key))
 
 
 class RotateIn(OneKey, frozen=True, kw_only=True, forbid_unknown_fields=True):

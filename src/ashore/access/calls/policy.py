@@ -9,7 +9,7 @@ import msgspec
 from ashore.access.actions import ACTIONS, POLICY_READ, POLICY_WRITE, ROLE_GRANT
 from ashore.access.book import Applied
 from ashore.access.calls.desk import AccessDesk, Argument, Name, Several, Title
-from ashore.access.policy import Binding, Policy, Role, parse_rule
+from ashore.access.policy import Binding, Policy, Role, Rule, check_resource, parse_rule
 from ashore.core import Actor, Call, Nothing
 from ashore.errors import InvalidRequest
 
@@ -255,7 +255,7 @@ def list_versions(desk: AccessDesk, actor: Actor, asked: HistoryIn) -> VersionLi
 def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:
     """Check whether an account may perform an action, and which rule decides. Everyone may ask about themselves."""
     subject = asked.subject or actor.principal.subjects[0]
-    decision, roles = desk.book.can(actor, subject, asked.action, asked.resource)
+    decision, roles = desk.book.can(actor, subject, asked.action, check_resource(asked.resource))
     return CanOut(
         allowed=decision.allowed,
         action=decision.action,
@@ -285,7 +285,13 @@ def _rules(role: Role) -> list[str]:
 
 
 def _role(name: str, title: str, rules: list[str]) -> Role:
-    return Role(name=name, title=title, rules=tuple(dict.fromkeys(parse_rule(rule) for rule in rules)))
+    return Role(name=name, title=title, rules=tuple(dict.fromkeys(map(_rule, rules))))
+
+
+def _rule(text: str) -> Rule:
+    rule = parse_rule(text)
+    check_resource(rule.resource)
+    return rule
 
 
 def _bindings(bodies: list[BindingBody]) -> list[Binding]:
