@@ -34,7 +34,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, free_port: Callable[[], int]
     blocks, files = blocks_of(page)
     write_examples(folder)
     home.mkdir()
-    (home / "ashore.toml").write_text(files.pop("ashore.toml"), encoding="utf-8")
+    (home / "ashore.toml").write_text(files.pop("ashore.toml").replace("~/.ashore", str(home)), encoding="utf-8")
     assert not files
     env = reader_env(folder, home)
     said = "".join(
