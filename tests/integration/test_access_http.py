@@ -295,7 +295,7 @@ def test_the_command_line_makes_a_tenant_a_group_a_user_and_their_key(
     assert [one["id"] for one in json.loads(listed.stdout)["items"]] == ["carl"]
     assert "valid" in cli("key", "list", "--owner", "carl").stdout
     asked = cli("can", "carl", "infer", "model/echo", "--explain")
-    assert asked.returncode == 0 and "given to group/quants" in asked.stdout
+    assert asked.returncode == 0 and "granted to group/quants" in asked.stdout
     refused = cli("can", "carl", "model:pull", "server")
     assert (refused.returncode, refused.stdout) == (5, "no\n")
     assert cli("key", "revoke", key[:12], "--yes").returncode == 0

@@ -55,8 +55,8 @@ def test_a_release_is_made_rolled_out_and_rolled_back(
             "prod  chat-1 100 %  (version 1, sticky by key"
         )
         assert [line.split()[0] for line in ashore("alias list").splitlines()] == ["chat", "prod"]
-        assert "there are 2 aliases: chat, prod" in ashore("release rollback", code=2)
-        assert "there are 2 aliases: chat, prod" in ashore("release create --model fake:random", code=2)
+        assert "there are 2: chat, prod" in ashore("release rollback", code=2)
+        assert "there are 2: chat, prod" in ashore("release create --model fake:random", code=2)
         assert ashore("alias remove prod") == "removed prod\n"
         ashore("release create --model fake:random")
         ashore("release shadow chat-3 --no-wait")
