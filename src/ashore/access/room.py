@@ -43,11 +43,12 @@ async def open_access(context: Context) -> Opened:
         await issuers.apply(context.told("access").issuers, context.told("egress").allow)
 
     await believe(context)
+    names: Names = EVERY_NAME if keys.database is None else SqlNames(keys.database, context.names)
     gives: dict[type, object] = {
         Authenticator: keys.authenticator,
         Authority: keys.authority,
         Rights: keys.authority,
-        Names: EVERY_NAME if keys.database is None else SqlNames(keys.database, context.names),
+        Names: names,
     }
     token: str = context.told("internal_token_file")
     if token:
@@ -62,6 +63,7 @@ async def open_access(context: Context) -> Opened:
             context.recorder,
             reread=partial(keys.reread, whole=False),
             alone=context.alone,
+            names=names,
         ),
         gives=gives,
         reload=(reread, believe),

@@ -81,6 +81,8 @@ def show_key(new: k.NewKeyOut) -> None:
     key = new.record
     until = f", until {cell('expires_at', key.expires_at)}" if key.expires_at is not None else ""
     print(f"key {key.id} of {key.owner}{until}; it is shown only once:", file=sys.stderr)
+    for model in new.unmatched_models:
+        print(f"note: {model!r}, which the key is limited to, matches no alias now", file=sys.stderr)
     print(new.key)
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from admin_app import AdminApp
 
 from ashore.access import BUILT_IN, DEFAULT_TENANT, SYSTEM, AccountWish, Acts, KeyWish, People, Principal
 from ashore.access.calls import open_desk
-from ashore.access.calls.desk import IN_FORCE_S
+from ashore.access.calls.desk import IN_FORCE_S, AccessDesk
+from ashore.access.names import SqlNames
 from ashore.access.policy import check_resource
 from ashore.cli.access import app as command
 from ashore.core import ManualClock
@@ -135,6 +137,21 @@ def test_a_new_key_is_alone_on_stdout_and_has_what_was_asked(site: Site, capsys:
     for wrong in ("90x", "90"):
         with pytest.raises(InvalidRequest, match=f"'{wrong}' is not a duration"):
             site.command("key", "create", "ben", "--expires", wrong)
+
+
+def test_a_key_for_a_model_that_is_not_there_is_made_with_a_note(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = site.desks["access"]
+    assert isinstance(desk, AccessDesk)
+    site.desks["access"] = replace(desk, names=SqlNames(site.database, lambda: ("chat", "deepseek-v2")))
+    site.command("user", "create", "alice", "--no-key")
+    site.command("key", "create", "alice", "--model", "chat", "deepseek-*", "chta", "qwen*")
+    told = capsys.readouterr()
+    assert [line for line in told.err.splitlines() if line.startswith("note:")] == [
+        "note: 'chta', which the key is limited to, matches no alias now",
+        "note: 'qwen*', which the key is limited to, matches no alias now",
+    ]
 
 
 def test_a_whole_key_names_its_key_and_is_repeated_nowhere(

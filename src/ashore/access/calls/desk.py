@@ -13,7 +13,8 @@ from ashore.access.acts import Acts
 from ashore.access.book import PolicyBook
 from ashore.access.keyring import Keyring
 from ashore.access.people import People
-from ashore.core import Clock, Recorder
+from ashore.core import EVERY_NAME, Clock, Recorder
+from ashore.core import Names as KnownNames
 from ashore.state import IN_FORCE_S
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class AccessDesk:
     """Makes this process go by what is in the state now."""
     alone: bool = True
     """Whether no other process of this machine goes by the same state."""
+    names: KnownNames = EVERY_NAME
+    """Which models there are, for a note about a key that is limited to others."""
 
     async def settle(self) -> None:
         """Return when a change is in force in every process of this machine."""
@@ -54,8 +57,16 @@ class AccessDesk:
 
 
 def open_desk(
-    database: Database, clock: Clock, recorder: Recorder, *, reread: Callable[[], Awaitable[None]], alone: bool
+    database: Database,
+    clock: Clock,
+    recorder: Recorder,
+    *,
+    reread: Callable[[], Awaitable[None]],
+    alone: bool,
+    names: KnownNames = EVERY_NAME,
 ) -> AccessDesk:
     """Return the use cases of the access room on a state."""
     acts = Acts(database, recorder, clock)
-    return AccessDesk(people=People(acts), keyring=Keyring(acts), book=PolicyBook(acts), reread=reread, alone=alone)
+    return AccessDesk(
+        people=People(acts), keyring=Keyring(acts), book=PolicyBook(acts), reread=reread, alone=alone, names=names
+    )

@@ -12,7 +12,7 @@ from ashore.access.keyring import LONGEST_LIFE_S, LONGEST_OVERLAP_S, KeyWish, Ne
 from ashore.access.keys import key_id_in
 from ashore.access.model import KeyScope
 from ashore.access.records import KeyRecord
-from ashore.core import Actor, Call
+from ashore.core import Actor, Call, Names
 
 
 class KeysIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +102,8 @@ class NewKeyOut(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     record: KeyOut
+    unmatched_models: list[str] = []
+    """Of the models that the key is limited to, those that match no alias now."""
 
 
 def list_keys(desk: AccessDesk, actor: Actor, asked: KeysIn) -> KeyList:
@@ -112,7 +114,8 @@ def list_keys(desk: AccessDesk, actor: Actor, asked: KeysIn) -> KeyList:
 
 def create_key(desk: AccessDesk, actor: Actor, asked: OwnedKeyIn) -> NewKeyOut:
     """Create a key for a user or service account. The secret is shown only once."""
-    return new_key_out(desk.keyring.create(actor, asked.owner, key_wish(asked)))
+    new = new_key_out(desk.keyring.create(actor, asked.owner, key_wish(asked)))
+    return msgspec.structs.replace(new, unmatched_models=_unmatched(desk.names, asked.models))
 
 
 def rotate_key(desk: AccessDesk, actor: Actor, asked: RotateIn) -> NewKeyOut:
@@ -155,6 +158,15 @@ def key_out(key: KeyRecord) -> KeyOut:
         revoked_at=key.revoked_s,
         last_used_at=key.last_used_s,
     )
+
+
+def _unmatched(names: Names, patterns: list[str]) -> list[str]:
+    """Return the patterns that match no alias; none where nobody keeps names."""
+    known = names.some("model")
+    if not known:
+        return [one for one in patterns if not one.endswith("*") and not names.has("model", one)]
+    matched = {one for one in patterns if one.endswith("*") and any(name.startswith(one[:-1]) for name in known)}
+    return [one for one in patterns if one not in matched and (one.endswith("*") or not names.has("model", one))]
 
 
 def new_key_out(new: NewKey) -> NewKeyOut:
