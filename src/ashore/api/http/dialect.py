@@ -159,7 +159,7 @@ class _Fitted:
                 f"the body has unknown fields and more than {MOST_OBJECTS:,} objects, too many to check",
                 hint="send only the fields listed in /openapi.json",
             )
-        fields = _fields(kind)
+        fields = _fields(kind.cls)
         for name in list(value):
             at, here = (f"{so_far}.{name}" if so_far else name for so_far in (path, where))
             if name not in fields:
@@ -196,11 +196,6 @@ def _struct_for(value: Json, kind: inspect.Type) -> inspect.StructType | None:
     return None
 
 
-_FIELDS: dict[type, dict[str, inspect.Field]] = {}
-
-
-def _fields(kind: inspect.StructType) -> dict[str, inspect.Field]:
-    known = _FIELDS.get(kind.cls)
-    if known is None:
-        known = _FIELDS[kind.cls] = {one.encode_name: one for one in kind.fields}
-    return known
+@cache
+def _fields(kind: type) -> dict[str, inspect.Field]:
+    return {one.encode_name: one for one in inspect.type_info(kind).fields}  # type: ignore[attr-defined]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from ashore.api.http.openai.types import EmbeddingRequest
+from ashore.errors import InvalidRequest
 from ashore.serving import Embedding, ModelCard
 
 _encode = msgspec.json.Encoder().encode
@@ -110,3 +112,23 @@ def _base64(vector: list[float]) -> str:
     if sys.byteorder == "big":
         numbers.byteswap()
     return base64.b64encode(numbers.tobytes()).decode()
+
+
+def only_one(what: str, known: Sequence[ModelCard], none: str) -> str:
+    """Return the alias that is meant where a request names none.
+
+    Args:
+        what: The `known` ones in a word, in the plural.
+        known: Which of them the caller may ask.
+        none: What to do where there is none.
+
+    Raises:
+        InvalidRequest: there is none, or more than one.
+    """
+    if len(known) != 1:
+        raise InvalidRequest(
+            f"model is missing, and {len(known)} {what} are served here",
+            hint="name one: " + ", ".join(card.alias for card in known[:8]) if known else none,
+            param="model",
+        )
+    return known[0].alias

@@ -13,6 +13,7 @@ from ashore.api.bounds import MOST_TEXTS
 from ashore.api.http.dialect import Dialect, Reader
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of, id_for, priority_of
+from ashore.api.http.openai.embeddings import only_one
 from ashore.api.http.openai.types import Name
 from ashore.api.http.streaming import JSON, standing_headers
 from ashore.errors import InvalidRequest
@@ -200,7 +201,10 @@ async def _judge(
     names: Sequence[str],
     pairs: Sequence[tuple[int, int]],
 ) -> Judged:
-    model = named or _embedder_of(app, principal)
+    model = named
+    if model is None:
+        embedders = [card for card in app.serving.models(principal) if card.embedder]
+        model = only_one("embedders", embedders, "serve an embedder, such as minilm")
     exchange.model = model[:64]
     asked = Asked(
         model=model,
@@ -226,22 +230,6 @@ async def _respond(app: HttpApp, exchange: Exchange, principal: Principal, judge
         *standing_headers(app.serving.standing(principal, judged.model)),
     ]
     await exchange.respond(200, headers, body)
-
-
-def _embedder_of(app: HttpApp, principal: Principal) -> str:
-    """Return the embedder that is meant where none is named.
-
-    Raises:
-        InvalidRequest: there is none, or more than one.
-    """
-    known = [card.alias for card in app.serving.models(principal) if card.embedder]
-    if len(known) != 1:
-        raise InvalidRequest(
-            f"model is missing, and {len(known)} embedders are served here",
-            hint="name one: " + ", ".join(known[:8]) if known else "serve an embedder, such as minilm",
-            param="model",
-        )
-    return known[0]
 
 
 def _listed(texts: str | list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from ashore.api.http.dialect import Dialect, Reader
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.chat import messages_of, template_options, tool_of
 from ashore.api.http.openai.dialects import ANYWHERE
+from ashore.api.http.openai.embeddings import only_one
 from ashore.api.http.openai.types import MOST_INPUTS, ChatMessage, Name, TokenId, ToolIn
 from ashore.api.http.streaming import JSON
 from ashore.errors import InvalidRequest
@@ -81,7 +82,7 @@ async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     continues = bool(request.continue_final_message)
     asked = GenerationRequest(
         request_id=exchange.request_id,
-        model=_model_of(app, request.model, principal),
+        model=request.model or only_one("models", app.serving.models(principal), "see GET /v1/models"),
         prompt=request.prompt,
         messages=messages_of(request.messages or (), continues=continues),
         continues=continues,
@@ -108,25 +109,7 @@ async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /detokenize`."""
     request = await DETOKENIZE_READER.body_of(app, exchange)
-    model = _model_of(app, request.model, principal)
+    model = request.model or only_one("models", app.serving.models(principal), "see GET /v1/models")
     exchange.model = model[:64]
     text = app.serving.detokenize(model, request.tokens, principal)
     await exchange.respond(200, [JSON], _encode(DetokenizeOut(prompt=text)))
-
-
-def _model_of(app: HttpApp, named: str | None, principal: Principal) -> str:
-    """Return the model that is meant.
-
-    Raises:
-        InvalidRequest: none is named, and there is more than one to choose from, or none.
-    """
-    if named is not None:
-        return named
-    known = [card.alias for card in app.serving.models(principal)]
-    if len(known) != 1:
-        raise InvalidRequest(
-            f"model is missing, and {len(known)} models are served here",
-            hint="name one: " + ", ".join(known[:8]) if known else "see GET /v1/models",
-            param="model",
-        )
-    return known[0]
