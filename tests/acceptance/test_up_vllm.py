@@ -132,6 +132,16 @@ def test_servers_at_addresses_serve_a_model_of_which_only_the_text_is_here(
                 answer = api.chat.completions.create(model="tiny", messages=asked)  # type: ignore[arg-type]
                 assert answer.choices[0].message.content == text
         assert sum(len(double.bodies) for double in doubles) == 2
+        doubles[1].close()
+        end_s = time.monotonic() + 30
+        while True:
+            shown = json.loads(ashore("status", "--json", home=server.home).stdout)["backends"]
+            if [one["state"] for one in shown] == ["ready", "out"]:
+                break
+            assert time.monotonic() < end_s, shown
+        assert [one["url"] for one in shown] == [double.url for double in doubles]
+        assert shown[1]["reason"] and shown[1]["times_out"] == 1
+        assert shown[1]["reason"] in ashore("status", home=server.home).stdout
         listed = json.loads(ashore("model", "list", "--json", home=server.home).stdout)
         assert [one["reference"] for one in listed["items"]] == ["tiny@text"]
         assert "secret" not in (server.home / "run" / "host-1.json").read_text()

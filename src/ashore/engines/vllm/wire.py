@@ -111,7 +111,6 @@ def completion_body(order: GenerateOrder, model: str) -> dict[str, Any]:
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_token_ids": True,
-        "skip_special_tokens": False,
         "add_special_tokens": False,
     }
     body |= {name: getattr(sampling, name) for name in changed_fields(sampling)}

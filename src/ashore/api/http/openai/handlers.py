@@ -52,15 +52,22 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
     """`POST /v1/completions`. Several prompts are answered one after the other."""
     request = await COMPLETION_READER.body_of(app, exchange)
     generations = to_generations(request, exchange)
+    token_ids, logprobs = bool(request.return_token_ids), request.logprobs is not None
     exchange.model = request.model[:64]
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
-        chunks = CompletionChunks(exchange, generations[0].num_choices, include_usage=include_usage)
+        chunks = CompletionChunks(
+            exchange,
+            generations[0].num_choices,
+            include_usage=include_usage,
+            token_ids=token_ids,
+            logprobs=logprobs,
+        )
         await stream_answer(exchange, partial(app.serving.answer, generations[0], principal), chunks)
         return
     exchange.watch()
     answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]
-    body = render_completion(answers, exchange)
+    body = render_completion(answers, exchange, token_ids=token_ids, logprobs=logprobs)
     if len(answers) == 1:
         await send_answer(exchange, answers[0], body)
         return
