@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm bundle test-bundle lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,10 @@ docs: dev ## Write the generated references, then check the links, paths and com
 
 test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_real_clients.py $(ARGS)
+
+test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine against it (10 minutes; ARGS="-k greedy")
+	@vllm=$$(sh deploy/vllm.sh install "$(CURDIR)/.cache/vllm") && ASHORE_TEST_VLLM="$$vllm" $(BIN)/python -m pytest -rs \
+		--timeout 1500 tests/contract/test_engine_contract.py tests/acceptance/test_real_vllm.py -k "real" $(ARGS)
 
 bundle: dev ## Write one tar that installs and answers with no network
 	@$(BIN)/python deploy/bundle/make_bundle.py $(ARGS)
