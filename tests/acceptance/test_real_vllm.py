@@ -18,7 +18,7 @@ from typing import Any
 import openai
 import pytest
 from real_vllm import OPTIONS, PROGRAM, RealVllm
-from served import Served, owner_key
+from served import Served
 from waiting import eventually
 
 pytestmark = [pytest.mark.full, pytest.mark.model]
@@ -34,7 +34,7 @@ kind = "vllm"
 bank = "{adapter}"
 
 [privacy]
-action = "mask"
+prompts = {{ email = "mask" }}
 """
 QUESTIONS = [
     f"{verb} {noun}" for verb in ("Explain", "Describe", "List five facts about", "Write a poem on", "What is")
@@ -144,8 +144,11 @@ def test_a_real_vllm_serves_behind_masking_and_audit(front: Served, ashore: Call
     with client(front) as api:
         asked: Any = [{"role": "user", "content": "Repeat: my address is ada@example.com"}]
         api.chat.completions.create(model="smol", messages=asked, max_tokens=12, temperature=0)
-    key = owner_key(front)
-    found = ashore("audit", "search", "--limit", "5", "--json", home=front.home, env={"ASHORE_API_KEY": key})
+        raw = urllib.request.Request(front.root_url + "/metrics", headers={"authorization": f"Bearer {front.key}"})
+    with urllib.request.urlopen(raw, timeout=10) as answer:
+        masked = [line for line in answer.read().decode().splitlines() if "ashore_masked_entities_total{" in line]
+    assert any('kind="email"' in line and 'action="mask"' in line for line in masked), masked
+    found = ashore("audit", "search", "--model", "smol", "--kind", "request", "--json", home=front.home)
     assert '"smol"' in found.stdout, found.stderr
     assert "ada@example.com" not in found.stdout
 
