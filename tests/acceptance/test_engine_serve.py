@@ -167,7 +167,7 @@ def test_a_client_that_leaves_ashore_leaves_the_engine_behind_it(
         connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=30)
         connection.request("POST", "/v1/completions", body, {"authorization": f"Bearer {front.key}"})
         connection.getresponse().readline()
-        assert behind.metric("vllm:num_requests_running") == 1
+        eventually(lambda: behind.metric("vllm:num_requests_running") == 1)
         connection.close()
         eventually(lambda: behind.metric("vllm:num_requests_running") == 0, limit_s=10)
         with openai.OpenAI(base_url=front.base_url, api_key=front.key, max_retries=0, timeout=30) as api:
