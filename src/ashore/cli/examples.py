@@ -62,6 +62,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore engine list", "what is installed, and how to install the rest"),
             Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
         ),
+        "plan": (
+            Example("ashore plan route --backends backends.toml --trace azure.csv", "cost and misses of each policy"),
+            Example("ashore plan route --backends backends.toml --shape burstgpt --rate 16", "on a made trace"),
+        ),
         "optimize": (
             Example("ashore optimize quantize smollm2 --to int8", "a variant that ashore up smollm2@int8 serves"),
             Example("ashore optimize evaluate smollm2@int8 --against parent", "what quantising costs in quality"),
