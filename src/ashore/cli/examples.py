@@ -232,6 +232,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore access revive", "restore an office that nobody can use any more; the server must be stopped"
             ),
         ),
+        "plan": (Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),

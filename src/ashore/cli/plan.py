@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -128,6 +128,93 @@ def route(
         print(json.dumps(_plain(load, outcomes, bound), indent=2))
         return
     _show(load, [one.name for one in those], outcomes, bound)
+
+
+@app.command
+def pool(
+    *,
+    cards: int = 32,
+    logical: int = 64,
+    models: int = 24,
+    slo: str = "10s",
+    variation: float = 1.0,
+    wake: str = "2.2s",
+    seconds: str = "300s",
+    seed: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Simulate cards that models share: the greatest load at which 99 % is in time, and how much of the cards it uses.
+
+    Compares whole cards, fixed fractions (MIG, MPS with limits), fractions that borrow (time slices), fractions that
+    move to the models that need them, and the same with batches in the valleys. No card is touched or was measured.
+
+    Parameters
+    ----------
+    cards
+        Cards there are.
+    logical
+        Fractions that they are cut into; a multiple of the cards.
+    models
+        Models, of which few are asked for most (Zipf's law).
+    slo
+        A request is in time if it is done so long after it came.
+    variation
+        Coefficient of variation of a model's rate over time; 0.2: steady, 2: bursts and silence.
+    wake
+        How long a fraction does nothing when it changes its model.
+    seconds
+        Length of the simulation.
+    seed
+        Of the load.
+    as_json
+        Print JSON.
+    """
+    from ashore.dispatch import WAYS, Pool, most
+
+    for name, value, least, limit in (
+        ("--cards", cards, 1, 1024),
+        ("--models", models, 1, 1024),
+        ("--logical", logical, cards, 8 * cards),
+        ("--variation", variation, 0.05, 10),
+        ("--seconds", parse_seconds(seconds), 60, 3600),
+        ("--slo", parse_seconds(slo), 0.5, 60),
+        ("--wake", parse_seconds(wake), 0, 600),
+    ):
+        if not least <= value <= limit:
+            said = f"{name} is {value:g}; expected {least:g} to {limit:g}"
+            raise InvalidRequest(said, hint="choose a value in that range", param=name)
+    if logical % cards:
+        said = f"--logical {logical} is no multiple of --cards {cards}"
+        raise InvalidRequest(said, hint="each card is cut into as many fractions", param="--logical")
+    if models > cards:
+        said = f"--models {models} is more than --cards {cards}"
+        raise InvalidRequest(said, hint="each model has a card of its own where cards are not shared", param="--models")
+    those = Pool(
+        cards=cards,
+        logical=logical,
+        models=models,
+        slo_s=parse_seconds(slo),
+        variation=variation,
+        wake_s=parse_seconds(wake),
+        seconds=parse_seconds(seconds),
+        seed=seed,
+    )
+    found = []
+    for way in WAYS:
+        print(f"simulating {way}", file=sys.stderr)
+        found.append(most(those, way))
+    longer = most(replace(those, wake_s=1.5 * those.wake_s), "moving")
+    shorter = most(replace(those, wake_s=0.5 * those.wake_s), "moving")
+    if as_json:
+        told = {"ways": [asdict(one) for one in found], "wake_longer": asdict(longer), "wake_shorter": asdict(shorter)}
+        print(json.dumps(told | {"simulated": True}, indent=2))
+        return
+    rows = [(one.way, f"{one.load:.0%}", f"{one.in_time:.2%}", f"{one.productive:.0%}") for one in found]
+    table(("way", "greatest load", "in time", "productive"), rows, names=1)
+    print(
+        f"{cards} cards as {logical}, {models} models; simulated. With {wake} to wake half as long: "
+        f"{shorter.load:.0%}; half as long again: {longer.load:.0%} (moving)."
+    )
 
 
 def _plain(load: Sequence[Any], outcomes: dict[str, tuple[Any, float]], bound: float | None) -> dict[str, object]:

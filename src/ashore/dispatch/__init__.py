@@ -14,6 +14,7 @@ Where to add what:
 
 from ashore.dispatch.bound import lower_bound
 from ashore.dispatch.model import Backend, Request, load_backends
+from ashore.dispatch.pool import WAYS, Pool, Shared, most, share
 from ashore.dispatch.program import Prices, Solved, choose
 from ashore.dispatch.simulate import POLICIES, Outcome, simulate
 from ashore.dispatch.trace import SHAPES, read_trace, synthesise
@@ -21,15 +22,20 @@ from ashore.dispatch.trace import SHAPES, read_trace, synthesise
 __all__ = [
     "POLICIES",
     "SHAPES",
+    "WAYS",
     "Backend",
     "Outcome",
+    "Pool",
     "Prices",
     "Request",
+    "Shared",
     "Solved",
     "choose",
     "load_backends",
     "lower_bound",
+    "most",
     "read_trace",
+    "share",
     "simulate",
     "synthesise",
 ]
