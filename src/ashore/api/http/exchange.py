@@ -33,8 +33,12 @@ class Direct(Protocol):
         """Return the body where all of it is here; then `receive` has none. None: ask `receive`."""
         ...
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a whole answer in one step."""
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer in one step; return whether the client keeps up. If not, await `drain`.
+
+        Raises:
+            ClientGone: nobody reads it.
+        """
         ...
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -311,9 +315,11 @@ class Exchange:
             (b"x-request-id", self.request_id.encode()),
         ]
         self._finished = True
+        if self._direct is not None and self._direct.answer(status, head, body):
+            return
         self.writing_since = time.perf_counter()
         if self._direct is not None:
-            await self._direct.answer(status, head, body)
+            await self._direct.drain()
         else:
             await self._send({"type": "http.response.start", "status": status, "headers": head})
             await self._send({"type": "http.response.body", "body": body, "more_body": False})

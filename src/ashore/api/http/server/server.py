@@ -38,6 +38,8 @@ class HttpServer:
         self._sock.setblocking(False)
         self.held = 0
         """Bytes of requests that no application has taken."""
+        self.is_short = False
+        """Whether all connections together hold more than they should."""
         self._connections: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
         self._accepting = False
@@ -73,10 +75,10 @@ class HttpServer:
                     connection.abort()
         self._sweeper.cancel()
 
-    @property
-    def is_short(self) -> bool:
-        """Whether all connections together hold more than they should."""
-        return self.held > HELD_BYTES
+    def hold(self, num_bytes: int) -> None:
+        """Count bytes that a connection holds more than before, or less."""
+        self.held += num_bytes
+        self.is_short = self.held > HELD_BYTES
 
     def opened(self, connection: Connection) -> bool:
         """Count a connection; return whether its address may have one more."""
