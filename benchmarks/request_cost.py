@@ -31,7 +31,7 @@ from ashore.access import keep_first_key, make_first_key
 from ashore.api.worker import serve
 from ashore.audit import AuditLink
 from ashore.core import SystemClock
-from ashore.serving import HttpListen, LoopMeter, MemoryReplica, ServedModel, StateLink, Topology, write_topology
+from ashore.serving import HttpListen, MemoryReplica, ServedModel, StateLink, Topology, write_topology
 from ashore.state import open_database
 
 BODY = (
@@ -85,8 +85,8 @@ class Swallow(asyncio.Transport):
 class LentLoop(asyncio.SelectorEventLoop):
     """Gives away how the server makes its connections."""
 
-    def __init__(self, meter: LoopMeter) -> None:
-        super().__init__(meter)
+    def __init__(self) -> None:
+        super().__init__()
         self.lent: asyncio.Future[Callable[[], asyncio.BufferedProtocol]] = self.create_future()
 
     async def connect_accepted_socket(self, protocol_factory: Any, sock: socket.socket, **options: Any) -> Any:
@@ -206,7 +206,7 @@ def run(work: Callable[[Asker], Any]) -> Any:
     with (
         tempfile.TemporaryDirectory(prefix="request.") as home,
         quiet(),
-        asyncio.Runner(loop_factory=lambda: LentLoop(LoopMeter())) as runner,
+        asyncio.Runner(loop_factory=LentLoop) as runner,
     ):
         return runner.run(with_worker(Path(home), work))
 

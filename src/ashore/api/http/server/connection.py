@@ -293,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
             return  # what a broken message is followed by changes nothing of why it is refused
         parser, headers, target = self._parser, self._headers, self._target
         version = parser.get_http_version()
-        head_bytes = len(target) + len(b"".join(chain.from_iterable(headers))) + 4 * len(headers)
+        head_bytes = len(target) + sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
         if head_bytes > MAX_HEADER_BYTES or len(headers) > MAX_HEADERS:
             self._fault = 431
             return
@@ -449,7 +449,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin(self, cycle: Cycle) -> None:
         self._cycle = cycle
-        task = _task(self._server.app(cycle.scope, cycle.receive, cycle.send), loop=self._server.loop)
+        server = self._server
+        task = _task(server.app(cycle.scope, cycle.receive, cycle.send), loop=server.loop)
         if task.done():
             self._ended(task)
         else:
