@@ -20,8 +20,8 @@ def test_a_repeated_cached_answer_calls_no_more_functions_than_it_did() -> None:
     assert not done.returncode, done.stderr
     calls = int(done.stdout.split()[0])
     assert 50 < calls <= MOST_CALLS * 1.02, (
-        f"{calls} calls for a repeated cached answer instead of {MOST_CALLS}, each some 0.1 µs of the worker. Look below "
-        "for what is new, or is called more than once (`python -m benchmarks.request_cost --calls` at the commit before "
-        "names what was there): work out what changes seldom when it changes, look a header up once, and ask for a plain "
-        f"function where nothing waits.\n{done.stdout}"
+        f"{calls} calls for a repeated cached answer instead of {MOST_CALLS}, each some 0.1 µs of the worker.\n"
+        "Look below for what is new or is called more than once; `python -m benchmarks.request_cost --calls` at the "
+        "commit before names what was there.\nWork out what changes seldom when it changes, look a header up once, and "
+        f"make what never waits a plain function.\n{done.stdout}"
     )
