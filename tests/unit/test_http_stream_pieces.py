@@ -22,7 +22,7 @@ class Line:
     def whole_body(self) -> bytes | None:
         return None
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         raise AssertionError("a stream is no whole answer")
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -22,8 +22,7 @@ Urgency = Literal["interactive", "background", "batch"]
 """background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """Where a request came from and on which route, for the record."""
 
     origin: str = ""

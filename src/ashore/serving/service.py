@@ -100,10 +100,14 @@ class ServingService:
             limit=limit,
             refused=lambda alias, reason: metrics.add("ashore_refused", 1, alias, reason),
         )
+        self.behind: Final = self._roster.behind
+        """Gives the models behind a name, where it is an alias of others. Callable from any thread."""
         self._clock = clock
         self._metrics = metrics
         self._cache = cache or no_cache(clock)
         self._guards = guards or Guards()
+        self.records_first: Final = self._guards.auditor.strict
+        """Whether no answer goes out before its record is on disk."""
         self.reception = Reception(
             self._roster,
             authority=authority or PolicyAuthority(),
@@ -198,10 +202,6 @@ class ServingService:
         """Lead every alias where the state says, from the next request on. What has begun ends where it is."""
         self._roster.take_routes(routes)
         self.trials.take_routes(routes)
-
-    def behind(self, name: str) -> tuple[str, ...]:
-        """Return the models behind a name, where it is an alias of others. Callable from any thread."""
-        return self._roster.behind(name)
 
     def unknown_formers(self) -> tuple[str, ...]:
         """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""
@@ -512,9 +512,9 @@ class ServingService:
         check_prompt_ids(ids, model.info, param="tokens")
         return model.text.decode(ids)
 
-    def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
-        """Return what the budgets leave to a principal, None where none counts; after a `hit`, those that it cost."""
-        return self._guards.budgets.standing(principal, alias, hit=hit)
+    def standing(self, principal: Principal, alias: str) -> Standing | None:
+        """Return what the budgets leave to a principal, None where none counts."""
+        return self._guards.budgets.standing(principal, alias)
 
     # --- a repeated request, by its bytes
 
@@ -525,8 +525,9 @@ class ServingService:
 
     def ready(
         self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
-    ) -> Ready | None:
-        """Return a finished response, charged and noted; None where there is none, or its budget must be looked into.
+    ) -> tuple[Ready, Standing] | None:
+        """Return a finished response, charged and noted, and what the budgets that it cost leave to the principal; None
+        where there is none, or its budget must be looked into.
 
         Await `recorded` before it goes out. Where content is kept, every request is taken apart, so there is none.
 
@@ -540,13 +541,14 @@ class ServingService:
             return None
         auditor.check()
         self.reception.authorise(principal, ready.alias)
-        if not self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens):
+        standing = self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens)
+        if standing is None:
             return None
         told = ready.told
         assert isinstance(told, Told)
         auditor.repeat(told.form(ready, principal, arrival), request_id)
         self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
-        return ready
+        return ready, standing
 
     async def recorded(self) -> None:
         """Return when what was noted may go out: at once, or in strict mode when it is on disk.
@@ -554,7 +556,7 @@ class ServingService:
         Raises:
             AuditUnavailable: it is not.
         """
-        if self._guards.auditor.strict:
+        if self.records_first:
             await self._guards.auditor.durable()
 
     def age_s(self, ready: Ready) -> int:

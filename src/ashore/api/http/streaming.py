@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ashore.access.budgets import Standing, rate_headers
+from ashore.access.budgets import UNBOUND, Standing, rate_headers
 from ashore.api.http.exchange import Exchange, Headers
 from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, TokenText, ToolCallDelta, Usage
@@ -98,7 +98,7 @@ def answer_headers(started: Started) -> Headers:
 
 def standing_headers(standing: Standing | None) -> Headers:
     """Return OpenAI's `x-ratelimit-*`, none where nothing is bounded."""
-    if standing is None:
+    if standing is None or standing == UNBOUND:
         return ()
     return [(name.encode(), value.encode()) for name, value in rate_headers(standing)]
 
