@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,3 +147,42 @@ def test_what_cannot_be_ranked_is_named(worker: Worker) -> None:
     ):
         status, fault = post(worker, path, **body)
         assert (status, fault["error"]["param"]) == (400, param), body
+
+
+X = [{"role": "user", "content": "x"}]
+MANY = range(40_000)
+HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
+    "fields": (
+        "/v1/chat/completions",
+        {"messages": X, **{f"u{n}": 1 for n in range(400_000)}},
+    ),
+    "items": ("/v1/responses", {"input": [{"role": "user", "content": ""}] * 300_000}),
+    "allowed": (
+        "/v1/responses",
+        {
+            "input": "x",
+            "tools": [{"type": "function", "name": f"a{n}"} for n in MANY],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "tools": [{"type": "function", "name": f"b{n}"} for n in MANY],
+            },
+        },
+    ),
+    "tokens": ("/detokenize", {"tokens": [120] * 999_999}),
+    "pairs": ("/v1/rerank", {"query": "x", "documents": ["a"] * 2047}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nobody_waits_for_one_long_body(worker: Worker, name: str) -> None:
+    path, body = HOSTILE[name]
+    asked = threading.Thread(target=post, args=(worker, path), kwargs={"model": "echo", **body})
+    asked.start()
+    longest_s = 0.0
+    while asked.is_alive():
+        began_s = time.monotonic()
+        assert worker.request("GET", "/healthz")[0] == 200
+        longest_s = max(longest_s, time.monotonic() - began_s)
+        time.sleep(0.01)
+    asked.join()
+    assert longest_s < 2.0  # 0.1 to 0.4 where nothing else runs; 3 to 30 where it was read on the loop

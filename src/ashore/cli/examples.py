@@ -36,6 +36,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "reload": (
             Example("ashore reload --dry-run", "show what the changed ashore.toml would change"),
             Example("ashore reload", "apply it, while requests go on"),
+            Example("ashore reload --take chat", "serve chat as the file says, in place of a promoted release"),
         ),
         "chat": (
             Example("ashore chat", "talk to the server of this home; /exit leaves"),

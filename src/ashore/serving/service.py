@@ -41,7 +41,15 @@ from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
 from ashore.serving.orders import check_prompt_ids, check_writes
 from ashore.serving.ports import ServedText
-from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, check_length, num_chars
+from ashore.serving.prompt import (
+    COUNTED_CONTEXTS,
+    ID_CHARS,
+    INLINE_CHARS,
+    MOST_COUNTED,
+    PromptReader,
+    check_length,
+    num_chars,
+)
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
@@ -148,7 +156,7 @@ class ServingService:
             clock=clock,
             metrics=metrics,
         )
-        self.relevance = Relevance(self.embeddings)
+        self.relevance = Relevance(self.embeddings, self.at_length)
 
     @property
     def now_s(self) -> int:
@@ -284,8 +292,9 @@ class ServingService:
         auditor = self._guards.auditor
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
-        request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        request = await self._with_tools(request, model, principal, deadline.begin_by)
+        request = with_recommended(request, model.recommended, model.info)
         masked = await self._mask(model, request, principal, deadline.begin_by)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
         question = find_question(self._cache, request, model.served, principal, masked)
@@ -332,6 +341,15 @@ class ServingService:
         finally:
             if trial is not None and route is not None:
                 self.trials.end(trial, route, fault)
+
+    async def _with_tools(
+        self, request: GenerationRequest, model: LoadedModel, principal: Principal, deadline_at: float
+    ) -> GenerationRequest:
+        """Return the request with its tools as the model knows them: their schemas are read."""
+        work = partial(prepare_tools, request, model.text)
+        if not request.tools:
+            return work()
+        return await self._reader.read(num_chars(request), work, principal, deadline_at)
 
     async def _mask(
         self,
@@ -473,6 +491,16 @@ class ServingService:
         """
         return len((await self.tokenize(request, principal)).ids)
 
+    async def at_length(self, num_chars: int, work: Callable[[], _T], principal: Principal) -> _T:
+        """Return what `work` returns, which handles so many characters for a principal. What is long is done on a
+        thread, in the line in which the prompts of its principal are read, so that nobody else waits for it.
+
+        Raises:
+            DeadlineExceeded: its turn did not come, or it did not end, within `ASIDE_S`.
+        """
+        deadline_at = self._clock.monotonic_s() + ASIDE_S
+        return await self._reader.read(num_chars, work, principal, deadline_at)
+
     async def tokenize(
         self, request: GenerationRequest, principal: Principal, *, bare: bool = False, opens_answer: bool = True
     ) -> Tokenized:
@@ -492,15 +520,16 @@ class ServingService:
         deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
-        request = prepare_tools(request, model.text)
-        masked = await self._mask(model, request, principal, deadline_at, contexts=COUNTED_CONTEXTS)
+        request = await self._with_tools(request, model, principal, deadline_at)
+        contexts = max(1, min(COUNTED_CONTEXTS, MOST_COUNTED // max(1, model.info.context_tokens)))
+        masked = await self._mask(model, request, principal, deadline_at, contexts=contexts)
         ids = await self._reader.ids(
             masked.request, model.text, model.info, principal, deadline_at, bare=bare, opens_answer=opens_answer
         )
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return Tokenized(ids=ids, text=model.text, context_tokens=model.info.context_tokens)
 
-    def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
+    async def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
         """Return the text of tokens of a model, without control tokens.
 
         Raises:
@@ -509,8 +538,12 @@ class ServingService:
         """
         self.reception.authorise(principal, name)
         model = self._roster.lead(name).pick(principal)
-        check_prompt_ids(ids, model.info, param="tokens")
-        return model.text.decode(ids)
+
+        def work() -> str:
+            check_prompt_ids(ids, model.info, param="tokens")
+            return model.text.decode(ids)
+
+        return await self.at_length(len(ids) * ID_CHARS, work, principal)
 
     def standing(self, principal: Principal, alias: str) -> Standing | None:
         """Return what the budgets leave to a principal, None where none counts."""

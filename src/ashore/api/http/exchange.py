@@ -33,6 +33,10 @@ class Direct(Protocol):
         """Return the body where all of it is here; then `receive` has none. None: ask `receive`."""
         ...
 
+    def drop_body(self) -> None:
+        """Keep nothing of the body from now on; `receive` tells its end."""
+        ...
+
     def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Send a whole answer in one step; return whether the client keeps up. If not, await `drain`.
 
@@ -431,12 +435,15 @@ class Exchange:
         if not self.unread:
             return
         length = 0
+        if self._direct is not None:
+            self._direct.drop_body()
         try:
             async with asyncio.timeout(LINGER_S):
                 while self.unread and length < LINGER_BYTES:
                     message = await self._receive()
                     length += len(message.get("body", b""))
                     self.unread = message["type"] != "http.disconnect" and bool(message.get("more_body", False))
+                    del message  # or it would lie here while the next one is waited for
         except (TimeoutError, AshoreError):  # or what comes is no body, and ends with the connection
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -17,12 +18,14 @@ from ashore.api.http.openai.embeddings import only_one
 from ashore.api.http.openai.types import MOST_INPUTS, ChatMessage, Name, TokenId, ToolIn
 from ashore.api.http.streaming import JSON
 from ashore.errors import InvalidRequest
-from ashore.serving import GenerationRequest
+from ashore.serving import GenerationRequest, Tokenized
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
 _encode = msgspec.json.Encoder().encode
+TOKEN_CHARS: Final = 8
+"""What one token of an answer costs to write, in characters of a prompt."""
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +79,7 @@ DETOKENIZE_READER: Final = Reader(DetokenizeRequest, Dialect(name="completions",
 
 async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /tokenize`."""
-    request = await TOKENIZE_READER.body_of(app, exchange)
+    request = await TOKENIZE_READER.body_of(app, exchange, principal)
     if (request.prompt is None) == (request.messages is None):
         raise InvalidRequest("the body needs either prompt or messages", hint="send one of them", param="prompt")
     continues = bool(request.continue_final_message)
@@ -97,19 +100,28 @@ async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> No
         bare=request.add_special_tokens is False,
         opens_answer=request.add_generation_prompt is not False,
     )
+    with_texts = bool(request.return_token_strs)
+    body = await app.serving.at_length(
+        len(counted.ids) * TOKEN_CHARS, partial(_render, counted, with_texts=with_texts), principal
+    )
+    await exchange.respond(200, [JSON], body)
+
+
+def _render(counted: Tokenized, *, with_texts: bool) -> bytes:
+    text = counted.text.token_text
     answer = TokenizeOut(
         count=len(counted.ids),
         max_model_len=counted.context_tokens,
         tokens=counted.ids,
-        token_strs=[counted.text.token_text(one) for one in counted.ids] if request.return_token_strs else None,
+        token_strs=[text(one) for one in counted.ids] if with_texts else None,
     )
-    await exchange.respond(200, [JSON], _encode(answer))
+    return _encode(answer)
 
 
 async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /detokenize`."""
-    request = await DETOKENIZE_READER.body_of(app, exchange)
+    request = await DETOKENIZE_READER.body_of(app, exchange, principal)
     model = request.model or only_one("models", app.serving.models(principal), "see GET /v1/models")
     exchange.model = model[:64]
-    text = app.serving.detokenize(model, request.tokens, principal)
+    text = await app.serving.detokenize(model, request.tokens, principal)
     await exchange.respond(200, [JSON], _encode(DetokenizeOut(prompt=text)))

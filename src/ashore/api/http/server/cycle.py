@@ -48,6 +48,7 @@ class Cycle:
     __slots__ = (
         "_chunked",
         "_connection",
+        "_drops",
         "_expects",
         "_fault",
         "_gone",
@@ -85,6 +86,7 @@ class Cycle:
         self._is_head = scope["method"] == "HEAD"
         self._expects = expects
         self._parts: list[bytes] = []
+        self._drops = False
         self._whole = False
         self._told_end = False
         self._gone = False
@@ -115,6 +117,8 @@ class Cycle:
 
     def feed(self, part: bytes) -> None:
         """Take a piece of the body."""
+        if self._drops:
+            return
         self.unread += len(part)
         self._parts.append(part)
         if self._wakeup is not None:
@@ -179,6 +183,15 @@ class Cycle:
         parts, self._parts = self._parts, []
         self._connection.read_more()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def drop_body(self) -> None:
+        """Keep nothing of the body, neither what waits nor what comes; `receive` tells its end.
+
+        Who was refused may send on, on hundreds of connections: what lies here of each would come to a lot.
+        """
+        self._drops, self.unread = True, 0
+        self._parts.clear()
+        self._connection.read_more()
 
     def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Write a whole answer, as the two messages of it to `send` would; return whether the client keeps up. If not,
