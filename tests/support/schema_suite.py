@@ -8,7 +8,6 @@ writes the file from the source archive of the package `jsonschema`, which carri
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import tarfile
@@ -35,8 +34,8 @@ STRUCTURE: Final = frozenset(
 )
 """Files about the shape of a value: which members and entries it has, of which types, alone or combined."""
 
-_DIGITS: Final = 800
-"""More than a number within the range of doubles has before and after its point."""
+_EXPONENT, _DIGITS = 600, 2000
+"""Of numbers that are judged exactly: the largest exponent, and more digits than it and an answer can make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +114,9 @@ class RandomModel:
 
 
 def _number(text: str) -> Any:
-    """Return a number as it is written, so that 651.3 is a multiple of 0.0001; one beyond all bounds as infinity."""
-    return Decimal(text) if math.isfinite(float(text)) and float(text) else float(text)
+    """Return a number as it is written, so that 651.3 is a multiple of 0.0001; as a double where its exponent is huge."""
+    exponent = re.search(r"[eE][+-]?0*(\d+)$", text)
+    return float(text) if exponent and int(exponent.group(1)) > _EXPONENT else Decimal(text)
 
 
 def _rows(archive: Path) -> Iterator[dict[str, Any]]:
