@@ -114,7 +114,7 @@ class RandomModel:
 
 
 def _number(text: str) -> Any:
-    """Return a number as it is written, so that 651.3 is a multiple of 0.0001; as a double where its exponent is huge."""
+    """Return a number as it is written: 651.3 is a multiple of 0.0001 then. A huge exponent makes it a double."""
     exponent = re.search(r"[eE][+-]?0*(\d+)$", text)
     return float(text) if exponent and int(exponent.group(1)) > _EXPONENT else Decimal(text)
 
