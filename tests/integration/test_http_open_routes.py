@@ -42,6 +42,18 @@ def test_tokens_there_and_back(worker: Worker) -> None:
     assert (status, fault["error"]["param"]) == (400, "tokens")
 
 
+def test_what_a_tokenizer_on_the_other_side_must_know(worker: Worker) -> None:
+    status, _, body = worker.request("GET", "/tokenizer_info?model=echo")
+    told = json.loads(body)
+    assert (status, told["model_max_length"], told["bos_token_id"]) == (200, 4096, None)
+    assert told["eos_token"] == "<|end|>"
+    asked = {"model": "echo", "prompt": told["eos_token"]}
+    bare = post(worker, "/tokenize", **asked, add_special_tokens=False)[1]
+    assert (bare["count"], bare["tokens"]) == (1, [told["eos_token_id"]])
+    assert post(worker, "/tokenize", **asked)[1]["count"] == len(told["eos_token"]), "a prompt has no control tokens"
+    assert worker.request("GET", "/tokenizer_info")[0] == 400, "it serves three"
+
+
 def test_what_others_ask_a_server(worker: Worker) -> None:
     assert worker.request("GET", "/ping", headers={"authorization": ""})[0] == 200
     assert json.loads(worker.request("GET", "/version")[2])["server"] == "ashore"

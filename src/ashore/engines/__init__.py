@@ -29,10 +29,10 @@ from ashore.engines.cards import (
     reads_store,
 )
 from ashore.engines.client import HostClient
-from ashore.engines.closing import JSON_STYLE, closed_arguments
+from ashore.engines.closing import JSON_STYLE
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
-from ashore.engines.grammar import check_grammar
+from ashore.engines.grammar import argument_schema, check_grammar
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
@@ -102,13 +102,13 @@ __all__ = [
     "Told",
     "TorchDtype",
     "card_by_name",
+    "argument_schema",
     "card_of",
     "card_reading",
     "check_grammar",
     "check_ids",
     "check_name",
     "check_order",
-    "closed_arguments",
     "content_of",
     "engine_kinds",
     "error_of",

@@ -529,6 +529,16 @@ class ServingService:
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return Tokenized(ids=ids, text=model.text, context_tokens=model.info.context_tokens)
 
+    def tokenizer(self, name: str, principal: Principal) -> tuple[ServedText, int]:
+        """Return the text side of a model, and its context in tokens.
+
+        Raises:
+            AshoreError: the principal may not ask it, or there is no such model.
+        """
+        self.reception.authorise(principal, name)
+        model = self._roster.lead(name).pick(principal)
+        return model.text, model.info.context_tokens
+
     async def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
         """Return the text of tokens of a model, without control tokens.
 

@@ -61,7 +61,7 @@ class TextModel:
         self._fewest = fewest
         self._is_encoder = facts is None
         self.facts = facts or GenerationFacts()
-        self.eos_token_ids = self.facts.eos_token_ids
+        self.eos_token_ids, self.bos_token_id = self.facts.eos_token_ids, self.facts.bos_token_id
         self.template_source = template_source
         self.sampling_defaults: Mapping[str, object] = self.facts.defaults
         self.sampling_defaults_from = self.facts.defaults_told_by
