@@ -32,6 +32,8 @@ from ashore.serving.guards import (
     Masker,
     Reservation,
     SeesNothing,
+    Span,
+    Tracer,
     Unlimited,
 )
 from ashore.serving.masking import PrivacyMasker
@@ -115,11 +117,13 @@ __all__ = [
     "ServingEvent",
     "ServingService",
     "ServingState",
+    "Span",
     "Started",
     "StateLink",
     "TokenText",
     "ToolCallDelta",
     "Topology",
+    "Tracer",
     "UnknownFields",
     "Unlimited",
     "Urgency",
