@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients bundle test-bundle test-wheel lock proto format clean
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients bundle test-bundle test-wheel test-prometheus lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ test-bundle: dev ## Install the bundle with the network cut, and ask it somethin
 
 test-wheel: dev ## Install the wheel with pip into a clean environment, start it from nothing, and ask it something
 	@$(BIN)/python -m pytest -m full tests/acceptance/test_wheel_installed.py
+
+test-prometheus: dev ## Scrape a server with a real Prometheus, and ask it what the boards and alert rules ask
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_prometheus.py
 
 lock: dev ## Resolve pyproject.toml into the lock files again
 	@sh deploy/lock.sh $(BIN)/uv
