@@ -133,10 +133,10 @@ def used(server: Served, prometheus: str) -> str:
             number = 0
             while time.monotonic() < end:
                 number += 1
+                chat(1, temperature=0, messages=[{"role": "user", "content": "Say hello."}])  # kept
                 work = [pool.submit(chat, number * 8 + one) for one in range(8)]  # more than have room
-                work.append(pool.submit(chat, 1, temperature=0))
                 work.append(pool.submit(chat, 1, model="nobody"))
-                work.append(pool.submit(chat, number, extra_body={"store": True, "service_tier": "auto"}))
+                work.append(pool.submit(chat, number, extra_body={"keep_alive": "5m"}))
                 for one in work:
                     one.result()
     time.sleep(3)

@@ -61,12 +61,12 @@ def test_a_model_is_one_series_over_its_workers_and_replicas() -> None:
 
 
 BY_NAME = {
-    # Gateway API inference extension, docs/proposals/003-model-server-protocol, v0.5 and since
+    # Gateway API inference extension: its protocol of model servers (proposal 003), v0.5 and since
     "endpoint picker": ("num_requests_waiting", "num_requests_running", "kv_cache_usage_perc", "gpu_cache_usage_perc"),
     "endpoint picker, in labels": ("cache_config_info", "lora_requests_info"),
     # KEDA: the scalers of vLLM's production stack, of KServe and of EKS
     "KEDA": ("num_requests_waiting", "num_requests_running", "e2e_request_latency_seconds_bucket"),
-    # vllm/examples/online_serving/prometheus_grafana/grafana.json
+    # the board among the examples of vLLM itself, for Prometheus and Grafana
     "vLLM's board": (
         "e2e_request_latency_seconds_bucket", "e2e_request_latency_seconds_sum", "e2e_request_latency_seconds_count",
         "prompt_tokens_total", "generation_tokens_total", "time_per_output_token_seconds_bucket",
