@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-schemas test-lm-eval test-langchain bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-schemas test-lm-eval test-langchain bundle test-bundle lock proto format clean test-wheel test-prometheus record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,15 @@ bundle: dev ## Write one tar that installs and answers with no network
 
 test-bundle: dev ## Install the bundle with the network cut, and ask it something
 	@$(BIN)/python -m pytest -m full tests/acceptance/test_up_bundle.py
+
+test-wheel: dev ## Install the wheel with pip into a clean environment, start it from nothing, and ask it something
+	@$(BIN)/python -m pytest -m full tests/acceptance/test_wheel_installed.py
+
+test-prometheus: dev ## Scrape a server with a real Prometheus, and ask it what the boards and alert rules ask
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_prometheus.py
+
+record: dev ## Record the first minute again, from an empty home on port 8080, and draw docs/first-minute.svg
+	@$(BIN)/python deploy/record_first_minute.py docs/first-minute.json docs/first-minute.svg
 
 lock: dev ## Resolve pyproject.toml into the lock files again
 	@sh deploy/lock.sh $(BIN)/uv

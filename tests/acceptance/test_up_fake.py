@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -113,11 +114,17 @@ def models_status(server: Served, key: str) -> int:
 def test_the_printed_curl_works_as_it_stands(echo: Served) -> None:
     eventually(lambda: "Ctrl-C stops it" in echo.said())
     lines = echo.said().splitlines()
+    shown = [*reversed(lines)].index("")  # of the end
+    assert len(lines) - lines.index(next(line for line in lines if " serves " in line)) - shown <= 24, "over a screen"
     first = next(i for i, line in enumerate(lines) if "curl -N" in line)
     result = subprocess.run(
         ["sh", "-c", "\n".join(lines[first : first + 3])], capture_output=True, text=True, check=True
     )
     assert "data: [DONE]" in result.stdout
+    steps = [line.strip() for line in lines if re.match(r"  \S.*  # ", line)]
+    assert len(steps) == 3 and all(f"ASHORE_HOME={echo.home} " in line for line in steps)
+    with urllib.request.urlopen(next(line for line in lines if "in a browser" in line).split()[-1]) as page:
+        assert "fake:echo" in page.read().decode()
 
 
 def test_a_second_up_on_one_home_is_told_who_holds_it(echo: Served, ashore: Run, free_port: Callable[[], int]) -> None:

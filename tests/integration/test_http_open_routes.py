@@ -64,6 +64,25 @@ def test_what_others_ask_a_server(worker: Worker) -> None:
     assert listed[0]["context_length"] == listed[0]["max_model_len"] == 4096
 
 
+def test_a_server_without_a_shared_cache_has_no_figure_of_one(worker: Worker) -> None:
+    page = worker.request("GET", "/metrics")[2].decode()
+    assert "\nashore_cache_bytes " in page
+    assert "\nashore_shared_cache_up " not in page, "0 would raise the alert"
+
+
+def test_a_browser_gets_a_page_that_says_how_to_ask(worker: Worker) -> None:
+    nobody = {"authorization": "", "host": "models.corp<b>"}
+    status, headers, page = worker.request("GET", "/", headers=nobody)
+    assert status == 200 and "text/html" in headers["content-type"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    text = page.decode()
+    assert "/v1/chat/completions" in text and "<code>echo</code>" in text
+    assert "models.corp&lt;b&gt;/v1" in text and "<b>" not in text
+    assert "/admin/" not in text and "<script" not in text and "src=" not in text
+    status, _, nothing = worker.request("HEAD", "/", headers=nobody)
+    assert (status, nothing) == (200, b"")
+
+
 def test_a_begun_answer_is_taken_last_and_once(worker: Worker) -> None:
     asked, begun = {"role": "user", "content": "Say it"}, {"role": "assistant", "content": "It", "prefix": True}
     status, answer = post(worker, "/v1/chat/completions", model="echo", messages=[asked, begun])

@@ -26,6 +26,8 @@ class VllmDouble:
 
     def __init__(self, name: str, *, api_key: str = "", port: int = 0) -> None:
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        """Of these requests, by lower-case name."""
         self.aborted = 0
         self.connections = 0
         self.api_key = api_key
@@ -131,6 +133,7 @@ class VllmDouble:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 double.bodies.append(body)
+                double.headers.append({name.lower(): value for name, value in self.headers.items()})
                 if double.api_key and self.headers.get("Authorization") != f"Bearer {double.api_key}":
                     self._send(401, {"error": {"message": "Unauthorized"}})
                 elif body.get("prompt", [0])[0] == 13 and len(body["prompt"]) == 1:

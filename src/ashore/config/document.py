@@ -145,6 +145,9 @@ class Spec(Listening, frozen=True, kw_only=True):
             if model.engine.url:
                 at = f"{where} [[model]] number {number} [engine] url names a server"
                 self._refuse_elsewhere(model.engine.url, at, LOOPBACK)
+        for name, section in self.sections().items():
+            for key, url in section.calls.items():
+                self._refuse_elsewhere(url, f"{where} [{name}] {key} names a server", LOOPBACK)
         if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":
             self._refuse_elsewhere(source.url, f"{where} [sealing] key names a service")
         return self

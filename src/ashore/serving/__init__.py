@@ -32,6 +32,8 @@ from ashore.serving.guards import (
     Masker,
     Reservation,
     SeesNothing,
+    Span,
+    Tracer,
     Unlimited,
 )
 from ashore.serving.masking import PrivacyMasker
@@ -115,12 +117,14 @@ __all__ = [
     "ServingEvent",
     "ServingService",
     "ServingState",
+    "Span",
     "Started",
     "StateLink",
     "TokenText",
     "Tokenized",
     "ToolCallDelta",
     "Topology",
+    "Tracer",
     "UnknownFields",
     "Unlimited",
     "Urgency",

@@ -87,7 +87,8 @@ class Embeddings:
         deadline_at = deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
         auditor, reception = self._guards.auditor, self._reception
         auditor.check()
-        watch = reception.watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)
+        prompt = msgspec.json.encode(inputs)
+        watch = reception.watch(request_id, model, principal, prompt, arrival=arrival, operation="embeddings")
         with reception.noted(watch):
             reception.authorise(principal, model)
             found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0

@@ -167,6 +167,7 @@ def make_orders(
             ignore_eos=request.ignore_eos,
             priority=request.priority,
             prefix_partition="" if shared_prefix_cache else tenant,
+            traceparent=request.arrival.traceparent,
         )
         for choice in range(request.num_choices)
     ]

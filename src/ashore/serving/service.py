@@ -254,8 +254,14 @@ class ServingService:
         arrived_at = self._clock.monotonic_s()
         auditor = self._guards.auditor
         auditor.check()
+        operation = "chat" if request.prompt is None else "text_completion"
         watch = self.reception.watch(
-            request.request_id, request.model, principal, prompt_bytes(request), arrival=request.arrival
+            request.request_id,
+            request.model,
+            principal,
+            prompt_bytes(request),
+            arrival=request.arrival,
+            operation=operation,
         )
         with self.reception.noted(watch):
             self.reception.authorise(principal, request.model)
@@ -296,7 +302,10 @@ class ServingService:
         request = await self._with_tools(request, model, principal, deadline.begin_by)
         request = with_recommended(request, model.recommended, model.info)
         masked = await self._mask(model, request, principal, deadline.begin_by)
-        request, watch.masked, outward = masked.request, masked.counts, masked.outward
+        request, watch.masked, outward, span = masked.request, masked.counts, masked.outward, watch.span
+        if span is not None:
+            span.asked(request, content=masked.traces_content)
+            request = replace(request, arrival=watch.arrival)
         question = find_question(self._cache, request, model.served, principal, masked)
         route = self._roster.routes.get(request.model)
         trial = None if route is None else self.trials.begin(request, principal, model, route)
@@ -308,6 +317,8 @@ class ServingService:
 
         def tell(event: ServingEvent) -> None:
             nonlocal trial
+            if span is not None:
+                span.hear(event)
             if trial is not None:
                 if isinstance(event, Started) and event.cache != "miss":
                     trial = None  # nothing was made for it
@@ -327,12 +338,14 @@ class ServingService:
             out(event)
 
         fault: AshoreError | None = None
-        first = told if trial is None and outward is None else tell
+        first = told if trial is None and outward is None and span is None else tell
         answer = self._kept_or_fresh(model, masked, request, question, principal, arrived_at, first)
         try:
             usage = await (answer if dam is None else dam.hold(answer, auditor.durable))
             if trial is not None:
                 trial.hear(usage, self._clock.monotonic_s())
+            if span is not None:
+                span.hear(usage)
             watch.hear(usage)
             return usage
         except AshoreError as caught:
@@ -589,7 +602,10 @@ class ServingService:
             return None
         told = ready.told
         assert isinstance(told, Told)
-        auditor.repeat(told.form(ready, principal, arrival), request_id)
+        form = told.form(ready, principal, arrival)
+        auditor.repeat(form, request_id)
+        if self._guards.tracer is not None:
+            self._guards.tracer.repeated(form.note, request_id, arrival)
         self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
         return ready, standing
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
-from ashore.api.trace import trace_id_of
+from ashore.api.trace import parent_of
 from ashore.api.underway import NO_HOLD, Hold
 from ashore.core import RequestId, new_request_id, whole_number
 from ashore.core.decode import MAX_NAME_CHARS
@@ -131,6 +131,7 @@ class Exchange:
         "status",
         "tokens",
         "trace",
+        "traceparent",
         "unread",
         "urgency",
         "writing_since",
@@ -146,10 +147,10 @@ class Exchange:
         self.request_id = RequestId(given.decode()) if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """Sent with whatever answer follows."""
-        self.trace = ""
-        """Id of the caller's trace that the request belongs to."""
+        self.trace, self.traceparent = "", ""
+        """Id of the caller's trace that the request belongs to, and the header that said so."""
         if (traceparent := self.headers.get(b"traceparent")) is not None:
-            self.trace = trace_id_of(traceparent.decode("latin-1"))
+            self.trace, self.traceparent = parent_of(traceparent.decode("latin-1"))
             if self.trace:
                 self.extra_headers.append((b"traceparent", traceparent))
         self.started_at = time.perf_counter()
@@ -200,7 +201,8 @@ class Exchange:
     @property
     def arrival(self) -> Arrival:
         """Return where the request came from, for the record."""
-        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored, self.trace)
+        origin = f"job/{self.job_id}" if self.job_id else self.origin
+        return Arrival(origin, self.route, self.ignored, self.trace, self.traceparent)
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body; read once, and the same from then on.

@@ -312,12 +312,12 @@ class VllmEngine:
     async def _generate(self, live: _Live) -> None:
         """Stream one order. Closing the stream, which a cancellation does, makes vLLM abort it."""
         order = live.order
+        body = wire.completion_body(order, self._remote_model)
+        headers = {"traceparent": order.traceparent} if order.traceparent else {}
         try:
             async with (
                 _translated(),
-                self._client.stream(
-                    "POST", "/v1/completions", json=wire.completion_body(order, self._remote_model)
-                ) as answer,
+                self._client.stream("POST", "/v1/completions", json=body, headers=headers) as answer,
             ):
                 if answer.status_code != 200:
                     raise wire.error_for(answer.status_code, (await answer.aread()).decode("utf-8", "replace"))
