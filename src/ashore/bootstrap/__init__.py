@@ -30,6 +30,7 @@ from ashore.bootstrap.stores import (
     open_model_files,
     sealing_notes,
     stored_files,
+    text_of,
 )
 from ashore.bootstrap.variants import make_ready, prepare_variant, quantiser, side_commands
 
@@ -70,6 +71,7 @@ __all__ = [
     "sft_run",
     "side_commands",
     "stored_files",
+    "text_of",
     "supervisor_recorder",
     "tuned_choices",
 ]

@@ -36,6 +36,7 @@ from ashore.engines.grammar import argument_schema, check_grammar
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
+    BackendStatus,
     EngineEvent,
     EngineInfo,
     EngineOptions,
@@ -59,6 +60,7 @@ from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told,
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
 __all__ = [
+    "BackendStatus",
     "CARDS",
     "DEFAULT",
     "JSON_STYLE",

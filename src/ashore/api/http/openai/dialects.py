@@ -26,8 +26,6 @@ SAMPLED: Final = {
     "add_special_tokens": "vLLM's clients",
     "spaces_between_special_tokens": "vLLM's clients",
     "include_stop_str_in_output": "vLLM's clients",
-    "return_tokens_as_token_ids": "vLLM's clients",
-    "cache_salt": "vLLM's clients; answers are cached by tenant here",
     "mm_processor_kwargs": "vLLM's clients",
     "kv_transfer_params": "vLLM's routers",
     "rid": "SGLang's clients",
@@ -45,6 +43,7 @@ SAMPLED: Final = {
 
 CHAT: Final = {
     **SAMPLED,
+    "return_tokens_as_token_ids": "vLLM's clients",
     "add_generation_prompt": "vLLM's clients; an answer always begins a turn",
     "prediction": "OpenAI's clients; it makes an answer faster, not another one",
     "messages[].reasoning": "clients of OpenRouter send it back",

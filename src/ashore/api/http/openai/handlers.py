@@ -54,15 +54,23 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
     """`POST /v1/completions`. Several prompts are answered one after the other."""
     request = await COMPLETION_READER.body_of(app, exchange, principal)
     generations = to_generations(request, exchange)
+    token_ids, logprobs = bool(request.return_token_ids), request.logprobs is not None
     exchange.model = request.model[:64]
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
-        chunks = CompletionChunks(exchange, generations[0].num_choices, include_usage=include_usage)
+        chunks = CompletionChunks(
+            exchange,
+            generations[0].num_choices,
+            include_usage=include_usage,
+            token_ids=token_ids,
+            logprobs=logprobs,
+        )
         await stream_answer(exchange, partial(app.serving.answer, generations[0], principal), chunks)
         return
     exchange.watch()
     answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]
-    body = await app.serving.at_length(num_chars(answers), partial(render_completion, answers, exchange), principal)
+    render = partial(render_completion, answers, exchange, token_ids=token_ids, logprobs=logprobs)
+    body = await app.serving.at_length(num_chars(answers), render, principal)
     if len(answers) == 1:
         await send_answer(exchange, answers[0], body)
         return
