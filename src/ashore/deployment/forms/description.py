@@ -265,6 +265,7 @@ def _engine(model: ModelSection, place: ModelPlace, places: Places, hidden: Hidd
             hint='serve it with url = "http://…", or set [image] accelerator = "cuda"',
         )
     options = {name: value for name, value in model.engine.options.items() if name not in ("api_key", "executable")}
+    _refuse_secret_flags(options, place.alias, hidden, number)
     limits = {
         "max_model_len": model.engine.context_tokens,
         "max_num_seqs": model.engine.max_sequences,
@@ -300,6 +301,18 @@ def _engine(model: ModelSection, place: ModelPlace, places: Places, hidden: Hidd
         node_selector=place.node_selector,
         key=key,
     )  # fmt: skip
+
+
+def _refuse_secret_flags(options: Mapping[str, Any], alias: str, hidden: Hidden, number: int) -> None:
+    at = ("model", number, "engine", "options")
+    secret = {leaf.key for leaf in leaves_of(hidden.document) if leaf.path[:4] == at and is_from_file(leaf.value)}
+    if shown := sorted(secret & set(options)):
+        raise InvalidSpec(
+            f"the option {shown[0]} of the model {alias} is a secret or looks like one, and a flag of vLLM is visible to "
+            "everybody who may look at the container",
+            hint="only api_key may be secret in a container of vLLM; remove the option, or set [image] accelerator = "
+            '"cuda"',
+        )
 
 
 def _alias(model: ModelSection) -> str:

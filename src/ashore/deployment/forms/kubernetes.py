@@ -80,11 +80,11 @@ def _refuse(deployed: Description) -> None:
                 f"servers before 1.{IMAGE_VOLUMES} drop such a volume without a word",
                 hint=f'use a claim, or set version = "1.{IMAGE_VOLUMES}" if all your servers have it',
             )
-        if volume.host:
+        if not (volume.claim or volume.image):
             raise InvalidSpec(
                 f"places.toml [[volume]] {volume.path} is a folder of one machine, which Pod Security forbids at "
                 "`restricted`",
-                hint="give a claim or an image for Kubernetes; host is for compose and quadlet",
+                hint="add a claim or an image, for Kubernetes",
             )
 
 

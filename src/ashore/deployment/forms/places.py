@@ -130,26 +130,25 @@ class ModelPlace(Section, frozen=True, kw_only=True):
 
 
 class VolumePlace(Section, frozen=True, kw_only=True):
-    """A folder that is there before the container: models, a place for backups. Exactly one of `claim`, `image` and
-    `host` says what is behind it."""
+    """A folder that is there before the container: models, a place for backups. `claim` or `image` says what is behind
+    it on Kubernetes, `host` on one machine."""
 
     path: Annotated[str, Meta(pattern="^/.", examples=['"/models"'])]
     """Folder inside the containers."""
     claim: str = ""
-    """Name of a PersistentVolumeClaim. Kubernetes only."""
+    """Name of a PersistentVolumeClaim, for Kubernetes."""
     image: str = ""
-    """Image that holds the files, read-only. Kubernetes from 1.35 on."""
+    """Image that holds the files, read-only, for Kubernetes from 1.35 on."""
     host: str = ""
-    """Folder of the machine."""
+    """Folder of the machine, for compose and quadlet."""
     read_only: bool = True
     """Whether containers may only read it."""
 
     def checked(self, where: str) -> Self:
-        given = [key for key in ("claim", "image", "host") if getattr(self, key)]
-        if len(given) != 1:
+        if (self.claim and self.image) or not (self.claim or self.image or self.host):
             raise InvalidSpec(
-                f"{where} {self.path} has {' and '.join(given) or 'nothing behind it'}",
-                hint="give exactly one of claim, image, host",
+                f"{where} {self.path} has {'claim and image' if self.claim else 'nothing behind it'}",
+                hint="give claim or image for Kubernetes, host for compose and quadlet",
             )
         if self.image and not self.read_only:
             raise InvalidSpec(f"{where} {self.path} is an image, which is read-only", hint="remove read_only = false")
