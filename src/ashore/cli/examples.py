@@ -136,6 +136,9 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "deploy": (
             Example("ashore deploy render envoy --config ashore.toml", "the edge's configuration, with its reasons"),
             Example("ashore deploy render systemd --config /etc/ashore/ashore.toml", "a service that starts at boot"),
+            Example("ashore deploy render compose --places places.toml --out compose", "containers on one machine"),
+            Example("ashore deploy render k8s --places places.toml --out k8s --dry-run", "what would change in k8s/"),
+            Example("ashore deploy check k8s --places places.toml", "ask your API server; it stores nothing"),
         ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
@@ -155,6 +158,12 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model seal smollm2 --config ashore.toml", "encrypt its weights on the disk"),
             Example("ashore model unseal smollm2 --dry-run", "what would be decrypted"),
             Example("ashore model rekey --new-key", "re-encrypt all data keys with a new key; rewrites no weights"),
+        ),
+        "deploy": (
+            Example("ashore deploy render image --out image", "the Containerfile, for buildah, podman or docker"),
+            Example("ashore deploy render quadlet --out quadlet", "units of podman under systemd"),
+            Example("ashore deploy render helm --places places.toml --out chart", "a Helm chart"),
+            Example("ashore deploy render bundle --places places.toml --out bundle", "all forms, with checksums"),
         ),
         "release": (
             Example("ashore release list --alias chat", "the releases of one alias, the newest first"),
