@@ -60,12 +60,12 @@ from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told,
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
 __all__ = [
-    "BackendStatus",
     "CARDS",
     "DEFAULT",
     "JSON_STYLE",
     "LIMITS",
     "MADE_UP",
+    "BackendStatus",
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",
@@ -103,8 +103,8 @@ __all__ = [
     "TokenLogprob",
     "Told",
     "TorchDtype",
-    "card_by_name",
     "argument_schema",
+    "card_by_name",
     "card_of",
     "card_reading",
     "check_grammar",
