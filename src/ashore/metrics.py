@@ -167,17 +167,21 @@ class Metrics:
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
-        self.observe_all({name: value}, *labels)
+        with self._lock:
+            spread = self._spreads.get((name, labels)) or self._new_spread(name, labels)
+            spread.observe(value)
 
     def observe_all(self, values: Mapping[str, float], *labels: str) -> None:
         """Put a value into each of several histograms with the same labels."""
         with self._lock:
             for name, value in values.items():
-                spread = self._spreads.get((name, labels))
-                if spread is None:
-                    self._begun(name, labels)
-                    spread = self._spreads[name, labels] = _Spread(self._bounds[name])
+                spread = self._spreads.get((name, labels)) or self._new_spread(name, labels)
                 spread.observe(value)
+
+    def _new_spread(self, name: str, labels: tuple[str, ...]) -> _Spread:
+        self._begun(name, labels)
+        spread = self._spreads[name, labels] = _Spread(self._bounds[name])
+        return spread
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""

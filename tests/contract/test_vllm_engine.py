@@ -71,6 +71,9 @@ def test_an_order_becomes_a_completion_of_token_ids(engine: VllmEngine, double: 
     assert body["structured_outputs"] == {"json": {"type": "object"}}
     assert body["cache_salt"] == "bank-a", "vLLM keys its prefix cache by this"
     assert (body["return_token_ids"], body["logprobs"], body["min_p"], body["model"]) == (True, 4, 0.1, "the-model")
+    assert "traceparent" not in double.headers[-1]
+    run(engine, order("traced", [5, 6], traceparent="00-1"))
+    assert double.headers[-1]["traceparent"] == "00-1"
     run(engine, order("b", [5, 6], ignore_eos=True, stop_token_ids=(2,)))
     assert double.bodies[-1]["ignore_eos"] is True, "what ends an order is what it names"
     assert not {"stop_token_ids", "seed", "cache_salt", "logprobs"} & set(double.bodies[-1])

@@ -32,6 +32,8 @@ class VllmDouble:
     ) -> None:
         """Begin to listen; with a `certificate` (PEM files of it and its key) over TLS."""
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        """Of these requests, by lower-case name."""
         self.aborted = 0
         self.connections = 0
         self.api_key = api_key
@@ -161,6 +163,7 @@ class VllmDouble:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 double.bodies.append(body)
+                double.headers.append({name.lower(): value for name, value in self.headers.items()})
                 if double.api_key and self.headers.get("Authorization") != f"Bearer {double.api_key}":
                     self._send(401, {"error": {"message": "Unauthorized"}})
                 elif double.refuses:

@@ -71,7 +71,7 @@ __all__ = [
     "sft_run",
     "side_commands",
     "stored_files",
-    "text_of",
     "supervisor_recorder",
+    "text_of",
     "tuned_choices",
 ]

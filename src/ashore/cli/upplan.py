@@ -183,6 +183,8 @@ class ReloadOrder:
 
     plan: Plan
     listening: Listening
+    taken: tuple[str, ...] = ()
+    """Aliases that are served as the plan says, although something else was promoted."""
 
 
 def listening_of(spec: Spec, settings: Settings) -> Listening:

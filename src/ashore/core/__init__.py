@@ -56,6 +56,9 @@ from ashore.core.sampling import (
     sampling_of,
 )
 from ashore.core.section import (
+    FROM_FILE,
+    AFile,
+    APlace,
     AtLeast0,
     AtLeast1,
     Kept,
@@ -66,6 +69,7 @@ from ashore.core.section import (
     Share,
     choices_of,
     describe,
+    is_from_file,
     keys_of,
     range_of,
     read_section,
@@ -77,12 +81,15 @@ from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, writt
 from ashore.core.visible import check_line, first_hidden
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
+from ashore.core.writtentoml import write_toml
+from ashore.core.yaml import Tree, Verbatim, Why, plain, write_yaml
 
 __all__ = [
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
     "EVERY_NAME",
+    "FROM_FILE",
     "HIGHEST_BIAS",
     "LOOPBACK",
     "MOST_BIASES",
@@ -98,6 +105,8 @@ __all__ = [
     "UNDECODABLE",
     "WANT",
     "WIDE",
+    "AFile",
+    "APlace",
     "Act",
     "ActOutcome",
     "Actor",
@@ -145,7 +154,10 @@ __all__ = [
     "TenantId",
     "ToolCall",
     "ToolSpec",
+    "Tree",
+    "Verbatim",
     "Want",
+    "Why",
     "blocked_folder",
     "changed_fields",
     "check_adapter_name",
@@ -169,6 +181,7 @@ __all__ = [
     "human_bytes",
     "human_seconds",
     "in_loop",
+    "is_from_file",
     "keys_of",
     "kv_bytes_per_token",
     "left_out",
@@ -181,6 +194,7 @@ __all__ = [
     "parse_allow",
     "parse_seconds",
     "perform",
+    "plain",
     "range_of",
     "read_section",
     "read_text_file",
@@ -191,5 +205,7 @@ __all__ = [
     "short_reason",
     "toml",
     "whole_number",
+    "write_toml",
+    "write_yaml",
     "written_span",
 ]

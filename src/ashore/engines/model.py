@@ -117,6 +117,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     prefix_partition: str = ""
     """Prefix-cache blocks are shared only between orders with equal partition and adapter. The request path puts the
     tenant here unless the operator allows sharing."""
+    traceparent: str = ""
+    """Trace that the order belongs to, for engines that are servers with traces of their own; empty: none."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):

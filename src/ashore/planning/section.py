@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from ashore.core import AtLeast0, EngineKind, Section, check_adapter_name
+from ashore.core import APlace, AtLeast0, EngineKind, Section, check_adapter_name
 from ashore.errors import InvalidRequest, InvalidSpec
 
 EngineChoice = Literal["auto", EngineKind]
@@ -82,7 +82,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     """Name that clients use; empty: `name`."""
     replicas: Annotated[int, Meta(ge=1, le=64)] = 1
     """Number of engine hosts that serve it."""
-    adapters: dict[str, str] = field(default_factory=dict)
+    adapters: dict[str, APlace] = field(default_factory=dict)
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()
 

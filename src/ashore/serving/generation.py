@@ -182,6 +182,7 @@ class FreshAnswers:
                         prompt_tokens=len(prompt.ids),
                         created_s=int(self._clock.now_s()),
                         clamped_to=prompt.clamped_to,
+                        queued_s=admitted_at - encoded_at,
                     )
                 ]
                 if request.echo:

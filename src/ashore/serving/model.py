@@ -22,8 +22,7 @@ Urgency = Literal["interactive", "background", "batch"]
 """background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """Where a request came from and on which route, for the record."""
 
     origin: str = ""
@@ -32,7 +31,9 @@ class Arrival:
     ignored: tuple[str, ...] = ()
     """Fields of the request that were left out because they change nothing here, or because nobody knows them."""
     trace: str = ""
-    """Id of the caller's trace."""
+    """Id of the caller's trace; of ours, where the caller has none and traces are on."""
+    traceparent: str = ""
+    """What engines are told of that trace, as a header of W3C Trace Context; empty: there is none."""
 
 
 NOWHERE: Final = Arrival()
@@ -135,6 +136,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that the context leaves to the answer, where more were asked for."""
     labelled: bool = False
     """Whether the answer is marked as generated, as `[privacy] label` asks."""
+    queued_s: float = 0.0
+    """Seconds that it waited for a slot."""
     receipt: Receipt | None = None
     """Of a kept answer, so that whoever repeats its bytes can be recorded as this one is."""
     standing: Standing | None = None

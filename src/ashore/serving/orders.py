@@ -167,6 +167,7 @@ def make_orders(
             ignore_eos=request.ignore_eos and not request.stop_token_ids,
             priority=request.priority,
             prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
+            traceparent=request.arrival.traceparent,
         )
         for choice in range(request.num_choices)
     ]

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -58,10 +59,12 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
         command += ["--max-model-len", str(options.context_tokens)]
     if files.format == "gguf":
         command += ["--tokenizer", str(directory)]
-    for name, value in options.extra.items():
-        if name not in OWN_OPTIONS:
-            command += _flag(name, value)
-    return command
+    return [*command, *vllm_flags(options.extra)]
+
+
+def vllm_flags(options: Mapping[str, str | int | float | bool]) -> list[str]:
+    """Return the options of `[model.engine] options` that are flags of `vllm serve`, as such."""
+    return [word for name, value in options.items() if name not in OWN_OPTIONS for word in _flag(name, value)]
 
 
 def adapter_options(number: int) -> dict[str, str | int | float | bool]:

@@ -331,7 +331,10 @@ class Servers:
         talk.orders.add(live)
         try:
             body = wire.completion_body(live.order, talk.entry.id)
-            async with _translated(one.url), talk.client.stream("POST", "/v1/completions", json=body) as answer:
+            traceparent = live.order.traceparent
+            headers = {"traceparent": traceparent} if traceparent else {}
+            asked = talk.client.stream("POST", "/v1/completions", json=body, headers=headers)
+            async with _translated(one.url), asked as answer:
                 if answer.status_code != 200:
                     raise _verdict(one.url, answer.status_code, (await answer.aread()).decode("utf-8", "replace"))
                 await self._read_stream(live, one, answer)
