@@ -32,8 +32,9 @@ Json = dict[str, Any]
 REPORT_ALL: Final = convert(dict.fromkeys(UnknownFields.__struct_fields__, "report"), UnknownFields)
 MOST_OBJECTS: Final = 50_000
 """Objects of a body that are looked at one by one; one with more must fit its type at once."""
-MOST_LEFT_OUT: Final = 256
-"""Fields that a request may have beside what its route knows, each path once. Clients send a dozen."""
+MOST_LEFT_OUT: Final = 64
+"""Fields that a request may have beside what its route knows, each path once. The audit log has all of them; clients
+send a dozen."""
 
 
 class Said:
