@@ -150,6 +150,8 @@ def test_loading_fails_when_told(tmp_path: Path) -> None:
         ("fake:echo?tokens=1.5", "tokens"),
         ("fake:echo?delay_s=-1", "delay_s"),
         ("fake:echo?delay_s=nan", "delay_s"),
+        ("fake:echo?embed=900000000", "embed"),
+        ("fake:echo?sequences=900000000", "sequences"),
     ],
 )
 def test_a_wrong_name_is_refused_with_a_hint(name: str, word: str) -> None:
