@@ -130,7 +130,8 @@ def suite_rows() -> list[tuple[str, ...]]:
             versions["langchain"],
             "`make test-langchain`",
             "`ChatOpenAI` over chat and Responses, and `ChatAnthropic`, pass all tests about text against "
-            f"`fake:agent`, which answers as a capable model would; against the demo model all but {weak}, for which it is too weak",
+            "`fake:agent`, which answers as a capable model would; against the demo model, all but those for which it "
+            f"is too weak: {weak}",
         ),
     ]
 
