@@ -65,4 +65,4 @@ def test_the_demo_model_passes_what_it_is_strong_enough_for(served_for_all: Call
     server = served_for_all("smollm2")
     found, said = run_suite(server, "smollm2", *TOO_HARD)
     assert found["failed"] == found["error"] == 0, said[-6000:]
-    assert found["passed"] >= 100, said[-2000:]
+    assert found["passed"] >= 90, said[-2000:]
