@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +40,18 @@ def test_tokens_there_and_back(worker: Worker) -> None:
     assert "dies, echo, slow" in fault["error"]["hint"]
     status, fault = post(worker, "/detokenize", model="echo", tokens=[999])
     assert (status, fault["error"]["param"]) == (400, "tokens")
+
+
+def test_what_a_tokenizer_on_the_other_side_must_know(worker: Worker) -> None:
+    status, _, body = worker.request("GET", "/tokenizer_info?model=echo")
+    told = json.loads(body)
+    assert (status, told["model_max_length"], told["bos_token_id"]) == (200, 4096, None)
+    assert told["eos_token"] == "<|end|>"
+    asked = {"model": "echo", "prompt": told["eos_token"]}
+    bare = post(worker, "/tokenize", **asked, add_special_tokens=False)[1]
+    assert (bare["count"], bare["tokens"]) == (1, [told["eos_token_id"]])
+    assert post(worker, "/tokenize", **asked)[1]["count"] == len(told["eos_token"]), "a prompt has no control tokens"
+    assert worker.request("GET", "/tokenizer_info")[0] == 400, "it serves three"
 
 
 def test_what_others_ask_a_server(worker: Worker) -> None:
@@ -164,3 +178,42 @@ def test_what_cannot_be_ranked_is_named(worker: Worker) -> None:
     ):
         status, fault = post(worker, path, **body)
         assert (status, fault["error"]["param"]) == (400, param), body
+
+
+X = [{"role": "user", "content": "x"}]
+MANY = range(40_000)
+HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
+    "fields": (
+        "/v1/chat/completions",
+        {"messages": X, **{f"u{n}": 1 for n in range(400_000)}},
+    ),
+    "items": ("/v1/responses", {"input": [{"role": "user", "content": ""}] * 300_000}),
+    "allowed": (
+        "/v1/responses",
+        {
+            "input": "x",
+            "tools": [{"type": "function", "name": f"a{n}"} for n in MANY],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "tools": [{"type": "function", "name": f"b{n}"} for n in MANY],
+            },
+        },
+    ),
+    "tokens": ("/detokenize", {"tokens": [120] * 999_999}),
+    "pairs": ("/v1/rerank", {"query": "x", "documents": ["a"] * 2047}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nobody_waits_for_one_long_body(worker: Worker, name: str) -> None:
+    path, body = HOSTILE[name]
+    asked = threading.Thread(target=post, args=(worker, path), kwargs={"model": "echo", **body})
+    asked.start()
+    longest_s = 0.0
+    while asked.is_alive():
+        began_s = time.monotonic()
+        assert worker.request("GET", "/healthz")[0] == 200
+        longest_s = max(longest_s, time.monotonic() - began_s)
+        time.sleep(0.01)
+    asked.join()
+    assert longest_s < 2.0  # 0.1 to 0.4 where nothing else runs; 3 to 30 where it was read on the loop

@@ -41,6 +41,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "reload": (
             Example("ashore reload --dry-run", "show what the changed ashore.toml would change"),
             Example("ashore reload", "apply it, while requests go on"),
+            Example("ashore reload --take chat", "serve chat as the file says, in place of a promoted release"),
         ),
         "chat": (
             Example("ashore chat", "talk to the server of this home; /exit leaves"),
@@ -66,6 +67,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
             Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
+        ),
+        "plan": (
+            Example("ashore plan route --backends backends.toml --trace azure.csv", "cost and misses of each policy"),
+            Example("ashore plan route --backends backends.toml --shape burstgpt --rate 16", "on a made trace"),
         ),
         "optimize": (
             Example("ashore optimize quantize smollm2 --to int8", "a variant that ashore up smollm2@int8 serves"),
@@ -136,6 +141,9 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "deploy": (
             Example("ashore deploy render envoy --config ashore.toml", "the edge's configuration, with its reasons"),
             Example("ashore deploy render systemd --config /etc/ashore/ashore.toml", "a service that starts at boot"),
+            Example("ashore deploy render compose --places places.toml --out compose", "containers on one machine"),
+            Example("ashore deploy render k8s --places places.toml --out k8s --dry-run", "what would change in k8s/"),
+            Example("ashore deploy check k8s --places places.toml", "ask your API server; it stores nothing"),
         ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
@@ -155,6 +163,12 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model seal smollm2 --config ashore.toml", "encrypt its weights on the disk"),
             Example("ashore model unseal smollm2 --dry-run", "what would be decrypted"),
             Example("ashore model rekey --new-key", "re-encrypt all data keys with a new key; rewrites no weights"),
+        ),
+        "deploy": (
+            Example("ashore deploy render image --out image", "the Containerfile, for buildah, podman or docker"),
+            Example("ashore deploy render quadlet --out quadlet", "units of podman under systemd"),
+            Example("ashore deploy render helm --places places.toml --out chart", "a Helm chart"),
+            Example("ashore deploy render bundle --places places.toml --out bundle", "all forms, with checksums"),
         ),
         "release": (
             Example("ashore release list --alias chat", "the releases of one alias, the newest first"),
@@ -238,6 +252,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore access revive", "restore an office that nobody can use any more; the server must be stopped"
             ),
         ),
+        "plan": (Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 import time
@@ -18,11 +19,15 @@ from ashore.errors import AshoreError, NotReady
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from ashore.engines import BackendStatus
     from ashore.releases import Book
+    from ashore.serving import ServedModel
 
 app = App(name="status", help="Show what the server of this home runs; needs no key.")
 
 EXIT_NOT_RUNNING: Final = NotReady.exit_code
+HOST_S: Final = 1.0
+"""Longest wait for what an engine host says."""
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 _ACCELERATORS: Final = (("dev/nvidia[0-9]*", "NVIDIA"), ("dev/kfd", "AMD"), ("dev/davinci[0-9]*", "Ascend"))
 
@@ -39,6 +44,23 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     memory_bytes: int
     """That its hosts need; 0 where nothing is needed here, and at every alias of a release but the first."""
+
+
+class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of another machine that answers for a release, as an engine host here sees it."""
+
+    alias: str
+    release: str
+    url: str
+    state: str
+    """`ready`, `out`, or `new` before its first answer."""
+    reason: str
+    """Why it gets no requests."""
+    last_error: str
+    running: int
+    sent: int
+    """Requests since the host started."""
+    times_out: int
 
 
 class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +82,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     answers: bool = False
     """Whether every model can answer."""
     models: list[ModelStatus] = []
+    backends: list[BackendShown] = []
     requests_running: int | None = None
     requests_waiting: int | None = None
     cache_hit_rate: float | None = None
@@ -127,6 +150,7 @@ def look(settings: Settings) -> Status:
             address=target.url,
             answers=not why_not,
             models=models_of(book),
+            backends=asyncio.run(backends_of((*topology.models, *topology.beside))),
             anchors=[*topology.audit.section.anchors],
             silent_anchors=silent,
             accelerators=gpus,
@@ -219,6 +243,33 @@ def models_of(book: Book) -> list[ModelStatus]:
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
 
 
+async def backends_of(served: Iterable[ServedModel]) -> list[BackendShown]:
+    """Return the servers of other machines behind each release, as its hosts tell; nothing of a host that is silent."""
+    from ashore.engines import card_of
+
+    hosts = [(one, socket) for one in served if "remote" in card_of(one.kind).formats for socket in one.sockets]
+    told = await asyncio.gather(*(_backends_of_host(socket) for _, socket in hosts))
+    return [
+        BackendShown(alias=one.alias, release=one.release, **msgspec.structs.asdict(backend))
+        for (one, _), backends in zip(hosts, told, strict=True)
+        for backend in backends
+    ]
+
+
+async def _backends_of_host(socket: str) -> tuple[BackendStatus, ...]:
+    from ashore.engines import HostClient
+
+    client = HostClient(socket)
+    try:
+        async with asyncio.timeout(2 * HOST_S):
+            await client.connect(HOST_S)
+            return (await client.stats()).backends
+    except (AshoreError, TimeoutError, OSError):
+        return ()  # its release is not ready, which the table of models says
+    finally:
+        await client.close()
+
+
 def silent_anchors(audit: Path) -> list[SilentAnchor]:
     """Return the anchors that take nothing now, as the folder of the audit says."""
     from ashore.audit import read_anchors
@@ -281,6 +332,10 @@ def _show(found: Status) -> None:
     print()
     head = ("alias", "release", "model", "engine", "state", "memory", "why")
     table(head, [_row(one) for one in found.models])
+    if found.backends:
+        print()
+        head = ("server", "release", "state", "running", "sent", "out", "why, or the last error")
+        table(head, [_backend_row(one) for one in found.backends])
     print()
     print("needs you" if found.needs else "nothing needs you")
     for need in found.needs:
@@ -290,6 +345,11 @@ def _show(found: Status) -> None:
 def _row(one: ModelStatus) -> tuple[str, ...]:
     memory = human_bytes(one.memory_bytes) if one.memory_bytes else "-"
     return one.alias, one.release, one.model, one.engine, one.state, memory, one.why
+
+
+def _backend_row(one: BackendShown) -> tuple[str, ...]:
+    why = one.reason or (f"last error: {one.last_error}" if one.last_error else "")
+    return one.url, one.release, one.state, str(one.running), str(one.sent), str(one.times_out), why
 
 
 def _line(name: str, text: str) -> None:

@@ -211,11 +211,16 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
     try:
         match question.get("op"):
             case "status":
-                told = {"request": told_of(request), "plan": deployment.plan, "listening": deployment.listening}
+                told = {
+                    "request": told_of(request),
+                    "plan": deployment.plan,
+                    "listening": deployment.listening,
+                    "standing": deployment.standing(),
+                }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)
-                changes = deployment.apply(order.plan, order.listening)
+                changes = deployment.apply(order.plan, order.listening, taken=order.taken)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
             case other:
                 raise Bug(f"unknown operation on the control socket: {other!r}")

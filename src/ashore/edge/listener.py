@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from ashore.core.yaml import Tree, Why
 from ashore.edge.clusters import BUFFER_BYTES, GRPC, HOP, HTTP, LOCAL, first_choice
 from ashore.edge.model import EdgePlan
 from ashore.edge.replies import local_replies
-from ashore.edge.yaml import Tree, Why
 
 TYPE: Final = "type.googleapis.com/envoy."
 CERTIFICATE: Final = "edge_certificate"

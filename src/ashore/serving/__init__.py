@@ -57,7 +57,7 @@ from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
 from ashore.serving.relevance import Asked, Judged
 from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, MetricsSection, UnknownFields
-from ashore.serving.service import ServingService
+from ashore.serving.service import ServingService, Tokenized
 from ashore.serving.topology import (
     EdgeAddress,
     GrpcListen,
@@ -121,6 +121,7 @@ __all__ = [
     "Started",
     "StateLink",
     "TokenText",
+    "Tokenized",
     "ToolCallDelta",
     "Topology",
     "Tracer",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ashore.access import Principal
-from ashore.access.budgets import Standing
+from ashore.access.budgets import UNBOUND, Standing
 from ashore.audit import NoteForm, RequestNote
 from ashore.cache import KeptAnswer
 from ashore.serving.model import Arrival, GenerationRequest, ServingEvent
@@ -74,8 +74,9 @@ class Budgets(Protocol):
         """
         ...
 
-    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
-        """Charge an answer from the cache without waiting for anything; False: `charge_hit` has to decide."""
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
+        """Charge an answer from the cache without waiting for anything, and return what is left of what it cost; None:
+        nothing was charged, `charge_hit` has to decide."""
         ...
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
@@ -311,9 +312,9 @@ class Unlimited:
         self.charge_hit_now(principal, alias, tokens)
         return self._reservation
 
-    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
         self.requests[principal.id] = self.requests.get(principal.id, 0) + 1
-        return True
+        return UNBOUND
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
         self.charge_hit_now(principal, alias, tokens)

@@ -22,8 +22,7 @@ Urgency = Literal["interactive", "background", "batch"]
 """background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """Where a request came from and on which route, for the record."""
 
     origin: str = ""
@@ -71,6 +70,12 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
     """None: no log-probabilities; otherwise as in `GenerateOrder`."""
+    token_ids: bool = False
+    """Whether every token is told with its id, beside the text."""
+    tokens_by_id: bool = False
+    """Whether log-probabilities name tokens as `token_id:N` and not by their text."""
+    prefix_salt: str = ""
+    """Blocks of the prefix cache are shared only between requests with the same one."""
     grammar: Grammar | None = None
     continues: bool = False
     """The last message is the beginning of the answer, which goes on where it ends."""
@@ -107,6 +112,8 @@ class TokenText:
     top: tuple[tuple[str, bytes, float], ...] = ()
     first: bool = False
     """The first of a prompt, which has no log-probability."""
+    token_id: int = -1
+    """Where the request asks for ids."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +170,8 @@ class ChoiceEnded(msgspec.Struct, frozen=True, kw_only=True):
     reason: FinishReason
     stop_string: str | None = None
     """The stop string that ended it, where one did."""
+    stop_token_id: int | None = None
+    """The token that ended it, where one did."""
     cut_by: CutBy = ""
 
 

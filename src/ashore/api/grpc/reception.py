@@ -18,7 +18,7 @@ import grpc
 
 from ashore.access import Authenticator, Principal, denial_of
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
-from ashore.api.origin import Origins, grpc_peer
+from ashore.api.origin import Origins, grpc_peer, origin_of
 from ashore.api.recording import LogRecorder
 from ashore.api.told import told
 from ashore.api.trace import parent_of
@@ -89,7 +89,7 @@ class CallReception:
         request_id = request_id_of(metadata)
         principal: Principal | None = None
         forwarded = str(metadata.get("x-forwarded-for", ""))
-        origin = self._origins.of(grpc_peer(context.peer()), forwarded)
+        origin = origin_of(grpc_peer(context.peer()), forwarded, trusted_proxies=self._origins.trusted_proxies)
         hold: Hold | None = None
         try:
             directive = directive_of(

@@ -22,7 +22,7 @@ from ashore.api.http.openai.responses_types import (
     ResponseOut,
     ResponsesRequest,
 )
-from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, TokenizeOut, TokenizeRequest
+from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, TokenizeOut, TokenizeRequest, TokenizerInfo
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 from ashore.api.http.welcome import welcome
@@ -154,6 +154,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/detokenize", guard="key", handler=tokens.detokenize, tag="vLLM",
         summary="Return the text of tokens", request=DetokenizeRequest, response=DetokenizeOut,
+    ),
+    Route(
+        method="GET", path="/tokenizer_info", guard="key", handler=tokens.tokenizer_info, tag="vLLM",
+        summary="Return the tokens that begin and end a text, and the chat template", response=TokenizerInfo,
+        query=("model",),
     ),
     Route(
         method="GET", path="/", guard="open", handler=welcome, tag="Operation",
