@@ -266,7 +266,8 @@ def test_agent_calls_the_tool_that_the_question_speaks_of_and_then_says_what_it_
             Grammar(
                 kind="json_schema",
                 text='{"$ref": "#/$defs/p", "$defs": {"p": {"type": "object", "required": ["n", "s", "k"], '
-                '"properties": {"n": {"type": ["number", "null"]}, "s": {"type": "string"}, "k": {"enum": ["x"]}, "z": {}}}}}',
+                '"properties": {"n": {"type": ["number", "null"]}, "s": {"type": "string"}, "k": {"enum": ["x"]}, '
+                '"z": {}}}}}',
             ),
             {"n": 3.0, "s": "setup", "k": "x"},
         ),
