@@ -135,7 +135,7 @@ class HttpApp:
         try:
             route = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
-            exchange.argument = route.argument(exchange.path.rstrip("/")) or "" if route.prefix else ""
+            exchange.arguments = route.arguments(exchange.path.rstrip("/")) or () if route.prefix else ()
             principal = self._identify(route, exchange)
             self._check_route(route, principal)
             if principal is not NOBODY:

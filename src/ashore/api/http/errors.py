@@ -6,12 +6,14 @@ import msgspec
 
 from ashore.api.retry import retry_after
 from ashore.api.told import told
+from ashore.core import with_hint
 from ashore.errors import (
     AshoreError,
     BudgetExceeded,
     DeniedError,
     EnvironmentFault,
     KillsHosts,
+    MethodNotAllowed,
     Unauthenticated,
     UserError,
 )
@@ -80,7 +82,8 @@ def anthropic_type(error: AshoreError) -> str:
 def openai_error(error: AshoreError) -> bytes:
     """Return the body of an OpenAI error."""
     message, hint = told(error)
-    body = ErrorBody(message=message, type=openai_type(error), param=error.param, code=error.code, hint=hint)
+    shown = with_hint(message, hint)
+    body = ErrorBody(message=shown, type=openai_type(error), param=error.param, code=error.code, hint=hint)
     return msgspec.json.encode(OpenAIError(body))
 
 
@@ -91,7 +94,7 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
         AnthropicError(
             error=AnthropicErrorBody(
                 type=anthropic_type(error),
-                message=message,
+                message=with_hint(message, hint),
                 code=error.code,
                 param=error.param,
                 hint=hint,
@@ -112,6 +115,8 @@ def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
         headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(error, BudgetExceeded):
         headers += [(name.encode(), value.encode()) for name, value in error.facts]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="ashore"'))
     if error.http_status in (408, 413, 431):

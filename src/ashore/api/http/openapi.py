@@ -71,8 +71,7 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query
     ]
-    if route.prefix:
-        name = route.path[route.path.index("{") + 1 : route.path.index("}")]
+    for name in route.names:
         parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
     if parameters:
         operation["parameters"] = parameters

@@ -5,8 +5,10 @@ The routes themselves stand in `table.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -30,6 +32,8 @@ NOT_HERE: Final = (
     ("/v1beta", "ashore does not serve the Gemini API: set the client to OpenAI with the base URL …/v1"),
 )
 """Paths of other servers and of parts of OpenAI's API that ashore does not have, and what to do instead."""
+
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
 Guard = Literal["open", "key", "infer", "operator", "admin"]
 """open: anybody. key: a principal. infer: one that may ask some model, for what is kept of requests (`stored.py` says
@@ -82,16 +86,22 @@ class Route:
         return self.path[: self.path.index("{")] if "{" in self.path else ""
 
     @property
-    def suffix(self) -> str:
-        """The fixed part behind `{name}`, empty where it is the last segment."""
-        return self.path[self.path.index("}") + 1 :] if "{" in self.path else ""
+    def names(self) -> list[str]:
+        """The parameters of the path in their order."""
+        return _PARAMETER.findall(self.path)
 
-    def argument(self, path: str) -> str | None:
-        """Return what stands for `{name}` in `path`; None when it is not a path of this route."""
-        if not (path.startswith(self.prefix) and path.endswith(self.suffix)):
-            return None
-        found = path[len(self.prefix) : len(path) - len(self.suffix)]
-        return found if found and not (self.suffix and "/" in found) else None
+    def arguments(self, path: str) -> tuple[str, ...] | None:
+        """Return what stands for each `{name}` in `path`; None when it is not a path of this route."""
+        found = _pattern(self.path).fullmatch(path)
+        return None if found is None else found.groups()
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = _PARAMETER.split(path)  # fixed parts at even places, names between them
+    ends = len(parts) - 2 if not parts[-1] else -1
+    pieces = [re.escape(part) if at % 2 == 0 else "(.+)" if at == ends else "([^/]+)" for at, part in enumerate(parts)]
+    return re.compile("".join(pieces), re.DOTALL)
 
 
 class RouteTable:
@@ -100,7 +110,7 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._exact: Mapping[tuple[str, str], Route] = {(r.method, r.path): r for r in routes if not r.prefix}
-        self._prefixed = tuple(sorted((r for r in routes if r.prefix), key=lambda r: not r.suffix))
+        self._prefixed = tuple(sorted((r for r in routes if r.prefix), key=lambda r: r.path.endswith("}") and len(r.names) == 1))
 
     def find(self, method: str, path: str) -> Route:
         """Return the route.
@@ -118,14 +128,16 @@ class RouteTable:
             if route is not None:
                 return route
         for one in self._prefixed:
-            if one.method == method and one.argument(path) is not None:
+            if one.method == method and one.arguments(path) is not None:
                 return one
         allowed = sorted(
-            {r.method for r in self.routes if r.path == path or (r.prefix and r.argument(path) is not None)}
+            {r.method for r in self.routes if r.path == path or (r.prefix and r.arguments(path) is not None)}
         )
         if allowed:
             raise MethodNotAllowed(
-                f"{path} accepts {', '.join(allowed)}, not {method[:16]}", hint=f"use {' or '.join(allowed)}"
+                f"{path} accepts {', '.join(allowed)}, not {method[:16]}",
+                hint=f"use {' or '.join(allowed)}",
+                allowed=allowed,
             )
         shown = path if len(path) <= 100 else path[:100] + "…"
         raise UnknownRoute(f"no such path: {shown!r}", hint=self._hint_for(shown))

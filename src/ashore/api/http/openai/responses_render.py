@@ -27,6 +27,8 @@ from ashore.api.http.openai.responses_types import (
     Status,
 )
 from ashore.api.http.tools import free_input
+from ashore.api.told import told
+from ashore.core import with_hint
 from ashore.errors import AshoreError
 from ashore.serving import ChoiceEnded, Delta, Started, TokenText, ToolCallDelta, Usage
 
@@ -160,7 +162,7 @@ class ResponseWriter:
         return self._event(f"response.{response.status}", response=response)
 
     def failed(self, error: AshoreError) -> bytes:
-        fault = ResponseFault(code=error.code, message=error.message)
+        fault = ResponseFault(code=error.code, message=with_hint(*told(error)))
         return self._event("response.failed", response=self._response("failed", error=fault))
 
     # --- the response itself
