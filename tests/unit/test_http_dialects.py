@@ -181,12 +181,11 @@ def test_grammars_of_vllm_are_response_formats() -> None:
     assert asked == same
 
 
-def test_a_tool_of_free_text_becomes_a_function_of_one_string() -> None:
-    body = {**CHAT, "tools": [{"type": "custom", "custom": {"name": "patch", "description": "d"}}]}
-    request, _ = CHAT_READER.read(json.dumps(body).encode(), UnknownFields())
-    assert request.tools is not None
-    assert request.tools[0].function.name == "patch"
-    assert request.tools[0].function.parameters["required"] == ["input"]
+def test_a_tool_without_what_its_type_says_is_named() -> None:
+    for tool in ({"type": "custom", "function": {"name": "p"}}, {"custom": {"name": "p"}}):
+        with pytest.raises(InvalidRequest) as refused:
+            CHAT_READER.read(json.dumps({**CHAT, "tools": [tool]}).encode(), UnknownFields())
+        assert refused.value.param == f"tools[0].{tool.get('type', 'function')}"
 
 
 def test_allowed_tools_leave_the_others_out() -> None:

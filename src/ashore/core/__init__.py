@@ -24,10 +24,10 @@ from ashore.core.decode import UNDECODABLE
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.folders import blocked_folder, make_folder
 from ashore.core.foreign import foreign_errors, short_reason
+from ashore.core.hints import with_hint, without_hint
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.names import EVERY_NAME, NOUNS, Names, Noun, check_named
-from ashore.core.hints import with_hint, without_hint
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
@@ -172,5 +172,7 @@ __all__ = [
     "short_reason",
     "toml",
     "whole_number",
+    "with_hint",
+    "without_hint",
     "written_span",
 ]

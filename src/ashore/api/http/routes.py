@@ -110,7 +110,9 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._exact: Mapping[tuple[str, str], Route] = {(r.method, r.path): r for r in routes if not r.prefix}
-        self._prefixed = tuple(sorted((r for r in routes if r.prefix), key=lambda r: r.path.endswith("}") and len(r.names) == 1))
+        self._prefixed = tuple(
+            sorted((r for r in routes if r.prefix), key=lambda r: r.path.endswith("}") and len(r.names) == 1)
+        )
 
     def find(self, method: str, path: str) -> Route:
         """Return the route.

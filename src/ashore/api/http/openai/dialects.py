@@ -8,7 +8,7 @@ from ashore.api.http.dialect import Dialect, Json, Reader, taken_out
 from ashore.api.http.openai.responses_parse import ITEM_TYPES
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
-from ashore.api.http.tools import FREE_TEXT
+from ashore.api.http.tools import has_grammar
 from ashore.core.decode import MAX_NAME_CHARS
 from ashore.errors import InvalidRequest
 
@@ -161,8 +161,6 @@ def _chat(body: Json, said: list[str]) -> None:
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools")
         keep_allowed(body, allowed if isinstance(allowed, dict) else choice)
-    elif isinstance(choice, dict) and choice.get("type") == "custom" and isinstance(choice.get("custom"), dict):
-        body["tool_choice"] = {"type": "function", "function": {"name": choice["custom"].get("name")}}
     if isinstance(body.get("tools"), list):
         body["tools"] = [tool for one in body["tools"] for tool in _chat_tool(one, body, said)]
         if not body["tools"]:
@@ -170,22 +168,14 @@ def _chat(body: Json, said: list[str]) -> None:
 
 
 def _chat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
-    """Return a tool as functions: one of free text takes one string, one that only its maker can run is left out."""
+    """Return a tool in a form that ashore knows, none where only its maker can run it."""
     if not isinstance(tool, dict) or tool.get("type", "function") == "function":
         return [tool]
-    if tool["type"] == "custom" and isinstance(tool.get("custom"), dict):
-        made = tool["custom"]
-        return [{"type": "function", "function": free_text(made.get("name"), made.get("description"))}]
+    if tool["type"] == "custom":
+        if isinstance(tool.get("custom"), dict) and has_grammar(tool["custom"].get("format")):
+            said.append("tools[].custom.format")
+        return [tool]
     return left_out(tool, body, said)
-
-
-def free_text(name: Any, description: Any) -> Json:
-    """Return a tool of free text as a function of one string."""
-    return {
-        "name": name,
-        "description": description,
-        "parameters": FREE_TEXT,
-    }
 
 
 def left_out(tool: Json, body: Json, said: list[str]) -> list[Any]:
@@ -221,7 +211,7 @@ def _name_of(tool: Any) -> Any:
     """Return the name of a tool, whichever of the two forms it has."""
     if not isinstance(tool, dict):
         return None
-    inner = tool.get("function")
+    inner = tool.get("custom") if tool.get("type") == "custom" else tool.get("function")
     return inner.get("name") if isinstance(inner, dict) else tool.get("name")
 
 
@@ -231,7 +221,13 @@ def _completions(body: Json, said: list[str]) -> None:
     _take_grammars(body)
 
 
-CHAT_READER: Final = Reader(ChatRequest, Dialect(name="chat", ignored=CHAT, refused=REFUSED, adapt=_chat))
+def _tells_grammars(request: ChatRequest) -> bool:
+    return any(tool.custom is not None and has_grammar(tool.custom.format) for tool in request.tools or ())
+
+
+CHAT_READER: Final = Reader(
+    ChatRequest, Dialect(name="chat", ignored=CHAT, refused=REFUSED, adapt=_chat, is_loose=_tells_grammars)
+)
 COMPLETION_READER: Final = Reader(
     CompletionRequest, Dialect(name="completions", ignored=SAMPLED, refused=REFUSED, adapt=_completions)
 )
@@ -300,7 +296,7 @@ def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
     if tool["type"] == "namespace" and isinstance(tool.get("tools"), list):
         return [{**tool, "tools": [made for one in tool["tools"] for made in _tool(one, body, said)]}]
     if tool["type"] == "custom":
-        if isinstance(tool.get("format"), dict) and tool["format"].get("type") == "grammar":
+        if has_grammar(tool.get("format")):
             said.append("tools[].format")
         return [tool]
     return left_out(tool, body, said)

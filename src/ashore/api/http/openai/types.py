@@ -56,12 +56,29 @@ class ToolFunctionCall(_Strict, frozen=True, kw_only=True):
     arguments: str = "{}"
 
 
-class ToolCallIn(_Strict, frozen=True, kw_only=True):
+class CustomToolCall(_Strict, frozen=True, kw_only=True):
+    """Which tool of free text the model called, and with what."""
+
+    name: ToolName
+    input: str = ""
+
+
+class _EitherTool(_Strict, frozen=True, kw_only=True):
+    """What has a function or a tool of free text, as its type says."""
+
+    type: Literal["function", "custom"] = "function"
+
+    def __post_init__(self) -> None:
+        if getattr(self, self.type) is None:
+            raise ValueError(f"Object missing required field `{self.type}`")
+
+
+class ToolCallIn(_EitherTool, frozen=True, kw_only=True):
     """A tool call of an earlier turn."""
 
     id: str = ""
-    type: Literal["function"] = "function"
-    function: ToolFunctionCall
+    function: ToolFunctionCall | None = None
+    custom: CustomToolCall | None = None
     index: int | None = None
 
 
@@ -91,11 +108,19 @@ class FunctionSpec(_Strict, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
-class ToolIn(_Strict, frozen=True, kw_only=True):
+class CustomSpec(_Strict, frozen=True, kw_only=True):
+    """A tool that takes free text; the model is told of a function of one string. A grammar is told, not enforced."""
+
+    name: ToolName
+    description: str | None = None
+    format: Any = None
+
+
+class ToolIn(_EitherTool, frozen=True, kw_only=True):
     """A tool that the model may call."""
 
-    type: Literal["function"] = "function"
-    function: FunctionSpec
+    function: FunctionSpec | None = None
+    custom: CustomSpec | None = None
 
 
 class NamedFunction(_Strict, frozen=True, kw_only=True):
@@ -104,11 +129,11 @@ class NamedFunction(_Strict, frozen=True, kw_only=True):
     name: str
 
 
-class NamedTool(_Strict, frozen=True, kw_only=True):
+class NamedTool(_EitherTool, frozen=True, kw_only=True):
     """The one tool that must be called."""
 
-    type: Literal["function"] = "function"
-    function: NamedFunction
+    function: NamedFunction | None = None
+    custom: NamedFunction | None = None
 
 
 class JsonSchemaSpec(_Strict, frozen=True, kw_only=True):
