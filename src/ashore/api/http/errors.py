@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from ashore.api.retry import retry_after
@@ -17,6 +19,9 @@ from ashore.errors import (
     Unauthenticated,
     UserError,
 )
+
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+"""Whose clients read the errors of a route."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,6 +55,15 @@ class AnthropicError(msgspec.Struct, frozen=True, kw_only=True, tag="error", tag
 
     error: AnthropicErrorBody
     request_id: str
+
+
+class OllamaError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Error response of Ollama's routes: its clients show the text; the other fields are ashore's."""
+
+    error: str
+    code: str = ""
+    param: str | None = None
+    hint: str = ""
 
 
 def openai_type(error: AshoreError) -> str:
@@ -102,6 +116,25 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
             request_id=request_id,
         )
     )
+
+
+def ollama_error(error: AshoreError) -> bytes:
+    """Return the body of an error in Ollama's form."""
+    message, hint = told(error)
+    return msgspec.json.encode(
+        OllamaError(error=with_hint(message, hint), code=error.code, param=error.param, hint=hint)
+    )
+
+
+def error_body(error: AshoreError, form: ErrorForm, request_id: str) -> bytes:
+    """Return the body of an error in the form that the clients of a route know."""
+    match form:
+        case "anthropic":
+            return anthropic_error(error, request_id)
+        case "ollama":
+            return ollama_error(error)
+        case "openai":
+            return openai_error(error)
 
 
 def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:

@@ -340,9 +340,9 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
     def start_stream(self, headers: Headers) -> None:
-        """Begin an event stream, whose head goes out with its first piece."""
+        """Begin a stream, whose head goes out with its first piece."""
         self.status = 200
-        headers = self._told([*EVENT_STREAM, *headers])
+        headers = self._told(headers)
         if self._taken is not None:
             self._taken.headers = tuple(headers)
         head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]

@@ -14,12 +14,17 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ashore.access import Principal
+from ashore.api.http.errors import ErrorForm
 from ashore.api.http.exchange import Exchange
 from ashore.core import nearest_names
 from ashore.errors import MethodNotAllowed, UnknownRoute
 
 NOT_HERE: Final = (
-    ("/api", "ashore does not serve the Ollama API: set the client to OpenAI with the base URL …/v1"),
+    (
+        "/api",
+        "Ollama's API is served where `[http] ollama = true`, and to read and ask only: pull and remove models with "
+        "`ashore model`; or set the client to OpenAI with the base URL …/v1",
+    ),
     ("/v1/audio", "ashore serves text models; it has no audio API"),
     ("/v1/images", "ashore serves text models; it has no image API"),
     ("/v1/videos", "ashore serves text models; it has no video API"),
@@ -64,8 +69,8 @@ class Route:
     streams: bool = False
     deferrable: bool = False
     """A request that cannot be served in time becomes a job where its client allows that."""
-    anthropic: bool = False
-    """Errors go out in Anthropic's form."""
+    errors: ErrorForm = "openai"
+    """In whose form errors go out."""
     content_type: str = "application/json"
     query: tuple[str, ...] = ()
     """Parameters of the query, all of them texts that may be left out."""

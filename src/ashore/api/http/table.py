@@ -7,6 +7,21 @@ from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
+from ashore.api.http.ollama import handlers as ollama
+from ashore.api.http.ollama.types import (
+    OllamaChatRequest,
+    OllamaEmbedding,
+    OllamaEmbeddings,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+    OllamaRunning,
+    OllamaShown,
+    OllamaShowRequest,
+    OllamaTags,
+    OllamaVersion,
+    Piece,
+)
 from ashore.api.http.openai import batches, files, rerank, responses, tokens
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.openai.batches import BatchList, BatchOut, BatchRequest
@@ -59,11 +74,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
         repeats=True, summary="Generate the next message of a conversation", request=MessagesRequest,
-        response=MessageOut, anthropic=True, deferrable=True,
+        response=MessageOut, errors="anthropic", deferrable=True,
     ),
     Route(
         method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",
-        summary="Count the tokens of a request", request=CountRequest, response=CountOut, anthropic=True,
+        summary="Count the tokens of a request", request=CountRequest, response=CountOut, errors="anthropic",
     ),
     Route(
         method="POST", path="/v1/responses", guard="infer", handler=responses.create, tag="Responses", streams=True,
@@ -153,6 +168,42 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/detokenize", guard="key", handler=tokens.detokenize, tag="vLLM",
         summary="Return the text of tokens", request=DetokenizeRequest, response=DetokenizeOut,
+    ),
+    Route(
+        method="GET", path="/api/version", guard="key", handler=ollama.version, tag="Ollama", errors="ollama",
+        operation="ollama_version", summary="Tell which version of Ollama's API this is", response=OllamaVersion,
+    ),
+    Route(
+        method="GET", path="/api/tags", guard="key", handler=ollama.tags, tag="Ollama", errors="ollama",
+        operation="ollama_tags", summary="List the served models", response=OllamaTags,
+    ),
+    Route(
+        method="GET", path="/api/ps", guard="key", handler=ollama.running, tag="Ollama", errors="ollama",
+        operation="ollama_ps", summary="List the models that are ready", response=OllamaRunning,
+    ),
+    Route(
+        method="POST", path="/api/show", guard="key", handler=ollama.show, tag="Ollama", errors="ollama",
+        operation="ollama_show", summary="Tell what a model can do", request=OllamaShowRequest, response=OllamaShown,
+    ),
+    Route(
+        method="POST", path="/api/chat", guard="key", handler=ollama.chat, tag="Ollama", errors="ollama",
+        operation="ollama_chat", streams=True, repeats=True, summary="Generate the next message of a conversation",
+        request=OllamaChatRequest, response=Piece,
+    ),
+    Route(
+        method="POST", path="/api/generate", guard="key", handler=ollama.generate, tag="Ollama", errors="ollama",
+        operation="ollama_generate", streams=True, repeats=True, summary="Answer or complete a prompt",
+        request=OllamaGenerateRequest, response=Piece,
+    ),
+    Route(
+        method="POST", path="/api/embed", guard="key", handler=ollama.embed, tag="Ollama", errors="ollama",
+        operation="ollama_embed", summary="Create embeddings of texts", request=OllamaEmbedRequest,
+        response=OllamaEmbeddings,
+    ),
+    Route(
+        method="POST", path="/api/embeddings", guard="key", handler=ollama.embeddings, tag="Ollama", errors="ollama",
+        operation="ollama_embeddings", summary="Create the embedding of a text", request=OllamaEmbeddingsRequest,
+        response=OllamaEmbedding,
     ),
     Route(
         method="GET", path="/version", guard="key", handler=operate.version, tag="Operation",
