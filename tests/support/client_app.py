@@ -94,11 +94,11 @@ class ClientApp:
 
 
 @asynccontextmanager
-async def client_app(folder: Path, limits: Limits = Limits()) -> AsyncIterator[ClientApp]:
+async def client_app(folder: Path, limits: Limits | None = None) -> AsyncIterator[ClientApp]:
     """Yield the application; `folder` takes the files of the model."""
     files = fake_model_files("fake:tools", folder)
     served = ServedModel(alias=ALIAS, release="served-1", kind="fake", sockets=("/s",), text_dir=files.directory)
-    topology, metrics = Topology(models=(served,), limits=limits), Metrics()
+    topology, metrics = Topology(models=(served,), limits=limits or Limits()), Metrics()
     serving = ServingService(
         topology,
         make_replica=lambda socket: _Calling(INFO),

@@ -19,6 +19,7 @@ from ashore.core import SystemClock
 from ashore.errors import AshoreError, NotReady
 from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import LINE_KIND, BatchHandler
+from ashore.jobs.conversations import SqlConversations
 from ashore.jobs.egress import parse_allow
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, read_launch
@@ -81,6 +82,7 @@ async def work(launch: JobsLaunch) -> None:
         owner=launch.owner,
         changes=database.changes,
         files=files,
+        conversations=SqlConversations(database),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)

@@ -22,11 +22,19 @@ from ashore.api.http.ollama.types import (
     OllamaVersion,
     Piece,
 )
-from ashore.api.http.openai import batches, files, rerank, responses, tokens
+from ashore.api.http.openai import batches, conversations, files, rerank, responses, tokens
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.openai.batches import BatchList, BatchOut, BatchRequest
 from ashore.api.http.openai.chat import ChatCompletion
 from ashore.api.http.openai.completions import Completion
+from ashore.api.http.openai.conversations import (
+    ConversationDeleted,
+    ConversationOut,
+    ConversationRequest,
+    ConversationUpdate,
+    ItemOut,
+    ItemsRequest,
+)
 from ashore.api.http.openai.embeddings import EmbeddingList, ModelList, ModelOut
 from ashore.api.http.openai.files import FileDeleted, FileList, FileOut
 from ashore.api.http.openai.rerank import RerankOut, RerankRequest, ScoreList, ScoreRequest
@@ -91,7 +99,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/responses/{response}", guard="infer", handler=responses.retrieve, tag="Responses",
-        summary="Get a stored response", response=ResponseOut,
+        streams=True, summary="Get a stored response, or follow a background one", response=ResponseOut,
+        query=responses.RETRIEVED_WITH,
     ),
     Route(
         method="POST", path="/v1/responses/{response}/cancel", guard="infer", handler=responses.cancel,
@@ -104,6 +113,41 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="DELETE", path="/v1/responses/{response}", guard="infer", handler=responses.delete, tag="Responses",
         summary="Delete a stored response", response=ResponseDeleted,
+    ),
+    Route(
+        method="POST", path="/v1/conversations", guard="infer", handler=conversations.create, tag="Conversations",
+        summary="Create a conversation", request=ConversationRequest, response=ConversationOut,
+    ),
+    Route(
+        method="GET", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.retrieve,
+        tag="Conversations", summary="Get a conversation", response=ConversationOut,
+    ),
+    Route(
+        method="POST", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.update,
+        tag="Conversations", summary="Replace the metadata of a conversation", request=ConversationUpdate,
+        response=ConversationOut,
+    ),
+    Route(
+        method="DELETE", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.delete,
+        tag="Conversations", summary="Delete a conversation with its items", response=ConversationDeleted,
+    ),
+    Route(
+        method="POST", path="/v1/conversations/{conversation}/items", guard="infer", handler=conversations.add_items,
+        tag="Conversations", summary="Add items to a conversation", request=ItemsRequest, response=ItemList,
+    ),
+    Route(
+        method="GET", path="/v1/conversations/{conversation}/items", guard="infer", handler=conversations.list_items,
+        tag="Conversations", summary="List the items of a conversation", response=ItemList,
+        query=("after", "limit", "order"),
+    ),
+    Route(
+        method="GET", path="/v1/conversations/{conversation}/items/{item}", guard="infer", handler=conversations.item,
+        tag="Conversations", summary="Get an item of a conversation", response=ItemOut,
+    ),
+    Route(
+        method="DELETE", path="/v1/conversations/{conversation}/items/{item}", guard="infer",
+        handler=conversations.remove_item, tag="Conversations", summary="Delete an item of a conversation",
+        response=ConversationOut,
     ),
     Route(
         method="POST", path="/v1/files", guard="infer", handler=files.upload, tag="Batches",

@@ -285,8 +285,13 @@ def _responses(body: Json, said: list[str]) -> None:
         keep_allowed(body, choice)
     if isinstance(body.get("tools"), list):
         body["tools"] = [tool for one in body["tools"] for tool in _tool(one, body, said)]
-    if isinstance(body.get("input"), list):
-        body["input"] = [kept for one in body["input"] for kept in _item(one, said)]
+    adapt_items(body, "input", said)
+
+
+def adapt_items(body: Json, field: str, said: list[str]) -> None:
+    """Bring the items in a field into a form that ashore knows, and leave out those of which nothing can be read."""
+    if isinstance(body.get(field), list):
+        body[field] = [kept for one in body[field] for kept in _item(one, said)]
 
 
 def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
@@ -325,7 +330,6 @@ RESPONSES_READER: Final = Reader(
         ignored=RESPONSES,
         refused={
             "prompt": "send the text of the prompt; ashore stores no prompts",
-            "conversation": "use previous_response_id with store: true",
         },
         adapt=_responses,
         is_loose=lambda request: not isinstance(request.input, str),
