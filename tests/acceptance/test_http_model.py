@@ -57,6 +57,23 @@ def client(server: Served) -> Iterator[openai.OpenAI]:
         yield one
 
 
+def test_a_generator_ranks_by_yes_against_no(server: Served) -> None:
+    body = {
+        "model": "smollm2",
+        "query": "What is the capital of France?",
+        "documents": ["Paris is the capital of France.", "Bananas are yellow."],
+    }
+    headers = {"authorization": f"Bearer {server.key}"}
+    answer = httpx.post(f"{server.base_url}/rerank", json=body, headers=headers, timeout=60)
+    assert (answer.status_code, answer.headers["x-ashore-score"]) == (200, "yes-no")
+    scores = [one["relevance_score"] for one in answer.json()["results"]]
+    assert all(0 < score < 1 for score in scores) and scores == sorted(scores, reverse=True)
+    assert (
+        httpx.post(f"{server.base_url}/rerank", json=body, headers=headers, timeout=60).json()["results"]
+        == (answer.json()["results"])
+    )
+
+
 class City(pydantic.BaseModel):
     """What the model shall say."""
 

@@ -104,7 +104,7 @@ def test_no_path_of_clients_leads_to_the_admin_api(path: str) -> None:
 
 def test_an_embedder_that_is_asked_to_write_says_what_it_is() -> None:
     check_writes("chat", embedder=False)
-    with pytest.raises(UnsupportedByEngine, match="'minilm' is an embedder"):
+    with pytest.raises(UnsupportedByEngine, match="'minilm' is an encoder"):
         check_writes("minilm", embedder=True)
 
 

@@ -144,7 +144,6 @@ REFUSED = [
         {**RESPONSES, "tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}},
         "web_search",
     ),
-    (RESPONSES_READER, {**RESPONSES, "conversation": "conv_1"}, "conversation"),
     (
         MESSAGES_READER,
         {**MESSAGES, "tools": [{"type": "bash_1", "name": "b"}], "tool_choice": {"type": "tool", "name": "b"}},

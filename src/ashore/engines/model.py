@@ -28,6 +28,7 @@ Feature = Literal[
     "grammar",
     "adapters",
     "embed",
+    "rank",
     "score",
     "distributions",
 ]
