@@ -32,7 +32,7 @@ from ashore.engines.client import HostClient
 from ashore.engines.closing import JSON_STYLE, closed_arguments
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
-from ashore.engines.grammar import check_grammar
+from ashore.engines.grammar import check_grammar, lark_of
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
@@ -105,6 +105,7 @@ __all__ = [
     "card_of",
     "card_reading",
     "check_grammar",
+    "lark_of",
     "check_ids",
     "check_name",
     "check_order",

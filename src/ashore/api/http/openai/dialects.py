@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from ashore.api.http.dialect import Dialect, Json, Reader, taken_out
 from ashore.api.http.openai.responses_parse import ITEM_TYPES
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.tools import has_grammar
+from ashore.core import UNDECODABLE
 from ashore.core.decode import MAX_NAME_CHARS
 from ashore.errors import InvalidRequest
 
@@ -125,16 +128,28 @@ def _take_thinking(body: Json, said: list[str]) -> None:
             options.setdefault("thinking", wanted)
 
 
-def _take_grammars(body: Json) -> None:
-    """vLLM's `structured_outputs` and `guided_*`, as far as `response_format` says the same."""
+UNENFORCED: Final = (
+    "whitespace_pattern", "disable_any_whitespace", "disable_fallback", "disable_additional_properties", "backend",
+)  # fmt: skip
+"""How vLLM's back ends go about a grammar; the language is the same."""
+
+
+def _take_grammars(body: Json, said: list[str]) -> None:
+    """vLLM's `structured_outputs` and `guided_*` are a `response_format`.
+
+    Raises:
+        InvalidRequest: there are several, or one in a form that cannot be had here.
+    """
     wanted = body.pop("structured_outputs", None)
     found = dict(wanted) if isinstance(wanted, dict) else {}
     for name in ("json", "regex", "choice", "grammar", "json_object"):
         if (one := body.pop(f"guided_{name}", None)) is not None:
             found[name] = one
-    body.pop("guided_decoding_backend", None)
-    body.pop("guided_whitespace_pattern", None)
-    found = {name: one for name, one in found.items() if one is not None}
+    said.extend(f"structured_outputs.{name}" for name in UNENFORCED if found.pop(name, None))
+    for name in ("guided_decoding_backend", "guided_whitespace_pattern"):
+        if body.pop(name, None) is not None:
+            said.append(name)
+    found = {name: one for name, one in found.items() if one is not None and (name, one) != ("json_object", False)}
     if not found:
         return
     if len(found) > 1 or body.get("response_format") is not None:
@@ -142,21 +157,53 @@ def _take_grammars(body: Json) -> None:
             "the request sets more than one grammar for the answer", hint="send only one", param="response_format"
         )
     ((kind, value),) = found.items()
-    if kind == "json":
-        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": value}}
-    elif kind == "json_object":
-        body["response_format"] = {"type": "json_object"}
-    elif kind == "choice":
-        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": {"enum": value}}}
-    else:
-        raise InvalidRequest(f"guided_{kind} is not supported", hint="use a JSON schema", param=f"guided_{kind}")
+    body["response_format"] = _format_of(kind, value)
+
+
+def _format_of(kind: str, value: Any) -> Json:
+    """Return what vLLM calls `guided_KIND` as a `response_format`."""
+    match kind:
+        case "json":
+            return {"type": "json_schema", "json_schema": {"schema": _schema_of(value)}}
+        case "json_object":
+            return {"type": "json_object"}
+        case "regex":
+            return {"type": "regex", "pattern": value}
+        case "grammar":
+            return {"type": "grammar", "grammar": value}
+        case "choice" if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
+            choices = " | ".join(msgspec.json.encode(one).decode() for one in value)
+            return {"type": "grammar", "grammar": f"start: {choices}"}
+        case "choice":
+            raise InvalidRequest(
+                "guided_choice is not a list of texts", hint='send ["yes", "no"], each with a character', param=kind
+            )
+        case _:
+            shown = kind[:MAX_NAME_CHARS]
+            raise InvalidRequest(
+                f"structured_outputs.{shown} is not supported",
+                hint="send json, regex, choice, grammar or json_object",
+                param=f"structured_outputs.{shown}",
+            )
+
+
+def _schema_of(value: Any) -> Any:
+    """Return a JSON schema; vLLM's clients may send it as a text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except UNDECODABLE as fault:
+        raise InvalidRequest(
+            "guided_json is a text that is not JSON", hint="send the schema as an object", param="guided_json"
+        ) from fault
 
 
 def _chat(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
     _take_neutral(body)
     _take_thinking(body, said)
-    _take_grammars(body)
+    _take_grammars(body, said)
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools")
@@ -218,7 +265,7 @@ def _name_of(tool: Any) -> Any:
 def _completions(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens")
     _take_neutral(body)
-    _take_grammars(body)
+    _take_grammars(body, said)
 
 
 def _tells_grammars(request: ChatRequest) -> bool:

@@ -159,6 +159,21 @@ class JsonSchemaFormat(_Strict, frozen=True, kw_only=True, tag="json_schema", ta
     json_schema: JsonSchemaSpec
 
 
+class RegexFormat(_Strict, frozen=True, kw_only=True, tag="regex", tag_field="type"):
+    """Text that a regular expression describes as a whole."""
+
+    pattern: str
+
+
+class GrammarFormat(_Strict, frozen=True, kw_only=True, tag="grammar", tag_field="type"):
+    """Text of a language: a grammar in Lark's form, or in GBNF (`root ::= …`)."""
+
+    grammar: str
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | GrammarFormat
+
+
 class StreamOptions(_Strict, frozen=True, kw_only=True):
     """How to stream. `include_obfuscation` is taken and ignored: nothing is padded."""
 
@@ -177,7 +192,7 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=MOST_STOP_IDS)] | None = None
-    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    response_format: ResponseFormat | None = None
 
     no_stop_trim: bool | None = None
     continue_final_message: bool | None = None
