@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ashore.core import with_hint
-from ashore.edge.yaml import Tree, Why
+from ashore.core.yaml import Tree, Why
 from ashore.errors import (
     AshoreError,
     DeadlineExceeded,

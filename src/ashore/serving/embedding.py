@@ -24,7 +24,7 @@ from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import check_prompt_ids
 from ashore.serving.ports import ServedText
-from ashore.serving.prompt import ID_CHARS, INLINE_CHARS, MESSAGE_CHARS, PromptReader, too_long
+from ashore.serving.prompt import ID_CHARS, INLINE_CHARS, MESSAGE_CHARS, NUMBERS_PER_CHAR, PromptReader, too_long
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.replicas import deaths_of, died
 
@@ -38,6 +38,11 @@ class Embedding:
     precision: str
     vectors: list[list[float]]
     prompt_tokens: int
+
+    @property
+    def num_chars(self) -> int:
+        """What all of it costs to write, in characters of a prompt to read."""
+        return sum(map(len, self.vectors)) // NUMBERS_PER_CHAR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,25 +119,27 @@ class Embeddings:
         Raises:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
-        made = await self._make(
-            _Work(
-                model=model,
-                inputs=inputs,
-                encode=encode_inputs,
-                check=partial(check_embeds, model, dimensions=dimensions),
-                request_id=request_id,
-                priority=priority,
-                urgency=urgency,
-                deadline_at=self._deadline_at(deadline_s),
-            ),
-            principal,
-            arrival,
+        work = _Work(
+            model=model,
+            inputs=inputs,
+            encode=encode_inputs,
+            check=partial(check_embeds, model, dimensions=dimensions),
+            request_id=request_id,
+            priority=priority,
+            urgency=urgency,
+            deadline_at=self._deadline_at(deadline_s),
         )
+        made = await self._make(work, principal, arrival)
+        vectors = made.vectors
+        if dimensions is not None:
+            cut = partial(_shortened, vectors, dimensions)
+            chars = sum(map(len, vectors)) // NUMBERS_PER_CHAR
+            vectors = await self._reader.read(chars, cut, principal, work.deadline_at)
         return Embedding(
             model=model,
             release=made.found.served.release,
             precision=made.found.info.precision,
-            vectors=[shorten(vector, dimensions) for vector in made.vectors],
+            vectors=vectors,
             prompt_tokens=made.prompt_tokens,
         )
 
@@ -182,7 +189,8 @@ class Embeddings:
     async def _make(self, work: _Work, principal: Principal, arrival: Arrival) -> _Made:
         auditor, reception, model = self._guards.auditor, self._reception, work.model
         auditor.check()
-        watch = reception.watch(work.request_id, model, principal, msgspec.json.encode(work.inputs), arrival=arrival)
+        prompt = msgspec.json.encode(work.inputs)
+        watch = reception.watch(work.request_id, model, principal, prompt, arrival=arrival, operation="embeddings")
         with reception.noted(watch):
             reception.authorise(principal, model)
             found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
@@ -341,9 +349,13 @@ def encode_pairs(
     return batch
 
 
-def shorten(vector: list[float], dimensions: int | None) -> list[float]:
+def _shortened(vectors: Sequence[list[float]], dimensions: int) -> list[list[float]]:
+    return [shorten(vector, dimensions) for vector in vectors]
+
+
+def shorten(vector: list[float], dimensions: int) -> list[float]:
     """Return the first `dimensions` numbers, brought back to length one (Matryoshka form)."""
-    if dimensions is None or dimensions >= len(vector):
+    if dimensions >= len(vector):
         return vector
     head = vector[:dimensions]
     length = math.sqrt(math.fsum(x * x for x in head))

@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 from ashore.access import Principal
 from ashore.core import Message, RequestId
@@ -19,7 +19,9 @@ from ashore.engines import Sampling
 from ashore.errors import AshoreError, Bug
 from ashore.serving.embedding import Embeddings
 from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, Hear, ServingEvent, Started, Urgency
+from ashore.serving.prompt import NUMBERS_PER_CHAR
 
+_T = TypeVar("_T")
 Method = Literal["cross-encoder", "yes-no", "embedding-cosine"]
 """cross-encoder: the logistic of its logit, 0 to 1. yes-no: how likely a generator says yes against no, 0 to 1.
 embedding-cosine: the cosine between the vectors of both texts, -1 to 1."""
@@ -38,6 +40,12 @@ ALTERNATIVES: Final = 20
 """Tokens beside the first one of an answer whose likelihood is told."""
 MISSING: Final = -10.0
 """Log-probability of a word that is not among them."""
+
+
+class AtLength(Protocol):
+    """Does work that may be long: `ServingService.at_length`."""
+
+    async def __call__(self, num_chars: int, work: Callable[[], _T], principal: Principal, /) -> _T: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +94,8 @@ class Judge(Protocol):
 class Cosine:
     """Compares vectors. Each text is embedded once, however many pairs it is in."""
 
-    def __init__(self, embeddings: Embeddings) -> None:
-        self._embeddings = embeddings
+    def __init__(self, embeddings: Embeddings, at_length: AtLength) -> None:
+        self._embeddings, self._at_length = embeddings, at_length
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
         try:
@@ -105,12 +113,18 @@ class Cosine:
             fault.param = _named(fault.param, asked.names)
             raise
         vectors = made.vectors
+        size = len(vectors[0]) if vectors else 0
+        scores = await self._at_length(
+            len(asked.pairs) * size // NUMBERS_PER_CHAR,
+            lambda: [_cosine(vectors[one], vectors[other]) for one, other in asked.pairs],
+            principal,
+        )
         return Judged(
             model=made.model,
             release=made.release,
             precision=made.precision,
             method="embedding-cosine",
-            scores=[_cosine(vectors[one], vectors[other]) for one, other in asked.pairs],
+            scores=scores,
             prompt_tokens=made.prompt_tokens,
         )
 
@@ -224,15 +238,22 @@ class YesNo:
 class Relevance:
     """Tells how well texts answer questions, by whatever judge the model is fit for."""
 
-    def __init__(self, embeddings: Embeddings, answer: Answer, features_of: Callable[[str], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        at_length: AtLength,
+        answer: Answer,
+        features_of: Callable[[str], Sequence[str]],
+    ) -> None:
         """Make it.
 
         Args:
             embeddings: Makes vectors and scores.
+            at_length: Does work that may be long.
             answer: Answers a request of a generator.
             features_of: Tells what the model behind an alias can do; nothing where that is not known.
         """
-        self._by_vectors: Final = Cosine(embeddings)
+        self._by_vectors: Final = Cosine(embeddings, at_length)
         self._by_reading: Final = CrossEncoder(embeddings)
         self._by_asking: Final = YesNo(answer)
         self._features_of = features_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -80,10 +80,11 @@ class Route:
     """The response depends on nothing but the key, the body and what the epochs tell, so that a repeated request may
     be answered by its bytes."""
 
-    @property
-    def is_admitted(self) -> bool:
-        """Whether it needs room at a model."""
-        return self.repeats or self.deferrable
+    is_admitted: bool = field(init=False)
+    """Whether it needs room at a model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_admitted", self.repeats or self.deferrable)
 
     @property
     def prefix(self) -> str:
@@ -119,8 +120,8 @@ class RouteTable:
             sorted((r for r in routes if r.prefix), key=lambda r: r.path.endswith("}") and len(r.names) == 1)
         )
 
-    def find(self, method: str, path: str) -> Route:
-        """Return the route.
+    def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
+        """Return the route, and what stands for each `{name}` in the path.
 
         Raises:
             MethodNotAllowed: the path exists and takes another method.
@@ -128,15 +129,15 @@ class RouteTable:
         """
         route = self._exact.get((method, path))
         if route is not None:
-            return route
+            return route, ()
         if len(path) > 1 and path.endswith("/"):
             path = path.rstrip("/")
             route = self._exact.get((method, path))
             if route is not None:
-                return route
+                return route, ()
         for one in self._prefixed:
-            if one.method == method and one.arguments(path) is not None:
-                return one
+            if one.method == method and (arguments := one.arguments(path)) is not None:
+                return one, arguments
         allowed = sorted(
             {r.method for r in self.routes if r.path == path or (r.prefix and r.arguments(path) is not None)}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ashore.api.http.dialect import Dialect, Json, Reader
+from ashore.api.http.dialect import Dialect, Json, Reader, Said
 from ashore.api.http.ollama.types import (
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
@@ -40,7 +40,7 @@ REFUSED: Final = {
 }
 
 
-def _adapt(body: Json, said: list[str]) -> None:
+def _adapt(body: Json, said: Said) -> None:
     """Take Ollama's names for ours, and leave out what says nothing."""
     if "model" not in body and isinstance(body.get("name"), str):
         body["model"] = body.pop("name")

@@ -34,7 +34,7 @@ from ashore.api.http.ollama.types import (
     TurnOut,
 )
 from ashore.api.http.openai.common import deadline_of, priority_of
-from ashore.api.http.streaming import JSON, send_answer, standing_headers, stream_answer, whole_answer
+from ashore.api.http.streaming import JSON, num_chars, send_answer, standing_headers, stream_answer, whole_answer
 from ashore.core import did_you_mean
 from ashore.errors import UnknownModel
 from ashore.serving import Embedding, GenerationRequest, ModelCard
@@ -78,7 +78,7 @@ async def running(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 
 async def show(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/show`."""
-    request = await SHOW_READER.body_of(app, exchange)
+    request = await SHOW_READER.body_of(app, exchange, principal)
     card = _card(app, request.model, principal)
     facts: dict[str, str | int] = {
         "general.architecture": ARCHITECTURE,
@@ -98,7 +98,7 @@ async def show(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/chat`."""
-    request = await CHAT_READER.body_of(app, exchange)
+    request = await CHAT_READER.body_of(app, exchange, principal)
     model = _served_name(app, request.model)
     if not request.messages:
         await _loaded(app, exchange, principal, model, "chat")
@@ -109,7 +109,7 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 async def generate(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/generate`."""
-    request = await GENERATE_READER.body_of(app, exchange)
+    request = await GENERATE_READER.body_of(app, exchange, principal)
     model = _served_name(app, request.model)
     if not request.prompt and not request.suffix:
         await _loaded(app, exchange, principal, model, "generate")
@@ -120,21 +120,21 @@ async def generate(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 async def embed(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/embed`."""
-    request = await EMBED_READER.body_of(app, exchange)
+    request = await EMBED_READER.body_of(app, exchange, principal)
     inputs = [request.input] if isinstance(request.input, str) else request.input
     made = await _embed(app, exchange, principal, request.model, inputs, request.dimensions)
     took = int((time.perf_counter() - exchange.started_at) * 1e9)
     body = OllamaEmbeddings(
         model=made.model, embeddings=made.vectors, total_duration=took, prompt_eval_count=made.prompt_tokens
     )
-    await _respond(app, exchange, principal, made, _encode(body))
+    await _respond(app, exchange, principal, made, body)
 
 
 async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/embeddings`, which `/api/embed` replaced."""
-    request = await EMBEDDINGS_READER.body_of(app, exchange)
+    request = await EMBEDDINGS_READER.body_of(app, exchange, principal)
     made = await _embed(app, exchange, principal, request.model, [request.prompt], None)
-    await _respond(app, exchange, principal, made, _encode(OllamaEmbedding(embedding=made.vectors[0])))
+    await _respond(app, exchange, principal, made, OllamaEmbedding(embedding=made.vectors[0]))
 
 
 async def _answer(
@@ -148,7 +148,8 @@ async def _answer(
     exchange.watch()
     timed = Timed(answer)
     whole = await whole_answer(timed, 1)
-    await send_answer(exchange, whole, render_whole(whole, exchange, form, first_at=timed.first_at))
+    render = partial(render_whole, whole, exchange, form, first_at=timed.first_at)
+    await send_answer(exchange, whole, await app.serving.at_length(num_chars([whole]), render, principal))
 
 
 async def _loaded(app: HttpApp, exchange: Exchange, principal: Principal, model: str, form: Form) -> None:
@@ -190,14 +191,21 @@ async def _embed(
     )
 
 
-async def _respond(app: HttpApp, exchange: Exchange, principal: Principal, made: Embedding, body: bytes) -> None:
+async def _respond(
+    app: HttpApp,
+    exchange: Exchange,
+    principal: Principal,
+    made: Embedding,
+    body: OllamaEmbeddings | OllamaEmbedding,
+) -> None:
     headers = [
         JSON,
         (b"x-ashore-release", made.release.encode()),
         (b"x-ashore-precision", made.precision.encode()),
         *standing_headers(app.serving.standing(principal, made.model)),
     ]
-    await exchange.respond(200, headers, body)
+    written = await app.serving.at_length(made.num_chars, partial(_encode, body), principal)
+    await exchange.respond(200, headers, written)
 
 
 def _served_name(app: HttpApp, named: str) -> str:

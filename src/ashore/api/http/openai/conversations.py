@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from ashore.access import STORED_REMOVE, STORED_SHOW, Principal
-from ashore.api.http.dialect import Dialect, Reader
+from ashore.api.http.dialect import Dialect, Reader, Said
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.dialects import adapt_items
 from ashore.api.http.openai.paging import page_of
@@ -81,7 +81,7 @@ class ItemOut(msgspec.Struct, frozen=True, kw_only=True):
     type: str
 
 
-def _adapt(body: dict[str, Any], said: list[str]) -> None:
+def _adapt(body: dict[str, Any], said: Said) -> None:
     adapt_items(body, "items", said)
 
 
@@ -94,7 +94,7 @@ ITEMS_READER: Final = Reader(ItemsRequest, _DIALECT)
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/conversations`."""
     has_body = bool(await exchange.body(app.limits))
-    request = await CONVERSATION_READER.body_of(app, exchange) if has_body else ConversationRequest()
+    request = await CONVERSATION_READER.body_of(app, exchange, principal) if has_body else ConversationRequest()
     items = kept_items(_checked(request.items or ()))
     desk, now_ms = app.desk, app.desk.queue.now_ms()
     desk.require_state()
@@ -120,7 +120,7 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/conversations/{id}`: other metadata."""
-    request = await UPDATE_READER.body_of(app, exchange)
+    request = await UPDATE_READER.body_of(app, exchange, principal)
     found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
     metadata, expires_ms = _encode(request.metadata).decode(), _expiry(app)
     changed = await app.desk.call(
@@ -140,7 +140,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def add_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/conversations/{id}/items`."""
-    request = await ITEMS_READER.body_of(app, exchange)
+    request = await ITEMS_READER.body_of(app, exchange, principal)
     items = kept_items(_checked(request.items))
     found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
     changed = await append(app, found, items)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.api.http.dialect import Dialect, Json, Reader, taken_out
+from ashore.api.http.dialect import Dialect, Json, Reader, Said, taken_out
 from ashore.api.http.openai.responses_parse import ITEM_TYPES
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -29,8 +29,6 @@ SAMPLED: Final = {
     "add_special_tokens": "vLLM's clients",
     "spaces_between_special_tokens": "vLLM's clients",
     "include_stop_str_in_output": "vLLM's clients",
-    "return_tokens_as_token_ids": "vLLM's clients",
-    "cache_salt": "vLLM's clients; answers are cached by tenant here",
     "mm_processor_kwargs": "vLLM's clients",
     "kv_transfer_params": "vLLM's routers",
     "rid": "SGLang's clients",
@@ -48,6 +46,7 @@ SAMPLED: Final = {
 
 CHAT: Final = {
     **SAMPLED,
+    "return_tokens_as_token_ids": "vLLM's clients",
     "add_generation_prompt": "vLLM's clients; an answer always begins a turn",
     "prediction": "OpenAI's clients; it makes an answer faster, not another one",
     "messages[].reasoning": "clients of OpenRouter send it back",
@@ -99,7 +98,7 @@ def _take_neutral(body: Json) -> None:
         del body["min_tokens"]
 
 
-def _take_thinking(body: Json, said: list[str]) -> None:
+def _take_thinking(body: Json, said: Said) -> None:
     """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
@@ -134,7 +133,7 @@ UNENFORCED: Final = (
 """How vLLM's back ends go about a grammar; the language is the same."""
 
 
-def _take_grammars(body: Json, said: list[str]) -> None:
+def _take_grammars(body: Json, said: Said) -> None:
     """vLLM's `structured_outputs` and `guided_*` are a `response_format`.
 
     Raises:
@@ -199,7 +198,7 @@ def _schema_of(value: Any) -> Any:
         ) from fault
 
 
-def _chat(body: Json, said: list[str]) -> None:
+def _chat(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
     _take_neutral(body)
     _take_thinking(body, said)
@@ -214,7 +213,7 @@ def _chat(body: Json, said: list[str]) -> None:
             del body["tools"]
 
 
-def _chat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+def _chat_tool(tool: Any, body: Json, said: Said) -> list[Any]:
     """Return a tool in a form that ashore knows, none where only its maker can run it."""
     if not isinstance(tool, dict) or tool.get("type", "function") == "function":
         return [tool]
@@ -225,12 +224,13 @@ def _chat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
     return left_out(tool, body, said)
 
 
-def left_out(tool: Json, body: Json, said: list[str]) -> list[Any]:
+def left_out(tool: Json, body: Json, said: Said) -> list[Any]:
     """Leave out a tool that cannot be run here.
 
     Raises:
         InvalidRequest: the request insists on it.
     """
+    said.count_object()
     kind, choice = str(tool.get("type"))[:40], body.get("tool_choice")
     insists = isinstance(choice, dict) and (
         choice.get("type") == kind or choice.get("name") in (kind, tool.get("name"))
@@ -249,8 +249,8 @@ def keep_allowed(body: Json, allowed: Json) -> None:
     """Take the tools that `allowed_tools` names, and its mode for the choice."""
     tools, wanted = body.get("tools"), allowed.get("tools")
     if isinstance(tools, list) and isinstance(wanted, list):
-        names = [_name_of(one) for one in wanted]
-        body["tools"] = [one for one in tools if _name_of(one) in names]
+        names = {name for name in map(_name_of, wanted) if isinstance(name, str)}
+        body["tools"] = [one for one in tools if isinstance(name := _name_of(one), str) and name in names]
     body["tool_choice"] = allowed.get("mode", "auto")
 
 
@@ -262,7 +262,7 @@ def _name_of(tool: Any) -> Any:
     return inner.get("name") if isinstance(inner, dict) else tool.get("name")
 
 
-def _completions(body: Json, said: list[str]) -> None:
+def _completions(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens")
     _take_neutral(body)
     _take_grammars(body, said)
@@ -318,7 +318,7 @@ ITEMS_LEFT_OUT: Final = (
 """Items of tools that OpenAI's servers run themselves: what they found does not come along."""
 
 
-def _responses(body: Json, said: list[str]) -> None:
+def _responses(body: Json, said: Said) -> None:
     if body.get("truncation") == "auto":
         del body["truncation"]
         said.append("truncation")
@@ -335,13 +335,13 @@ def _responses(body: Json, said: list[str]) -> None:
     adapt_items(body, "input", said)
 
 
-def adapt_items(body: Json, field: str, said: list[str]) -> None:
+def adapt_items(body: Json, field: str, said: Said) -> None:
     """Bring the items in a field into a form that ashore knows, and leave out those of which nothing can be read."""
     if isinstance(body.get(field), list):
         body[field] = [kept for one in body[field] for kept in _item(one, said)]
 
 
-def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+def _tool(tool: Any, body: Json, said: Said) -> list[Any]:
     """Return a tool in a form that ashore knows, none where only its maker can run it."""
     if not isinstance(tool, dict) or tool.setdefault("type", "function") == "function":
         return [tool]
@@ -354,8 +354,9 @@ def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
     return left_out(tool, body, said)
 
 
-def _item(item: Any, said: list[str]) -> list[Any]:
+def _item(item: Any, said: Said) -> list[Any]:
     """Return an item in a form that ashore knows, none where nothing of it can be read here."""
+    said.count_object()
     if not isinstance(item, dict):
         return [item]
     kind = item.get("type", "message")
@@ -366,7 +367,7 @@ def _item(item: Any, said: list[str]) -> list[Any]:
         said.append(f"input[].{kind}")
         return []
     if isinstance(kind, str) and kind in ITEM_TYPES:
-        said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], "input[]"))
+        said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], said, "input[]"))
     return [item]
 
 
