@@ -82,7 +82,7 @@ def test_what_clients_of_reasoning_models_send_is_taken() -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("/x", "/openapi.json lists every path"),
+        ("/zzzzzzzz", "/openapi.json lists every path"),
         ("/v1/chat/completion", "did you mean '/v1/chat/completions'"),
         ("/api/pull", "Ollama's API is served where `[http] ollama = true`, and to read and ask only"),
         ("/v1/audio/speech", "it has no audio API"),
