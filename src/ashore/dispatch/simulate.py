@@ -212,15 +212,14 @@ class ByCost:
     known: int = -1
 
     def decide(self, waiting: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool) -> Mapping[int, int]:
-        for one in waiting:
-            if one.number > self.known:
-                self.known = one.number
-                self.seen.append(one)
+        new = [one for one in waiting if one.number > self.known]
+        self.seen.extend(new)
+        self.known = max((one.number for one in new), default=self.known)
         while self.seen and self.seen[0].arrival_s < now_s - PAST_S:
             self.seen.popleft()
         room = [fleet.room(at) for at in range(len(fleet.backends))]
         if not tick:
-            return self._by_prices(waiting, fleet, room, now_s)
+            return self._by_prices(new, fleet, room, now_s)
         left = [fleet.left_s(at) for at in range(len(fleet.backends))]
         solved = choose(
             waiting, fleet.backends, left, now_s, expected=self._expected(now_s), room=room, exact=self.exact
@@ -234,14 +233,12 @@ class ByCost:
                 begin[number] = min(fit, key=lambda at: fleet.backends[at].alone_s(one))
         return begin
 
-    def _by_prices(self, waiting: Sequence[Request], fleet: Fleet, room: list[int], now_s: float) -> Mapping[int, int]:
+    def _by_prices(self, new: Sequence[Request], fleet: Fleet, room: list[int], now_s: float) -> Mapping[int, int]:
         begin: dict[int, int] = {}
         if not self.prices.per_s:
             return begin
         since_s = now_s - self.prices.at_s
-        for one in waiting:
-            if one.arrival_s < self.prices.at_s:
-                continue  # the program has weighed it
+        for one in new:  # the program has weighed the others
             best: tuple[float, float, int] | None = None
             for at, backend in enumerate(fleet.backends):
                 if not backend.takes(one):
