@@ -108,9 +108,19 @@ def test_a_gap_is_filled_from_both_sides(worker: Worker) -> None:
 def test_stop_tokens_are_tokens_of_the_model(worker: Worker) -> None:
     chat = {"model": "echo", "messages": [{"role": "user", "content": "abc"}], "min_tokens": 0}
     assert post(worker, "/v1/chat/completions", **chat, stop_token_ids=[98])[0] == 200
-    for extra in ({"stop_token_ids": [999]}, {"stop_token_ids": [98], "ignore_eos": True}):
-        status, fault = post(worker, "/v1/chat/completions", **chat, **extra)
-        assert (status, fault["error"]["param"]) == (400, "stop_token_ids")
+    assert post(worker, "/v1/chat/completions", **chat, stop_token_ids=[98], ignore_eos=True)[0] == 200
+    status, fault = post(worker, "/v1/chat/completions", **chat, stop_token_ids=[999])
+    assert (status, fault["error"]["param"]) == (400, "stop_token_ids")
+
+
+def test_token_ids_and_names_of_tokens_are_those_of_vllm(worker: Worker) -> None:
+    asked = {"model": "echo", "prompt": "abc", "max_tokens": 2, "return_token_ids": True}
+    [choice] = post(worker, "/v1/completions", **asked)[1]["choices"]
+    assert (choice["text"], choice["token_ids"], choice["logprobs"]) == ("ab", [97, 98], None)
+    assert choice["stop_reason"] is None
+    for extra in ({"echo": True}, {"stop": "b"}):
+        status, fault = post(worker, "/v1/completions", **asked, **extra)
+        assert (status, fault["error"]["param"]) == (400, "return_token_ids")
 
 
 def test_the_names_of_vllm_stand_beside_ours(worker: Worker) -> None:

@@ -67,6 +67,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
             Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
+            Example("ashore engine serve smollm2 --port 8000", "one engine for another ashore or Kubernetes"),
         ),
         "plan": (
             Example("ashore plan route --backends backends.toml --trace azure.csv", "cost and misses of each policy"),

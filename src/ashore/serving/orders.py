@@ -157,14 +157,14 @@ def make_orders(
             order_id=OrderId(f"{order_prefix}.{choice}"),
             prompt_ids=prompt.ids,
             max_new_tokens=prompt.max_new_tokens,
-            stop_token_ids=(*stop_token_ids, *request.stop_token_ids),
+            stop_token_ids=(*(() if request.ignore_eos else stop_token_ids), *request.stop_token_ids),
             sampling=request.sampling
             if seed is None or choice == 0
             else msgspec.structs.replace(request.sampling, seed=seed + choice),
             top_logprobs=told,
             grammar=request.grammar,
             adapter=adapter or None,
-            ignore_eos=request.ignore_eos,
+            ignore_eos=request.ignore_eos and not request.stop_token_ids,
             priority=request.priority,
             prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
             traceparent=request.arrival.traceparent,

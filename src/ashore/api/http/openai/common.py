@@ -88,17 +88,7 @@ def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def token_stops_of(request: Sampled) -> tuple[int, ...]:
-    """Return `stop_token_ids`, each once.
-
-    Raises:
-        InvalidRequest: the answer is to go on past every token that ends it.
-    """
-    if request.stop_token_ids and request.ignore_eos:
-        raise InvalidRequest(
-            "ignore_eos goes on past every token that would end the answer, those of stop_token_ids too",
-            hint="leave one of them out",
-            param="stop_token_ids",
-        )
+    """Return `stop_token_ids`, each once. They end an answer with `ignore_eos`, too, as in vLLM."""
     return tuple(dict.fromkeys(request.stop_token_ids or ()))
 
 
