@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients bundle test-bundle test-image lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bundle: dev ## Write one tar that installs and answers with no network
 
 test-bundle: dev ## Install the bundle with the network cut, and ask it something
 	@$(BIN)/python -m pytest -m full tests/acceptance/test_up_bundle.py
+
+test-image: dev ## Build the image with buildah, run it in every form, and render the chart with helm (says what it lacks)
+	@HELM=$$(sh deploy/helm.sh $(VENV)) && PATH="$$HELM:$$PATH" $(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_up_image.py tests/unit/deployment $(ARGS)
 
 lock: dev ## Resolve pyproject.toml into the lock files again
 	@sh deploy/lock.sh $(BIN)/uv

@@ -308,8 +308,8 @@ def _refuse_secret_flags(options: Mapping[str, Any], alias: str, hidden: Hidden,
     secret = {leaf.key for leaf in leaves_of(hidden.document) if leaf.path[:4] == at and is_from_file(leaf.value)}
     if shown := sorted(secret & set(options)):
         raise InvalidSpec(
-            f"the option {shown[0]} of the model {alias} is a secret or looks like one, and a flag of vLLM is visible to "
-            "everybody who may look at the container",
+            f"the option {shown[0]} of the model {alias} is a secret or looks like one, and a flag of vLLM is visible "
+            "to everybody who may look at the container",
             hint="only api_key may be secret in a container of vLLM; remove the option, or set [image] accelerator = "
             '"cuda"',
         )

@@ -48,8 +48,8 @@ class _Named:
 def peers_of(
     document: dict[str, Any], spec: Spec, places: Places
 ) -> tuple[tuple[Peer, ...], tuple[tuple[str, int], ...]]:
-    """Return the hosts that ashore.toml names as it is written, with where places.toml says that they are; and those of which it does
-    not, with their ports."""
+    """Return the hosts that ashore.toml, as it is written, names, with where places.toml says that they are; and those
+    of which it does not say it, with their ports."""
     found: dict[tuple[str, int, bool], Peer] = {}
     absent: dict[str, int] = {}
     named = list(_named(document, spec, offline=places.server.offline))
