@@ -91,6 +91,7 @@ trace: dev ## Drive the front while every process is killed in turn, and judge (
 
 docs: dev ## Write the generated references, then check the links, paths and commands that the documentation names
 	@$(BIN)/python -m ashore.config.reference > docs/reference/ashore-toml.md
+	@$(BIN)/python -m ashore.deployment.forms.reference > docs/reference/places-toml.md
 	@$(BIN)/python -m ashore.cli.reference > docs/reference/commands.md
 	@$(BIN)/python -m ashore.api.reference > docs/reference/errors.md
 	@$(BIN)/python deploy/check_docs.py

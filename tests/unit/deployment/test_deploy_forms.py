@@ -22,6 +22,7 @@ from ashore.deployment.forms import (
     parse_places,
     render_form,
 )
+from ashore.deployment.forms.reference import reference
 from ashore.errors import InvalidRequest, InvalidSpec, MissingExtra, SourceUnreachable
 
 ONE = '[[model]]\nname = "smollm2"\nalias = "chat"\n'
@@ -211,3 +212,8 @@ def test_a_server_that_is_not_there_is_no_fault_of_the_objects(tmp_path: Path) -
         check_objects(groups, kubectl=str(kubectl))
     with pytest.raises(MissingExtra, match="not installed"):
         find_kubectl(str(tmp_path / "nowhere"))
+
+
+def test_the_page_of_places_is_what_the_declarations_say() -> None:
+    page = Path(__file__).parents[3] / "docs/reference/places-toml.md"
+    assert page.read_text(encoding="utf-8") == reference(), "run `make docs`"
