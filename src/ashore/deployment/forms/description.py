@@ -337,7 +337,8 @@ def _localised(hidden: Hidden, spec: Spec, places: Places, engines: Sequence[Eng
             _refuse_source(model, places, where)
         if (engine := outside.get(_alias(model))) is not None:
             key = written["engine"].get("options", {}).get("api_key")
-            written["engine"] = {"kind": "vllm", "url": engine.url, **({"options": {"api_key": key}} if key else {})}
+            kept = {name: value for name, value in written["engine"].items() if name != "options"}
+            written["engine"] = {**kept, "url": engine.url, **({"options": {"api_key": key}} if key else {})}
             written.pop("replicas", None)
     if engines:
         egress = document.setdefault("egress", {})
