@@ -38,7 +38,9 @@ class LatestClock:
 
     def now_s(self) -> float:
         """Return the latest time seen."""
-        self._latest_s = max(self._latest_s, self._clock.now_s())
+        now_s = self._clock.now_s()
+        if now_s > self._latest_s:
+            self._latest_s = now_s
         return self._latest_s
 
 

@@ -31,10 +31,6 @@ class Origins:
         self.trusted_proxies = trusted_proxies
         """How many proxies in front of the edge are believed from now on."""
 
-    def of(self, peer: str, forwarded: str) -> str:
-        """Return what `origin_of` says."""
-        return origin_of(peer, forwarded, trusted_proxies=self.trusted_proxies)
-
 
 def grpc_peer(peer: str) -> str:
     """Return the address in what gRPC calls a peer: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:/path`."""

@@ -74,6 +74,7 @@ class AnswerCache:
         self._behind = behind
         self._policy = policy
         self._secret = secret
+        self._ready_hasher = hashlib.blake2b(b"ready", key=secret, digest_size=32)
         self._epochs = epochs
         self._clock = clock
         self._shared = shared
@@ -157,7 +158,7 @@ class AnswerCache:
             body: As it came.
             stamp: Whatever else the response depends on and the body does not say: the topology's generation.
         """
-        hasher = hashlib.blake2b(b"ready", key=self._secret, digest_size=32)
+        hasher = self._ready_hasher.copy()
         epochs = b"%d %d" % (self._epochs.get(POLICY_EPOCH), self._epochs.get(ANY_PURGE_EPOCH))
         who, whose, where = tenant.encode(), principal_id.encode(), path.encode()
         # The lengths first: a name may hold any separator, and names that are only joined could be cut elsewhere.

@@ -30,6 +30,7 @@ COMMANDS = (
     Command(
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
+    Command(name="plan", target="ashore.cli.plan:app", summary="Simulate a load: what answers where, at which cost."),
     Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."
     ),

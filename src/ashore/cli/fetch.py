@@ -20,7 +20,7 @@ from ashore.settings import Settings, read_settings
 def main(argv: Sequence[str] | None = None) -> int:
     """Pull or prepare what is named; returns an exit code as `ashore` does, having said why."""
     parser = argparse.ArgumentParser(prog="ashore.cli.fetch")
-    parser.add_argument("verb", choices=("pull", "prepare"))
+    parser.add_argument("verb", choices=("pull", "pull-text", "prepare"))
     parser.add_argument("names", nargs="+", help="sources or catalogue names; for `prepare`, name@variant")
     words = parser.parse_args(argv)
     silence_dependencies()
@@ -31,8 +31,8 @@ def _run(verb: str, names: Sequence[str], settings: Settings) -> int:
     store = build_store(settings.home, settings)
     with TerminalProgress() as progress:
         for name in names:
-            if verb == "pull":
-                model = store.pull(name, progress=progress)
+            if verb != "prepare":
+                model = store.pull(name, text_only=verb == "pull-text", progress=progress)
             else:
                 parent, _, variant = name.partition("@")
                 model = prepare_variant(store, store.resolve(parent), variant, told=progress.share)

@@ -69,6 +69,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         return self
 
+    @property
+    def calls(self) -> Mapping[str, str]:
+        """Addresses that the section has ashore call, by key: those of other hosts must be in `[egress] allow`."""
+        return {}
+
     def kept(self) -> dict[str, object]:
         """Return what a running server does not change, by key."""
         return {key.field: getattr(self, key.field) for key in keys_of(type(self)) if key.kept}
@@ -95,7 +100,8 @@ class Key:
     example: str
     """A value as an operator would write it; empty: none was declared."""
     holds: str = ""
-    """`file`: the path of one; `place`: a folder or an address; `key source`: where keys are; empty: neither."""
+    """`file`: the path of one; `place`: a folder or an address; `key source`: where keys of sealed models are; `key
+    place`: `env:NAME` or `file:PATH`; empty: none of them."""
 
     @property
     def required(self) -> bool:

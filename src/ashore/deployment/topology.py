@@ -26,8 +26,8 @@ def topology_of(
     """Return what the API workers are to know of what runs: one release for each alias, and others `beside` them."""
     workers = tuple(worker_listen(listening, home, index) for index in range(listening.http.workers))
     return Topology(
-        models=tuple(_served(one) for one in running),
-        beside=tuple(_served(one) for one in beside),
+        models=tuple(served_model(one) for one in running),
+        beside=tuple(served_model(one) for one in beside),
         http=workers[0].http,
         grpc=workers[0].grpc,
         workers=workers,
@@ -75,7 +75,8 @@ def _limits(listening: Listening) -> Limits:
     return Limits(max_body_bytes=most, **set_by_file)
 
 
-def _served(one: Running) -> ServedModel:
+def served_model(one: Running) -> ServedModel:
+    """Return what an API worker is to know of one model that runs."""
     plan = one.plan
     return ServedModel(
         alias=plan.alias,

@@ -5,7 +5,15 @@ Owns: the plan and the reason of every choice in it. Refuses: starting anything,
 
 from ashore.planning.inventory import read_inventory
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
-from ashore.planning.rules import compare, make_plan, number_releases, plan_beside, refuse_without_program, with_kept
+from ashore.planning.rules import (
+    compare,
+    describe,
+    make_plan,
+    number_releases,
+    plan_beside,
+    refuse_without_program,
+    with_kept,
+)
 from ashore.planning.section import EngineSection, ModelSection
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "Tuned",
     "Wish",
     "compare",
+    "describe",
     "make_plan",
     "number_releases",
     "plan_beside",

@@ -60,6 +60,7 @@ def test_the_ashore_toml_of_a_container_says_the_same_but_for_where_it_runs() ->
 def test_a_model_of_vllm_is_called_at_the_address_of_its_container() -> None:
     inside = tomllib.loads(files_of("quadlet", VLLM_ONCE, HERE)["ashore.toml"])
     assert inside["model"][0]["engine"]["url"] == "http://ashore-r1:8000"
+    assert inside["model"][0]["engine"]["key"] == "file:/run/secrets/ashore/model-r1-engine-options-api-key"
     assert inside["egress"]["allow"] == ["ashore-r1:8000@10.0.0.0/8"]
 
 
@@ -71,6 +72,18 @@ def test_quadlet_names_its_secrets_and_how_to_make_them() -> None:
     assert f"Secret={name},type=mount,target=/run/secrets/ashore/{name},uid=10001,gid=10001,mode=0400" in unit
     assert f"Secret={name},type=env,target=VLLM_API_KEY" in files["ashore-r1.container"]
     assert {"ReadOnly=true", "DropCapability=all", "NoNewPrivileges=true"} <= set(unit.splitlines())
+
+
+def test_keys_and_authorities_of_servers_elsewhere_are_mounted() -> None:
+    text = (
+        '[[model]]\nname = "m"\n[model.engine]\nurls = ["https://10.1.1.1:8000", "https://10.1.1.2:8000"]\n'
+        'key = "env:VLLM_KEY"\nca_file = "pki/ca.pem"\n[egress]\nallow = ["10.1.1.1:8000", "10.1.1.2:8000"]\n'
+    )
+    deployed = describe_deployment(text, parse_places(""))
+    engine = tomllib.loads(deployed.configuration)["model"][0]["engine"]
+    assert engine["key"] == "file:/run/secrets/ashore/model-m-engine-key"
+    assert engine["ca_file"] == "/run/secrets/ashore/model-m-engine-ca-file"
+    assert {(one.network, one.port) for one in deployed.peers} == {("10.1.1.1/32", 8000), ("10.1.1.2/32", 8000)}
 
 
 def test_cuda_builds_on_the_image_of_vllm_and_keeps_the_engine_inside() -> None:

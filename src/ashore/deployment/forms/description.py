@@ -218,7 +218,9 @@ def _refuse_unknown_names(hidden: Hidden, places: Places) -> None:
 def _engines(spec: Spec, places: Places, hidden: Hidden) -> tuple[Engine, ...]:
     """Return the models that run outside the server's container."""
     aliases = {_alias(model): model for model in spec.models}
-    outside = {alias: model for alias, model in aliases.items() if model.engine.kind == "vllm" and not model.engine.url}
+    outside = {
+        alias: model for alias, model in aliases.items() if model.engine.kind == "vllm" and not model.engine.addresses
+    }
     if places.image.accelerator == "cuda":
         outside = {}
     for place in places.models:
@@ -338,7 +340,7 @@ def _localised(hidden: Hidden, spec: Spec, places: Places, engines: Sequence[Eng
         if (engine := outside.get(_alias(model))) is not None:
             key = written["engine"].get("options", {}).get("api_key")
             kept = {name: value for name, value in written["engine"].items() if name != "options"}
-            written["engine"] = {**kept, "url": engine.url, **({"options": {"api_key": key}} if key else {})}
+            written["engine"] = {**kept, "url": engine.url, **({"key": f"file:{key[FROM_FILE]}"} if key else {})}
             written.pop("replicas", None)
     if engines:
         egress = document.setdefault("egress", {})

@@ -9,10 +9,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ashore.config import Spec
-from ashore.core import is_from_file
+from ashore.core import is_from_file, parse_allow
 from ashore.deployment.forms.leaves import Leaf, leaves_of
 from ashore.deployment.forms.places import PeerPlace, Places
-from ashore.jobs import parse_allow
 
 PORTS: Final = {
     "http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "redis": 6379, "rediss": 6379,
@@ -48,8 +47,8 @@ class _Named:
 def peers_of(
     document: dict[str, Any], spec: Spec, places: Places
 ) -> tuple[tuple[Peer, ...], tuple[tuple[str, int], ...]]:
-    """Return the hosts that ashore.toml, as it is written, names, with where places.toml says that they are; and those
-    of which it does not say it, with their ports."""
+    """Return the hosts that ashore.toml names as it is written, with where places.toml says that they are; and those of
+    which it does not, with their ports."""
     found: dict[tuple[str, int, bool], Peer] = {}
     absent: dict[str, int] = {}
     named = list(_named(document, spec, offline=places.server.offline))

@@ -17,10 +17,11 @@ _SCHEME: Final = "fake:"
 class FakeSpec:
     """How a fake engine behaves."""
 
-    mode: Literal["echo", "random", "tools"]
+    mode: Literal["echo", "random", "tools", "agent"]
     """`echo` answers with the last user turn (without a chat, the whole prompt); `random` babbles; `tools` echoes, but
     where the last user turn has a call in `<tool_call></tool_call>`, it makes that call alone, and then says what the
-    tool answered: an agent's first task without a model."""
+    tool answered: an agent's first task without a model. `agent` answers as a capable model would, see `agent.py`: it
+    calls the tool that the question speaks of, holds grammars, and else echoes."""
     tok_per_s: float = 0.0
     """Tokens per second of one sequence; 0 is as fast as it goes."""
     delay_s: float = 0.0
@@ -59,8 +60,8 @@ class FakeSpec:
             InvalidSpec: not a fake model, an unknown option, or a value of the wrong kind; the message names it.
         """
         kind, _, query = name.removeprefix(_SCHEME).partition("?")
-        if not name.startswith(_SCHEME) or kind not in ("echo", "random", "tools"):
-            raise InvalidSpec(f"{name!r} is not a fake model", hint="use fake:echo, fake:random or fake:tools")
+        if not name.startswith(_SCHEME) or kind not in ("echo", "random", "tools", "agent"):
+            raise InvalidSpec(f"{name!r} is not a fake model", hint="use fake:echo, random, tools or agent")
         types = {field.name: field.type for field in dataclasses.fields(cls) if field.name != "mode"}
         values: dict[str, float | int | bool] = {}
         for option, text in parse_qsl(query, keep_blank_values=True):

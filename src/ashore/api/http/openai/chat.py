@@ -134,6 +134,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         max_tokens=request.max_completion_tokens or request.max_tokens,
         stop=stops_of(request.stop),
         top_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        prefix_salt=request.cache_salt or "",
         grammar=grammar_of(request.response_format),
         ignore_eos=bool(request.ignore_eos),
         priority=priority_of(exchange),
