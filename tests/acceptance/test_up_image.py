@@ -109,7 +109,7 @@ def home(rig: Rig, digest: str, demo_home: Path, tmp_path_factory: pytest.TempPa
     for path in (folder.parent, folder, tars):
         path.chmod(0o755)
     for name in ("smollm2", "smollm2@int8"):
-        ashore = [sys.executable, "-m", "ashore", "model", "export", name, str(tars / f"{name}.tar")]
+        ashore = [str(Path(sys.executable).with_name("ashore")), "model", "export", name, str(tars / f"{name}.tar")]
         subprocess.run(ashore, env={**os.environ, "ASHORE_HOME": str(demo_home)}, check=True, capture_output=True)
         (tars / f"{name}.tar").chmod(0o644)
         mounts = ["-v", f"{folder}:/var/lib/ashore", "-v", f"{tars}:/in:ro"]
@@ -153,7 +153,13 @@ def test_it_answers_read_only_as_nobody_with_no_capability_and_stops_cleanly(
 def test_the_compose_file_starts_it(rig: Rig, home: Path, places: tuple[Path, Path, int], tmp_path: Path) -> None:
     folder = render("compose", places, tmp_path / "c")
     file = folder / "compose.yaml"
-    file.write_text(file.read_text().replace("home:/var/lib/ashore", f"{home}:/var/lib/ashore"))
+    document = yaml.safe_load(file.read_text())
+    (server,) = document["services"].values()
+    server["volumes"][0] = f"{home}:/var/lib/ashore"
+    # Rules of a bridge would stay in the kernel of this machine when a test dies.
+    del server["networks"], server["ports"], document["networks"]
+    server["network_mode"] = "host"
+    file.write_text(yaml.safe_dump(document))
     rig.podman("up", "--detach", program="podman-compose", cwd=folder)
     try:
         wait_ready(places[2], at_most_s=120, logs=lambda: rig.podman("logs", "ashore_ashore_1"))

@@ -28,11 +28,11 @@ from ashore.sealing import (
     TransitKeeper,
     Wrapped,
     format_key_source,
+    is_ours_alone,
     new_data_key,
     no_key_source,
     parse_key_source,
 )
-from ashore.sealing.keyfile import is_ours_alone
 
 
 @pytest.mark.parametrize(

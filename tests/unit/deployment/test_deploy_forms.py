@@ -86,6 +86,13 @@ def test_keys_and_authorities_of_servers_elsewhere_are_mounted() -> None:
     assert {(one.network, one.port) for one in deployed.peers} == {("10.1.1.1/32", 8000), ("10.1.1.2/32", 8000)}
 
 
+def test_traces_need_neither_their_files_nor_their_library_where_they_are_rendered() -> None:
+    text = ONE + '[otel]\nendpoint = "http://10.5.5.5:4318"\nheaders_file = "/etc/otel-headers"\n'
+    deployed = describe_deployment(text + '[egress]\nallow = ["10.5.5.5:4318"]\n', parse_places(""))
+    assert [one.path for one in deployed.secrets] == ["/run/secrets/ashore/otel-headers-file"]
+    assert [(one.network, one.port) for one in deployed.peers] == [("10.5.5.5/32", 4318)]
+
+
 def test_cuda_builds_on_the_image_of_vllm_and_keeps_the_engine_inside() -> None:
     deployed = describe_deployment(R1, parse_places(VLLM.replace("[image]\n", '[image]\naccelerator = "cuda"\n')))
     assert deployed.engines == ()
@@ -104,7 +111,7 @@ def test_cuda_builds_on_the_image_of_vllm_and_keeps_the_engine_inside() -> None:
         (R1, '[[model]]\nalias = "r1"\nweights = "/models/r1"\n', "is on no"),
         (R1, HERE.replace('vllm = "registry.corp.example/vllm-openai:v0.20"\n', ""), "names no image of it"),
         (ONE, '[[model]]\nalias = "chat"\nweights = "/m"\n', "no model that runs in a container of its own"),
-        (ONE + '[audit]\narchive = "/mnt/archive"\n', "", "a folder of this machine"),
+        (ONE + '[audit]\narchive = "/mnt/archive"\n', "", "a path of this machine"),
         (ONE.replace("smollm2", "./my-model"), "", "a path of this machine"),
         (ONE + '[sealing]\nkey = "passphrase:"\n', "", "asks for a passphrase"),
         (ONE + '[settings]\nhome = "/srv/a"\n', "", "belongs to one machine"),
