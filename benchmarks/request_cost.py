@@ -45,14 +45,14 @@ AT_ONCE = 100
 
 
 def request(key: str, number: int) -> bytes:
-    """Return a request as Envoy forwards it, with an id of its own."""
+    """Return a request as Envoy forwards it, with an id of its own, and the first from another address."""
     head = (
         "POST /v1/chat/completions HTTP/1.1",
         "host: bench",
         "content-type: application/json",
         f"content-length: {len(BODY)}",
         f"authorization: Bearer {key}",
-        "x-forwarded-for: 192.0.2.2",
+        f"x-forwarded-for: 192.0.2.{2 if number else 1}",
         "x-forwarded-proto: http",
         "x-envoy-external-address: 127.0.0.1",
         f"x-request-id: 3304d2b4-f9b5-4f3b-aae8-{number:012x}",
@@ -129,10 +129,7 @@ class Asker:
 
     def ask(self, number: int) -> bytes:
         """Return the answer to one request."""
-        data = self._requests[number % len(self._requests)]
-        self._protocol.get_buffer(-1)[: len(data)] = data
-        self._transport.last = b""
-        self._protocol.buffer_updated(len(data))
+        self._protocol.buffer_updated(self._sent(number))
         return bytes(self._transport.last)
 
     def calls(self, number: int) -> Counter[str]:
@@ -141,20 +138,22 @@ class Asker:
 
         def note(frame: FrameType, event: str, arg: object) -> None:
             if event == "call":
-                code = frame.f_code
-                module = frame.f_globals.get("__name__", "?")
-                seen[f"{module}.{code.co_qualname}"] += 1
+                seen[f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}"] += 1
 
-        data = self._requests[number % len(self._requests)]
-        self._protocol.get_buffer(-1)[: len(data)] = data
-        updated = self._protocol.buffer_updated
+        updated, num_bytes = self._protocol.buffer_updated, self._sent(number)
         sys.setprofile(note)
         try:
-            updated(len(data))
+            updated(num_bytes)
         finally:
             sys.setprofile(None)
         del seen[f"{__name__}.Swallow.write"]
         return seen
+
+    def _sent(self, number: int) -> int:
+        """Put the bytes of a request where the loop puts what it reads; return how many they are."""
+        data = self._requests[number % len(self._requests)]
+        self._protocol.get_buffer(-1)[: len(data)] = data
+        return len(data)
 
     def leave(self) -> None:
         """Close the connection."""
@@ -192,7 +191,7 @@ async def with_worker(home: Path, work: Callable[[Asker], Any]) -> Any:
     try:
         while b"x-ashore-cache: hit-exact" not in asker.ask(0):
             await asyncio.sleep(0.01)
-        for number in range(WARM_UP):
+        for number in range(1, WARM_UP):
             asker.ask(number)
         return await work(asker)
     finally:
@@ -213,7 +212,7 @@ def run(work: Callable[[Asker], Any]) -> Any:
 
 async def count_calls(asker: Asker) -> Counter[str]:
     """Return the functions that a repeated request calls, as most of a few requests do."""
-    seen = [asker.calls(number) for number in range(21)]
+    seen = [asker.calls(number) for number in range(1, 22)]
     middle = statistics.median(one.total() for one in seen)
     return next(one for one in seen if one.total() == middle)
 
@@ -223,7 +222,7 @@ async def measure(asker: Asker, *, rounds: int) -> tuple[float, float]:
     least_s, all_s, process_began_s = float("inf"), 0.0, time.process_time()
     for _ in range(rounds):
         began_s = time.thread_time()
-        for number in range(AT_ONCE):
+        for number in range(1, AT_ONCE + 1):
             asker.ask(number)
         took_s = time.thread_time() - began_s
         least_s, all_s = min(least_s, took_s), all_s + took_s

@@ -16,13 +16,11 @@ from typing import Final
 
 import pytest
 from served import Served
-from suite_venv import suite_python
+from suite_venv import TOO_HARD, suite_python
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
 
 SUITE: Final = Path(__file__).parents[1] / "support" / "langchain_suite.py"
-TOO_HARD: Final = ("test_agent_loop",)
-"""Tests that the demo model, with 135 million parameters, is too weak for, whatever the route."""
 MODALITIES: Final = ("PDF", "audio", "image", "Anthropic inputs", "VCR")
 """What tests are skipped for: what the models do not read, another maker's form of a message, a recording."""
 

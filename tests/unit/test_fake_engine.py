@@ -150,6 +150,8 @@ def test_loading_fails_when_told(tmp_path: Path) -> None:
         ("fake:echo?tokens=1.5", "tokens"),
         ("fake:echo?delay_s=-1", "delay_s"),
         ("fake:echo?delay_s=nan", "delay_s"),
+        ("fake:echo?embed=900000000", "embed"),
+        ("fake:echo?sequences=900000000", "sequences"),
     ],
 )
 def test_a_wrong_name_is_refused_with_a_hint(name: str, word: str) -> None:
@@ -266,7 +268,8 @@ def test_agent_calls_the_tool_that_the_question_speaks_of_and_then_says_what_it_
             Grammar(
                 kind="json_schema",
                 text='{"$ref": "#/$defs/p", "$defs": {"p": {"type": "object", "required": ["n", "s", "k"], '
-                '"properties": {"n": {"type": ["number", "null"]}, "s": {"type": "string"}, "k": {"enum": ["x"]}, "z": {}}}}}',
+                '"properties": {"n": {"type": ["number", "null"]}, "s": {"type": "string"}, '
+                '"k": {"enum": ["x"]}, "z": {}}}}}',
             ),
             {"n": 3.0, "s": "setup", "k": "x"},
         ),

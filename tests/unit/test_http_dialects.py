@@ -286,11 +286,48 @@ def test_unknown_fields_are_bounded_in_number_and_in_what_is_kept_of_them(nested
 
     said = CHAT_READER.read(body(MOST_LEFT_OUT), REPORT_ALL)[1]
     assert all(len(path) <= 100 for path in said)
-    with pytest.raises(InvalidRequest, match="more than 256 unknown fields"):
+    with pytest.raises(InvalidRequest, match="more than 64 unknown fields"):
         CHAT_READER.read(body(MOST_LEFT_OUT + 1), REPORT_ALL)
     kinds = [{"type": f"t{number}"} for number in range(MOST_LEFT_OUT + 1)]
-    with pytest.raises(InvalidRequest, match="more than 256 unknown fields"):
+    with pytest.raises(InvalidRequest, match="more than 64 unknown fields"):
         CHAT_READER.read(json.dumps({**CHAT, "tools": kinds}).encode(), REPORT_ALL)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.cache_control", "options.x", "prediction.x", "b[].thought_signature", "*.citations"]
+)
+def test_a_name_with_a_dot_in_it_is_no_path(name: str) -> None:
+    body = json.dumps({**CHAT, name: 1}).encode()
+    with pytest.raises(UnknownField, match="unknown field"):
+        CHAT_READER.read(body, UnknownFields())
+    assert CHAT_READER.read(body, REPORT_ALL)[1] == (json.dumps(name),)
+
+
+def test_the_counter_of_ignored_fields_has_no_more_rows_than_the_dialect_has_names() -> None:
+    metrics = Metrics()
+
+    class Serving:
+        async def at_length(self, num_chars: int, work: Callable[[], Any], principal: object) -> Any:
+            return work()
+
+    async def ask(reader: Reader[Any], body: dict[str, Any]) -> None:
+        async def given(limits: object) -> bytes:
+            return json.dumps(body).encode()
+
+        app: Any = SimpleNamespace(
+            serving=Serving(), limits=SimpleNamespace(unknown_fields=REPORT_ALL), metrics=metrics
+        )
+        exchange: Any = SimpleNamespace(ignored=(), route="/", body=given)
+        await reader.body_of(app, exchange, ALICE)
+
+    for number in range(50):
+        asyncio.run(ask(CHAT_READER, {**CHAT, f"x{number}.cache_control": 1, "cache_salt": "s"}))
+        kind = {"type": f"t{number}.cache_control"}
+        asyncio.run(ask(CHAT_READER, {**CHAT, "tools": [kind]}))
+        asyncio.run(ask(RESPONSES_READER, {**RESPONSES, "include": [f"i{number}.cache_control"]}))
+        asyncio.run(ask(MESSAGES_READER, {**MESSAGES, "output_config": {f"c{number}.cache_control": 1}}))
+    rows = [line for line in metrics.page().decode().splitlines() if line.startswith("ashore_ignored_fields")]
+    assert 2 <= len(rows) <= 4, rows
 
 
 def test_allowed_tools_are_found_without_comparing_each_with_each() -> None:

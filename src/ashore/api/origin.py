@@ -18,6 +18,8 @@ def origin_of(peer: str, forwarded: str, *, trusted_proxies: int) -> str:
     """
     if peer and not peer.startswith(("/", "unix:")):
         return peer[:MAX_CHARS]
+    if "," not in forwarded:
+        return forwarded.strip()[:MAX_CHARS]
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
     if not hops:
         return ""

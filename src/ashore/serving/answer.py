@@ -22,6 +22,7 @@ class Answer:
         logprobs: bool,
         tokens_by_id: bool = False,
         scored: bool = False,
+        one_call: bool = False,
         cut_by: CutBy = "",
     ) -> None:
         """Make it.
@@ -33,9 +34,11 @@ class Answer:
             logprobs: Whether tokens are told one by one, with their ids and log-probabilities.
             tokens_by_id: Whether they are named `token_id:N`.
             scored: Whether its likelihood is told at the end.
+            one_call: Whether it ends before a second call of a tool.
             cut_by: What ends it where it takes all the tokens that it may have.
         """
         self._tokens_by_id = tokens_by_id
+        self._one_call = one_call
         self._cut_by = cut_by
         self._choice = choice
         self._text = text
@@ -53,7 +56,8 @@ class Answer:
     def take(self, events: Sequence[EngineEvent]) -> Delta | None:
         """Add the tokens among events that came together; return what they released, None when it is nothing.
 
-        Once a stop string is met, `ended` is set and the tokens behind it are dropped.
+        Once a stop string is met, or a second call where there may be one, `ended` is set and the tokens behind it are
+        dropped.
         """
         text = reasoning = ""
         calls: tuple[ToolCallDelta, ...] = ()
@@ -73,6 +77,9 @@ class Answer:
                 self.reasoning_tokens += 1
             if piece.tool_calls:
                 calls += self._calls(piece)
+                if self._one_call and piece.tool_calls[-1].index > 0:
+                    self.ended = ChoiceEnded(choice=self._choice, reason="tool_calls")
+                    break
             if self._scored:
                 self._ids.append(token.token_id)
                 self._logprob += token.logprob or 0.0
@@ -119,6 +126,7 @@ class Answer:
         return tuple(
             ToolCallDelta(index=c.index, id=c.id or "", name=c.name or "", arguments=c.arguments or "")
             for c in piece.tool_calls
+            if c.index == 0 or not self._one_call
         )
 
     def _delta(

@@ -449,6 +449,7 @@ class FreshAnswers:
             logprobs=request.top_logprobs is not None or request.token_ids,
             tokens_by_id=request.tokens_by_id,
             scored=request.scored,
+            one_call=request.one_call,
             cut_by=prompt.cut_by,
         )
 

@@ -61,6 +61,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none", "required"] | str = "auto"
     """Or the name of the one tool that must be called, as `tool:NAME`."""
+    one_call: bool = False
+    """The answer ends before a second call."""
     sampling: Sampling = msgspec.field(default_factory=Sampling)
     left_out: frozenset[str] = frozenset()
     """Fields of `sampling` that the client did not give: what the model's makers recommend goes there."""

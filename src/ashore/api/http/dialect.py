@@ -7,6 +7,7 @@ answer is refused; what nobody knows goes by `[http] unknown_fields`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -31,8 +32,9 @@ Json = dict[str, Any]
 REPORT_ALL: Final = convert(dict.fromkeys(UnknownFields.__struct_fields__, "report"), UnknownFields)
 MOST_OBJECTS: Final = 50_000
 """Objects of a body that are looked at one by one; one with more must fit its type at once."""
-MOST_LEFT_OUT: Final = 256
-"""Fields that a request may have beside what its route knows, each path once. Clients send a dozen."""
+MOST_LEFT_OUT: Final = 64
+"""Fields that a request may have beside what its route knows, each path once. The audit log has all of them; clients
+send a dozen."""
 
 
 class Said:
@@ -130,7 +132,7 @@ class Reader(Generic[T]):
         request, ignored = await app.serving.at_length(len(body), look, principal)
         exchange.ignored = ignored
         for path in ignored:
-            app.metrics.add("ashore_ignored_fields", 1, exchange.route, path if self._is_known(path) else "other")
+            app.metrics.add("ashore_ignored_fields", 1, exchange.route, _key_of(self._dialect.ignored, path) or "other")
         return request
 
     def read(self, body: bytes, unknown: UnknownFields) -> tuple[T, tuple[str, ...]]:
@@ -159,17 +161,21 @@ class Reader(Generic[T]):
 
     def _judge(self, left: LeftOut, unknown: UnknownFields) -> None:
         shown, name = left.where[-MAX_NAME_CHARS:], left.path.rpartition(".")[2][:MAX_NAME_CHARS]
-        if (remedy := _listed(self._dialect.refused, left.path)) is not None:
-            raise UnknownField(f"the field {shown!r} is not supported", hint=remedy, param=shown)
-        if not self._is_known(left.path) and getattr(unknown, self._dialect.name) == "refuse":
+        if (key := _key_of(self._dialect.refused, left.path)) is not None:
+            raise UnknownField(f"the field {shown!r} is not supported", hint=self._dialect.refused[key], param=shown)
+        if _key_of(self._dialect.ignored, left.path) is None and getattr(unknown, self._dialect.name) == "refuse":
             raise UnknownField(f"unknown field {shown!r}", hint=did_you_mean(name, left.known), param=shown)
 
-    def _is_known(self, path: str) -> bool:
-        return _listed(self._dialect.ignored, path) is not None
+
+def _key_of(table: Mapping[str, str], path: str) -> str | None:
+    """Return under which key a table has a path, None where it has not."""
+    anywhere = "*." + path.rpartition(".")[2]
+    return path if path in table else anywhere if anywhere in table else None
 
 
-def _listed(table: Mapping[str, str], path: str) -> str | None:
-    return table.get(path, table.get("*." + path.rpartition(".")[2]))
+def _step(name: str) -> str:
+    """Return a name as a step of a path: in quotes where it would pass for several."""
+    return json.dumps(name, ensure_ascii=False) if any(char in name for char in '.[]*"') else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +223,8 @@ class _Fitted:
         self._said.count_object()
         fields = _fields(kind.cls)
         for name in list(value):
-            at, here = (f"{so_far}.{name}" if so_far else name for so_far in (path, where))
+            step = name if name in fields else _step(name)
+            at, here = (f"{so_far}.{step}" if so_far else step for so_far in (path, where))
             if name not in fields:
                 if name != kind.tag_field and value.pop(name) is not None and at not in self.left:
                     self.left[at] = LeftOut(at, here, _names(kind.cls))

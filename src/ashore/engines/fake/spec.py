@@ -11,6 +11,8 @@ from ashore.core import did_you_mean
 from ashore.errors import InvalidSpec
 
 _SCHEME: Final = "fake:"
+MOST: Final = {"embed": 65_536, "context": 100_000_000, "sequences": 1_000_000}
+"""Of options that a request makes memory of: whoever may make a release names them, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class FakeSpec:
             if option not in types:
                 raise InvalidSpec(f"{name!r}: unknown option {option!r}", hint=did_you_mean(option, types))
             values[option] = _value(name, option, str(types[option]), text)
+            if values[option] > MOST.get(option, values[option]):
+                raise InvalidSpec(f"{name!r}: {option} is {text}; the limit is {MOST[option]:,}")
         return cls(mode=kind, **values)  # type: ignore[arg-type]
 
 

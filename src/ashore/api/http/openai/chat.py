@@ -128,6 +128,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         stop_token_ids=token_stops_of(request),
         tools=tuple(tool_of(tool) for tool in request.tools or ()),
         tool_choice=_tool_choice(request.tool_choice),
+        one_call=request.parallel_tool_calls is False,
         sampling=asked_sampling(request),
         left_out=left_out(request),
         num_choices=request.n or 1,

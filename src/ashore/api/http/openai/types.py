@@ -173,7 +173,6 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     prompt_cache_key: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
-    parallel_tool_calls: Any = None
 
 
 USUAL: Final = (
@@ -197,6 +196,8 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    """False: one call at most."""
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Effort | None = None
     """Given to the template as a parameter of this name."""
@@ -208,7 +209,7 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
 
 
 class CompletionRequest(Sampled, frozen=True, kw_only=True):
-    """Body of `POST /v1/completions`. `best_of` must equal `n`."""
+    """Body of `POST /v1/completions`. `best_of` must equal `n`. The last block is taken and ignored."""
 
     prompt: Inputs
     max_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] | None = None
@@ -222,6 +223,8 @@ class CompletionRequest(Sampled, frozen=True, kw_only=True):
     """Give `token_ids` beside the text of each piece, and the token that ended the answer as `stop_reason`."""
     return_tokens_as_token_ids: bool | None = None
     """Name tokens in `logprobs` as `token_id:N`."""
+
+    parallel_tool_calls: Any = None
 
 
 class EmbeddingRequest(_Strict, frozen=True, kw_only=True):
