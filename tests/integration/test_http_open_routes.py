@@ -137,6 +137,22 @@ def test_the_names_of_vllm_stand_beside_ours(worker: Worker) -> None:
             assert expected in page
 
 
+def test_a_refusal_says_what_to_do_where_clients_look(worker: Worker) -> None:
+    _, fault = post(worker, "/v1/chat/completions", model="ecko", messages=[{"role": "user", "content": "a"}])
+    hint = fault["error"]["hint"]
+    assert hint and fault["error"]["message"].endswith(f". Hint: {hint}")
+    assert fault["error"]["message"].count(hint) == 1
+    _, told = post(worker, "/v1/messages", model="ecko", max_tokens=1, messages=[{"role": "user", "content": "a"}])
+    assert told["error"]["message"] == fault["error"]["message"]
+    for method, path, allowed in (
+        ("GET", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("PUT", "/v1/files/file-1", "DELETE, GET"),
+    ):
+        status, headers, _ = worker.request(method, path)
+        assert (status, headers["allow"]) == (405, allowed)
+
+
 def test_the_trace_of_a_caller_comes_back_and_is_logged(worker: Worker) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     given = f"00-{trace}-00f067aa0ba902b7-01"

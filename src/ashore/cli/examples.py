@@ -33,6 +33,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore status", "what is running, waiting and cached; needs no key"),
             Example("ashore status --json", "the same for a script"),
         ),
+        "logs": (
+            Example("ashore logs", "the last lines of every process"),
+            Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
+        ),
+        "stop": (Example("ashore stop", "as Ctrl-C in the terminal of `ashore up`"),),
         "reload": (
             Example("ashore reload --dry-run", "show what the changed ashore.toml would change"),
             Example("ashore reload", "apply it, while requests go on"),

@@ -80,12 +80,12 @@ def check_writes(alias: str, *, embedder: bool) -> None:
     """Return when the model writes text.
 
     Raises:
-        UnsupportedByEngine: it is an embedder.
+        UnsupportedByEngine: it is an encoder.
     """
     if embedder:
         raise UnsupportedByEngine(
-            f"{alias!r} is an embedder: it answers /v1/embeddings and writes no text",
-            hint="name a model of /v1/models with embedding_size 0",
+            f"{alias!r} is an encoder: it answers /v1/embeddings or /v1/rerank and writes no text",
+            hint="name a model of /v1/models whose features are neither embed nor rank",
             param="model",
         )
 

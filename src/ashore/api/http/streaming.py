@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ashore.access.budgets import UNBOUND, Standing, rate_headers
-from ashore.api.http.exchange import Exchange, Headers
+from ashore.api.http.exchange import EVENT_STREAM, Exchange, Headers
 from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, TokenText, ToolCallDelta, Usage
 
@@ -120,11 +120,11 @@ def cache_headers(label: str, age_s: int) -> Headers:
 class _Page:
     """An event stream while it is written."""
 
-    def __init__(self, exchange: Exchange, renderer: Renderer) -> None:
+    def __init__(self, exchange: Exchange, renderer: Renderer, head: Headers) -> None:
         self.held = b""
         """Sent with what comes next: no piece goes out alone that the client can do nothing with."""
         self.begun = False
-        self._exchange, self._renderer = exchange, renderer
+        self._exchange, self._renderer, self._head = exchange, renderer, head
         self._put, self._render = exchange.put, renderer.delta  # what a token is
         self._started: Started | None = None
 
@@ -154,22 +154,25 @@ class _Page:
         self.begun = True
         if self._started.good_until_s:
             self._exchange.take_down(self._started)
-        self._exchange.start_stream(answer_headers(self._started))
+        self._exchange.start_stream([*self._head, *answer_headers(self._started)])
         self.held = self._renderer.opened(self._started)
 
 
-async def stream_answer(exchange: Exchange, answer: Answering, renderer: Renderer) -> None:
+async def stream_answer(
+    exchange: Exchange, answer: Answering, renderer: Renderer, head: Headers = EVENT_STREAM
+) -> None:
     """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
 
     Args:
         exchange: Where it goes.
         answer: Makes the answer.
         renderer: Turns it into bytes.
+        head: Headers that say what kind of stream it is.
 
     Raises:
         AshoreError: nothing was sent yet.
     """
-    page = _Page(exchange, renderer)
+    page = _Page(exchange, renderer, head)
     exchange.watch()
     try:
         await answer(page.hear)

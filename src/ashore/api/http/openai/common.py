@@ -10,9 +10,12 @@ from ashore.api.bounds import MOST_PRIORITY, MOST_TEXTS, check_schema_size
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.types import (
     USUAL,
+    GrammarFormat,
     Inputs,
     JsonObjectFormat,
     JsonSchemaFormat,
+    RegexFormat,
+    ResponseFormat,
     Sampled,
     TextFormat,
 )
@@ -89,7 +92,7 @@ def token_stops_of(request: Sampled) -> tuple[int, ...]:
     return tuple(dict.fromkeys(request.stop_token_ids or ()))
 
 
-def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> Grammar | None:
+def grammar_of(wanted: ResponseFormat | None) -> Grammar | None:
     """Return the language that `response_format` asks for, None for any text."""
     match wanted:
         case None | TextFormat():
@@ -100,6 +103,12 @@ def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) 
             if wanted.json_schema.schema is None:
                 return Grammar(kind="json_object")
             return schema_grammar(wanted.json_schema.schema, "response_format.json_schema.schema")
+        case RegexFormat():
+            check_schema_size(len(wanted.pattern.encode()), "response_format.pattern")
+            return Grammar(kind="regex", text=wanted.pattern)
+        case GrammarFormat():
+            check_schema_size(len(wanted.grammar.encode()), "response_format.grammar")
+            return Grammar(kind="lark", text=wanted.grammar)
 
 
 def schema_grammar(schema: object, param: str) -> Grammar:
