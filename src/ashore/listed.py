@@ -30,6 +30,7 @@ LISTED: Final = (
     Listed("privacy"),
     Listed("access.budgets"),
     Listed("jobs"),
+    Listed("residency"),
     Listed("releases"),
     Listed("backup"),
 )

@@ -69,7 +69,7 @@ USUAL_ELSEWHERE = {
     "ls": "ashore model list",
     "show": "ashore model show",
     "rm": "ashore model remove",
-    "ps": "ashore status",
+    "ps": "ashore model ps",
     "benchmark": "ashore bench serve",
     "quantize": "ashore optimize quantize",
     "batch": "ashore job list",

@@ -57,6 +57,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model push smollm2 oci://registry.example.com/models/smollm2:1", "to a registry or bucket"),
             Example("ashore model export smollm2 smollm2.tar", "one file to carry; ashore model import reads it"),
             Example("ashore model remove smollm2@int8", "one variant; then ashore model gc frees the bytes"),
+            Example("ashore model ps", "what is in memory, idle since when, and what makes room first"),
         ),
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
@@ -144,6 +145,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
         "model": (
+            Example("ashore model warm chat", "load a model on demand before the first request"),
+            Example("ashore model cool chat --to s3", "unload it, and move its weights to the bucket of [tiers] cold"),
+            Example("ashore model pin chat", "load it, and keep it in memory until unpin"),
+            Example("ashore model unpin chat", "let it make room for others again"),
             Example("ashore model verify smollm2", "verify its files; without a name, those of all models"),
             Example("ashore model gc --dry-run", "what would be deleted, and how many bytes that frees"),
             Example("ashore model import smollm2.tar", "what ashore model export wrote on another machine"),

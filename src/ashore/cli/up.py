@@ -155,7 +155,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             )
             control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
             try:
-                _say(loading := f"loading {', '.join(model.reference for model in plan.models)}")
+                waits = {rule.alias for rule in plan.demand}
+                names = [model.reference for model in plan.models if model.alias not in waits]
+                _say(loading := f"loading {', '.join(names) or 'no model yet: all of them are on demand'}")
                 tell_manager(f"STATUS={loading}")
                 deployment.start(plan)
                 deployment.wait_ready(told=_tell_loaded)
@@ -211,6 +213,8 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
             case "status":
                 told = {"request": told_of(request), "plan": deployment.plan, "listening": deployment.listening}
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
+            case "models":
+                caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)
                 changes = deployment.apply(order.plan, order.listening)

@@ -32,6 +32,7 @@ from ashore.planning import (
     Choice,
     Inventory,
     ModelSection,
+    OnDemand,
     Plan,
     Wish,
     make_plan,
@@ -209,6 +210,9 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             prefix_cache=model.engine.prefix_cache,
             adapters=tuple(sorted(model.adapters.items())),
             options=tuple(sorted(model.engine.options.items())),
+            demand=None
+            if model.load == "start"
+            else OnDemand(alias=model.alias or model.name, keep_alive_s=model.keep_alive_s, pin=model.pin),
         )
         for model in spec.models
     )

@@ -195,6 +195,8 @@ class EngineCard:
     files: str = ""
     """Function: such a name and a folder to the files there."""
     check_name: str = ""
+    needed_bytes: str = ""
+    """`module:name(name) -> int`: the memory that a model which is only a name is counted with; empty: none."""
     """Function: refuses such a name where it is wrong."""
     packages: tuple[str, ...] = ()
     """Distributions it needs, the one whose version is shown first."""

@@ -4,11 +4,20 @@ Owns: the plan and the reason of every choice in it. Refuses: starting anything,
 """
 
 from ashore.planning.inventory import read_inventory
-from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
-from ashore.planning.rules import compare, make_plan, number_releases, plan_beside, refuse_without_program, with_kept
+from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, OnDemand, Plan, Tuned, Wish
+from ashore.planning.rules import (
+    RESERVED_BYTES,
+    compare,
+    make_plan,
+    number_releases,
+    plan_beside,
+    refuse_without_program,
+    with_kept,
+)
 from ashore.planning.section import EngineSection, ModelSection
 
 __all__ = [
+    "RESERVED_BYTES",
     "Change",
     "Choice",
     "EngineSection",
@@ -16,6 +25,7 @@ __all__ = [
     "ModelFacts",
     "ModelPlan",
     "ModelSection",
+    "OnDemand",
     "Plan",
     "Tuned",
     "Wish",

@@ -23,6 +23,17 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnDemand:
+    """A model that is loaded when somebody asks for it."""
+
+    alias: str
+    keep_alive_s: int = 900
+    """How long it stays loaded after its last request; 0: until another model needs the memory."""
+    pin: bool = False
+    """Load it in the background, and keep it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """One model as the operator asks for it. Zero and empty mean: let the plan choose."""
 
@@ -42,6 +53,8 @@ class Wish:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     taken_over: frozenset[str] = frozenset()
     """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
+    demand: OnDemand | None = None
+    """Set where it is loaded when somebody asks for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +128,8 @@ class Plan:
     models: tuple[ModelPlan, ...]
     inventory: Inventory
     """What the choices rest on. A reload plans with the same figures, or free memory alone would move every cache."""
+    demand: tuple[OnDemand, ...] = ()
+    """The models that are loaded on demand; the others are loaded at the start, and stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

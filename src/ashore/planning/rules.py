@@ -12,7 +12,7 @@ import msgspec
 from ashore.core import ADAPTER_NAME, ModelShape, did_you_mean, human_bytes, kv_bytes_per_token
 from ashore.engines import CARDS, EngineCard, EngineKind, EngineOptions, card_by_name, card_of, card_reading
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
-from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
+from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, OnDemand, Plan, Tuned, Wish
 
 ADAPTER_KINDS: Final = frozenset(card.kind for card in CARDS if "adapters" in card.features)
 ENCODERS: Final = frozenset(architecture for card in CARDS for architecture in card.encoders)
@@ -61,11 +61,16 @@ def make_plan(
         check_adapter_names(wish)
     kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
     here = [w for w in wishes if card_of(kinds[w.name][0]).memory.ours]
+    sizes = {_alias(w): weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here}
+    together = _loaded_together(here, sizes, inventory)
+    here = [w for w in here if _alias(w) in together]
     decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
-    weights = sum(weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here)
+    sharing = sum(w.replicas for w in here if _needs_cache(facts[w.name]) and w.demand is None)
+    sharing += max((w.replicas for w in here if _needs_cache(facts[w.name]) and w.demand is not None), default=0)
+    weights = sum(sizes[_alias(w)] for w in here)
     held = [(facts[w.name], w, kept[_alias(w)]) for w in here if _alias(w) in kept and _needs_cache(facts[w.name])]
     held_bytes = sum(_cache_bytes(fact, w, one) * w.replicas for fact, w, one in held)
-    waiting = decoders - sum(w.replicas for _, w, _ in held)
+    waiting = max(min(decoders, 1), decoders - sum(w.replicas for _, w, _ in held))
     cache_bytes = _cache_bytes_per_replica(inventory, weights, waiting, held_bytes)
     models = []
     for wish in wishes:
@@ -82,11 +87,25 @@ def make_plan(
                 variant,
                 tuned.get(facts[wish.name].name),
                 inventory,
-                decoders,
+                sharing,
                 cache_bytes,
             )
         )
-    return Plan(models=tuple(models), inventory=inventory)
+    demand = tuple(w.demand for w in wishes if w.demand is not None)
+    return Plan(models=tuple(models), inventory=inventory, demand=demand)
+
+
+def _loaded_together(here: Sequence[Wish], sizes: Mapping[str, int], inventory: Inventory) -> set[str]:
+    """Return the aliases that the plan has memory for at once: all that load at the start, and of those on demand the
+    largest that fit beside them in half of what is left, at least one. The other half is for their caches."""
+    together = {_alias(w) for w in here if w.demand is None}
+    left = int((inventory.memory_bytes - RESERVED_BYTES - sum(sizes[alias] for alias in together)) * (1 - KV_SHARE))
+    waiting = sorted((w for w in here if w.demand is not None), key=lambda w: (-sizes[_alias(w)], _alias(w)))
+    for number, wish in enumerate(waiting):
+        if number == 0 or sizes[_alias(wish)] <= left:
+            together.add(_alias(wish))
+            left -= sizes[_alias(wish)]
+    return together
 
 
 def plan_beside(
@@ -339,6 +358,8 @@ def _plan_model(
         choices.append(Choice(field="threads", value=str(threads[0]), why=threads[1]))
     if cache[1]:
         choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
+    if wish.demand is not None:
+        choices.append(Choice(field="load", value="demand", why=_why_demand(wish.demand)))
     choices.append(
         Choice(field="replicas", value=str(wish.replicas), why="requested" if wish.replicas > 1 else "default")
     )
@@ -364,6 +385,14 @@ def _plan_model(
         adapters=wish.adapters,
         choices=tuple(choices),
     )
+
+
+def _why_demand(demand: OnDemand) -> str:
+    if demand.pin:
+        return "requested; pinned: loaded in the background, and kept"
+    if demand.keep_alive_s:
+        return f"requested; unloaded after {demand.keep_alive_s} s without a request, or when memory is short"
+    return "requested; unloaded when memory is short"
 
 
 def _join(options: tuple[tuple[str, object], ...]) -> str:

@@ -54,6 +54,13 @@ class ModelSection(Section, frozen=True, kw_only=True):
     """Name that clients use; empty: `name`."""
     replicas: Annotated[int, Meta(ge=1, le=64)] = 1
     """Number of engine hosts that serve it."""
+    load: Literal["start", "demand"] = "start"
+    """When it is loaded. `start`: before the server is ready, and it stays. `demand`: when a request names it; it makes
+    room for other models when nobody uses it."""
+    keep_alive_s: AtLeast0 = 900
+    """Seconds that a model on demand stays loaded after its last request; 0: until another model needs the memory."""
+    pin: bool = False
+    """Load a model on demand in the background at the start, and never unload it."""
     adapters: dict[str, str] = field(default_factory=dict)
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()

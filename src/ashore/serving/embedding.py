@@ -89,6 +89,7 @@ class Embeddings:
             while True:
                 reception.turn_away(found)
                 watch.release = found.served.release
+                await self._fresh.awake(found, deadline_at)
                 check_embeds(model, found.info, dimensions)
                 read = partial(self._read, inputs, found, model, principal)
                 batch, watch.masked = await self._reader.read(num_input_chars(inputs), read, principal, deadline_at)

@@ -48,6 +48,7 @@ from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.relevance import Relevance
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
 from ashore.serving.single_flight import Answering, Flights, Terms
+from ashore.serving.summons import CallsModels, Summons
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
 
@@ -90,6 +91,7 @@ class ServingService:
         authority: Authority | None = None,
         board: Board | None = None,
         limit: ConcurrencyLimit | None = None,
+        tell_supervisor: CallsModels | None = None,
     ) -> None:
         limit = limit or ConcurrencyLimit()
         self._roster = Roster(
@@ -112,6 +114,7 @@ class ServingService:
             metrics=metrics,
             limit=limit,
         )
+        self._summons = Summons(tell_supervisor, clock, metrics)
         self._flights = Flights()
         self._texts, self._grammars = FairThreads("texts", clock), FairThreads("grammars", clock)
         self._reader = PromptReader(self._texts)
@@ -123,6 +126,7 @@ class ServingService:
             budgets=self._guards.budgets,
             clock=clock,
             metrics=metrics,
+            summons=self._summons,
         )
         aside = FreshAnswers(
             self._roster,
@@ -132,6 +136,7 @@ class ServingService:
             budgets=Unlimited(),
             clock=clock,
             metrics=Metrics(),
+            summons=self._summons,
             aside=True,
         )
         self.trials = Trials(aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release)
@@ -164,7 +169,7 @@ class ServingService:
             self._guards.auditor.check()
         except AuditUnavailable:
             return "not-recording"
-        return "ready" if all(card.ready for card in self.models()) else "loading"
+        return "ready" if all(card.ready or card.on_demand for card in self.models()) else "loading"
 
     @property
     def in_flight(self) -> int:
@@ -284,8 +289,9 @@ class ServingService:
         auditor = self._guards.auditor
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
-        request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        await self._fresh.known(model, deadline.begin_by)
+        request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
         masked = await self._mask(model, request, principal, deadline.begin_by)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
         question = find_question(self._cache, request, model.served, principal, masked)
@@ -492,6 +498,7 @@ class ServingService:
         deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
+        await self._fresh.known(model, deadline_at)
         request = prepare_tools(request, model.text)
         masked = await self._mask(model, request, principal, deadline_at, contexts=COUNTED_CONTEXTS)
         ids = await self._reader.ids(
@@ -511,6 +518,11 @@ class ServingService:
         model = self._roster.lead(name).pick(principal)
         check_prompt_ids(ids, model.info, param="tokens")
         return model.text.decode(ids)
+
+    def loads(self, name: str) -> bool:
+        """Return whether requests for a name wait until its model is loaded."""
+        lead = self._roster.known(name)
+        return lead is not None and not lead.first.replicas.ready and lead.first.may_load
 
     def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
         """Return what the budgets leave to a principal, None where none counts; after a `hit`, those that it cost."""
@@ -627,6 +639,7 @@ class ServingService:
 
     async def close(self) -> None:
         """Disconnect from every host. May be called twice."""
+        await self._summons.close()
         await self.trials.close()
         await self._roster.close()
         self._texts.close()

@@ -42,6 +42,8 @@ class FakeSpec:
     """Loading fails."""
     load_s: float = 0.0
     """Seconds that loading takes."""
+    memory_bytes: int = 0
+    """Memory that it is counted with where models share a budget; it takes none."""
     raise_after: int = 0
     """The step after this many tokens raises, as a broken library would, and so does each later one; 0 is never."""
     hang_after: int = 0
@@ -68,6 +70,11 @@ class FakeSpec:
                 raise InvalidSpec(f"{name!r}: unknown option {option!r}", hint=did_you_mean(option, types))
             values[option] = _value(name, option, str(types[option]), text)
         return cls(mode=kind, **values)  # type: ignore[arg-type]
+
+
+def needed_bytes(name: str) -> int:
+    """Return the memory that a fake model is counted with. Raises `InvalidSpec` as `FakeSpec.parse` does."""
+    return FakeSpec.parse(name).memory_bytes
 
 
 def check_name(name: str) -> None:

@@ -41,7 +41,7 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         chunks = ChatChunks(exchange, generation.num_choices, include_usage=include_usage)
-        await stream_answer(exchange, answer, chunks)
+        await stream_answer(exchange, answer, chunks, partial(app.serving.loads, generation.model))
     else:
         exchange.watch()
         whole = await whole_answer(answer, generation.num_choices)
@@ -56,7 +56,8 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         chunks = CompletionChunks(exchange, generations[0].num_choices, include_usage=include_usage)
-        await stream_answer(exchange, partial(app.serving.answer, generations[0], principal), chunks)
+        answer = partial(app.serving.answer, generations[0], principal)
+        await stream_answer(exchange, answer, chunks, partial(app.serving.loads, request.model))
         return
     exchange.watch()
     answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -96,7 +97,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         return app.serving.answer(generation, principal, told, before_end=keep_it)
 
     if request.stream and not exchange.job_id:
-        await stream_answer(exchange, answer, writer)
+        await stream_answer(exchange, answer, writer, partial(app.serving.loads, generation.model))
         return
     exchange.watch()
     started, response = await _whole(answer, writer)

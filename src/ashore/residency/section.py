@@ -1,0 +1,28 @@
+"""`[tiers]`: how much memory models may take, and where those lie that nobody uses."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from ashore.core import AtLeast0, Section
+from ashore.errors import InvalidSpec
+
+
+class TiersSection(Section, frozen=True, kw_only=True):
+    """Where models lie: in memory, on a fast disk, in the store, in a bucket."""
+
+    WHOLE_KEPT: ClassVar[bool] = True
+
+    memory_bytes: AtLeast0 = 0
+    """Memory that all models together may take, weights and KV caches; 0: what is free at the start, less 1 GiB."""
+    most_loaded: AtLeast0 = 0
+    """Most models on demand that are loaded at once; 0: as many as the memory holds. For engines whose memory ashore
+    does not count, such as those on a GPU."""
+    cold: str = ""
+    """`s3://BUCKET/PATH` for the weights of models that nobody uses; empty: they stay in the store. `ashore model cool
+    --to s3` moves them there, and the next request brings them back."""
+
+    def checked(self, where: str) -> Self:
+        if self.cold and not self.cold.startswith("s3://"):
+            raise InvalidSpec(f"{where} cold = {self.cold!r}; expected s3://BUCKET/PATH", hint="name a bucket")
+        return self
