@@ -97,10 +97,12 @@ def _is_sealed(store: ModelStore, model: ModelPlan) -> bool:
         return False
 
 
-def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFiles:
-    """Return the files of a planned model, checked against what was stored.
+def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without_weights: bool = False) -> ModelFiles:
+    """Return the files of a planned model, checked against what was stored; `without_weights`, those that API workers
+    read, whose model may be in a bucket.
 
     Raises:
+        WeightsAway: its weights are in a bucket.
         CorruptBlob: a file was altered or cut short.
         UnsupportedModel: there is no tokenizer, without which no worker can ask it anything.
     """
@@ -111,7 +113,7 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
     if not reads_store(model.options):
         files = ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
     else:
-        files = stored_files(store, model.reference)
+        files = stored_files(store, model.reference, without_weights=without_weights)
     if not (Path(files.directory) / "tokenizer.json").is_file():
         raise UnsupportedModel(
             f"{model.reference} has no tokenizer.json in {files.directory}",
@@ -122,7 +124,7 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
     return files
 
 
-def stored_files(store: ModelStore, reference: str) -> ModelFiles:
+def stored_files(store: ModelStore, reference: str, *, without_weights: bool = False) -> ModelFiles:
     """Open a model of the store for an engine.
 
     Raises:
@@ -131,7 +133,7 @@ def stored_files(store: ModelStore, reference: str) -> ModelFiles:
     """
     from ashore.engines import ModelFiles
 
-    opened = store.open(reference)
+    opened = store.open(reference, without_weights=without_weights)
     return ModelFiles(
         name=reference,
         digest=opened.digest,

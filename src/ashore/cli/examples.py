@@ -147,6 +147,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
             Example("ashore model cool chat --to s3", "unload it, and move its weights to the bucket of [tiers] cold"),
+            Example("ashore model fetch smollm2@int8", "bring its weights back from the bucket, without a server"),
             Example("ashore model pin chat", "load it, and keep it in memory until unpin"),
             Example("ashore model unpin chat", "let it make room for others again"),
             Example("ashore model verify smollm2", "verify its files; without a name, those of all models"),

@@ -114,6 +114,25 @@ def pull(
 
 
 @app.command
+def fetch(ref: str, /, *, as_json: AsJson = False) -> None:
+    """Bring the weights of a model back from the bucket that `ashore model cool --to s3` moved them to.
+
+    A request for a model on demand does the same. To resume after an interruption, run the command again.
+
+    Args:
+        ref: Model, or one variant of it: name@variant.
+        as_json: Print JSON.
+    """
+    store = _store()
+    with TerminalProgress() as progress:
+        came = store.fetch_back(ref, progress=progress)
+    if as_json:
+        return _print_json({"reference": ref, "fetched_bytes": came})
+    print(f"{ref}: {human_bytes(came)} fetched" if came else f"{ref} is on this disk")
+    return None
+
+
+@app.command
 def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
     """Push a model to a registry or a bucket.
 

@@ -48,7 +48,7 @@ from ashore.cli.upplan import (
 )
 from ashore.config import Listening, Spec
 from ashore.core import SystemClock
-from ashore.deployment import Deployment
+from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
@@ -141,6 +141,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
             epochs = EpochWatch(state).start()
+            cold = listening.tiers.cold
+            mover = StoreMover(home, store, cold, say=_say, sealing_key=settings.sealing_key)
             deployment = Deployment(
                 home=home,
                 settings=settings,
@@ -152,6 +154,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 say=_say,
                 recorder=recorder,
                 releases=(release_keeper(settings, state, recorder, store, listening), epochs),
+                open_texts=partial(open_model_files, store, home, without_weights=True),
+                mover=mover,
             )
             control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
             try:
@@ -170,6 +174,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             finally:
                 _say("stopping")
                 tell_manager("STOPPING=1", "STATUS=waiting for running answers to finish")
+                mover.stop()
                 supervisor.stop_all()
                 control.close()
                 epochs.close()

@@ -25,12 +25,13 @@ from ashore.bootstrap import (
 from ashore.cache import check_shared_url
 from ashore.config import Listening, Spec, read_spec
 from ashore.edge import EdgeKind, EdgeSection, edge_choices
-from ashore.engines import card_by_name, card_of
-from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
+from ashore.engines import card_by_name, card_of, reads_store
+from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.planning import (
     Change,
     Choice,
     Inventory,
+    ModelPlan,
     ModelSection,
     OnDemand,
     Plan,
@@ -264,6 +265,10 @@ def plan_and_fetch(
         _refuse_offline(settings, absent)
         _fetch(settings, "pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
     plan, notes = plan_without_fetching(spec, settings, inventory, running)
+    waits = {rule.alias for rule in plan.demand}
+    away = [m.reference for m in plan.models if m.alias not in waits and _is_away(store, m)]
+    if away:
+        _fetch(settings, "back", away)
     missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
     if missing:
         _fetch(settings, "prepare", missing)
@@ -292,6 +297,14 @@ def _is_absent(store: ModelStore, name: str) -> bool:
         if error.code == "variant_not_found":
             return not _has_parent(store, name) or "@" in name
         raise
+
+
+def _is_away(store: ModelStore, model: ModelPlan) -> bool:
+    """Tell whether the weights of a model are in a bucket."""
+    try:
+        return reads_store(model.options) and store.is_away(model.reference)
+    except (UnknownModel, UnknownVariant):
+        return False
 
 
 def _has_parent(store: ModelStore, name: str) -> bool:

@@ -53,6 +53,11 @@ class Mover(Protocol):
         """Begin to move the weights of a model to the bucket. May be called again; `outcome` tells the end."""
         ...
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is on its way."""
+        ...
+
     def is_moving(self, plan: ModelPlan) -> bool:
         """Return whether its weights are on their way, in either direction."""
         ...
@@ -276,7 +281,12 @@ class Demand:
     @property
     def is_restless(self) -> bool:
         """Whether there is something to decide before the next look."""
-        return self._clock.monotonic_s() >= self._due_s if self._subjects else False
+        return bool(self._subjects) and (self._clock.monotonic_s() >= self._due_s or self.is_moving)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether weights are on their way, so that the next look should come soon."""
+        return self._mover is not None and self._mover.is_busy
 
     def decide(self, phases: Mapping[str, Phase], *, taken_bytes: int, busy: Callable[[str], bool]) -> None:
         """Decide who is to have hosts, from how the hosts of all releases stand.

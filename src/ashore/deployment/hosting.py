@@ -216,8 +216,8 @@ class Hosting:
 
     @property
     def _is_moving(self) -> bool:
-        """Whether hosts load, or end."""
-        return any(one.phase != "ready" for one in self._hosting.values())
+        """Whether hosts load, or end, or weights move."""
+        return self._demand.is_moving or any(one.phase != "ready" for one in self._hosting.values())
 
     def _as_children(self) -> tuple[object, ...]:
         """Return how the processes of all hosts stand, to be compared with how they stood before."""

@@ -8,7 +8,7 @@ Where to add what:
 """
 
 from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, free_memory_bytes
-from ashore.processes.child import ChildSpec
+from ashore.processes.child import ChildSpec, tied
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
 from ashore.processes.hangup import hold_hangups, take_hangups, wait_for_hangup
@@ -70,6 +70,7 @@ __all__ = [
     "take_hangups",
     "take_pulse",
     "tell_manager",
+    "tied",
     "unix_address",
     "use_huge_pages",
     "wait_for_hangup",
