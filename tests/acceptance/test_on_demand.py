@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from home_processes import processes_of
 from served import Served, call, owner_key
+from tiny_models import make_tiny_model
 from waiting import eventually
 
 MODELS = {
@@ -33,7 +35,7 @@ MODELS = {
 
 
 def config() -> str:
-    lines = ["[tiers]", "memory_bytes = 2001"]
+    lines = ["[tiers]", "memory_bytes = 2001", "serve_pulled = false"]
     for alias, (name, rest) in MODELS.items():
         load = "start" if alias == "always" else "demand"
         lines += ["[[model]]", f'name = "{name}"', f'alias = "{alias}"', f'load = "{load}"', rest]
@@ -200,3 +202,16 @@ def test_what_comes_and_goes_is_counted(house: Served, key: str) -> None:
     assert 'ashore_model_failed_loads{model="broken"} 1.0' in page
     loads = next(line for line in page.splitlines() if line.startswith('ashore_model_loads{model="one"}'))
     assert float(loads.split()[-1]) >= 3
+
+
+def test_a_model_that_is_pulled_is_served_without_a_restart(served: Callable[..., Served], tmp_path: Path) -> None:
+    files = '[tiers]\nserve_pulled = true\n[[model]]\nname = "fake:echo"\nalias = "always"\n'
+    house = served(config=files)
+    environment = {**os.environ, "ASHORE_HOME": str(house.home)}
+    folder = make_tiny_model(tmp_path / "tiny", "llama")
+    words = [sys.executable, "-m", "ashore.cli.main", "model", "pull", str(folder), "--name", "tiny"]
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert "+ tiny: tiny" in said.stdout
+    request = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
+    answer = call(house, "POST", "/v1/chat/completions", house.key, request)
+    assert answer["system_fingerprint"] == "tiny-1" and answer["usage"]["completion_tokens"] >= 1

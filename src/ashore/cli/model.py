@@ -22,7 +22,7 @@ from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import UNDECODABLE, Nothing, counted, human_bytes
-from ashore.errors import Conflict, HomeBusy, InvalidRequest
+from ashore.errors import AshoreError, Conflict, HomeBusy, InvalidRequest
 from ashore.residency import Residence
 from ashore.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.settings import read_settings
@@ -110,7 +110,24 @@ def pull(
         return _print_json(model_json(model))
     print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
     print(f"licence: {model.licence}")
+    if _serves_pulled():
+        from ashore.cli.reload import reload
+
+        reload()
     return None
+
+
+def _serves_pulled() -> bool:
+    """Return whether a server runs from this home that serves what is pulled."""
+    from ashore.config import Listening
+    from ashore.processes import ask
+
+    try:
+        for status in ask(read_settings().home.control_socket, {"op": "status"}):
+            return msgspec.convert(status["listening"], Listening).tiers.serve_pulled
+    except (AshoreError, OSError, KeyError, msgspec.ValidationError):
+        return False
+    return False
 
 
 @app.command

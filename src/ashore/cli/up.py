@@ -39,6 +39,7 @@ from ashore.cli.upplan import (
     Request,
     commands_of,
     edge_of,
+    inventory_of,
     listening_of,
     plan_and_fetch,
     plan_json,
@@ -52,7 +53,7 @@ from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
-from ashore.planning import Plan, read_inventory
+from ashore.planning import Plan, what_fits
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
 from ashore.settings import Settings
 from ashore.state import EpochWatch
@@ -95,7 +96,7 @@ def up(
         _say("note: the ashore.toml in this directory is not read; to use it, give --config ashore.toml")
     listening = listening_of(spec, settings)
     if dry_run:
-        plan, notes = plan_without_fetching(spec, settings, read_inventory())
+        plan, notes = plan_without_fetching(spec, settings, inventory_of(spec))
         commands = commands_of(plan, settings)
         choices = edge_of(spec, plan.inventory.cores, listening.address)
         others = sections_of(listening, settings)
@@ -126,7 +127,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         keeper = key_keeper(settings)
         held = hold_home_secrets(settings, keeper)  # as long as its workers live
         first_key_lives = _keep_first_key(settings)
-        plan, notes = plan_and_fetch(spec, settings, read_inventory())
+        plan, notes = plan_and_fetch(spec, settings, inventory_of(spec))
         for note in notes:
             _say(f"note: {note}")
         clock = SystemClock()
@@ -159,8 +160,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             )
             control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
             try:
-                waits = {rule.alias for rule in plan.demand}
-                names = [model.reference for model in plan.models if model.alias not in waits]
+                for one in what_fits(plan):
+                    _say(f"{one.field}: {one.value}; {one.why}")
+                names = [model.reference for model in plan.models if model.alias not in plan.on_demand]
                 _say(loading := f"loading {', '.join(names) or 'no model yet: all of them are on demand'}")
                 tell_manager(f"STATUS={loading}")
                 deployment.start(plan)

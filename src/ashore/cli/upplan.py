@@ -28,6 +28,7 @@ from ashore.edge import EdgeKind, EdgeSection, edge_choices
 from ashore.engines import card_by_name, card_of, reads_store
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.planning import (
+    RESERVED_BYTES,
     Change,
     Choice,
     Inventory,
@@ -38,8 +39,11 @@ from ashore.planning import (
     Wish,
     make_plan,
     plan_beside,
+    read_inventory,
     refuse_without_program,
+    what_fits,
 )
+from ashore.residency import TiersSection
 from ashore.serving import GrpcSection
 from ashore.settings import Settings, read_settings
 from ashore.store import ModelStore, check_local, is_source, name_of_source
@@ -195,6 +199,13 @@ def listening_of(spec: Spec, settings: Settings) -> Listening:
     return spec.listening
 
 
+def inventory_of(spec: Spec) -> Inventory:
+    """Return what this machine gives, of memory no more than `[tiers]` allows."""
+    found = read_inventory()
+    most = spec.tiers.memory_bytes
+    return replace(found, memory_bytes=min(found.memory_bytes, most + RESERVED_BYTES)) if most else found
+
+
 def wishes_of(spec: Spec) -> tuple[Wish, ...]:
     """Return what the spec asks of the plan."""
     return tuple(
@@ -219,6 +230,26 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
     )
 
 
+def with_pulled(
+    spec: Spec, settings: Settings, store: ModelStore, inventory: Inventory
+) -> tuple[Spec, tuple[str, ...]]:
+    """Return a spec with the models of the store that it does not name, on demand, where it says that these are served;
+    and notes on those that no engine here takes."""
+    if not spec.tiers.serve_pulled:
+        return spec, ()
+    taken = {name for model in spec.models for name in (model.alias, model.name, model.name.partition("@")[0])}
+    more, notes = [], []
+    for name in sorted({model.name for model in store.list() if not model.variant} - taken):
+        section = ModelSection(name=name, alias=name, load="demand")
+        try:
+            plan_without_fetching(structs.replace(spec, models=(section,), tiers=TiersSection()), settings, inventory)
+        except AshoreError as fault:
+            notes.append(f"{name} is in the store and is not served: {fault.message}")
+        else:
+            more.append(section)
+    return structs.replace(spec, models=(*spec.models, *more)), tuple(notes)
+
+
 def plan_without_fetching(
     spec: Spec, settings: Settings, inventory: Inventory, running: Plan | None = None
 ) -> tuple[Plan, tuple[str, ...]]:
@@ -231,6 +262,7 @@ def plan_without_fetching(
         SourceUnreachable: a model is not in the store, and ashore is offline.
     """
     store = build_store(settings.home, settings)
+    spec, more_notes = with_pulled(spec, settings, store, inventory)
     wishes = wishes_of(spec)
     try:
         facts = gather_facts(store, wishes)
@@ -240,6 +272,7 @@ def plan_without_fetching(
         raise
     _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
+    notes = (*notes, *more_notes)
     if running is not None:
         return plan_beside(running, wishes, facts, tuned), notes
     return make_plan(wishes, facts, inventory, tuned), notes
@@ -265,8 +298,7 @@ def plan_and_fetch(
         _refuse_offline(settings, absent)
         _fetch(settings, "pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
     plan, notes = plan_without_fetching(spec, settings, inventory, running)
-    waits = {rule.alias for rule in plan.demand}
-    away = [m.reference for m in plan.models if m.alias not in waits and _is_away(store, m)]
+    away = [m.reference for m in plan.models if m.alias not in plan.on_demand and _is_away(store, m)]
     if away:
         _fetch(settings, "back", away)
     missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
@@ -366,6 +398,8 @@ def show_plan(
         lines += [f"  {c.field:<10}{c.value:<23} {c.why}" for c in model.choices]
         if model.alias in commands:
             lines.append(f"  {'command':<10}{commands[model.alias]}")
+    fits = what_fits(plan)
+    lines += ["", "memory", *(f"  {c.field:<10}{c.value:<23} {c.why}" for c in fits)] if fits else []
     lines += ["", *(f"{c.field:<10}{c.value:<25} {c.why}" for c in others)] if others else []
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)

@@ -33,7 +33,7 @@ from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
-from ashore.planning import RESERVED_BYTES, Change, ModelPlan, Plan, compare
+from ashore.planning import Change, ModelPlan, Plan, compare
 from ashore.processes import Supervisor, get_from
 from ashore.releases import ReleaseKeeper
 from ashore.residency import Standings
@@ -208,8 +208,7 @@ class Deployment:
     def _take_plan(self, plan: Plan) -> None:
         self._plan = plan
         if self._keeper is not None:
-            budget = self._listening.tiers.memory_bytes or plan.inventory.memory_bytes - RESERVED_BYTES
-            self._demand.take(plan.demand, budget)
+            self._demand.take(plan.demand, plan.memory_bytes)
 
     def _begin(self, model: ModelPlan, *, on_demand: bool | None = None) -> Running:
         """Start the hosts of a model, or none yet where it is loaded on demand."""
@@ -368,7 +367,7 @@ class Deployment:
             self._check_goes_on()
             for change in changes:
                 if change.kind in ("add", "replace"):
-                    on_demand = any(rule.alias == change.alias for rule in plan.demand) and self._keeper is not None
+                    on_demand = change.alias in plan.on_demand and self._keeper is not None
                     fresh[change.alias] = self._begin(models[change.alias], on_demand=on_demand)
             began_s = self._clock.monotonic_s()
             took_s = {}

@@ -4,14 +4,25 @@ Owns: the plan and the reason of every choice in it. Refuses: starting anything,
 """
 
 from ashore.planning.inventory import read_inventory
-from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, OnDemand, Plan, Tuned, Wish
-from ashore.planning.rules import (
+from ashore.planning.model import (
     RESERVED_BYTES,
+    Change,
+    Choice,
+    Inventory,
+    ModelFacts,
+    ModelPlan,
+    OnDemand,
+    Plan,
+    Tuned,
+    Wish,
+)
+from ashore.planning.rules import (
     compare,
     make_plan,
     number_releases,
     plan_beside,
     refuse_without_program,
+    what_fits,
     with_kept,
 )
 from ashore.planning.section import EngineSection, ModelSection
@@ -35,5 +46,6 @@ __all__ = [
     "plan_beside",
     "read_inventory",
     "refuse_without_program",
+    "what_fits",
     "with_kept",
 ]

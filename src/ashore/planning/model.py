@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from ashore.core import ModelShape, ServedFormat
 from ashore.engines import EngineKind, EngineOptions
+
+RESERVED_BYTES: Final = 1 << 30
+"""Left to the API worker, the supervisor and the system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,18 @@ class Plan:
     """What the choices rest on. A reload plans with the same figures, or free memory alone would move every cache."""
     demand: tuple[OnDemand, ...] = ()
     """The models that are loaded on demand; the others are loaded at the start, and stay."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """By alias, bytes of weights and KV caches of all replicas, as far as they are in this machine's memory."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that all models together may take."""
+        return max(0, self.inventory.memory_bytes - RESERVED_BYTES)
+
+    @property
+    def on_demand(self) -> frozenset[str]:
+        """The aliases that are loaded on demand."""
+        return frozenset(rule.alias for rule in self.demand)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

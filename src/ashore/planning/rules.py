@@ -10,9 +10,29 @@ from typing import Final
 import msgspec
 
 from ashore.core import ADAPTER_NAME, ModelShape, did_you_mean, human_bytes, kv_bytes_per_token
-from ashore.engines import CARDS, EngineCard, EngineKind, EngineOptions, card_by_name, card_of, card_reading
+from ashore.engines import (
+    CARDS,
+    EngineCard,
+    EngineKind,
+    EngineOptions,
+    card_by_name,
+    card_of,
+    card_reading,
+    needed_bytes_of,
+)
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
-from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, OnDemand, Plan, Tuned, Wish
+from ashore.planning.model import (
+    RESERVED_BYTES,
+    Change,
+    Choice,
+    Inventory,
+    ModelFacts,
+    ModelPlan,
+    OnDemand,
+    Plan,
+    Tuned,
+    Wish,
+)
 
 ADAPTER_KINDS: Final = frozenset(card.kind for card in CARDS if "adapters" in card.features)
 ENCODERS: Final = frozenset(architecture for card in CARDS for architecture in card.encoders)
@@ -25,8 +45,6 @@ MAX_SEQUENCES: Final = 64
 MAX_BATCH_TOKENS: Final = 512
 MOST_KV_TOKENS: Final = 131_072
 """64 sequences of 2,048 tokens: more than one machine without a GPU answers in a tolerable time."""
-RESERVED_BYTES: Final = 1 << 30
-"""Left to the API worker, the supervisor and the system."""
 KV_SHARE: Final = 0.5
 """Share of the memory left after the weights that KV caches may take; compilation and activations need the rest."""
 KV_ITEM_BYTES: Final = {"u4": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4}
@@ -92,7 +110,42 @@ def make_plan(
             )
         )
     demand = tuple(w.demand for w in wishes if w.demand is not None)
-    return Plan(models=tuple(models), inventory=inventory, demand=demand)
+    taken = {
+        _alias(w): sizes.get(_alias(w), needed_bytes_of(w.name) * w.replicas)
+        + (
+            _cache_bytes(facts[w.name], w, model) * w.replicas
+            if _alias(w) in sizes and _needs_cache(facts[w.name])
+            else 0
+        )
+        for w, model in zip(wishes, models, strict=True)
+    }
+    return Plan(models=tuple(models), inventory=inventory, demand=demand, sizes=taken)
+
+
+def what_fits(plan: Plan) -> tuple[Choice, ...]:
+    """Return how the models of a plan share the memory, for people; nothing where none is loaded on demand."""
+    if not plan.demand:
+        return ()
+    first = sum(size for alias, size in plan.sizes.items() if alias not in plan.on_demand)
+    waiting = sorted((plan.sizes.get(rule.alias, 0), rule.alias) for rule in plan.demand)
+    left, at_once = plan.memory_bytes - first, 0
+    for size, _ in reversed(waiting):  # the largest first: as many fit whichever are asked for
+        if size > left:
+            break
+        left, at_once = left - size, at_once + 1
+    total = sum(size for size, _ in waiting)
+    too_large = [alias for size, alias in waiting if size > plan.memory_bytes - first]
+    fits = f"any {at_once} of {len(waiting)} at once" if at_once < len(waiting) else "all at once"
+    why = f"{human_bytes(total)} together, beside {human_bytes(first)} that stay loaded"
+    found = [
+        Choice(
+            field="memory", value=human_bytes(plan.memory_bytes), why="for all models; [tiers] memory_bytes sets it"
+        ),
+        Choice(field="on demand", value=fits, why=why),
+    ]
+    if too_large:
+        found.append(Choice(field="too large", value=", ".join(too_large), why="cannot be loaded beside what stays"))
+    return tuple(found)
 
 
 def _loaded_together(here: Sequence[Wish], sizes: Mapping[str, int], inventory: Inventory) -> set[str]:
