@@ -70,7 +70,8 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     if dry_run:
         return 0
     _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted))})
-    changed = sections or any(change.kind != "keep" for change in changes)
+    moved_rules = (running.demand, running.shares) != (plan.demand, plan.shares)
+    changed = sections or moved_rules or any(change.kind != "keep" for change in changes)
     print("applied" if changed else "nothing to change", file=sys.stderr)
     return 0
 

@@ -178,6 +178,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 tell_manager("STOPPING=1", "STATUS=waiting for running answers to finish")
                 mover.stop()
                 supervisor.stop_all()
+                deployment.close()
                 control.close()
                 epochs.close()
                 state.close()
@@ -218,7 +219,12 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
     try:
         match question.get("op"):
             case "status":
-                told = {"request": told_of(request), "plan": deployment.plan, "listening": deployment.listening}
+                told = {
+                    "request": told_of(request),
+                    "plan": deployment.plan,
+                    "listening": deployment.listening,
+                    "shares": deployment.shares,
+                }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "models":
                 caller.tell(msgspec.to_builtins(deployment.residents(question)))

@@ -36,6 +36,8 @@ from ashore.planning import (
     ModelSection,
     OnDemand,
     Plan,
+    Promise,
+    ShareSection,
     Wish,
     make_plan,
     plan_beside,
@@ -222,6 +224,9 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             prefix_cache=model.engine.prefix_cache,
             adapters=tuple(sorted(model.adapters.items())),
             options=tuple(sorted(model.engine.options.items())),
+            share=None
+            if model.share == ShareSection()
+            else Promise(alias=model.alias or model.name, cpus=model.share.cpus, memory_bytes=model.share.memory_bytes),
             demand=None
             if model.load == "start"
             else OnDemand(alias=model.alias or model.name, keep_alive_s=model.keep_alive_s, pin=model.pin),

@@ -13,10 +13,11 @@ from ashore.deployment.children import START_ATTEMPTS
 from ashore.deployment.demand import Demand
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.rollouts import Asked, Hosted, Step, next_steps
+from ashore.deployment.sharing import Sharing
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError
 from ashore.planning import ModelPlan
-from ashore.processes import Supervisor, set_idle
+from ashore.processes import NoShares, Supervisor, set_idle
 from ashore.releases import ALIASES_EPOCH, ReleaseKeeper, Wanted
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Hosting:
         publish: Callable[[], None],
         loaded: Callable[[Running, EngineInfo], None],
         demand: Demand | None = None,
+        entered: Sharing | None = None,
         open_texts: Callable[[ModelPlan], ModelFiles] | None = None,
     ) -> None:
         """Make it.
@@ -96,6 +98,7 @@ class Hosting:
             publish: Tells the API workers which releases have hosts.
             loaded: Told of each release that has loaded.
             demand: Decides which models on demand have hosts; default: there are none.
+            entered: Has hosts that were started again run in the share of their model; default: there are no shares.
             open_texts: Gives the files of a model without its weights; default: all of them.
         """
         self._hosts = hosts
@@ -109,6 +112,7 @@ class Hosting:
         self._loaded = loaded
         self._demand = demand or Demand(clock=clock)
         self._open_texts = open_texts or open_files
+        self._sharing = entered or Sharing(NoShares)
         self._cold: dict[str, Running] = {}
         """Releases on demand without hosts, as the API workers know them."""
         self._told: dict[str, object] = {}
@@ -456,13 +460,18 @@ class Hosting:
         one.restarts = self._restarts(one.running)  # where it has to stay, it is counted anew
 
     def _set_classes(self) -> None:
-        """Let the hosts of a shadow work with what the others leave."""
+        """Let the hosts of a shadow work with what the others leave, and each host in the share of its model."""
+        living: set[int] = set()
         for one in self._hosting.values():
             pids = {self._supervisor.pid(replica.child) for replica in one.running.replicas}
             found = frozenset(pid for pid in pids if pid is not None)
+            living |= found
+            for pid in found:
+                self._sharing.enter(one.running.plan.alias, pid)
             wanted = found if one.state == "shadow" and one.phase == "ready" else frozenset[int]()
             for pid in (one.idle - wanted) & found:
                 set_idle(pid, False)
             for pid in wanted - one.idle:
                 set_idle(pid, True)
             one.idle = wanted
+        self._sharing.left(living)

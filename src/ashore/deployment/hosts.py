@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -79,12 +80,22 @@ def _made_s(files: ModelFiles) -> int:
 class Hosts:
     """Every engine host of one deployment, those of earlier plans too. Called from the supervisor's thread."""
 
-    def __init__(self, *, home: Home, settings: Settings, supervisor: Supervisor, clock: Clock) -> None:
-        """Make it; nothing is started. Sockets, launch files and logs go to `home`."""
+    def __init__(
+        self,
+        *,
+        home: Home,
+        settings: Settings,
+        supervisor: Supervisor,
+        clock: Clock,
+        started: Callable[[str, int | None], None] = lambda alias, pid: None,
+    ) -> None:
+        """Make it; nothing is started. Sockets, launch files and logs go to `home`. `started` hears alias and process
+        of each host."""
         self._home = home
         self._settings = settings
         self._supervisor = supervisor
         self._clock = clock
+        self._started = started
         self._num_hosts = 0
         self._slots: dict[str, int] = {}
         """By release: the same whenever it is loaded again."""
@@ -158,6 +169,7 @@ class Hosts:
                 why=why_file(socket),
             )
         )
+        self._started(model.alias, self._supervisor.pid(child))
         return Replica(child=child, socket=socket)
 
     def stop(self, running: Running) -> None:

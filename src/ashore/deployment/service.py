@@ -29,12 +29,13 @@ from ashore.deployment.demand import Demand, Mover
 from ashore.deployment.hosting import LOOK_EVERY_S, Epochs, Hosting
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.listening import worker_listen
+from ashore.deployment.sharing import SharesTold, Sharing
 from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
 from ashore.planning import Change, ModelPlan, Plan, compare
-from ashore.processes import Supervisor, get_from
+from ashore.processes import Supervisor, get_from, open_shares
 from ashore.releases import ReleaseKeeper
 from ashore.residency import Standings
 from ashore.serving import make_board, write_topology
@@ -108,7 +109,10 @@ class Deployment:
         """What is done once nothing changes."""
         self._failed: dict[str, str] = {}
         """Releases that the state led to at the start and that could not be opened or loaded, with why."""
-        self._hosts = Hosts(home=home, settings=settings, supervisor=supervisor, clock=clock)
+        self._sharing = Sharing(open_shares)
+        self._hosts = Hosts(
+            home=home, settings=settings, supervisor=supervisor, clock=clock, started=self._sharing.enter
+        )
         self._demand = Demand(
             clock=clock, most_loaded=listening.tiers.most_loaded, mover=mover, news=supervisor.tell_news
         )
@@ -125,6 +129,7 @@ class Deployment:
                 publish=self._publish,
                 loaded=lambda running, info: self._recorder.record(loaded_act(running, info)),
                 demand=self._demand,
+                entered=self._sharing,
                 open_texts=self._open_texts,
             )
         self._edge: EdgeKeeper | None = None
@@ -207,6 +212,7 @@ class Deployment:
 
     def _take_plan(self, plan: Plan) -> None:
         self._plan = plan
+        self._sharing.take(plan.shares)
         if self._keeper is not None:
             self._demand.take(plan.demand, plan.memory_bytes)
 
@@ -431,6 +437,15 @@ class Deployment:
         self._recorder.record(loaded_act(running, info))
         if self._keeper is not None:
             self._keeper.loaded(running.plan.release, took_s)
+
+    @property
+    def shares(self) -> SharesTold:
+        """How the shares of models are kept."""
+        return self._sharing.told()
+
+    def close(self) -> None:
+        """Give back what the system keeps for us, once all children have ended."""
+        self._sharing.close()
 
     def residents(self, question: Mapping[str, object]) -> Standings:
         """Do what an operator, or an API worker with requests that wait, asks of a model, and return how all stand.

@@ -208,6 +208,8 @@ class EngineCard:
     """The extra of ashore that brings them, instead."""
     libraries: tuple[str, ...] = ()
     """Distributions whose version may change how fast it is."""
+    spins: bool = False
+    """Whether its threads wait for each other by spinning: they lose much where others share their processors."""
     waits_for_turns: bool = True
     """Whether an API worker beside it takes a processor only when one is free (`api/worker.py`)."""
     choosing: Choosing = field(default_factory=Choosing)

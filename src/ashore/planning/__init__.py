@@ -13,6 +13,7 @@ from ashore.planning.model import (
     ModelPlan,
     OnDemand,
     Plan,
+    Promise,
     Tuned,
     Wish,
 )
@@ -25,7 +26,7 @@ from ashore.planning.rules import (
     what_fits,
     with_kept,
 )
-from ashore.planning.section import EngineSection, ModelSection
+from ashore.planning.section import EngineSection, ModelSection, ShareSection
 
 __all__ = [
     "RESERVED_BYTES",
@@ -38,6 +39,8 @@ __all__ = [
     "ModelSection",
     "OnDemand",
     "Plan",
+    "Promise",
+    "ShareSection",
     "Tuned",
     "Wish",
     "compare",

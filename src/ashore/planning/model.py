@@ -26,6 +26,17 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """A part of this machine that a model has for itself."""
+
+    alias: str
+    cpus: float = 0.0
+    """Processors for all its replicas together, whenever they want them; 0: none is promised."""
+    memory_bytes: int = 0
+    """Most memory of all its replicas together; 0: that is not bounded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnDemand:
     """A model that is loaded when somebody asks for it."""
 
@@ -58,6 +69,8 @@ class Wish:
     """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
     demand: OnDemand | None = None
     """Set where it is loaded when somebody asks for it."""
+    share: Promise | None = None
+    """Set where it has a part of the machine for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +146,8 @@ class Plan:
     """What the choices rest on. A reload plans with the same figures, or free memory alone would move every cache."""
     demand: tuple[OnDemand, ...] = ()
     """The models that are loaded on demand; the others are loaded at the start, and stay."""
+    shares: tuple[Promise, ...] = ()
+    """Models with a part of the machine for themselves."""
     sizes: dict[str, int] = field(default_factory=dict)
     """By alias, bytes of weights and KV caches of all replicas, as far as they are in this machine's memory."""
 

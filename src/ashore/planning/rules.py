@@ -30,6 +30,7 @@ from ashore.planning.model import (
     ModelPlan,
     OnDemand,
     Plan,
+    Promise,
     Tuned,
     Wish,
 )
@@ -77,6 +78,7 @@ def make_plan(
     """
     for wish in wishes:
         check_adapter_names(wish)
+    check_shares(wishes, inventory)
     kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
     here = [w for w in wishes if card_of(kinds[w.name][0]).memory.ours]
     sizes = {_alias(w): weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here}
@@ -85,6 +87,7 @@ def make_plan(
     decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
     sharing = sum(w.replicas for w in here if _needs_cache(facts[w.name]) and w.demand is None)
     sharing += max((w.replicas for w in here if _needs_cache(facts[w.name]) and w.demand is not None), default=0)
+    promised = sum(w.replicas for w in here if _needs_cache(facts[w.name]) and w.share is not None and w.share.cpus)
     weights = sum(sizes[_alias(w)] for w in here)
     held = [(facts[w.name], w, kept[_alias(w)]) for w in here if _alias(w) in kept and _needs_cache(facts[w.name])]
     held_bytes = sum(_cache_bytes(fact, w, one) * w.replicas for fact, w, one in held)
@@ -104,8 +107,8 @@ def make_plan(
                 kind,
                 variant,
                 tuned.get(facts[wish.name].name),
-                inventory,
-                sharing,
+                replace(inventory, cores=max(1, int(_cores_for(wish, wishes, inventory)))),
+                1 if wish.share is not None and wish.share.cpus else max(1, sharing - promised),
                 cache_bytes,
             )
         )
@@ -119,7 +122,38 @@ def make_plan(
         )
         for w, model in zip(wishes, models, strict=True)
     }
-    return Plan(models=tuple(models), inventory=inventory, demand=demand, sizes=taken)
+    shares = tuple(w.share for w in wishes if w.share is not None)
+    return Plan(models=tuple(models), inventory=inventory, demand=demand, shares=shares, sizes=taken)
+
+
+def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:
+    """Return when this machine has what is promised, were all of it wanted at once.
+
+    Raises:
+        InvalidRequest: it has not.
+    """
+    promised = sum(w.share.cpus for w in wishes if w.share is not None)
+    if promised > inventory.cores:
+        raise InvalidRequest(
+            f"[model.share] promises {promised:g} processors in all; this machine has {inventory.cores}",
+            hint="promise less, or serve fewer models here",
+            param="share",
+        )
+    kept = sum(w.share.memory_bytes for w in wishes if w.share is not None)
+    if kept and kept > inventory.memory_bytes - RESERVED_BYTES:
+        raise InvalidRequest(
+            f"[model.share] promises {human_bytes(kept)} of memory in all; "
+            f"{human_bytes(max(0, inventory.memory_bytes - RESERVED_BYTES))} are free for models",
+            hint="promise less, or serve fewer models here",
+            param="share",
+        )
+
+
+def _cores_for(wish: Wish, wishes: Sequence[Wish], inventory: Inventory) -> float:
+    """Return the processors that a model has: those promised to it, or what the others leave."""
+    if wish.share is not None and wish.share.cpus:
+        return wish.share.cpus / wish.replicas
+    return inventory.cores - sum(w.share.cpus for w in wishes if w.share is not None)
 
 
 def what_fits(plan: Plan) -> tuple[Choice, ...]:
@@ -411,6 +445,8 @@ def _plan_model(
         choices.append(Choice(field="threads", value=str(threads[0]), why=threads[1]))
     if cache[1]:
         choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
+    if wish.share is not None:
+        choices.append(Choice(field="share", value=_share_text(wish.share), why=_why_share(wish.share, card)))
     if wish.demand is not None:
         choices.append(Choice(field="load", value="demand", why=_why_demand(wish.demand)))
     choices.append(
@@ -438,6 +474,18 @@ def _plan_model(
         adapters=wish.adapters,
         choices=tuple(choices),
     )
+
+
+def _share_text(share: Promise) -> str:
+    words = [f"{share.cpus:g} processors"] if share.cpus else []
+    return ", ".join([*words, *([human_bytes(share.memory_bytes)] if share.memory_bytes else [])]) or "none"
+
+
+def _why_share(share: Promise, card: EngineCard) -> str:
+    if share.cpus and share.cpus != int(share.cpus):
+        spins = f"; {card.title} waits by spinning, and is steadier on whole ones" if card.spins else ""
+        return f"requested; a weight among those that have no processors of their own{spins}"
+    return "requested; its processors are its alone" if share.cpus else "requested"
 
 
 def _why_demand(demand: OnDemand) -> str:
@@ -537,8 +585,21 @@ def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
             what = f"{describe(old[alias])} -> {describe(new[alias])}"
             changes.append(Change(alias=alias, kind="replace", what=what + _reasons(old[alias], new[alias])))
         else:
-            changes.append(Change(alias=alias, kind="keep", what=describe(new[alias])))
+            changes.append(Change(alias=alias, kind="keep", what=describe(new[alias]) + _rules(before, after, alias)))
     return tuple(changes)
+
+
+def _rules(before: Plan, after: Plan, alias: str) -> str:
+    """Return what changes for a model whose hosts stay: when it is loaded, and its share."""
+
+    def said(plan: Plan) -> tuple[object, ...]:
+        return (*(r for r in plan.demand if r.alias == alias), *(s for s in plan.shares if s.alias == alias))
+
+    if said(before) == said(after):
+        return ""
+    load = "load on demand" if alias in after.on_demand else "loaded at the start"
+    share = next((f", share of {_share_text(one)}" for one in after.shares if one.alias == alias), "")
+    return f" (now: {load}{share})"
 
 
 def _reasons(old: ModelPlan, new: ModelPlan) -> str:

@@ -1,4 +1,4 @@
-"""`[[model]]` and `[model.engine]`: what is served, and how."""
+"""`[[model]]`, `[model.engine]` and `[model.share]`: what is served, and how."""
 
 from __future__ import annotations
 
@@ -45,6 +45,16 @@ class EngineSection(Section, frozen=True, kw_only=True):
         return self
 
 
+class ShareSection(Section, frozen=True, kw_only=True):
+    """A part of this machine that a model has for itself. `ashore status` says how it is kept."""
+
+    cpus: Annotated[float, Meta(ge=0, le=4096)] = 0.0
+    """Processors for all its replicas together, whenever they want them: whole ones are its alone, parts are a weight.
+    0: none is promised."""
+    memory_bytes: AtLeast0 = 0
+    """Most memory of all its replicas together: one that needs more ends, and no other model does. 0: no limit."""
+
+
 class ModelSection(Section, frozen=True, kw_only=True):
     """One model to serve."""
 
@@ -64,6 +74,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     adapters: dict[str, str] = field(default_factory=dict)
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()
+    share: ShareSection = ShareSection()
 
     def checked(self, where: str) -> Self:
         for name in self.adapters:
