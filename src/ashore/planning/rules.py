@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -107,7 +108,7 @@ def make_plan(
                 kind,
                 variant,
                 tuned.get(facts[wish.name].name),
-                replace(inventory, cores=max(1, int(_cores_for(wish, wishes, inventory)))),
+                replace(inventory, cores=_cores_for(wish, wishes, inventory)),
                 1 if wish.share is not None and wish.share.cpus else max(1, sharing - promised),
                 cache_bytes,
             )
@@ -149,11 +150,13 @@ def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:
         )
 
 
-def _cores_for(wish: Wish, wishes: Sequence[Wish], inventory: Inventory) -> float:
-    """Return the processors that a model has: those promised to it, or what the others leave."""
+def _cores_for(wish: Wish, wishes: Sequence[Wish], inventory: Inventory) -> int:
+    """Return the processors that a replica may run on: its part of those promised to its model, or those that are not
+    some other model's alone."""
     if wish.share is not None and wish.share.cpus:
-        return wish.share.cpus / wish.replicas
-    return inventory.cores - sum(w.share.cpus for w in wishes if w.share is not None)
+        return max(1, math.ceil(wish.share.cpus / wish.replicas))
+    alone = sum(int(w.share.cpus) for w in wishes if w.share is not None and w.share.cpus == int(w.share.cpus))
+    return max(1, inventory.cores - alone)
 
 
 def what_fits(plan: Plan) -> tuple[Choice, ...]:
@@ -172,9 +175,7 @@ def what_fits(plan: Plan) -> tuple[Choice, ...]:
     fits = f"any {at_once} of {len(waiting)} at once" if at_once < len(waiting) else "all at once"
     why = f"{human_bytes(total)} together, beside {human_bytes(first)} that stay loaded"
     found = [
-        Choice(
-            field="memory", value=human_bytes(plan.memory_bytes), why="for all models; [tiers] memory_bytes sets it"
-        ),
+        Choice(field="budget", value=human_bytes(plan.memory_bytes), why="for all models; see [tiers] memory_bytes"),
         Choice(field="on demand", value=fits, why=why),
     ]
     if too_large:
@@ -507,6 +508,8 @@ def _choose_threads(
         return wish.threads, "requested"
     if tuned is not None and tuned.threads:
         return tuned.threads, "measured as best on this machine"
+    if wish.share is not None and wish.share.cpus:
+        return inventory.cores, f"its share of {wish.share.cpus:g} processors"
     if embedder or decoders <= 1:
         return inventory.cores, f"all {inventory.cores} cores"
     share = max(1, inventory.cores // decoders)

@@ -85,7 +85,7 @@ def check_name(name: str) -> None:
 def _value(name: str, option: str, kind: str, text: str) -> float | int | bool:
     try:
         number = float(text)
-        if not 0 <= number < 1e9 or (kind != "float" and not number.is_integer()):
+        if not 0 <= number < 1e12 or (kind != "float" and not number.is_integer()):
             raise ValueError(text)
     except ValueError as error:
         expected = {"float": "a number of 0 or more", "int": "a whole number of 0 or more", "bool": "0 or 1"}[kind]
