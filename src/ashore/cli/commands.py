@@ -52,6 +52,7 @@ COMMANDS = (
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
+    Command(name="plan", target="ashore.cli.plan:app", summary="Plan parts of GPUs; simulate what pooling brings."),
     Command(name="deploy", target="ashore.cli.deploy:app", summary="Render configuration from ashore.toml."),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),

@@ -59,6 +59,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model remove smollm2@int8", "one variant; then ashore model gc frees the bytes"),
             Example("ashore model ps", "what is in memory, idle since when, and what makes room first"),
         ),
+        "plan": (
+            Example(
+                "ashore plan gpus chat=0.5:40GB code=0.25:20GB --gpu h100-80", "MIG instances, and what makes them"
+            ),
+            Example("ashore plan gpus chat=50%:40GB --way mps", "limits for CUDA MPS, and for vLLM"),
+            Example("ashore plan pool --cards 32 --fractions 2", "what 32 GPUs bring as 64, simulated"),
+        ),
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
             Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
