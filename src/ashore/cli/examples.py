@@ -59,13 +59,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model remove smollm2@int8", "one variant; then ashore model gc frees the bytes"),
             Example("ashore model ps", "what is in memory, idle since when, and what makes room first"),
         ),
-        "plan": (
-            Example(
-                "ashore plan gpus chat=0.5:40GB code=0.25:20GB --gpu h100-80", "MIG instances, and what makes them"
-            ),
-            Example("ashore plan gpus chat=50%:40GB --way mps", "limits for CUDA MPS, and for vLLM"),
-            Example("ashore plan pool --cards 32 --fractions 2", "what 32 GPUs bring as 64, simulated"),
-        ),
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
             Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
@@ -135,6 +128,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "config": (
             Example("ashore config example", "a file to start from: every key, commented out"),
             Example("ashore config show --config ashore.toml --changed", "what differs from the defaults, and why"),
+        ),
+        "plan": (
+            Example(
+                "ashore plan gpus chat=0.5:40GB code=0.25:20GB --gpu h100-80", "MIG instances, and what makes them"
+            ),
+            Example("ashore plan gpus chat=50%:40GB --way mps", "limits for CUDA MPS, and for vLLM"),
+            Example("ashore plan pool --cards 32 --fractions 2", "what 32 GPUs bring as 64, simulated"),
         ),
         "deploy": (
             Example("ashore deploy render envoy --config ashore.toml", "the edge's configuration, with its reasons"),

@@ -49,7 +49,7 @@ def gpus(*parts: str, gpu: str = "h100-80", way: FractionWay = "mig", as_json: A
         )
         for one in placed
     ]
-    table(("gpu", "model", "part", "kubernetes", "environment", "vllm"), rows)
+    table(("gpu", "model", "part", "kubernetes", "environment", "options"), rows)
     if commands:
         print("\ncommands")
     for line in commands:

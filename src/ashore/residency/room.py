@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -52,4 +52,4 @@ async def open_room(context: Context) -> Opened:
     return Opened(desk=desk, gives={AsksSupervisor: reach})
 
 
-ROOM = Room(name="model", calls=CALLS, metrics=METRICS, open=open_room)
+ROOM: Final = Room(name="model", calls=CALLS, metrics=METRICS, open=open_room)
