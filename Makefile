@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-schemas test-lm-eval test-langchain bundle test-bundle lock proto format clean test-wheel test-prometheus record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,11 +98,29 @@ docs: dev ## Write the generated references, then check the links, paths and com
 test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_real_clients.py $(ARGS)
 
+test-schemas: dev ## Let random models answer under every schema of the JSON-Schema-Test-Suite, and judge each answer
+	@$(BIN)/python -m pytest -rs tests/unit/test_schema_suite.py $(ARGS)
+
+test-lm-eval: dev ## Install lm-evaluation-harness apart, and compare its log-likelihood tasks over HTTP with our own figures
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_lm_eval.py $(ARGS)
+
+test-langchain: dev ## Install LangChain's standard tests apart, and run them over chat, Responses and Messages
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_langchain.py $(ARGS)
+
 bundle: dev ## Write one tar that installs and answers with no network
 	@$(BIN)/python deploy/bundle/make_bundle.py $(ARGS)
 
 test-bundle: dev ## Install the bundle with the network cut, and ask it something
 	@$(BIN)/python -m pytest -m full tests/acceptance/test_up_bundle.py
+
+test-wheel: dev ## Install the wheel with pip into a clean environment, start it from nothing, and ask it something
+	@$(BIN)/python -m pytest -m full tests/acceptance/test_wheel_installed.py
+
+test-prometheus: dev ## Scrape a server with a real Prometheus, and ask it what the boards and alert rules ask
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_prometheus.py
+
+record: dev ## Record the first minute again, from an empty home on port 8080, and draw docs/first-minute.svg
+	@$(BIN)/python deploy/record_first_minute.py docs/first-minute.json docs/first-minute.svg
 
 lock: dev ## Resolve pyproject.toml into the lock files again
 	@sh deploy/lock.sh $(BIN)/uv

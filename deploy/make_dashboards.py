@@ -128,9 +128,9 @@ OPERATIONS: Final = (
     Panel("Shared cache answers", "short", (("ashore_shared_cache_up", "up"),)),
     Panel(
         "Age of the last good backup and scrub", "s",
-        (('time() - ashore_backup_time_seconds{what="good"}', "{{kind}}"),),
+        (('time() - (ashore_backup_time_seconds{what="good"} > 0)', "{{kind}}"),),
     ),
-    Panel("Age of the last archived audit", "s", (("time() - ashore_audit_archive_time_seconds", "archive"),)),
+    Panel("Age of the last archived audit", "s", (("time() - (ashore_audit_archive_time_seconds > 0)", "archive"),)),
     Panel("Personal data met", "ops", rate("ashore_masked_entities_total", "kind", "action", "where")),
     Panel("Fields left out of requests", "ops", rate("ashore_ignored_fields_total", "route", "field")),
 )  # fmt: skip

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
 
-    from ashore.engines import EngineStats
+    from ashore.engines import BackendStatus, EngineStats
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -125,6 +125,14 @@ HOST_ADAPTERS: Final = Metric(
     "ashore_host_adapter_active", "gauge", "1 for each LoRA adapter of which a sequence is `running` or `waiting`.",
     ("model", "replica", "adapter", "state"),
 )  # fmt: skip
+_BY_BACKEND: Final = ("model", "replica", "server")
+HOST_BACKENDS: Final = (
+    Metric("ashore_host_backend_up", "gauge", "1 while a server of another machine gets orders.", _BY_BACKEND),
+    Metric("ashore_host_backend_running", "gauge", "Orders on a server of another machine.", _BY_BACKEND),
+    Metric("ashore_host_backend_orders", "counter", "Orders sent to a server of another machine.", _BY_BACKEND),
+    Metric("ashore_host_backend_ejections", "counter", "Times a server of another machine was put out.", _BY_BACKEND),
+)
+"""Of what is behind a host whose model other machines run."""
 
 
 class Metrics:
@@ -159,17 +167,21 @@ class Metrics:
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
-        self.observe_all({name: value}, *labels)
+        with self._lock:
+            spread = self._spreads.get((name, labels)) or self._new_spread(name, labels)
+            spread.observe(value)
 
     def observe_all(self, values: Mapping[str, float], *labels: str) -> None:
         """Put a value into each of several histograms with the same labels."""
         with self._lock:
             for name, value in values.items():
-                spread = self._spreads.get((name, labels))
-                if spread is None:
-                    self._begun(name, labels)
-                    spread = self._spreads[name, labels] = _Spread(self._bounds[name])
+                spread = self._spreads.get((name, labels)) or self._new_spread(name, labels)
                 spread.observe(value)
+
+    def _new_spread(self, name: str, labels: tuple[str, ...]) -> _Spread:
+        self._begun(name, labels)
+        spread = self._spreads[name, labels] = _Spread(self._bounds[name])
+        return spread
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
@@ -295,3 +307,18 @@ class _Hosts:
                 for name in names:
                     active.add_metric((*labels, name, state), 1.0)
         yield active
+        backends = [(labels, backend) for labels, one in stats for backend in one.backends]
+        for metric, of in zip(HOST_BACKENDS, _OF_BACKEND, strict=True) if backends else ():
+            make = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            family = make(metric.name, metric.help, labels=metric.labels)
+            for labels, backend in backends:
+                family.add_metric((*labels, backend.url), float(of(backend)))
+            yield family
+
+
+_OF_BACKEND: Final[tuple[Callable[[BackendStatus], float], ...]] = (
+    lambda one: one.state == "ready",
+    lambda one: one.running,
+    lambda one: one.sent,
+    lambda one: one.times_out,
+)

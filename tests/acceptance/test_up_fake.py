@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import openai
 import pytest
 from home_processes import processes_of
-from served import Served, start_served
+from served import Served, call, owner_key, start_served
 from waiting import eventually
 
 from ashore.access import KeyRecord, digest_of, new_key, save_key
@@ -113,11 +114,17 @@ def models_status(server: Served, key: str) -> int:
 def test_the_printed_curl_works_as_it_stands(echo: Served) -> None:
     eventually(lambda: "Ctrl-C stops it" in echo.said())
     lines = echo.said().splitlines()
+    shown = [*reversed(lines)].index("")  # of the end
+    assert len(lines) - lines.index(next(line for line in lines if " serves " in line)) - shown <= 24, "over a screen"
     first = next(i for i, line in enumerate(lines) if "curl -N" in line)
     result = subprocess.run(
         ["sh", "-c", "\n".join(lines[first : first + 3])], capture_output=True, text=True, check=True
     )
     assert "data: [DONE]" in result.stdout
+    steps = [line.strip() for line in lines if re.match(r"  \S.*  # ", line)]
+    assert len(steps) == 3 and all(f"ASHORE_HOME={echo.home} " in line for line in steps)
+    with urllib.request.urlopen(next(line for line in lines if "in a browser" in line).split()[-1]) as page:
+        assert "fake:echo" in page.read().decode()
 
 
 def test_a_second_up_on_one_home_is_told_who_holds_it(echo: Served, ashore: Run, free_port: Callable[[], int]) -> None:
@@ -282,6 +289,27 @@ def test_reload_changes_over_without_dropping_a_stream(configured: Served, ashor
     eventually(lambda: len(host_pids(server.home)) == 2 and not set(before) & set(host_pids(server.home)))
     with client(server) as api:
         assert sorted(m.id for m in api.models.list()) == ["chat", "third"]
+
+
+def test_a_reload_leaves_what_was_promoted_and_says_where_the_file_disagrees(configured: Served, ashore: Run) -> None:
+    server, key = configured, owner_key(configured)
+    chosen = {"alias": "chat", "model": "fake:echo?seed=5"}
+    name = str(call(server, "POST", "/admin/v1/releases", key, chosen)["name"])
+    call(server, "POST", f"/admin/v1/releases/{name}/promote", key, {"override": "a trial"})
+    eventually(lambda: call(server, "GET", f"/admin/v1/releases/{name}", key)["state"] == "live")
+    (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?seed=6"))
+    foreseen = ashore("reload", "--dry-run", home=server.home)
+    assert f"= chat: {name}, fake:echo?seed=5" in foreseen.stdout, foreseen.stderr
+    assert "ashore.toml says fake:echo?seed=6" in foreseen.stdout
+    done = ashore("reload", home=server.home)
+    assert (done.returncode, done.stdout) == (0, foreseen.stdout), done.stderr
+    assert call(server, "GET", "/admin/v1/aliases/chat", key)["weights_percent"] == {name: 100.0}
+    wrong = ashore("reload", "--take", "caht", home=server.home)
+    assert wrong.returncode == 2 and "did you mean 'chat'?" in wrong.stderr
+    taken = ashore("reload", "--take", "chat", home=server.home)
+    assert taken.returncode == 0 and "~ chat: " in taken.stdout, taken.stderr
+    assert call(server, "GET", f"/admin/v1/releases/{name}", key)["state"] == "retired"
+    assert ask(server, "chat", "yes") == "yes"
 
 
 def test_a_reload_takes_what_the_cache_may_and_says_what_it_cannot_take(configured: Served, ashore: Run) -> None:

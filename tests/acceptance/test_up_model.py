@@ -15,9 +15,33 @@ import openai
 import pytest
 from served import Served, start_served
 
+PROJECT = Path(__file__).parents[2]
 QUESTION = "What is the capital of France?"
 
 Start = Callable[..., Served]
+
+
+def said_by_the_blocks_of(page: Path, server: Served) -> str:
+    """Run the Python blocks of a page against a server, and return what they print; what the page installs is there."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for module in re.findall(r"^(?:from|import) (\w+)", "\n".join(blocks), re.MULTILINE):
+        assert module in sys.stdlib_module_names or f"pip install {module}" in text, f"{page.name} installs no {module}"
+    user = server.home.parent / "user"
+    user.mkdir(exist_ok=True)
+    if not (user / ".ashore").exists():
+        (user / ".ashore").symlink_to(server.home)
+    said = ""
+    for block in blocks:
+        program = block.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "HOME": str(user)}, capture_output=True, text=True,
+            timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said += done.stdout
+    return said
 
 
 @pytest.mark.model
@@ -38,6 +62,8 @@ def test_the_demo_model_names_the_capital_of_france_streamed(served: Start) -> N
                 model="minilm", input=["a cat sat on the mat", "a kitten rests on a rug", "interest rates rose"]
             ).data
         )
+    for name in ("README.md", "README.zh-CN.md"):
+        assert "Paris" in said_by_the_blocks_of(PROJECT / name, server), name
     printed = re.search(r"  (curl -N .*?}')\n", server.said(), re.DOTALL)
     assert printed, server.said()
     tried = subprocess.run(["sh", "-c", printed[1]], capture_output=True, text=True, timeout=60, check=True)

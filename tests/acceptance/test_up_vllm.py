@@ -16,6 +16,7 @@ import openai
 import pytest
 from served import Served
 from tiny_models import make_tiny_model
+from vllm_double import VllmDouble
 
 Start = Callable[..., Served]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -104,6 +105,50 @@ def test_a_vllm_of_this_machine_serves_and_comes_back(served: Start, executable:
     with pytest.raises(ProcessLookupError):
         while True:
             os.kill(first, 0)
+
+
+ADDRESS = """
+[[model]]
+name = "{source}"
+alias = "tiny"
+[model.engine]
+{keys}
+key = "env:FAR_KEY"
+"""
+
+
+def test_servers_at_addresses_serve_a_model_of_which_only_the_text_is_here(
+    served: Start, tiny: Path, ashore: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiny / "model.safetensors").unlink()
+    monkeypatch.setenv("FAR_KEY", "secret")
+    doubles = [VllmDouble("fake:echo?context=512", api_key="secret") for _ in range(2)]
+    try:
+        keys = f"urls = {json.dumps([double.url for double in doubles])}"
+        server = served(config=ADDRESS.format(source=tiny, keys=keys))
+        with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=30) as api:
+            for text in ("a dog, 90 cm", "a cat, 30 cm"):
+                asked = [{"role": "user", "content": text}]
+                answer = api.chat.completions.create(model="tiny", messages=asked)  # type: ignore[arg-type]
+                assert answer.choices[0].message.content == text
+        assert sum(len(double.bodies) for double in doubles) == 2
+        doubles[1].close()
+        end_s = time.monotonic() + 30
+        while True:
+            shown = json.loads(ashore("status", "--json", home=server.home).stdout)["backends"]
+            if [one["state"] for one in shown] == ["ready", "out"]:
+                break
+            assert time.monotonic() < end_s, shown
+        assert [one["url"] for one in shown] == [double.url for double in doubles]
+        assert shown[1]["reason"] and shown[1]["times_out"] == 1
+        assert shown[1]["reason"] in ashore("status", home=server.home).stdout
+        listed = json.loads(ashore("model", "list", "--json", home=server.home).stdout)
+        assert [one["reference"] for one in listed["items"]] == ["tiny@text"]
+        assert "secret" not in (server.home / "run" / "host-1.json").read_text()
+        assert server.stop() == 0
+    finally:
+        for double in doubles:
+            double.close()
 
 
 def test_the_exact_command_is_part_of_the_plan(ashore: Run, tmp_path: Path, executable: Path) -> None:

@@ -242,9 +242,9 @@ def test_a_kept_answer_is_charged_at_once_where_something_is_granted(machines: t
         rules = [BudgetRule(kind="requests", window="day", cap=10)]
         for machine in machines:
             machine.budgets.take(rules)
-        assert not one.budgets.charge_hit_now(ALICE, "chat", 0)
+        assert one.budgets.charge_hit_now(ALICE, "chat", 0) is None
         await one.budgets.charge_hit(ALICE, "chat", 0)
-        assert one.budgets.charge_hit_now(ALICE, "chat", 0)
+        assert one.budgets.charge_hit_now(ALICE, "chat", 0) is not None
         for _ in range(8):
             await other.budgets.charge_hit(ALICE, "chat", 0)
         for machine in machines:
@@ -357,7 +357,7 @@ def test_grants_are_dead_when_the_lease_is(tmp_path: Path) -> None:
         machine.ledger.use_grants_for(0.05, since_s=SystemClock().monotonic_s())
         (await machine.budgets.reserve(ALICE, "chat", 10)).settle(10, 0)
         threading.Event().wait(0.06)
-        assert not machine.budgets.charge_hit_now(ALICE, "chat", 1)
+        assert machine.budgets.charge_hit_now(ALICE, "chat", 1) is None
         with pytest.raises(NotReady, match="has expired"):
             await machine.budgets.reserve(ALICE, "chat", 10)
         Pulse(leases, lease_s=10).beat(machine.ledger, now=True)

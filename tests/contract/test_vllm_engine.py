@@ -17,7 +17,15 @@ from ashore.core import OrderId
 from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, ScoreText, Token
 from ashore.engines.vllm.command import vllm_command
 from ashore.engines.vllm.engine import VllmEngine
-from ashore.errors import EngineFailed, InvalidSpec, MissingExtra, Unauthenticated, UnsupportedModel
+from ashore.errors import (
+    EngineFailed,
+    HostDied,
+    InvalidSpec,
+    MissingExtra,
+    Unauthenticated,
+    UnknownModel,
+    UnsupportedModel,
+)
 
 REMOTE = ModelFiles(name="remote", digest="", directory="/nowhere", format="remote")
 
@@ -63,9 +71,13 @@ def test_an_order_becomes_a_completion_of_token_ids(engine: VllmEngine, double: 
     assert body["structured_outputs"] == {"json": {"type": "object"}}
     assert body["cache_salt"] == "bank-a", "vLLM keys its prefix cache by this"
     assert (body["return_token_ids"], body["logprobs"], body["min_p"], body["model"]) == (True, 4, 0.1, "the-model")
+    assert "traceparent" not in double.headers[-1]
+    run(engine, order("traced", [5, 6], traceparent="00-1"))
+    assert double.headers[-1]["traceparent"] == "00-1"
     run(engine, order("b", [5, 6], ignore_eos=True, stop_token_ids=(2,)))
     assert double.bodies[-1]["ignore_eos"] is True
-    assert not {"stop_token_ids", "top_p", "seed", "cache_salt", "logprobs"} & set(double.bodies[-1])
+    assert not {"stop_token_ids", "seed", "cache_salt", "logprobs"} & set(double.bodies[-1])
+    assert double.bodies[-1]["top_p"] == 1.0, "else vLLM takes what the model recommends"
 
 
 def test_cancelling_closes_the_stream_so_that_the_server_aborts() -> None:
@@ -120,15 +132,16 @@ def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEng
 def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ashore.engines.vllm.engine.ASK_S", 0.05)
-    monkeypatch.setattr("ashore.engines.vllm.engine.SILENT_S", 0.6)
+    monkeypatch.setattr("ashore.engines.vllm.servers.PROBE_S", 0.05)
+    monkeypatch.setattr("ashore.engines.vllm.servers.SILENT_S", 0.6)
+    monkeypatch.setattr("ashore.engines.vllm.servers.PATIENCE_S", 0.7)
     double, engine = VllmDouble("fake:random?delay_s=1.0&tokens=4"), VllmEngine()
     try:
         engine.load(REMOTE, options(url=double.url))
         assert finish(run(engine, order("slow", [1], max_new_tokens=4))["slow"]).reason == "length"
         double.goes_on.clear()
         event = failure(run(engine, order("never", [1], max_new_tokens=4))["never"])
-        assert "has not responded for" in event.message and event.code == "source_unreachable"
+        assert "did not answer in time" in event.message and event.code == "not_ready"
         double.goes_on.set()
         assert finish(run(engine, order("again", [1], max_new_tokens=4))["again"]).reason == "length"
     finally:
@@ -173,6 +186,24 @@ def test_where_nobody_listens_loading_fails_in_time() -> None:
         VllmEngine().load(REMOTE, options(url="127.0.0.1:8000"))
 
 
+def test_adapters_are_loaded_where_they_are_absent_and_asked_for_by_their_names(
+    engine: VllmEngine, double: VllmDouble
+) -> None:
+    engine.load_adapter("bank", "/adapters/bank")
+    assert double.adapters == {"bank": "/adapters/bank"}
+    run(engine, order("a", [5, 6], adapter="bank", max_new_tokens=1))
+    assert double.bodies[-1]["model"] == "bank"
+    assert failure(run(engine, order("b", [5, 6], adapter="law"))["b"]).code == "invalid_request"
+    assert engine.stats().adapters == 1
+
+
+def test_the_name_that_the_server_has_for_the_model_may_be_given(double: VllmDouble) -> None:
+    engine = VllmEngine()
+    with pytest.raises(UnknownModel, match=r"serves the-model, not 'other'"):
+        engine.load(REMOTE, options(url=double.url, served_model_name="other"))
+    engine.close()
+
+
 def test_the_command_line_is_exact() -> None:
     files = ModelFiles(name="deepseek-llm", digest="", directory="/models/x", format="safetensors")
     wanted = EngineOptions(
@@ -208,7 +239,7 @@ def test_a_server_of_ours_is_started_watched_and_stopped(tmp_path: Path) -> None
         info = engine.load(files, options(executable=str(executable)))
         assert info.context_tokens == 99
         (tmp_path / "die").touch()
-        with pytest.raises(EngineFailed, match="exit code 3"):
+        with pytest.raises(HostDied, match="exit code 3"):
             for _ in range(200):
                 engine.step(0.05)
     finally:

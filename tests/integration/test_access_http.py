@@ -84,6 +84,29 @@ def test_the_first_key_is_dead_and_each_administrator_has_an_office(site: Site) 
     assert site.made("GET", "/can?action=audit:search&resource=server", key=site.keys["ann"])["allowed"]
 
 
+def test_each_of_them_can_be_shown_alone(site: Site) -> None:
+    site.made("POST", "/tenants", {"name": "shown", "title": "Shown"})
+    site.made("POST", "/groups", {"name": "readers", "title": "Readers"})
+    secret = site.user("vera", "developer", tenant="shown", groups=["readers"])
+    asks = site.keys["sec"]
+    assert site.made("GET", "/tenants/shown")["title"] == "Shown"
+    assert site.made("GET", "/groups/readers")["members"] == ["vera"]
+    role = site.made("GET", "/roles/developer")
+    assert role["built_in"] and role["rules"] and "user/vera" in role["holders"]
+    key = site.made("GET", f"/keys/{secret[:12]}")
+    assert (key["owner"], key["tenant"], key["revoked_at"]) == ("vera", "shown", None) and secret not in str(key)
+    for path, near in (("/tenants/shwn", "shown"), ("/groups/reader", "readers"), ("/roles/develper", "developer")):
+        status, answer = site.ask("GET", path, key=asks)
+        assert status == 404 and near in answer["error"]["hint"], answer
+    assert site.ask("GET", "/keys/ash_nobodys0", key=asks)[0] == 404
+    status, answer = site.ask("GET", f"/keys/{secret[:12]}", key=secret)
+    assert status == 200, answer
+    other = site.made("GET", "/keys?owner=sec")["items"][0]["id"]
+    assert site.ask("GET", f"/keys/{other}", key=secret)[0] == 403
+    assert site.ask("GET", "/keys/ash_nobodys0", key=secret)[0] == 403, "nor may she learn which there are"
+    assert site.ask("GET", "/roles/developer", key=secret)[0] == 403
+
+
 def test_answers_to_administration_are_not_kept_anywhere(site: Site) -> None:
     _, headers, _ = site.worker.request("GET", "/admin/v1/users", None, {"authorization": f"Bearer {site.keys['sec']}"})
     assert headers["cache-control"] == "no-store"

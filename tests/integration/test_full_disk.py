@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tiny_models import make_tiny_model
 
-from ashore.bootstrap import open_model_files
+from ashore.bootstrap import build_store, open_model_files
 from ashore.cli.main import report
 from ashore.engines import EngineOptions, HostLaunch, ModelFiles, read_launch, write_launch
-from ashore.errors import DiskFull, UnsupportedModel
+from ashore.errors import DiskFull, UnknownModel
 from ashore.planning import ModelPlan
 from ashore.processes import Holder, HomeLock
 from ashore.settings import Home
@@ -77,14 +78,18 @@ def test_wherever_a_command_meets_it_a_full_disk_is_no_bug_of_ours(
     assert "error: no room left on the disk" in said and "Traceback" not in said
 
 
-def test_a_model_without_a_tokenizer_is_refused_before_a_host_is_started_for_it(tmp_path: Path) -> None:
+def test_a_model_whose_text_is_absent_is_refused_before_a_host_is_started_for_it(tmp_path: Path) -> None:
     plan = ModelPlan(
         alias="chat", release="chat-2", name="big", variant="", replicas=1, embedder=False, in_store=False,
         options=EngineOptions(kind="vllm", extra={"url": "http://127.0.0.1:9"}),
     )  # fmt: skip
-    home = Home(root=tmp_path)
-    with pytest.raises(UnsupportedModel, match=r"big has no tokenizer.json in .*run"):
-        open_model_files(None, home, plan)  # type: ignore[arg-type]
-    home.run.mkdir()
-    (home.run / "tokenizer.json").write_text("{}")
-    assert open_model_files(None, home, plan).format == "remote"  # type: ignore[arg-type]
+    home = Home(root=tmp_path / "home")
+    store = build_store(home)
+    with pytest.raises(UnknownModel, match="the store has no model 'big'"):
+        open_model_files(store, home, plan)
+    folder = make_tiny_model(tmp_path / "big", "llama")
+    (folder / "model.safetensors").unlink()
+    stored = store.pull(str(folder), text_only=True)
+    files = open_model_files(store, home, plan)
+    assert (files.format, files.weights, files.digest) == ("remote", "", stored.digest)
+    assert (Path(files.directory) / "tokenizer.json").is_file()

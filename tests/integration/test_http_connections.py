@@ -93,6 +93,33 @@ def test_a_body_that_nobody_reads_stays_in_the_socket() -> None:
     run(body)
 
 
+def test_of_a_body_that_was_refused_nothing_is_kept_and_its_end_is_told() -> None:
+    size, seen, held, ended = 4 << 20, [], [], []
+
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        cycle = scope["ashore.direct"]
+        await cycle.answer(401, [(b"content-length", b"0")], b"")
+        cycle.drop_body()
+        while (message := await receive())["type"] != "http.disconnect":
+            seen.append(len(message["body"]))
+        ended.append(cycle.is_read)
+
+    async def body() -> None:
+        async with serving(refusing) as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+            for _ in range(size // 65_536):
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+                await asyncio.sleep(0)
+                held.append(server.held)
+            assert (await silence(reader)).startswith(b"HTTP/1.1 401")
+            writer.close()
+
+    run(body)
+    assert ended == [True] and sum(seen) == 0 and max(held) <= 65_536
+
+
 def test_pieces_written_at_once_are_framed_like_any_and_tell_when_the_client_does_not_keep_up() -> None:
     held: list[int] = []
 

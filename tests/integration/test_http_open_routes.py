@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +42,18 @@ def test_tokens_there_and_back(worker: Worker) -> None:
     assert (status, fault["error"]["param"]) == (400, "tokens")
 
 
+def test_what_a_tokenizer_on_the_other_side_must_know(worker: Worker) -> None:
+    status, _, body = worker.request("GET", "/tokenizer_info?model=echo")
+    told = json.loads(body)
+    assert (status, told["model_max_length"], told["bos_token_id"]) == (200, 4096, None)
+    assert told["eos_token"] == "<|end|>"
+    asked = {"model": "echo", "prompt": told["eos_token"]}
+    bare = post(worker, "/tokenize", **asked, add_special_tokens=False)[1]
+    assert (bare["count"], bare["tokens"]) == (1, [told["eos_token_id"]])
+    assert post(worker, "/tokenize", **asked)[1]["count"] == len(told["eos_token"]), "a prompt has no control tokens"
+    assert worker.request("GET", "/tokenizer_info")[0] == 400, "it serves three"
+
+
 def test_what_others_ask_a_server(worker: Worker) -> None:
     assert worker.request("GET", "/ping", headers={"authorization": ""})[0] == 200
     assert json.loads(worker.request("GET", "/version")[2])["server"] == "ashore"
@@ -48,6 +62,25 @@ def test_what_others_ask_a_server(worker: Worker) -> None:
     assert listed[0] == listed[1]
     assert (listed[0]["id"], listed[0]["created"], listed[0]["owned_by"]) == ("echo", 1, "ashore")
     assert listed[0]["context_length"] == listed[0]["max_model_len"] == 4096
+
+
+def test_a_server_without_a_shared_cache_has_no_figure_of_one(worker: Worker) -> None:
+    page = worker.request("GET", "/metrics")[2].decode()
+    assert "\nashore_cache_bytes " in page
+    assert "\nashore_shared_cache_up " not in page, "0 would raise the alert"
+
+
+def test_a_browser_gets_a_page_that_says_how_to_ask(worker: Worker) -> None:
+    nobody = {"authorization": "", "host": "models.corp<b>"}
+    status, headers, page = worker.request("GET", "/", headers=nobody)
+    assert status == 200 and "text/html" in headers["content-type"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    text = page.decode()
+    assert "/v1/chat/completions" in text and "<code>echo</code>" in text
+    assert "models.corp&lt;b&gt;/v1" in text and "<b>" not in text
+    assert "/admin/" not in text and "<script" not in text and "src=" not in text
+    status, _, nothing = worker.request("HEAD", "/", headers=nobody)
+    assert (status, nothing) == (200, b"")
 
 
 def test_a_begun_answer_is_taken_last_and_once(worker: Worker) -> None:
@@ -145,3 +178,42 @@ def test_what_cannot_be_ranked_is_named(worker: Worker) -> None:
     ):
         status, fault = post(worker, path, **body)
         assert (status, fault["error"]["param"]) == (400, param), body
+
+
+X = [{"role": "user", "content": "x"}]
+MANY = range(40_000)
+HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
+    "fields": (
+        "/v1/chat/completions",
+        {"messages": X, **{f"u{n}": 1 for n in range(400_000)}},
+    ),
+    "items": ("/v1/responses", {"input": [{"role": "user", "content": ""}] * 300_000}),
+    "allowed": (
+        "/v1/responses",
+        {
+            "input": "x",
+            "tools": [{"type": "function", "name": f"a{n}"} for n in MANY],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "tools": [{"type": "function", "name": f"b{n}"} for n in MANY],
+            },
+        },
+    ),
+    "tokens": ("/detokenize", {"tokens": [120] * 999_999}),
+    "pairs": ("/v1/rerank", {"query": "x", "documents": ["a"] * 2047}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nobody_waits_for_one_long_body(worker: Worker, name: str) -> None:
+    path, body = HOSTILE[name]
+    asked = threading.Thread(target=post, args=(worker, path), kwargs={"model": "echo", **body})
+    asked.start()
+    longest_s = 0.0
+    while asked.is_alive():
+        began_s = time.monotonic()
+        assert worker.request("GET", "/healthz")[0] == 200
+        longest_s = max(longest_s, time.monotonic() - began_s)
+        time.sleep(0.01)
+    asked.join()
+    assert longest_s < 2.0  # 0.1 to 0.4 where nothing else runs; 3 to 30 where it was read on the loop

@@ -170,10 +170,10 @@ async def headers_and_body(scope: Any, receive: Any, send: Any) -> None:
     try:
         body = await whole(receive)
     except AshoreError as fault:
-        await scope["ashore.direct"].answer(fault.http_status, [], b"")
+        scope["ashore.direct"].answer(fault.http_status, [], b"")
         return
     said = b",".join(name for name, _ in scope["headers"]) + b"|" + body
-    await scope["ashore.direct"].answer(200, [(b"content-length", b"%d" % len(said))], said)
+    scope["ashore.direct"].answer(200, [(b"content-length", b"%d" % len(said))], said)
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"

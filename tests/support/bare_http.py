@@ -28,7 +28,7 @@ async def direct(scope: Any, receive: Any, send: Any) -> None:
     how = b"messages" if body is None else b"direct"
     said = how + b" " + (await whole(receive) if body is None else body)
     assert scope["ashore.direct"].whole_body() is None, "it was taken"
-    await scope["ashore.direct"].answer(200, [(b"content-length", b"%d" % len(said))], said)
+    scope["ashore.direct"].answer(200, [(b"content-length", b"%d" % len(said))], said)
     assert (await receive())["type"] == "http.disconnect"
 
 

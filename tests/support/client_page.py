@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from suite_venv import SUITES, TOO_HARD
+
 ROOT: Final = Path(__file__).parents[2]
 CLIENTS: Final = ROOT / "tests" / "clients"
 PAGE: Final = ROOT / "docs" / "reference" / "clients.md"
@@ -44,6 +46,15 @@ context of 64,000 tokens or more: the prompt of Claude Code and Codex CLI with t
 
 | client | version | talks | requests replayed | left out and named | a first task with the real one |
 |---|---|---|---|---|---|
+"""
+
+SUITES_INTRO: Final = """
+## Suites of other projects
+
+They run against ashore as they are published, each by a target of its own.
+
+| suite | version | target | what it shows |
+|---|---|---|---|
 """
 
 
@@ -91,8 +102,38 @@ def clients() -> list[Client]:
 def page() -> str:
     """Return `docs/reference/clients.md`."""
     rows = clients()
+    suites = SUITES_INTRO + "".join(f"| {' | '.join(row)} |\n" for row in suite_rows())
     said = "\n## Where the requests come from\n\nThe file is named in each request.\n\n"
-    return INTRO + "".join(one.row for one in rows) + said + "".join(one.source for one in rows)
+    return INTRO + "".join(one.row for one in rows) + suites + said + "".join(one.source for one in rows)
+
+
+def suite_rows() -> list[tuple[str, ...]]:
+    """Return name, version, target and meaning of the suites of other projects."""
+    versions = {name: ", ".join(one.replace("==", " ") for one in packages) for name, packages in SUITES.items()}
+    weak = " ".join(f"`{name}`" for name in TOO_HARD)
+    return [
+        (
+            "[JSON-Schema-Test-Suite](https://github.com/json-schema-org/JSON-Schema-Test-Suite)",
+            "draft 2020-12",
+            "`make test-schemas`; a part in `make test`",
+            "what random models write under each schema that is taken is valid, and no value that it forbids gets "
+            "through; nine in ten of those about structure are taken; a refusal names the keyword",
+        ),
+        (
+            "[lm-evaluation-harness](https://github.com/EleutherAI/lm-evaluation-harness)",
+            versions["lm-eval"],
+            "`make test-lm-eval`",
+            "its log-likelihood tasks over `/v1/completions` find what `ashore optimize evaluate` finds",
+        ),
+        (
+            "[langchain-tests](https://pypi.org/project/langchain-tests/), chat models",
+            versions["langchain"],
+            "`make test-langchain`",
+            "`ChatOpenAI` over chat and Responses, and `ChatAnthropic`, pass all tests about text against "
+            "`fake:agent`, which answers as a capable model would; against the demo model, all but those for which it "
+            f"is too weak: {weak}",
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import select
+import socket
+import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,30 +27,55 @@ class VllmDouble:
     `bodies` are the requests it saw, `aborted` counts closed streams, `connections` those that were made.
     """
 
-    def __init__(self, name: str, *, api_key: str = "", port: int = 0) -> None:
+    def __init__(
+        self, name: str, *, api_key: str = "", port: int = 0, certificate: tuple[str, str] | None = None
+    ) -> None:
+        """Begin to listen; with a `certificate` (PEM files of it and its key) over TLS."""
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        """Of these requests, by lower-case name."""
         self.aborted = 0
         self.connections = 0
         self.api_key = api_key
         self.break_off_after = 0
         """Tokens after which a stream is cut without an end; 0 is never."""
+        self.refuses: list[int] = []
+        """Statuses with which the next requests are refused."""
+        self.drops = 0
+        """Streams that are cut off before their first token."""
+        self.is_well = True
+        """False: `/health` answers 503."""
+        self.adapters: dict[str, str] = {}
         self.goes_on = threading.Event()
         """Not set: the server hangs, and neither answers a question nor goes on with a stream."""
         self.goes_on.set()
+        self._open: set[socket.socket] = set()
         self._name = name
         self._numbers = itertools.count()
         self._directory = tempfile.TemporaryDirectory()
         self._server = _Server(("127.0.0.1", port), self._handler())
+        if certificate is not None:
+            trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            trust.load_cert_chain(*certificate)
+            self._server.socket = trust.wrap_socket(self._server.socket, server_side=True)
+        self._scheme = "https" if certificate else "http"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_port)
 
     def close(self) -> None:
         self.goes_on.set()
         self._server.shutdown()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._server.server_close()
         self._thread.join()
         self._directory.cleanup()
@@ -114,25 +142,35 @@ class VllmDouble:
 
             def setup(self) -> None:
                 double.connections += 1
+                double._open.add(self.request)
                 super().setup()
+
+            def finish(self) -> None:
+                double._open.discard(self.request)
+                super().finish()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Stay silent."""
 
             def do_GET(self) -> None:
                 double.goes_on.wait()
-                answers = {
-                    "/health": {},
-                    "/v1/models": {"data": [{"id": "the-model", "max_model_len": 512}]},
-                    "/version": {"version": "0.0-double"},
-                }
-                self._send(200, answers[self.path])
+                models = [{"id": "the-model", "max_model_len": 512}]
+                models += [{"id": name, "parent": "the-model"} for name in double.adapters]
+                answers = {"/health": {}, "/v1/models": {"data": models}, "/version": {"version": "0.0-double"}}
+                is_well = double.is_well or self.path != "/health"
+                self._send(200 if is_well else 503, answers[self.path])
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 double.bodies.append(body)
+                double.headers.append({name.lower(): value for name, value in self.headers.items()})
                 if double.api_key and self.headers.get("Authorization") != f"Bearer {double.api_key}":
                     self._send(401, {"error": {"message": "Unauthorized"}})
+                elif double.refuses:
+                    self._send(double.refuses.pop(0), {"error": {"message": "not now"}})
+                elif self.path == "/v1/load_lora_adapter":
+                    double.adapters[body["lora_name"]] = body["lora_path"]
+                    self._send(200, {})
                 elif body.get("prompt", [0])[0] == 13 and len(body["prompt"]) == 1:
                     self._send(400, {"error": {"message": "unlucky prompt"}})
                 elif body.get("stream"):
@@ -146,7 +184,8 @@ class VllmDouble:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                with contextlib.suppress(OSError):  # whoever asked may be gone
+                    self.wfile.write(data)
 
             def _stream(self, body: dict[str, Any]) -> None:
                 self.send_response(200)
@@ -154,6 +193,9 @@ class VllmDouble:
                 self.send_header("Connection", "close")
                 self.end_headers()
                 self.close_connection = True
+                if double.drops:
+                    double.drops -= 1
+                    return
                 for number, chunk in enumerate(double.stream(body)):
                     double.goes_on.wait()
                     gone = bool(select.select([self.connection], [], [], 0)[0])

@@ -17,6 +17,7 @@ from ashore.cli.launch import CLIENTS, launch
 from ashore.errors import ContextTooLong, InvalidRequest, NotReady, UnknownModel
 
 MODELS = [
+    {"id": "{file:~/.ssh/id_ed25519}", "features": [], "max_model_len": 200_000},
     {"id": "minilm", "features": ["embed"], "max_model_len": 512},
     {"id": "small", "features": [], "max_model_len": 8192},
     {"id": "large", "features": [], "max_model_len": 131_072},
@@ -54,7 +55,7 @@ def test_a_client_gets_the_first_model_with_enough_context_and_no_key_is_printed
     assert launch(client, "run", "two words", url=url, key="secret-key", print_=True) == 0
     said = capsys.readouterr().out
     assert url in said and "large" in said and "small\n" not in said
-    assert "secret-key" not in said
+    assert "secret-key" not in said and "{file:" not in said
     assert shlex.split(said.splitlines()[-1])[0] == CLIENTS[client].program
     assert shlex.split(said.splitlines()[-1])[-2:] == ["run", "two words"]
 
@@ -91,6 +92,8 @@ def test_what_there_is_not_is_named(url: str, monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(InvalidRequest, match="no client 'claud'") as refused:
         launch("claud", url=url)
     assert "claude" in (refused.value.hint or "")
+    with pytest.raises(UnknownModel, match="id_ed25519"):
+        launch("opencode", model="{file:~/.ssh/id_ed25519}", url=url)
     with pytest.raises(UnknownModel, match="larg"):
         launch("codex", model="larg", url=url)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ashore.cli.main import main
+from ashore.cli.needs import Need, Samples, needs_of
 from ashore.cli.recorded import acts_as_owner
-from ashore.cli.status import Status, accelerators, figures, models_of
+from ashore.cli.status import Status, accelerators, failed_of, figures, models_of
 from ashore.engines import EngineOptions
 from ashore.metrics import Metrics
 from ashore.planning import ModelPlan
@@ -36,11 +38,86 @@ def test_what_the_page_of_metrics_tells() -> None:
         metrics.add("ashore_cache_lookups", times, "chat", result)
     metrics.set("ashore_backup_time_seconds", 1_700_000_000, "run", "good")
     metrics.set("ashore_backup_time_seconds", 1_800_000_000, "run", "due")
-    found = figures(metrics.page().decode(), RUNNING)
+    found = figures(Samples(metrics.page().decode()), RUNNING)
     assert (found.requests_running, found.requests_waiting, found.cache_hit_rate) == (3, 0, 5 / 8)
     assert found.last_backup_at == 1_700_000_000
-    empty = figures("", RUNNING)
+    empty = figures(Samples(""), RUNNING)
     assert (empty.requests_running, empty.cache_hit_rate, empty.last_backup_at) == (None, None, None)
+
+
+def fresh() -> Metrics:
+    metrics = Metrics(metric for room in rooms() for metric in room.metrics)
+    metrics.drop("ashore_shared_cache_up")  # as a server without one
+    return metrics
+
+
+def needs(metrics: Metrics, **others: Any) -> list[tuple[str, str]]:
+    """Return what needs the operator of a server that is well but for what is given."""
+    well: dict[str, Any] = {"why_not": "", "failed": (), "silent": (), "more": (), "now_s": 100_000.0}
+    well |= {"free_bytes": 50 << 30, "disk_bytes": 100 << 30}
+    return [(one.what, one.do) for one in needs_of(Samples(metrics.page().decode()), **{**well, **others})]
+
+
+def test_a_server_that_is_well_needs_nobody() -> None:
+    metrics = fresh()
+    assert needs(metrics) == []
+    metrics.set("ashore_shared_cache_up", 1)
+    metrics.set("ashore_jobs", 3, "batch", "queued")
+    metrics.set("ashore_backup_nodes", 1, "spare")
+    metrics.set("ashore_backup_failures", 0, "run")
+    metrics.set("ashore_backup_time_seconds", 99_000, "run", "due")
+    assert needs(metrics) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "labels", "said"),
+    [
+        ("ashore_shared_cache_up", 0, (), "the shared cache"),
+        ("ashore_jobs", 2, ("batch", "dead"), "2 jobs failed for good"),
+        ("ashore_backup_nodes", 0, ("spare",), "no further node of the backup"),
+        ("ashore_backup_nodes", -1, ("spare",), "are lost"),
+        ("ashore_backup_failures", 1, ("scrub",), "the last scheduled scrub"),
+        ("ashore_backup_time_seconds", 100_000 - 2 * 3600, ("run", "due"), "2 h late"),
+        ("ashore_audit_archive_failures", 1, (), "cannot be archived"),
+    ],
+)
+def test_a_figure_that_is_bad_is_told_with_a_command(
+    name: str, value: float, labels: tuple[str, ...], said: str
+) -> None:
+    metrics = fresh()
+    metrics.set(name, value, *labels)
+    ((what, do),) = needs(metrics)
+    assert said in what and do
+
+
+def test_what_no_figure_says_is_told_too_the_worst_first() -> None:
+    found = needs(
+        fresh(),
+        why_not="a model has no engine host ready",
+        failed=[("chat-2", "out of memory")],
+        free_bytes=1 << 30,
+        silent=[("/mnt/worm", "Permission denied")],
+        more=[Need(what="ashore.toml differs from what runs: [cache] ttl_s: 60 -> 90", do="ashore reload")],
+    )
+    assert [what.partition(" ")[0] for what, _ in found] == ["not", "release", "the", "the", "ashore.toml"]
+    assert found[1][1] == "ashore release show chat-2" and found[2][1] == "ashore model gc"
+    assert found[4][1] == "ashore reload"
+
+
+def test_a_release_that_failed_needs_somebody_until_another_took_its_place() -> None:
+    releases = [release("chat-1", "chat"), release("chat-2", "chat")]
+    courses = {
+        "chat-1": Course(release="chat-1", state="live"),
+        "chat-2": Course(release="chat-2", state="failed", why="x"),
+    }
+    book = Book(releases={one.name: one for one in releases}, courses=courses, aliases={})
+    assert failed_of(book) == [("chat-2", "x")]
+    third = Book(
+        releases={**book.releases, "chat-3": release("chat-3", "chat")},
+        courses={**courses, "chat-3": Course(release="chat-3", state="live")},
+        aliases={},
+    )
+    assert failed_of(third) == []
 
 
 def test_models_that_answer_or_are_on_their_way() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from xml.etree import ElementTree
 
 import pytest
 from deploy.check_docs import ROOT, findings, findings_in, lost_files, missing_word, modules, pages
-from deploy.draw_session import draw
+from deploy.record_first_minute import PROGRESS, Line, draw
 
 
 def test_every_link_file_and_command_of_a_page_exists() -> None:
@@ -76,5 +78,13 @@ def test_a_line_of_a_decision_fits_the_width_of_the_code() -> None:
         assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == [], page.name
 
 
-def test_the_picture_shows_the_session_beside_it() -> None:
-    assert draw((ROOT / "docs/session.txt").read_text("utf-8")) == (ROOT / "docs/session.svg").read_text("utf-8")
+def test_the_picture_shows_what_was_recorded() -> None:
+    seen = [Line(*line) for line in json.loads((ROOT / "docs/first-minute.json").read_text("utf-8"))]
+    picture = (ROOT / "docs/first-minute.svg").read_text("utf-8")
+    assert draw(seen) == picture, "draw it again: `make record`"
+    assert "http" not in picture.replace("http://www.w3.org/2000/svg", "").replace("http://127.0.0.1:8080", "")
+    shown = [
+        "".join(text.itertext()) for text in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")
+    ]
+    assert shown[0] == "$ ashore up" and "Ctrl-C stops it." in shown and "Card [BANK_CARD_1], please." in shown
+    assert len(shown) == sum(not (found := PROGRESS.search(line.text)) or found[1] == found[2] for line in seen)

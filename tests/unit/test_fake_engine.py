@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashore.core import ManualClock, OrderId
-from ashore.engines import EngineEvent, EngineOptions, Failed, Finished, GenerateOrder, Sampling, Token
+from ashore.engines import EngineEvent, EngineOptions, Failed, Finished, GenerateOrder, Grammar, Sampling, Token
 from ashore.engines.fake.engine import FakeEngine
 from ashore.engines.fake.files import fake_model_files
 from ashore.engines.fake.spec import FakeSpec
@@ -150,6 +150,8 @@ def test_loading_fails_when_told(tmp_path: Path) -> None:
         ("fake:echo?tokens=1.5", "tokens"),
         ("fake:echo?delay_s=-1", "delay_s"),
         ("fake:echo?delay_s=nan", "delay_s"),
+        ("fake:echo?embed=900000000", "embed"),
+        ("fake:echo?sequences=900000000", "sequences"),
     ],
 )
 def test_a_wrong_name_is_refused_with_a_hint(name: str, word: str) -> None:
@@ -230,3 +232,57 @@ def test_tools_makes_the_call_that_the_user_asks_for_and_then_says_what_it_gave(
     one.order("c", chat(("user", "Hi")))
     events = one.run()
     assert [text_of(events, name) for name in "abc"] == [call, "42", "Hi"]
+
+
+QUESTION = "Say 3 and 4 as 'setup'"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def test_agent_calls_the_tool_that_the_question_speaks_of_and_then_says_what_it_gave(
+    bench: Callable[[str], Bench],
+) -> None:
+    one = bench("fake:agent")
+    tools = ("system", f"Tools: {json.dumps([WEATHER])}")
+    asked = ("user", "What is the weather in 'Xi’an'?")
+    call = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Xi’an"}}\n</tool_call>'
+    one.order("a", chat(tools, asked))
+    one.order("b", chat(tools, asked, ("assistant", call), ("tool", "sunny")))
+    one.order("c", chat(tools, ("user", "Hi")))
+    one.order("d", chat(asked))
+    events = one.run()
+    assert [text_of(events, name) for name in "abcd"] == [call, "sunny", "Hi", asked[1]]
+
+
+@pytest.mark.parametrize(
+    ("grammar", "answer"),
+    [
+        (Grammar(kind="json_object", text=""), {"setup": QUESTION}),
+        (Grammar(kind="json_schema", text='{"type": "array", "minItems": 2, "items": {"type": "integer"}}'), [3, 4]),
+        (
+            Grammar(
+                kind="json_schema",
+                text='{"$ref": "#/$defs/p", "$defs": {"p": {"type": "object", "required": ["n", "s", "k"], '
+                '"properties": {"n": {"type": ["number", "null"]}, "s": {"type": "string"}, '
+                '"k": {"enum": ["x"]}, "z": {}}}}}',
+            ),
+            {"n": 3.0, "s": "setup", "k": "x"},
+        ),
+    ],
+)
+def test_agent_writes_what_a_grammar_wants(bench: Callable[[str], Bench], grammar: Grammar, answer: object) -> None:
+    one = bench("fake:agent")
+    one.order("a", chat(("user", QUESTION)), grammar=grammar)
+    assert json.loads(text_of(one.run())) == answer
+
+
+def test_agent_refuses_a_grammar_for_which_it_knows_no_answer(bench: Callable[[str], Bench]) -> None:
+    one = bench("fake:agent")
+    one.order("a", chat(("user", "Hi")), grammar=Grammar(kind="regex", text="[0-9]{7}"))
+    [failed] = one.run()
+    assert isinstance(failed, Failed) and failed.code == "unsupported_by_engine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from test_serving_tools import Teaches
@@ -12,6 +12,7 @@ from ashore.core import ToolSpec
 from ashore.engines import Grammar, check_grammar
 from ashore.engines.closing import closed, closed_arguments
 from ashore.engines.grammar import matcher_source
+from ashore.errors import InvalidGrammar
 from ashore.serving.tools import tool_call_grammar
 
 NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -97,6 +98,51 @@ def test_the_call_of_a_tool_has_its_arguments_and_few_blanks(form: str, key: str
 
 def test_a_tool_cannot_set_the_grammar_s_own_options() -> None:
     tool = ToolSpec(name="f", parameters=json.dumps({**NUMBER, "x-guidance": {"whitespace_pattern": "[ ]*"}}))
-    call = '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a":%s1}<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
-    grammar = tool_call_grammar((tool,), Teaches("deepseek"))
-    assert takes(grammar, call % " ") and not takes(grammar, call % (" " * 40))
+    for form in ("hermes", "llama", "deepseek"):
+        with pytest.raises(InvalidGrammar, match="x-guidance"):
+            tool_call_grammar((tool,), Teaches(form))
+
+
+@pytest.mark.parametrize("form", ["hermes", "llama", "deepseek"])
+def test_a_keyword_that_no_grammar_holds_is_named_with_the_tool(form: str) -> None:
+    tool = ToolSpec(name="f", parameters=json.dumps({"properties": {"a": {"not": {}}}}))
+    with pytest.raises(InvalidGrammar, match=r"'not' at f\.parameters\.properties\.a"):
+        tool_call_grammar((tool,), Teaches(form))
+
+
+@pytest.mark.parametrize("form", ["hermes", "llama", "deepseek"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_tool_may_define_its_own_parts(form: str, count: int) -> None:
+    """What pydantic writes for a model in a model."""
+    schema = {
+        "$defs": {"Place": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}},
+        "properties": {"at": {"$ref": "#/$defs/Place"}},
+        "required": ["at"],
+        "type": "object",
+    }
+    tools = tuple(ToolSpec(name=f"f{n}", parameters=json.dumps(schema)) for n in range(count))
+    grammar = tool_call_grammar(tools, Teaches(form))
+    name = tools[-1].name
+
+    def call(arguments: str) -> str:
+        if form == "deepseek":
+            return (
+                f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{arguments}"
+                "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+            )
+        whole = f'{{"name": "{name}", "{"arguments" if form == "hermes" else "parameters"}": {arguments}}}'
+        return f"<tool_call>\n{whole}\n</tool_call>" if form == "hermes" else whole
+
+    assert takes(grammar, call('{"at": {"city": "Xi\'an"}}'))
+    assert not takes(grammar, call('{"at": "Xi\'an"}'))
+    assert not takes(grammar, call('{"at": {"city": "Xi\'an", "type": "object"}}'))
+
+
+@pytest.mark.parametrize("kind", ["json_schema", "json_object"])
+def test_blanks_are_bounded_wherever_they_may_stand(kind: Literal["json_schema", "json_object"]) -> None:
+    grammar = Grammar(kind=kind, text='{"type": "object"}' if kind == "json_schema" else "")
+    for wide, narrow in ((" " * 40, " "), ("\n" * 3, "\n"), ("\n" + " " * 17, "\n" + " " * 16), ("\t", " ")):
+        for answer in ('{%s"a": [1]}', '{"a":%s[1]}', '{"a": [%s1]}', '{"a": [1]%s}'):
+            assert takes(grammar, answer % narrow), answer % narrow
+            assert not takes(grammar, answer % wide), answer % wide
+    assert not takes(grammar, '{"a": 1}' + " " * 40)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashore.access import Principal
 from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
-from ashore.api.http.dialect import REPORT_ALL, Reader
-from ashore.api.http.openai.dialects import CHAT_READER, COMPLETION_READER, EMBEDDING_READER, RESPONSES_READER
+from ashore.api.http.dialect import MOST_LEFT_OUT, REPORT_ALL, Reader
+from ashore.api.http.openai.dialects import (
+    CHAT_READER,
+    COMPLETION_READER,
+    EMBEDDING_READER,
+    RESPONSES_READER,
+    keep_allowed,
+)
 from ashore.api.http.openai.responses_parse import items_of, messages_of
 from ashore.errors import AshoreError, InvalidRequest, UnknownField
+from ashore.metrics import Metrics
 from ashore.serving import UnknownFields
 
+ALICE = Principal(kind="user", id="alice", tenant="bank-a")
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 CHAT: dict[str, Any] = {"model": "m", "messages": HI}
 MESSAGES: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": HI}
@@ -247,6 +259,117 @@ def test_many_objects_with_an_unknown_field_are_refused_before_each_is_looked_at
     body = {**MESSAGES, "messages": [{"role": "user", "content": parts}]}
     with pytest.raises(InvalidRequest, match="50,000 objects"):
         MESSAGES_READER.read(json.dumps(body).encode(), UnknownFields())
+
+
+@pytest.mark.parametrize(
+    ("reader", "body"),
+    [
+        (RESPONSES_READER, {**RESPONSES, "input": HI * 60_000}),
+        (RESPONSES_READER, {**RESPONSES, "input": [{"type": "web_search_call"}] * 60_000}),
+        (RESPONSES_READER, {**RESPONSES, "tools": [{"type": "web_search"}] * 60_000}),
+        (CHAT_READER, {**CHAT, "tools": [{"type": "other"}] * 60_000}),
+        (MESSAGES_READER, {**MESSAGES, "messages": [{"role": "user", "content": [{"type": "mcp_tool_use"}] * 60_000}]}),
+    ],
+)
+def test_parts_that_are_looked_at_one_by_one_are_counted_in_sum(reader: Reader[Any], body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="50,000 objects"):
+        reader.read(json.dumps(body).encode(), REPORT_ALL)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_unknown_fields_are_bounded_in_number_and_in_what_is_kept_of_them(nested: bool) -> None:
+    def body(num: int) -> bytes:
+        fields = {f"{'u' * 200}{number}": 1 for number in range(num)}
+        if nested:
+            return json.dumps({**CHAT, "messages": [{**HI[0], **fields}]}).encode()
+        return json.dumps({**CHAT, **fields}).encode()
+
+    said = CHAT_READER.read(body(MOST_LEFT_OUT), REPORT_ALL)[1]
+    assert all(len(path) <= 100 for path in said)
+    with pytest.raises(InvalidRequest, match="more than 64 unknown fields"):
+        CHAT_READER.read(body(MOST_LEFT_OUT + 1), REPORT_ALL)
+    kinds = [{"type": f"t{number}"} for number in range(MOST_LEFT_OUT + 1)]
+    with pytest.raises(InvalidRequest, match="more than 64 unknown fields"):
+        CHAT_READER.read(json.dumps({**CHAT, "tools": kinds}).encode(), REPORT_ALL)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.cache_control", "options.x", "prediction.x", "b[].thought_signature", "*.citations"]
+)
+def test_a_name_with_a_dot_in_it_is_no_path(name: str) -> None:
+    body = json.dumps({**CHAT, name: 1}).encode()
+    with pytest.raises(UnknownField, match="unknown field"):
+        CHAT_READER.read(body, UnknownFields())
+    assert CHAT_READER.read(body, REPORT_ALL)[1] == (json.dumps(name),)
+
+
+def test_the_counter_of_ignored_fields_has_no_more_rows_than_the_dialect_has_names() -> None:
+    metrics = Metrics()
+
+    class Serving:
+        async def at_length(self, num_chars: int, work: Callable[[], Any], principal: object) -> Any:
+            return work()
+
+    async def ask(reader: Reader[Any], body: dict[str, Any]) -> None:
+        async def given(limits: object) -> bytes:
+            return json.dumps(body).encode()
+
+        app: Any = SimpleNamespace(
+            serving=Serving(), limits=SimpleNamespace(unknown_fields=REPORT_ALL), metrics=metrics
+        )
+        exchange: Any = SimpleNamespace(ignored=(), route="/", body=given)
+        await reader.body_of(app, exchange, ALICE)
+
+    for number in range(50):
+        asyncio.run(ask(CHAT_READER, {**CHAT, f"x{number}.cache_control": 1, "cache_salt": "s"}))
+        kind = {"type": f"t{number}.cache_control"}
+        asyncio.run(ask(CHAT_READER, {**CHAT, "tools": [kind]}))
+        asyncio.run(ask(RESPONSES_READER, {**RESPONSES, "include": [f"i{number}.cache_control"]}))
+        asyncio.run(ask(MESSAGES_READER, {**MESSAGES, "output_config": {f"c{number}.cache_control": 1}}))
+    rows = [line for line in metrics.page().decode().splitlines() if line.startswith("ashore_ignored_fields")]
+    assert 2 <= len(rows) <= 4, rows
+
+
+def test_allowed_tools_are_found_without_comparing_each_with_each() -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    def tools(prefix: str) -> list[Any]:
+        return [{"type": "function", "function": {"name": Name(f"{prefix}{at}")}} for at in range(1000)]
+
+    body: dict[str, Any] = {"tools": tools("a")}
+    keep_allowed(body, {"tools": tools("b")})
+    assert body["tools"] == []
+    assert compared < 10_000
+
+
+def test_a_long_body_that_does_not_fit_is_looked_at_apart_from_the_loop() -> None:
+    asked: list[int] = []
+
+    class Serving:
+        async def at_length(self, num_chars: int, work: Callable[[], Any], principal: object) -> Any:
+            asked.append(num_chars)
+            return work()
+
+    class Asked:
+        ignored, route = (), "/v1/chat/completions"
+
+        async def body(self, limits: object) -> bytes:
+            return json.dumps({**CHAT, "x": 1}).encode()
+
+    app = SimpleNamespace(serving=Serving(), limits=SimpleNamespace(unknown_fields=REPORT_ALL), metrics=Metrics())
+    exchange: Any = Asked()
+    asyncio.run(CHAT_READER.body_of(app, exchange, ALICE))  # type: ignore[arg-type]
+    assert exchange.ignored == ("x",)
+    assert asked == [len(json.dumps({**CHAT, "x": 1}))]
 
 
 def test_a_budget_of_thinking_is_read_in_both_forms() -> None:

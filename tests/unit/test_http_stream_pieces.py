@@ -22,7 +22,10 @@ class Line:
     def whole_body(self) -> bytes | None:
         return None
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def drop_body(self) -> None:
+        self.sent.append(b"drop ")
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         raise AssertionError("a stream is no whole answer")
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -121,5 +124,20 @@ def test_a_server_without_the_direct_way_gets_messages_in_order() -> None:
         empty.start_stream([])
         await empty.end_stream(b"e")
         assert b"".join(sent) == b"head abcdhead e"
+
+    asyncio.run(scenario())
+
+
+def test_what_a_refused_client_still_sends_is_dropped_by_the_server() -> None:
+    async def scenario() -> None:
+        line = Line()
+
+        async def end() -> Any:
+            assert line.sent == [b"drop "]
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        exchange = Exchange({**SCOPE, "headers": [(b"content-length", b"9")], "ashore.direct": line}, end, end)
+        await exchange.linger()
+        assert not exchange.unread
 
     asyncio.run(scenario())

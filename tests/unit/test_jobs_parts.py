@@ -17,11 +17,10 @@ from openai import OpenAI
 
 from ashore.access import OnBehalf
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
-from ashore.core import ManualClock
+from ashore.core import ManualClock, check_addresses, check_url, parse_allow
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
 from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, NewJob, Outcome, SqlJobs, WebhookHandler
 from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
-from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.request import Call, CallHandler, outcome_of
 from ashore.jobs.rules import LONGEST_PAUSE_S, backoff_s
 from ashore.state import open_scratch

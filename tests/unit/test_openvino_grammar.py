@@ -26,7 +26,7 @@ BAD_SCHEMAS: list[tuple[dict[str, Any], str]] = [
     ({"type": "array", "uniqueItems": True}, "'uniqueItems'"),
     ({"not": {"type": "string"}}, "'not'"),
     ({"if": {}, "then": {}}, "'if'"),
-    ({"type": "object", "propertyNames": {"maxLength": 3}}, "'propertyNames'"),
+    ({"type": "object", "propertyNames": {"maxLength": 3}, "properties": {"a": {}}}, "'propertyNames'"),
     ({"type": "object", "properties": {"a": {"contains": {}}}}, "$.properties.a"),
     ({"$ref": "https://example.org/schema.json"}, "example.org"),
     ({"$ref": "#/nowhere"}, "nowhere"),

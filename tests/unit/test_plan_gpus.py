@@ -1,17 +1,14 @@
-"""Parts of GPUs, planned; and pools of them, simulated."""
+"""Parts of GPUs, planned."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ashore.cli.main import main
 from ashore.errors import InvalidRequest
 from ashore.planning.fractions import PLACEMENTS, Part, mig_commands, plan_parts
-from ashore.planning.pooling import Pool, best_load, requests_of, simulate
 
 GB = 10**9
 
@@ -64,27 +61,3 @@ def test_the_commands_print_plans(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nvidia.com/mig-4g.40gb: 1" in said and "migStrategy: mixed" in said
     assert main(["plan", "gpus", "chat=2:40GB"]) == 2
     assert "expected NAME=COMPUTE:MEMORY" in capsys.readouterr().err
-    assert main(["plan", "pool", "--cards", "4", "--models", "6", "--minutes", "0.5", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["simulated"] and found["items"][0]["way"] == "dedicated"
-
-
-SMALL = Pool(cards=8, models=16, horizon_s=60)
-
-
-def test_pooling_brings_more_than_fractions_of_ones_own_and_borrowing_more_still() -> None:
-    found = [best_load(SMALL, way, steps=5) for way in ("dedicated", "pooled", "borrowing", "background")]  # type: ignore[arg-type]
-    productive = [use.productive for use in found]
-    assert productive == sorted(productive) and productive[-1] > productive[-2] > 2 * productive[0]
-    assert all(use.within >= 0.99 for use in found)
-    assert all(use.productive <= 1 for use in found)
-
-
-@settings(max_examples=5, deadline=None)
-@given(st.integers(0, 1000), st.floats(0.5, 7))
-def test_no_work_is_done_that_was_not_asked_for(seed: int, load: float) -> None:
-    pool = Pool(cards=8, models=16, horizon_s=30, seed=seed)
-    asked = sum(request.work_s for request in requests_of(pool, load))
-    use = simulate(pool, "borrowing", load)
-    assert use.productive * 8 * 30 <= asked + 1e-6
-    assert abs(use.load * 30 - asked) < 1e-6

@@ -199,8 +199,23 @@ def test_latent_attention_in_safetensors_is_refused_with_a_way_out() -> None:
 
 def test_a_vllm_address_goes_to_the_engine() -> None:
     facts = {"big": ModelFacts(name="big", format="remote", shape=None)}
-    (model,) = make_plan([Wish(name="big", url="http://gpu:8000")], facts, MACHINE, {}).models
+    wish = Wish(name="big", urls=("http://gpu:8000",))
+    (model,) = make_plan([wish], facts, MACHINE, {}).models
     assert model.options.kind == "vllm" and model.options.extra == {"url": "http://gpu:8000"}
+    several = replace(wish, urls=("http://a", "http://b"), egress=("a:80", "b:80"), key="env:KEY")
+    (model,) = make_plan([several], facts, MACHINE, {}).models
+    assert model.options.extra == {"url": "http://a http://b", "egress": "a:80 b:80", "key": "env:KEY"}
+    assert model.choices[0].why == "an external server at 2 addresses"
+
+
+def test_a_vllm_of_this_machine_takes_as_many_adapters_as_are_asked_for() -> None:
+    facts = {"r1": replace(R1, format="safetensors", programs={"vllm": "/opt/vllm"})}
+    wish = Wish(name="r1", kind="vllm", adapters=(("bank", "/a"), ("law", "/b")))
+    (model,) = make_plan([wish], facts, MACHINE, {}).models
+    assert model.options.extra == {"executable": "/opt/vllm", "enable_lora": True, "max_loras": 2}
+    own = replace(wish, options=(("max_loras", 1),))
+    (model,) = make_plan([own], facts, MACHINE, {}).models
+    assert model.options.extra["max_loras"] == 1, "what the operator wrote stands"
 
 
 def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_others() -> None:

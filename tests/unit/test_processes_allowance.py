@@ -57,9 +57,9 @@ def test_a_limit_counts_on_the_own_group_and_on_every_one_above(machine: Make, p
     }
     root = machine("0::/system.slice/ashore.service\n", files)
     assert free_memory_bytes(root) == GIB + GIB // 2
-    assert allowed_cores(root) == 2
+    assert allowed_cores(root) == 3
     inventory = read_inventory(root)
-    assert (inventory.memory_bytes, inventory.cores) == (GIB + GIB // 2, 2)
+    assert (inventory.memory_bytes, inventory.cores) == (GIB + GIB // 2, 3)
 
 
 def test_the_least_of_several_limits_counts(machine: Make) -> None:
@@ -73,6 +73,11 @@ def test_the_least_of_several_limits_counts(machine: Make) -> None:
     root = machine("0::/pod/one\n", files)
     assert free_memory_bytes(root) == 4096
     assert allowed_cores(root) == 1, "half a processor is planned as one"
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(150_000, 2), (149_000, 1), (20_000, 1), (240_000, 2)])
+def test_part_of_a_processor_counts_from_a_half_on(machine: Make, quota: int, cores: int) -> None:
+    assert allowed_cores(machine("0::/pod\n", {"pod/cpu.max": f"{quota} 100000"})) == cores
 
 
 def test_a_group_that_is_over_its_limit_leaves_nothing(machine: Make) -> None:
@@ -100,7 +105,7 @@ def test_version_1_has_a_tree_for_each_kind_of_limit(machine: Make, tree: str, p
     }
     root = machine("12:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n0::/docker/abc\n", files)
     assert free_memory_bytes(root) == GIB + GIB // 4
-    assert allowed_cores(root) == 3
+    assert allowed_cores(root) == 4
 
 
 def test_a_container_that_sees_its_own_group_as_the_root_counts_it(machine: Make) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from ashore.access import OpenDoor, Principal
+from ashore.access.budgets import Standing
 from ashore.cache import AnswerCache, CachePolicy, Directive, FixedEpochs, MemoryTier
 from ashore.core import Message, RequestId, SystemClock, TenantId
 from ashore.engines import EngineOptions, ModelFiles, Sampling, content_of
@@ -55,9 +56,9 @@ class Strict(Unlimited):
         super().__init__()
         self.most = most
 
-    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
         if self.requests.get(principal.id, 0) >= self.most:
-            return False
+            return None
         return super().charge_hit_now(principal, alias, tokens)
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:

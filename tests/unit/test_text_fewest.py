@@ -14,7 +14,7 @@ from tests.support import tiny_text
 from tokenizers import AddedToken, Tokenizer, models, normalizers
 
 from ashore.core import Message
-from ashore.text import TextModel
+from ashore.text import TextModel, encoder
 
 FAR = 1_000_000
 WORDS = ("the ", "lazy dog", "<|im_end|>", "</think>", "  ", "\n", "▁", "\x00", "\x04", "😀", "[CLS]", "x" * 90)
@@ -69,6 +69,37 @@ def test_a_text_of_megabytes_is_seen_to_have_more_than_a_thousand(made: dict[str
     assert made[kind].fewest_tokens("hello world " * 100_000, beyond=1000) > 1000
 
 
+@pytest.mark.parametrize("kind", ["byte_level", "composing", "lacking", "sentencepiece", "word_pieces"])
+@pytest.mark.parametrize("text", ["x" * 90 + " the lazy dog\n", "你好, 世界 ", "<|im_end|> ", "a", " ", "😀"])
+def test_a_long_text_is_counted_in_pieces_up_to_what_fits(made: dict[str, TextModel], kind: str, text: str) -> None:
+    model, text = made[kind], text * (200_000 // len(text))
+    has = len(model.encode(text, allow_special=True, bare=True))
+    told = [model.fewest_tokens(text, beyond=beyond) for beyond in (0, has // 4, has // 2, has, 2 * has)]
+    assert all(one <= has for one in told)
+    if has > 1000:  # else one token may stand for any length
+        assert all(one > beyond for one, beyond in zip(told, (0, has // 4, has // 2), strict=False))
+        said = (Message(role="user", content=text),)
+        assert model.template_source == "" or model.fewest_chat_tokens(said, beyond=has // 2) > has // 2
+
+
+def test_of_a_text_that_is_far_too_long_no_more_is_tokenised_than_fits(
+    made: dict[str, TextModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    ids = encoder._ids
+
+    def counting(tokenizer: Tokenizer, text: str, around: bool = False) -> list[int]:
+        read.append(len(text))
+        return ids(tokenizer, text, around)
+
+    monkeypatch.setattr(encoder, "_ids", counting)
+    model = made["byte_level"]
+    assert model.fewest_tokens("你好" * 1_000_000, beyond=1_000_000) > 1_000_000
+    assert 0 < sum(read) < 1_000_000 and max(read) <= encoder.PIECE_CHARS
+    read.clear()
+    assert model.fewest_tokens("the " * 50_000, beyond=100_000) < 100_000 and sum(read) < 20_000
+
+
 def test_what_a_template_leaves_out_is_not_counted(tmp_path: Path) -> None:
     model = tiny_text.byte_level(tmp_path, tiny_text.R1)
     thought = Message(role="assistant", content="hm " * FAR + "</think>ok")
@@ -94,12 +125,13 @@ def test_bytes_that_a_vocabulary_drops_are_not_counted(made: dict[str, TextModel
         ),
     ],
 )  # fmt: skip
-def test_where_one_token_may_stand_for_any_length_nothing_is_told(tmp_path: Path, spoil: object) -> None:
+def test_where_one_token_may_stand_for_any_length_nothing_is_told_by_it(tmp_path: Path, spoil: object) -> None:
     tiny_text.byte_level(tmp_path)
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     spoil(tokenizer)  # type: ignore[operator]
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert TextModel.load(tmp_path).fewest_tokens("a" * FAR, beyond=0) == 0
+    model = TextModel.load(tmp_path)
+    assert model.fewest_tokens("a" * 100_000, beyond=0) == 0
 
 
 def test_other_threads_run_while_a_long_text_is_tokenised(made: dict[str, TextModel]) -> None:

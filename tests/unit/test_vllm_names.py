@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ashore.api.http.mergedmetrics import merge_pages
@@ -57,6 +58,37 @@ def test_a_model_is_one_series_over_its_workers_and_replicas() -> None:
     assert found[key("request_success_total", finished_reason="abort")] == 2
     assert found[key("e2e_request_latency_seconds_count")] == 2
     assert found[key("e2e_request_latency_seconds_bucket", le="0.25")] == 1
+
+
+BY_NAME = {
+    # Gateway API inference extension: its protocol of model servers (proposal 003), v0.5 and since
+    "endpoint picker": ("num_requests_waiting", "num_requests_running", "kv_cache_usage_perc", "gpu_cache_usage_perc"),
+    "endpoint picker, in labels": ("cache_config_info", "lora_requests_info"),
+    # KEDA: the scalers of vLLM's production stack, of KServe and of EKS
+    "KEDA": ("num_requests_waiting", "num_requests_running", "e2e_request_latency_seconds_bucket"),
+    # the board among the examples of vLLM itself, for Prometheus and Grafana
+    "vLLM's board": (
+        "e2e_request_latency_seconds_bucket", "e2e_request_latency_seconds_sum", "e2e_request_latency_seconds_count",
+        "prompt_tokens_total", "generation_tokens_total", "time_per_output_token_seconds_bucket",
+        "time_per_output_token_seconds_sum", "time_to_first_token_seconds_bucket", "time_to_first_token_seconds_count",
+        "num_requests_running", "num_requests_waiting", "gpu_cache_usage_perc", "request_prompt_tokens_bucket",
+        "request_generation_tokens_bucket", "request_success_total", "request_queue_time_seconds_sum",
+        "request_prefill_time_seconds_sum", "request_decode_time_seconds_sum", "request_max_num_generation_tokens_sum",
+    ),
+}  # fmt: skip
+"""What tools made for vLLM ask for, by who asks."""
+
+
+@pytest.mark.parametrize("who", BY_NAME)
+def test_what_tools_made_for_vllm_ask_for_is_there_by_name(who: str) -> None:
+    metrics = worker(1)
+    for name in ("ttft", "time_per_token", "queue", "prefill", "decode", "inference"):
+        metrics.observe(f"ashore_{name}_seconds", 0.1, "chat")
+    for name in ("ashore_prompt_length", "ashore_answer_length", "ashore_completion_tokens"):
+        (metrics.add if name.endswith("tokens") else metrics.observe)(name, 10, "chat")
+    found = read(with_vllm_names(metrics.page(), 7.0))
+    names = {name.removeprefix("vllm:") for name, labels in found if dict(labels)["model_name"] == "chat"}
+    assert set(BY_NAME[who]) <= names
 
 
 def test_each_row_is_made_of_what_there_is() -> None:

@@ -38,7 +38,9 @@ class LatestClock:
 
     def now_s(self) -> float:
         """Return the latest time seen."""
-        self._latest_s = max(self._latest_s, self._clock.now_s())
+        now_s = self._clock.now_s()
+        if now_s > self._latest_s:
+            self._latest_s = now_s
         return self._latest_s
 
 
@@ -56,6 +58,8 @@ class Doorkeeper:
         self._verifier = verifier
         self._guesses = Guesses()
         self._memo: dict[tuple[bytes, str], tuple[Principal, float]] = {}
+        self._principals: dict[Principal, Principal] = {}
+        """The first of equal ones: what is remembered of it elsewhere is found by `is`, which costs nothing."""
         self._used: dict[str, int] = {}
 
     def use(self, verifier: TokenVerifier | None) -> None:
@@ -92,8 +96,10 @@ class Doorkeeper:
                 )
             raise
         self._guesses.succeeded(digest, origin)
-        if len(memo) >= MAX_REMEMBERED:
+        if max(len(memo), len(self._principals)) >= MAX_REMEMBERED:
             memo.clear()
+            self._principals.clear()
+        principal = self._principals.setdefault(principal, principal)
         memo[(digest, origin)] = (principal, until_s)
         if principal.key_id:
             self._used[principal.key_id] = int(now_s)

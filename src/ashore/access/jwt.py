@@ -16,7 +16,7 @@ from msgspec import Meta
 from ashore.access.directory import Claims
 from ashore.access.policy import Role
 from ashore.access.roles import BUILT_IN
-from ashore.core import Section, first_hidden
+from ashore.core import AFile, Section, first_hidden
 from ashore.errors import InvalidSpec, Unauthenticated
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Issuer(Section, frozen=True, kw_only=True):
     """What must be in `aud`."""
     jwks_url: str = ""
     """Where its keys are fetched, by https; this or `jwks_file` is given."""
-    jwks_file: str = ""
+    jwks_file: AFile = ""
     """File with its keys, for machines without a network."""
     algorithms: tuple[str, ...] = ("RS256",)
     """Signatures that its tokens may have."""

@@ -67,6 +67,24 @@ class Keyring:
                 limit=min(limit, MAX_PAGE),
             )
 
+    def key(self, actor: Actor, key_id: str) -> KeyRecord:
+        """Return one key, without its secret. Everybody may see their own.
+
+        Raises:
+            NotFound: there is no such key.
+            PermissionDenied: the actor may not see it, or may not know that it is not there.
+        """
+        with self._acts.look(actor) as desk:
+            found = sql.find_key(desk.connection, key_id)
+            if found is not None and found.owner == actor.principal.id and not found.is_first:
+                desk.require(KEY_ROTATE_OWN, f"key/{actor.principal.key_id}")
+                return found
+            if found is None or found.is_first:
+                desk.require(ACCESS_READ, "tenant/*")
+                raise NotFound(f"there is no key {key_id[:40]!r}", hint="list the keys with `ashore access key list`")
+            desk.require(ACCESS_READ, f"tenant/{found.tenant}/key/{found.owner}")
+            return found
+
     def create(self, actor: Actor, owner: str, wish: KeyWish) -> NewKey:
         """Make a key for an account.
 

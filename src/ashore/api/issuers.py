@@ -8,8 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ashore.access.issuers import MAX_KEYS_BYTES
+from ashore.core import check_addresses, check_url, parse_allow, resolve
 from ashore.errors import SourceUnreachable
-from ashore.jobs import check_addresses, check_url, parse_allow, resolve
 
 FETCH_TIMEOUT_S: Final = 10.0
 

@@ -18,6 +18,8 @@ def origin_of(peer: str, forwarded: str, *, trusted_proxies: int) -> str:
     """
     if peer and not peer.startswith(("/", "unix:")):
         return peer[:MAX_CHARS]
+    if "," not in forwarded:
+        return forwarded.strip()[:MAX_CHARS]
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
     if not hops:
         return ""
@@ -30,10 +32,6 @@ class Origins:
     def __init__(self, trusted_proxies: int = 0) -> None:
         self.trusted_proxies = trusted_proxies
         """How many proxies in front of the edge are believed from now on."""
-
-    def of(self, peer: str, forwarded: str) -> str:
-        """Return what `origin_of` says."""
-        return origin_of(peer, forwarded, trusted_proxies=self.trusted_proxies)
 
 
 def grpc_peer(peer: str) -> str:

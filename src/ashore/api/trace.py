@@ -8,6 +8,12 @@ from typing import Final
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
+def parent_of(traceparent: str) -> tuple[str, str]:
+    """Return the id of the trace, and the header as it goes on to others; both empty where it is broken."""
+    trace_id = trace_id_of(traceparent)
+    return (trace_id, traceparent) if trace_id else ("", "")
+
+
 def trace_id_of(traceparent: str) -> str:
     """Return the id of the trace, empty where the text is none: a broken header is as good as no header.
 

@@ -9,6 +9,7 @@ count in one place.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from typing import Final
 
@@ -128,10 +129,11 @@ class Bodies:
 class Hold:
     """The body of one request, as far as it is counted."""
 
-    __slots__ = ("_bodies", "_length", "_num_bytes", "_whose")
+    __slots__ = ("_bodies", "_free_bytes", "_length", "_num_bytes", "_whose")
 
     def __init__(self, bodies: Bodies | None, whose: tuple[str, str]) -> None:
         self._bodies = bodies
+        self._free_bytes = math.inf if bodies is None else bodies.free_bytes
         self._whose = whose
         self._length = 0
         self._num_bytes = 0
@@ -152,10 +154,11 @@ class Hold:
         Raises:
             Overloaded: there is no room for them.
         """
-        if self._bodies is not None and (more := self._counted(self._length + num_bytes) - self._num_bytes) > 0:
+        length = self._length + num_bytes
+        if length > self._free_bytes and self._bodies and (more := self._counted(length) - self._num_bytes) > 0:
             self._bodies.take(self._whose, more)
             self._num_bytes += more
-        self._length += num_bytes
+        self._length = length
 
     def _counted(self, length: int) -> int:
         return 0 if self._bodies is None else max(0, length - self._bodies.free_bytes)
@@ -183,7 +186,9 @@ class Hold:
 
     def release(self) -> None:
         """Count nothing any more. May be called twice."""
-        self.shrink_to(0)
+        self._length = 0
+        if self._num_bytes:
+            self.shrink_to(0)
 
 
 NO_HOLD: Final = Hold(None, ("", ""))

@@ -61,6 +61,7 @@ from ashore.serving import (
     ServedText,
     ServingService,
     Topology,
+    Tracer,
     read_topology,
 )
 from ashore.settings import Home
@@ -186,7 +187,7 @@ def guards_of(context: Context) -> Guards:
         guards = replace(guards, auditor=audit)
     if (budgets := context.find(LedgerBudgets)) is not None:
         guards = replace(guards, budgets=budgets)
-    return guards
+    return replace(guards, tracer=context.find(Tracer))
 
 
 def releasing_of(topology: Topology) -> dict[type, object]:

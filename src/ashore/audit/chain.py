@@ -34,12 +34,18 @@ class MerkleTree:
 
     def add(self, leaf: bytes) -> None:
         """Take the next leaf."""
-        size, node = 1, hashlib.sha256(b"\x00" + leaf).digest()
-        while self._peaks and self._peaks[-1][0] == size:
-            node = hashlib.sha256(b"\x01" + self._peaks.pop()[1] + node).digest()
+        size, node, peaks = 1, hashlib.sha256(b"\x00" + leaf).digest(), self._peaks
+        while peaks and peaks[-1][0] == size:
+            node = hashlib.sha256(b"\x01" + peaks.pop()[1] + node).digest()
             size *= 2
-        self._peaks.append((size, node))
+        peaks.append((size, node))
         self.num_leaves += 1
+
+    def copy(self) -> MerkleTree:
+        """Return a tree that goes on from here by itself."""
+        other = MerkleTree()
+        other._peaks, other.num_leaves = self._peaks.copy(), self.num_leaves
+        return other
 
     def root(self) -> bytes:
         """Return the root of what was taken so far; the hash of nothing for no leaf."""

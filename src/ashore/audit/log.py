@@ -89,6 +89,10 @@ class AuditLog:
         self._sealer: Sealer | None = None
         self._announce = True
         self._options = options or LogOptions()
+        self.strict: Final = self._options.durability == "strict"
+        """Whether no answer goes out before its record is on disk."""
+        self.keeps_content: Final = self._options.keeps_content
+        """Whether notes are to carry prompt and answer."""
         self._digester = digester
         self._clock_ns = clock_ns
         self._queue: deque[Draft | Future[None]] = deque()
@@ -100,6 +104,8 @@ class AuditLog:
         """When the oldest record that is not on disk was taken up; 0: there is none."""
         self._head = writer.head
         self.stats = LogStats()
+        self._runs = False
+        """Whether the thread that writes does."""
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self, *, announce: bool = True) -> AuditLog:
@@ -111,19 +117,9 @@ class AuditLog:
             if self._writer.damaged_line:
                 detail["damaged_line"] = self._writer.damaged_line
             self._put(("writer:start", detail))
-        self._announce = announce
+        self._announce, self._runs = announce, True
         self._thread.start()
         return self
-
-    @property
-    def strict(self) -> bool:
-        """Whether no answer goes out before its record is on disk."""
-        return self._options.durability == "strict"
-
-    @property
-    def keeps_content(self) -> bool:
-        """Whether notes are to carry prompt and answer."""
-        return self._options.keeps_content
 
     @property
     def head(self) -> Head:
@@ -174,7 +170,7 @@ class AuditLog:
         since = self._waiting_since
         if since and time.monotonic() - since > self._options.patience_s:
             raise self._late(self._options.patience_s)
-        if len(self._queue) > MOST_WAITING or not self._thread.is_alive():
+        if len(self._queue) > MOST_WAITING or not self._runs:
             raise self._late(self._options.patience_s)
 
     async def durable(self, timeout_s: float = 5.0) -> None:
@@ -225,6 +221,12 @@ class AuditLog:
             self._wake.set()
 
     def _run(self) -> None:
+        try:
+            self._write_all()
+        finally:
+            self._runs = False
+
+    def _write_all(self) -> None:
         while True:
             self._wake.wait()
             self._gather()
@@ -300,7 +302,7 @@ class AuditLog:
     def _late(self, waited_s: float) -> AuditUnavailable:
         if self._fault is not None:
             return AuditUnavailable(self._fault.message, hint=self._fault.hint, retry_after_s=2.0)
-        if not self._thread.is_alive():
+        if not self._runs:
             return AuditUnavailable("the audit writer has ended", hint="restart the server; its log has the reason")
         return AuditUnavailable(
             f"the audit records were not on disk after {waited_s:g} s; the disk is slow or stuck",

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from msgspec import Meta
 
-from ashore.core import Section
+from ashore.core import APlace, Section
 from ashore.errors import InvalidSpec
 
 Durability = Literal["batched", "strict"]
@@ -33,9 +33,9 @@ class AuditSection(Section, frozen=True, kw_only=True):
     ashore itself never deletes a record."""
     checkpoint_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Longest time between a record and the signed checkpoint that covers it."""
-    anchors: tuple[str, ...] = ()
+    anchors: tuple[APlace, ...] = ()
     """Where checkpoints are copied: a folder, `s3://BUCKET/PATH`, `syslog+udp://`, `syslog+tcp://` or `syslog+unix://`."""
-    archive: str = ""
+    archive: APlace = ""
     """Where the server and `ashore audit archive` copy closed segments: a folder or `s3://BUCKET/PATH`; empty: they
     stay on this machine."""
     archive_after_days: Days = 30

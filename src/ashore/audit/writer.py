@@ -63,13 +63,13 @@ class _Cursor:
         """Return whether a record of this moment is the next that others are compared with."""
         return self.reference is None or mono_us < self.reference.mono_us
 
-    def take(self, body: bytes, *, leaf: bool = True) -> tuple[bytes, ...]:
-        """Go on behind a record; return the pieces of its line."""
+    def take(self, body: bytes, *, leaf: bool = True) -> bytes:
+        """Go on behind a record; return its line."""
         self.hash = linked(self.hash, body)
         self.seq += 1
         if leaf:
             self.tree.add(self.hash)
-        return self.hash.hex().encode(), b" ", body, b"\n"
+        return b"%b %b\n" % (self.hash.hex().encode(), body)
 
 
 class ChainWriter:
@@ -175,7 +175,7 @@ class ChainWriter:
 
     def _write(self, drafts: Sequence[Draft]) -> None:
         cursor = copy.copy(self._at)
-        cursor.tree = copy.deepcopy(cursor.tree)
+        cursor.tree = cursor.tree.copy()
         data = b"".join(self._lines(drafts, cursor))
         self._dirty = True
         left = memoryview(data)
@@ -194,15 +194,15 @@ class ChainWriter:
             jump_us = jumped(cursor.reference, at_us=at_us, mono_us=mono_us)
             if jump_us and not _frames(draft):
                 detail: dict[str, str | int] = {"by_us": jump_us}
-                yield from self._told(Draft(at_us, mono_us, (JUMP, detail)), cursor)
+                yield self._told(Draft(at_us, mono_us, (JUMP, detail)), cursor)
             form = draft.what
             if isinstance(form, NoteForm) and not cursor.begins(mono_us):
                 seq = cursor.seq + 1
-                yield from cursor.take(form.line(draft.request_id, seq=seq, at_us=at_us, mono_us=mono_us))
+                yield cursor.take(form.line(draft.request_id, seq=seq, at_us=at_us, mono_us=mono_us))
             else:
-                yield from self._told(draft, cursor)
+                yield self._told(draft, cursor)
 
-    def _told(self, draft: Draft, cursor: _Cursor) -> tuple[bytes, ...]:
+    def _told(self, draft: Draft, cursor: _Cursor) -> bytes:
         record = self._record(draft, cursor)
         if record.action == JUMP or cursor.begins(record.mono_us):
             cursor.reference = record

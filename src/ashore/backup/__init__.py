@@ -20,7 +20,7 @@ from ashore.backup.keeper import Keeper
 from ashore.backup.keys import read_recovery
 from ashore.backup.launch import BackupLaunch, backup_command, read_backup_launch
 from ashore.backup.memory import MemoryNode
-from ashore.backup.model import RestoreReport, ScrubReport, StatusReport
+from ashore.backup.model import KeptBackup, RestoreReport, ScrubReport, StatusReport
 from ashore.backup.nodes import open_node
 from ashore.backup.ports import Keep, KeepNamed, Node
 from ashore.backup.restoring import STAGING, Restore
@@ -39,6 +39,7 @@ __all__ = [
     "Keep",
     "KeepNamed",
     "Keeper",
+    "KeptBackup",
     "MemoryNode",
     "Node",
     "Restore",

@@ -253,6 +253,20 @@ class StatusReport:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptBackup:
+    """One of the backups that lie on the nodes."""
+
+    generation: int
+    created_s: int
+    """Seconds since 1970."""
+    models: tuple[str, ...]
+    num_objects: int
+    clear_bytes: int
+    spare: int
+    """Nodes that may still be lost of those that it lies on; below 0: something of it is lost."""
+
+
 @dataclass(slots=True)
 class Failures:
     """Which nodes failed, and why; the first reason of each."""

@@ -9,14 +9,14 @@ from msgspec.structs import replace
 
 from ashore.backup.code import parse_code
 from ashore.backup.nodes import open_node
-from ashore.core import Seconds, Section
+from ashore.core import APlace, Seconds, Section
 from ashore.errors import InvalidRequest, InvalidSpec
 
 
 class BackupSection(Section, frozen=True, kw_only=True):
     """The backup of this home: its nodes, its code, and how often a running server makes one."""
 
-    nodes: tuple[str, ...] = ()
+    nodes: tuple[APlace, ...] = ()
     """K+M absolute folders or `s3://BUCKET/PATH`, for `ashore backup init`."""
     code: str = "2+1"
     """K+M: any M of the K+M nodes may be lost."""

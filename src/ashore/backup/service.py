@@ -18,6 +18,7 @@ from ashore.backup.mending import Pace, mend_marks, repair_missing, scrub
 from ashore.backup.model import (
     FORMAT,
     Finding,
+    KeptBackup,
     NodeMark,
     RepairReport,
     RunReport,
@@ -29,7 +30,7 @@ from ashore.backup.nodes import NodeOpener, open_node
 from ashore.backup.ports import Node
 from ashore.backup.recovery import confirm, key_warnings
 from ashore.backup.running import Run, Told, prune
-from ashore.backup.standing import fewest_shards, lacking_nodes, spare_nodes, status_of
+from ashore.backup.standing import fewest_shards, kept_backups, lacking_nodes, spare_nodes, status_of
 from ashore.backup.vault import Reading, look, place_of, read_mark, sound_envelope, write_mark
 from ashore.backup.writing import STALL_S
 from ashore.core import Act, Clock, Recorder
@@ -164,6 +165,11 @@ class BackupService:
         """
         vault, reading = self._look()
         return status_of(self._home, vault, reading, contents, self._clock.now_s())
+
+    def kept(self) -> tuple[KeptBackup, ...]:
+        """Return the backups that lie on the nodes, the newest first, by names, sizes and listings."""
+        _, reading = self._look()
+        return kept_backups(reading)
 
     def scrub(
         self,

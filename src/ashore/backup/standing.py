@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ashore.backup.code import could_be_lost
 from ashore.backup.contents import HomeContents
 from ashore.backup.home import BackupHome
-from ashore.backup.model import Commit, StatusReport, Vault
+from ashore.backup.model import Commit, KeptBackup, StatusReport, Vault
 from ashore.backup.objects import open_objects
 from ashore.backup.recovery import key_warnings
 from ashore.backup.timetable import standing
@@ -52,6 +52,40 @@ def status_of(
         schedule=_schedule(home, now_s),
         warnings=tuple(warnings),
     )
+
+
+def kept_backups(reading: Reading) -> tuple[KeptBackup, ...]:
+    """Return the backups that lie on the nodes, the newest first. One whose listing cannot be read has lost something.
+
+    Reads names, sizes and listings.
+    """
+    found = []
+    with open_objects(reading) as objects:
+        for generation in sorted(reading.commits, reverse=True):
+            commit = reading.commits[generation]
+            try:
+                listing = objects.listing(commit)
+                refs = listing.objects()
+                spare = spare_nodes(reading, generation)
+            except AshoreError:
+                found.append(
+                    KeptBackup(
+                        generation=generation, created_s=commit.created_s, models=(), num_objects=0, clear_bytes=0,
+                        spare=-1,
+                    )
+                )  # fmt: skip
+                continue
+            found.append(
+                KeptBackup(
+                    generation=generation,
+                    created_s=commit.created_s,
+                    models=tuple(sorted(one.reference for one in listing.models)),
+                    num_objects=len(refs) + 1,
+                    clear_bytes=sum(ref.num_bytes for ref in refs.values()) + commit.listing.num_bytes,
+                    spare=spare,
+                )
+            )
+    return tuple(found)
 
 
 def lacking_nodes(reading: Reading) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ from ashore.bootstrap.stores import (
     open_model_files,
     sealing_notes,
     stored_files,
+    text_of,
 )
 from ashore.bootstrap.variants import make_ready, prepare_variant, quantiser, side_commands
 
@@ -71,5 +72,6 @@ __all__ = [
     "side_commands",
     "stored_files",
     "supervisor_recorder",
+    "text_of",
     "tuned_choices",
 ]

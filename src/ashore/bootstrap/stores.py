@@ -7,6 +7,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ashore.core import Recorder, SystemClock
 from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant, UnsupportedModel
 from ashore.settings import Home, Settings
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
     from ashore.planning import ModelPlan, Plan
     from ashore.sealing import KeyKeeper
-    from ashore.store import ModelStore
+    from ashore.store import ModelStore, StoredModel
 
 Keeper = Callable[[], "KeyKeeper"]
 
@@ -106,22 +108,39 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without
         CorruptBlob: a file was altered or cut short.
         UnsupportedModel: there is no tokenizer, without which no worker can ask it anything.
     """
-    from ashore.engines import ModelFiles, files_by_name, reads_store
+    from ashore.engines import files_by_name, reads_store
 
     if (made_up := files_by_name(model.name, home.run)) is not None:
         return made_up
-    if not reads_store(model.options):
-        files = ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
-    else:
-        files = stored_files(store, model.reference, without_weights=without_weights)
+    remote = not reads_store(model.options)
+    reference = text_of(store, model.name).reference if remote else model.reference
+    files = stored_files(store, reference, without_weights=without_weights or remote)
     if not (Path(files.directory) / "tokenizer.json").is_file():
         raise UnsupportedModel(
-            f"{model.reference} has no tokenizer.json in {files.directory}",
-            hint="copy the tokenizer.json of the model there"
-            if files.format == "remote"
-            else f"pull it again: `ashore model pull {model.name}`",
+            f"{files.name} has no tokenizer.json in {files.directory}",
+            hint=f"pull it again: `ashore model pull {model.name}{' --text-only' if remote else ''}`",
         )
+    if remote:
+        return msgspec.structs.replace(files, name=model.name, format="remote", weights="", sealed=None)
     return files
+
+
+def text_of(store: ModelStore, name: str) -> StoredModel:
+    """Return what the store has of a model that another server runs: tokenizer and template, with weights or without.
+
+    Args:
+        store: Where it is looked for; nothing is fetched.
+        name: Store name or source.
+
+    Raises:
+        UnknownModel: the store has neither.
+    """
+    from ashore.store import TEXT, is_source, name_of_source
+
+    try:
+        return store.resolve(name)
+    except (UnknownModel, UnknownVariant):
+        return store.resolve(f"{name_of_source(name) if is_source(name) else name.partition('@')[0]}@{TEXT}")
 
 
 def stored_files(store: ModelStore, reference: str, *, without_weights: bool = False) -> ModelFiles:

@@ -89,6 +89,7 @@ def _secret(database: Database) -> bytes:
 def _shared(context: Context) -> SharedTier | None:
     redis: RedisSection = context.told("redis")
     if not redis.url:
+        context.metrics.drop("ashore_shared_cache_up")  # 0 would say that it is down
         return None
     from ashore.cache.valkey import ValkeyTier, connect
 

@@ -20,11 +20,6 @@ from ashore.errors import NotFound
 # --- what commands take where people say it differently from HTTP
 
 
-class OneTenant(msgspec.Struct, frozen=True, kw_only=True):
-    tenant: str
-    """Name of the tenant."""
-
-
 class NewUser(p.AccountIn, frozen=True, kw_only=True):
     no_key: bool = False
     """Create no key."""
@@ -37,12 +32,12 @@ class Members(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of users and service accounts: alice app."""
 
 
-def disable_tenant(asked: OneTenant) -> p.TenantChange:
+def disable_tenant(asked: p.OneTenant) -> p.TenantChange:
     """Disable a tenant. Keys and tokens of its users and service accounts stop working within one second."""
     return p.TenantChange(tenant=asked.tenant, disabled=True)
 
 
-def enable_tenant(asked: OneTenant) -> p.TenantChange:
+def enable_tenant(asked: p.OneTenant) -> p.TenantChange:
     """Enable a disabled tenant."""
     return p.TenantChange(tenant=asked.tenant, disabled=False)
 
@@ -154,6 +149,7 @@ def _accounts(calls: tuple[Call, ...], create: Callable[[Any], p.AccountIn] | No
 COMMANDS: tuple[Call, ...] = (
     p.CONSENT,
     p.LIST_TENANTS,
+    p.SHOW_TENANT,
     p.CREATE_TENANT,
     reworded(
         p.CHANGE_TENANT, "disable", disable_tenant, look=_listed_by(p.LIST_TENANTS),
@@ -163,11 +159,13 @@ COMMANDS: tuple[Call, ...] = (
     *_accounts(p.USERS, create_user),
     *_accounts(p.SERVICES),
     p.LIST_GROUPS,
+    p.SHOW_GROUP,
     p.CREATE_GROUP,
     reworded(p.CHANGE_MEMBERS, "add", add_members),
     reworded(p.CHANGE_MEMBERS, "drop", drop_members),
     reworded(p.REMOVE_GROUP, look=_listed_by(p.LIST_GROUPS)),
     k.LIST_KEYS,
+    k.SHOW_KEY,
     k.CREATE_KEY,
     k.ROTATE_KEY,
     reworded(k.REVOKE_KEY, look=_listed_by(k.LIST_KEYS)),

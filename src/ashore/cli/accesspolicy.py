@@ -104,7 +104,7 @@ role_app = noun_of(
     "access role",
     "Manage roles, sets of `ACTION on RESOURCE`, and who has them.",
     (
-        c.LIST_ROLES, c.PUT_ROLE, c.REMOVE_ROLE, c.HOLDERS, c.LIST_ACTIONS,
+        c.LIST_ROLES, c.SHOW_ROLE, c.PUT_ROLE, c.REMOVE_ROLE, c.HOLDERS, c.LIST_ACTIONS,
         reworded(c.BIND, "grant", grant), reworded(c.BIND, "revoke", revoke),
     ),
     {"list": _show_roles, **dict.fromkeys(("put", "remove", "grant", "revoke"), _show_applied)},

@@ -1,4 +1,4 @@
-"""`ashore backup`: init, run, restore, status, scrub, replace, confirm, rekey."""
+"""`ashore backup`: init, run, restore, list, status, scrub, replace, confirm, rekey."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import App, Parameter
 
 from ashore.cli.athome import settings_of
+from ashore.cli.columns import table
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
@@ -23,7 +24,7 @@ from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Home, Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.backup import BackupSection, BackupService, RestoreReport, ScrubReport, StatusReport
+    from ashore.backup import BackupSection, BackupService, KeptBackup, RestoreReport, ScrubReport, StatusReport
 
 app = App(name="backup", help="Keep copies that survive lost disks; restore them.")
 
@@ -140,6 +141,31 @@ def restore(
     made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
     print(f"backup {report.generation}, made at {made}: {human_bytes(report.num_bytes)} restored")
     print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
+
+
+@app.command(name="list")
+def list_(*, as_json: AsJson = False) -> int:
+    """List the backups that lie on the nodes, the newest first: `ashore backup restore --generation N` takes one.
+
+    Args:
+        as_json: Print JSON.
+    """
+    with _service(read_settings().home) as service:
+        found = service.kept()
+    if as_json:
+        print(json.dumps({"items": [dataclasses.asdict(one) for one in found]}))
+    elif not found:
+        print("there is no backup yet: `ashore backup run` makes one")
+    else:
+        head = ("backup", "made at", "objects", "bytes", "nodes that may be lost", "models")
+        table(head, [_row(one) for one in found])
+    return 0 if found and found[0].spare >= 0 else EXIT_DAMAGED
+
+
+def _row(one: KeptBackup) -> tuple[str, ...]:
+    made = datetime.fromtimestamp(one.created_s, UTC).isoformat(timespec="seconds")
+    spare = str(one.spare) if one.spare >= 0 else "INCOMPLETE"
+    return str(one.generation), made, str(one.num_objects), human_bytes(one.clear_bytes), spare, ", ".join(one.models)
 
 
 @app.command

@@ -31,6 +31,11 @@ COMMANDS = (
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
     Command(
+        name="plan",
+        target="ashore.cli.plan:app",
+        summary="Simulate a load; plan parts of GPUs.",
+    ),
+    Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."
     ),
     Command(name="train", target="ashore.cli.train:app", summary="Fine-tune a model on your own examples."),
@@ -52,8 +57,11 @@ COMMANDS = (
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
-    Command(name="plan", target="ashore.cli.plan:app", summary="Plan parts of GPUs; simulate what pooling brings."),
-    Command(name="deploy", target="ashore.cli.deploy:app", summary="Render configuration from ashore.toml."),
+    Command(
+        name="deploy",
+        target="ashore.cli.deploy:app",
+        summary="Render images, containers and Kubernetes objects from ashore.toml.",
+    ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),

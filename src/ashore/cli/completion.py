@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import cyclopts
+
+from ashore.errors import InvalidRequest
 
 app = cyclopts.App(name="completion", help="Install completion for your shell.")
 
@@ -19,7 +21,7 @@ def install(*, shell: Shell | None = None) -> None:
     Args:
         shell: The shell; default: the current one.
     """
-    path = _root().install_completion(shell=shell)
+    path = _root().install_completion(shell=shell or _current())
     print(f"wrote {path}; open a new shell to use it", file=sys.stderr)
 
 
@@ -31,6 +33,24 @@ def show(shell: Shell, /) -> None:
         shell: The shell.
     """
     print(_root().generate_completion(shell=shell))
+
+
+def _current() -> Shell:
+    """Return the shell that called.
+
+    Raises:
+        InvalidRequest: it is none of those that have a script, or nothing says which it is (a service, a container).
+    """
+    from cyclopts.completion.detect import ShellDetectionError, detect_shell
+
+    try:
+        found: str = detect_shell()
+    except ShellDetectionError:
+        found = ""
+    if found in get_args(Shell):
+        return cast(Shell, found)
+    seen = f"the current shell is {found}" if found else "the current shell could not be detected"
+    raise InvalidRequest(seen, hint=f"name one: --shell {'|'.join(get_args(Shell))}")
 
 
 def _root() -> cyclopts.App:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import cyclopts
+import msgspec
 from cyclopts import Parameter
 
 from ashore.bootstrap import find_programs
@@ -16,16 +18,58 @@ from ashore.cli.target import is_loopback
 from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
 from ashore.config import Spec
 from ashore.deployment import Service, render_unit
+from ashore.deployment.forms import (
+    Description,
+    Places,
+    check_objects,
+    compare,
+    describe_deployment,
+    find_kubectl,
+    is_secret,
+    kubernetes_objects,
+    read_places,
+    render_form,
+    write,
+)
 from ashore.edge import Tls, plan_edge, show_files
 from ashore.engines import card_of
+from ashore.errors import InvalidSpec
 from ashore.sealing import parse_key_source
 from ashore.settings import Settings
 
 SERVICE_HOME: Final = Path("/var/lib/ashore")
 
-app = cyclopts.App(name="deploy", help="Render configuration from ashore.toml.")
-render = cyclopts.App(name="render", help="Print a rendered configuration.")
+app = cyclopts.App(name="deploy", help="Render configuration from ashore.toml; check it.")
+render = cyclopts.App(name="render", help="Print a rendered configuration, or write it to a directory.")
+check = cyclopts.App(name="check", help="Check rendered configuration where it is to run.")
 app.command(render)
+app.command(check)
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormWords:
+    """What is rendered, and where to.
+
+    Args:
+        config: Path of ashore.toml.
+        places: Path of places.toml: images, sizes, names of secrets, networks. Default: the defaults of its keys.
+        out: Directory to write to; it is created. Files there that ashore rendered before and no longer renders are
+            removed, other files stay. Default: print.
+        dry_run: With --out: show the difference to the files that are there, and write nothing.
+        as_json: Print JSON: the files with their text, or what --out changes.
+    """
+
+    config: Path = Path("ashore.toml")
+    places: Path | None = None
+    out: Path | None = None
+    dry_run: Annotated[bool, Parameter(negative=())] = False
+    as_json: AsJson = False
+
+
+Words = Annotated[FormWords, Parameter(name="*")]
+AS_USUAL: Final = FormWords()
 
 
 @render.command
@@ -102,6 +146,11 @@ def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None
         System user that runs the service; default ashore.
     """
     request = asked.request(models)
+    if is_secret("redis", request.redis):
+        raise InvalidSpec(
+            "--redis contains a password, and a unit can be read by everybody",
+            hint='write [redis] url = { from_file = "/etc/ashore/redis-url" } in ashore.toml',
+        )
     spec, settings = request.spec(), request.settings()
     if home is None:
         home = settings.home.root if os.environ.get("ASHORE_HOME") else SERVICE_HOME
@@ -118,12 +167,179 @@ def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None
         uses_devices=any(
             (card_of(wish.kind).program is not None) if wish.kind != "auto" else find_programs(wish)
             for wish in wishes_of(spec)
-            if not wish.url
+            if not wish.urls
         ),
         waits_for=_waits_for(settings.state_url),
     )
     print(render_unit(service), end="")
     return 0
+
+
+@render.command
+def image(*, words: Words = AS_USUAL) -> int:
+    """Render the Containerfile of ashore's image, for CPU or CUDA. Buildah, podman and docker build it.
+
+    Parameters
+    ----------
+    words
+        What is rendered, and where to.
+    """
+    return _form("image", words)
+
+
+@render.command
+def compose(*, words: Words = AS_USUAL) -> int:
+    """Render a compose file for one machine, for docker compose and podman-compose.
+
+    Parameters
+    ----------
+    words
+        What is rendered, and where to.
+    """
+    return _form("compose", words)
+
+
+@render.command
+def quadlet(*, words: Words = AS_USUAL) -> int:
+    """Render units of podman under systemd (quadlet) for one machine.
+
+    Parameters
+    ----------
+    words
+        What is rendered, and where to.
+    """
+    return _form("quadlet", words)
+
+
+@render.command
+def k8s(*, words: Words = AS_USUAL) -> int:
+    """Render the objects of Kubernetes: servers, services, network policies, and engines that vLLM runs.
+
+    Parameters
+    ----------
+    words
+        What is rendered, and where to.
+    """
+    return _form("k8s", words)
+
+
+@render.command
+def helm(*, words: Words = AS_USUAL) -> int:
+    """Render a Helm chart of the same objects as `k8s`, with images, replicas and sizes as values.
+
+    Parameters
+    ----------
+    words
+        What is rendered, and where to.
+    """
+    return _form("helm", words)
+
+
+@render.command
+def bundle(*, words: Words = AS_USUAL) -> int:
+    """Render every form into one directory with checksums, to carry to a network without a way out.
+
+    A form that cannot express what is asked is left out; README in the bundle says why.
+
+    Parameters
+    ----------
+    words
+        What is rendered, and where to.
+    """
+    return _form("bundle", words)
+
+
+@check.command(name="k8s")
+def check_k8s(
+    *,
+    config: Path = Path("ashore.toml"),
+    places: Path | None = None,
+    context: str = "",
+    kubectl: str = "kubectl",
+    as_json: AsJson = False,
+) -> int:
+    """Ask your API server whether it would accept every rendered object. A dry run on the server: nothing is stored.
+
+    Exits with 2 if an object is refused.
+
+    Parameters
+    ----------
+    config
+        Path of ashore.toml.
+    places
+        Path of places.toml.
+    context
+        Context of kubectl's configuration; default: the current one.
+    kubectl
+        Path of kubectl.
+    as_json
+        Print JSON.
+    """
+    program = find_kubectl(kubectl)
+    found = check_objects(kubernetes_objects(_described(config, places)), kubectl=program, context=context)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode({"items": found}), indent=2).decode())
+    else:
+        for one in found:
+            print(f"{'ok     ' if one.accepted else 'refused'}  {one.kind} {one.name}")
+            if not one.accepted:
+                print(f"         {one.said}")
+    refused = [one for one in found if not one.accepted]
+    if refused:
+        raise InvalidSpec(
+            f"the API server refuses {len(refused)} of {len(found)} objects",
+            hint="change ashore.toml or places.toml; `no matches for kind` means that its controller is not installed",
+        )
+    return 0
+
+
+def _described(config: Path, places: Path | None) -> Description:
+    try:
+        text = config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise InvalidSpec(f"{config} cannot be read: {fault}", hint="give --config ashore.toml") from fault
+    return describe_deployment(text, read_places(places) if places else Places(), where=str(config))
+
+
+def _form(name: str, words: FormWords) -> int:
+    """Render a form: print it, write it, or show what writing would change."""
+    if words.dry_run and words.out is None:
+        raise InvalidSpec("--dry-run compares with a directory", hint="add --out DIR, or leave out --dry-run to print")
+    deployed = _described(words.config, words.places)
+    files = render_form(name, deployed)
+    if words.out is None:
+        if words.as_json:
+            _print_json({"form": name, "files": files, "notes": deployed.notes})
+        else:
+            print("\n".join(f"# --- {path}\n{text}" for path, text in files.items()), end="")
+            _tell(deployed.notes)
+        return 0
+    compared = compare(files, words.out)
+    if not words.dry_run:
+        write(compared, words.out)
+    if words.as_json:
+        items = [{"path": one.path, "state": one.state, "difference": one.difference} for one in compared]
+        _print_json({"form": name, "out": str(words.out), "written": not words.dry_run, "items": items,
+                     "notes": deployed.notes})  # fmt: skip
+        return 0
+    for one in compared:
+        if words.dry_run and one.state != "same":
+            print(one.difference, end="")
+        elif not words.dry_run:
+            print(f"{one.state if one.state != 'stale' else 'removed':<8} {words.out / one.path}")
+    if words.dry_run and all(one.state == "same" for one in compared):
+        print(f"{words.out} is as rendered")
+    _tell(deployed.notes)
+    return 0
+
+
+def _print_json(document: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def _tell(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _executable() -> Path:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from ashore.bootstrap import build_store, open_state, stored_files
 from ashore.core import SystemClock, human_bytes
@@ -52,7 +53,7 @@ from ashore.settings import Settings, read_settings
 if TYPE_CHECKING:
     from ashore.store import ModelStore, StoredModel
 
-app = App(name="engine", help="List engines; measure which one suits this machine.")
+app = App(name="engine", help="List engines; measure which one suits this machine; serve one alone.")
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
@@ -76,6 +77,67 @@ def list_(*, as_json: AsJson = False) -> None:
     from ashore.cli.enginetables import show_cards
 
     show_cards(cards)
+
+
+@app.command
+def serve(
+    model: str,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=Number(gte=1, lte=65_535))] = 8000,
+    served_model_name: str | None = None,
+    engine: Annotated[EngineKind | Literal["auto"], Parameter(name="--engine")] = "auto",
+    context_tokens: int = 0,
+    kv_tokens: int = 0,
+    max_sequences: int = 0,
+    threads: int = 0,
+    key_file: Path | None = None,
+) -> int:
+    """Serve one model in vLLM's HTTP form, for another ashore, Kubernetes or Ray Serve. Ctrl-C stops it.
+
+    Use it behind ashore ([model.engine] urls) or a controller that places engines. It has no users, budgets, masking or
+    audit log: those are in front of it. Routes: /v1/completions, /v1/chat/completions, /v1/embeddings, /v1/models,
+    /tokenize, /detokenize, /health, /readyz, /version, and /metrics with vLLM's names.
+
+    Parameters
+    ----------
+    model
+        Catalogue or store name, name@variant, a source, or fake:echo.
+    host
+        Address to listen on.
+    port
+        Port to listen on.
+    served_model_name
+        Name that requests give in `model`; default: the name of the model.
+    engine
+        Engine; auto chooses, as `ashore up` does.
+    context_tokens
+        Longest prompt and answer together; 0: the plan chooses.
+    kv_tokens
+        Tokens that the KV cache holds; 0: the plan chooses.
+    max_sequences
+        Sequences that run at once; 0: the plan chooses.
+    threads
+        Threads; 0: the plan chooses.
+    key_file
+        File with the key that requests must send as a bearer token; made if it is absent. Default: no key.
+    """
+    from ashore.cli.engineserve import serve_alone
+    from ashore.planning import EngineSection, ModelSection
+
+    section = ModelSection(
+        name=model,
+        alias=served_model_name or "",
+        engine=EngineSection(
+            kind=engine,
+            context_tokens=context_tokens,
+            kv_tokens=kv_tokens,
+            max_sequences=max_sequences,
+            threads=threads,
+        ),
+    )
+    return serve_alone(section, host=host, port=port, key_file=key_file)
 
 
 @app.command

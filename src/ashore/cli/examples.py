@@ -36,6 +36,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "reload": (
             Example("ashore reload --dry-run", "show what the changed ashore.toml would change"),
             Example("ashore reload", "apply it, while requests go on"),
+            Example("ashore reload --take chat", "serve chat as the file says, in place of a promoted release"),
         ),
         "chat": (
             Example("ashore chat", "talk to the server of this home; /exit leaves"),
@@ -62,6 +63,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
             Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
+        ),
+        "plan": (
+            Example("ashore plan gpus chat=0.5:40GB code=25%:20GB --way mig", "MIG instances, and what makes them"),
+            Example("ashore plan route --backends backends.toml --trace azure.csv", "cost and misses of each policy"),
+            Example("ashore plan route --backends backends.toml --shape burstgpt --rate 16", "on a made trace"),
         ),
         "optimize": (
             Example("ashore optimize quantize smollm2 --to int8", "a variant that ashore up smollm2@int8 serves"),
@@ -129,16 +135,12 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore config example", "a file to start from: every key, commented out"),
             Example("ashore config show --config ashore.toml --changed", "what differs from the defaults, and why"),
         ),
-        "plan": (
-            Example(
-                "ashore plan gpus chat=0.5:40GB code=0.25:20GB --gpu h100-80", "MIG instances, and what makes them"
-            ),
-            Example("ashore plan gpus chat=50%:40GB --way mps", "limits for CUDA MPS, and for vLLM"),
-            Example("ashore plan pool --cards 32 --fractions 2", "what 32 GPUs bring as 64, simulated"),
-        ),
         "deploy": (
             Example("ashore deploy render envoy --config ashore.toml", "the edge's configuration, with its reasons"),
             Example("ashore deploy render systemd --config /etc/ashore/ashore.toml", "a service that starts at boot"),
+            Example("ashore deploy render compose --places places.toml --out compose", "containers on one machine"),
+            Example("ashore deploy render k8s --places places.toml --out k8s --dry-run", "what would change in k8s/"),
+            Example("ashore deploy check k8s --places places.toml", "ask your API server; it stores nothing"),
         ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
@@ -164,6 +166,12 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model unseal smollm2 --dry-run", "what would be decrypted"),
             Example("ashore model rekey --new-key", "re-encrypt all data keys with a new key; rewrites no weights"),
         ),
+        "deploy": (
+            Example("ashore deploy render image --out image", "the Containerfile, for buildah, podman or docker"),
+            Example("ashore deploy render quadlet --out quadlet", "units of podman under systemd"),
+            Example("ashore deploy render helm --places places.toml --out chart", "a Helm chart"),
+            Example("ashore deploy render bundle --places places.toml --out bundle", "all forms, with checksums"),
+        ),
         "release": (
             Example("ashore release list --alias chat", "the releases of one alias, the newest first"),
             Example("ashore release status chat --watch", "refreshed every second"),
@@ -182,6 +190,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore alias remove old-name", "requests that name it are refused from then on"),
         ),
         "backup": (
+            Example("ashore backup list", "which backups there are to restore"),
             Example("ashore backup scrub --rate 50", "read at most 50 MB/s; rebuild what is damaged"),
             Example("ashore backup replace /mnt/b /mnt/c", "a new disk replaces a lost one"),
             Example("ashore backup confirm recovery.key", "try the recovery key on every node"),
@@ -202,6 +211,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "access": (
             Example("ashore access tenant list", "tenants, and which are disabled"),
+            Example("ashore access tenant show bank-a", "one of them"),
             Example("ashore access tenant create bank-a --title 'Bank A'", "users, keys and budgets can belong to it"),
             Example("ashore access tenant disable bank-a --dry-run", "who would lose access"),
             Example("ashore access tenant enable bank-a", "its keys work again"),
@@ -216,14 +226,17 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access service enable app", "they work again"),
             Example("ashore access service remove app", "with its keys and roles"),
             Example("ashore access group list", "groups and their members"),
+            Example("ashore access group show analysts", "one group and its members"),
             Example("ashore access group create analysts --title 'Risk analysts'", "an empty group"),
             Example("ashore access group add analysts alice app", "a user and a service account"),
             Example("ashore access group drop analysts app", "the account itself stays"),
             Example("ashore access group remove analysts --dry-run", "who would lose which roles"),
             Example("ashore access key list --owner app", "its keys, when last used, until when"),
+            Example("ashore access key show ash_0123abcd", "what it may do, from where, until when"),
             Example("ashore access key rotate ash_0123abcd --overlap 7d", "both keys are valid for a week"),
             Example("ashore access key revoke ash_0123abcd", "refused everywhere within one second"),
             Example("ashore access role list", "built-in and custom roles"),
+            Example("ashore access role show developer", "its rules, and who has it"),
             Example("ashore access role put chat-only --rule 'infer on model/chat'", "a role that may ask one model"),
             Example("ashore access role grant group/analysts chat-only", "every member has it from now on"),
             Example("ashore access role revoke group/analysts chat-only", "no member has it by the group any more"),
@@ -241,6 +254,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore access revive", "restore an office that nobody can use any more; the server must be stopped"
             ),
         ),
+        "plan": (Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),

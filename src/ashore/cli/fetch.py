@@ -21,7 +21,7 @@ from ashore.settings import Settings, read_settings
 def main(argv: Sequence[str] | None = None) -> int:
     """Pull or prepare what is named; returns an exit code as `ashore` does, having said why."""
     parser = argparse.ArgumentParser(prog="ashore.cli.fetch")
-    parser.add_argument("verb", choices=("pull", "prepare", "back", "away"))
+    parser.add_argument("verb", choices=("pull", "pull-text", "prepare", "back", "away"))
     parser.add_argument("names", nargs="+", help="sources or catalogue names; else name@variant")
     parser.add_argument("--to", default="", help="for `away`: s3://BUCKET/PATH")
     words = parser.parse_args(argv)
@@ -39,8 +39,8 @@ def _run(verb: str, names: Sequence[str], settings: Settings, place: str) -> int
                 else:
                     store.send_away(name, place, progress=progress)
                 continue
-            if verb == "pull":
-                model = store.pull(name, progress=progress)
+            if verb != "prepare":
+                model = store.pull(name, text_only=verb == "pull-text", progress=progress)
             else:
                 parent, _, variant = name.partition("@")
                 model = prepare_variant(store, store.resolve(parent), variant, told=progress.share)

@@ -150,6 +150,7 @@ def choose(served: list[Served], wanted: str | None, client: str, needed: int) -
         UnknownModel: there is none of that name.
         ContextTooLong: its context, or that of every model, is too short for the client.
     """
+    served = [one for one in served if _is_plain(one.name)]
     named = [one for one in served if wanted in (None, one.name)]
     if not named:
         names = [one.name for one in served]
@@ -165,6 +166,12 @@ def choose(served: list[Served], wanted: str | None, client: str, needed: int) -
             param="model",
         )
     return enough[0]
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a client takes a name for nothing but a name. A server says it, and OpenCode reads the file of
+    `{file:PATH}` wherever it stands in a configuration, and sends it as the name of the model."""
+    return name.isprintable() and not any(char in "{}$`" for char in name)
 
 
 def lines(setup: Setup, words: list[str]) -> list[str]:

@@ -93,6 +93,7 @@ def pull(
     *,
     name: str | None = None,
     accept_licence: Annotated[bool, Parameter(negative=())] = False,
+    text_only: Annotated[bool, Parameter(negative=())] = False,
     as_json: AsJson = False,
 ) -> None:
     """Pull a model into the store. To resume an interrupted pull, run the command again.
@@ -102,10 +103,12 @@ def pull(
             a folder or a .gguf file.
         name: Name in the store; default: the name in the catalogue, or the last part of the source.
         accept_licence: Accept the model's licence, if it must be accepted before the download.
+        text_only: Pull the tokenizer, the chat template and the configuration without the weights, as NAME@text. Use it
+            for a model that another server runs ([model.engine] url or urls).
         as_json: Print JSON.
     """
     with TerminalProgress() as progress:
-        model = _store().pull(source, name=name, accept_licence=accept_licence, progress=progress)
+        model = _store().pull(source, name=name, accept_licence=accept_licence, text_only=text_only, progress=progress)
     if as_json:
         return _print_json(model_json(model))
     print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")

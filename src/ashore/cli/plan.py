@@ -1,132 +1,254 @@
-"""`ashore plan`: parts of GPUs for models, and what pooling GPUs brings. Plans and simulations; nothing is changed."""
+"""`ashore plan`: what would answer a load, before anything is bought or started."""
 
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import asdict
-from typing import Annotated
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
-from cyclopts import App, Parameter
+import cyclopts
+from cyclopts import Parameter
 
 from ashore.cli.columns import table
+from ashore.cli.plangpus import gpus
+from ashore.core.timespan import parse_seconds
 from ashore.errors import InvalidRequest
-from ashore.planning.fractions import FractionWay, Part, device_plugin, mig_commands, plan_parts
-from ashore.planning.pooling import ASKED_SHARE, WAYS, Pool, best_load, sensitivity
 
-app = App(name="plan", help="Plan parts of GPUs, and simulate what pooling them brings.")
-AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
-_PART = re.compile(r"(?P<name>[^=]+)=(?P<compute>0?\.\d+|1(?:\.0*)?|\d+%):(?P<memory>\d+(?:\.\d+)?)(?P<unit>GB|GiB|G)")
+app = cyclopts.App(name="plan", help="Simulate a load and a pool of GPUs; plan parts of GPUs.")
+app.command(gpus)
+
+ShapeName = Literal["azure-conversation", "azure-code", "burstgpt", "chat"]
+PolicyName = Literal["all", "cost", "cheapest-in-time", "least-loaded", "round-robin"]
+MOST: Final = 200_000
 
 
 @app.command
-def gpus(*parts: str, gpu: str = "h100-80", way: FractionWay = "mig", as_json: AsJson = False) -> None:
-    """Plan which part of which GPU each model gets, and print what sets it up. Changes nothing on any device.
+def route(
+    *,
+    backends: Path,
+    trace: Path | None = None,
+    shape: ShapeName | None = None,
+    requests: int = 2000,
+    rate: float = 10.0,
+    deadline: str = "30s",
+    per_token: str = "0.04s",
+    faster: float = 1.0,
+    policy: PolicyName = "all",
+    alone: bool = False,
+    optimum: bool = True,
+    seed: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Simulate who answers a trace of requests over unlike back ends: cost, missed deadlines and times of each policy.
 
-    MIG keeps memory and faults apart, in sizes of the maker's. MPS takes any size; a fault ends all models of that GPU.
-    Slices keep nothing apart.
+    The clock is virtual and nothing is sent. `cost` is the choice that ashore would make: a linear program each second
+    over all who wait. The rates and prices of the file are taken as they are; measure them with `ashore bench serve`.
 
-    Args:
-        parts: NAME=COMPUTE:MEMORY, such as chat=0.5:40GB or chat=50%:40GB; one for each model.
-        gpu: Kind of GPU: a100-40, a100-80, h100-80 or h200.
-        way: mig, mps or slices.
-        as_json: Print JSON.
+    Parameters
+    ----------
+    backends
+        File with [[backend]] tables: name, price_per_hour, prefill_tokens_per_s, decode_tokens_per_s,
+        stream_tokens_per_s; optional: device, count, max_running, max_prompt_tokens.
+    trace
+        CSV of BurstGPT or Azure, CSV or JSON lines with arrival_s, prompt_tokens, output_tokens.
+    shape
+        A made trace of this shape in its place.
+    requests
+        Requests to make, or to read of the trace.
+    rate
+        Requests a second of a made trace.
+    deadline
+        From arrival to the whole answer, where the trace says none.
+    per_token
+        Added to it for each token of the answer.
+    faster
+        Let a trace come so many times as fast.
+    policy
+        One policy alone.
+    alone
+        Also each back end alone.
+    optimum
+        Also a bound that no policy can be below.
+    seed
+        Of a made trace.
+    as_json
+        Print JSON.
     """
-    placed = plan_parts(gpu, way, [_part(text) for text in parts])
-    commands = mig_commands(placed) if way == "mig" else ("nvidia-cuda-mps-control -d",) if way == "mps" else ()
-    if as_json:
-        document = {"items": [asdict(one) for one in placed], "commands": commands}
-        print(json.dumps({**document, "device_plugin": device_plugin(way, placed)}, indent=1))
-        return
-    rows = [
-        (
-            str(one.gpu),
-            one.model,
-            one.what,
-            one.kubernetes,
-            " ".join(f"{key}={value}" for key, value in one.environment) or "-",
-            one.vllm or "-",
+    from ashore.dispatch import (
+        POLICIES,
+        SHAPES,
+        Outcome,
+        load_backends,
+        lower_bound,
+        read_trace,
+        simulate,
+        synthesise,
+    )
+
+    if (trace is None) == (shape is None):
+        raise InvalidRequest("give --trace FILE or --shape NAME", hint="one of the two", param="--trace")
+    for name, value, least, most in (
+        ("--requests", requests, 1, MOST),
+        ("--rate", rate, 1e-3, 1e5),
+        ("--faster", faster, 1e-3, 1e4),
+    ):
+        if not least <= value <= most:
+            raise InvalidRequest(
+                f"{name} is {value:,}; expected {least:,} to {most:,}", hint="choose a value in that range", param=name
+            )
+    deadline_s, per_token_s = parse_seconds(deadline), parse_seconds(per_token)
+    those = load_backends(backends)
+    if trace is not None:
+        load = read_trace(trace, deadline_s=deadline_s, per_token_s=per_token_s, faster=faster, limit=requests)
+    else:
+        assert shape is not None
+        load = synthesise(
+            SHAPES[shape],
+            number=requests,
+            rate_per_s=rate,
+            deadline_s=deadline_s,
+            per_token_s=per_token_s,
+            seed=seed,
         )
-        for one in placed
-    ]
-    table(("gpu", "model", "part", "kubernetes", "environment", "options"), rows)
-    if commands:
-        print("\ncommands")
-    for line in commands:
-        print(f"  {line}")
-    print("\ndevice plugin for Kubernetes")
-    for line in device_plugin(way, placed).splitlines():
-        print(f"  {line}")
+    names = list(POLICIES) if policy == "all" else [policy]
+    outcomes: dict[str, tuple[Outcome, float]] = {}
+    for name in names:
+        print(f"simulating {name}, {len(load):,} requests", file=sys.stderr)
+        began_at = time.perf_counter()
+        outcomes[name] = simulate(load, those, POLICIES[name]()), time.perf_counter() - began_at
+    for one in those if alone else ():
+        outcomes[f"{one.name} alone"] = simulate(load, (one,), POLICIES["least-loaded"]()), 0.0
+    bound = None
+    if optimum:
+        clean = [one.cost for one, _ in outcomes.values()]
+        bound, _ = lower_bound(load, those, min(clean))
+    if as_json:
+        print(json.dumps(_plain(load, outcomes, bound), indent=2))
+        return
+    _show(load, [one.name for one in those], outcomes, bound)
 
 
 @app.command
 def pool(
     *,
-    cards: Annotated[int, Parameter(name="--cards")] = 32,
-    fractions: int = 2,
-    models: int = 64,
-    objective_s: float = 10.0,
-    wake_s: float = 2.2,
-    minutes: float = 4.0,
-    seed: int = 7,
-    as_json: AsJson = False,
+    cards: int = 32,
+    logical: int = 64,
+    models: int = 24,
+    slo: str = "10s",
+    variation: float = 1.0,
+    wake: str = "2.2s",
+    seconds: str = "300s",
+    seed: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
-    """Simulate what pooling GPUs brings: the share of their time spent on answers within the objective, at the highest
-    load of which 99 percent is within it. Takes a minute or two. Simulated: no GPU is used.
+    """Simulate cards that models share: the greatest load at which 99 % is in time, and how much of the cards it uses.
 
-    Args:
-        cards: GPUs.
-        fractions: Logical GPUs for each.
-        models: Models that share them, by Zipf's law.
-        objective_s: Longest time to an answer that counts.
-        wake_s: Time to exchange the model of a fraction; a sleeping vLLM of 8B takes 2.2 s.
-        minutes: Simulated time.
-        seed: Draws the requests.
-        as_json: Print JSON.
+    Compares whole cards, fixed fractions (MIG, MPS with limits), fractions that borrow (time slices), fractions that
+    move to the models that need them, and the same with batches in the valleys. No card is touched or was measured.
+
+    Parameters
+    ----------
+    cards
+        Cards there are.
+    logical
+        Fractions that they are cut into; a multiple of the cards.
+    models
+        Models, of which few are asked for most (Zipf's law).
+    slo
+        A request is in time if it is done so long after it came.
+    variation
+        Coefficient of variation of a model's rate over time; 0.2: steady, 2: bursts and silence.
+    wake
+        How long a fraction does nothing when it changes its model.
+    seconds
+        Length of the simulation.
+    seed
+        Of the load.
+    as_json
+        Print JSON.
     """
-    if min(cards, fractions, models) < 1 or min(objective_s, wake_s, minutes) <= 0:
-        raise InvalidRequest("cards, fractions, models and times must be above 0")
-    shape = Pool(
+    from ashore.dispatch import WAYS, Pool, most
+
+    for name, value, least, limit in (
+        ("--cards", cards, 1, 1024),
+        ("--models", models, 1, 1024),
+        ("--logical", logical, cards, 8 * cards),
+        ("--variation", variation, 0.05, 10),
+        ("--seconds", parse_seconds(seconds), 60, 3600),
+        ("--slo", parse_seconds(slo), 0.5, 60),
+        ("--wake", parse_seconds(wake), 0, 600),
+    ):
+        if not least <= value <= limit:
+            said = f"{name} is {value:g}; expected {least:g} to {limit:g}"
+            raise InvalidRequest(said, hint="choose a value in that range", param=name)
+    if logical % cards:
+        said = f"--logical {logical} is no multiple of --cards {cards}"
+        raise InvalidRequest(said, hint="each card is cut into as many fractions", param="--logical")
+    if models > cards:
+        said = f"--models {models} is more than --cards {cards}"
+        raise InvalidRequest(said, hint="each model has a card of its own where cards are not shared", param="--models")
+    those = Pool(
         cards=cards,
-        fractions=fractions,
+        logical=logical,
         models=models,
-        objective_s=objective_s,
-        wake_s=wake_s,
-        horizon_s=minutes * 60,
+        slo_s=parse_seconds(slo),
+        variation=variation,
+        wake_s=parse_seconds(wake),
+        seconds=parse_seconds(seconds),
         seed=seed,
     )
-    found = [best_load(shape, way) for way in WAYS]
-    wakes = sensitivity(shape)
+    found = []
+    for way in WAYS:
+        print(f"simulating {way}", file=sys.stderr)
+        found.append(most(those, way))
+    longer = most(replace(those, wake_s=1.5 * those.wake_s), "moving")
+    shorter = most(replace(those, wake_s=0.5 * those.wake_s), "moving")
     if as_json:
-        more = [{"wake_factor": factor, **asdict(use)} for factor, use in wakes]
-        print(json.dumps({"simulated": True, "items": [asdict(use) for use in found], "sensitivity": more}, indent=1))
+        told = {"ways": [asdict(one) for one in found], "wake_longer": asdict(longer), "wake_shorter": asdict(shorter)}
+        print(json.dumps(told | {"simulated": True}, indent=2))
         return
+    rows = [(one.way, f"{one.load:.0%}", f"{one.in_time:.2%}", f"{one.productive:.0%}") for one in found]
+    table(("way", "greatest load", "in time", "productive"), rows, names=1)
     print(
-        f"simulated: {cards} GPUs as {cards * fractions}, {models} models, {ASKED_SHARE:.0%} within {objective_s:g} s"
+        f"{cards} cards as {logical}, {models} models; simulated. With {wake} to wake half as long: "
+        f"{shorter.load:.0%}; half as long again: {longer.load:.0%} (moving)."
     )
+
+
+def _plain(load: Sequence[Any], outcomes: dict[str, tuple[Any, float]], bound: float | None) -> dict[str, object]:
+    return {
+        "requests": len(load),
+        "seconds": round(load[-1].arrival_s, 3),
+        "optimum": bound,
+        "policies": {
+            name: asdict(one) | ({"over_optimum": one.cost / bound - 1} if bound else {})
+            for name, (one, _) in outcomes.items()
+        },
+        "simulated": True,
+    }
+
+
+def _show(
+    load: Sequence[Any], names: Sequence[str], outcomes: dict[str, tuple[Any, float]], bound: float | None
+) -> None:
+    head = ("policy", "cost", "over optimum", "missed", "mean s", "p95 s", *names)
     rows = [
         (
-            use.way,
-            f"{use.load:.1f}",
-            f"{use.within:.1%}",
-            f"{use.productive:.1%}",
-            f"{use.deferred:.1%}",
-            str(use.wakes),
+            name,
+            f"{one.cost:.4f}",
+            f"{one.cost / bound - 1:+.1%}" if bound else "-",
+            f"{one.missed} ({one.missed / len(load):.2%})",
+            f"{one.mean_s:.1f}",
+            f"{one.p95_s:.1f}",
+            *(f"{one.answered_by_backend.get(each, 0):,}" for each in names),
         )
-        for use in found
+        for name, (one, _) in outcomes.items()
     ]
-    table(("way", "load", "within", "productive", "of it deferred", "wakes"), rows, names=1)
-    for factor, use in wakes:
-        print(f"with wake times x {factor:g}: {use.productive:.1%} productive, {use.within:.1%} within")
-
-
-def _part(text: str) -> Part:
-    found = _PART.fullmatch(text)
-    if found is None:
-        raise InvalidRequest(
-            f"{text[:60]!r} is not a part of a GPU", hint="expected NAME=COMPUTE:MEMORY: chat=0.5:40GB"
-        )
-    compute = found["compute"]
-    share = float(compute[:-1]) / 100 if compute.endswith("%") else float(compute)
-    unit = 1 << 30 if found["unit"] == "GiB" else 10**9
-    return Part(model=found["name"], compute=share, memory_bytes=int(float(found["memory"]) * unit))
+    if bound is not None:
+        rows.append(("optimum", f"{bound:.4f}", *["-"] * (4 + len(names))))
+    table(head, rows, names=1)
+    print(f"{len(load):,} requests in {load[-1].arrival_s:,.0f} s; simulated, with the rates and prices of the file.")

@@ -57,8 +57,8 @@ def raise_refusal(status: int, body: bytes, url: str) -> None:
 
 
 def error_words(payload: object) -> tuple[str, str]:
-    """Return message and hint of an error body in OpenAI's form."""
-    error = payload.get("error") if isinstance(payload, dict) else None
+    """Return message and hint of an error body in OpenAI's form, or why `/readyz` says no."""
+    error = payload.get("error", payload.get("why")) if isinstance(payload, dict) else None
     if isinstance(error, dict):
         return str(error.get("message") or ""), str(error.get("hint") or "")
     return (str(error), "") if error else ("", "")

@@ -18,23 +18,33 @@ from ashore.cli.upplan import (
     show_changes,
 )
 from ashore.config import Listening
-from ashore.errors import InvalidSpec, RemoteRefused
-from ashore.planning import Change, Plan, compare, number_releases
+from ashore.core import did_you_mean
+from ashore.errors import InvalidRequest, InvalidSpec, RemoteRefused
+from ashore.planning import Change, ModelPlan, Plan, compare, number_releases
 from ashore.processes import ask
+from ashore.releases import with_standing
 from ashore.settings import read_settings
 
 app = cyclopts.App(name="reload", help="Apply a changed ashore.toml to a running server.")
 
 
 @app.default
-def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False) -> int:
+def reload(
+    *,
+    take: Annotated[tuple[str, ...], cyclopts.Parameter(negative="")] = (),
+    dry_run: bool = False,
+    json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False,
+) -> int:
     """Read ashore.toml again, show what changes, and apply it without dropping a stream.
 
     New engine hosts load beside the old ones. When they are ready, new requests go to them, and the old ones stop after
     their last answer. If the change cannot be served, everything stays as it was. A second reload waits for the first.
+    A release that was promoted stays live, and the output says where ashore.toml disagrees.
 
     Parameters
     ----------
+    take
+        Alias to serve as ashore.toml says, in place of the release that was promoted.
     dry_run
         Show the difference and change nothing.
     json_
@@ -60,7 +70,14 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory, running)
     refuse_what_cannot_start(spec, planned)
     plan = number_releases(running, planned)
-    changes = compare(running, plan)
+    standing = msgspec.convert(status.get("standing", {}), dict[str, ModelPlan])
+    for alias in take:
+        if alias not in standing:
+            raise InvalidRequest(
+                f"no promoted release stands in the place of what ashore.toml says of {alias[:80]!r}",
+                hint=did_you_mean(alias[:80], standing) if standing else "omit --take",
+            )
+    changes = with_standing(compare(running, plan), plan, standing, take)
     if not request.config:
         notes = (*notes, "this server was started without --config, so no ashore.toml is read")
     for note in notes:
@@ -69,7 +86,7 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     print(_json(changes, sections, keys) if json_ else show_changes(changes, keys), flush=True)
     if dry_run:
         return 0
-    _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted))})
+    _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted, taken=take))})
     moved_rules = (running.demand, running.shares) != (plan.demand, plan.shares)
     changed = sections or moved_rules or any(change.kind != "keep" for change in changes)
     print("applied" if changed else "nothing to change", file=sys.stderr)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,19 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.needs import Need, Samples, needs_of
 from ashore.core import human_bytes
 from ashore.errors import AshoreError, NotReady
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from ashore.engines import BackendStatus
     from ashore.releases import Book
+    from ashore.serving import ServedModel
 
 app = App(name="status", help="Show what the server of this home runs; needs no key.")
 
 EXIT_NOT_RUNNING: Final = NotReady.exit_code
+HOST_S: Final = 1.0
+"""Longest wait for what an engine host says."""
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
-_SAMPLE: Final = re.compile(r"^(ashore_[a-z_]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
-_LABEL: Final = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 _ACCELERATORS: Final = (("dev/nvidia[0-9]*", "NVIDIA"), ("dev/kfd", "AMD"), ("dev/davinci[0-9]*", "Ascend"))
 
 
@@ -43,6 +47,23 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of a model that is loaded on demand: cold, loading, loaded…"""
     memory_bytes: int
     """That its hosts need; 0 where nothing is needed here, and at every alias of a release but the first."""
+
+
+class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of another machine that answers for a release, as an engine host here sees it."""
+
+    alias: str
+    release: str
+    url: str
+    state: str
+    """`ready`, `out`, or `new` before its first answer."""
+    reason: str
+    """Why it gets no requests."""
+    last_error: str
+    running: int
+    sent: int
+    """Requests since the host started."""
+    times_out: int
 
 
 class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +85,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     answers: bool = False
     """Whether every model can answer."""
     models: list[ModelStatus] = []
+    backends: list[BackendShown] = []
     requests_running: int | None = None
     requests_waiting: int | None = None
     cache_hit_rate: float | None = None
@@ -81,11 +103,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A line for each model with a share of its own."""
     memory_bytes: int = 0
     """That all models together may take, where some are loaded on demand."""
+    needs: list[Need] = []
+    """What does not mend itself, the worst first."""
 
 
 @app.default
 def status(*, as_json: AsJson = False) -> int:
-    """Show address, models, requests, cache, backup, anchors and accelerators. Exits with 4 if no server is running.
+    """Show what runs, whether it is well, and what needs you, with the command for that. Exits with 4 if no server is
+    running.
 
     Args:
         as_json: Print JSON.
@@ -105,8 +130,10 @@ def look(settings: Settings) -> Status:
     from ashore.serving import read_topology
 
     gpus = accelerators()
+    told: Mapping[str, object] = {}
     try:
-        *_, told = ask(settings.home.control_socket, {"op": "status"})
+        for message in ask(settings.home.control_socket, {"op": "status"}):
+            told = message
         *_, residents = ask(settings.home.control_socket, {"op": "models", "do": "list"})
         shares: Any = told["shares"]
         items: Any = residents["items"]
@@ -120,42 +147,51 @@ def look(settings: Settings) -> Status:
         print(f"note: no metrics from {target.url}: {fault.message}", file=sys.stderr)
         page = ""
     try:
-        answers = bool(ask_server(target, "GET", "/readyz"))
-    except AshoreError:
-        answers = False
+        ask_server(target, "GET", "/readyz")
+        why_not = ""
+    except AshoreError as fault:
+        why_not = fault.message
+    book = _book(settings)
+    silent = silent_anchors(settings.home.audit)
+    samples, disk = Samples(page), shutil.disk_usage(settings.home.root)
     return figures(
-        page,
+        samples,
         Status(
             running=True,
             home=str(settings.home.root),
             address=target.url,
-            answers=answers,
-            models=models_of(_book(settings), {one["release"]: one for one in items}),
+            answers=not why_not,
+            models=models_of(book, {one["release"]: one for one in items}),
+            backends=asyncio.run(backends_of((*topology.models, *topology.beside))),
             shares=shares["kind"],
             shared=shares["items"],
             memory_bytes=int(str(residents["memory_bytes"])),
             anchors=[*topology.audit.section.anchors],
-            silent_anchors=silent_anchors(settings.home.audit),
+            silent_anchors=silent,
             accelerators=gpus,
+            needs=needs_of(
+                samples,
+                why_not=why_not,
+                failed=failed_of(book),
+                silent=[(one.place, one.error) for one in silent],
+                more=[*_of_the_file(told, settings)],
+                free_bytes=disk.free,
+                disk_bytes=disk.total,
+            ),
         ),
     )
 
 
-def figures(page: str, status: Status) -> Status:
-    """Return a status with what a page of metrics tells."""
-    samples = [(name, dict(_LABEL.findall(labels)), float(value)) for name, labels, value in _SAMPLE.findall(page)]
-
-    def total(name: str, **labels: str) -> float | None:
-        found = [value for one, has, value in samples if one == name and labels.items() <= has.items()]
-        return sum(found) if found else None
+def figures(samples: Samples, status: Status) -> Status:
+    """Return a status with what a page of metrics says."""
 
     def whole(name: str) -> int | None:
-        value = total(name)
+        value = samples.total(name)
         return None if value is None else int(value)
 
-    lookups = total("ashore_cache_lookups_total")
-    misses = total("ashore_cache_lookups_total", result="miss") or 0.0
-    good = total("ashore_backup_time_seconds", kind="run", what="good")
+    lookups = samples.total("ashore_cache_lookups_total")
+    misses = samples.total("ashore_cache_lookups_total", result="miss") or 0.0
+    good = samples.total("ashore_backup_time_seconds", kind="run", what="good")
     return msgspec.structs.replace(
         status,
         requests_running=whole("ashore_running_sequences"),
@@ -163,6 +199,39 @@ def figures(page: str, status: Status) -> Status:
         cache_hit_rate=(lookups - misses) / lookups if lookups else None,
         last_backup_at=int(good) if good else None,
     )
+
+
+def failed_of(book: Book) -> list[tuple[str, str]]:
+    """Return the newest release of each alias where that failed, with the reason: nothing has taken its place since."""
+    newest = {release.alias: name for name, release in book.releases.items()}  # in the order in which they were made
+    return [(name, book.courses[name].why) for name in newest.values() if book.courses[name].state == "failed"]
+
+
+def _of_the_file(told: Mapping[str, object], settings: Settings) -> Iterator[Need]:
+    """Yield what a start with the same ashore.toml would warn of, and where that file differs from what runs."""
+    from ashore.cli.upchecks import warnings_of
+    from ashore.cli.upplan import listening_of, request_of
+    from ashore.config import Listening
+
+    serving = msgspec.convert(told["listening"], Listening)
+    for warning in warnings_of(serving, settings):
+        what, _, do = warning.rpartition(": ") if ": " in warning else warning.rpartition("; ")
+        yield Need(what=what, do=do)
+    request = request_of(told["request"])
+    if not request.config:
+        return
+    try:
+        wanted = listening_of(request.spec(), request.settings())
+    except (AshoreError, OSError) as fault:
+        what = f"{request.config} cannot be used any more, and the server continues with what it read: {fault}"
+        yield Need(what=what, do="correct the file, then: ashore reload --dry-run")
+        return
+    if kept := serving.kept_but_changed(wanted):
+        yield Need(
+            what=f"{request.config} differs from what runs: {'; '.join(kept)}", do="stop `ashore up`, start it again"
+        )
+    elif changed := serving.keys_to_take(wanted):
+        yield Need(what=f"{request.config} differs from what runs: {'; '.join(changed)}", do="ashore reload")
 
 
 def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> list[ModelStatus]:
@@ -189,6 +258,33 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
                 )
             )
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
+
+
+async def backends_of(served: Iterable[ServedModel]) -> list[BackendShown]:
+    """Return the servers of other machines behind each release, as its hosts tell; nothing of a host that is silent."""
+    from ashore.engines import card_of
+
+    hosts = [(one, socket) for one in served if "remote" in card_of(one.kind).formats for socket in one.sockets]
+    told = await asyncio.gather(*(_backends_of_host(socket) for _, socket in hosts))
+    return [
+        BackendShown(alias=one.alias, release=one.release, **msgspec.structs.asdict(backend))
+        for (one, _), backends in zip(hosts, told, strict=True)
+        for backend in backends
+    ]
+
+
+async def _backends_of_host(socket: str) -> tuple[BackendStatus, ...]:
+    from ashore.engines import HostClient
+
+    client = HostClient(socket)
+    try:
+        async with asyncio.timeout(2 * HOST_S):
+            await client.connect(HOST_S)
+            return (await client.stats()).backends
+    except (AshoreError, TimeoutError, OSError):
+        return ()  # its release is not ready, which the table of models says
+    finally:
+        await client.close()
 
 
 def silent_anchors(audit: Path) -> list[SilentAnchor]:
@@ -245,8 +341,8 @@ def _show(found: Status) -> None:
     _line("answers", "every model" if found.answers else "not every model yet")
     _line("requests", f"{_or(found.requests_running)} running, {_or(found.requests_waiting)} waiting")
     _line("cache", "no lookups yet" if found.cache_hit_rate is None else f"{found.cache_hit_rate:.0%} of lookups hit")
-    _line("backup", "none made by this server" if found.last_backup_at is None else _moment(found.last_backup_at))
-    _line("anchors", ", ".join(found.anchors) or "none: the checkpoints of the audit log are not copied anywhere else")
+    _line("backup", "none yet: `ashore backup init`" if found.last_backup_at is None else _moment(found.last_backup_at))
+    _line("anchors", ", ".join(found.anchors) or "none: [audit] anchors copies checkpoints of the audit log elsewhere")
     for one in found.silent_anchors:
         _line("", f"{one.place} FAILING since {_time(one.since)}: {one.error}")
     _line("GPU", ", ".join(found.accelerators) or "none found")
@@ -258,11 +354,24 @@ def _show(found: Status) -> None:
         print()
     head = ("alias", "release", "model", "engine", "state", "loaded", "memory", "why")
     table(head, [_row(one) for one in found.models])
+    if found.backends:
+        print()
+        columns = ("server", "release", "state", "running", "sent", "out", "why, or the last error")
+        table(columns, [_backend_row(one) for one in found.backends])
+    print()
+    print("needs you" if found.needs else "nothing needs you")
+    for need in found.needs:
+        print(f"  {need.what}\n    {need.do}")
 
 
 def _row(one: ModelStatus) -> tuple[str, ...]:
     memory = human_bytes(one.memory_bytes) if one.memory_bytes else "-"
     return one.alias, one.release, one.model, one.engine, one.state, one.residence or "-", memory, one.why
+
+
+def _backend_row(one: BackendShown) -> tuple[str, ...]:
+    why = one.reason or (f"last error: {one.last_error}" if one.last_error else "")
+    return one.url, one.release, one.state, str(one.running), str(one.sent), str(one.times_out), why
 
 
 def _line(name: str, text: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shlex
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -224,13 +226,14 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "plan": deployment.plan,
                     "listening": deployment.listening,
                     "shares": deployment.shares,
+                    "standing": deployment.standing(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "models":
                 caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)
-                changes = deployment.apply(order.plan, order.listening)
+                changes = deployment.apply(order.plan, order.listening, taken=order.taken)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
             case other:
                 raise Bug(f"unknown operation on the control socket: {other!r}")
@@ -268,14 +271,15 @@ def _listens(listening: Listening) -> str:
 
 def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool) -> str:
     key = settings.home.first_key
-    shown = f"$(cat {key})" if first_key_lives else "$ASHORE_API_KEY"
+    shown = f"$(cat {shlex.quote(str(key))})" if first_key_lives else "$ASHORE_API_KEY"
     authority = listening.authority(settings.home)
-    trust = f"--cacert {authority} " if authority else ""
+    trust = f"--cacert {shlex.quote(authority)} " if authority else ""
     chat = next((model.alias for model in plan.models if not model.embedder), None)
     lines = [
         "",
         f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
+        f"in a browser: {listening.address}/",
         f"the key is in {key}"
         if first_key_lives
         else "the first key no longer works; set ASHORE_API_KEY to a key of your own",
@@ -289,5 +293,32 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
             f"  curl -N {trust}{listening.address}/v1/chat/completions \\",
             f'    -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \\',
             f"""    -d '{{"model": "{chat}", "stream": true, "temperature": 0, "messages": [{question}]}}'""",
+            "",
         ]
+    command = own_command(os.environ, sys.argv[0])
+    steps = [(f"{command} {words}", what) for words, what in _next_steps(chat is not None, first_key_lives)]
+    width = max(len(line) for line, _ in steps)
+    lines += ["next, in another terminal:", "", *(f"  {line:<{width}}  # {what}" for line, what in steps)]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])
+
+
+def _next_steps(has_chat: bool, first_key_lives: bool) -> Iterator[tuple[str, str]]:
+    """Yield commands that are worth trying now, and what each does."""
+    if has_chat:
+        yield "chat", "talk to it"
+    yield "status", "what runs, is it well, what needs you"
+    if first_key_lives:
+        yield "access user create sam --role system-administrator", "hand over to administrators"
+    else:
+        yield "audit search --since 1h", "who asked what"
+
+
+def own_command(environ: Mapping[str, str], program: str) -> str:
+    """Return how this command is typed in another terminal: with the home that it has, and with its path where a shell
+    would find no `ashore`, or another one."""
+    named, found = Path(program), shutil.which("ashore")
+    command = "ashore"
+    if named.name == "ashore" and (found is None or not named.exists() or not named.samefile(found)):
+        command = shlex.quote(program)
+    home = environ.get("ASHORE_HOME")
+    return f"ASHORE_HOME={shlex.quote(home)} {command}" if home else command

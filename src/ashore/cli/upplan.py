@@ -20,10 +20,12 @@ from ashore.bootstrap import (
     gather_facts,
     refuse_half_backups,
     server_command_lines,
+    text_of,
     tuned_choices,
 )
 from ashore.cache import check_shared_url
 from ashore.config import Listening, Spec, read_spec
+from ashore.core import LOOPBACK, check_url, entry_for, parse_allow
 from ashore.edge import EdgeKind, EdgeSection, edge_choices
 from ashore.engines import card_by_name, card_of, reads_store
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
@@ -189,6 +191,8 @@ class ReloadOrder:
 
     plan: Plan
     listening: Listening
+    taken: tuple[str, ...] = ()
+    """Aliases that are served as the plan says, although something else was promoted."""
 
 
 def listening_of(spec: Spec, settings: Settings) -> Listening:
@@ -216,7 +220,10 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             alias=model.alias,
             replicas=model.replicas,
             kind=model.engine.kind,
-            url=model.engine.url,
+            urls=model.engine.addresses,
+            egress=_entries(model.engine.addresses, spec),
+            key=model.engine.key,
+            ca_file=model.engine.ca_file,
             context_tokens=model.engine.context_tokens,
             kv_tokens=model.engine.kv_tokens,
             max_sequences=model.engine.max_sequences,
@@ -233,6 +240,12 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
         )
         for model in spec.models
     )
+
+
+def _entries(addresses: Sequence[str], spec: Spec) -> tuple[str, ...]:
+    """Return the entry of `[egress] allow` for each address; the file was refused where one has none."""
+    allow = parse_allow([*LOOPBACK, *spec.egress.allow])
+    return tuple(entry_for(check_url(address, allow)) for address in addresses)
 
 
 def with_pulled(
@@ -273,7 +286,7 @@ def plan_without_fetching(
         facts = gather_facts(store, wishes)
     except UnknownModel:
         for wish in wishes:
-            check_local(wish.name)  # says what is wrong with a folder, as a start would
+            check_local(wish.name, text_only=bool(wish.urls))  # says what is wrong with a folder, as a start would
         raise
     _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
@@ -296,12 +309,19 @@ def plan_and_fetch(
     """
     store = build_store(settings.home, settings)
     for wish in wishes_of(spec):
-        if wish.kind != "auto" and not wish.url:  # before anything is fetched for it
+        if wish.kind != "auto" and not wish.urls:  # before anything is fetched for it
             refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
-    absent = _absent(store, wishes_of(spec))
+    wishes = wishes_of(spec)
+    absent = _absent(store, wishes)
     if absent:
         _refuse_offline(settings, absent)
-        _fetch(settings, "pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
+        elsewhere = [wish.name for wish in wishes if wish.urls]
+        for verb, names in (
+            ("pull", [name for name in absent if name not in elsewhere]),
+            ("pull-text", [name for name in absent if name in elsewhere]),
+        ):
+            if names:
+                _fetch(settings, verb, [name.partition("@")[0] if not is_source(name) else name for name in names])
     plan, notes = plan_without_fetching(spec, settings, inventory, running)
     away = [m.reference for m in plan.models if m.alias not in plan.on_demand and _is_away(store, m)]
     if away:
@@ -314,7 +334,18 @@ def plan_and_fetch(
 
 def _absent(store: ModelStore, wishes: Sequence[Wish]) -> list[str]:
     """Return the names of the models that have to be brought in."""
-    return [wish.name for wish in wishes if not wish.url and _must_be_pulled(store, wish.name)]
+    return [wish.name for wish in wishes if _must_be_brought(store, wish)]
+
+
+def _must_be_brought(store: ModelStore, wish: Wish) -> bool:
+    """Tell whether a model has to be brought in; of one that another server runs the text is enough."""
+    if not wish.urls or card_by_name(wish.name) is not None:
+        return _must_be_pulled(store, wish.name)
+    try:
+        text_of(store, wish.name)
+    except UnknownModel:
+        return True
+    return False
 
 
 def _must_be_pulled(store: ModelStore, name: str) -> bool:

@@ -14,10 +14,10 @@ from ashore.audit import AuditSection
 from ashore.backup import BackupSection
 from ashore.cache import CachePolicy, RedisSection
 from ashore.config.differences import differences
-from ashore.core import Section, foreign_errors, read_section, toml
+from ashore.core import LOOPBACK, Section, check_url, foreign_errors, parse_allow, read_section, toml
 from ashore.edge import EdgeSection
 from ashore.errors import InvalidSpec, PermissionDenied
-from ashore.jobs import LOOPBACK, EgressSection, JobsSection, check_url, parse_allow
+from ashore.jobs import EgressSection, JobsSection
 from ashore.listed import LISTED
 from ashore.planning import ModelSection
 from ashore.privacy import PrivacyPolicy, check_policy
@@ -144,9 +144,13 @@ class Spec(Listening, frozen=True, kw_only=True):
                     f"{where} has two models with the alias {alias!r}", hint="give each model its own alias"
                 )
         for number, model in enumerate(self.models, start=1):
-            if model.engine.url:
-                at = f"{where} [[model]] number {number} [engine] url names a server"
-                self._refuse_elsewhere(model.engine.url, at, LOOPBACK)
+            for address in model.engine.addresses:
+                key = "url" if model.engine.url else "urls"
+                at = f"{where} [[model]] number {number} [engine] {key} names a server"
+                self._refuse_elsewhere(address, at, LOOPBACK)
+        for name, section in self.sections().items():
+            for key, url in section.calls.items():
+                self._refuse_elsewhere(url, f"{where} [{name}] {key} names a server", LOOPBACK)
         if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":
             self._refuse_elsewhere(source.url, f"{where} [sealing] key names a service")
         return self

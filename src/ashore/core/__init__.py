@@ -21,6 +21,17 @@ from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.counted import counted
 from ashore.core.decode import UNDECODABLE
+from ashore.core.egress import (
+    LOOPBACK,
+    Allowed,
+    Resolve,
+    Target,
+    check_addresses,
+    check_url,
+    entry_for,
+    parse_allow,
+    resolve,
+)
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.folders import blocked_folder, make_folder
 from ashore.core.foreign import foreign_errors, short_reason
@@ -45,6 +56,9 @@ from ashore.core.sampling import (
     sampling_of,
 )
 from ashore.core.section import (
+    FROM_FILE,
+    AFile,
+    APlace,
     AtLeast0,
     AtLeast1,
     Kept,
@@ -55,6 +69,7 @@ from ashore.core.section import (
     Share,
     choices_of,
     describe,
+    is_from_file,
     keys_of,
     range_of,
     read_section,
@@ -66,13 +81,17 @@ from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, writt
 from ashore.core.visible import check_line, first_hidden
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
+from ashore.core.writtentoml import write_toml
+from ashore.core.yaml import Tree, Verbatim, Why, plain, write_yaml
 
 __all__ = [
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
     "EVERY_NAME",
+    "FROM_FILE",
     "HIGHEST_BIAS",
+    "LOOPBACK",
     "MOST_BIASES",
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
@@ -86,9 +105,12 @@ __all__ = [
     "UNDECODABLE",
     "WANT",
     "WIDE",
+    "AFile",
+    "APlace",
     "Act",
     "ActOutcome",
     "Actor",
+    "Allowed",
     "AtLeast0",
     "AtLeast1",
     "Behind",
@@ -117,6 +139,7 @@ __all__ = [
     "PrincipalKind",
     "Recorder",
     "RequestId",
+    "Resolve",
     "Rights",
     "Role",
     "Sampling",
@@ -127,17 +150,23 @@ __all__ = [
     "Settles",
     "Share",
     "SystemClock",
+    "Target",
     "TenantId",
     "ToolCall",
     "ToolSpec",
+    "Tree",
+    "Verbatim",
     "Want",
+    "Why",
     "blocked_folder",
     "changed_fields",
     "check_adapter_name",
+    "check_addresses",
     "check_line",
     "check_named",
     "check_on",
     "check_tenant",
+    "check_url",
     "check_wanted",
     "choices_of",
     "compile_re2",
@@ -145,12 +174,14 @@ __all__ = [
     "describe",
     "did_you_mean",
     "docs_under",
+    "entry_for",
     "field_docs",
     "first_hidden",
     "foreign_errors",
     "human_bytes",
     "human_seconds",
     "in_loop",
+    "is_from_file",
     "keys_of",
     "kv_bytes_per_token",
     "left_out",
@@ -160,16 +191,21 @@ __all__ = [
     "new_request_id",
     "nothing_behind",
     "number_range",
+    "parse_allow",
     "parse_seconds",
     "perform",
+    "plain",
     "range_of",
     "read_section",
     "read_text_file",
+    "resolve",
     "sampling_of",
     "seconds_in",
     "sees_tenant",
     "short_reason",
     "toml",
     "whole_number",
+    "write_toml",
+    "write_yaml",
     "written_span",
 ]

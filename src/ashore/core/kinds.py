@@ -6,8 +6,8 @@ from typing import Literal
 
 EngineKind = Literal["openvino", "llamacpp", "vllm", "torch", "fake"]
 
-ModelFormat = Literal["gguf", "safetensors", "openvino"]
-"""Forms of weights that the store keeps."""
+ModelFormat = Literal["gguf", "safetensors", "openvino", "text"]
+"""Forms that the store keeps: of weights, and `text` for tokenizer, template and configuration without weights."""
 
 ServedFormat = Literal[ModelFormat, "fake", "remote"]
 """What an engine may be given: a form of weights, no model at all, or a model that lies behind an address."""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, Union, cast, get_args, get_origin
 
@@ -29,6 +30,13 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 AtLeast0 = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 AtLeast1 = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+
+AFile = Annotated[str, msgspec.Meta(extra={"holds": "file"})]
+"""A key that names a file of this machine."""
+APlace = Annotated[str, msgspec.Meta(extra={"holds": "place"})]
+"""A key that names a folder of this machine, or an address."""
+FROM_FILE: Final = "from_file"
+"""`key = { from_file = "/run/secrets/…" }`: the value is the text of that file, so that ashore.toml holds no secret."""
 
 _UNITS: Final = {"_s": 1, "_days": 86_400}
 """What a duration is counted in, by how its key ends."""
@@ -61,6 +69,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         return self
 
+    @property
+    def calls(self) -> Mapping[str, str]:
+        """Addresses that the section has ashore call, by key: those of other hosts must be in `[egress] allow`."""
+        return {}
+
     def kept(self) -> dict[str, object]:
         """Return what a running server does not change, by key."""
         return {key.field: getattr(self, key.field) for key in keys_of(type(self)) if key.kept}
@@ -86,6 +99,8 @@ class Key:
     kept: bool
     example: str
     """A value as an operator would write it; empty: none was declared."""
+    holds: str = ""
+    """`file`: the path of one; `place`: a folder or an address; `key source`: where keys are; empty: neither."""
 
     @property
     def required(self) -> bool:
@@ -134,6 +149,7 @@ def keys_of(kind: type[msgspec.Struct]) -> tuple[Key, ...]:
                 default=default,
                 kept=whole or bool(extra.get("kept", False)),
                 example=str(examples[0]) if examples else "",
+                holds=str(extra.get("holds", "") or _held_by(field.type)),
             )
         )
     return tuple(keys)
@@ -197,7 +213,39 @@ def _table(name: str, value: object, where: str) -> Mapping[str, object]:
     return value
 
 
+def _held_by(kind: Any) -> str:
+    """Return what the elements of a list, or the values of a table, hold."""
+    inner = get_args(_bare(kind))
+    found = [str((meta.extra or {}).get("holds", "")) for one in inner for meta in _metas(one)]
+    return next(filter(None, found), "")
+
+
+def is_from_file(value: object) -> bool:
+    """Return whether a value stands in a file of its own: `{ from_file = PATH }`."""
+    return isinstance(value, dict) and set(value) == {FROM_FILE}
+
+
+def _from_file(value: object, where: str) -> object:
+    """Return a value, or each of a list, from the file that holds it; any other as it is."""
+    if isinstance(value, list):
+        return [_from_file(one, where) for one in value]
+    if not isinstance(value, dict) or not is_from_file(value):
+        return value
+    path = Path(str(value[FROM_FILE]))
+    if not path.is_absolute():
+        raise InvalidSpec(f"{where} {FROM_FILE} = {_shown(str(path))} is not absolute", hint="write it from / on")
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = (fault.strerror if isinstance(fault, OSError) else None) or "not text in UTF-8"
+        raise InvalidSpec(f"{where} {FROM_FILE} = {path}: {reason}", hint="put the value into that file") from fault
+    if not text:
+        raise InvalidSpec(f"{where} {FROM_FILE} = {path} is empty", hint="put the value into that file")
+    return text
+
+
 def _leaf(name: str, kind: Any, value: object, where: str) -> object:
+    value = _from_file(value, f"{where} {name}")
     given: object = value
     unit = _unit_of(name) if _number_in(kind) else 0
     if unit and isinstance(value, str):

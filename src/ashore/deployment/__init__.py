@@ -13,9 +13,10 @@ Where to add what:
   tests/acceptance/test_up_systemd.py; which folders it lets through: `_written_to` in cli/deploy.py.
 """
 
+from ashore.deployment.engineserver import serve_engine
 from ashore.deployment.listening import audit_link
 from ashore.deployment.moving import StoreMover
 from ashore.deployment.service import Deployment
 from ashore.deployment.unit import Service, render_unit
 
-__all__ = ["Deployment", "Service", "StoreMover", "audit_link", "render_unit"]
+__all__ = ["Deployment", "Service", "StoreMover", "audit_link", "render_unit", "serve_engine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -167,6 +168,7 @@ class Hosts:
                 stage=1,
                 drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
                 why=why_file(socket),
+                env=_named_secrets(model),
             )
         )
         self._started(model.alias, self._supervisor.pid(child))
@@ -238,6 +240,12 @@ class Hosts:
                     )
                 self._supervisor.tick(0.02)
         return info
+
+
+def _named_secrets(model: ModelPlan) -> dict[str, str]:
+    """Return what the environment has under the name that a model's engine takes a key from."""
+    kind, _, name = str(model.options.extra.get("key", "")).partition(":")
+    return {name: os.environ[name]} if kind == "env" and name in os.environ else {}
 
 
 def slug(alias: str) -> str:

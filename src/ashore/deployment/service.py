@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,9 +34,9 @@ from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
-from ashore.planning import Change, ModelPlan, Plan, compare
+from ashore.planning import Change, ModelPlan, Plan, compare, describe
 from ashore.processes import Supervisor, get_from, open_shares
-from ashore.releases import ReleaseKeeper
+from ashore.releases import ReleaseKeeper, with_standing
 from ashore.residency import Standings
 from ashore.serving import make_board, write_topology
 from ashore.settings import Home, Settings
@@ -172,6 +172,7 @@ class Deployment:
         self._clear_run_folder()
         self._take_plan(plan)
         proposed = plan if self._keeper is None else self._keeper.propose(plan)
+        self._say_what_gives_way(plan, proposed)
         for asked, model in zip(plan.models, proposed.models, strict=True):
             try:
                 self._running[asked.alias] = self._begin(model)
@@ -222,10 +223,26 @@ class Deployment:
             return self._hosts.cold(model, self._open_texts(model))
         return self._hosts.start(model, self._open_files(model))
 
+    def standing(self) -> Mapping[str, ModelPlan]:
+        """Return the plan of what answers, by alias, where it was promoted over what ashore.toml says."""
+        return {} if self._keeper is None else self._keeper.standing()
+
+    def _say_what_gives_way(self, plan: Plan, proposed: Plan) -> None:
+        """Say which promoted releases end with this start, since ashore.toml was changed while nothing ran."""
+        standing = self.standing()
+        for asked, model in zip(plan.models, proposed.models, strict=True):
+            stands = standing.get(asked.alias)
+            if stands is not None and stands.release != model.release:
+                self._say(
+                    f"{asked.alias}: ashore.toml changed, so {describe(asked)} replaces the promoted release "
+                    f"{stands.release}, {describe(stands)}"
+                )
+
     def _adopt(self, plan: Plan, models: Iterable[ModelPlan]) -> None:
         """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
         assert self._keeper is not None
-        for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models)), failed=self._failed):
+        served = dataclasses.replace(plan, models=tuple(models))
+        for name in self._keeper.adopt(served, asked=plan, failed=self._failed):
             why = "no longer in ashore.toml" if self._config else "not among the models that were named"
             self._say(f"alias {name} was removed: it is {why}")
 
@@ -347,22 +364,23 @@ class Deployment:
         found = (self._releases_of(index) for index in range(self._listening.http.workers))
         return all(alias in releases for releases in found if releases)
 
-    def apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
+    def apply(self, plan: Plan, listening: Listening, *, taken: Collection[str] = ()) -> tuple[Change, ...]:
         """Change over to another plan without dropping a stream, and return what changed. To be called `in_turn`.
 
         New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
         load ends the change: everything new is stopped, and the old plan goes on.
 
-        Of `listening`, the keys that a running server keeps stay as they were.
+        Of `listening`, the keys that a running server keeps stay as they were. What was promoted stays live, whatever
+        the plan says of its alias, unless the alias is among those `taken` from the plan.
 
         Raises:
             AshoreError: why the new plan could not be served; `Draining`: a stop was asked for.
         """
         with self._changing():
-            return self._apply(plan, listening)
+            return self._apply(plan, listening, taken)
 
-    def _apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
-        changes = compare(self.plan, plan)
+    def _apply(self, plan: Plan, listening: Listening, taken: Collection[str]) -> tuple[Change, ...]:
+        changes = with_standing(compare(self.plan, plan), plan, self.standing(), taken)
         if self._keeper is not None:
             self._keeper.check_reload(plan)
         fresh: dict[str, Running] = {}

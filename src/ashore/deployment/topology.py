@@ -34,8 +34,8 @@ def topology_of(
     `on_demand` tells how a release stands that comes and goes."""
     workers = tuple(worker_listen(listening, home, index) for index in range(listening.http.workers))
     return Topology(
-        models=tuple(_served(one, on_demand(one.plan.release)) for one in running),
-        beside=tuple(_served(one, on_demand(one.plan.release)) for one in beside),
+        models=tuple(served_model(one, on_demand(one.plan.release)) for one in running),
+        beside=tuple(served_model(one, on_demand(one.plan.release)) for one in beside),
         http=workers[0].http,
         grpc=workers[0].grpc,
         workers=workers,
@@ -83,7 +83,8 @@ def _limits(listening: Listening) -> Limits:
     return Limits(max_body_bytes=most, **set_by_file)
 
 
-def _served(one: Running, residence: Served | None) -> ServedModel:
+def served_model(one: Running, residence: Served | None = None) -> ServedModel:
+    """Return what an API worker is to know of one model that runs, or that is loaded on demand."""
     plan = one.plan
     return ServedModel(
         alias=plan.alias,

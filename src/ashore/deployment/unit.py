@@ -75,10 +75,10 @@ def _lines(service: Service) -> tuple[str, ...]:
         "NotifyAccess=main",
         "TimeoutStartSec=infinity",
         f"User={_plain(user, 'the user')}",
-        f"Environment={_word(f'ASHORE_HOME={home}')}",
-        f"ExecStart={_command(service.command)}",
+        f"Environment={unit_word(f'ASHORE_HOME={home}')}",
+        f"ExecStart={unit_command(service.command)}",
         "# Applies a changed ashore.toml without dropping a stream; a wrong one changes nothing.",
-        f"ExecReload={_command(service.reload_command)}",
+        f"ExecReload={unit_command(service.reload_command)}",
         "Restart=on-failure",
         "RestartSec=2",
         f"RestartPreventExitStatus={' '.join(map(str, USER_AND_INPUT_ERRORS))}",
@@ -133,8 +133,8 @@ def _places(service: Service) -> list[str]:
     if home.parent == Path("/var/lib"):
         lines += [f"StateDirectory={_plain(home.name, 'the home')}", "StateDirectoryMode=0700"]
     else:
-        lines.append(f"ReadWritePaths={_word(str(home))}")
-    return lines + [f"ReadWritePaths={_word(str(folder))}" for folder in service.writable]
+        lines.append(f"ReadWritePaths={unit_word(str(home))}")
+    return lines + [f"ReadWritePaths={unit_word(str(folder))}" for folder in service.writable]
 
 
 def _hides(service: Service) -> list[str]:
@@ -168,12 +168,12 @@ def _devices(*, uses_devices: bool) -> list[str]:
     return ["PrivateDevices=yes"]
 
 
-def _command(words: Sequence[str]) -> str:
+def unit_command(words: Sequence[str]) -> str:
     """Return a command line; in one, and nowhere else, `$` would stand for a variable."""
-    return " ".join(_word(word).replace("$", "$$") for word in words)
+    return " ".join(unit_word(word).replace("$", "$$") for word in words)
 
 
-def _word(text: str) -> str:
+def unit_word(text: str) -> str:
     """Return a word as systemd reads it back: `%` stands for itself, and blanks and quotes do not part it."""
     _refuse_control(text, "a word")
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")

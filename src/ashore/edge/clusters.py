@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from ashore.core.yaml import Tree, Why
 from ashore.edge.model import EdgePlan, Machine
-from ashore.edge.yaml import Tree, Why
 
 HTTP: Final = "api_http"
 GRPC: Final = "api_grpc"

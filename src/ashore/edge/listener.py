@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from ashore.core.yaml import Tree, Why
 from ashore.edge.clusters import BUFFER_BYTES, GRPC, HOP, HTTP, LOCAL, first_choice
 from ashore.edge.model import EdgePlan
 from ashore.edge.replies import local_replies
-from ashore.edge.yaml import Tree, Why
 
 TYPE: Final = "type.googleapis.com/envoy."
 CERTIFICATE: Final = "edge_certificate"
@@ -33,7 +33,7 @@ MAX_STREAMS: Final = 128
 """Requests at once on one connection of HTTP/2."""
 OPEN_BODY_BYTES: Final = 65_536
 """Of a request that needs no key."""
-OPEN_PATHS: Final = ("/healthz", "/health", "/ping", "/readyz", "/grpc.health.v1.Health")
+OPEN_PATHS: Final = ("/healthz", "/", "/health", "/ping", "/readyz", "/grpc.health.v1.Health")
 """What a worker answers without a key. Everything else is refused here where none is given."""
 KEY_HEADERS: Final = ("authorization", "x-api-key")
 TLS_HANDSHAKE_S: Final = 10
@@ -276,7 +276,8 @@ def _open_routes(plan: EdgePlan, from_edge: Tree) -> list[Tree]:
     short: Tree = {SHORT: {"@type": TYPE + "config.route.v3.FilterConfig", "config": {}}}
     routes: list[Tree] = []
     for path in OPEN_PATHS:
-        kind, match = GRPC if path.startswith("/grpc.") else HTTP, {"path_separated_prefix": path}
+        kind = GRPC if path.startswith("/grpc.") else HTTP
+        match: dict[str, Tree] = {"path": path} if path == "/" else {"path_separated_prefix": path}
         if plan.machines:
             routes.append(
                 {

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from ashore.core.yaml import Tree, Why, write_yaml
 from ashore.edge.clusters import clusters
 from ashore.edge.listener import CERTIFICATE, TYPE, listener
 from ashore.edge.model import EdgePlan
-from ashore.edge.yaml import Tree, Why, write_yaml
 
 HEAP_BYTES: Final = 1 << 30
 PREMATURE_OF: Final = 500

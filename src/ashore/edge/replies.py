@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ashore.edge.yaml import Tree, Why
+from ashore.core.yaml import Tree, Why
 from ashore.errors import (
     AshoreError,
     DeadlineExceeded,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from msgspec import Meta
 from msgspec.structs import replace
 
-from ashore.core import AtLeast1, Kept, Port, Section
+from ashore.core import AFile, AtLeast1, Kept, Port, Section
 from ashore.errors import InvalidSpec
 
 EdgeKind = Literal["none", "envoy"]
@@ -28,9 +28,9 @@ class EdgeSection(Section, frozen=True, kw_only=True):
     """`generate`: ashore makes a certificate and keeps it in the home; `files`: use `certificate` and `key`, the
     default if `certificate` is set; `off`: no TLS. A reload can change the certificate, but cannot turn TLS on or
     off."""
-    certificate: str = ""
+    certificate: AFile = ""
     """PEM file with your certificate chain. When the file is replaced, the edge loads it within an hour."""
-    key: str = ""
+    key: AFile = ""
     """PEM file with the private key, without a password."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 << 20
     """Longest body of a request; uploads to `/v1/files` have `[jobs] max_file_bytes`. A reload changes it at the edge;
@@ -39,7 +39,7 @@ class EdgeSection(Section, frozen=True, kw_only=True):
     """Requests per second above which requests are refused: protection against floods, not a limit per client."""
     machines: tuple[str, ...] = ()
     """`host:port` of the edges of other machines, which take over requests that this one cannot answer."""
-    machines_ca: str = ""
+    machines_ca: AFile = ""
     """File with the CA certificates that verify those edges; empty: those of the system."""
     names: tuple[str, ...] = ()
     """More names and addresses for the generated certificate, in addition to the name of this machine, localhost,

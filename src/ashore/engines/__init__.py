@@ -30,13 +30,14 @@ from ashore.engines.cards import (
     reads_store,
 )
 from ashore.engines.client import HostClient
-from ashore.engines.closing import JSON_STYLE, closed_arguments
+from ashore.engines.closing import JSON_STYLE
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
-from ashore.engines.grammar import check_grammar
+from ashore.engines.grammar import argument_schema, check_grammar
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
+    BackendStatus,
     EngineEvent,
     EngineInfo,
     EngineOptions,
@@ -65,6 +66,7 @@ __all__ = [
     "JSON_STYLE",
     "LIMITS",
     "MADE_UP",
+    "BackendStatus",
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",
@@ -102,6 +104,7 @@ __all__ = [
     "TokenLogprob",
     "Told",
     "TorchDtype",
+    "argument_schema",
     "card_by_name",
     "card_of",
     "card_reading",
@@ -109,7 +112,6 @@ __all__ = [
     "check_ids",
     "check_name",
     "check_order",
-    "closed_arguments",
     "content_of",
     "engine_kinds",
     "error_of",

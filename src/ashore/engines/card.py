@@ -131,6 +131,8 @@ class Program:
     """Function: files, options and a port to the line that starts it."""
     embedding: Mapping[str, str] = field(default_factory=dict)
     """Options that have it embed."""
+    adapters: str = ""
+    """Function: how many adapters to the options with which it takes so many."""
     outside: str = ""
     """What to do to use the engine on a machine where the program is absent."""
 

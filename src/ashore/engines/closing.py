@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ashore.engines.schemaform import COMBINE, mapped, parts
+
 JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
 """One space, or a new line with its indent: a small model cannot fill an answer with blanks."""
 
-_COMBINE: Final = ("anyOf", "oneOf", "allOf", "$ref")
-_SAYS_MORE: Final = ("additionalProperties", "patternProperties", "minProperties", "enum", "const", *_COMBINE)
+_SAYS_MORE: Final = ("additionalProperties", "patternProperties", "minProperties", "enum", "const", *COMBINE)
 """Keywords beside which an object is left as it is: they say what else it has, or its parts say so together."""
-_BY_NAME: Final = ("properties", "$defs", "definitions", "patternProperties")
-_IN_LISTS: Final = ("anyOf", "oneOf", "prefixItems")
 
 
 def closed(schema: Any) -> Any:
@@ -38,20 +37,9 @@ def closed_arguments(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _closed(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        return schema
-    made = dict(schema)
-    for keyword in _BY_NAME:
-        if isinstance(inner := schema.get(keyword), dict):
-            made[keyword] = {name: _closed(one) for name, one in inner.items()}
-    for keyword in _IN_LISTS:
-        if isinstance(inner := schema.get(keyword), list):
-            made[keyword] = [_closed(one) for one in inner]
-    for keyword in ("items", "additionalProperties", "additionalItems"):
-        inner = schema.get(keyword)
-        made |= (
-            {keyword: [_closed(one) for one in inner] if isinstance(inner, list) else _closed(inner)} if inner else {}
-        )
+    made = mapped(schema, lambda part, _: _closed(part))
+    if not isinstance(made, dict):
+        return made
     declared = schema.get("properties")
     if isinstance(declared, dict) and declared and not any(keyword in schema for keyword in _SAYS_MORE):
         required = schema.get("required", [])
@@ -62,18 +50,8 @@ def _closed(schema: Any) -> Any:
 
 def _combines(schema: Any) -> bool:
     """Tell whether a schema, or a part of it, puts an object together from several."""
-    if isinstance(schema, list):
-        return any(map(_combines, schema))
     if not isinstance(schema, dict):
         return False
-    if "allOf" in schema or ("properties" in schema and any(keyword in schema for keyword in _COMBINE)):
+    if "allOf" in schema or ("properties" in schema and any(keyword in schema for keyword in COMBINE)):
         return True
-    inner = [
-        schema[keyword]
-        for keyword in (*_IN_LISTS, "items", "additionalProperties", "additionalItems")
-        if keyword in schema
-    ]
-    for keyword in _BY_NAME:
-        if isinstance(named := schema.get(keyword), dict):
-            inner += named.values()
-    return any(map(_combines, inner))
+    return any(_combines(part) for part, _ in parts(schema))

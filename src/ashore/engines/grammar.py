@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from ashore.core import foreign_errors
-from ashore.engines.closing import JSON_STYLE, closed
+from ashore.engines.closing import JSON_STYLE, closed, closed_arguments
 from ashore.engines.model import Grammar
+from ashore.engines.schemaform import BY_NAME, IN_LISTS, SINGLE, conditions, plain
 from ashore.errors import InvalidGrammar
 
 _MAX_BYTES = 256 * 1024
@@ -18,24 +19,28 @@ _MAX_DIGITS: Final = 20
 _INT64: Final = 1 << 63
 _MAX_REASON_CHARS: Final = 200
 _MAX_SHOWN_CHARS: Final = 100
-_KNOWN_REASONS: Final = {"NoExtensionBias": "it allows no output, or refers to itself without end"}
+_KNOWN_REASONS: Final = {
+    "NoExtensionBias": "it allows no output, or refers to itself without end",
+    "Unsatisfiable schema: schema is false": "no value satisfies it",
+    "oneOf constraints are not supported": "a value could satisfy several schemas of a 'oneOf'; use 'anyOf', or give "
+    "each a property of its own with a 'const'",
+    "Failed to generate regex for": "a bound ('minimum', 'exclusiveMinimum', 'maximum', 'exclusiveMaximum') has too "
+    "many digits",
+    "regex parse error": "the 'pattern' cannot be followed",
+}
+"""How a message of the library begins, and what is said instead."""
 
 _ANNOTATIONS: Final = {"$schema", "$id", "$comment", "$anchor", "title", "description", "default", "examples"} | {
-    *("deprecated", "readOnly", "writeOnly", "discriminator", "contentMediaType", "contentEncoding")
+    *("deprecated", "readOnly", "writeOnly", "discriminator", "contentMediaType", "contentEncoding"),
+    "contentSchema",
 }
 """Keywords that assert nothing, so that ignoring them is right."""
-
-_KEYWORDS_WITH_SCHEMAS_BY_NAME: Final = ("properties", "patternProperties", "$defs", "definitions")
-_KEYWORDS_WITH_SCHEMA_LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
-_KEYWORDS_WITH_ONE_SCHEMA: Final = ("items", "additionalProperties", "additionalItems")
 
 _ENFORCED: Final = {
     *("type", "enum", "const", "required", "$ref", "pattern", "format", "minLength", "maxLength", "multipleOf"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
     *("minItems", "maxItems", "minProperties", "maxProperties"),
-    *_KEYWORDS_WITH_SCHEMAS_BY_NAME,
-    *_KEYWORDS_WITH_SCHEMA_LISTS,
-    *_KEYWORDS_WITH_ONE_SCHEMA,
+    *("dependentRequired", *BY_NAME, *IN_LISTS, *SINGLE),
 }
 
 _TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "null")
@@ -85,7 +90,8 @@ def compiling(grammar: Grammar) -> AbstractContextManager[None]:
 def reason_of(message: str) -> str:
     """Return what the library says is wrong, without the state of its parser and the grammar as it reads it."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it is not supported"]
-    said = _KNOWN_REASONS.get(lines[0], lines[0].rstrip(":"))
+    known = (said for begins, said in _KNOWN_REASONS.items() if lines[0].startswith(begins))
+    said = next(known, lines[0].rstrip(":"))
     said = said if len(said) <= _MAX_REASON_CHARS else said[:_MAX_REASON_CHARS] + "…"
     faults = [line.removeprefix("error: ") for line in lines[1:] if line.startswith("error: ")]
     return f"{said}: {faults[0][:_MAX_REASON_CHARS]}" if faults else said
@@ -103,7 +109,7 @@ def matcher_source(grammar: Grammar) -> str:
     with compiling(grammar):
         match grammar.kind:
             case "json_schema":
-                source = matcher.grammar_from_json_schema(closed(_parsed(grammar.text)), overrides=JSON_STYLE)
+                source = matcher.grammar_from_json_schema(_taken(_parsed(grammar.text)), overrides=JSON_STYLE)
             case "json_object":
                 source = matcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_STYLE)
             case "regex":
@@ -111,6 +117,21 @@ def matcher_source(grammar: Grammar) -> str:
             case "lark":
                 source = matcher.grammar_from_lark(grammar.text)
         return str(source)
+
+
+def argument_schema(schema: dict[str, Any], *, tool: str, at: str) -> dict[str, Any]:
+    """Return the schema of a tool's arguments as part of a larger schema, where `at` points to it.
+
+    Raises:
+        InvalidGrammar: a keyword would be ignored, or a `$ref` points to nothing; the message names it.
+    """
+    _check_schema(schema, f"{_shown(tool)}.parameters", 0)
+    made: dict[str, Any] = conditions(closed_arguments(plain(schema, at=at)))
+    return made
+
+
+def _taken(schema: dict[str, Any]) -> Any:
+    return conditions(closed(plain(schema)))
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -177,11 +198,6 @@ def _check_schema(schema: Any, path: str, depth: int) -> None:
 
 
 def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
-    if keyword == "$ref" and not (isinstance(value, str) and value.startswith("#")):
-        raise InvalidGrammar(
-            f"{_shown(path)} is {_shown(repr(value))}; only references inside the schema (#/...) are followed",
-            hint="copy the referenced schema into $defs",
-        )
     if keyword == "type":
         names = value if isinstance(value, list) else [value]
         unknown = [n for n in names if n not in _TYPES]
@@ -190,7 +206,13 @@ def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
                 f"{_shown(path)} is {_shown(repr(value))}; expected one or more of {', '.join(_TYPES)}",
                 hint="correct the schema at that path",
             )
-    if keyword in _KEYWORDS_WITH_SCHEMAS_BY_NAME:
+    if keyword == "dependentRequired" and not (
+        isinstance(value, dict) and all(isinstance(names, list) for names in value.values())
+    ):
+        raise InvalidGrammar(
+            f"{_shown(path)} is {_shown(repr(value))}; expected lists of names", hint="correct the schema at that path"
+        )
+    if keyword in BY_NAME:
         if not isinstance(value, dict):
             raise InvalidGrammar(
                 f"{_shown(path)} is {type(value).__name__}; expected an object of schemas",
@@ -198,7 +220,7 @@ def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
             )
         for name, inner in value.items():
             _check_schema(inner, f"{path}.{name}", depth + 1)
-    elif keyword in _KEYWORDS_WITH_SCHEMA_LISTS:
+    elif keyword in IN_LISTS:
         if not isinstance(value, list) or not value:
             raise InvalidGrammar(
                 f"{_shown(path)} must be a list of schemas with at least one entry",
@@ -206,7 +228,7 @@ def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
             )
         for index, inner in enumerate(value):
             _check_schema(inner, f"{path}[{index}]", depth + 1)
-    elif keyword in _KEYWORDS_WITH_ONE_SCHEMA:
+    elif keyword in SINGLE:
         if keyword == "items" and isinstance(value, list):
             for index, inner in enumerate(value):
                 _check_schema(inner, f"{path}[{index}]", depth + 1)

@@ -117,6 +117,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     prefix_partition: str = ""
     """Prefix-cache blocks are shared only between orders with equal partition and adapter. The request path puts the
     tenant here unless the operator allows sharing."""
+    traceparent: str = ""
+    """Trace that the order belongs to, for engines that are servers with traces of their own; empty: none."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -177,6 +179,23 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
 EngineEvent = Token | Finished | Failed
 
 
+class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One server of another machine behind an engine, and how it does."""
+
+    url: str
+    state: Literal["new", "ready", "out"]
+    """`new`: it has not answered yet; `out`: it gets no orders."""
+    reason: str = ""
+    """Why it is not ready."""
+    last_error: str = ""
+    """What went wrong there last."""
+    running: int = 0
+    sent: int = 0
+    """Orders since the start."""
+    times_out: int = 0
+    """How often it was put out since the start."""
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters since load, and gauges now."""
 
@@ -199,3 +218,5 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     running_adapters: tuple[str, ...] = ()
     waiting_adapters: tuple[str, ...] = ()
     """Those of sequences that run, and of those that wait."""
+    backends: tuple[BackendStatus, ...] = ()
+    """Servers of other machines that it gives its orders to."""

@@ -51,6 +51,9 @@ class Engine(Protocol):
 
         With nothing to do it waits at most `timeout_s` and returns nothing; it never spins. One bad sequence fails
         alone: the others go on.
+
+        Raises:
+            HostDied: what the engine runs on has ended for good; its host ends too, and is started again.
         """
         ...
 

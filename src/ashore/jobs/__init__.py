@@ -1,6 +1,6 @@
 """Work that may wait: a durable queue, the files it reads and writes, and the workers that run it.
 
-Owns: leases, retries, dead letters, fairness, deadlines, results with an end, batches, webhooks and where they may go.
+Owns: leases, retries, dead letters, fairness, deadlines, results with an end, batches, webhooks.
 Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
 
 Where to add what:
@@ -15,7 +15,6 @@ from ashore.jobs.batch import BatchHandler, BatchOrder, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.desk import JobDesk, make_desk
-from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command
 from ashore.jobs.model import (
@@ -40,13 +39,12 @@ from ashore.jobs.request import Call, Reply
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.section import EgressSection, JobsSection
 from ashore.jobs.sql import SqlJobs
-from ashore.jobs.webhook import WebhookHandler, resolve, webhook_secret
+from ashore.jobs.webhook import WebhookHandler, webhook_secret
 
 __all__ = [
     "ANY_MODEL",
     "BATCH_KIND",
     "ENDPOINTS",
-    "LOOPBACK",
     "PIECE_BYTES",
     "Again",
     "ApiAddress",
@@ -78,14 +76,10 @@ __all__ = [
     "StoredFile",
     "WebhookHandler",
     "add_tokens",
-    "check_addresses",
-    "check_url",
     "expires_of",
     "jobs_command",
     "make_desk",
     "new_id",
-    "parse_allow",
     "progress_of",
-    "resolve",
     "webhook_secret",
 ]

@@ -6,8 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
-from ashore.core import Seconds, Section
-from ashore.jobs.egress import parse_allow
+from ashore.core import Seconds, Section, parse_allow
 
 
 class JobsSection(Section, frozen=True, kw_only=True):

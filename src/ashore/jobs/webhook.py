@@ -12,16 +12,14 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashore.core import Clock
+from ashore.core import Allowed, Clock, Resolve, Target, check_addresses, check_url, resolve
 from ashore.errors import PermissionDenied
-from ashore.jobs.egress import Allowed, Target, check_addresses, check_url
 from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
 from ashore.jobs.rules import WebhookCall
 from ashore.state import kept_secret
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 SECRET_NAME: Final = "webhooks"
 TIMEOUT_S: Final = 15.0
 MAX_HEAD_BYTES: Final = 16_384
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _payload = msgspec.json.Decoder(WebhookCall)
 
@@ -57,12 +53,6 @@ def signed_headers(secret: str, *, event_id: str, timestamp_s: int, body: bytes)
         "webhook-timestamp": str(timestamp_s),
         "webhook-signature": "v1," + base64.b64encode(signature).decode(),
     }
-
-
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(one[4][0]) for one in found]
 
 
 class WebhookHandler:

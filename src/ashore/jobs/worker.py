@@ -15,11 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashore.core import SystemClock
+from ashore.core import SystemClock, parse_allow
 from ashore.errors import AshoreError, NotReady
 from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import LINE_KIND, BatchHandler
-from ashore.jobs.egress import parse_allow
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, read_launch
 from ashore.jobs.model import WEBHOOK_KIND, Lease, Outcome

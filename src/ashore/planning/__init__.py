@@ -19,6 +19,7 @@ from ashore.planning.model import (
 )
 from ashore.planning.rules import (
     compare,
+    describe,
     make_plan,
     number_releases,
     plan_beside,
@@ -44,6 +45,7 @@ __all__ = [
     "Tuned",
     "Wish",
     "compare",
+    "describe",
     "make_plan",
     "number_releases",
     "plan_beside",

@@ -56,7 +56,13 @@ class Wish:
     alias: str = ""
     replicas: int = 1
     kind: Literal["auto"] | EngineKind = "auto"
-    url: str = ""
+    urls: tuple[str, ...] = ()
+    """Addresses of servers of another maker; empty: the engine runs here."""
+    egress: tuple[str, ...] = ()
+    """The entry of `[egress] allow` for each address."""
+    key: str = ""
+    """Where the key of the servers is."""
+    ca_file: str = ""
     context_tokens: int = 0
     kv_tokens: int = 0
     max_sequences: int = 0
@@ -76,9 +82,6 @@ class Wish:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What is known of a model before it is planned: from the store, or from the catalogue while it is not there."""
-
-    taken_over: frozenset[str] = frozenset()
-    """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
 
     name: str
     """Store name without variant."""

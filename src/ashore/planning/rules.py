@@ -19,6 +19,7 @@ from ashore.engines import (
     card_by_name,
     card_of,
     card_reading,
+    loaded,
     needed_bytes_of,
 )
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
@@ -276,8 +277,9 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
 def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
     if (card := card_by_name(facts.name)) is not None:
         return card.kind, "", f"the name starts with {card.prefix}"
-    if wish.url:
-        return card_reading("remote").kind, "", f"an external server at {wish.url}"
+    if wish.urls:
+        where = wish.urls[0] if len(wish.urls) == 1 else f"{len(wish.urls)} addresses"
+        return card_reading("remote").kind, "", f"an external server at {where}"
     if wish.kind != "auto":
         return _asked_for(card_of(wish.kind), wish, facts)
     assert facts.shape is not None
@@ -426,10 +428,13 @@ def _plan_model(
     card = card_of(kind)
     _check_options(card, wish)
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
-    if wish.url:
-        extra["url"] = wish.url
+    if wish.urls:
+        reached = {"url": wish.urls, "egress": wish.egress, "key": (wish.key,), "ca_file": (wish.ca_file,)}
+        extra |= {name: " ".join(words) for name, words in reached.items() if any(words)}
     elif card.program is not None:
         extra |= {"executable": facts.programs[kind], **(card.program.embedding if embedder else {})}
+        if wish.adapters and card.program.adapters:
+            extra = loaded(card.program.adapters)(len(wish.adapters)) | extra
     options = EngineOptions(
         kind=kind,
         context_tokens=wish.context_tokens,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from ashore.core import AtLeast0, EngineKind, Section, check_adapter_name
+from ashore.core import APlace, AtLeast0, EngineKind, Section, check_adapter_name
 from ashore.errors import InvalidRequest, InvalidSpec
 
 EngineChoice = Literal["auto", EngineKind]
 OptionValue = str | int | float | bool
+MOST_URLS: Final = 64
 
 
 class EngineSection(Section, frozen=True, kw_only=True):
@@ -22,6 +23,12 @@ class EngineSection(Section, frozen=True, kw_only=True):
     """Engine; `auto`: the plan chooses."""
     url: str = ""
     """Address of an external vLLM server. `[egress] allow` must list its host, unless it is this machine."""
+    urls: Annotated[tuple[str, ...], Meta(max_length=MOST_URLS)] = ()
+    """Addresses of several servers of the same model. Each order goes to the least loaded one that answers."""
+    key: str = ""
+    """Where the key of these servers is: `env:NAME` or `file:PATH`. It is not written here."""
+    ca_file: str = ""
+    """PEM file with the authorities that sign the servers' certificates; empty: those of the system."""
     context_tokens: AtLeast0 = 0
     """Longest prompt and answer together; 0: the plan chooses."""
     kv_tokens: AtLeast0 = 0
@@ -36,13 +43,34 @@ class EngineSection(Section, frozen=True, kw_only=True):
     """Passed to the engine unchanged."""
 
     def checked(self, where: str) -> Self:
-        if self.url and not self.url.startswith(("http://", "https://")):
+        if self.url and self.urls:
+            raise InvalidSpec(f"{where} has url and urls", hint="put every address into urls")
+        for address in self.addresses:
+            if not address.startswith(("http://", "https://")) or len(address.split()) != 1:
+                raise InvalidSpec(
+                    f"{where} {'url' if self.url else 'urls'} has {address!r}; expected http:// or https://",
+                    hint="give the address of vLLM, http://HOST:PORT without /v1",
+                )
+        if len(set(self.urls)) < len(self.urls):
+            raise InvalidSpec(f"{where} urls names a server twice", hint="name each server once")
+        for name in ("url", "urls", "key", "ca_file", "egress"):
+            if name in self.options:
+                raise InvalidSpec(
+                    f"{where} options has {name}",
+                    hint=f"write {name} next to options; it is not one of them" if name != "egress" else "remove it",
+                )
+        if (self.key or self.ca_file) and not self.addresses:
+            raise InvalidSpec(f"{where} has key or ca_file and no address", hint="give url or urls")
+        if self.key and not self.key.startswith(("env:", "file:")):
             raise InvalidSpec(
-                f"{where} url = {self.url!r}; expected http:// or https://", hint="give the address of vLLM"
+                f"{where} key is not the place of a key", hint="write env:NAME or file:PATH; the key stays there"
             )
-        if "url" in self.options:
-            raise InvalidSpec(f"{where} options has a url", hint="write url next to options; it is not one of them")
         return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address of a server of another machine; none where the engine runs here."""
+        return (self.url,) if self.url else self.urls
 
 
 class ShareSection(Section, frozen=True, kw_only=True):
@@ -71,7 +99,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     """Seconds that a model on demand stays loaded after its last request; 0: until another model needs the memory."""
     pin: bool = False
     """Load a model on demand in the background at the start, and never unload it."""
-    adapters: dict[str, str] = field(default_factory=dict)
+    adapters: dict[str, APlace] = field(default_factory=dict)
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()
     share: ShareSection = ShareSection()
@@ -85,6 +113,9 @@ class ModelSection(Section, frozen=True, kw_only=True):
         return self
 
     def beside(self, folder: Path) -> Self:
-        """Return the model with folders of adapters as paths that hold anywhere: relative ones are in `folder`."""
+        """Return the model with files and folders as paths that hold anywhere: relative ones are in `folder`."""
         adapters = {name: str(folder / Path(at).expanduser()) for name, at in self.adapters.items()}
-        return replace(self, adapters=adapters)
+        kind, _, at = self.engine.key.partition(":")
+        key = f"file:{folder / Path(at).expanduser()}" if kind == "file" else self.engine.key
+        ca_file = str(folder / Path(self.engine.ca_file).expanduser()) if self.engine.ca_file else ""
+        return replace(self, adapters=adapters, engine=replace(self.engine, key=key, ca_file=ca_file))

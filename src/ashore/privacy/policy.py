@@ -21,6 +21,7 @@ EVERY: Final = "*"
 AnswerAction = Literal["allow", "mask", "block"]
 """What is done with what the model utters by itself."""
 DetectorName = Literal["own", "presidio"]
+TraceContent = Literal["off", "masked"]
 LabelMode = Literal["off", "metadata", "notice"]
 """off. metadata: the answer says in its metadata that it was generated. notice: its text says so too."""
 
@@ -63,6 +64,8 @@ class PrivacyRoute(Section, frozen=True, kw_only=True):
     """What is done with what the model utters by itself, by kind."""
     label: LabelMode | None = None
     """Left out: as for everybody."""
+    trace_content: TraceContent | None = None
+    """Left out: as for everybody."""
 
 
 class PrivacyPolicy(Section, frozen=True, kw_only=True):
@@ -76,6 +79,9 @@ class PrivacyPolicy(Section, frozen=True, kw_only=True):
     """What is done with what the model utters by itself, by kind."""
     label: LabelMode = "off"
     """Whether answers say that they were generated: `metadata`, or `notice` in the text too."""
+    trace_content: TraceContent = "off"
+    """Whether traces (`[otel]`) carry prompts and answers: `masked`, with everything masked that is found, also what
+    the model may see."""
     routes: Annotated[tuple[PrivacyRoute, ...], toml("route")] = ()
     expressions: Annotated[tuple[Expression, ...], toml("expression")] = ()
     dictionaries: Annotated[tuple[Dictionary, ...], toml("dictionary")] = ()
@@ -93,6 +99,7 @@ class Rules:
     """Of every kind that may be found."""
     answers: Mapping[str, AnswerAction]
     label: LabelMode
+    trace_content: TraceContent = "off"
     reads_answers: bool = field(init=False)
     """Whether anything is done with what the model utters by itself."""
 
@@ -129,7 +136,8 @@ def rules_for(
         )
         answers[kind] = _first(kind, [route.answers for route in levels] + [policy.answers], "allow")
     label = next((route.label for route in levels if route.label is not None), policy.label)
-    return Rules(prompts=prompts, answers=answers, label=label)
+    traced = next((route.trace_content for route in levels if route.trace_content is not None), policy.trace_content)
+    return Rules(prompts=prompts, answers=answers, label=label, trace_content=traced)
 
 
 def stamp_of(policy: PrivacyPolicy, finder: str) -> bytes:

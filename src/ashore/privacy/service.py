@@ -59,12 +59,8 @@ class Privacy:
         """
         self._secret = secret
         self._make_finder = make_finder or finder_of
-        self._now = self._prepare(policy)
-
-    @property
-    def now(self) -> InForce:
+        self.now = self._prepare(policy)
         """What holds now."""
-        return self._now
 
     def apply(self, policy: PrivacyPolicy) -> None:
         """Go by another policy from now on. What cannot be used changes nothing.
@@ -73,8 +69,8 @@ class Privacy:
             InvalidSpec: an expression of the operator's cannot be used.
             MissingExtra: the detector is not installed.
         """
-        if policy != self._now.policy:
-            self._now = self._prepare(policy)
+        if policy != self.now.policy:
+            self.now = self._prepare(policy)
 
     def check(self, policy: PrivacyPolicy) -> None:
         """Return when a policy could be applied.
@@ -89,7 +85,7 @@ class Privacy:
 
     def examine(self, text: str, *, tenant: str, alias: str, behind: tuple[str, ...] = ()) -> Examination:
         """Return what would be done with a text that is sent to a model, without sending it."""
-        now = self._now
+        now = self.now
         table, rules = self.table(tenant=tenant, principal="", alias=alias, behind=behind, beginning="", now=now)
         table.reserve(text)
         masked = table.mask(text)
@@ -99,7 +95,7 @@ class Privacy:
 
     def rules(self, tenant: str, alias: str, *, behind: tuple[str, ...] = (), now: InForce | None = None) -> Rules:
         """Return what holds for a tenant at an alias, and at the models `behind` it; with `now`, what held then."""
-        now = now or self._now
+        now = now or self.now
         known = now.rules.get((tenant, alias, *behind))
         if known is None:
             if len(now.rules) >= MOST_REMEMBERED:
@@ -128,7 +124,7 @@ class Privacy:
             behind: The models that answer, where the alias is not their own name.
             now: What it goes by, where the caller goes by it in other things too; None: what holds now.
         """
-        now = now or self._now
+        now = now or self.now
         rules = self.rules(tenant, alias, behind=behind, now=now)
         key = partial(conversation_key, self._secret, tenant, principal, beginning)
         return Table(now.finder, rules, key), rules
@@ -139,7 +135,7 @@ class Privacy:
         For what a person reads later who was not meant to read it: the same value has the same placeholder in all of
         them, and nothing leads back.
         """
-        finder = self._now.finder
+        finder = self.now.finder
         table = Table(finder, Rules(prompts=dict.fromkeys(finder.kinds, "mask"), answers={}, label="off"), bytes)
         for text in texts:
             table.reserve(text)

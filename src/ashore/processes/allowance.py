@@ -43,7 +43,11 @@ def allowed_memory_bytes(root: Path = ROOT) -> int:
 
 
 def allowed_cores(root: Path = ROOT) -> int:
-    """Return the whole processors that this process may use, at least 1, by its affinity and every quota of time."""
+    """Return the processors that this process may use, at least 1, by its affinity and every quota of time.
+
+    Rounded, halves up: with a quota of 1.5 two threads get more done than one, and with 1.2 the second would mostly
+    wait for its next period while the first waits for it.
+    """
     try:
         cores = float(len(os.sched_getaffinity(0)))
     except AttributeError:  # macOS
@@ -56,7 +60,7 @@ def allowed_cores(root: Path = ROOT) -> int:
         ):
             if part is not None and whole:
                 cores = min(cores, part / whole)
-    return max(1, int(cores))
+    return max(1, int(cores + 0.5))
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -142,11 +142,11 @@ def adopt(
     return Moved(courses=(*ended, live), aliases=(alias,), events=events)
 
 
-def declare(book: Book, name: str, by: By, *, home: str) -> Moved:
-    """Note that a home declares an alias. Where it is noted already, nothing changes."""
+def declare(book: Book, name: str, by: By, *, home: str, spec_content: str = "") -> Moved:
+    """Note that a home declares an alias, and what ashore.toml says of it. Nothing changes where it did."""
     alias = book.aliases[name]
-    homes = with_home(alias, home)
-    return Moved() if homes == alias.homes else Moved(aliases=(replace(alias, homes=homes, version=alias.version + 1),))
+    noted = replace(alias, homes=with_home(alias, home), spec_content=spec_content or alias.spec_content)
+    return Moved() if noted == alias else Moved(aliases=(replace(noted, version=alias.version + 1),))
 
 
 def undeclared(book: Book, declared: Collection[str], *, home: str = "") -> tuple[str, ...]:

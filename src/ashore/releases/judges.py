@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from ashore.core import Section
+from ashore.core import AFile, Section
 from ashore.errors import InvalidSpec
 from ashore.releases.schemas import AnswerSchema, compiled
 
@@ -25,7 +25,7 @@ class JudgeSpec(Section, frozen=True, kw_only=True):
     """Name in reports: lower-case letters, digits and -."""
     alias: str = ""
     """Alias whose answers it judges; empty: every one."""
-    schema: str = ""
+    schema: AFile = ""
     """File with a JSON Schema that answers satisfy; once read, its text."""
     must_match: str = ""
     """Expression in RE2's syntax that is found in answers."""

@@ -19,6 +19,7 @@ from ashore.releases.model import HOSTED, Book, Course, Moved, Release
 from ashore.releases.pairs import KEPT_S, Pair
 from ashore.releases.ports import Workshop
 from ashore.releases.rules import next_name
+from ashore.releases.standing import moved_by_hand
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -70,6 +71,12 @@ class ReleaseKeeper:
                 models.append(replace(model, release=next_name(model.alias, book.releases)))
         return replace(plan, models=tuple(models))
 
+    def standing(self) -> Mapping[str, ModelPlan]:
+        """Return the plan of what answers, by alias, where operators had something answer that ashore.toml did not say.
+        No reload takes it back by itself."""
+        with self._acts.look(SYSTEM) as desk:
+            return moved_by_hand(sql.load_book(desk.connection))
+
     def check_reload(self, plan: Plan) -> None:
         """Return when nothing that was led by hand depends on what a plan has no more.
 
@@ -85,6 +92,7 @@ class ReleaseKeeper:
         self,
         plan: Plan,
         *,
+        asked: Plan | None = None,
         why: str = "ashore.toml",
         failed: Mapping[str, str] | None = None,
         new_names_alone: bool = False,
@@ -94,6 +102,7 @@ class ReleaseKeeper:
 
         Args:
             plan: From `propose`.
+            asked: What ashore.toml says; noted of aliases for which something else stands. Default: what was noted.
             why: Kept with the history.
             failed: Releases in whose place others of the plan answer, with why those could not.
             new_names_alone: Leave every alias that there is as it is: no worker has answered for the plan yet, and a
@@ -113,7 +122,10 @@ class ReleaseKeeper:
         for model in plan.models:
             _check_same(book, model)
         fresh = [model for model in plan.models if model.release not in book.releases]
-        noted = not self._home or all(self._home in book.aliases[one].homes for one in declared if one in book.aliases)
+        said = {model.alias: spec_content(model) for model in asked.models} if asked is not None else {}
+        known = [alias for name, alias in book.aliases.items() if name in declared]
+        noted = not self._home or all(self._home in alias.homes for alias in known)
+        noted = noted and all(said.get(alias.name, alias.spec_content) == alias.spec_content for alias in known)
         if new_names_alone and not fresh:
             return ()
         if not fresh and noted and not byitself.undeclared(book, declared, home=self._home):
@@ -147,13 +159,15 @@ class ReleaseKeeper:
                 desk.detail[model.release] = model.reference
             if new_names_alone:
                 return ()
-            return self._declare(desk, declared, By(actor="system", now_s=desk.now_s, why="no longer in ashore.toml"))
+            by = By(actor="system", now_s=desk.now_s, why="no longer in ashore.toml")
+            return self._declare(desk, declared, said, by)
 
-    def _declare(self, desk: Desk, declared: Set[str], by: By) -> tuple[str, ...]:
-        """Note what this home declares, forget what it does no more, and return that."""
+    def _declare(self, desk: Desk, declared: Set[str], said: Mapping[str, str], by: By) -> tuple[str, ...]:
+        """Note what this home declares and what it says of it, forget what it does no more, and return that."""
         book = sql.load_book(desk.connection)
         for name in sorted(declared & book.aliases.keys()):
-            sql.write_moved(desk.connection, byitself.declare(book, name, by, home=self._home))
+            noted = byitself.declare(book, name, by, home=self._home, spec_content=said.get(name, ""))
+            sql.write_moved(desk.connection, noted)
         forgotten: list[str] = []
         for name in byitself.undeclared(book, declared, home=self._home):
             moved = byitself.undeclare(sql.load_book(desk.connection), name, by, home=self._home)

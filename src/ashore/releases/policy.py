@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from msgspec import Meta
 from msgspec.structs import replace
 
-from ashore.core import Section, toml
+from ashore.core import APlace, Section, toml
 from ashore.errors import InvalidSpec
 from ashore.releases.allowed import NEVER_ALLOWED
 from ashore.releases.burn import Slo
@@ -34,7 +34,7 @@ class ReleasePolicy(Section, frozen=True, kw_only=True):
     """What is asked of the evaluation of a model; a failed one stops a release either way."""
     allow_options: tuple[str, ...] = ()
     """Engine options that releases made over the API may have beyond those that tune."""
-    adapter_folders: tuple[str, ...] = ()
+    adapter_folders: tuple[APlace, ...] = ()
     """Folders that their adapters may lie in; those that a `[[model]]` names are among them."""
 
     def checked(self, where: str) -> Self:

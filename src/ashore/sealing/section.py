@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from ashore.core import Section
@@ -14,7 +15,7 @@ from ashore.sealing.keysource import format_key_source, parse_key_source
 class SealingSection(Section, frozen=True, kw_only=True):
     """The key source of sealed models, and whether the secrets of the home are sealed too."""
 
-    key: str = ""
+    key: Annotated[str, Meta(extra={"holds": "key source"})] = ""
     """`keyring:FILE`, `passphrase:FILE` or `transit:URL`; empty: nothing is sealed."""
     state: bool = True
     """Also seal the secrets of the state and of the audit log, if `key` is set."""

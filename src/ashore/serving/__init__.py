@@ -32,6 +32,8 @@ from ashore.serving.guards import (
     Masker,
     Reservation,
     SeesNothing,
+    Span,
+    Tracer,
     Unlimited,
 )
 from ashore.serving.masking import PrivacyMasker
@@ -55,7 +57,7 @@ from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
 from ashore.serving.relevance import Asked, Judged
 from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, MetricsSection, UnknownFields
-from ashore.serving.service import ServingService
+from ashore.serving.service import ServingService, Tokenized
 from ashore.serving.topology import (
     EdgeAddress,
     GrpcListen,
@@ -115,11 +117,14 @@ __all__ = [
     "ServingEvent",
     "ServingService",
     "ServingState",
+    "Span",
     "Started",
     "StateLink",
     "TokenText",
+    "Tokenized",
     "ToolCallDelta",
     "Topology",
+    "Tracer",
     "UnknownFields",
     "Unlimited",
     "Urgency",

@@ -20,10 +20,25 @@ class Answer:
         parser: AnswerParserLike,
         *,
         logprobs: bool,
+        tokens_by_id: bool = False,
         scored: bool = False,
+        one_call: bool = False,
         cut_by: CutBy = "",
     ) -> None:
-        """Make it. `cut_by`: what ends it where it takes all the tokens that it may have."""
+        """Make it.
+
+        Args:
+            choice: Its number.
+            text: The text side of the model.
+            parser: Takes its tokens apart.
+            logprobs: Whether tokens are told one by one, with their ids and log-probabilities.
+            tokens_by_id: Whether they are named `token_id:N`.
+            scored: Whether its likelihood is told at the end.
+            one_call: Whether it ends before a second call of a tool.
+            cut_by: What ends it where it takes all the tokens that it may have.
+        """
+        self._tokens_by_id = tokens_by_id
+        self._one_call = one_call
         self._cut_by = cut_by
         self._choice = choice
         self._text = text
@@ -41,7 +56,8 @@ class Answer:
     def take(self, events: Sequence[EngineEvent]) -> Delta | None:
         """Add the tokens among events that came together; return what they released, None when it is nothing.
 
-        Once a stop string is met, `ended` is set and the tokens behind it are dropped.
+        Once a stop string is met, or a second call where there may be one, `ended` is set and the tokens behind it are
+        dropped.
         """
         text = reasoning = ""
         calls: tuple[ToolCallDelta, ...] = ()
@@ -61,6 +77,9 @@ class Answer:
                 self.reasoning_tokens += 1
             if piece.tool_calls:
                 calls += self._calls(piece)
+                if self._one_call and piece.tool_calls[-1].index > 0:
+                    self.ended = ChoiceEnded(choice=self._choice, reason="tool_calls")
+                    break
             if self._scored:
                 self._ids.append(token.token_id)
                 self._logprob += token.logprob or 0.0
@@ -83,7 +102,9 @@ class Answer:
         calls = self._calls(piece)
         reason: FinishReason = "tool_calls" if self._called_tool and finished.reason == "stop" else finished.reason
         cut_by = self._cut_by if finished.reason == "length" else ""
-        self.ended = ChoiceEnded(choice=self._choice, reason=reason, cut_by=cut_by)
+        self.ended = ChoiceEnded(
+            choice=self._choice, reason=reason, stop_token_id=finished.stop_token_id, cut_by=cut_by
+        )
         return self._delta(piece.text, piece.reasoning, calls, [])
 
     def cut(self, cut_by: CutBy) -> Delta | None:
@@ -105,6 +126,7 @@ class Answer:
         return tuple(
             ToolCallDelta(index=c.index, id=c.id or "", name=c.name or "", arguments=c.arguments or "")
             for c in piece.tool_calls
+            if c.index == 0 or not self._one_call
         )
 
     def _delta(
@@ -116,11 +138,15 @@ class Answer:
 
     def _token_text(self, token: Token) -> TokenText:
         return TokenText(
-            text=self._text.token_text(token.token_id),
+            text=self._named(token.token_id),
+            token_id=token.token_id,
             raw=self._text.token_bytes(token.token_id),
             logprob=token.logprob if token.logprob is not None else 0.0,
             top=tuple(self._alternative(t) for t in token.top),
         )
 
     def _alternative(self, one: TokenLogprob) -> tuple[str, bytes, float]:
-        return self._text.token_text(one.token_id), self._text.token_bytes(one.token_id), one.logprob
+        return self._named(one.token_id), self._text.token_bytes(one.token_id), one.logprob
+
+    def _named(self, token_id: int) -> str:
+        return f"token_id:{token_id}" if self._tokens_by_id else self._text.token_text(token_id)

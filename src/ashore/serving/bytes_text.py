@@ -12,6 +12,7 @@ from ashore.core import Message, ToolSpec
 
 END: Final = 256
 """The one token that is no byte: it ends an answer."""
+_END_TEXT: Final = "<|end|>"
 
 
 class BytesPiece(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ class BytesText:
 
     def __init__(self) -> None:
         self.eos_token_ids: tuple[int, ...] = (END,)
+        self.bos_token_id: int | None = None
         self.template_source = ""
         self.sampling_defaults: Mapping[str, object] = {}
         self.sampling_defaults_from = ""
@@ -77,7 +79,7 @@ class BytesText:
         return END + 1
 
     def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
-        return list(text.encode("utf-8", "replace"))
+        return [END] if allow_special and text == _END_TEXT else list(text.encode("utf-8", "replace"))
 
     def encode_gap(self, before: str, after: str) -> list[int]:
         return self.encode(f"<PRE>{before}<SUF>{after}<MID>")
@@ -97,7 +99,7 @@ class BytesText:
         return bytes((token_id,)) if token_id < END else b""
 
     def token_text(self, token_id: int) -> str:
-        return self.token_bytes(token_id).decode("utf-8", "replace")
+        return _END_TEXT if token_id == END else self.token_bytes(token_id).decode("utf-8", "replace")
 
     def encode_chat(
         self,

@@ -45,7 +45,7 @@ def find_question(
     masked: Masked,
 ) -> Question | None:
     """Return the address of a request in the cache, None where it is kept out. `masked`: what the masker made of it."""
-    storable = not masked.found and request.top_logprobs is None
+    storable = not masked.found and request.top_logprobs is None and not request.token_ids
     temperature = request.sampling.temperature
     if cache.keeps_out(principal.tenant, served.alias, request.cache, temperature=temperature, storable=storable):
         return None

@@ -149,6 +149,8 @@ class ConcurrencyLimit:
         self._limit = float(CEILING)
         self._running = 0
         self._before = self._now = CALM
+        self._is_pressed = self._is_drowning = False
+        """What the last two looks said both."""
         self._looked_at = clock()
         self._waiters: list[Callable[[], None]] = []
 
@@ -165,7 +167,7 @@ class ConcurrencyLimit:
     @property
     def pressed(self) -> bool:
         """Whether the loop has been short of processor time for more than a moment."""
-        return self._now.pressed and self._before.pressed and not self._is_stale()
+        return self._is_pressed and not self._is_stale()
 
     @property
     def drowning(self) -> bool:
@@ -174,7 +176,7 @@ class ConcurrencyLimit:
         Never for the sake of kept answers: they take no slot, and cost no more than a refusal does. Nor for one look:
         a machine that stands still for some tens of milliseconds makes one long turn of a loop that keeps up.
         """
-        return self._now.drowning and self._before.drowning and not self.has_room(1) and not self._is_stale()
+        return self._is_drowning and not self.has_room(1) and not self._is_stale()
 
     def has_room(self, sequences: int) -> bool:
         """Return whether so many more may be driven. Whatever there is may run alone."""
@@ -198,6 +200,8 @@ class ConcurrencyLimit:
             return
         self._looked_at = now_s
         self._before, self._now = self._now if elapsed_s < FORGET_S else CALM, self._meter.take()
+        self._is_pressed = self._now.pressed and self._before.pressed
+        self._is_drowning = self._now.drowning and self._before.drowning
         self._limit = next_limit(self._limit, self._before, self._now, running=self._running, looks=elapsed_s / LOOK_S)
 
     def join(self, call_next: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import check_prompt_ids
 from ashore.serving.ports import ServedText
-from ashore.serving.prompt import ID_CHARS, INLINE_CHARS, MESSAGE_CHARS, PromptReader, too_long
+from ashore.serving.prompt import ID_CHARS, INLINE_CHARS, MESSAGE_CHARS, NUMBERS_PER_CHAR, PromptReader, too_long
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.replicas import deaths_of, died
 
@@ -37,6 +37,11 @@ class Embedding:
     precision: str
     vectors: list[list[float]]
     prompt_tokens: int
+
+    @property
+    def num_chars(self) -> int:
+        """What all of it costs to write, in characters of a prompt to read."""
+        return sum(map(len, self.vectors)) // NUMBERS_PER_CHAR
 
 
 class Embeddings:
@@ -82,7 +87,8 @@ class Embeddings:
         deadline_at = deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
         auditor, reception = self._guards.auditor, self._reception
         auditor.check()
-        watch = reception.watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)
+        prompt = msgspec.json.encode(inputs)
+        watch = reception.watch(request_id, model, principal, prompt, arrival=arrival, operation="embeddings")
         with reception.noted(watch):
             reception.authorise(principal, model)
             found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
@@ -109,11 +115,15 @@ class Embeddings:
             if auditor.strict:
                 await watch.ended()
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
+        if dimensions is not None:
+            cut = partial(_shortened, vectors, dimensions)
+            chars = sum(map(len, vectors)) // NUMBERS_PER_CHAR
+            vectors = await self._reader.read(chars, cut, principal, deadline_at)
         return Embedding(
             model=model,
             release=found.served.release,
             precision=found.info.precision,
-            vectors=[shorten(vector, dimensions) for vector in vectors],
+            vectors=vectors,
             prompt_tokens=prompt_tokens,
         )
 
@@ -219,9 +229,13 @@ def encode_inputs(inputs: Sequence[str | Sequence[int]], text: ServedText, info:
     return batch
 
 
-def shorten(vector: list[float], dimensions: int | None) -> list[float]:
+def _shortened(vectors: Sequence[list[float]], dimensions: int) -> list[list[float]]:
+    return [shorten(vector, dimensions) for vector in vectors]
+
+
+def shorten(vector: list[float], dimensions: int) -> list[float]:
     """Return the first `dimensions` numbers, brought back to length one (Matryoshka form)."""
-    if dimensions is None or dimensions >= len(vector):
+    if dimensions >= len(vector):
         return vector
     head = vector[:dimensions]
     length = math.sqrt(math.fsum(x * x for x in head))

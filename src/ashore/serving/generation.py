@@ -186,6 +186,7 @@ class FreshAnswers:
                         prompt_tokens=len(prompt.ids),
                         created_s=int(self._clock.now_s()),
                         clamped_to=prompt.clamped_to,
+                        queued_s=admitted_at - encoded_at,
                     )
                 ]
                 if request.echo:
@@ -466,8 +467,16 @@ class FreshAnswers:
             chat=request.prompt is None,
             prompt_opens_reasoning=prompt.opens_reasoning,
         )
-        told = request.top_logprobs is not None
-        return Answer(choice, text, parser, logprobs=told, scored=request.scored, cut_by=prompt.cut_by)
+        return Answer(
+            choice,
+            text,
+            parser,
+            logprobs=request.top_logprobs is not None or request.token_ids,
+            tokens_by_id=request.tokens_by_id,
+            scored=request.scored,
+            one_call=request.one_call,
+            cut_by=prompt.cut_by,
+        )
 
     def _count(self, model: str, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ashore.access import Principal
-from ashore.access.budgets import Standing
+from ashore.access.budgets import UNBOUND, Standing
 from ashore.audit import NoteForm, RequestNote
 from ashore.cache import KeptAnswer
-from ashore.serving.model import GenerationRequest, ServingEvent
+from ashore.serving.model import Arrival, GenerationRequest, ServingEvent
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text."""
@@ -74,8 +74,9 @@ class Budgets(Protocol):
         """
         ...
 
-    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
-        """Charge an answer from the cache without waiting for anything; False: `charge_hit` has to decide."""
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
+        """Charge an answer from the cache without waiting for anything, and return what is left of what it cost; None:
+        nothing was charged, `charge_hit` has to decide."""
         ...
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
@@ -131,6 +132,11 @@ class Masked(Protocol):
         """Names the policy that the request was masked by: its answer is found again under that one alone."""
         ...
 
+    @property
+    def traces_content(self) -> bool:
+        """Whether the policy allows texts, masked, in traces."""
+        ...
+
     def may_keep(self, answer: KeptAnswer) -> bool:
         """Return whether an answer holds no personal data, as the same policy sees it."""
         ...
@@ -166,6 +172,44 @@ class Masker(Protocol):
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         """Return what changes when other rules hold for this principal: a verdict of other rules is worth nothing."""
+        ...
+
+
+class Span(Protocol):
+    """One request, as whoever follows traces sees it. Waits for nothing and raises nothing."""
+
+    @property
+    def trace_id(self) -> str:
+        """Of the trace that it is part of."""
+        ...
+
+    @property
+    def traceparent(self) -> str:
+        """What an engine is told, so that its own spans lie below this one."""
+        ...
+
+    def asked(self, request: GenerationRequest, *, content: bool) -> None:
+        """Take the request as the model sees it. `content`: whether its texts and the answer's may go out, masked."""
+        ...
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event in the model's words, before masked values are restored."""
+        ...
+
+    def end(self, note: RequestNote) -> None:
+        """Take what the record says of it; the last call."""
+        ...
+
+
+class Tracer(Protocol):
+    """Follows requests across programs."""
+
+    def begin(self, operation: str, alias: str, arrival: Arrival) -> Span | None:
+        """Return the span of a request; None where it is not chosen to be followed."""
+        ...
+
+    def repeated(self, note: RequestNote, request_id: str, arrival: Arrival) -> None:
+        """Take a request that got a finished response."""
         ...
 
 
@@ -220,6 +264,7 @@ class Unmasked:
     counts: Mapping[str, int] = field(default_factory=dict)
     outward: OutwardLike | None = None
     stamp: bytes = b"none"
+    traces_content: bool = False
 
     def may_keep(self, answer: KeptAnswer) -> bool:
         return True
@@ -267,9 +312,9 @@ class Unlimited:
         self.charge_hit_now(principal, alias, tokens)
         return self._reservation
 
-    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
         self.requests[principal.id] = self.requests.get(principal.id, 0) + 1
-        return True
+        return UNBOUND
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
         self.charge_hit_now(principal, alias, tokens)
@@ -330,3 +375,4 @@ class Guards:
     budgets: Budgets = field(default_factory=Unlimited)
     masker: Masker = field(default_factory=SeesNothing)
     auditor: Auditor = field(default_factory=CountingAuditor)
+    tracer: Tracer | None = None

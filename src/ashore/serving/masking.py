@@ -34,6 +34,8 @@ class MaskedRequest:
     outward: Outward | None
     policy: InForce
     """What it was masked by. Another one may hold when the answer is whole."""
+    traces_content: bool
+    """Whether the policy allows texts, masked, in traces."""
 
     @property
     def stamp(self) -> bytes:
@@ -86,7 +88,12 @@ class PrivacyMasker:
                 stand_ins, guard, json_content=request.grammar is not None, label=rules.label, told=self._count
             )
         return MaskedRequest(
-            request=masked, found=table.found, counts=_by_kind(table.counts), outward=outward, policy=now
+            request=masked,
+            found=table.found,
+            counts=_by_kind(table.counts),
+            outward=outward,
+            policy=now,
+            traces_content=rules.trace_content == "masked",
         )
 
     def mask_inputs(

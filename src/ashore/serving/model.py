@@ -22,8 +22,7 @@ Urgency = Literal["interactive", "background", "batch"]
 """background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """Where a request came from and on which route, for the record."""
 
     origin: str = ""
@@ -32,7 +31,9 @@ class Arrival:
     ignored: tuple[str, ...] = ()
     """Fields of the request that were left out because they change nothing here, or because nobody knows them."""
     trace: str = ""
-    """Id of the caller's trace."""
+    """Id of the caller's trace; of ours, where the caller has none and traces are on."""
+    traceparent: str = ""
+    """What engines are told of that trace, as a header of W3C Trace Context; empty: there is none."""
 
 
 NOWHERE: Final = Arrival()
@@ -60,6 +61,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none", "required"] | str = "auto"
     """Or the name of the one tool that must be called, as `tool:NAME`."""
+    one_call: bool = False
+    """The answer ends before a second call."""
     sampling: Sampling = msgspec.field(default_factory=Sampling)
     left_out: frozenset[str] = frozenset()
     """Fields of `sampling` that the client did not give: what the model's makers recommend goes there."""
@@ -69,6 +72,12 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
     """None: no log-probabilities; otherwise as in `GenerateOrder`."""
+    token_ids: bool = False
+    """Whether every token is told with its id, beside the text."""
+    tokens_by_id: bool = False
+    """Whether log-probabilities name tokens as `token_id:N` and not by their text."""
+    prefix_salt: str = ""
+    """Blocks of the prefix cache are shared only between requests with the same one."""
     grammar: Grammar | None = None
     continues: bool = False
     """The last message is the beginning of the answer, which goes on where it ends."""
@@ -105,6 +114,8 @@ class TokenText:
     top: tuple[tuple[str, bytes, float], ...] = ()
     first: bool = False
     """The first of a prompt, which has no log-probability."""
+    token_id: int = -1
+    """Where the request asks for ids."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +137,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that the context leaves to the answer, where more were asked for."""
     labelled: bool = False
     """Whether the answer is marked as generated, as `[privacy] label` asks."""
+    queued_s: float = 0.0
+    """Seconds that it waited for a slot."""
     receipt: Receipt | None = None
     """Of a kept answer, so that whoever repeats its bytes can be recorded as this one is."""
     standing: Standing | None = None
@@ -159,6 +172,8 @@ class ChoiceEnded(msgspec.Struct, frozen=True, kw_only=True):
     reason: FinishReason
     stop_string: str | None = None
     """The stop string that ended it, where one did."""
+    stop_token_id: int | None = None
+    """The token that ended it, where one did."""
     cut_by: CutBy = ""
 
 

@@ -166,10 +166,16 @@ def make_orders(
             adapter=adapter or None,
             ignore_eos=request.ignore_eos,
             priority=request.priority,
-            prefix_partition="" if shared_prefix_cache else tenant,
+            prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
+            traceparent=request.arrival.traceparent,
         )
         for choice in range(request.num_choices)
     ]
+
+
+def _partition(tenant: str, salt: str) -> str:
+    """Return whose blocks of the prefix cache an order may use; no salt makes one tenant's name out of another's."""
+    return f"{tenant}\0{salt}" if salt else tenant
 
 
 def _feature(name: str) -> Feature:

@@ -114,6 +114,8 @@ class ServedText(Protocol):
     """The text side of a model. `ashore.text.TextModel` is one; `bytes_text.BytesText` is its twin."""
 
     eos_token_ids: tuple[int, ...]
+    bos_token_id: int | None
+    """The token before a prompt, where the model knows one."""
     template_source: str
     """The chat template as it was written; empty where there is none."""
     sampling_defaults: Mapping[str, object]

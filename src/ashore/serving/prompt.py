@@ -30,8 +30,12 @@ MESSAGE_CHARS: Final = 64
 """What a message or a tool costs beside its texts, in characters."""
 ID_CHARS: Final = 4
 """The same of a token id."""
+NUMBERS_PER_CHAR: Final = 4
+"""Numbers of a vector that are compared or written in the time that a character of a prompt takes to read."""
 COUNTED_CONTEXTS: Final = 8
 """A prompt is counted up to so many contexts: who has one that is too long may want to know by how much."""
+MOST_COUNTED: Final = 1_000_000
+"""Tokens of a prompt that is counted only, where its context is not longer: their numbers go out in one piece."""
 
 
 class PromptReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ashore.access import INFER, Authority, Principal
 from ashore.core import Clock, RequestId
@@ -151,9 +152,21 @@ class Reception:
             self._authority.require(principal, INFER, f"model/{name}")
 
     def watch(
-        self, request_id: RequestId, alias: str, principal: Principal, prompt: bytes, *, arrival: Arrival
+        self,
+        request_id: RequestId,
+        alias: str,
+        principal: Principal,
+        prompt: bytes,
+        *,
+        arrival: Arrival,
+        operation: str,
     ) -> Watch:
-        """Return what notes a request for the record."""
+        """Return what notes a request for the record, and in a trace where it is followed: as `operation`, in the words
+        of OpenTelemetry."""
+        tracer = self._guards.tracer
+        span = None if tracer is None else tracer.begin(operation, alias, arrival)
+        if span is not None:
+            arrival = replace(arrival, trace=span.trace_id, traceparent=span.traceparent)
         return Watch(
             self._guards.auditor,
             self._clock,
@@ -162,6 +175,7 @@ class Reception:
             principal=principal,
             prompt=prompt,
             arrival=arrival,
+            span=span,
         )
 
     def elsewhere(

@@ -12,7 +12,7 @@ from ashore.audit import NoteForm, RequestNote
 from ashore.cache import Ready
 from ashore.core import Clock, RequestId
 from ashore.errors import AshoreError
-from ashore.serving.guards import Auditor
+from ashore.serving.guards import Auditor, Span
 from ashore.serving.model import Arrival, Delta, GenerationRequest, Receipt, ServingEvent, Started, Usage
 
 Outcome = Literal["answered", "failed", "cancelled"]
@@ -24,7 +24,6 @@ class Watch:
     """Listens to an answer and says at its end what happened."""
 
     __slots__ = (
-        "_arrival",
         "_arrived_at",
         "_auditor",
         "_cache",
@@ -38,11 +37,13 @@ class Watch:
         "_prompt_tokens",
         "_request_id",
         "alias",
+        "arrival",
         "masked",
         "outcome",
         "principal",
         "receipt",
         "release",
+        "span",
         "told",
     )
 
@@ -56,9 +57,10 @@ class Watch:
         principal: Principal,
         prompt: bytes,
         arrival: Arrival,
+        span: Span | None = None,
     ) -> None:
         self._auditor, self._clock, self._arrived_at = auditor, clock, clock.monotonic_s()
-        self._request_id, self._prompt, self._arrival = request_id, prompt, arrival
+        self._request_id, self._prompt, self.arrival, self.span = request_id, prompt, arrival, span
         self.alias, self.principal, self.release = alias, principal, ""
         self.outcome: Outcome = "cancelled"
         self.receipt = Receipt()
@@ -113,6 +115,8 @@ class Watch:
         note = self._note(self.outcome)
         self.receipt.note = note
         self._auditor.note(note)
+        if self.span is not None:
+            self.span.end(note)
 
     def _note(self, outcome: str) -> RequestNote:
         digest, answer = self._auditor.digest, self._answer()
@@ -125,14 +129,14 @@ class Watch:
             outcome=outcome,
             cache=self._cache,
             key=self.principal.key_id,
-            origin=self._arrival.origin,
-            route=self._arrival.route,
+            origin=self.arrival.origin,
+            route=self.arrival.route,
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             cached_tokens=self._cached_tokens,
             masked=dict(self.masked),
-            ignored=self._arrival.ignored,
-            trace=self._arrival.trace,
+            ignored=self.arrival.ignored,
+            trace=self.arrival.trace,
             error_code=self._error_code,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
             prompt=digest(self._prompt),

@@ -7,19 +7,27 @@ judges better, is another `Judge`; it comes in where `Relevance` chooses.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 from ashore.access import Principal
 from ashore.core import RequestId
 from ashore.errors import AshoreError
 from ashore.serving.embedding import Embeddings
 from ashore.serving.model import NOWHERE, Arrival, Urgency
+from ashore.serving.prompt import NUMBERS_PER_CHAR
 
+_T = TypeVar("_T")
 Method = Literal["embedding-cosine"]
 """embedding-cosine: the cosine between the vectors of both texts, -1 to 1."""
 Pair = tuple[int, int]
+
+
+class AtLength(Protocol):
+    """Does work that may be long: `ServingService.at_length`."""
+
+    async def __call__(self, num_chars: int, work: Callable[[], _T], principal: Principal, /) -> _T: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +74,8 @@ class Judge(Protocol):
 class Cosine:
     """Compares vectors. Each text is embedded once, however many pairs it is in."""
 
-    def __init__(self, embeddings: Embeddings) -> None:
-        self._embeddings = embeddings
+    def __init__(self, embeddings: Embeddings, at_length: AtLength) -> None:
+        self._embeddings, self._at_length = embeddings, at_length
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
         try:
@@ -85,12 +93,18 @@ class Cosine:
             fault.param = _named(fault.param, asked.names)
             raise
         vectors = made.vectors
+        size = len(vectors[0]) if vectors else 0
+        scores = await self._at_length(
+            len(asked.pairs) * size // NUMBERS_PER_CHAR,
+            lambda: [_cosine(vectors[one], vectors[other]) for one, other in asked.pairs],
+            principal,
+        )
         return Judged(
             model=made.model,
             release=made.release,
             precision=made.precision,
             method="embedding-cosine",
-            scores=[_cosine(vectors[one], vectors[other]) for one, other in asked.pairs],
+            scores=scores,
             prompt_tokens=made.prompt_tokens,
         )
 
@@ -98,8 +112,8 @@ class Cosine:
 class Relevance:
     """Tells how well texts answer questions, by whatever judge the model is fit for."""
 
-    def __init__(self, embeddings: Embeddings) -> None:
-        self._by_vectors: Final = Cosine(embeddings)
+    def __init__(self, embeddings: Embeddings, at_length: AtLength) -> None:
+        self._by_vectors: Final = Cosine(embeddings, at_length)
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
         """Return a score for each pair.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -24,6 +24,12 @@ class Lead:
     """With thousandths; the heaviest first."""
     sticky: Sticky = "conversation"
     standby: LoadedModel | None = None
+    behind: tuple[str, ...] = field(init=False)
+    """The models that these are releases of, where the name is an alias of others."""
+
+    def __post_init__(self) -> None:
+        behind = sorted({model.served.stands_for for model in self.all_models} - {""})
+        object.__setattr__(self, "behind", tuple(behind))
 
     @property
     def first(self) -> LoadedModel:
@@ -54,11 +60,6 @@ class Lead:
         """Return whether a model still answers under this name."""
         release = model.served.release
         return any(one.served.release == release for one, _ in self.models)
-
-    @property
-    def behind(self) -> tuple[str, ...]:
-        """Return the models that these are releases of, where the name is an alias of others."""
-        return tuple(sorted({model.served.stands_for for model in self.all_models} - {""}))
 
     @property
     def shape(self) -> tuple[object, ...]:

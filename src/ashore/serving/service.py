@@ -41,7 +41,15 @@ from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
 from ashore.serving.orders import check_prompt_ids, check_writes
 from ashore.serving.ports import ServedText
-from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, check_length, num_chars
+from ashore.serving.prompt import (
+    COUNTED_CONTEXTS,
+    ID_CHARS,
+    INLINE_CHARS,
+    MOST_COUNTED,
+    PromptReader,
+    check_length,
+    num_chars,
+)
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
@@ -102,10 +110,14 @@ class ServingService:
             limit=limit,
             refused=lambda alias, reason: metrics.add("ashore_refused", 1, alias, reason),
         )
+        self.behind: Final = self._roster.behind
+        """Gives the models behind a name, where it is an alias of others. Callable from any thread."""
         self._clock = clock
         self._metrics = metrics
         self._cache = cache or no_cache(clock)
         self._guards = guards or Guards()
+        self.records_first: Final = self._guards.auditor.strict
+        """Whether no answer goes out before its record is on disk."""
         self.reception = Reception(
             self._roster,
             authority=authority or PolicyAuthority(),
@@ -149,7 +161,7 @@ class ServingService:
             clock=clock,
             metrics=metrics,
         )
-        self.relevance = Relevance(self.embeddings)
+        self.relevance = Relevance(self.embeddings, self.at_length)
 
     @property
     def now_s(self) -> int:
@@ -204,10 +216,6 @@ class ServingService:
         self._roster.take_routes(routes)
         self.trials.take_routes(routes)
 
-    def behind(self, name: str) -> tuple[str, ...]:
-        """Return the models behind a name, where it is an alias of others. Callable from any thread."""
-        return self._roster.behind(name)
-
     def unknown_formers(self) -> tuple[str, ...]:
         """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""
         return self.trials.unknown_formers(self._roster.routes.values())
@@ -251,8 +259,14 @@ class ServingService:
         arrived_at = self._clock.monotonic_s()
         auditor = self._guards.auditor
         auditor.check()
+        operation = "chat" if request.prompt is None else "text_completion"
         watch = self.reception.watch(
-            request.request_id, request.model, principal, prompt_bytes(request), arrival=request.arrival
+            request.request_id,
+            request.model,
+            principal,
+            prompt_bytes(request),
+            arrival=request.arrival,
+            operation=operation,
         )
         with self.reception.noted(watch):
             self.reception.authorise(principal, request.model)
@@ -291,9 +305,13 @@ class ServingService:
         self.reception.turn_away(model)
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         await self._fresh.known(model, deadline.begin_by)
-        request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
+        request = await self._with_tools(request, model, principal, deadline.begin_by)
+        request = with_recommended(request, model.recommended, model.info)
         masked = await self._mask(model, request, principal, deadline.begin_by)
-        request, watch.masked, outward = masked.request, masked.counts, masked.outward
+        request, watch.masked, outward, span = masked.request, masked.counts, masked.outward, watch.span
+        if span is not None:
+            span.asked(request, content=masked.traces_content)
+            request = replace(request, arrival=watch.arrival)
         question = find_question(self._cache, request, model.served, principal, masked)
         route = self._roster.routes.get(request.model)
         trial = None if route is None else self.trials.begin(request, principal, model, route)
@@ -305,6 +323,8 @@ class ServingService:
 
         def tell(event: ServingEvent) -> None:
             nonlocal trial
+            if span is not None:
+                span.hear(event)
             if trial is not None:
                 if isinstance(event, Started) and event.cache != "miss":
                     trial = None  # nothing was made for it
@@ -324,12 +344,14 @@ class ServingService:
             out(event)
 
         fault: AshoreError | None = None
-        first = told if trial is None and outward is None else tell
+        first = told if trial is None and outward is None and span is None else tell
         answer = self._kept_or_fresh(model, masked, request, question, principal, arrived_at, first)
         try:
             usage = await (answer if dam is None else dam.hold(answer, auditor.durable))
             if trial is not None:
                 trial.hear(usage, self._clock.monotonic_s())
+            if span is not None:
+                span.hear(usage)
             watch.hear(usage)
             return usage
         except AshoreError as caught:
@@ -338,6 +360,15 @@ class ServingService:
         finally:
             if trial is not None and route is not None:
                 self.trials.end(trial, route, fault)
+
+    async def _with_tools(
+        self, request: GenerationRequest, model: LoadedModel, principal: Principal, deadline_at: float
+    ) -> GenerationRequest:
+        """Return the request with its tools as the model knows them: their schemas are read."""
+        work = partial(prepare_tools, request, model.text)
+        if not request.tools:
+            return work()
+        return await self._reader.read(num_chars(request), work, principal, deadline_at)
 
     async def _mask(
         self,
@@ -479,6 +510,16 @@ class ServingService:
         """
         return len((await self.tokenize(request, principal)).ids)
 
+    async def at_length(self, num_chars: int, work: Callable[[], _T], principal: Principal) -> _T:
+        """Return what `work` returns, which handles so many characters for a principal. What is long is done on a
+        thread, in the line in which the prompts of its principal are read, so that nobody else waits for it.
+
+        Raises:
+            DeadlineExceeded: its turn did not come, or it did not end, within `ASIDE_S`.
+        """
+        deadline_at = self._clock.monotonic_s() + ASIDE_S
+        return await self._reader.read(num_chars, work, principal, deadline_at)
+
     async def tokenize(
         self, request: GenerationRequest, principal: Principal, *, bare: bool = False, opens_answer: bool = True
     ) -> Tokenized:
@@ -499,15 +540,26 @@ class ServingService:
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
         await self._fresh.known(model, deadline_at)
-        request = prepare_tools(request, model.text)
-        masked = await self._mask(model, request, principal, deadline_at, contexts=COUNTED_CONTEXTS)
+        request = await self._with_tools(request, model, principal, deadline_at)
+        contexts = max(1, min(COUNTED_CONTEXTS, MOST_COUNTED // max(1, model.info.context_tokens)))
+        masked = await self._mask(model, request, principal, deadline_at, contexts=contexts)
         ids = await self._reader.ids(
             masked.request, model.text, model.info, principal, deadline_at, bare=bare, opens_answer=opens_answer
         )
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return Tokenized(ids=ids, text=model.text, context_tokens=model.info.context_tokens)
 
-    def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
+    def tokenizer(self, name: str, principal: Principal) -> tuple[ServedText, int]:
+        """Return the text side of a model, and its context in tokens.
+
+        Raises:
+            AshoreError: the principal may not ask it, or there is no such model.
+        """
+        self.reception.authorise(principal, name)
+        model = self._roster.lead(name).pick(principal)
+        return model.text, model.info.context_tokens
+
+    async def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
         """Return the text of tokens of a model, without control tokens.
 
         Raises:
@@ -516,17 +568,21 @@ class ServingService:
         """
         self.reception.authorise(principal, name)
         model = self._roster.lead(name).pick(principal)
-        check_prompt_ids(ids, model.info, param="tokens")
-        return model.text.decode(ids)
+
+        def work() -> str:
+            check_prompt_ids(ids, model.info, param="tokens")
+            return model.text.decode(ids)
+
+        return await self.at_length(len(ids) * ID_CHARS, work, principal)
 
     def loads(self, name: str) -> bool:
         """Return whether requests for a name wait until its model is loaded."""
         lead = self._roster.known(name)
         return lead is not None and not lead.first.replicas.ready and lead.first.may_load
 
-    def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
-        """Return what the budgets leave to a principal, None where none counts; after a `hit`, those that it cost."""
-        return self._guards.budgets.standing(principal, alias, hit=hit)
+    def standing(self, principal: Principal, alias: str) -> Standing | None:
+        """Return what the budgets leave to a principal, None where none counts."""
+        return self._guards.budgets.standing(principal, alias)
 
     # --- a repeated request, by its bytes
 
@@ -537,8 +593,9 @@ class ServingService:
 
     def ready(
         self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
-    ) -> Ready | None:
-        """Return a finished response, charged and noted; None where there is none, or its budget must be looked into.
+    ) -> tuple[Ready, Standing] | None:
+        """Return a finished response, charged and noted, and what the budgets that it cost leave to the principal; None
+        where there is none, or its budget must be looked into.
 
         Await `recorded` before it goes out. Where content is kept, every request is taken apart, so there is none.
 
@@ -552,13 +609,17 @@ class ServingService:
             return None
         auditor.check()
         self.reception.authorise(principal, ready.alias)
-        if not self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens):
+        standing = self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens)
+        if standing is None:
             return None
         told = ready.told
         assert isinstance(told, Told)
-        auditor.repeat(told.form(ready, principal, arrival), request_id)
+        form = told.form(ready, principal, arrival)
+        auditor.repeat(form, request_id)
+        if self._guards.tracer is not None:
+            self._guards.tracer.repeated(form.note, request_id, arrival)
         self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
-        return ready
+        return ready, standing
 
     async def recorded(self) -> None:
         """Return when what was noted may go out: at once, or in strict mode when it is on disk.
@@ -566,7 +627,7 @@ class ServingService:
         Raises:
             AuditUnavailable: it is not.
         """
-        if self._guards.auditor.strict:
+        if self.records_first:
             await self._guards.auditor.durable()
 
     def age_s(self, ready: Ready) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ashore.core import Message, ToolSpec, did_you_mean
-from ashore.engines import JSON_STYLE, Grammar, closed_arguments
+from ashore.engines import JSON_STYLE, Grammar, argument_schema
 from ashore.errors import InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import GenerationRequest
 from ashore.serving.ports import ServedText
@@ -114,26 +114,31 @@ def _enforce(request: GenerationRequest, text: ServedText) -> GenerationRequest:
 
 
 def _any_of(tools: tuple[ToolSpec, ...], arguments: str) -> dict[str, Any]:
+    places = [f"#/anyOf/{at}/properties/{arguments}" for at in range(len(tools))]
     calls: list[dict[str, Any]] = [
         {
             "type": "object",
-            "properties": {"name": {"const": tool.name}, arguments: closed_arguments(_schema(tool))},
+            "properties": {"name": {"const": tool.name}, arguments: _arguments(tool, place)},
             "required": ["name", arguments],
             "additionalProperties": False,
         }
-        for tool in tools
+        for tool, place in zip(tools, places, strict=True)
     ]
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {"anyOf": calls}
 
 
 def _deepseek(tools: tuple[ToolSpec, ...], *, fenced: bool) -> str:
     """Return V3's and R1's form (a fenced block) or V3.1's (the bare object), one alternative per tool."""
     before, after = ('"\\n```json\\n"', '"\\n```"') if fenced else ('"<｜tool▁sep｜>"', '""')
     kind = '"function<｜tool▁sep｜>" ' if fenced else ""
-    rules = "".join(f"a{at}: {_inline(closed_arguments(_schema(tool)))}\n" for at, tool in enumerate(tools))
+    rules = "".join(f"a{at}: {_inline(_arguments(tool, '#'))}\n" for at, tool in enumerate(tools))
     calls = " | ".join(f"{kind}{_json(tool.name)} {before} a{at} {after}" for at, tool in enumerate(tools))
     opener, closer = '"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"', '"<｜tool▁call▁end｜><｜tool▁calls▁end｜>"'
     return f"start: {opener} call {closer}\ncall: {calls}\n{rules}"
+
+
+def _arguments(tool: ToolSpec, at: str) -> dict[str, Any]:
+    return argument_schema(_schema(tool), tool=tool.name, at=at)
 
 
 def _inline(schema: dict[str, Any]) -> str:

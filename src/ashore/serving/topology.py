@@ -161,8 +161,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sections of ashore.toml that rooms bring and that stand in no field above."""
 
     def told(self, name: str) -> Any:
-        """Return a field, or a section that a room brings, by its name."""
-        return getattr(self, name) if name in self.__struct_fields__ else self.sections[name]
+        """Return a field, or a section that a room brings, by its name; an empty one where nothing was said."""
+        return getattr(self, name) if name in self.__struct_fields__ else self.sections.get(name, {})
 
     def listens(self, index: int) -> WorkerListen:
         """Return where worker `index` listens.

@@ -22,7 +22,7 @@ from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.copies import AttachedCopy, BlobCopy, ModelCopy
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import write_atomic as write_file
-from ashore.store.model import DERIVED, TEXT_FILES, Attachment, StoredModel
+from ashore.store.model import DERIVED, TEXT, TEXT_FILES, Attachment, StoredModel
 from ashore.store.ports import ManifestRemote
 from ashore.store.progress import Progress, silent
 from ashore.store.recipe import DataUsed, VariantRecipe, data_used, find_data, versions_of
@@ -33,6 +33,7 @@ from ashore.store.sources import Endpoints, check_local, is_source, name_of_sour
 
 __all__ = [
     "DERIVED",
+    "TEXT",
     "TEXT_FILES",
     "AttachedCopy",
     "Attachment",

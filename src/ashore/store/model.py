@@ -12,6 +12,8 @@ DERIVED: Final = "derived:"
 """Before the name of its parent: the source of a model with other weights that was made from another one."""
 TEXT_FILES: Final = ("tokenizer.json", "chat_template.jinja", "generation.json")
 """What a decoder has beside its weights; a variant that lacks one takes that of its parent."""
+TEXT: Final = "text"
+"""Variant and form of a model that was pulled without its weights, for one whose weights lie on another machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,8 +87,9 @@ Source = FileSource | ManifestRemote
 class SourceOpener(Protocol):
     """What gives the adapter for a source; touches no network."""
 
-    def __call__(self, text: str, /, *, sha256: str) -> Source:
-        """Return the adapter. `sha256` is that of the source's one file, where the catalogue knows it.
+    def __call__(self, text: str, /, *, sha256: str, text_only: bool = False) -> Source:
+        """Return the adapter. `sha256` is that of the source's one file, where the catalogue knows it; `text_only`: the
+        weights are not wanted.
 
         Raises:
             InvalidRequest: the text names no source.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,29 @@ def prepare(
         f"{raw} has no weights: none of its {len(files)} files is .gguf or .safetensors",
         hint="give a directory in Hugging Face format, or a .gguf file",
     )
+
+
+def prepare_text(raw: Path, scratch: Path, *, recommended: Mapping[str, float], progress: Progress) -> Prepared:
+    """Look at what was fetched and make what a model has beside its weights. Weights may be absent, and are left out.
+
+    Args:
+        raw: A folder with `config.json` and `tokenizer.json`, or a `.gguf` file, in which the vocabulary lies.
+        scratch: Folder for what is made.
+        recommended: Sampling for `generation.json` where the files recommend none.
+
+    Raises:
+        UnsupportedModel: no tokenizer, no configuration, or an architecture that no engine here takes.
+    """
+    files = own_files(raw)
+    unknown = "it is damaged, or the model type is not supported"
+    with disk_errors(scratch), foreign_errors(f"the text of {raw} cannot be read", UnsupportedModel, hint=unknown):
+        make_folder(scratch)
+        if ggufs := [p for p in files if p.suffix == ".gguf"]:
+            made = _from_gguf(ggufs, files, scratch, False, recommended, progress)
+        else:
+            made = _from_safetensors(raw, files, scratch, recommended, text_only=True)
+    parts = tuple(part for part in made.parts if not is_weights(part.path))
+    return replace(made, format="text", weights=TEXT_FILES[0], parts=parts, recipe={})
 
 
 def prepare_derived(folder: Path) -> Prepared:
@@ -202,12 +225,15 @@ def _only_model(ggufs: list[Path]) -> Path:
     return heads[0]
 
 
-def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommended: Mapping[str, float]) -> Prepared:
+def _from_safetensors(
+    folder: Path, files: list[Path], scratch: Path, recommended: Mapping[str, float], *, text_only: bool = False
+) -> Prepared:
     config = _config(folder)
-    places = read_headers(folder)
+    places = {} if text_only else read_headers(folder)
     shape = shape_of_config(config, sum(p.num_elements for p in places.values()))
-    weights = _weights_of(folder)
-    kept = [Part(path=n, file=folder / n) for n in (*weights, *KEPT_BESIDE_SAFETENSORS) if (folder / n).exists()]
+    weights = [] if text_only else _weights_of(folder)
+    beside = [n for n in KEPT_BESIDE_SAFETENSORS if not (text_only and n == INDEX)]
+    kept = [Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()]
     if not (folder / "tokenizer.json").exists():
         raise UnsupportedModel(
             f"{folder} has no tokenizer.json", hint="save it with tokenizer.save_pretrained of a fast tokenizer"
@@ -242,7 +268,7 @@ def _config(folder: Path) -> dict[str, Any]:
             document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnsupportedModel(
-            f"{folder} has safetensors files but no config.json", hint="expected a directory in Hugging Face format"
+            f"{folder} has no config.json", hint="expected a directory in Hugging Face format"
         ) from error
     if not isinstance(document, dict):
         raise UnsupportedModel(f"config.json of {folder} is not a JSON object")

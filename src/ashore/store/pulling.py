@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from ashore.errors import CorruptBlob, LicenceNotAccepted
+from ashore.errors import CorruptBlob, LicenceNotAccepted, UnsupportedModel
 from ashore.sealing import DataKeys
 from ashore.store.attachments import MAX_ATTACHED_BYTES, MAX_REFERRERS, adopt, is_attachment
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.diskerrors import disk_errors
 from ashore.store.envelopes import pull_envelope
 from ashore.store.layout import IndexEntry
-from ashore.store.manifest import descriptors, hash_of, parse_manifest
-from ashore.store.model import StoredModel
+from ashore.store.manifest import WEIGHT, descriptors, hash_of, media_type_of, parse_manifest
+from ashore.store.model import TEXT, TEXT_FILES, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, SourceOpener
-from ashore.store.prepare import prepare
+from ashore.store.prepare import Part, prepare, prepare_text
 from ashore.store.progress import Progress
 from ashore.store.refs import parse_reference
 from ashore.store.shelf import Shelf, draft_of
@@ -32,7 +33,9 @@ class Puller:
         self._catalog = catalog
         self._sources = sources
 
-    def pull(self, source: str, name: str | None, *, accept_licence: bool, progress: Progress) -> StoredModel:
+    def pull(
+        self, source: str, name: str | None, *, accept_licence: bool, text_only: bool, progress: Progress
+    ) -> StoredModel:
         """See `ModelStore.pull`."""
         entry = self._catalog_entry(source)
         if entry and entry.accept_licence and not accept_licence:
@@ -41,12 +44,13 @@ class Puller:
                 hint=f"read {entry.licence_url or 'it at the source'}, then run the command with --accept-licence",
             )
         where = entry.source if entry and source == entry.name else source
-        if entry and (present := self._shelf.present(name or entry.name, where)):
+        if entry and (present := self._shelf.present(name or entry.name, where, TEXT if text_only else "")):
             return present
-        adapter = self._sources(where, sha256=entry.sha256 if entry else "")
+        adapter = self._sources(where, sha256=entry.sha256 if entry else "", text_only=text_only)
         if isinstance(adapter, ManifestRemote):
-            return self._pull_manifest(adapter, where, name, progress)
-        return self._pull_files(adapter, entry, name, progress)
+            pull = self._pull_text_of_manifest if text_only else self._pull_manifest
+            return pull(adapter, where, name, progress)
+        return self._pull_files(adapter, entry, name, text_only, progress)
 
     def _catalog_entry(self, source: str) -> CatalogEntry | None:
         if is_source(source) or ":" in source or Path(source).is_dir():
@@ -54,25 +58,30 @@ class Puller:
         return self._catalog().get(source)
 
     def _pull_files(
-        self, adapter: FileSource, entry: CatalogEntry | None, name: str | None, progress: Progress
+        self, adapter: FileSource, entry: CatalogEntry | None, name: str | None, text_only: bool, progress: Progress
     ) -> StoredModel:
+        variant = TEXT if text_only else ""
         origin = adapter.resolve()
         name = name or (entry.name if entry else origin.suggested_name)
         parse_reference(name)
-        with staging_folder(self._shelf.layout.staging, origin.pinned) as folder:
-            if not origin.mutable and (present := self._shelf.present(name, origin.pinned)):
+        with staging_folder(self._shelf.layout.staging, origin.pinned + variant) as folder:
+            if not origin.mutable and (present := self._shelf.present(name, origin.pinned, variant)):
                 return present
             raw = adapter.fetch(origin, folder, progress)
-            made = prepare(
-                raw,
-                folder / "made",
-                to_f16=bool(entry and entry.to_f16),
-                recommended=dict(entry.recommended) if entry else {},
-                progress=progress,
-            )
+            recommended = dict(entry.recommended) if entry else {}
+            if text_only:
+                made = prepare_text(raw, folder / "made", recommended=recommended, progress=progress)
+            else:
+                made = prepare(
+                    raw,
+                    folder / "made",
+                    to_f16=bool(entry and entry.to_f16),
+                    recommended=recommended,
+                    progress=progress,
+                )
             licence = (entry.licence if entry else "") or made.licence or origin.licence or "unknown"
             return self._shelf.commit(
-                draft_of(name, made, origin.pinned, licence), made.parts, progress, staging=folder
+                draft_of(name, made, origin.pinned, licence, variant), made.parts, progress, staging=folder
             )
 
     def _pull_manifest(self, remote: ManifestRemote, where: str, name: str | None, progress: Progress) -> StoredModel:
@@ -104,6 +113,26 @@ class Puller:
                 model = self._shelf.register(data, name, draft.variant)
             self._pull_attachments(remote, model, folder, progress)
             return model
+
+    def _pull_text_of_manifest(
+        self, remote: ManifestRemote, where: str, name: str | None, progress: Progress
+    ) -> StoredModel:
+        data = remote.read_manifest()
+        name = name or remote.suggested_name
+        parse_reference(name)
+        entry = IndexEntry(digest=hash_of(data), num_bytes=len(data), name=name, variant="", tagged=True, created_s=0)
+        whole = parse_manifest(data, entry)
+        if whole.sealed:
+            raise UnsupportedModel(f"{where} is sealed; its text cannot be pulled alone", hint="pull the whole model")
+        blobs = [blob for blob in descriptors(data)[1:] if media_type_of(blob.path) != WEIGHT]
+        if TEXT_FILES[0] not in {blob.path for blob in blobs}:
+            raise UnsupportedModel(f"{where} has no {TEXT_FILES[0]}", hint="pull the whole model")
+        draft = dataclasses.replace(whole, variant=TEXT, format=TEXT, weights=TEXT_FILES[0], recipe={}, parent=None)
+        with staging_folder(self._shelf.layout.staging, f"{where}#{entry.digest}{TEXT}") as folder:
+            for blob in blobs:
+                remote.fetch_blob(blob, folder / blob.digest.removeprefix("sha256:"), progress)
+            parts = [Part(path=blob.path, file=folder / blob.digest.removeprefix("sha256:")) for blob in blobs]
+            return self._shelf.commit(draft, parts, progress, staging=folder)
 
     def _pull_attachments(self, remote: ManifestRemote, model: StoredModel, folder: Path, progress: Progress) -> None:
         """Bring what is attached to a model that is in the store now."""

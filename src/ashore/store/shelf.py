@@ -94,10 +94,10 @@ class Shelf:
             raise CorruptBlob(f"manifest {path} of {entry.name} was altered", hint="pull the model again")
         return parse_manifest(data, entry)
 
-    def present(self, name: str, pinned: str) -> StoredModel | None:
+    def present(self, name: str, pinned: str, variant: str = "") -> StoredModel | None:
         """Return the model called `name` if it is whole and came from `pinned`."""
         for entry in self.layout.read_index():
-            if entry.tagged and entry.name == name and not entry.variant:
+            if entry.tagged and (entry.name, entry.variant) == (name, variant):
                 model = self.read(entry)
                 whole = all(self.layout.has_blob(f.digest, f.num_bytes) for f in model.files)
                 return model if model.source == pinned and whole else None
@@ -190,11 +190,11 @@ class Shelf:
         return self.resolve(name_from(source.partition("==")[0]))
 
 
-def draft_of(name: str, made: Prepared, source: str, licence: str) -> StoredModel:
+def draft_of(name: str, made: Prepared, source: str, licence: str, variant: str = "") -> StoredModel:
     """Return the model without files and digest."""
     return StoredModel(
         name=name,
-        variant="",
+        variant=variant,
         digest=Digest(""),
         format=made.format,
         weights=made.weights,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import random
+from typing import Any, Final
 
 import msgspec
 from tokenizers import Tokenizer
@@ -13,6 +14,17 @@ from ashore.errors import UnsupportedModel
 from ashore.text.guard import MARK, Guard, without_surrogates
 from ashore.text.vocabulary import Vocabulary, steps_of
 
+COUNTED_CHARS: Final = 131_072
+"""Shorter texts are tokenised whole, whatever they come to."""
+SAMPLES: Final = 8
+SAMPLE_CHARS: Final = 2_048
+PIECE_CHARS: Final = 32_768
+CUT_TOKENS: Final = 2
+"""Added by a cut through a token of any length, such as one for a whole unknown word."""
+CUTS_ADD: Final = 1.25
+"""By how much the tokens of all pieces may be more than those of the whole beside that."""
+MOST_UTF8_BYTES: Final = 4
+"""Of one character; no tokenizer makes more tokens of it."""
 PLAIN_NORMALISERS = frozenset({"Prepend", "Replace"})
 """Normalisers of sentencepiece models, which change white space only."""
 
@@ -62,6 +74,26 @@ class Encoder:
             at, eat_space = end, token.rstrip
         rest = text[at:]
         return out + self._between(rest.lstrip() if eat_space else rest, first=at == 0)
+
+    def counted(self, text: str, *, beyond: int) -> int:
+        """Return how few tokens a text has, where that is certainly more than `beyond`; otherwise 0.
+
+        A few places of it are tokenised first. Where they look as if all of it were too long, it is counted piece by
+        piece, so that a text that does not fit costs no more than one that does.
+        """
+        most = beyond * CUTS_ADD
+        if len(text) < COUNTED_CHARS or len(text) * MOST_UTF8_BYTES <= most:
+            return 0
+        places = [random.randrange(len(text) - SAMPLE_CHARS) for _ in range(SAMPLES)]
+        looked_at = sum(len(_ids(self._full, text[at : at + SAMPLE_CHARS])) for at in places)
+        if looked_at * len(text) <= most * SAMPLES * SAMPLE_CHARS:
+            return 0
+        found = 0
+        for at in range(0, len(text), PIECE_CHARS):
+            found += len(_ids(self._full, text[at : at + PIECE_CHARS])) - CUT_TOKENS
+            if found > most:
+                return int(found / CUTS_ADD)
+        return 0
 
     def decode_words(self, ids: list[int]) -> str:
         """Return the text of word pieces, as the tokenizer's own decoder puts it together."""

@@ -12,10 +12,10 @@ import msgspec
 from ashore.core import UNDECODABLE, Clock, Message, SystemClock, ToolSpec, foreign_errors
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.answer import AnswerParser
-from ashore.text.encoder import Encoder
+from ashore.text.encoder import COUNTED_CHARS, MOST_UTF8_BYTES, Encoder
 from ashore.text.fewest import FewestTokens
 from ashore.text.gaps import gap_form_of
-from ashore.text.guard import MARK, Guard
+from ashore.text.guard import MARK, Guard, without_surrogates
 from ashore.text.markup import THINK, THINK_END, MarkupReader, MarkupRules
 from ashore.text.template import ChatTemplate
 from ashore.text.toolsyntax import ToolForm, forms_of
@@ -61,7 +61,7 @@ class TextModel:
         self._fewest = fewest
         self._is_encoder = facts is None
         self.facts = facts or GenerationFacts()
-        self.eos_token_ids = self.facts.eos_token_ids
+        self.eos_token_ids, self.bos_token_id = self.facts.eos_token_ids, self.facts.bos_token_id
         self.template_source = template_source
         self.sampling_defaults: Mapping[str, object] = self.facts.defaults
         self.sampling_defaults_from = self.facts.defaults_told_by
@@ -240,9 +240,12 @@ class TextModel:
         return THINK_END in self.template_source
 
     def fewest_tokens(self, text: str, *, beyond: int) -> int:
-        """Return how few tokens a text can have, without tokenising it. May count no further than just above `beyond`,
-        and is 0 where nothing is certain."""
-        return self._fewest.tokens(text, beyond=beyond)
+        """Return how few tokens a text can have, without tokenising all of it. May count no further than just above
+        `beyond`, and is 0 where nothing is certain."""
+        fewest = self._fewest.tokens(text, beyond=beyond)
+        if fewest > beyond:
+            return fewest
+        return max(fewest, self._encoder.counted(without_surrogates(text), beyond=beyond))
 
     def fewest_chat_tokens(
         self,
@@ -260,10 +263,11 @@ class TextModel:
         num_chars = sum(len(message.content) + len(message.reasoning) for message in messages)
         num_chars += sum(len(call.arguments) for message in messages for call in message.tool_calls)
         num_chars += sum(len(tool.description) + len(tool.parameters) for tool in tools)
-        if self._template is None or not self._fewest.may_exceed(num_chars, beyond):
+        is_long = num_chars >= COUNTED_CHARS and num_chars * MOST_UTF8_BYTES > beyond
+        if self._template is None or not (is_long or self._fewest.may_exceed(num_chars, beyond)):
             return 0
         text = self._template.render(messages, tools, options=options, guarded=False)
-        return self._fewest.tokens(text.replace(MARK, ""), beyond=beyond)
+        return self.fewest_tokens(text.replace(MARK, ""), beyond=beyond)
 
     def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
         """Tell whether a prompt ends inside `<think>`, so that the answer starts with reasoning."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from release_house import GIB, House
 
@@ -9,8 +11,10 @@ from ashore.access import (
     SYSTEM,
 )
 from ashore.errors import Conflict, InvalidRequest, MemoryFull
+from ashore.planning import compare
 from ashore.releases import (
     Way,
+    with_standing,
 )
 from ashore.state import execute
 
@@ -78,6 +82,34 @@ def test_what_could_not_load_at_a_start_has_failed_and_what_the_file_names_answe
     assert (course.state, course.why) == ("failed", "engine_failed: it does not load")
     events = house.office.history(SYSTEM, release="chat-2")
     assert (events[0].verb, events[0].why) == ("fail", "engine_failed: it does not load")
+
+
+def test_what_was_promoted_stays_in_a_reload_and_the_file_that_disagrees_is_said(house: House) -> None:
+    house.up("chat=fake:echo", "embed=fake:echo")
+    first, other = (
+        house.plan("chat=fake:echo", "embed=fake:echo"),
+        house.plan("chat=fake:echo?seed=9", "embed=fake:echo"),
+    )
+    assert house.keeper.standing() == {}
+    assert house.send(house.make("fake:random"), "live") == "live"
+    standing = house.keeper.standing()
+    assert {alias: plan.release for alias, plan in standing.items()} == {"chat": "chat-2"}
+    for after in (first, other):
+        chat, embed = with_standing(compare(first, after), after, standing)
+        assert (chat.kind, embed.kind) == ("keep", "keep")
+        assert chat.what.startswith("chat-2, fake:random") and "ashore reload --take chat" in chat.what
+        assert f"ashore.toml says {after.models[0].reference} " in chat.what
+    served = replace(other, models=(standing["chat"], replace(other.models[1], release="embed-1")))
+    house.keeper.adopt(served, asked=other)
+    assert house.up("chat=fake:echo?seed=9", "embed=fake:echo") == {"chat": "chat-2", "embed": "embed-1"}, "a restart"
+    assert {alias: plan.release for alias, plan in house.keeper.standing().items()} == {"chat": "chat-2"}
+    (taken, _) = with_standing(compare(other, other), other, standing, ("chat",))
+    assert taken.kind == "replace" and "(taken from ashore.toml)" in taken.what
+    agreed = house.plan("chat=fake:random", "embed=fake:echo")
+    (chat, _) = with_standing(compare(other, agreed), agreed, standing, ("chat",))
+    assert chat.kind == "keep" and "ashore.toml" not in chat.what
+    house.keeper.adopt(served, asked=agreed)
+    assert house.keeper.standing() == {}, "the file has caught up, and the next change of it is taken"
 
 
 def test_a_start_makes_known_what_is_new_and_changes_nothing_else_before_that_has_loaded(house: House) -> None:

@@ -104,6 +104,9 @@ def test_a_key_is_remembered_until_something_changes() -> None:
     key = door.key()
     first = door.keeper.authenticate(key, "1.1.1.1")
     assert door.keeper.authenticate(key, "1.1.1.1") is first
+    assert door.keeper.authenticate(key, "2.2.2.2") is first, "equal, and found by `is` wherever it is remembered"
+    door.keeper.forget()
+    assert door.keeper.authenticate(key, "1.1.1.1") is first
     door.directory.take(tenants=[Tenant(name="t", disabled=True)])
     assert door.keeper.authenticate(key, "1.1.1.1") is first
     door.keeper.forget()

@@ -83,6 +83,19 @@ def test_older_backups_stay_as_long_as_they_are_kept(rig: Rig, tmp_path: Path) -
         assert len([name for name in rig.twin(index).files if name.startswith("commits/")]) == 3
 
 
+def test_every_backup_that_lies_there_is_listed_the_newest_first(rig: Rig, tmp_path: Path) -> None:
+    assert rig.service.kept() == ()
+    fill_home(rig.root)
+    rig.service.run(rig.contents)
+    pull_tiny(rig.store, tmp_path)
+    rig.service.run(rig.contents)
+    newest, first = rig.service.kept()
+    assert (newest.generation, newest.models, newest.spare) == (2, ("tiny",), 1)
+    assert (first.generation, first.models) == (1, ()) and first.clear_bytes < newest.clear_bytes
+    rig.twin(1).away = True
+    assert [one.spare for one in rig.service.kept()] == [0, 0]
+
+
 def test_status_says_what_could_be_lost_and_warns_of_the_recovery_key(rig: Rig, tmp_path: Path) -> None:
     assert rig.service.status().lost == "there is no backup yet"
     fill_home(rig.root)

@@ -84,6 +84,11 @@ def test_the_edge_refuses_headers_before_a_worker_would() -> None:
     assert http(PLAN)["max_request_headers_kb"] * 1024 < MAX_HEADER_BYTES
 
 
+def path_of(match: dict[str, Any]) -> str:
+    """Return the one path, or the beginning of paths, of a match."""
+    return str(match.get("path") or match["path_separated_prefix"])
+
+
 def routes_of(plan: EdgePlan) -> tuple[list[Any], list[Any]]:
     """Return the routes before and behind the one that asks for a key."""
     routes = http(plan)["route_config"]["virtual_hosts"][0]["routes"]
@@ -96,7 +101,9 @@ def test_what_needs_a_key_and_has_none_reaches_no_worker(machines: tuple[Machine
     from ashore.api.http.table import ROUTES
 
     before, _ = routes_of(replace(PLAN, machines=machines))
-    paths = {one["match"]["path_separated_prefix"] for one in before}
+    matches = [one["match"] for one in before]
+    paths = {path_of(one) for one in matches}
+    assert not any(one.get("path_separated_prefix") == "/" for one in matches), "everything would be open"
     opened = {route.path for route in ROUTES if route.guard == "open"}
     assert paths == opened | {"/grpc.health.v1.Health"}
     chain = {one["name"]: one for one in http(PLAN)["http_filters"]}
@@ -177,7 +184,7 @@ def test_other_machines_answer_after_the_workers_here_and_pass_nothing_on() -> N
     assert [one["route"]["cluster"] for one in passed_on] == ["api_grpc_here", "api_http_here"]
     assert behind[:2] == passed_on
     assert [one["route"]["cluster"] for one in behind[2:]] == ["api_grpc", *["api_http"] * 3]
-    asked = [(one["match"]["path_separated_prefix"], one["route"]["cluster"]) for one in before]
+    asked = [(path_of(one["match"]), one["route"]["cluster"]) for one in before]
     assert asked[:2] == [("/healthz", "api_http_here"), ("/healthz", "api_http")]
     assert asked[-2:] == [("/grpc.health.v1.Health", "api_grpc_here"), ("/grpc.health.v1.Health", "api_grpc")]
 

@@ -20,6 +20,7 @@ from ashore.access.budgets.ledger import MappedLedger
 from ashore.access.budgets.lender import MachineLender
 from ashore.access.budgets.model import (
     KINDS,
+    UNBOUND,
     WINDOWS,
     Asker,
     BudgetRule,
@@ -61,6 +62,7 @@ __all__ = [
     "SqlAuthority",
     "SqlLeases",
     "Standing",
+    "UNBOUND",
     "Usage",
     "as_csv",
     "check_names",

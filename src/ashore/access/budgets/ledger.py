@@ -164,7 +164,8 @@ class MappedLedger:
         """
         self._memory.acquire()
         try:
-            self._check(lines, tokens)
+            if lines:
+                self._check(lines, tokens)
             words = self._words
             cell = self._sizes.cell(self._usage_cell(usage))
             writes = [

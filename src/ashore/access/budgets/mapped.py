@@ -32,6 +32,8 @@ _MARK: Final = 1
 _JOURNAL: Final = 8
 START: Final = _JOURNAL + 2 * MAX_WRITES
 """First word that belongs to the user of the file."""
+_TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+_FREE: Final = fcntl.LOCK_UN
 
 
 class Words(Protocol):
@@ -98,14 +100,14 @@ class MappedWords:
         It is nearly always free, so it is first asked for without letting go of the interpreter: every other way gives
         the turn to a thread that waits for it, and that costs a kept answer more than all else that a budget does.
         """
-        if self._flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if self._flock(self._lock, _TRY):
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         if self.words[_MARK]:
             self._make()
 
     def release(self) -> None:
         """Give the lock back."""
-        self._flock(self._lock, fcntl.LOCK_UN)
+        self._flock(self._lock, _FREE)
 
     def commit(self, writes: Sequence[int]) -> None:
         """Make a change whole: `writes` is a word's place, its new value, the next one's place, and so on.

@@ -169,6 +169,10 @@ class Standing(NamedTuple):
     tokens: Quota | None = None
 
 
+UNBOUND: Final = Standing()
+"""Of whom no budget bounds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What was used by one user of one model on one day."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ashore.access.budgets.ledger import MappedLedger
-from ashore.access.budgets.model import Asker, BudgetRule, Kind, Standing
+from ashore.access.budgets.model import UNBOUND, Asker, BudgetRule, Kind, Standing
 from ashore.access.budgets.ports import Hold, Line, Part, Short
 from ashore.access.budgets.rulebook import RuleBook, Sheet
 from ashore.access.budgets.standing import refusal, standing_of
@@ -147,14 +147,17 @@ class LedgerBudgets:
             else:
                 return Reserved(self._ledger, hold)
 
-    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
-        """Charge a request that was answered from the cache; return False where that takes a moment: `charge_hit`."""
-        sheet = self._book.sheet(self._asker(principal, alias), self._ledger.now_ms())
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
+        """Charge a request that was answered from the cache, and return where the principal stands with the budgets
+        that it cost; None where charging takes a moment, so that it is for `charge_hit`."""
+        now_ms = self._ledger.now_ms()
+        sheet = self._book.sheet(self._asker(principal, alias), now_ms)
+        lines = sheet.hit_lines
         try:
-            self._ledger.charge(sheet.hit_lines, sheet.usage, tokens)
+            self._ledger.charge(lines, sheet.usage, tokens)
         except Short:
-            return False
-        return True
+            return None
+        return self._standing(lines, now_ms) if lines else UNBOUND
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
         """Charge a request that was answered from the cache.

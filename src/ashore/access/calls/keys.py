@@ -112,6 +112,11 @@ def list_keys(desk: AccessDesk, actor: Actor, asked: KeysIn) -> KeyList:
     return KeyList(items=[key_out(one) for one in found], next=found[-1].key_id if len(found) == asked.limit else None)
 
 
+def show_key(desk: AccessDesk, actor: Actor, asked: OneKey) -> KeyOut:
+    """Show one key with its restrictions, last use and expiry. Everyone may see their own keys."""
+    return key_out(desk.keyring.key(actor, asked.key))
+
+
 def create_key(desk: AccessDesk, actor: Actor, asked: OwnedKeyIn) -> NewKeyOut:
     """Create a key for a user or service account. The secret is shown only once."""
     new = new_key_out(desk.keyring.create(actor, asked.owner, key_wish(asked)))
@@ -129,6 +134,7 @@ def revoke_key(desk: AccessDesk, actor: Actor, asked: OneKey) -> KeyOut:
 
 
 LIST_KEYS: Final = Call("access key", "list", "GET", "/keys", "", list_keys)
+SHOW_KEY: Final = Call("access key", "show", "GET", "/keys/{key}", "", show_key)
 CREATE_KEY: Final = Call("access key", "create", "POST", "/keys", ACCESS_WRITE, create_key)
 ROTATE_KEY: Final = Call("access key", "rotate", "POST", "/keys/{key}/rotate", "", rotate_key)
 REVOKE_KEY: Final = Call(

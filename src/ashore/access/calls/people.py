@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -14,7 +14,8 @@ from ashore.access.calls.keys import KeyIn, NewKeyOut, key_wish, new_key_out
 from ashore.access.offices import CONSENT_S
 from ashore.access.people import AccountWish
 from ashore.access.records import Account, AccountKind, Tenant
-from ashore.core import Actor, Call, Method, Nothing
+from ashore.core import Actor, Call, Method, Nothing, did_you_mean
+from ashore.errors import NotFound
 
 # --- tenants
 
@@ -26,6 +27,13 @@ class TenantIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Name of the tenant."""
     title: Title = ""
     """Display name."""
+
+
+class OneTenant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tenant."""
+
+    tenant: str
+    """Name of the tenant."""
 
 
 class TenantChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +64,11 @@ def list_tenants(desk: AccessDesk, actor: Actor, asked: Nothing) -> TenantList:
     return TenantList(items=[_tenant(one) for one in desk.people.tenants(actor)])
 
 
+def show_tenant(desk: AccessDesk, actor: Actor, asked: OneTenant) -> TenantOut:
+    """Show one tenant."""
+    return _named(list_tenants(desk, actor, Nothing()).items, asked.tenant, "tenant")
+
+
 def create_tenant(desk: AccessDesk, actor: Actor, asked: TenantIn) -> TenantOut:
     """Create a tenant."""
     return _tenant(desk.people.create_tenant(actor, asked.name, asked.title))
@@ -67,8 +80,24 @@ def change_tenant(desk: AccessDesk, actor: Actor, asked: TenantChange) -> Tenant
 
 
 LIST_TENANTS: Final = Call("access tenant", "list", "GET", "/tenants", ACCESS_READ, list_tenants)
+SHOW_TENANT: Final = Call("access tenant", "show", "GET", "/tenants/{tenant}", ACCESS_READ, show_tenant)
 CREATE_TENANT: Final = Call("access tenant", "create", "POST", "/tenants", ACCESS_WRITE, create_tenant)
 CHANGE_TENANT: Final = Call("access tenant", "change", "PATCH", "/tenants/{tenant}", ACCESS_WRITE, change_tenant)
+
+
+N = TypeVar("N", "TenantOut", "GroupOut")
+
+
+def _named(items: list[N], name: str, noun: str) -> N:
+    """Return the one of a name, of those that the caller may see.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for one in items:
+        if one.name == name:
+            return one
+    raise NotFound(f"there is no {noun} {name[:100]!r}", hint=did_you_mean(name[:100], [one.name for one in items]))
 
 
 def _tenant(tenant: Tenant) -> TenantOut:
@@ -308,6 +337,11 @@ def list_groups(desk: AccessDesk, actor: Actor, asked: Nothing) -> GroupList:
     )
 
 
+def show_group(desk: AccessDesk, actor: Actor, asked: OneGroup) -> GroupOut:
+    """Show one group and its members."""
+    return _named(list_groups(desk, actor, Nothing()).items, asked.group, "group")
+
+
 def create_group(desk: AccessDesk, actor: Actor, asked: GroupIn) -> GroupOut:
     """Create a group."""
     made = desk.people.create_group(actor, asked.name, asked.title)
@@ -326,6 +360,7 @@ def remove_group(desk: AccessDesk, actor: Actor, asked: OneGroup) -> Removed:
 
 
 LIST_GROUPS: Final = Call("access group", "list", "GET", "/groups", ACCESS_READ, list_groups)
+SHOW_GROUP: Final = Call("access group", "show", "GET", "/groups/{group}", ACCESS_READ, show_group)
 CREATE_GROUP: Final = Call("access group", "create", "POST", "/groups", ACCESS_WRITE, create_group)
 CHANGE_MEMBERS: Final = Call("access group", "members", "POST", "/groups/{group}/members", ACCESS_WRITE, change_members)
 REMOVE_GROUP: Final = Call(

@@ -10,8 +10,8 @@ from ashore.access.actions import ACTIONS, POLICY_READ, POLICY_WRITE, ROLE_GRANT
 from ashore.access.book import Applied
 from ashore.access.calls.desk import AccessDesk, Argument, Name, Several, Title
 from ashore.access.policy import Binding, Policy, Role, Rule, check_resource, parse_rule
-from ashore.core import Actor, Call, Nothing
-from ashore.errors import InvalidRequest
+from ashore.core import Actor, Call, Nothing, did_you_mean
+from ashore.errors import InvalidRequest, NotFound
 
 MAX_VERSION: Final = 2**53
 Rules = Annotated[list[Annotated[str, msgspec.Meta(max_length=500)]], msgspec.Meta(max_length=100_000)]
@@ -46,6 +46,13 @@ class RoleList(msgspec.Struct, frozen=True, kw_only=True):
     """Roles."""
 
     items: list[RoleOut]
+
+
+class RoleDetail(RoleOut, frozen=True, kw_only=True):
+    """A role, and who has it."""
+
+    holders: list[str]
+    """Subjects that it was granted to."""
 
 
 class BindingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,6 +198,18 @@ def list_roles(desk: AccessDesk, actor: Actor, asked: Nothing) -> RoleList:
     )
 
 
+def show_role(desk: AccessDesk, actor: Actor, asked: OneRole) -> RoleDetail:
+    """Show one role with its rules, and who has it."""
+    roles = {role.name: role for role in desk.book.roles(actor)}
+    role = roles.get(asked.role)
+    if role is None:
+        raise NotFound(f"there is no role {asked.role[:100]!r}", hint=did_you_mean(asked.role[:100], list(roles)))
+    holders = [one.subject for one in desk.book.bindings(actor) if one.role == role.name]
+    return RoleDetail(
+        name=role.name, title=role.title, rules=_rules(role), built_in=role.built_in, holders=sorted(holders)
+    )
+
+
 def put_role(desk: AccessDesk, actor: Actor, asked: RoleBody) -> PolicyApplied:
     """Create a custom role, or replace its rules."""
     return _applied(desk.book.put_role(actor, _role(asked.role, asked.title, asked.rules)))
@@ -269,6 +288,7 @@ def can(desk: AccessDesk, actor: Actor, asked: CanIn) -> CanOut:
 
 
 LIST_ROLES: Final = Call("access role", "list", "GET", "/roles", POLICY_READ, list_roles)
+SHOW_ROLE: Final = Call("access role", "show", "GET", "/roles/{role}", POLICY_READ, show_role)
 PUT_ROLE: Final = Call("access role", "put", "PUT", "/roles/{role}", POLICY_WRITE, put_role)
 REMOVE_ROLE: Final = Call("access role", "remove", "DELETE", "/roles/{role}", POLICY_WRITE, remove_role)
 HOLDERS: Final = Call("access role", "holders", "GET", "/bindings", POLICY_READ, list_bindings)

@@ -18,10 +18,10 @@ import grpc
 
 from ashore.access import Authenticator, Principal, denial_of
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
-from ashore.api.origin import Origins, grpc_peer
+from ashore.api.origin import Origins, grpc_peer, origin_of
 from ashore.api.recording import LogRecorder
 from ashore.api.told import told
-from ashore.api.trace import trace_id_of
+from ashore.api.trace import parent_of
 from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id
@@ -89,7 +89,7 @@ class CallReception:
         request_id = request_id_of(metadata)
         principal: Principal | None = None
         forwarded = str(metadata.get("x-forwarded-for", ""))
-        origin = self._origins.of(grpc_peer(context.peer()), forwarded)
+        origin = origin_of(grpc_peer(context.peer()), forwarded, trusted_proxies=self._origins.trusted_proxies)
         hold: Hold | None = None
         try:
             directive = directive_of(
@@ -102,8 +102,9 @@ class CallReception:
             principal = self._authenticator.authenticate(token, origin)
             hold = self._bodies.hold(principal.tenant, principal.id)
             message = await self._read(context, hold)
-            trace = trace_id_of(str(metadata.get("traceparent", "")))
-            yield Call(principal, message, request_id, directive, Arrival(origin, route, trace=trace))
+            trace, parent = parent_of(str(metadata.get("traceparent", "")))
+            arrival = Arrival(origin, route, trace=trace, traceparent=parent)
+            yield Call(principal, message, request_id, directive, arrival)
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)

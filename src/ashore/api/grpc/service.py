@@ -100,8 +100,9 @@ class InferenceService:
         """Answer by the bytes of the request where they were answered before; else parse, call, render, remember."""
         repeats = call.directive == PLAIN
         key = self._serving.ready_key(call.principal, SERVICE + method, raw) if repeats else b""
-        ready = self._serving.ready(key, call.request_id, call.principal, arrival=call.arrival) if repeats else None
-        if ready is not None:
+        repeated = self._serving.ready(key, call.request_id, call.principal, arrival=call.arrival) if repeats else None
+        if repeated is not None:
+            ready, standing = repeated
             await self._serving.recorded()
             age_s = self._serving.age_s(ready)
             await context.send_initial_metadata(
@@ -109,7 +110,7 @@ class InferenceService:
                     ("x-request-id", call.request_id),
                     ("x-ashore-cache", ready.label),
                     ("age", str(age_s)),
-                    *_standing(self._serving.standing(call.principal, ready.alias, hit=True)),
+                    *_standing(standing),
                 )
             )
             return ready.body

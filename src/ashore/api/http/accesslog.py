@@ -15,6 +15,23 @@ MOST_LINES = 10_000
 """Lines held between two writes; more are dropped and counted, so that a blocked stderr cannot eat the memory."""
 
 
+class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What is said of one request."""
+
+    t: float
+    """Seconds since the epoch."""
+    id: str
+    by: str
+    method: str
+    route: str
+    model: str
+    status: int
+    ms: float
+    tokens: int
+    trace: str = ""
+    error: str = ""
+
+
 class AccessLog:
     """Collects lines and writes them a few times a second."""
 
@@ -31,21 +48,19 @@ class AccessLog:
         if len(self._lines) >= MOST_LINES:
             self._dropped += 1
             return
-        line = {
-            "t": round(time.time(), 3),
-            "id": exchange.request_id,
-            "by": exchange.principal_id,
-            "method": exchange.method,
-            "route": exchange.route,
-            "model": exchange.model,
-            "status": exchange.status if not exchange.gone else 499,
-            "ms": round(seconds * 1e3, 2),
-            "tokens": exchange.tokens,
-        }
-        if exchange.trace:
-            line["trace"] = exchange.trace
-        if exchange.error_code:
-            line["error"] = exchange.error_code
+        line = Line(
+            t=round(time.time(), 3),
+            id=exchange.request_id,
+            by=exchange.principal_id,
+            method=exchange.method,
+            route=exchange.route,
+            model=exchange.model,
+            status=499 if exchange.gone else exchange.status,
+            ms=round(seconds * 1e3, 2),
+            tokens=exchange.tokens,
+            trace=exchange.trace,
+            error=exchange.error_code,
+        )
         self._lines.append(self._encode(line))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)

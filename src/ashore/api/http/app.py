@@ -31,7 +31,7 @@ from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
-from ashore.api.origin import Origins
+from ashore.api.origin import Origins, origin_of
 from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, bodies_of
 from ashore.cache import directive_of
@@ -46,7 +46,7 @@ log = logging.getLogger("ashore.http")
 
 SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
-CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
+CACHE_HEADERS: Final = frozenset((b"cache-control", b"x-ashore-cache"))
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 """Headers that a repeated answer gets anew, as it does those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
@@ -133,14 +133,14 @@ class HttpApp:
         route: Route | None = None
         principal: Principal | None = None
         try:
-            route = self.table.find(exchange.method, exchange.path)
+            route, exchange.argument = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
-            exchange.argument = route.argument(exchange.path.rstrip("/")) or "" if route.prefix else ""
             principal = self._identify(route, exchange)
-            self._check_route(route, principal)
-            if principal is not NOBODY:
+            if principal is not NOBODY:  # else it is open to whoever comes this way
+                if route.guard != "key":
+                    self._check_route(route, principal)
                 exchange.hold = self._bodies.hold(principal.tenant, principal.id)
-            repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
+            repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
             if route.is_admitted:
                 self.serving.reception.check_pressure(may_be_kept=repeats)
                 if route.repeats and not repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
@@ -149,7 +149,8 @@ class HttpApp:
                 await self._repeat(route, exchange, principal)
             else:
                 await self._handle(route, exchange, principal)
-            await exchange.linger()
+            if exchange.unread:
+                await exchange.linger()
         except AshoreError as fault:
             self._record(exchange, principal, fault)
             await self._defer_or_refuse(route, exchange, principal, fault)
@@ -182,7 +183,9 @@ class HttpApp:
         if route.guard == "operator" and is_local(exchange):
             return self._operator_here(route, exchange)
         exchange.origin = self.origin_of(exchange)
-        principal = self._stand_in(route, exchange)
+        principal: Principal | None = None
+        if not route.repeats or b"x-ashore-on-behalf-of" in exchange.headers:  # ashore itself asks no model
+            principal = self._stand_in(exchange)
         if principal is None:
             principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
@@ -199,7 +202,7 @@ class HttpApp:
             return OURSELVES
         try:
             token = token_of(exchange)
-            principal = self._stand_in(route, exchange) or self._authenticator.authenticate(token, exchange.client_host)
+            principal = self._stand_in(exchange) or self._authenticator.authenticate(token, exchange.client_host)
             if self.authority.decide(principal, METRICS_READ, SERVER).allowed:
                 return principal
         except AshoreError:
@@ -221,8 +224,6 @@ class HttpApp:
         Raises:
             PermissionDenied: they may not.
         """
-        if principal is NOBODY:  # it is open to whoever comes this way
-            return
         if route.guard == "operator":
             self.authority.require(principal, METRICS_READ, SERVER)
         elif route.guard == "infer":
@@ -231,13 +232,10 @@ class HttpApp:
         elif route.guard == "admin":
             check_admin(self.authority, principal, route.action, asks_itself=route.asks_itself)
 
-    def _stand_in(self, route: Route, exchange: Exchange) -> Principal | None:
-        """Return for whom a process of ours runs a job; None for everybody else, whatever they claim.
-
-        Ashore itself, on behalf of nobody, asks no model: where answers repeat, nobody's token is looked at twice.
-        """
+    def _stand_in(self, exchange: Exchange) -> Principal | None:
+        """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""
         named = exchange.headers.get(b"x-ashore-on-behalf-of", b"")
-        if self._on_behalf is None or (not named and route.repeats):
+        if self._on_behalf is None:
             return None
         principal = self._on_behalf.principal(token_of(exchange), named.decode("latin-1"))
         if principal is not None and named:
@@ -248,7 +246,7 @@ class HttpApp:
     def origin_of(self, exchange: Exchange) -> str:
         """Return the address that a request comes from."""
         forwarded = exchange.headers.get(b"x-forwarded-for", b"").decode("latin-1")
-        return self._origins.of(exchange.client_host, forwarded)
+        return origin_of(exchange.client_host, forwarded, trusted_proxies=self._origins.trusted_proxies)
 
     def _record(self, exchange: Exchange, principal: Principal | None, fault: AshoreError) -> None:
         act = denial_of(fault, principal, origin=self.origin_of(exchange), request_id=exchange.request_id)
@@ -257,16 +255,20 @@ class HttpApp:
 
     async def _repeat(self, route: Route, exchange: Exchange, principal: Principal) -> None:
         """Answer by the bytes of the request where they were answered before; else call the handler, and remember."""
-        body = await exchange.body(self.limits)
+        body = exchange.body_at_hand(self.limits)
+        if body is None:
+            body = await exchange.body(self.limits)
         key = self.serving.ready_key(principal, route.path, body)
-        ready = self.serving.ready(key, exchange.request_id, principal, arrival=exchange.arrival)
-        if ready is not None:
-            await self.serving.recorded()
+        repeated = self.serving.ready(key, exchange.request_id, principal, arrival=exchange.arrival)
+        if repeated is not None:
+            ready, standing = repeated
+            if self.serving.records_first:
+                await self.serving.recorded()
             exchange.model = ready.alias[:64]
             if route.anthropic:
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
             age = cache_headers(ready.label, self.serving.age_s(ready))
-            rates = standing_headers(self.serving.standing(principal, ready.alias, hit=True))
+            rates = standing_headers(standing)
             await exchange.respond(200, [*ready.headers, *age, *rates], ready.body)
             return
         await self._handle(route, exchange, principal)
@@ -348,7 +350,8 @@ def token_of(exchange: Exchange) -> str | None:
 
 def wants_no_store(exchange: Exchange) -> bool:
     """Return whether the client wants an answer that is neither kept nor taken from a cache."""
-    asked, used = (exchange.headers.get(name, b"").decode("latin-1") for name in CACHE_HEADERS)
+    asked = exchange.headers.get(b"cache-control", b"").decode("latin-1")
+    used = exchange.headers.get(b"x-ashore-cache", b"").decode("latin-1")
     return directive_of(asked, used).no_store
 
 

@@ -7,8 +7,9 @@ import msgspec
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import priority_of
+from ashore.core import check_url, parse_allow
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidRequest, NotReady, Overloaded
-from ashore.jobs import Call, JobDesk, NewJob, check_url, new_id, parse_allow
+from ashore.jobs import Call, JobDesk, NewJob, new_id
 
 CALL_KIND = "call"
 RESPONSE_KIND = "response"

@@ -7,14 +7,16 @@ answer is refused; what nobody knows goes by `[http] unknown_fields`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.core import UNDECODABLE, did_you_mean
 from ashore.core.decode import MAX_NAME_CHARS, convert, decode
@@ -30,6 +32,61 @@ Json = dict[str, Any]
 REPORT_ALL: Final = convert(dict.fromkeys(UnknownFields.__struct_fields__, "report"), UnknownFields)
 MOST_OBJECTS: Final = 50_000
 """Objects of a body that are looked at one by one; one with more must fit its type at once."""
+MOST_LEFT_OUT: Final = 64
+"""Fields that a request may have beside what its route knows, each path once. The audit log has all of them; clients
+send a dozen."""
+
+
+class Said:
+    """What was left out of one body, each path once, and how much of it was looked at."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, None] = {}
+        self._objects = 0
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(self._paths)
+
+    def append(self, path: str) -> None:
+        """Take note of a field.
+
+        Raises:
+            InvalidRequest: there are too many of them.
+        """
+        self._paths[path[:MAX_NAME_CHARS]] = None
+        self.check(len(self._paths))
+
+    def extend(self, paths: Iterable[str]) -> None:
+        """Take note of several."""
+        for path in paths:
+            self.append(path)
+
+    @staticmethod
+    def check(num_fields: int) -> None:
+        """Return where so many fields may be left out.
+
+        Raises:
+            InvalidRequest: they may not.
+        """
+        if num_fields > MOST_LEFT_OUT:
+            raise InvalidRequest(
+                f"the body has more than {MOST_LEFT_OUT} unknown fields",
+                hint="send only the fields listed in /openapi.json",
+            )
+
+    def count_object(self) -> None:
+        """Count an object, or another part of the body that is looked at by itself.
+
+        Raises:
+            InvalidRequest: there are too many of them.
+        """
+        self._objects += 1
+        if self._objects > MOST_OBJECTS:
+            raise InvalidRequest(
+                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects, too many to check",
+                hint="send only the fields listed in /openapi.json",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +99,8 @@ class Dialect:
     """Fields that change no answer, and who sends them."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Fields that would change the answer and cannot be had here, and what to do instead."""
-    adapt: Callable[[Json, list[str]], None] = lambda body, said: None
-    """Rewrites what other servers take in another form, and adds to the list what it left out."""
+    adapt: Callable[[Json, Said], None] = lambda body, said: None
+    """Rewrites what other servers take in another form, and says what it left out."""
     is_loose: Callable[[Any], bool] = lambda request: False
     """Whether a request has parts that its type does not describe, so that `adapt` must see them in any case."""
 
@@ -56,8 +113,10 @@ class Reader(Generic[T]):
         self._dialect = dialect
         self._decoder = msgspec.json.Decoder(kind)
 
-    async def body_of(self, app: HttpApp, exchange: Exchange) -> T:
+    async def body_of(self, app: HttpApp, exchange: Exchange, principal: Principal) -> T:
         """Return the body of a request. What was left out of it stands in `exchange.ignored` and is counted.
+
+        A body that does not fit is looked at object by object: a long one on a thread, as long prompts are read.
 
         Raises:
             As `read` does, and as `Exchange.body`.
@@ -69,10 +128,11 @@ class Reader(Generic[T]):
                 return request
         except UNDECODABLE:
             pass
-        request, ignored = self.read(body, app.limits.unknown_fields)
+        look = partial(self.read, body, app.limits.unknown_fields)
+        request, ignored = await app.serving.at_length(len(body), look, principal)
         exchange.ignored = ignored
         for path in ignored:
-            app.metrics.add("ashore_ignored_fields", 1, exchange.route, path if self._is_known(path) else "other")
+            app.metrics.add("ashore_ignored_fields", 1, exchange.route, _key_of(self._dialect.ignored, path) or "other")
         return request
 
     def read(self, body: bytes, unknown: UnknownFields) -> tuple[T, tuple[str, ...]]:
@@ -88,12 +148,12 @@ class Reader(Generic[T]):
             given = None
         if not isinstance(given, dict):
             return decode(body, self._decoder), ()  # which says what is wrong
-        said: list[str] = []
+        said = Said()
         self._dialect.adapt(given, said)
-        for left in taken_out(given, self._kind):
+        for left in taken_out(given, self._kind, said):
             self._judge(left, unknown)
             said.append(left.path)
-        return convert(given, self._kind), tuple(dict.fromkeys(said))
+        return convert(given, self._kind), said.paths
 
     def again(self, body: bytes) -> T:
         """Return a body that was taken before, whatever is to become of unknown fields by now."""
@@ -101,17 +161,21 @@ class Reader(Generic[T]):
 
     def _judge(self, left: LeftOut, unknown: UnknownFields) -> None:
         shown, name = left.where[-MAX_NAME_CHARS:], left.path.rpartition(".")[2][:MAX_NAME_CHARS]
-        if (remedy := _listed(self._dialect.refused, left.path)) is not None:
-            raise UnknownField(f"the field {shown!r} is not supported", hint=remedy, param=shown)
-        if not self._is_known(left.path) and getattr(unknown, self._dialect.name) == "refuse":
+        if (key := _key_of(self._dialect.refused, left.path)) is not None:
+            raise UnknownField(f"the field {shown!r} is not supported", hint=self._dialect.refused[key], param=shown)
+        if _key_of(self._dialect.ignored, left.path) is None and getattr(unknown, self._dialect.name) == "refuse":
             raise UnknownField(f"unknown field {shown!r}", hint=did_you_mean(name, left.known), param=shown)
 
-    def _is_known(self, path: str) -> bool:
-        return _listed(self._dialect.ignored, path) is not None
+
+def _key_of(table: Mapping[str, str], path: str) -> str | None:
+    """Return under which key a table has a path, None where it has not."""
+    anywhere = "*." + path.rpartition(".")[2]
+    return path if path in table else anywhere if anywhere in table else None
 
 
-def _listed(table: Mapping[str, str], path: str) -> str | None:
-    return table.get(path, table.get("*." + path.rpartition(".")[2]))
+def _step(name: str) -> str:
+    """Return a name as a step of a path: in quotes where it would pass for several."""
+    return json.dumps(name, ensure_ascii=False) if any(char in name for char in '.[]*"') else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +190,24 @@ class LeftOut:
     """The names that are known beside it."""
 
 
-def taken_out(value: Json, kind: type[msgspec.Struct], path: str = "") -> list[LeftOut]:
+def taken_out(value: Json, kind: type[msgspec.Struct], said: Said, path: str = "") -> list[LeftOut]:
     """Take out of plain values what a type has no place for: fields that it lacks, and null where null is no value.
 
     Returns:
         The fields that the type lacks and that said something; each path once.
+
+    Raises:
+        InvalidRequest: they are too many, or there is too much to look at, with what was `said` before.
     """
-    fitted = _Fitted()
+    fitted = _Fitted(said)
     fitted.fit(value, inspect_type(kind), path, path)
     return list(fitted.left.values())
 
 
 class _Fitted:
-    def __init__(self) -> None:
+    def __init__(self, said: Said) -> None:
         self.left: dict[str, LeftOut] = {}
-        self._objects = 0
+        self._said = said
 
     def fit(self, value: Any, kind: inspect.Type, path: str, where: str) -> None:
         if isinstance(value, list):
@@ -153,18 +220,15 @@ class _Fitted:
             self._fit_struct(value, struct, path, where)
 
     def _fit_struct(self, value: Json, kind: inspect.StructType, path: str, where: str) -> None:
-        self._objects += 1
-        if self._objects > MOST_OBJECTS:
-            raise InvalidRequest(
-                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects, too many to check",
-                hint="send only the fields listed in /openapi.json",
-            )
+        self._said.count_object()
         fields = _fields(kind.cls)
         for name in list(value):
-            at, here = (f"{so_far}.{name}" if so_far else name for so_far in (path, where))
+            step = name if name in fields else _step(name)
+            at, here = (f"{so_far}.{step}" if so_far else step for so_far in (path, where))
             if name not in fields:
-                if name != kind.tag_field and value.pop(name) is not None:
-                    self.left.setdefault(at, LeftOut(at, here, frozenset(fields)))
+                if name != kind.tag_field and value.pop(name) is not None and at not in self.left:
+                    self.left[at] = LeftOut(at, here, _names(kind.cls))
+                    self._said.check(len(self.left))
             elif value[name] is None and not fields[name].required and not _takes_none(fields[name].type):
                 del value[name]
             else:
@@ -199,3 +263,8 @@ def _struct_for(value: Json, kind: inspect.Type) -> inspect.StructType | None:
 @cache
 def _fields(kind: type) -> dict[str, inspect.Field]:
     return {one.encode_name: one for one in inspect.type_info(kind).fields}  # type: ignore[attr-defined]
+
+
+@cache
+def _names(kind: type) -> frozenset[str]:
+    return frozenset(_fields(kind))

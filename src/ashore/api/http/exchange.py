@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
-from ashore.api.trace import trace_id_of
+from ashore.api.trace import parent_of
 from ashore.api.underway import NO_HOLD, Hold
 from ashore.core import RequestId, new_request_id, whole_number
 from ashore.core.decode import MAX_NAME_CHARS
@@ -33,8 +33,16 @@ class Direct(Protocol):
         """Return the body where all of it is here; then `receive` has none. None: ask `receive`."""
         ...
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a whole answer in one step."""
+    def drop_body(self) -> None:
+        """Keep nothing of the body from now on; `receive` tells its end."""
+        ...
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer in one step; return whether the client keeps up. If not, await `drain`.
+
+        Raises:
+            ClientGone: nobody reads it.
+        """
         ...
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -123,6 +131,7 @@ class Exchange:
         "status",
         "tokens",
         "trace",
+        "traceparent",
         "unread",
         "urgency",
         "writing_since",
@@ -132,15 +141,16 @@ class Exchange:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers: dict[bytes, bytes] = scope.get("ashore.headers") or dict(scope["headers"])
+        """The last one of each name."""
         given = self.headers.get(b"x-request-id", b"")
         self.request_id = RequestId(given.decode()) if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """Sent with whatever answer follows."""
-        self.trace = ""
-        """Id of the caller's trace that the request belongs to."""
+        self.trace, self.traceparent = "", ""
+        """Id of the caller's trace that the request belongs to, and the header that said so."""
         if (traceparent := self.headers.get(b"traceparent")) is not None:
-            self.trace = trace_id_of(traceparent.decode("latin-1"))
+            self.trace, self.traceparent = parent_of(traceparent.decode("latin-1"))
             if self.trace:
                 self.extra_headers.append((b"traceparent", traceparent))
         self.started_at = time.perf_counter()
@@ -191,7 +201,8 @@ class Exchange:
     @property
     def arrival(self) -> Arrival:
         """Return where the request came from, for the record."""
-        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored, self.trace)
+        origin = f"job/{self.job_id}" if self.job_id else self.origin
+        return Arrival(origin, self.route, self.ignored, self.trace, self.traceparent)
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body; read once, and the same from then on.
@@ -202,8 +213,26 @@ class Exchange:
             RequestTimeout: it did not come in time.
             ClientGone: the connection closed before its end.
         """
-        if self._body is None:
-            self._body = await self._read_body(limits)
+        body = self.body_at_hand(limits)
+        if body is None:
+            body = self._body = await self._read_body(limits)
+        return body
+
+    def body_at_hand(self, limits: Limits) -> bytes | None:
+        """Return the whole body where it is here already; None: await `body`.
+
+        Raises:
+            PayloadTooLarge, Overloaded: as `body`.
+        """
+        if self._body is None and self._direct is not None:
+            whole = self._direct.whole_body()
+            if whole is None:
+                return None
+            self.unread = False
+            if len(whole) > limits.max_body_bytes:
+                raise too_large(len(whole), limits)
+            self.hold.grow(len(whole))
+            self._body = whole
         return self._body
 
     async def _read_body(self, limits: Limits) -> bytes:
@@ -213,13 +242,6 @@ class Exchange:
             raise too_large(limits.max_body_bytes + 1, limits)
         if announced is not None and announced > limits.max_body_bytes:
             raise too_large(announced, limits)
-        whole = None if self._direct is None else self._direct.whole_body()
-        if whole is not None:
-            self.unread = False
-            if len(whole) > limits.max_body_bytes:
-                raise too_large(len(whole), limits)
-            self.hold.grow(len(whole))
-            return whole
         self.hold.check(announced or 0)  # what is announced takes nothing from others before it comes
         parts: list[bytes] = []
         length = 0
@@ -300,7 +322,8 @@ class Exchange:
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole response."""
         self.status = status
-        headers = self._told(headers)
+        if self.ignored:
+            headers = self._told(headers)
         if self._taken is not None:
             self._taken.headers, self._taken.whole = tuple(headers), True
             self._taken.parts.append(body)
@@ -311,9 +334,11 @@ class Exchange:
             (b"x-request-id", self.request_id.encode()),
         ]
         self._finished = True
+        if self._direct is not None and self._direct.answer(status, head, body):
+            return
         self.writing_since = time.perf_counter()
         if self._direct is not None:
-            await self._direct.answer(status, head, body)
+            await self._direct.drain()
         else:
             await self._send({"type": "http.response.start", "status": status, "headers": head})
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
@@ -321,8 +346,6 @@ class Exchange:
 
     def _told(self, headers: Headers) -> Headers:
         """Return the headers of an answer, with what was left out of its request."""
-        if not self.ignored:
-            return headers
         shown = [path for path in self.ignored if path.isascii() and path.isprintable() and len(path) <= MAX_NAME_CHARS]
         more = len(self.ignored) - len(shown[:MOST_TOLD])
         names = [*shown[:MOST_TOLD], *([f"and {more} more"] if more else [])]
@@ -414,12 +437,15 @@ class Exchange:
         if not self.unread:
             return
         length = 0
+        if self._direct is not None:
+            self._direct.drop_body()
         try:
             async with asyncio.timeout(LINGER_S):
                 while self.unread and length < LINGER_BYTES:
                     message = await self._receive()
                     length += len(message.get("body", b""))
                     self.unread = message["type"] != "http.disconnect" and bool(message.get("more_body", False))
+                    del message  # or it would lie here while the next one is waited for
         except (TimeoutError, AshoreError):  # or what comes is no body, and ends with the connection
             return
 

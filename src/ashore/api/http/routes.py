@@ -6,7 +6,7 @@ The routes themselves stand in `table.py`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
@@ -71,10 +71,11 @@ class Route:
     """The response depends on nothing but the key, the body and what the epochs tell, so that a repeated request may
     be answered by its bytes."""
 
-    @property
-    def is_admitted(self) -> bool:
-        """Whether it needs room at a model."""
-        return self.repeats or self.deferrable
+    is_admitted: bool = field(init=False)
+    """Whether it needs room at a model."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_admitted", self.repeats or self.deferrable)
 
     @property
     def prefix(self) -> str:
@@ -102,8 +103,8 @@ class RouteTable:
         self._exact: Mapping[tuple[str, str], Route] = {(r.method, r.path): r for r in routes if not r.prefix}
         self._prefixed = tuple(sorted((r for r in routes if r.prefix), key=lambda r: not r.suffix))
 
-    def find(self, method: str, path: str) -> Route:
-        """Return the route.
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """Return the route, and what stands for `{name}` in the path.
 
         Raises:
             MethodNotAllowed: the path exists and takes another method.
@@ -111,15 +112,15 @@ class RouteTable:
         """
         route = self._exact.get((method, path))
         if route is not None:
-            return route
+            return route, ""
         if len(path) > 1 and path.endswith("/"):
             path = path.rstrip("/")
             route = self._exact.get((method, path))
             if route is not None:
-                return route
+                return route, ""
         for one in self._prefixed:
-            if one.method == method and one.argument(path) is not None:
-                return one
+            if one.method == method and (argument := one.argument(path)) is not None:
+                return one, argument
         allowed = sorted(
             {r.method for r in self.routes if r.path == path or (r.prefix and r.argument(path) is not None)}
         )

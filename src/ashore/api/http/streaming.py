@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ashore.access.budgets import Standing, rate_headers
+from ashore.access.budgets import UNBOUND, Standing, rate_headers
 from ashore.api.http.exchange import Exchange, Headers
 from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, TokenText, ToolCallDelta, Usage
@@ -20,6 +20,8 @@ Answering = Callable[[Hear], Awaitable[None]]
 COMMENT_EVERY_S: Final = 5.0
 """Between two comments in a stream whose model loads; until the first, what fails gets an HTTP status of its own."""
 LOADING: Final = b": loading\n\n"
+LOGPROB_CHARS: Final = 16
+"""What it costs to write the log probability of a token, in characters of a prompt to read."""
 MISS: Final[Headers] = [(b"x-ashore-cache", b"miss")]
 
 
@@ -102,7 +104,7 @@ def answer_headers(started: Started) -> Headers:
 
 def standing_headers(standing: Standing | None) -> Headers:
     """Return OpenAI's `x-ratelimit-*`, none where nothing is bounded."""
-    if standing is None:
+    if standing is None or standing == UNBOUND:
         return ()
     return [(name.encode(), value.encode()) for name, value in rate_headers(standing)]
 
@@ -233,6 +235,13 @@ def cut_headers(choices: Sequence[Choice]) -> Headers:
     """Return the header that says what ended a whole answer too early, none where nothing did."""
     cut = next((one.ended.cut_by for one in choices if one.ended is not None and one.ended.cut_by), "")
     return [(b"x-ashore-cut-by", cut.encode())] if cut else []
+
+
+def num_chars(answers: Sequence[WholeAnswer]) -> int:
+    """Return about how much there is to write in answers beside their texts, in characters of a prompt: a word of log
+    probabilities for each token is dear where there are ten thousand."""
+    tokens = (token for answer in answers for choice in answer.choices for token in choice.logprobs)
+    return sum(LOGPROB_CHARS * (1 + len(token.top)) for token in tokens)
 
 
 async def whole_answer(answer: Answering, num_choices: int) -> WholeAnswer:

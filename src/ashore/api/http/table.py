@@ -22,9 +22,10 @@ from ashore.api.http.openai.responses_types import (
     ResponseOut,
     ResponsesRequest,
 )
-from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, TokenizeOut, TokenizeRequest
+from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, TokenizeOut, TokenizeRequest, TokenizerInfo
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
+from ashore.api.http.welcome import welcome
 from ashore.rooms import rooms
 
 ROUTES: tuple[Route, ...] = (
@@ -153,6 +154,19 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/detokenize", guard="key", handler=tokens.detokenize, tag="vLLM",
         summary="Return the text of tokens", request=DetokenizeRequest, response=DetokenizeOut,
+    ),
+    Route(
+        method="GET", path="/tokenizer_info", guard="key", handler=tokens.tokenizer_info, tag="vLLM",
+        summary="Return the tokens that begin and end a text, and the chat template", response=TokenizerInfo,
+        query=("model",),
+    ),
+    Route(
+        method="GET", path="/", guard="open", handler=welcome, tag="Operation",
+        summary="Show a browser what this server is, and how to ask it", content_type="text/html",
+    ),
+    Route(
+        method="HEAD", path="/", guard="open", handler=welcome, tag="Operation", operation="welcome_head",
+        summary="Check that something answers", content_type="text/html",
     ),
     Route(
         method="GET", path="/version", guard="key", handler=operate.version, tag="Operation",

@@ -94,6 +94,7 @@ VLLM_TABLE: Final = (
     _same("request_inference_time_seconds", "ashore_inference_seconds", "From the slot to the last token."),
     _same("request_prompt_tokens", "ashore_prompt_length", "Tokens of a prompt."),
     _same("request_generation_tokens", "ashore_answer_length", "Tokens of an answer, all choices together."),
+    _same("request_max_num_generation_tokens", "ashore_answer_length", "The same: choices are not told apart."),
 )  # fmt: skip
 """`inter_token_latency_seconds` is left out: it takes an observation a token. Ashore measures the mean of a request."""
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ashore.core import Clock, OrderId, Sampling, SystemClock
 from ashore.engines.failures import failed
-from ashore.engines.fake import tongue
+from ashore.engines.fake import agent, tongue
 from ashore.engines.fake.card import CARD
 from ashore.engines.fake.files import END, TOOL, USER, VOCAB_SIZE
 from ashore.engines.fake.spec import FakeSpec
@@ -69,7 +69,7 @@ class _Sequence:
         self.due_s = due_s
         self.cached = cached
         self.made = 0
-        self.echo = None if spec.mode == "random" else spoken(order.prompt_ids, calls=spec.mode == "tools")
+        self.echo = _said(order, spec)
         self.salt = hash(tuple(order.prompt_ids))
         self.previous = order.prompt_ids[-1]
         sampling = order.sampling
@@ -122,7 +122,7 @@ class FakeEngine:
             vocab_size=VOCAB_SIZE,
             kv_tokens=self._kv_tokens,
             max_sequences=spec.sequences,
-            features=CARD.features,
+            features=tuple(sorted((*CARD.features, "grammar"))) if spec.mode == "agent" else CARD.features,
             max_top_logprobs=20,
             embedding_size=spec.embed,
             deterministic_seed=True,
@@ -256,7 +256,12 @@ class FakeEngine:
                 error = EngineFailed("this order fails, as requested", hint="lower fail_rate")
                 self._ended.append(failed(order.order_id, error))
                 continue
-            sequence = _Sequence(order, self._spec, self._grid(now_s + self._spec.delay_s), self._remember(order))
+            try:
+                sequence = _Sequence(order, self._spec, self._grid(now_s + self._spec.delay_s), self._remember(order))
+            except AshoreError as error:
+                del self._live[order.order_id]
+                self._ended.append(failed(order.order_id, error))
+                continue
             self._live[order.order_id] = sequence
             self._prompt_tokens += len(order.prompt_ids)
             self._cached_tokens += sequence.cached
@@ -351,6 +356,17 @@ class FakeEngine:
             raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as requested")
         while spec.hang_after and made >= spec.hang_after:
             self._sleep(3600.0)
+
+
+def _said(order: GenerateOrder, spec: FakeSpec) -> tuple[int, ...] | None:
+    """Return the answer to an order, None where it is babble. Raises `UnsupportedByEngine` as `reply` does."""
+    match spec.mode:
+        case "random":
+            return None
+        case "agent":
+            return tuple(agent.reply(order.prompt_ids, order.grammar).encode())
+        case mode:
+            return spoken(order.prompt_ids, calls=mode == "tools")
 
 
 def spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:

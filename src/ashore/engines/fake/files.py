@@ -11,9 +11,10 @@ from ashore.engines.fake.spec import FakeSpec
 from ashore.engines.model import ModelFiles
 
 END: Final = 256
+SYSTEM: Final = 257
 USER: Final = 258
 TOOL: Final = 260
-SPECIAL_TOKENS: Final = {"<|end|>": END, "<|system|>": 257, "<|user|>": USER, "<|assistant|>": 259, "<|tool|>": TOOL}
+SPECIAL_TOKENS: Final = {"<|end|>": END, "<|system|>": SYSTEM, "<|user|>": USER, "<|assistant|>": 259, "<|tool|>": TOOL}
 VOCAB_SIZE: Final = 261
 """One token for each byte, then the special ones."""
 
@@ -54,7 +55,7 @@ def fake_model_files(name: str, directory: Path) -> ModelFiles:
         digest=f"fake:{name}",
         directory=str(directory.absolute()),
         format="fake",
-        plain_bytes=template is _TEMPLATE and spec.mode != "tools",
+        plain_bytes=template is _TEMPLATE and spec.mode not in ("tools", "agent"),
     )
 
 

@@ -11,16 +11,19 @@ from ashore.core import did_you_mean
 from ashore.errors import InvalidSpec
 
 _SCHEME: Final = "fake:"
+MOST: Final = {"embed": 65_536, "context": 100_000_000, "sequences": 1_000_000}
+"""Of options that a request makes memory of: whoever may make a release names them, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeSpec:
     """How a fake engine behaves."""
 
-    mode: Literal["echo", "random", "tools"]
+    mode: Literal["echo", "random", "tools", "agent"]
     """`echo` answers with the last user turn (without a chat, the whole prompt); `random` babbles; `tools` echoes, but
     where the last user turn has a call in `<tool_call></tool_call>`, it makes that call alone, and then says what the
-    tool answered: an agent's first task without a model."""
+    tool answered: an agent's first task without a model. `agent` answers as a capable model would, see `agent.py`: it
+    calls the tool that the question speaks of, holds grammars, and else echoes."""
     tok_per_s: float = 0.0
     """Tokens per second of one sequence; 0 is as fast as it goes."""
     delay_s: float = 0.0
@@ -61,14 +64,16 @@ class FakeSpec:
             InvalidSpec: not a fake model, an unknown option, or a value of the wrong kind; the message names it.
         """
         kind, _, query = name.removeprefix(_SCHEME).partition("?")
-        if not name.startswith(_SCHEME) or kind not in ("echo", "random", "tools"):
-            raise InvalidSpec(f"{name!r} is not a fake model", hint="use fake:echo, fake:random or fake:tools")
+        if not name.startswith(_SCHEME) or kind not in ("echo", "random", "tools", "agent"):
+            raise InvalidSpec(f"{name!r} is not a fake model", hint="use fake:echo, random, tools or agent")
         types = {field.name: field.type for field in dataclasses.fields(cls) if field.name != "mode"}
         values: dict[str, float | int | bool] = {}
         for option, text in parse_qsl(query, keep_blank_values=True):
             if option not in types:
                 raise InvalidSpec(f"{name!r}: unknown option {option!r}", hint=did_you_mean(option, types))
             values[option] = _value(name, option, str(types[option]), text)
+            if values[option] > MOST.get(option, values[option]):
+                raise InvalidSpec(f"{name!r}: {option} is {text}; the limit is {MOST[option]:,}")
         return cls(mode=kind, **values)  # type: ignore[arg-type]
 
 

@@ -36,7 +36,7 @@ from ashore.engines.host.calls import Calls
 from ashore.engines.host.link import Link, LinkClosed
 from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
 from ashore.engines.ports import CanWait, Engine
-from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, InvalidRequest
+from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest
 
 STEP_TIMEOUT_S: Final = 0.002
 """What a step may wait inside the engine while it has orders and nothing to compute (a grammar being compiled)."""
@@ -83,6 +83,7 @@ class HostLoop:
         self._drain_deadline_s: float | None = None
         self._has_told_draining = False
         self._failed_steps = 0
+        self._engine_has_news = False
         self._woke_s: float | None = None
         self._wake_receive, self._wake_send = socket.socketpair()
         for end in (self._wake_receive, self._wake_send):
@@ -116,6 +117,7 @@ class HostLoop:
         to the workers it has died.
 
         Raises:
+            HostDied: what the engine ran on has ended.
             EngineFailed: the engine raised in `MOST_FAILED_STEPS` steps in a row.
         """
         try:
@@ -123,7 +125,7 @@ class HostLoop:
                 self._sleep_and_read()
                 if self._calls.can_go_on:
                     self._calls.run_slice()
-                if self._owners:
+                if self._owners or self._engine_has_news:
                     self._step()
                 self._flush()
             self._take_leave()
@@ -144,11 +146,13 @@ class HostLoop:
 
     def _sleep_and_read(self) -> None:
         sleep_s, self._woke_s = self._sleep_s(), None
+        self._engine_has_news = False
         ready = self._selector.select(sleep_s)
         self._woke_s = self._clock.monotonic_s()
         for key, mask in ready:
             if key.data is None:
-                continue  # the engine's own descriptor: `step` reads it
+                self._engine_has_news = True  # `step` reads its descriptor
+                continue
             if isinstance(key.data, Link):
                 if mask & selectors.EVENT_READ:
                     self._read(key.data)
@@ -162,12 +166,12 @@ class HostLoop:
         drain_s = None
         if self._drain_deadline_s is not None:
             drain_s = max(0.0, self._drain_deadline_s - self._clock.monotonic_s())
-        if not self._owners:
-            return drain_s
         if not isinstance(self._engine, CanWait):
-            return 0.0
+            return 0.0 if self._owners else drain_s
         fd, wait_s = self._engine.wait_on()
         self._watch(fd)
+        if not self._owners:
+            return drain_s  # an engine may end while nothing runs; then its descriptor wakes the loop
         if wait_s is None or drain_s is None:
             return wait_s if drain_s is None else drain_s
         return min(wait_s, drain_s)
@@ -243,6 +247,8 @@ class HostLoop:
     def _step(self) -> None:
         try:
             events = self._engine.step(STEP_TIMEOUT_S if self._watched_fd is None else 0.0)
+        except HostDied:
+            raise  # what the engine ran on is gone: the host has died, and its orders are tried on another one
         except Exception as error:  # the outermost loop: whatever an engine raises ends its orders, not the host
             _log.exception("an engine step failed; %d orders were ended", len(self._owners))
             self._failed_steps += 1

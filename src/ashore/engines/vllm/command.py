@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,12 @@ from ashore.processes import die_with_parent
 
 OWN_OPTIONS: Final = frozenset({*CARD.options.operators, "start_timeout_s", "task"})
 """Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""
+QUIET: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+}
+"""What a server of ours is told beside its flags: to call nobody, and to take adapters once it runs."""
 _STOP_S: Final = 20.0
 
 
@@ -42,7 +49,7 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
     command = [
         str(options.extra.get("executable", "vllm")), "serve", str(model),
         "--host", "127.0.0.1", "--port", str(port),
-        "--served-model-name", files.name,
+        "--served-model-name", str(options.extra.get("served_model_name", files.name)),
         "--max-num-seqs", str(options.max_sequences),
         "--max-num-batched-tokens", str(max(options.max_batch_tokens, options.max_sequences)),
         "--enable-prefix-caching" if options.prefix_cache else "--no-enable-prefix-caching",
@@ -52,10 +59,17 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
         command += ["--max-model-len", str(options.context_tokens)]
     if files.format == "gguf":
         command += ["--tokenizer", str(directory)]
-    for name, value in options.extra.items():
-        if name not in OWN_OPTIONS:
-            command += _flag(name, value)
-    return command
+    return [*command, *vllm_flags(options.extra)]
+
+
+def vllm_flags(options: Mapping[str, str | int | float | bool]) -> list[str]:
+    """Return the options of `[model.engine] options` that are flags of `vllm serve`, as such."""
+    return [word for name, value in options.items() if name not in OWN_OPTIONS for word in _flag(name, value)]
+
+
+def adapter_options(number: int) -> dict[str, str | int | float | bool]:
+    """Return the options with which a server takes so many LoRA adapters at once."""
+    return {"enable_lora": True, "max_loras": number}
 
 
 def shell_line(files: ModelFiles, options: EngineOptions) -> str:
@@ -93,7 +107,7 @@ class VllmProcess:
         self.api_key = secrets.token_urlsafe(24)
         self._process = subprocess.Popen(
             command,
-            env={**os.environ, "VLLM_API_KEY": self.api_key, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **QUIET, "VLLM_API_KEY": self.api_key},
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
@@ -109,6 +123,10 @@ class VllmProcess:
             raise EngineFailed(
                 f"vLLM ended with exit code {code}: {shlex.join(self.command)}", hint="see its output in this log"
             )
+
+    def wait(self) -> None:
+        """Return once it has ended. Callable from any thread."""
+        self._process.wait()
 
     def kill(self) -> None:
         """End it at once, whatever it does; `check` tells. May be called twice, and from any thread."""

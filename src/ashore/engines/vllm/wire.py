@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.core import changed_fields
+from ashore.core import RECOMMENDABLE, changed_fields
 from ashore.engines.model import GenerateOrder, Grammar, TokenLogprob
 from ashore.errors import AshoreError, EngineFailed, InvalidRequest, Overloaded, Unauthenticated
 
@@ -71,11 +71,26 @@ class Chunk(msgspec.Struct, frozen=True):
     error: ErrorBody | None = None
 
 
+class Vector(msgspec.Struct, frozen=True):
+    """One embedding."""
+
+    index: int
+    embedding: list[float]
+
+
+class Vectors(msgspec.Struct, frozen=True):
+    """Answer of `/v1/embeddings`."""
+
+    data: list[Vector]
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
     """One entry of `/v1/models`."""
 
     id: str
     max_model_len: int | None = None
+    parent: str | None = None
+    """Of a LoRA adapter, the model that it belongs to."""
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -85,17 +100,17 @@ class ModelList(msgspec.Struct, frozen=True):
 
 
 def completion_body(order: GenerateOrder, model: str) -> dict[str, Any]:
-    """Return the request body for `order`, streamed. Fields at their neutral value are left out."""
+    """Return the request body for `order`, streamed. What its model recommends, vLLM takes for fields that are left
+    out; so only those are that no model recommends."""
     sampling = order.sampling
     body: dict[str, Any] = {
         "model": model,
         "prompt": order.prompt_ids,
         "max_tokens": order.max_new_tokens,
-        "temperature": sampling.temperature,
+        **{name: getattr(sampling, name) for name in RECOMMENDABLE},
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_token_ids": True,
-        "skip_special_tokens": False,
         "add_special_tokens": False,
     }
     body |= {name: getattr(sampling, name) for name in changed_fields(sampling)}
@@ -161,16 +176,16 @@ def score_rows(choice: Choice, ids: list[int], top: int) -> list[tuple[TokenLogp
     return rows
 
 
-def error_for(status: int, words: str) -> AshoreError:
-    """Return our error for an answer of the server."""
-    text = f"vLLM returned status {status}: {words[:500]}"
+def error_for(url: str, status: int, words: str) -> AshoreError:
+    """Return our error for an answer of a server."""
+    text = f"vLLM at {url} returned status {status}: {words[:500]}"
     if status in (401, 403):
-        return Unauthenticated(text, hint="set the option `api_key` to the key of the server")
+        return Unauthenticated(text, hint="set [model.engine] key to the place of the server's key")
     if status in (429, 503):
-        return Overloaded(text)
+        return Overloaded(text, retry_after_s=1)
     if 400 <= status < 500:
         return InvalidRequest(text)
-    return EngineFailed(text, hint="see the log of vLLM")
+    return EngineFailed(text, hint="see the log of that server")
 
 
 def _token_id(text: str) -> int:

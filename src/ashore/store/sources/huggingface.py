@@ -27,9 +27,10 @@ ANSWER_WITHIN_S = 15.0
 class HuggingFaceSource:
     """`hf:ORG/NAME[@REVISION][:FILE.gguf]`. The token is that of the hub's library (`HF_TOKEN`)."""
 
-    def __init__(self, reference: str, *, endpoint: str = "") -> None:
+    def __init__(self, reference: str, *, endpoint: str = "", text_only: bool = False) -> None:
         self._reference = parse_hub_reference("hf", reference)
         self._endpoint = endpoint or None
+        self._text_only = text_only
         self._chosen: tuple[RemoteFile, ...] = ()
         self._commit = ""
 
@@ -43,7 +44,7 @@ class HuggingFaceSource:
             RemoteFile(path=s.rfilename, num_bytes=s.size or 0, sha256=s.lfs.sha256 if s.lfs else "")
             for s in info.siblings or ()
         ]
-        self._chosen = choose_files(offered, self._reference.file, f"hf:{repository}")
+        self._chosen = choose_files(offered, self._reference.file, f"hf:{repository}", text_only=self._text_only)
         self._commit = info.sha or self._reference.revision or "main"
         licences = [t.removeprefix("license:") for t in info.tags or () if t.startswith("license:")]
         suffix = f":{self._reference.file}" if self._reference.file else ""

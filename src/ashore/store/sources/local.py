@@ -21,14 +21,16 @@ _MAX_NAMED: Final = 6
 class LocalSource:
     """A folder, or one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, text_only: bool = False) -> None:
         self._path = path.absolute()
+        self._text_only = text_only
 
     def resolve(self) -> Origin:
         if not self._path.exists():
             raise UnknownModel(f"{self._path} does not exist", hint="check the path")
         files = own_files(self._path)
-        if not any(is_weights(p.name) for p in files):
+        has_text = self._text_only and any(p.name == "tokenizer.json" for p in files)
+        if not has_text and not any(is_weights(p.name) for p in files):
             self._refuse([p.name for p in files])
         return Origin(
             pinned=f"file:{self._path}",

@@ -25,9 +25,10 @@ DEFAULT_REVISION = "master"
 class ModelScopeSource:
     """`ms:ORG/NAME[@REVISION][:FILE.gguf]`. The token is that of the hub's library (`MODELSCOPE_API_TOKEN`)."""
 
-    def __init__(self, reference: str, *, endpoint: str = "") -> None:
+    def __init__(self, reference: str, *, endpoint: str = "", text_only: bool = False) -> None:
         self._reference = parse_hub_reference("ms", reference)
         self._endpoint = endpoint or None
+        self._text_only = text_only
         self._chosen: tuple[RemoteFile, ...] = ()
         self._api: Any = None
 
@@ -36,7 +37,7 @@ class ModelScopeSource:
         with self._translated():
             listed = self._hub().list_repo_files(repository, "model", revision=revision)
         offered = [RemoteFile(path=f.path, num_bytes=f.size, sha256=f.sha256 or "") for f in listed if not f.is_dir]
-        self._chosen = choose_files(offered, self._reference.file, f"ms:{repository}")
+        self._chosen = choose_files(offered, self._reference.file, f"ms:{repository}", text_only=self._text_only)
         suffix = f":{self._reference.file}" if self._reference.file else ""
         return Origin(
             pinned=f"ms:{repository}@{revision}{suffix}",

@@ -188,8 +188,9 @@ class S3LayoutRemote:
 class S3FilesSource:
     """`s3://BUCKET/FOLDER/` or `s3://BUCKET/…/NAME.gguf`: plain files, as a hub has them."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, text_only: bool = False) -> None:
         self._text = text
+        self._text_only = text_only
         self._bucket = ModelBucket(text)
         self._chosen: tuple[RemoteFile, ...] = ()
 
@@ -205,7 +206,7 @@ class S3FilesSource:
                 offered = [RemoteFile(path=path, num_bytes=size) for path, size in self._bucket.sizes("")]
                 if not offered:
                     raise UnknownModel(f"{self._text} has no files", hint="check the bucket and the path")
-                self._chosen = choose_files(offered, "", self._text)
+                self._chosen = choose_files(offered, "", self._text, text_only=self._text_only)
         return Origin(
             pinned=self._text.rstrip("/"),
             suggested_name=name_from(prefix),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ashore.core import did_you_mean
 from ashore.errors import UnknownModel, UnsupportedModel
+from ashore.store.conversion.safetensorsmeta import INDEX
 from ashore.store.prepare import DOCS, KEPT_BESIDE_SAFETENSORS, SPLIT_GGUF, refuse_pickle_names
 
 BESIDE_SAFETENSORS = (*KEPT_BESIDE_SAFETENSORS, "chat_template.jinja", "chat_template.json")
@@ -22,13 +23,16 @@ class RemoteFile:
     """Empty where the source does not tell (small files of a hub)."""
 
 
-def choose_files(files: Iterable[RemoteFile], wanted: str, where: str) -> tuple[RemoteFile, ...]:
+def choose_files(
+    files: Iterable[RemoteFile], wanted: str, where: str, *, text_only: bool = False
+) -> tuple[RemoteFile, ...]:
     """Return the files to fetch: safetensors with what belongs to them, or one GGUF model, and the licence texts.
 
     Args:
         files: All files of the repository.
         wanted: A `.gguf` file that the user named; empty: the repository decides.
         where: For messages.
+        text_only: Leave out weights, but for a GGUF model, in which the vocabulary lies.
 
     Raises:
         UnknownModel: there is no such file.
@@ -43,6 +47,8 @@ def choose_files(files: Iterable[RemoteFile], wanted: str, where: str) -> tuple[
             raise UnknownModel(f"{where} has no file {wanted!r}", hint=did_you_mean(wanted, ggufs))
         return (*_parts_of(wanted, offered), *docs)
     tensors = [f for p, f in offered.items() if p.endswith(".safetensors") and "/" not in p]
+    if text_only and "tokenizer.json" in offered and not wanted:
+        return (*(offered[p] for p in BESIDE_SAFETENSORS if p in offered and p != INDEX), *docs)
     if tensors:
         return (*tensors, *(offered[p] for p in BESIDE_SAFETENSORS if p in offered), *docs)
     heads = [p for p in ggufs if not (m := SPLIT_GGUF.search(p)) or m[1] == "00001"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ashore.api.http.anthropic.types import CountRequest, MessagesRequest
-from ashore.api.http.dialect import Dialect, Json, Reader
+from ashore.api.http.dialect import Dialect, Json, Reader, Said
 from ashore.errors import InvalidRequest
 
 IMAGE: Final = "[image omitted: this model accepts text only]"
@@ -38,7 +38,7 @@ HINTS: Final = {
 }
 
 
-def _adapt(body: Json, said: list[str]) -> None:
+def _adapt(body: Json, said: Said) -> None:
     """Rewrite what only Anthropic's own servers can do into what is left of it here."""
     if isinstance(body.get("tools"), list):
         body["tools"] = [one for one in body["tools"] if _runs_here(one, body, said)]
@@ -58,7 +58,7 @@ def _adapt(body: Json, said: list[str]) -> None:
             message["content"] = [kept for block in message["content"] for kept in _block(block, said)]
 
 
-def _runs_here(tool: Any, body: Json, said: list[str]) -> bool:
+def _runs_here(tool: Any, body: Json, said: Said) -> bool:
     """Return whether a tool is one whose function the client runs.
 
     Raises:
@@ -77,8 +77,9 @@ def _runs_here(tool: Any, body: Json, said: list[str]) -> bool:
     return False
 
 
-def _block(block: Any, said: list[str]) -> Iterator[Any]:
+def _block(block: Any, said: Said) -> Iterator[Any]:
     """Yield a block in a form that ashore knows, none where nothing of it can be read here."""
+    said.count_object()
     kind = block.get("type") if isinstance(block, dict) else None
     if kind == "tool_result" and isinstance(block.get("content"), list):
         inner = [_shown(one, said) for one in block["content"]]
@@ -91,8 +92,9 @@ def _block(block: Any, said: list[str]) -> Iterator[Any]:
         yield block
 
 
-def _shown(part: Any, said: list[str]) -> Any:
+def _shown(part: Any, said: Said) -> Any:
     """Return a part of what a tool answered: an agent that looks at a screen goes on, told that it sees nothing."""
+    said.count_object()
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "image":
         said.append("messages[].content[].content[].image")

@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/messages`."""
     exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
-    request = await MESSAGES_READER.body_of(app, exchange)
+    request = await MESSAGES_READER.body_of(app, exchange, principal)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
     answer = partial(app.serving.answer, generation, principal)
@@ -39,7 +39,7 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/messages/count_tokens`."""
-    request = await COUNT_READER.body_of(app, exchange)
+    request = await COUNT_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
     tokens = await app.serving.count_tokens(to_count(request, exchange), principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]

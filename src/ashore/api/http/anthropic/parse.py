@@ -39,6 +39,7 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         messages=conversation(request),
         tools=tuple(_tool(tool) for tool in request.tools or ()),
         tool_choice=_tool_choice(request.tool_choice),
+        one_call=bool(request.tool_choice and request.tool_choice.disable_parallel_tool_use),
         sampling=sampling_of(request),
         left_out=left_out(request),
         max_tokens=request.max_tokens,

@@ -53,6 +53,9 @@ class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: Literal["stop", "length"]
     cut_by: str | msgspec.UnsetType = msgspec.UNSET
     """`deadline` or `budget`, where one of them ended it; the reason is `length` then."""
+    token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET
+    stop_reason: int | msgspec.UnsetType | None = msgspec.UNSET
+    """These two where the request asks for ids."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +95,10 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
         )
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+    if request.return_token_ids and (request.echo or request.stop):
+        raise InvalidRequest(
+            "return_token_ids does not go with echo or stop", hint="give stop_token_ids", param="return_token_ids"
+        )
     if request.max_tokens == 0 and not request.echo:
         raise InvalidRequest(
             "max_tokens is 0 and echo is off, so the answer would be empty",
@@ -115,6 +122,9 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             max_tokens=16 if request.max_tokens is None else request.max_tokens,
             stop=stops_of(request.stop),
             top_logprobs=request.logprobs,
+            token_ids=bool(request.return_token_ids),
+            tokens_by_id=bool(request.return_tokens_as_token_ids),
+            prefix_salt=request.cache_salt or "",
             grammar=grammar_of(request.response_format),
             suffix=request.suffix or "",
             stop_token_ids=token_stops_of(request),
@@ -130,7 +140,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
     ]
 
 
-def render_completion(answers: list[WholeAnswer], exchange: Exchange) -> bytes:
+def render_completion(answers: list[WholeAnswer], exchange: Exchange, *, token_ids: bool, logprobs: bool) -> bytes:
     """Return the whole answers as one JSON object; choices of the first prompt come first."""
     started = answers[0].started
     choices = [choice for answer in answers for choice in answer.choices]
@@ -141,7 +151,9 @@ def render_completion(answers: list[WholeAnswer], exchange: Exchange) -> bytes:
             created=started.created_s,
             model=started.model,
             system_fingerprint=started.release,
-            choices=[_choice(index, choice) for index, choice in enumerate(choices)],
+            choices=[
+                _choice(index, choice, token_ids=token_ids, logprobs=logprobs) for index, choice in enumerate(choices)
+            ],
             usage=usage_out(
                 Usage(
                     prompt_tokens=sum(u.prompt_tokens for u in usages),
@@ -177,7 +189,17 @@ def _best(token: TokenText) -> dict[str, float] | None:
 class CompletionChunks:
     """Renders a stream of `text_completion` chunks."""
 
-    def __init__(self, exchange: Exchange, num_choices: int, *, include_usage: bool) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        num_choices: int,
+        *,
+        include_usage: bool,
+        token_ids: bool = False,
+        logprobs: bool = True,
+    ) -> None:
+        self._token_ids = token_ids
+        self._tells_logprobs = logprobs
         self._id = id_for("cmpl-", exchange.request_id)
         self._include_usage = include_usage
         self._after = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -195,13 +217,16 @@ class CompletionChunks:
 
     def delta(self, delta: Delta) -> bytes:
         logprobs = b"null"
-        if delta.logprobs:
+        if delta.logprobs and self._tells_logprobs:
             logprobs = _encode(legacy_logprobs(delta.logprobs, self._offsets[delta.choice]))
             self._offsets[delta.choice] += sum(len(t.text) for t in delta.logprobs)
-        return self._chunk(delta.choice, _encode(delta.text), logprobs, b"null")
+        ids = b',"token_ids":%b' % _encode([t.token_id for t in delta.logprobs]) if self._token_ids else b""
+        return self._chunk(delta.choice, _encode(delta.text), logprobs, b"null" + ids)
 
     def ended(self, ended: ChoiceEnded) -> bytes:
         reason = b'"length"' if ended.reason == "length" else b'"stop"'
+        if self._token_ids:
+            reason += b',"token_ids":[],"stop_reason":%b' % _encode(ended.stop_token_id)
         return self._chunk(ended.choice, b'""', b"null", reason + cut_json(ended))
 
     def closed(self, usage: Usage) -> bytes:
@@ -223,12 +248,14 @@ class CompletionChunks:
         )
 
 
-def _choice(index: int, choice: Choice) -> CompletionChoice:
+def _choice(index: int, choice: Choice, *, token_ids: bool, logprobs: bool) -> CompletionChoice:
     assert choice.ended is not None
     return CompletionChoice(
         index=index,
         text="".join(choice.text),
-        logprobs=legacy_logprobs(choice.logprobs, 0),
+        logprobs=legacy_logprobs(choice.logprobs if logprobs else [], 0),
         finish_reason="length" if choice.ended.reason == "length" else "stop",
         cut_by=cut_of(choice.ended),
+        token_ids=[token.token_id for token in choice.logprobs] if token_ids else msgspec.UNSET,
+        stop_reason=choice.ended.stop_token_id if token_ids else msgspec.UNSET,
     )

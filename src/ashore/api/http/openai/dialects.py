@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ashore.api.http.dialect import Dialect, Json, Reader, taken_out
+from ashore.api.http.dialect import Dialect, Json, Reader, Said, taken_out
 from ashore.api.http.openai.responses_parse import ITEM_TYPES
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -26,8 +26,6 @@ SAMPLED: Final = {
     "add_special_tokens": "vLLM's clients",
     "spaces_between_special_tokens": "vLLM's clients",
     "include_stop_str_in_output": "vLLM's clients",
-    "return_tokens_as_token_ids": "vLLM's clients",
-    "cache_salt": "vLLM's clients; answers are cached by tenant here",
     "mm_processor_kwargs": "vLLM's clients",
     "kv_transfer_params": "vLLM's routers",
     "rid": "SGLang's clients",
@@ -45,6 +43,7 @@ SAMPLED: Final = {
 
 CHAT: Final = {
     **SAMPLED,
+    "return_tokens_as_token_ids": "vLLM's clients",
     "add_generation_prompt": "vLLM's clients; an answer always begins a turn",
     "prediction": "OpenAI's clients; it makes an answer faster, not another one",
     "messages[].reasoning": "clients of OpenRouter send it back",
@@ -96,7 +95,7 @@ def _take_neutral(body: Json) -> None:
         del body["min_tokens"]
 
 
-def _take_thinking(body: Json, said: list[str]) -> None:
+def _take_thinking(body: Json, said: Said) -> None:
     """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
@@ -152,7 +151,7 @@ def _take_grammars(body: Json) -> None:
         raise InvalidRequest(f"guided_{kind} is not supported", hint="use a JSON schema", param=f"guided_{kind}")
 
 
-def _chat(body: Json, said: list[str]) -> None:
+def _chat(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
     _take_neutral(body)
     _take_thinking(body, said)
@@ -169,7 +168,7 @@ def _chat(body: Json, said: list[str]) -> None:
             del body["tools"]
 
 
-def _chat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+def _chat_tool(tool: Any, body: Json, said: Said) -> list[Any]:
     """Return a tool as functions: one of free text takes one string, one that only its maker can run is left out."""
     if not isinstance(tool, dict) or tool.get("type", "function") == "function":
         return [tool]
@@ -188,12 +187,13 @@ def free_text(name: Any, description: Any) -> Json:
     }
 
 
-def left_out(tool: Json, body: Json, said: list[str]) -> list[Any]:
+def left_out(tool: Json, body: Json, said: Said) -> list[Any]:
     """Leave out a tool that cannot be run here.
 
     Raises:
         InvalidRequest: the request insists on it.
     """
+    said.count_object()
     kind, choice = str(tool.get("type"))[:40], body.get("tool_choice")
     insists = isinstance(choice, dict) and (
         choice.get("type") == kind or choice.get("name") in (kind, tool.get("name"))
@@ -212,8 +212,8 @@ def keep_allowed(body: Json, allowed: Json) -> None:
     """Take the tools that `allowed_tools` names, and its mode for the choice."""
     tools, wanted = body.get("tools"), allowed.get("tools")
     if isinstance(tools, list) and isinstance(wanted, list):
-        names = [_name_of(one) for one in wanted]
-        body["tools"] = [one for one in tools if _name_of(one) in names]
+        names = {name for name in map(_name_of, wanted) if isinstance(name, str)}
+        body["tools"] = [one for one in tools if isinstance(name := _name_of(one), str) and name in names]
     body["tool_choice"] = allowed.get("mode", "auto")
 
 
@@ -225,7 +225,7 @@ def _name_of(tool: Any) -> Any:
     return inner.get("name") if isinstance(inner, dict) else tool.get("name")
 
 
-def _completions(body: Json, said: list[str]) -> None:
+def _completions(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens")
     _take_neutral(body)
     _take_grammars(body)
@@ -275,7 +275,7 @@ ITEMS_LEFT_OUT: Final = (
 """Items of tools that OpenAI's servers run themselves: what they found does not come along."""
 
 
-def _responses(body: Json, said: list[str]) -> None:
+def _responses(body: Json, said: Said) -> None:
     if body.get("truncation") == "auto":
         del body["truncation"]
         said.append("truncation")
@@ -293,7 +293,7 @@ def _responses(body: Json, said: list[str]) -> None:
         body["input"] = [kept for one in body["input"] for kept in _item(one, said)]
 
 
-def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+def _tool(tool: Any, body: Json, said: Said) -> list[Any]:
     """Return a tool in a form that ashore knows, none where only its maker can run it."""
     if not isinstance(tool, dict) or tool.setdefault("type", "function") == "function":
         return [tool]
@@ -306,8 +306,9 @@ def _tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
     return left_out(tool, body, said)
 
 
-def _item(item: Any, said: list[str]) -> list[Any]:
+def _item(item: Any, said: Said) -> list[Any]:
     """Return an item in a form that ashore knows, none where nothing of it can be read here."""
+    said.count_object()
     if not isinstance(item, dict):
         return [item]
     kind = item.get("type", "message")
@@ -318,7 +319,7 @@ def _item(item: Any, said: list[str]) -> list[Any]:
         said.append(f"input[].{kind}")
         return []
     if isinstance(kind, str) and kind in ITEM_TYPES:
-        said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], "input[]"))
+        said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], said, "input[]"))
     return [item]
 
 

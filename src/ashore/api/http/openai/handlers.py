@@ -18,6 +18,7 @@ from ashore.api.http.streaming import (
     JSON,
     answer_headers,
     cut_headers,
+    num_chars,
     send_answer,
     standing_headers,
     stream_answer,
@@ -34,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/chat/completions`."""
-    request = await CHAT_READER.body_of(app, exchange)
+    request = await CHAT_READER.body_of(app, exchange, principal)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
     answer = partial(app.serving.answer, generation, principal)
@@ -45,23 +46,32 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     else:
         exchange.watch()
         whole = await whole_answer(answer, generation.num_choices)
-        await send_answer(exchange, whole, render_chat(whole, exchange))
+        render = partial(render_chat, whole, exchange)
+        await send_answer(exchange, whole, await app.serving.at_length(num_chars([whole]), render, principal))
 
 
 async def completions(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/completions`. Several prompts are answered one after the other."""
-    request = await COMPLETION_READER.body_of(app, exchange)
+    request = await COMPLETION_READER.body_of(app, exchange, principal)
     generations = to_generations(request, exchange)
+    token_ids, logprobs = bool(request.return_token_ids), request.logprobs is not None
     exchange.model = request.model[:64]
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
-        chunks = CompletionChunks(exchange, generations[0].num_choices, include_usage=include_usage)
+        chunks = CompletionChunks(
+            exchange,
+            generations[0].num_choices,
+            include_usage=include_usage,
+            token_ids=token_ids,
+            logprobs=logprobs,
+        )
         answer = partial(app.serving.answer, generations[0], principal)
         await stream_answer(exchange, answer, chunks, partial(app.serving.loads, request.model))
         return
     exchange.watch()
     answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]
-    body = render_completion(answers, exchange)
+    render = partial(render_completion, answers, exchange, token_ids=token_ids, logprobs=logprobs)
+    body = await app.serving.at_length(num_chars(answers), render, principal)
     if len(answers) == 1:
         await send_answer(exchange, answers[0], body)
         return
@@ -72,7 +82,7 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
 
 async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/embeddings`."""
-    request = await EMBEDDING_READER.body_of(app, exchange)
+    request = await EMBEDDING_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
     inputs = prompts_of(request.input, "input")
     priority, deadline_s = priority_of(exchange), deadline_of(exchange)
@@ -94,7 +104,9 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         (b"x-ashore-precision", embedding.precision.encode()),
         *standing_headers(app.serving.standing(principal, request.model)),
     ]
-    await exchange.respond(200, headers, render_embeddings(request, embedding))
+    render = partial(render_embeddings, request, embedding)
+    body = await app.serving.at_length(embedding.num_chars, render, principal)
+    await exchange.respond(200, headers, body)
 
 
 async def models(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -131,7 +131,7 @@ SCORE_READER: Final = Reader(ScoreRequest, Dialect(name="embeddings", ignored=_I
 
 async def rerank(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/rerank` and `POST /rerank`."""
-    request = await RERANK_READER.body_of(app, exchange)
+    request = await RERANK_READER.body_of(app, exchange, principal)
     if (request.documents is None) == (request.texts is None):
         raise InvalidRequest("the body needs documents, or texts in TEI's form", hint="send one", param="documents")
     given = request.texts if request.documents is None else request.documents
@@ -165,7 +165,7 @@ async def rerank(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/score`."""
-    request = await SCORE_READER.body_of(app, exchange)
+    request = await SCORE_READER.body_of(app, exchange, principal)
     first, second = _listed(request.text_1), _listed(request.text_2)
     if len(first) not in (1, len(second)):
         raise InvalidRequest(

@@ -53,7 +53,7 @@ _encode = msgspec.json.Encoder().encode
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses`."""
     body = await exchange.body(app.limits)
-    request = await RESPONSES_READER.body_of(app, exchange)
+    request = await RESPONSES_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
     if request.background and not exchange.job_id:
         app.authority.require(principal, INFER, f"model/{request.model}")
@@ -174,7 +174,7 @@ async def _keep(app: HttpApp, generation: GenerationRequest, call: NewJob, respo
 
 async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses/input_tokens`: the tokens that the model would read, with what came before."""
-    request = await RESPONSES_READER.body_of(app, exchange)
+    request = await RESPONSES_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
     history = await _history(app, request.previous_response_id, principal)
     tokens = await app.serving.count_tokens(to_generation(request, exchange, history), principal)

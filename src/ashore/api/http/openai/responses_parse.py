@@ -162,6 +162,7 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
         messages=(*system, *history, *messages_of(items_of(request), names)),
         tools=tuple(_tool(name, one.tool) for name, one in tools.items()),
         tool_choice=_choice(request),
+        one_call=request.parallel_tool_calls is False,
         sampling=sampling_of(request),
         left_out=left_out(request),
         max_tokens=request.max_output_tokens,

@@ -197,6 +197,8 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     truncation: Literal["disabled"] | None = None
     include: Annotated[list[Includable], Meta(max_length=8)] | None = None
     metadata: Annotated[dict[str, MetadataText], Meta(max_length=16)] | None = None
+    parallel_tool_calls: bool | None = None
+    """False: one call at most."""
 
     user: Any = None
     service_tier: Any = None
@@ -205,7 +207,6 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     max_tool_calls: Any = None
-    parallel_tool_calls: Any = None
 
 
 class InputDetails(msgspec.Struct, frozen=True):

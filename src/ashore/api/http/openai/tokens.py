@@ -1,7 +1,8 @@
-"""`/tokenize` and `/detokenize`, in the form of vLLM: what evaluation tools and routers count tokens with."""
+"""`/tokenize`, `/detokenize` and `/tokenizer_info`, in the form of vLLM: what evaluation tools count tokens with."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -17,12 +18,14 @@ from ashore.api.http.openai.embeddings import only_one
 from ashore.api.http.openai.types import MOST_INPUTS, ChatMessage, Name, TokenId, ToolIn
 from ashore.api.http.streaming import JSON
 from ashore.errors import InvalidRequest
-from ashore.serving import GenerationRequest
+from ashore.serving import GenerationRequest, Tokenized
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
 _encode = msgspec.json.Encoder().encode
+TOKEN_CHARS: Final = 8
+"""What one token of an answer costs to write, in characters of a prompt."""
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +67,20 @@ class DetokenizeOut(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
 
 
+class TokenizerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /tokenizer_info`."""
+
+    tokenizer_class: str = "PreTrainedTokenizerFast"
+    eos_token: str | None
+    eos_token_id: int | None
+    bos_token: str | None
+    bos_token_id: int | None
+    chat_template: str | None
+    model_max_length: int
+
+
+_MOST_CONTROL_CHARS: Final = 64
+"""Length of the text of a control token."""
 _IGNORED: Final = {
     **ANYWHERE,
     "request_id": "vLLM's clients; x-request-id names a request here",
@@ -76,7 +93,7 @@ DETOKENIZE_READER: Final = Reader(DetokenizeRequest, Dialect(name="completions",
 
 async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /tokenize`."""
-    request = await TOKENIZE_READER.body_of(app, exchange)
+    request = await TOKENIZE_READER.body_of(app, exchange, principal)
     if (request.prompt is None) == (request.messages is None):
         raise InvalidRequest("the body needs either prompt or messages", hint="send one of them", param="prompt")
     continues = bool(request.continue_final_message)
@@ -97,19 +114,49 @@ async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> No
         bare=request.add_special_tokens is False,
         opens_answer=request.add_generation_prompt is not False,
     )
+    ids = counted.ids
+    if request.prompt and request.add_special_tokens is False and len(request.prompt) <= _MOST_CONTROL_CHARS:
+        control = counted.text.encode(request.prompt, allow_special=True, bare=True)
+        ids = control if len(control) == 1 else ids
+    with_texts = bool(request.return_token_strs)
+    body = await app.serving.at_length(
+        len(ids) * TOKEN_CHARS, partial(_render, counted, ids, with_texts=with_texts), principal
+    )
+    await exchange.respond(200, [JSON], body)
+
+
+def _render(counted: Tokenized, ids: list[int], *, with_texts: bool) -> bytes:
+    text = counted.text.token_text
     answer = TokenizeOut(
-        count=len(counted.ids),
+        count=len(ids),
         max_model_len=counted.context_tokens,
-        tokens=counted.ids,
-        token_strs=[counted.text.token_text(one) for one in counted.ids] if request.return_token_strs else None,
+        tokens=ids,
+        token_strs=[text(one) for one in ids] if with_texts else None,
+    )
+    return _encode(answer)
+
+
+async def tokenizer_info(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /tokenizer_info`."""
+    model = exchange.query().get("model") or only_one("models", app.serving.models(principal), "see GET /v1/models")
+    exchange.model = model[:64]
+    text, context_tokens = app.serving.tokenizer(model, principal)
+    end = text.eos_token_ids[0] if text.eos_token_ids else None
+    answer = TokenizerInfo(
+        eos_token=None if end is None else text.token_text(end),
+        eos_token_id=end,
+        bos_token=None if text.bos_token_id is None else text.token_text(text.bos_token_id),
+        bos_token_id=text.bos_token_id,
+        chat_template=text.template_source or None,
+        model_max_length=context_tokens,
     )
     await exchange.respond(200, [JSON], _encode(answer))
 
 
 async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /detokenize`."""
-    request = await DETOKENIZE_READER.body_of(app, exchange)
+    request = await DETOKENIZE_READER.body_of(app, exchange, principal)
     model = request.model or only_one("models", app.serving.models(principal), "see GET /v1/models")
     exchange.model = model[:64]
-    text = app.serving.detokenize(model, request.tokens, principal)
+    text = await app.serving.detokenize(model, request.tokens, principal)
     await exchange.respond(200, [JSON], _encode(DetokenizeOut(prompt=text)))

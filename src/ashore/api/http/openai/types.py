@@ -22,6 +22,7 @@ from ashore.api.bounds import (
 from ashore.core import SamplingIn
 
 MOST_STOP_IDS: Final = 64
+MOST_SALT_CHARS: Final = 256
 MOST_SUFFIX_CHARS: Final = 1 << 22
 MOST_INPUTS: Final = 1_000_000
 """Token ids of one prompt, at most; the number of texts is bounded by `MOST_TEXTS`."""
@@ -153,6 +154,8 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=MOST_STOP_IDS)] | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    cache_salt: Annotated[str, Meta(max_length=MOST_SALT_CHARS)] | None = None
+    """Blocks of the prefix cache are shared only between requests of one tenant with the same salt."""
 
     no_stop_trim: bool | None = None
     continue_final_message: bool | None = None
@@ -170,7 +173,6 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     prompt_cache_key: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
-    parallel_tool_calls: Any = None
 
 
 USUAL: Final = (
@@ -194,6 +196,8 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    """False: one call at most."""
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Effort | None = None
     """Given to the template as a parameter of this name."""
@@ -205,7 +209,7 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
 
 
 class CompletionRequest(Sampled, frozen=True, kw_only=True):
-    """Body of `POST /v1/completions`. `best_of` must equal `n`."""
+    """Body of `POST /v1/completions`. `best_of` must equal `n`. The last block is taken and ignored."""
 
     prompt: Inputs
     max_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] | None = None
@@ -215,6 +219,12 @@ class CompletionRequest(Sampled, frozen=True, kw_only=True):
     best_of: Choices | None = None
     suffix: Annotated[str, Meta(max_length=MOST_SUFFIX_CHARS)] | None = None
     """What follows the gap that the answer fills, for models that were trained to; `prompt` stands before it."""
+    return_token_ids: bool | None = None
+    """Give `token_ids` beside the text of each piece, and the token that ended the answer as `stop_reason`."""
+    return_tokens_as_token_ids: bool | None = None
+    """Name tokens in `logprobs` as `token_id:N`."""
+
+    parallel_tool_calls: Any = None
 
 
 class EmbeddingRequest(_Strict, frozen=True, kw_only=True):

@@ -10,8 +10,9 @@ import asyncio
 import select
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote_to_bytes
 
@@ -56,8 +57,8 @@ class Server(Protocol):
     """What a connection asks of the server that accepted it."""
 
     stopping: bool
-    held: int
-    """Bytes of requests that no application has taken."""
+    is_short: bool
+    """Whether all connections together hold more than they should."""
 
     @property
     def app(self) -> Application: ...
@@ -73,9 +74,8 @@ class Server(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
 
-    @property
-    def is_short(self) -> bool:
-        """Whether all connections together hold more than they should."""
+    def hold(self, num_bytes: int) -> None:
+        """Count bytes of requests that no application has taken, more than before or less."""
         ...
 
     def opened(self, connection: Connection) -> bool:
@@ -95,19 +95,15 @@ class Connection(asyncio.BufferedProtocol):
         "_begun",
         "_closing_since",
         "_cycle",
-        "_doubled",
         "_drained",
-        "_expects",
         "_fault",
         "_half_closed",
         "_head_bytes",
-        "_head_size",
         "_headers",
         "_held",
         "_in_head",
         "_last",
         "_num_trailers",
-        "_odd_transfer",
         "_parsed",
         "_parser",
         "_paused",
@@ -116,9 +112,10 @@ class Connection(asyncio.BufferedProtocol):
         "_server",
         "_tail_bytes",
         "_target",
-        "_transfer",
+        "_trailer_bytes",
         "_waiting_since",
         "client",
+        "is_clogged",
         "lost",
         "transport",
     )
@@ -134,15 +131,10 @@ class Connection(asyncio.BufferedProtocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._head_bytes = 0
-        self._head_size = 0
-        self._transfer = self._odd_transfer = False
-        """Whether a body is announced without its length, and whether in a form other than chunks."""
-        self._doubled = False
-        """Whether a header of `SINGLE` came twice."""
+        """That came since the message before it ended."""
         self._quiet_bytes = 0
         """Behind the head, since the last piece of a body: trailers, and what stands beside the size of a chunk."""
-        self._num_trailers = 0
-        self._expects = False
+        self._num_trailers = self._trailer_bytes = 0
         self._rest = b""
         """Of what came, not parsed yet."""
         self._tail_bytes = 0
@@ -160,7 +152,10 @@ class Connection(asyncio.BufferedProtocol):
         """Status for what is no message of HTTP, once it was seen."""
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
+        self.is_clogged = False
+        """Whether the client reads slower than we write."""
         self._waiting_since = server.loop.time()
+        """For the next request; 0: from the next sweep on."""
         self._closing_since = 0.0
         self.client: tuple[str, int] | None = None
         self.lost = False
@@ -225,13 +220,15 @@ class Connection(asyncio.BufferedProtocol):
     def _parse(self, data: memoryview) -> None:
         """Parse what came, a piece at a time, and keep the rest as it is once enough requests wait."""
         step = PIECE_BYTES_WHEN_SHORT if self._server.is_short else PIECE_BYTES
+        if len(data) <= step:
+            self._parse_piece(data)
+            return
         for at in range(0, len(data), step):
             if at and (self._last or self._is_full()):
                 self._rest = b"" if self._last else bytes(data[at:])
                 return
             self._parse_piece(data[at : at + step])
-            if len(data) > step:
-                self._count_held()
+            self._count_held()
 
     def _parse_rest(self) -> None:
         while self._rest and not self._holds_enough:
@@ -266,9 +263,10 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         if self._drained is None:
             self._drained = self._server.loop.create_future()
+            self.is_clogged = True
 
     def resume_writing(self) -> None:
-        drained, self._drained = self._drained, None
+        drained, self._drained, self.is_clogged = self._drained, None, False
         if drained is not None and not drained.done():
             drained.set_result(None)
 
@@ -277,56 +275,48 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_begin(self) -> None:
         self._begun, self._tail_bytes = True, 0
         self._headers, self._target = [], b""
-        self._head_size, self._transfer, self._odd_transfer, self._expects = 0, False, False, False
-        self._doubled = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value) + 4
-        if not self._in_head:  # a trailer: counted and dropped, or it would pass for a header
-            self._num_trailers += 1
-            if self._head_size > MAX_HEADER_BYTES or self._num_trailers > MAX_HEADERS:
-                self._fault = self._fault or 431
+        if self._in_head:
+            self._headers.append((name.lower(), value))
             return
-        name = name.lower()
-        self._headers.append((name, value))
-        if name in SINGLE:
-            self._doubled = self._doubled or sum(one == name for one, _ in self._headers) > 1
-        elif name == b"transfer-encoding":
-            self._transfer = True
-            self._odd_transfer = self._odd_transfer or value.lower() != b"chunked"
-        elif name == b"expect":
-            self._expects = self._expects or value.lower() == b"100-continue"
+        self._num_trailers += 1  # counted and dropped, or it would pass for a header
+        self._trailer_bytes += len(name) + len(value) + 4
+        if self._trailer_bytes > MAX_HEADER_BYTES or self._num_trailers > MAX_HEADERS:
+            self._fault = self._fault or 431
 
     def on_headers_complete(self) -> None:
         if self._fault:
             return  # what a broken message is followed by changes nothing of why it is refused
-        version = self._parser.get_http_version()
-        if len(self._target) + self._head_size > MAX_HEADER_BYTES or len(self._headers) > MAX_HEADERS:
+        parser, headers, target = self._parser, self._headers, self._target
+        version = parser.get_http_version()
+        head_bytes = len(target) + sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
+        if head_bytes > MAX_HEADER_BYTES or len(headers) > MAX_HEADERS:
             self._fault = 431
-        elif version not in ("1.1", "1.0"):
+            return
+        if version not in ("1.1", "1.0"):
             self._fault = 505
-        elif self._odd_transfer:
-            self._fault = 400  # llhttp would read such a body to the end of the connection
-        elif self._doubled or (self._transfer and version == "1.0"):
-            self._fault = 400  # the next server on the way may read it otherwise
-        if self._fault:
+            return
+        named = dict(headers)
+        if _is_ambiguous(headers, named, version):
+            self._fault = 400
             return
         try:
-            scope = _scope(self._parser.get_method(), self._target, self._headers, version, self.client)
+            scope = _scope(parser.get_method(), target, headers, version, self.client)
         except httptools.HttpParserInvalidURLError:
             self._fault = 400
             return
-        head_bytes = len(self._target) + self._head_size
+        scope["ashore.headers"] = named
         self._in_head = False
-        self._head_size = self._quiet_bytes = self._num_trailers = 0
+        self._quiet_bytes = self._num_trailers = self._trailer_bytes = 0
         self._parsed = Cycle(
             self,
             scope,
-            keeps=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
-            expects=self._expects,
+            keeps=parser.should_keep_alive() and not parser.should_upgrade(),
+            expects=b"expect" in named and any(_expects(*header) for header in headers),
             head_bytes=head_bytes,
         )
         self._ahead.append(self._parsed)
@@ -352,11 +342,6 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the answer that is written is the last on this connection."""
         return self._server.stopping or (self._last and not self._ahead)
 
-    @property
-    def is_clogged(self) -> bool:
-        """Whether the client reads slower than we write."""
-        return self._drained is not None
-
     async def drain(self) -> None:
         """Return once the client has read most of what was written, or is gone."""
         while self._drained is not None:
@@ -364,7 +349,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def read_more(self) -> None:
         """Take up reading where it was stopped because too much waited."""
-        if self.lost:
+        if self.lost or not (self._held or self._rest or self._paused):
             return
         self._count_held()
         self._parse_rest()
@@ -384,12 +369,16 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
         elif self._cycle is not None:
             self.read_more()
-        elif now - self._waiting_since > limits.header_read_timeout_s and (self._paused or not self._has_unread):
+        elif self._waits_too_long(now) and (self._paused or not self._has_unread):
             self._close()
         else:
+            self._waiting_since = self._waiting_since or now
             self.read_more()
             if self._ahead or self._fault:
                 self._go_on()
+
+    def _waits_too_long(self, now: float) -> bool:
+        return self._waiting_since > 0 and now - self._waiting_since > self._server.limits.header_read_timeout_s
 
     def close_when_idle(self) -> None:
         """Close now, or after the answer that is being written, or that a request which is there already gets."""
@@ -421,13 +410,14 @@ class Connection(asyncio.BufferedProtocol):
     def _go_on(self) -> None:
         """Begin the next request if none is being answered, and stop reading while too much waits."""
         if self._cycle is None:
-            self._parse_rest()
+            if self._rest:
+                self._parse_rest()
             if self._ahead:
                 self._begin(self._ahead.popleft())
             elif self._fault:
                 self._refuse(self._fault)
-        if self.lost:
-            return
+        if self.lost or not (self._cycle or self._begun or self._ahead or self._rest or self._held):
+            return  # mostly the answer is written by now, and nothing is held
         self._count_held()
         self._parse_rest()
         if not self._paused and not self._half_closed and not self._closing_since and self._is_full():
@@ -454,13 +444,13 @@ class Connection(asyncio.BufferedProtocol):
                 held += cycle.head_bytes + cycle.unread + REQUEST_BYTES
             held += len(self._rest)
         if held != self._held:
-            self._server.held += held - self._held
+            self._server.hold(held - self._held)
             self._held = held
 
     def _begin(self, cycle: Cycle) -> None:
         self._cycle = cycle
-        call: Coroutine[Any, Any, None] = cycle.run(self._server.app)
-        task = _task(call, loop=self._server.loop)
+        server = self._server
+        task = _task(server.app(cycle.scope, cycle.receive, cycle.send), loop=server.loop)
         if task.done():
             self._ended(task)
         else:
@@ -470,7 +460,7 @@ class Connection(asyncio.BufferedProtocol):
     def _ended(self, task: asyncio.Task[None]) -> None:
         cycle, self._cycle = self._cycle, None
         assert cycle is not None
-        cycle.task = None
+        cycle.let_go()
         if task.cancelled() or task.exception() is not None or not cycle.is_answered:
             self.abort()  # what was written so far must not look whole
         elif self.lost:
@@ -482,7 +472,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._half_closed and not self._ahead:
             self._close()
         else:
-            self._waiting_since = self._server.loop.time()
+            self._waiting_since = 0.0
             self.read_more()
             if self._ahead or self._fault or self._rest:
                 self._server.loop.call_soon(self._go_on)
@@ -518,6 +508,26 @@ REFUSALS: Final = {
     500: b"Internal Server Error",
     505: b"HTTP Version Not Supported",
 }
+
+
+def _is_ambiguous(headers: list[tuple[bytes, bytes]], named: dict[bytes, bytes], version: str) -> bool:
+    """Return whether the next server on the way, or llhttp, may read the head otherwise than we do."""
+    if len(named) < len(headers) and any(_comes_twice(name, headers) for name in SINGLE):
+        return True
+    if b"transfer-encoding" not in named:
+        return False
+    if version == "1.0":
+        return True
+    # llhttp would read a body in another form to the end of the connection
+    return any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in headers)
+
+
+def _comes_twice(name: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+    return sum(one == name for one, _ in headers) > 1
+
+
+def _expects(name: bytes, value: bytes) -> bool:
+    return name == b"expect" and value.lower() == b"100-continue"
 
 
 def _fault_in_body(status: int) -> AshoreError:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ashore.api.http.exchange import AsgiMessage, ClientGone, Receive, Scope, Send
 from ashore.errors import AshoreError
 
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 _STATUS_LINES: Final = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,6 +48,7 @@ class Cycle:
     __slots__ = (
         "_chunked",
         "_connection",
+        "_drops",
         "_expects",
         "_fault",
         "_gone",
@@ -85,7 +85,8 @@ class Cycle:
         self._connection = connection
         self._is_head = scope["method"] == "HEAD"
         self._expects = expects
-        self._parts: deque[bytes] = deque()
+        self._parts: list[bytes] = []
+        self._drops = False
         self._whole = False
         self._told_end = False
         self._gone = False
@@ -106,26 +107,28 @@ class Cycle:
         """Whether the whole body has come."""
         return self._whole
 
-    async def run(self, app: Application) -> None:
-        """Call the application."""
-        try:
-            await app(self.scope, self.receive, self.send)
-        finally:  # or this and what the application made of it would hold each other until a collection
-            self.scope.pop("ashore.direct", None)
-            self._tell_gone = None
+    def let_go(self) -> None:
+        """Forget the application, which has ended: this and what it made of it would hold each other until a
+        collection."""
+        self.scope.pop("ashore.direct", None)
+        self.task = self._tell_gone = None
 
     # Told by the connection
 
     def feed(self, part: bytes) -> None:
         """Take a piece of the body."""
+        if self._drops:
+            return
         self.unread += len(part)
         self._parts.append(part)
-        self._wake()
+        if self._wakeup is not None:
+            self._wake()
 
     def feed_end(self) -> None:
         """Note that the body is whole."""
         self._whole = True
-        self._wake()
+        if self._wakeup is not None:
+            self._wake()
 
     def break_off(self, fault: AshoreError) -> None:
         """Note that the rest of the body is no message of HTTP: who reads it gets `fault`."""
@@ -177,12 +180,22 @@ class Cycle:
         if not self._whole or self._told_end:
             return None
         self._told_end, self.unread = True, 0
-        parts, self._parts = self._parts, deque()
+        parts, self._parts = self._parts, []
         self._connection.read_more()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Write a whole answer, as the two messages of it to `send` would.
+    def drop_body(self) -> None:
+        """Keep nothing of the body, neither what waits nor what comes; `receive` tells its end.
+
+        Who was refused may send on, on hundreds of connections: what lies here of each would come to a lot.
+        """
+        self._drops, self.unread = True, 0
+        self._parts.clear()
+        self._connection.read_more()
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Write a whole answer, as the two messages of it to `send` would; return whether the client keeps up. If not,
+        await `drain`.
 
         Raises:
             ClientGone: nobody reads it.
@@ -191,18 +204,17 @@ class Cycle:
         if self._gone:
             raise ClientGone
         self._write(body, last=True)
-        if self._connection.is_clogged:
-            await self._connection.drain()
+        return not self._connection.is_clogged
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Begin an answer, whose head goes out with its first piece."""
-        lines = []
+        parts: list[bytes] = []
         for name, value in headers:
             if name == b"content-length":
                 self._left = int(value)
-            lines.append(b"%b: %b\r\n" % (name, value))
-        text = b"".join(lines)
-        if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
+            parts += (name, b": ", value, b"\r\n")
+        text = b"".join(parts)
+        if not text.count(b"\n") == text.count(b"\r") == len(headers):
             name = next(name for name, value in headers if {10, 13} & {*name, *value})
             raise ValueError(f"a line break in the header {name.decode('latin-1')!r} of an answer")
         if status in _BODILESS:
@@ -249,7 +261,7 @@ class Cycle:
             await self._connection.drain()
 
     def _next_part(self) -> AsgiMessage:
-        parts, self._parts = self._parts, deque()
+        parts, self._parts = self._parts, []
         self.unread = 0
         self._told_end = self._whole
         body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -275,7 +287,8 @@ class Cycle:
             if self._chunked and not self._is_head:
                 out.append(b"0\r\n\r\n")
             self.is_answered = True
-            self._wake()
+            if self._wakeup is not None:
+                self._wake()
         if out:
             self._connection.transport.write(out[0] if len(out) == 1 else b"".join(out))
 

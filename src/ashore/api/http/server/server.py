@@ -38,6 +38,8 @@ class HttpServer:
         self._sock.setblocking(False)
         self.held = 0
         """Bytes of requests that no application has taken."""
+        self.is_short = False
+        """Whether all connections together hold more than they should."""
         self._connections: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
         self._accepting = False
@@ -45,14 +47,10 @@ class HttpServer:
         self._sweeper: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
     def start(self) -> None:
         """Begin to accept connections."""
-        self._loop = asyncio.get_running_loop()
-        self._sweeper = self._loop.create_task(self._sweep(), name="sweep of connections")
+        self.loop = asyncio.get_running_loop()
+        self._sweeper = self.loop.create_task(self._sweep(), name="sweep of connections")
         self._accept_more()
 
     async def stop(self, timeout_s: float = 5.0) -> None:
@@ -73,10 +71,10 @@ class HttpServer:
                     connection.abort()
         self._sweeper.cancel()
 
-    @property
-    def is_short(self) -> bool:
-        """Whether all connections together hold more than they should."""
-        return self.held > HELD_BYTES
+    def hold(self, num_bytes: int) -> None:
+        """Count bytes that a connection holds more than before, or less."""
+        self.held += num_bytes
+        self.is_short = self.held > HELD_BYTES
 
     def opened(self, connection: Connection) -> bool:
         """Count a connection; return whether its address may have one more."""
@@ -106,12 +104,12 @@ class HttpServer:
     def _accept_more(self) -> None:
         if not self._accepting and not self.stopping:
             self._accepting = True
-            self._loop.add_reader(self._sock.fileno(), self._accept)
+            self.loop.add_reader(self._sock.fileno(), self._accept)
 
     def _accept_none(self) -> None:
         if self._accepting:
             self._accepting = False
-            self._loop.remove_reader(self._sock.fileno())
+            self.loop.remove_reader(self._sock.fileno())
 
     def _accept(self) -> None:
         room = self.limits.max_connections - len(self._connections) - len(self._handed)
@@ -123,16 +121,16 @@ class HttpServer:
             except OSError as fault:
                 log.warning("cannot accept a connection: %s", fault.strerror)
                 self._accept_none()
-                self._loop.call_later(PAUSE_S, self._accept_more)
+                self.loop.call_later(PAUSE_S, self._accept_more)
                 return
             sock.setblocking(False)
-            task: asyncio.Task[object] = self._loop.create_task(self._hand_over(sock))
+            task: asyncio.Task[object] = self.loop.create_task(self._hand_over(sock))
             self._handed.add(task)
             task.add_done_callback(self._handed.discard)
 
     async def _hand_over(self, sock: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: Connection(self), sock)
+            await self.loop.connect_accepted_socket(lambda: Connection(self), sock)
         except OSError:  # it was gone before we came to it
             sock.close()
 
@@ -140,6 +138,6 @@ class HttpServer:
         every_s = min(1.0, self.limits.header_read_timeout_s / 4)
         while True:
             await asyncio.sleep(every_s)
-            now = self._loop.time()
+            now = self.loop.time()
             for connection in list(self._connections):
                 connection.sweep(now)

@@ -6,8 +6,10 @@ connection is made to a checked address: a second answer of the name server chan
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Sequence
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ from ashore.errors import InvalidSpec, PermissionDenied
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that a translator calls."""
@@ -94,6 +97,18 @@ def check_url(url: str, allow: Sequence[Allowed]) -> Target:
     raise PermissionDenied(
         f"[egress] does not allow {host}:{port}", hint="ask the operator to add it to [egress] allow"
     )
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a name."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(one[4][0]) for one in found]
+
+
+def entry_for(target: Target) -> str:
+    """Return the entry of `[egress] allow` that allows a checked address and nothing else."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"{host}:{target.port}" + (f"@{target.network}" if target.network is not None else "")
 
 
 def check_addresses(target: Target, addresses: Sequence[str]) -> str:

@@ -8,10 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, Union
 
-Tree: TypeAlias = Union[Mapping[str, "Tree"], Sequence["Tree"], str, int, float, bool, "Why"]
+Tree: TypeAlias = Union[Mapping[str, "Tree"], Sequence["Tree"], str, int, float, bool, "Why", "Verbatim"]
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """Text that is written as it stands, unquoted: an expression of a template."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,8 @@ def plain(tree: Tree) -> object:
             return {key: plain(value) for key, value in tree.items()}
         case str() | int() | float():
             return tree
+        case Verbatim():
+            return tree.text
         case _:
             return [plain(item) for item in tree]
 
@@ -69,7 +78,7 @@ def _entry(lead: str, value: Tree, indent: str) -> Iterator[str]:
         case str() if "\n" in value:
             yield f"{lead} |"
             yield from (f"{indent}{line}" for line in value.rstrip("\n").splitlines())
-        case str() | int() | float():
+        case str() | int() | float() | Verbatim():
             yield f"{lead} {_scalar(value)}"
         case Mapping():
             yield lead if value else f"{lead} {{}}"
@@ -78,14 +87,16 @@ def _entry(lead: str, value: Tree, indent: str) -> Iterator[str]:
             raise TypeError("a reason stands above a key or an item")
         case _:
             items = list(value)
-            if all(isinstance(item, str | int | float) and "\n" not in str(item) for item in items):
+            if all(isinstance(item, str | int | float | Verbatim) and "\n" not in str(item) for item in items):
                 yield f"{lead} [{', '.join(_scalar(item) for item in items)}]"  # type: ignore[arg-type]
             else:
                 yield lead
                 yield from _sequence(items, indent)
 
 
-def _scalar(value: str | int | float) -> str:
+def _scalar(value: str | int | float | Verbatim) -> str:
+    if isinstance(value, Verbatim):
+        return value.text
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
     return json.dumps(value, ensure_ascii=False)

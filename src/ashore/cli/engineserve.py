@@ -1,0 +1,65 @@
+"""`ashore engine serve`: plan one model, open its files, and serve it alone."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from ashore.access import make_first_key
+from ashore.bootstrap import build_store, open_model_files
+from ashore.cli.upplan import plan_and_fetch
+from ashore.config import Spec
+from ashore.core import SystemClock
+from ashore.deployment import serve_engine
+from ashore.engines import EngineInfo
+from ashore.errors import InvalidRequest
+from ashore.planning import ModelSection, read_inventory
+from ashore.processes import Supervisor, check_port
+from ashore.serving import HttpListen
+from ashore.settings import read_settings
+
+
+def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path | None) -> int:
+    """Serve one model until a signal; return the exit code."""
+    if section.engine.addresses:
+        raise InvalidRequest("a model of another server is served there", hint="use `ashore up` for it")
+    settings = read_settings()
+    check_port(host, port, option="--port")
+    settings.home.create()
+    plan, notes = plan_and_fetch(Spec(models=(section,)), settings, read_inventory())
+    for note in notes:
+        _say(f"note: {note}")
+    (model,) = plan.models
+    if key_file is not None:
+        make_first_key(key_file)
+    elif host not in ("127.0.0.1", "::1", "localhost"):
+        _say(f"warning: anybody who reaches {host}:{port} may use this engine; give --key-file, or close the network")
+    files = open_model_files(build_store(settings.home, settings), settings.home, model)
+    clock = SystemClock()
+    with Supervisor(clock=clock, say=_say) as supervisor, supervisor.signals():
+        _say(f"loading {model.reference}")
+        try:
+            serve_engine(
+                model,
+                files,
+                HttpListen(host=host, port=port),
+                key_file=key_file,
+                settings=settings,
+                supervisor=supervisor,
+                clock=clock,
+                ready=partial(_tell_ready, model.alias, host, port),
+            )
+        finally:
+            supervisor.stop_all()
+    _say("stopped")
+    return 0
+
+
+def _tell_ready(alias: str, host: str, port: int, info: EngineInfo) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    print(f"{alias} on http://{shown}:{port} ({info.version}, {info.precision}); Ctrl-C stops it", flush=True)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

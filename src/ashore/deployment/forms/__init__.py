@@ -1,0 +1,44 @@
+"""One description, many forms: image, compose, quadlet, k8s, helm and bundle, from ashore.toml and places.toml.
+
+`describe_deployment` reads both into a `Description`; a form is a pure function of that to the text of its files.
+Secrets are names: `secrets.py` takes them out before anything else sees ashore.toml, and `render_form` refuses to
+return a file that contains one.
+
+Where to add what:
+
+- A key of places.toml: a field in places.py, which `describe_deployment` reads; then `make docs`.
+- A form: a function from `Description` to files by their names, and a row in `FORMS`. What it cannot say it refuses
+  with InvalidSpec, and the hint says what to change.
+- A file or folder that a new key of ashore.toml names: mark the field `AFile` or `APlace` where it is declared.
+- Who runs vLLM on Kubernetes: a case in workloads.py and a word in `Engines` of places.py.
+
+The unit of systemd (deployment/unit.py) runs the installation of this machine, so it is rendered from the words of
+`ashore up` and needs no places.
+"""
+
+from ashore.deployment.forms.check import Checked, check_objects, find_kubectl
+from ashore.deployment.forms.description import Description, describe_deployment
+from ashore.deployment.forms.files import Compared, compare, write
+from ashore.deployment.forms.kubernetes import kubernetes_objects
+from ashore.deployment.forms.places import Places, parse_places, read_places
+from ashore.deployment.forms.secrets import is_secret
+from ashore.deployment.forms.table import FORMS, Form, render_form
+
+__all__ = [
+    "FORMS",
+    "Checked",
+    "Compared",
+    "Description",
+    "Form",
+    "Places",
+    "check_objects",
+    "compare",
+    "describe_deployment",
+    "find_kubectl",
+    "is_secret",
+    "kubernetes_objects",
+    "parse_places",
+    "read_places",
+    "render_form",
+    "write",
+]

@@ -1,0 +1,41 @@
+"""Who begins where, and when, over unlike back ends: by cost, deadline and learned rates.
+
+Owns: the service model of a back end, the choice among them, and the simulator that tries a choice on a trace by a
+virtual clock. Refuses: sending anything, knowing what an engine is, reading a clock.
+
+A request is not bound when it arrives. It waits, and a linear program over all who wait decides once a second who
+begins now, where, and who is cheaper later; between two solutions the shadow prices of the last one decide (ADR 28).
+
+Where to add what:
+
+- Another policy to compare with: a class with the methods of `Policy` in simulate.py, and its row in `POLICIES`.
+- Another form of a trace: its columns in `FORMS` of trace.py.
+"""
+
+from ashore.dispatch.bound import lower_bound
+from ashore.dispatch.model import Backend, Request, load_backends
+from ashore.dispatch.pool import WAYS, Pool, Shared, most, share
+from ashore.dispatch.program import Prices, Solved, choose
+from ashore.dispatch.simulate import POLICIES, Outcome, simulate
+from ashore.dispatch.trace import SHAPES, read_trace, synthesise
+
+__all__ = [
+    "POLICIES",
+    "SHAPES",
+    "WAYS",
+    "Backend",
+    "Outcome",
+    "Pool",
+    "Prices",
+    "Request",
+    "Shared",
+    "Solved",
+    "choose",
+    "load_backends",
+    "lower_bound",
+    "most",
+    "read_trace",
+    "share",
+    "simulate",
+    "synthesise",
+]

@@ -1,0 +1,101 @@
+"""A back end by its rates and its price, and a request by its lengths and its deadline."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ashore.errors import InvalidSpec
+
+Positive = Annotated[float, Meta(gt=0)]
+AtLeast0 = Annotated[int, Meta(ge=0)]
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Devices of one kind that answer for one model. Times in seconds, prices in any one currency."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    """What the answer of a plan calls it."""
+    device: Literal["cpu", "gpu", "npu"] = "cpu"
+    """Kind of device; for the reader alone."""
+    count: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    """Number of devices; each answers whole requests."""
+    price_per_hour: Annotated[float, Meta(ge=0)]
+    """Price of one device for an hour of work."""
+    prefill_tokens_per_s: Positive
+    """Prompt tokens that a device reads in a second."""
+    decode_tokens_per_s: Positive
+    """Tokens that a device writes in a second, of all requests together, when it is full."""
+    stream_tokens_per_s: Positive
+    """Tokens that it writes in a second for one request alone."""
+    max_running: Annotated[int, Meta(ge=1)] = 16
+    """Requests that a device answers at once; an NPU answers one."""
+    max_prompt_tokens: AtLeast0 = 0
+    """Longest prompt that it takes; 0: any."""
+
+    def takes(self, request: Request) -> bool:
+        """Return whether the request fits at all."""
+        return not self.max_prompt_tokens or request.prompt_tokens <= self.max_prompt_tokens
+
+    def work_s(self, request: Request) -> float:
+        """Return seconds of one device that the request takes of a full one."""
+        return request.prompt_tokens / self.prefill_tokens_per_s + request.output_tokens / self.decode_tokens_per_s
+
+    def alone_s(self, request: Request) -> float:
+        """Return how long the request takes on a device that has nothing else to do."""
+        slowest = min(self.stream_tokens_per_s, self.decode_tokens_per_s)
+        return request.prompt_tokens / self.prefill_tokens_per_s + request.output_tokens / slowest
+
+    def could_answer(self, request: Request) -> bool:
+        """Return whether the request, begun at its arrival and alone, would be in time."""
+        return self.takes(request) and request.arrival_s + self.alone_s(request) <= request.deadline_s
+
+    def cost(self, request: Request) -> float:
+        """Return the price of the work."""
+        return self.work_s(request) * self.price_per_s
+
+    @property
+    def price_per_s(self) -> float:
+        return self.price_per_hour / 3600
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request: lengths in tokens, times in seconds since the trace began."""
+
+    number: int
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+    """Length of the answer; a server in operation knows what it expects only."""
+    deadline_s: float
+    """When the whole answer is due."""
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    backend: Annotated[list[Backend], Meta(min_length=1, max_length=64)]
+
+
+def load_backends(file: Path) -> tuple[Backend, ...]:
+    """Read `[[backend]]` tables.
+
+    Raises:
+        InvalidSpec: the file cannot be read, is not TOML, or a table is not a back end.
+    """
+    hint = "each [[backend]] has name, price_per_hour, prefill_tokens_per_s, decode_tokens_per_s, stream_tokens_per_s"
+    try:
+        told = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), _File)
+    except OSError as fault:
+        raise InvalidSpec(f"{file}: {fault.strerror}", hint="name a file with [[backend]] tables") from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise InvalidSpec(f"{file} is not TOML: {fault}", hint="correct that line") from fault
+    except msgspec.ValidationError as fault:
+        raise InvalidSpec(f"{file}: {fault}", hint=hint) from fault
+    names = [one.name for one in told.backend]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidSpec(f"{file} has two back ends called {twice[0]!r}", hint="give each a name of its own")
+    return tuple(told.backend)

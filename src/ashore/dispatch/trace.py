@@ -1,0 +1,183 @@
+"""Traces of requests: files in the forms that are published, and made ones of their shapes.
+
+Forms: BurstGPT (https://github.com/HPMLL/BurstGPT, CC-BY-4.0), Azure's LLM inference traces of 2023 and 2024
+(https://github.com/Azure/AzurePublicDataset, CC-BY-4.0), and JSON lines of our own.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from ashore.dispatch.model import Request
+from ashore.errors import InvalidRequest
+
+MAX_REQUESTS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Names of the columns."""
+
+    arrival: str
+    prompt: str
+    output: str
+
+
+FORMS: Final = (
+    Form("Timestamp", "Request tokens", "Response tokens"),
+    Form("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+    Form("arrival_s", "prompt_tokens", "output_tokens"),
+)
+
+
+def read_trace(
+    file: Path, *, deadline_s: float, per_token_s: float = 0.0, faster: float = 1.0, limit: int = 0
+) -> list[Request]:
+    """Read a trace, sorted by arrival; requests without an answer are left out.
+
+    Args:
+        file: CSV with the columns of one of `FORMS`, or JSON lines with `arrival_s`, `prompt_tokens`, `output_tokens`
+            and, if any, `deadline_s` (seconds from the arrival).
+        deadline_s: From arrival to the whole answer, where the trace has none.
+        per_token_s: Added for each token of the answer.
+        faster: Arrivals come so many times as fast.
+        limit: First requests alone; 0: all.
+
+    Raises:
+        InvalidRequest: the file cannot be read, has none of these forms, or no request.
+    """
+    found: list[tuple[float, int, int, float]] = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = _json_rows(lines) if file.suffix in (".jsonl", ".ndjson") else _csv_rows(lines, file)
+            for at, (arrival_s, prompt, output, own_s) in rows:
+                if not (math.isfinite(arrival_s) and prompt >= 0 and output >= 0 and math.isfinite(own_s)):
+                    raise InvalidRequest(f"{file}, line {at}: not a request", hint="lengths are at least 0")
+                if output:
+                    found.append((arrival_s, prompt, output, own_s or deadline_s + per_token_s * output))
+                if len(found) >= (limit or MAX_REQUESTS):
+                    break
+    except OSError as fault:
+        raise InvalidRequest(f"{file}: {fault.strerror}", hint="name a file with a trace") from fault
+    except UnicodeDecodeError as fault:
+        raise InvalidRequest(f"{file} is not a text file", hint="give a CSV or JSON lines") from fault
+    if not found:
+        raise InvalidRequest(f"{file} has no request with an answer", hint="check the columns of its tokens")
+    found.sort()
+    begin_s = found[0][0]
+    return [
+        Request(
+            number=number,
+            arrival_s=(arrival_s - begin_s) / faster,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            deadline_s=(arrival_s - begin_s) / faster + due_s,
+        )
+        for number, (arrival_s, prompt, output, due_s) in enumerate(found)
+    ]
+
+
+def _csv_rows(lines: Iterator[str], file: Path) -> Iterator[tuple[int, tuple[float, int, int, float]]]:
+    reader = csv.DictReader(lines)
+    names = reader.fieldnames or []
+    form = next((one for one in FORMS if {one.arrival, one.prompt, one.output} <= set(names)), None)
+    if form is None:
+        raise InvalidRequest(
+            f"{file} has the columns {', '.join(names)[:200] or 'none'}",
+            hint="expected " + "; or ".join(f"{one.arrival}, {one.prompt}, {one.output}" for one in FORMS),
+        )
+    for row in reader:
+        try:
+            told = float(row.get("deadline_s") or 0)
+            yield (
+                reader.line_num,
+                (_seconds(row[form.arrival]), int(float(row[form.prompt])), int(float(row[form.output])), told),
+            )
+        except (TypeError, ValueError, OverflowError) as fault:
+            raise InvalidRequest(f"{file}, line {reader.line_num}: {fault}", hint="correct that line") from fault
+
+
+def _json_rows(lines: Iterator[str]) -> Iterator[tuple[int, tuple[float, int, int, float]]]:
+    for at, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            yield (
+                at,
+                (
+                    float(row["arrival_s"]),
+                    int(row["prompt_tokens"]),
+                    int(row["output_tokens"]),
+                    float(row.get("deadline_s", 0)),
+                ),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as fault:
+            raise InvalidRequest(
+                f"line {at} is not a request: {fault}", hint="expected arrival_s, prompt_tokens, output_tokens"
+            ) from fault
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return datetime.fromisoformat(text[:26]).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Arrivals of a Gamma process, lengths log-normal. Sources beside each."""
+
+    prompt_median: float
+    prompt_sigma: float
+    output_median: float
+    output_sigma: float
+    variation: float
+    """Coefficient of variation of the time between two arrivals; 1: Poisson."""
+    wave: float
+    """Share by which the rate swings."""
+
+
+SHAPES: Final[Mapping[str, Shape]] = {
+    "azure-conversation": Shape(1020, 0.9, 129, 0.9, 1.4, 0.3),
+    "azure-code": Shape(1500, 1.0, 13, 1.0, 2.0, 0.3),
+    "burstgpt": Shape(470, 1.1, 230, 0.9, 2.5, 0.6),
+    "chat": Shape(200, 0.8, 180, 0.7, 1.0, 0.5),
+}
+"""Medians of Azure's: Splitwise (Patel et al., ISCA 2024), section 3. BurstGPT's: a look at its published sample; its
+arrivals are bursty (Wang et al., arXiv 2401.17644). Spreads and waves are ours, in their proportion."""
+WAVE_S: Final = 240.0
+
+
+def synthesise(
+    shape: Shape, *, number: int, rate_per_s: float, deadline_s: float, per_token_s: float = 0.0, seed: int = 0
+) -> list[Request]:
+    """Return a made trace of a shape; the same for the same seed."""
+    source = random.Random(seed)
+    order = 1 / shape.variation**2
+    now_s, made = 0.0, []
+    for at in range(number):
+        rate = rate_per_s * (1 + shape.wave * math.sin(2 * math.pi * now_s / WAVE_S))
+        now_s += source.gammavariate(order, 1 / (order * rate))
+        prompt = max(1, round(shape.prompt_median * math.exp(source.gauss(0, shape.prompt_sigma))))
+        output = max(1, round(shape.output_median * math.exp(source.gauss(0, shape.output_sigma))))
+        due_s = now_s + deadline_s * source.uniform(0.5, 1.5) + per_token_s * output
+        made.append(
+            Request(
+                number=at,
+                arrival_s=now_s,
+                prompt_tokens=min(prompt, 32_000),
+                output_tokens=min(output, 4_000),
+                deadline_s=due_s,
+            )
+        )
+    return made

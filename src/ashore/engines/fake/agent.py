@@ -1,0 +1,140 @@
+"""What a capable model would answer, by rule: a call of the tool that is asked for, JSON for a schema, or an echo.
+
+It takes arguments from the question: texts that are quoted there, and its numbers, in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from ashore.engines.fake.files import END, SYSTEM, USER
+from ashore.engines.grammar import matcher_source
+from ashore.engines.model import Grammar
+from ashore.errors import UnsupportedByEngine
+
+_TOOLS: Final = "Tools: "
+_QUOTED: Final = re.compile(r"(?<!\w)['\"“「]([^'\"”」]+)['\"”」](?!\w)")
+_NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
+_WORD: Final = re.compile(r"[^\W_]{4,}")
+_MOST_DEEP: Final = 16
+
+
+def reply(prompt_ids: Sequence[int], grammar: Grammar | None) -> str:
+    """Return the answer to a conversation in the fake's own chat template, as long as it belongs to `grammar`.
+
+    Raises:
+        UnsupportedByEngine: nothing that it knows to say belongs to `grammar`.
+    """
+    turns = list(_turns(prompt_ids))
+    question = next((text for role, text in reversed(turns) if role == USER), "")
+    tools = [tool for role, text in turns if role == SYSTEM and text.startswith(_TOOLS) for tool in _tools(text)]
+    last = turns[-1] if turns else (USER, question)
+    if grammar is None:
+        called = [tool for tool in tools if _is_about(tool, question)] if last[0] == USER else []
+        return _call(called[0], question) if called else last[1]
+    for said in _candidates(question, tools, grammar):
+        if _belongs(said, grammar):
+            return said
+    raise UnsupportedByEngine(
+        f"fake:agent knows no answer for this {grammar.kind} grammar",
+        hint="serve a real model, or use tools or a schema",
+    )
+
+
+def instance(schema: Any, question: str) -> Any:
+    """Return a value for a schema: what the question has, else the least that the schema wants."""
+    texts = [found.group(1) for found in _QUOTED.finditer(question)] or [question]
+    numbers = [float(found.group()) for found in _NUMBER.finditer(question)] or [1.0]
+    return _instance(schema, schema, iter([*texts, *texts[-1:] * 99]), iter([*numbers, *numbers[-1:] * 99]), 0)
+
+
+def _instance(schema: Any, root: Any, texts: Iterator[str], numbers: Iterator[float], depth: int) -> Any:
+    if not isinstance(schema, dict) or depth > _MOST_DEEP:
+        return {}
+    if "const" in schema or "enum" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
+    part = schema
+    if "$ref" in schema:
+        part = root
+        for step in schema["$ref"].split("/")[1:]:
+            part = part[step]
+    for keyword in ("anyOf", "oneOf", "allOf"):
+        part = schema[keyword][0] if keyword in schema else part
+    if part is not schema:
+        return _instance(part, root, texts, numbers, depth + 1)
+    kinds = schema.get("type", "object")
+    match kinds[0] if isinstance(kinds, list) else kinds:
+        case "string":
+            return next(texts)[: schema.get("maxLength", 4096)].ljust(schema.get("minLength", 0), ".")
+        case "integer":
+            return min(max(int(next(numbers)), schema.get("minimum", -(2**53))), schema.get("maximum", 2**53))
+        case "number":
+            return min(max(next(numbers), schema.get("minimum", -1e300)), schema.get("maximum", 1e300))
+        case "boolean":
+            return True
+        case "null":
+            return None
+        case "array":
+            count = max(1, schema.get("minItems", 1)) if schema.get("maxItems", 1) else 0
+            return [_instance(schema.get("items", {}), root, texts, numbers, depth + 1) for _ in range(count)]
+        case _:
+            declared = schema.get("properties", {})
+            wanted: Any = schema.get("required", list(declared))
+            return {
+                name: _instance(part, root, texts, numbers, depth + 1)
+                for name, part in declared.items()
+                if name in wanted
+            }
+
+
+def _candidates(question: str, tools: Sequence[dict[str, Any]], grammar: Grammar) -> Iterator[str]:
+    for tool in sorted(tools, key=lambda tool: tool["name"] not in question):
+        yield _call(tool, question)
+    if grammar.kind == "json_schema":
+        yield json.dumps(instance(json.loads(grammar.text), question), ensure_ascii=False)
+    if grammar.kind == "json_object":
+        yield json.dumps({found.group(1): question for found in _QUOTED.finditer(question)}, ensure_ascii=False)
+    yield from (found.group(1) for found in _QUOTED.finditer(question))
+    yield question
+
+
+def _call(tool: dict[str, Any], question: str) -> str:
+    made = {"name": tool["name"], "arguments": instance(tool.get("parameters") or {}, question)}
+    return f"<tool_call>\n{json.dumps(made, ensure_ascii=False)}\n</tool_call>"
+
+
+def _is_about(tool: dict[str, Any], question: str) -> bool:
+    """Tell whether a question has a tool's name, or a long word of it."""
+    said = question.lower()
+    return tool["name"].lower() in said or any(word.lower() in said for word in _WORD.findall(tool["name"]))
+
+
+def _belongs(said: str, grammar: Grammar) -> bool:
+    import llguidance
+
+    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), matcher_source(grammar), log_level=0)
+    data = list(said.encode())
+    return bool(matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting())
+
+
+def _tools(text: str) -> list[dict[str, Any]]:
+    found = json.loads(text.removeprefix(_TOOLS))
+    return [one.get("function", one) for one in found]
+
+
+def _turns(ids: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Yield the role and the text of each turn that has ended."""
+    role, said = USER, bytearray()
+    for token_id in ids:
+        if token_id < END:
+            said.append(token_id)
+        elif token_id == END:
+            yield role, said.decode("utf-8", "replace")
+            said = bytearray()
+        else:
+            role, said = token_id, bytearray()
+    if said:
+        yield role, said.decode("utf-8", "replace")

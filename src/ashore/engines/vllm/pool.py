@@ -1,0 +1,143 @@
+"""Which of several servers gets an order: the rules of health, load and return. Pure; times are seconds of one clock.
+
+A server is `new` until it has said what it serves, `ready` while it answers, `out` once it does not. One that was out
+of reach comes back when a probe finds it. One on which orders broke gets one order as a trial once its pause is over,
+for a server may answer probes and no orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+State = Literal["new", "ready", "out"]
+
+FAILURES_OUT: Final = 3
+"""Orders in a row that may fail on a server before it is put out."""
+PROBES_OUT: Final = 2
+"""Probes in a row that may fail before it is."""
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Backend:
+    """One server."""
+
+    url: str
+    state: State = "new"
+    reason: str = "not asked yet"
+    """Why it is not ready; empty while it is."""
+    last_error: str = ""
+    """What went wrong there last, also while it is ready."""
+    running: int = 0
+    sent: int = 0
+    """Orders since the start."""
+    times_out: int = 0
+    by_orders: bool = False
+    """Whether orders broke there, so that a probe alone does not bring it back."""
+    failures: int = 0
+    probes_failed: int = 0
+    pause_s: float = 0.0
+    due_s: float = 0.0
+    """When the next trial may be sent, of one that is out."""
+
+
+class Pool:
+    """Every server of one engine."""
+
+    def __init__(self, urls: Collection[str]) -> None:
+        self.backends = tuple(Backend(url=url) for url in urls)
+
+    @property
+    def ready(self) -> tuple[Backend, ...]:
+        return tuple(one for one in self.backends if one.state == "ready")
+
+    def pick(self, now_s: float, tried: Collection[str] = ()) -> Backend | None:
+        """Return the server for an order, None where none may have it now.
+
+        Of the ready ones it is the least loaded, of equals the one that got the fewest; one on which this order failed
+        only where there is no other. One whose trial is due goes first: somebody has to try.
+        """
+        ready = self.ready
+        for one in self.backends:
+            is_due = one.state == "out" and one.by_orders and one.due_s <= now_s
+            if is_due and not one.running and not (ready and one.url in tried):
+                return one
+        fresh = [one for one in ready if one.url not in tried]
+        return min(fresh or ready, key=lambda one: (one.running, one.sent), default=None)
+
+    def next_trial_s(self) -> float | None:
+        """Return when the next trial is due; None where none is waited for, or all of them run."""
+        waiting = (one for one in self.backends if one.state == "out" and one.by_orders and not one.running)
+        return min((one.due_s for one in waiting), default=None)
+
+    @contextmanager
+    def running(self, one: Backend) -> Iterator[None]:
+        """Count an order that runs on a server."""
+        one.running += 1
+        one.sent += 1
+        try:
+            yield
+        finally:
+            one.running -= 1
+
+    def answered(self, one: Backend) -> bool:
+        """Note that an order got its first token there; return whether that brought the server back."""
+        one.failures = 0
+        if one.state == "ready":
+            return False
+        self._bring_back(one)
+        return True
+
+    def failed(self, one: Backend, why: str, now_s: float, *, refused: bool) -> bool:
+        """Note that an order without a token failed there; return whether that put the server out. `refused`: nobody
+        listens, so that it is out at once."""
+        one.failures += 1
+        one.last_error = why
+        if one.state == "ready" and not refused and one.failures < FAILURES_OUT:
+            return False
+        if one.state == "out" and now_s < one.due_s:
+            return False  # it was sent before the server was put out
+        was_ready = one.state == "ready"
+        self._put_out(one, why, now_s, by_orders=not refused)
+        return was_ready
+
+    def probed(self, one: Backend, now_s: float, *, why: str = "") -> bool:
+        """Note what a probe found, `why` being what was wrong; return whether that changed the server's state."""
+        if why:
+            one.probes_failed += 1
+            one.last_error = why
+            if one.state == "ready" and one.probes_failed < PROBES_OUT:
+                return False
+            was_ready = one.state == "ready"
+            if was_ready or one.state == "new":
+                self._put_out(one, why, now_s, by_orders=False)
+            else:
+                one.reason = why
+            return was_ready
+        one.probes_failed = 0
+        if one.state == "ready" or (one.state == "out" and one.by_orders):
+            return False
+        self._bring_back(one)
+        return True
+
+    def silenced(self, one: Backend, why: str, now_s: float) -> None:
+        """Note that a server with orders says nothing any more."""
+        one.last_error = why
+        self._put_out(one, why, now_s, by_orders=False)
+
+    @staticmethod
+    def _bring_back(one: Backend) -> None:
+        one.state, one.reason, one.by_orders = "ready", "", False
+        one.failures = one.probes_failed = 0
+        one.pause_s = 0.0
+
+    @staticmethod
+    def _put_out(one: Backend, why: str, now_s: float, *, by_orders: bool) -> None:
+        one.times_out += one.state == "ready"
+        one.state, one.reason, one.by_orders = "out", why, by_orders
+        one.pause_s = min(LONGEST_PAUSE_S, 2 * one.pause_s) if one.pause_s else FIRST_PAUSE_S
+        one.due_s = now_s + one.pause_s

@@ -1,0 +1,141 @@
+"""How a server is reached: addresses, which of them may be called, whom to trust, and the key."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from ashore.core import Target, check_addresses, check_url, parse_allow, resolve
+from ashore.engines.model import EngineOptions
+from ashore.errors import InvalidSpec, Unauthenticated
+
+CONNECT_S: Final = 5.0
+READ_S: Final = 300.0
+"""Longest wait for the next piece of an answer, as for one step of an engine of ours."""
+IDLE_S: Final = 1.0
+"""How long a connection may have rested that an order goes out on. vLLM closes one that rested for 5 s; an order that
+crosses with that is lost. A new one on this machine costs nothing."""
+NAME_S: Final = 10.0
+"""How long the address of a name is remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What the operator said of the servers."""
+
+    urls: tuple[str, ...]
+    entries: tuple[str, ...] = ()
+    """The entry of `[egress] allow` for each; empty: no name is held to an address."""
+    key: str = ""
+    """The key itself, `env:NAME`, or `file:PATH`; empty: none is sent."""
+    ca_file: str = ""
+
+    @classmethod
+    def of(cls, options: EngineOptions) -> Reach:
+        """Return what stands in the options of an engine.
+
+        Raises:
+            InvalidSpec: an address is none, or the file of authorities cannot be read.
+        """
+        words = {name: str(options.extra.get(name, "")) for name in ("url", "egress", "key", "api_key", "ca_file")}
+        urls = tuple(words["url"].split())
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise InvalidSpec(f"the vLLM url is {url!r}", hint="write http://HOST:PORT, without /v1")
+        return cls(
+            urls=tuple(url.rstrip("/") for url in urls),
+            entries=tuple(words["egress"].split()),
+            key=words["key"] or words["api_key"],
+            ca_file=words["ca_file"],
+        )
+
+    def clients(self) -> dict[str, httpx.AsyncClient]:
+        """Return a client for each address. No proxy, no redirect."""
+        trust = self._trust()
+        return {
+            url: httpx.AsyncClient(
+                base_url=url,
+                auth=_Key(self.key) if self.key else None,
+                timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+                transport=self._transport(number, url, trust),
+                trust_env=False,
+            )
+            for number, url in enumerate(self.urls)
+        }
+
+    def _trust(self) -> ssl.SSLContext:
+        if not self.ca_file:
+            return ssl.create_default_context()
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidSpec(
+                f"ca_file {self.ca_file} cannot be used: {error}", hint="give a PEM file with the authorities"
+            ) from error
+
+    def _transport(self, number: int, url: str, trust: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S)
+        plain = httpx.AsyncHTTPTransport(verify=trust, limits=limits, trust_env=False)
+        if not self.entries:
+            return plain
+        return _Checked(check_url(url, parse_allow([self.entries[number]])), plain)
+
+
+class _Key(httpx.Auth):
+    """Sends the key. One in a file is read for each request, so that it may be changed at any time."""
+
+    def __init__(self, source: str) -> None:
+        kind, _, self._at = source.partition(":")
+        self._is_file = kind == "file"
+        self._key = os.environ.get(self._at, "") if kind == "env" else ("" if self._is_file else source)
+        if kind == "env" and not self._key:
+            raise InvalidSpec(
+                f"the environment has no {self._at}, which [model.engine] key names",
+                hint="set it for the process that runs `ashore up`",
+            )
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._read() if self._is_file else self._key}"
+        yield request
+
+    def _read(self) -> str:
+        try:
+            return Path(self._at).read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise Unauthenticated(
+                f"the key of the server in {self._at} cannot be read: {error}", hint="correct [model.engine] key"
+            ) from error
+
+
+class _Checked(httpx.AsyncBaseTransport):
+    """Connects to a checked address of a name: one that points elsewhere than `[egress]` allows is not called."""
+
+    def __init__(self, target: Target, inner: httpx.AsyncBaseTransport) -> None:
+        self._target = target
+        self._inner = inner
+        self._address = ""
+        self._until_s = 0.0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if time.monotonic() >= self._until_s:
+            target = self._target
+            try:
+                found = [target.host] if target.literal else await resolve(target.host, target.port)
+            except OSError as error:
+                raise httpx.ConnectError(f"{target.host} has no address: {error}", request=request) from error
+            self._address = check_addresses(target, found)
+            self._until_s = time.monotonic() + NAME_S
+        extensions: dict[str, Any] = {**request.extensions, "sni_hostname": self._target.host}
+        request.extensions = extensions
+        request.url = request.url.copy_with(host=self._address)  # the Host header has the name already
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

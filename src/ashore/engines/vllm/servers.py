@@ -1,0 +1,469 @@
+"""The servers behind one engine: asked who they are, probed, given orders, tried again elsewhere. In one asyncio loop.
+
+An order on which a server fails before its first token goes to another one, or to the same one again where there is no
+other; once a token is there the order ends with what went wrong. While no server can take it an order waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from ashore.core import UNDECODABLE
+from ashore.engines.model import EngineEvent, Finished, GenerateOrder, Token
+from ashore.engines.vllm import wire
+from ashore.engines.vllm.pool import Backend, Pool
+from ashore.engines.vllm.reach import Reach
+from ashore.errors import (
+    AshoreError,
+    EngineFailed,
+    KillsHosts,
+    NotReady,
+    PermissionDenied,
+    SourceUnreachable,
+    UnknownModel,
+)
+
+_log = logging.getLogger(__name__)
+
+PROBE_S: Final = 2.0
+"""Between two probes of a server, and the longest that one may take."""
+SILENT_S: Final = 15.0
+"""A server with orders that neither speaks nor answers probes for so long hangs. vLLM answers `/health` beside its
+longest step."""
+PATIENCE_S: Final = 30.0
+"""How long an order waits for a server, as the request path waits for a host that restarts."""
+MOST_ATTEMPTS: Final = 4
+MOST_DEATHS: Final = 2
+"""Servers that may break while they work on one order: it may be what breaks them."""
+BUSY_S: Final = 0.2
+"""Pause before an order that a server refused for lack of room is sent again."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Live:
+    """One order at a server. Touched by the network thread only, but for `task`, which the host's thread cancels."""
+
+    order: GenerateOrder
+    task: asyncio.Task[None] | None = None
+    made: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    gave_up: str = ""
+    """Why it was taken from a server that says nothing."""
+
+
+class _Elsewhere(Exception):
+    """A server failed on an order that has no token; another one may do better."""
+
+    def __init__(self, error: AshoreError, *, refused: bool = False, taken: bool = True, busy: bool = False) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.refused = refused
+        """Nobody listens there."""
+        self.taken = taken
+        """The server had the order, and may have broken on it."""
+        self.busy = busy
+        """It lives, and has no room."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Talk:
+    """What is known of the conversation with one server."""
+
+    client: httpx.AsyncClient
+    heard_s: float = 0.0
+    """When it last said anything, or had nothing to say."""
+    probing: asyncio.Task[None] | None = None
+    entry: wire.ModelEntry | None = None
+    adapters: set[str] = field(default_factory=set)
+    orders: set[Live] = field(default_factory=set)
+    fault: AshoreError | None = None
+    """Why it is no use to ask it again before somebody has changed something."""
+
+
+class Servers:
+    """Every server of one engine, and the orders on them."""
+
+    def __init__(
+        self,
+        reach: Reach,
+        *,
+        wanted: str,
+        is_name_given: bool,
+        tell: Callable[[EngineEvent], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        """Make it; nothing is called yet.
+
+        Args:
+            reach: Addresses.
+            wanted: What the model is called there. Where the operator did not say so and a server has one model
+                only, it is that one.
+            is_name_given: Whether the operator said so.
+            tell: Given the tokens and the ends of orders.
+            lost: Told why a server that hangs is given up.
+        """
+        self.pool = Pool(reach.urls)
+        self._talks = {url: _Talk(client=client) for url, client in reach.clients().items()}
+        self._wanted = wanted
+        self._is_name_given = is_name_given
+        self._tell = tell
+        self._lost = lost
+        self._adapters: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        """Set when the state of a server has changed, or a trial has ended."""
+        self._watching: asyncio.Task[None] | None = None
+
+    # --- who they are
+
+    async def first(self) -> wire.ModelEntry:
+        """Return what the first server that answers serves.
+
+        Raises:
+            SourceUnreachable: none answers yet.
+            UnknownModel, Unauthenticated, PermissionDenied: one answered, and it is no use to go on asking.
+        """
+        await asyncio.gather(*(self._probe(one) for one in self.pool.backends))
+        for one in self.pool.ready:
+            entry = self._talks[one.url].entry
+            assert entry is not None, "a server is ready once it has said what it serves"
+            return entry
+        hopeless = [talk.fault for talk in self._talks.values() if talk.fault is not None]
+        if len(hopeless) == len(self._talks):
+            raise hopeless[0]
+        raise SourceUnreachable(self._reasons())
+
+    async def version(self) -> str:
+        """Return what a ready server says of its version."""
+        for one in self.pool.ready:
+            with contextlib.suppress(AshoreError):
+                return str(msgspec.json.decode(await self._get(one, "/version")).get("version", "unknown"))
+        return "unknown"  # an older server, or another that speaks its form
+
+    async def load_adapter(self, name: str, directory: str) -> None:
+        """Have every ready server take a LoRA adapter; those that come later are told when they come.
+
+        Raises:
+            AshoreError: the first server refuses it, with its own words.
+        """
+        self._adapters[name] = directory
+        for one in self.pool.ready:
+            await self._give_adapters(one)
+
+    async def _greet(self, one: Backend) -> None:
+        """Ask a server what it serves, and give it the adapters."""
+        talk = self._talks[one.url]
+        entries = msgspec.json.decode(await self._get(one, "/v1/models", timeout_s=PROBE_S), type=wire.ModelList).data
+        talk.entry = self._chosen(one.url, entries)
+        talk.adapters = {entry.id for entry in entries} & self._adapters.keys()
+        await self._give_adapters(one)
+
+    def _chosen(self, url: str, entries: list[wire.ModelEntry]) -> wire.ModelEntry:
+        for entry in entries:
+            if entry.id == self._wanted:
+                return entry
+        base = [entry for entry in entries if entry.parent is None]
+        if len(base) == 1 and not self._is_name_given:
+            return base[0]
+        names = ", ".join(entry.id for entry in base[:8]) or "no model"
+        raise UnknownModel(
+            f"the server at {url} serves {names}, not {self._wanted!r}",
+            hint='write options = { served_model_name = "…" } with the name that it has there',
+        )
+
+    async def _give_adapters(self, one: Backend) -> None:
+        talk = self._talks[one.url]
+        for name, directory in self._adapters.items():
+            if name not in talk.adapters:
+                body = {"lora_name": name, "lora_path": directory}
+                await self._post(one, "/v1/load_lora_adapter", body)
+                talk.adapters.add(name)
+
+    # --- probes
+
+    def watch(self) -> None:
+        """Begin to probe every server, for ever."""
+        now_s = time.monotonic()
+        for talk in self._talks.values():
+            talk.heard_s = now_s
+        self._watching = asyncio.get_running_loop().create_task(self._keep_probing(), name="vllm-probes")
+
+    async def _keep_probing(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_S)
+            for one in self.pool.backends:
+                talk = self._talks[one.url]
+                self._judge_silence(one, talk)
+                if talk.probing is None or talk.probing.done():
+                    talk.probing = asyncio.get_running_loop().create_task(self._probe(one), name=f"probe {one.url}")
+
+    async def _probe(self, one: Backend) -> None:
+        """Ask one server whether it is well, and one that was out also what it serves."""
+        talk = self._talks[one.url]
+        why, was = "", one.state
+        try:
+            async with asyncio.timeout(2 * PROBE_S):
+                if one.state == "ready":
+                    await self._get(one, "/health", timeout_s=PROBE_S)
+                else:
+                    await self._greet(one)
+            talk.heard_s, talk.fault = time.monotonic(), None
+        except _Elsewhere as verdict:
+            why = verdict.error.message
+        except AshoreError as error:
+            why = error.message
+            talk.fault = error
+        except TimeoutError:
+            why = f"no answer within {2 * PROBE_S:g} s"
+        if self.pool.probed(one, time.monotonic(), why=why):
+            self._tell_change(one, was)
+
+    def _judge_silence(self, one: Backend, talk: _Talk) -> None:
+        """Take its orders from a server that says nothing while it has some."""
+        now_s = time.monotonic()
+        if not one.running:
+            talk.heard_s = now_s
+            return
+        silent_s = now_s - talk.heard_s
+        if silent_s < SILENT_S:
+            return
+        why = f"the vLLM server at {one.url} has not responded for {silent_s:.0f} s"
+        _log.error("%s; its %d orders are taken from it", why, one.running)
+        self.pool.silenced(one, why, now_s)
+        talk.heard_s = now_s
+        for live in talk.orders:
+            live.gave_up = why
+            assert live.task is not None, "an order is on a server from within its task"
+            live.task.cancel()
+        self._lost(why)
+        self._changed.set()
+
+    def _tell_change(self, one: Backend, was: str) -> None:
+        _log.log(
+            logging.INFO if one.state == "ready" else logging.WARNING,
+            "server %s: %s -> %s%s", one.url, was, one.state, f" ({one.reason})" if one.reason else "",
+        )  # fmt: skip
+        self._changed.set()
+
+    def _reasons(self) -> str:
+        return "; ".join(f"{one.url}: {one.reason}" for one in self.pool.backends)
+
+    # --- orders
+
+    async def run(self, live: Live) -> None:
+        """Run one order to its end and tell every token of it. Cancelling closes the stream, which makes vLLM abort it.
+
+        Raises:
+            NotReady: no server could take it in time.
+            KillsHosts: two servers broke on it.
+            AshoreError: it was refused, or broke off after its first token.
+        """
+        tried: set[str] = set()
+        attempts, deaths, until_s = 0, 0, time.monotonic() + PATIENCE_S
+        while True:
+            one = await self._free(tried, until_s)
+            try:
+                with self.pool.running(one):
+                    await self._run_on(live, one)
+                return
+            except _Elsewhere as verdict:
+                if live.made:
+                    raise verdict.error from verdict
+                self._note_failure(one, verdict)
+                deaths += verdict.taken
+                if deaths >= MOST_DEATHS:
+                    raise KillsHosts(
+                        f"{deaths} servers failed while they worked on this request; it is given to no other. The "
+                        f"last one said: {verdict}",
+                        hint="do not send it again as it is; the operator finds in the logs of the servers why",
+                    ) from verdict
+                attempts += not verdict.refused
+                if attempts == MOST_ATTEMPTS:
+                    raise verdict.error from verdict
+                tried.add(one.url)
+                _log.warning("order %s: %s; trying again", live.order.order_id, verdict)
+                if verdict.busy and len(tried) >= len(self.pool.ready):
+                    await asyncio.sleep(BUSY_S)
+
+    async def _free(self, tried: set[str], until_s: float) -> Backend:
+        """Return the server for an order, once there is one."""
+        while (one := self.pool.pick(time.monotonic(), tried)) is None:
+            trial_s = self.pool.next_trial_s()
+            wake_s = until_s if trial_s is None else min(until_s, trial_s)
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.001, wake_s - time.monotonic())):
+                    await self._changed.wait()
+            if time.monotonic() >= until_s:
+                raise NotReady(
+                    f"no server of this model answered within {PATIENCE_S:g} s: {self._reasons()}",
+                    hint="`ashore status` shows every server and what is wrong with it",
+                    retry_after_s=5,
+                )
+        return one
+
+    def _note_failure(self, one: Backend, verdict: _Elsewhere) -> None:
+        was = one.state
+        if was == "out":
+            self._changed.set()
+        if not verdict.busy and self.pool.failed(one, str(verdict), time.monotonic(), refused=verdict.refused):
+            self._tell_change(one, was)
+
+    async def _run_on(self, live: Live, one: Backend) -> None:
+        """Stream an order from one server.
+
+        Raises:
+            _Elsewhere: it failed through no fault of the order's.
+        """
+        talk = self._talks[one.url]
+        assert talk.entry is not None, "a server gets orders once it has said what it serves"
+        talk.orders.add(live)
+        try:
+            body = wire.completion_body(live.order, talk.entry.id)
+            traceparent = live.order.traceparent
+            headers = {"traceparent": traceparent} if traceparent else {}
+            asked = talk.client.stream("POST", "/v1/completions", json=body, headers=headers)
+            async with _translated(one.url), asked as answer:
+                if answer.status_code != 200:
+                    raise _verdict(one.url, answer.status_code, (await answer.aread()).decode("utf-8", "replace"))
+                await self._read_stream(live, one, answer)
+        except asyncio.CancelledError:
+            why, live.gave_up = live.gave_up, ""
+            if not why:
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            raise _Elsewhere(SourceUnreachable(why, hint="check that server; requests are retried")) from None
+        finally:
+            talk.orders.discard(live)
+
+    async def _read_stream(self, live: Live, one: Backend, answer: httpx.Response) -> None:
+        order, talk = live.order, self._talks[one.url]
+        end: wire.Choice | None = None
+        stop_token_id: int | None = None
+        async for line in answer.aiter_lines():
+            talk.heard_s = time.monotonic()
+            if not line.startswith("data:"):
+                continue
+            data = line[5:].strip()
+            if data == "[DONE]":
+                continue  # the stream ends here; reading on to its end closes what httpx opened
+            chunk = msgspec.json.decode(data, type=wire.Chunk)
+            if chunk.error is not None:
+                told = EngineFailed(f"the vLLM server at {one.url} ended the stream: {chunk.error.message}")
+                raise _Elsewhere(told)
+            if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
+                live.cached_tokens = chunk.usage.prompt_tokens_details.cached_tokens or 0
+            for choice in chunk.choices:
+                rows = wire.token_rows(choice, order.top_logprobs)
+                if choice.finish_reason is not None:
+                    end = choice
+                    if choice.finish_reason == "stop" and rows and rows[-1][0] in order.stop_token_ids:
+                        stop_token_id = rows.pop()[0]
+                    elif isinstance(choice.stop_reason, int):
+                        stop_token_id = choice.stop_reason
+                for token_id, logprob, top in rows:
+                    live.made += 1
+                    self._tell(Token(order.order_id, token_id, logprob, top))
+            if (live.made or end is not None) and (one.failures or one.state != "ready"):
+                was = one.state
+                if self.pool.answered(one):
+                    self._tell_change(one, was)
+        if end is None or end.finish_reason not in ("stop", "length"):
+            what = "ended before the answer did" if end is None else f"ended with {end.finish_reason!r}"
+            raise _Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
+        reason = "length" if end.finish_reason == "length" else "stop"
+        self._tell(
+            Finished(order.order_id, reason, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]
+        )
+
+    # --- calls
+
+    async def call(self, path: str, body: Callable[[str], dict[str, Any]]) -> bytes:
+        """Return what a server answers to a question that may be asked again; `body` is given the model's name there.
+
+        Raises:
+            NotReady: no server could take it in time.
+            AshoreError: it was refused, or servers failed on it.
+        """
+        tried: set[str] = set()
+        until_s = time.monotonic() + PATIENCE_S
+        for attempt in range(1, MOST_DEATHS + 1):
+            one = await self._free(tried, until_s)
+            entry = self._talks[one.url].entry
+            assert entry is not None, "a server gets orders once it has said what it serves"
+            try:
+                with self.pool.running(one):
+                    return await self._post(one, path, body(entry.id))
+            except _Elsewhere as verdict:
+                self._note_failure(one, verdict)
+                if attempt == MOST_DEATHS:
+                    raise verdict.error from verdict
+                tried.add(one.url)
+        raise AssertionError("unreachable")
+
+    async def _get(self, one: Backend, path: str, *, timeout_s: float = PROBE_S) -> bytes:
+        async with _translated(one.url):
+            answer = await self._talks[one.url].client.get(path, timeout=timeout_s)
+        return _content(one.url, answer)
+
+    async def _post(self, one: Backend, path: str, body: dict[str, Any]) -> bytes:
+        async with _translated(one.url):
+            answer = await self._talks[one.url].client.post(path, json=body)
+        return _content(one.url, answer)
+
+    async def close(self) -> None:
+        """End every order and connection. May be called twice."""
+        tasks = [live.task for talk in self._talks.values() for live in talk.orders if live.task is not None]
+        tasks += [talk.probing for talk in self._talks.values() if talk.probing is not None]
+        tasks += [] if self._watching is None else [self._watching]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for talk in self._talks.values():
+            await talk.client.aclose()
+        await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _content(url: str, answer: httpx.Response) -> bytes:
+    if answer.status_code != 200:
+        raise _verdict(url, answer.status_code, answer.text)
+    return answer.content
+
+
+def _verdict(url: str, status: int, words: str) -> Exception:
+    """Return what an answer that is none means: the order's own fault, or one of the server's."""
+    error = wire.error_for(url, status, words)
+    if status in (429, 503):
+        return _Elsewhere(error, taken=False, busy=status == 429)
+    return _Elsewhere(error) if status >= 500 or status == 408 else error
+
+
+@contextlib.asynccontextmanager
+async def _translated(url: str) -> AsyncIterator[None]:
+    """Turn the HTTP library's errors into verdicts."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        told = SourceUnreachable(f"vLLM cannot be reached at {url}: {type(error).__name__} {error}")
+        raise _Elsewhere(told, refused=True, taken=False) from error
+    except httpx.TimeoutException as error:
+        told = SourceUnreachable(f"vLLM at {url} did not answer in time ({type(error).__name__})")
+        raise _Elsewhere(told) from error
+    except httpx.HTTPError as error:
+        told = SourceUnreachable(f"the connection to vLLM at {url} broke: {type(error).__name__} {error}")
+        raise _Elsewhere(told) from error
+    except UNDECODABLE as error:
+        raise EngineFailed(f"vLLM at {url} sent an invalid response: {error}") from error
+    except PermissionDenied as error:
+        raise _Elsewhere(error, refused=True, taken=False) from error

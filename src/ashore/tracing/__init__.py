@@ -1,0 +1,15 @@
+"""Traces: each request as a span of OpenTelemetry, sent to a collector over OTLP.
+
+Owns: `[otel]`, what a span says of a request, and how spans go out without anybody waiting for it. Refuses: to import
+OpenTelemetry where `[otel] endpoint` is empty; to send texts that the privacy policy does not release
+(`trace_content`), or as they are: what is found in them is masked.
+
+Where to add what:
+
+- An attribute: tracing/attributes.py, by its name in OpenTelemetry's semantic conventions where they have one.
+- How spans are batched and sent: tracing/export.py.
+"""
+
+from ashore.tracing.section import OtelSection
+
+__all__ = ["OtelSection"]
