@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-schemas test-lm-eval test-langchain bundle test-bundle test-image lock proto format clean test-wheel test-prometheus record
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-schemas test-lm-eval test-langchain bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,10 +94,16 @@ docs: dev ## Write the generated references, then check the links, paths and com
 	@$(BIN)/python -m ashore.deployment.forms.reference > docs/reference/places-toml.md
 	@$(BIN)/python -m ashore.cli.reference > docs/reference/commands.md
 	@$(BIN)/python -m ashore.api.reference > docs/reference/errors.md
+	@$(BIN)/python -m ashore.api.metricsreference > docs/reference/metrics.md
+	@$(BIN)/python -m ashore.planning.reference > docs/reference/sizing.md
 	@$(BIN)/python deploy/check_docs.py
 
 test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_real_clients.py $(ARGS)
+
+test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine against it (10 minutes; ARGS="-k greedy")
+	@vllm=$$(sh deploy/vllm.sh install "$(CURDIR)/.cache/vllm") && ASHORE_TEST_VLLM="$$vllm" $(BIN)/python -m pytest -rs \
+		--timeout 1500 tests/contract/test_engine_contract.py tests/acceptance/test_real_vllm.py -k "real" $(ARGS)
 
 test-schemas: dev ## Let random models answer under every schema of the JSON-Schema-Test-Suite, and judge each answer
 	@$(BIN)/python -m pytest -rs tests/unit/test_schema_suite.py $(ARGS)

@@ -16,7 +16,7 @@
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         HomeNotOurs     500           StateLost 500
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
-        SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500
+        SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500            WeightsAway 503
         AuditUnavailable 503  TamperedAudit 500
         NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
       Bug             500           our invariant broke; report it         exit 70
@@ -37,6 +37,7 @@ Whether a job tries again says `jobs/request.py`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -206,11 +207,24 @@ class UnknownRoute(NotFound):
 class MethodNotAllowed(UserError):
     """The path exists, but not with this method.
 
-    Use a method that `/openapi.json` lists for the path.
+    Use a method that the `Allow` header names; `/openapi.json` lists them for each path.
     """
 
     code = "method_not_allowed"
     http_status = 405
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        allowed: Sequence[str] = (),
+    ) -> None:
+        """Make the error. `allowed`: the methods that the path takes."""
+        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        self.allowed = tuple(allowed)
 
 
 class InvalidSpec(UserError):
@@ -566,6 +580,16 @@ class CorruptBlob(EnvironmentFault):
     """
 
     code = "corrupt_blob"
+
+
+class WeightsAway(EnvironmentFault):
+    """The weights of a model are in a bucket, and not on this disk.
+
+    Run `ashore model fetch MODEL`, or serve the model with `load = "demand"`: the next request brings them back.
+    """
+
+    code = "weights_away"
+    http_status = 503
 
 
 class SealingKeyMissing(EnvironmentFault):

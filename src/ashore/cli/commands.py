@@ -23,6 +23,8 @@ COMMANDS = (
     Command(
         name="status", target="ashore.cli.status:app", summary="Show what the server of this home runs; needs no key."
     ),
+    Command(name="logs", target="ashore.cli.logs:app", summary="Show what the processes of this home log."),
+    Command(name="stop", target="ashore.cli.stop:app", summary="Stop the server of this home; running answers finish."),
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
     Command(name="chat", target="ashore.cli.chat:app", summary="Talk to a model, here or at another address."),
     Command(name="launch", target="ashore.cli.launch:app", summary="Start a coding client, set up for this server."),
@@ -30,7 +32,11 @@ COMMANDS = (
     Command(
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
-    Command(name="plan", target="ashore.cli.plan:app", summary="Simulate a load: what answers where, at which cost."),
+    Command(
+        name="plan",
+        target="ashore.cli.plan:app",
+        summary="Simulate a load; plan parts of GPUs.",
+    ),
     Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."
     ),
@@ -74,7 +80,7 @@ USUAL_ELSEWHERE = {
     "ls": "ashore model list",
     "show": "ashore model show",
     "rm": "ashore model remove",
-    "ps": "ashore status",
+    "ps": "ashore model ps",
     "benchmark": "ashore bench serve",
     "quantize": "ashore optimize quantize",
     "batch": "ashore job list",

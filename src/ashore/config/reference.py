@@ -17,7 +17,6 @@ import msgspec
 
 from ashore.config.document import Listening, Spec
 from ashore.core import Key, Section, choices_of, describe, docs_under, field_docs, human_bytes, human_seconds, keys_of
-from ashore.errors import AshoreError, Bug, CapacityError, DeniedError, EnvironmentFault, UserError
 from ashore.settings import READERS, Settings
 
 _INTRO: Final = """# ashore.toml
@@ -43,27 +42,11 @@ not apply changes.
 | key | variable | takes | default | meaning |
 |---|---|---|---|---|
 """
-_EXITS: Final = """
-## Exit codes
-
-Every command ends with one of them. The `code` of an error says more, see [http.md](http.md).
-
-| exit code | meaning |
-|---|---|
-| 0 | success |
-"""
-_WHO: Final = (
-    (UserError, "the command or the file is wrong; the message says what to change"),
-    (CapacityError, "no capacity now; try again, or add machines"),
-    (EnvironmentFault, "something on this machine is missing, in use or broken; the operator must fix it"),
-    (DeniedError, "not allowed; an administrator can grant the right"),
-    (Bug, "a bug in ashore; report it"),
-)
 
 
 def reference() -> str:
     """Return `docs/reference/ashore-toml.md`."""
-    return "".join((_INTRO, *(_section(key) for key in _sections()), _settings(), _exits()))
+    return "".join((_INTRO, *(_section(key) for key in _sections()), _settings()))
 
 
 def example() -> str:
@@ -152,13 +135,6 @@ def _settings() -> str:
         default = "`~/.ashore`" if field.name == "home" else _quoted(field.default)
         rows.append(f"| {name} | `ASHORE_{field.name.upper()}` | {takes} | {default} | {docs[field.name]} |\n")
     return "".join(rows)
-
-
-def _exits() -> str:
-    kinds: tuple[tuple[type[AshoreError], str], ...] = _WHO
-    return _EXITS + "".join(
-        f"| {kind.exit_code} | {words} |\n" for kind, words in sorted(kinds, key=lambda one: one[0].exit_code)
-    )
 
 
 def _takes(key: Key) -> str:
