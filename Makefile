@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-schemas test-lm-eval test-langchain bundle test-bundle lock proto format clean test-wheel test-prometheus record
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-schemas test-lm-eval test-langchain bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,12 +91,19 @@ trace: dev ## Drive the front while every process is killed in turn, and judge (
 
 docs: dev ## Write the generated references, then check the links, paths and commands that the documentation names
 	@$(BIN)/python -m ashore.config.reference > docs/reference/ashore-toml.md
+	@$(BIN)/python -m ashore.deployment.forms.reference > docs/reference/places-toml.md
 	@$(BIN)/python -m ashore.cli.reference > docs/reference/commands.md
 	@$(BIN)/python -m ashore.api.reference > docs/reference/errors.md
+	@$(BIN)/python -m ashore.api.metricsreference > docs/reference/metrics.md
+	@$(BIN)/python -m ashore.planning.reference > docs/reference/sizing.md
 	@$(BIN)/python deploy/check_docs.py
 
 test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_real_clients.py $(ARGS)
+
+test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine against it (10 minutes; ARGS="-k greedy")
+	@vllm=$$(sh deploy/vllm.sh install "$(CURDIR)/.cache/vllm") && ASHORE_TEST_VLLM="$$vllm" $(BIN)/python -m pytest -rs \
+		--timeout 1500 tests/contract/test_engine_contract.py tests/acceptance/test_real_vllm.py -k "real" $(ARGS)
 
 test-schemas: dev ## Let random models answer under every schema of the JSON-Schema-Test-Suite, and judge each answer
 	@$(BIN)/python -m pytest -rs tests/unit/test_schema_suite.py $(ARGS)
@@ -112,6 +119,9 @@ bundle: dev ## Write one tar that installs and answers with no network
 
 test-bundle: dev ## Install the bundle with the network cut, and ask it something
 	@$(BIN)/python -m pytest -m full tests/acceptance/test_up_bundle.py
+
+test-image: dev ## Build the image with buildah, run it in every form, and render the chart with helm (says what it lacks)
+	@HELM=$$(sh deploy/helm.sh $(VENV)) && PATH="$$HELM:$$PATH" $(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_up_image.py tests/unit/deployment $(ARGS)
 
 test-wheel: dev ## Install the wheel with pip into a clean environment, start it from nothing, and ask it something
 	@$(BIN)/python -m pytest -m full tests/acceptance/test_wheel_installed.py

@@ -16,7 +16,7 @@ from ashore.cli.commands import COMMANDS
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("src", "tests", "benchmarks", "deploy", "docs")
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
-WORDS = r"(?:\.venv/bin/)?ashore ([a-z][a-z|-]*(?: [a-z][a-z|-]*)*)"
+WORDS = r"(?:\.venv/bin/)?ashore ([a-z][a-z0-9|-]*(?: [a-z][a-z0-9|-]*)*)"
 INLINE = re.compile(rf"`{WORDS}")
 LINE = re.compile(rf"^\s*(?:\$ )?(?:[A-Z_]+=\S+ )*{WORDS}", re.MULTILINE)
 FENCE = re.compile(r"^\s*```[a-z]*\n(.*?)^\s*```", re.MULTILINE | re.DOTALL)

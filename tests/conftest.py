@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from commands import run_command
+from demo_files import demo_files
 from demo_home import demo_home_path
 from hypothesis import HealthCheck, settings
+from real_vllm import PROGRAM, RealVllm, real_vllm
 from s3_server import s3_server
 from served import Served, start_served
 from signalstack import use_ordinary_signal_stack
@@ -116,6 +118,16 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return find
+
+
+@pytest.fixture(scope="session")
+def real_vllm_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealVllm]:
+    """Give a real vLLM of the demo model; the tests that ask for it are skipped where none is installed."""
+    if not PROGRAM:
+        pytest.skip("no vLLM; `make test-vllm` installs one")
+    files = Path(demo_files(request.getfixturevalue("demo_home"), "smollm2").directory)
+    with real_vllm(files / "model.gguf", files, tmp_path_factory.mktemp("vllm")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Write one tar that installs ashore with the demo model on a machine without a network.
 
-Inside: the locked wheels for this platform and Python, the models as tars of OCI layouts, an installer, a software bill
-of materials (CycloneDX), the licences, and the SHA-256 of every file.
+Inside: the locked wheels for this platform and Python, the models as tars of OCI layouts, an installer, a Containerfile
+that builds ashore's image from the wheels, a software bill of materials (CycloneDX), the licences, and the SHA-256 of
+every file. With --config also every form of that deployment: compose, quadlet, Kubernetes, Helm.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from ashore import __version__
 from ashore.bootstrap import build_store
 from ashore.bootstrap.variants import make_ready
+from ashore.deployment.forms import Places, describe_deployment, read_places, render_form
 from ashore.settings import Home, read_settings
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,6 +40,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=PROJECT / "dist", help="folder for the tar")
     parser.add_argument("--home", type=Path, help="home whose store has the models; default: $ASHORE_HOME or ~/.ashore")
+    parser.add_argument("--config", type=Path, help="ashore.toml whose forms are put into forms/")
+    parser.add_argument("--places", type=Path, help="places.toml beside it")
     words = parser.parse_args()
     home = Home(root=words.home.absolute()) if words.home else read_settings().home
     tag = f"{sysconfig.get_platform()}-py{sys.version_info.major}{sys.version_info.minor}".replace("_", "-")
@@ -47,6 +51,7 @@ def main() -> int:
     root.mkdir(parents=True)
     _wheels(root / "wheels")
     _models(home, root / "models")
+    _forms(root, words.config, words.places)
     _bill_of_materials(root)
     _licences(root)
     shutil.copy(Path(__file__).with_name("install.sh"), root / "install.sh")
@@ -74,6 +79,18 @@ def _models(home: Home, folder: Path) -> None:
         ready = make_ready(store, name)
         for reference in dict.fromkeys((name, ready.reference)):
             store.export(reference, folder / f"{reference.replace('@', '-')}.tar")
+
+
+def _forms(root: Path, config: Path | None, places_file: Path | None) -> None:
+    """Write the Containerfile beside the wheels, and the forms of a deployment where one was given."""
+    text = config.read_text() if config else "".join(f'[[model]]\nname = "{name}"\n' for name in MODELS)
+    deployed = describe_deployment(text, read_places(places_file) if places_file else Places())
+    files = render_form("image", deployed)
+    if config:
+        files |= {f"forms/{path}": written for path, written in render_form("bundle", deployed).items()}
+    for path, written in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(written)
 
 
 def _metadata(wheel: Path) -> Message:

@@ -37,6 +37,7 @@ Whether a job tries again says `jobs/request.py`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -206,11 +207,24 @@ class UnknownRoute(NotFound):
 class MethodNotAllowed(UserError):
     """The path exists, but not with this method.
 
-    Use a method that `/openapi.json` lists for the path.
+    Use a method that the `Allow` header names; `/openapi.json` lists them for each path.
     """
 
     code = "method_not_allowed"
     http_status = 405
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        allowed: Sequence[str] = (),
+    ) -> None:
+        """Make the error. `allowed`: the methods that the path takes."""
+        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        self.allowed = tuple(allowed)
 
 
 class InvalidSpec(UserError):

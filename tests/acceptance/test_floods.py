@@ -13,13 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from floods import OVER_GRPC, OVER_HTTP1, OVER_HTTP2, Flood, Target
+from floods import OVER_GRPC, OVER_HTTP1, OVER_HTTP2, Flood, Target, bodies
 from served import Served, start_served
 from valkey_server import free_port
 
 BAR_BYTES = 64 << 20
 SECONDS, FULL_SECONDS = 1.0, 60.0
-CONNECTIONS, STREAMED, FULL_CONNECTIONS = 400, 64, 1000
+CONNECTIONS, BODIES, FULL_CONNECTIONS = 64, 400, 1000
 EDGE = '[edge]\nkind = "envoy"\nhost = "127.0.0.1"\nport = {port}\n'
 
 
@@ -130,13 +130,12 @@ def hold_the_bar(one: Flooded, flood: Flood, *, seconds: float, connections: int
 
 @pytest.mark.parametrize("flood", [*OVER_HTTP1, *OVER_GRPC], ids=lambda flood: flood.__name__)
 def test_a_worker_holds_its_memory(direct: Flooded, flood: Flood) -> None:
-    hold_the_bar(direct, flood, seconds=SECONDS, connections=CONNECTIONS)
+    hold_the_bar(direct, flood, seconds=SECONDS, connections=BODIES if flood is bodies else CONNECTIONS)
 
 
 @pytest.mark.parametrize("flood", [*OVER_HTTP1, *OVER_HTTP2], ids=lambda flood: flood.__name__)
 def test_workers_and_their_edge_hold_their_memory(edge: Flooded, flood: Flood) -> None:
-    num = CONNECTIONS if flood in OVER_HTTP1 else STREAMED  # one of HTTP/2 has a hundred streams
-    hold_the_bar(edge, flood, seconds=SECONDS, connections=num)
+    hold_the_bar(edge, flood, seconds=SECONDS, connections=BODIES if flood is bodies else CONNECTIONS)
 
 
 @pytest.mark.full

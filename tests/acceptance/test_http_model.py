@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,35 @@ def ask(server: Served) -> Iterator[Callable[..., Any]]:
 def client(server: Served) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=60) as one:
         yield one
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ({"guided_choice": ["Paris", "Rome"]}, r"Paris|Rome"),
+        ({"guided_regex": "[A-Z]{3}-[0-9]{2}"}, r"[A-Z]{3}-[0-9]{2}"),
+        ({"guided_grammar": 'root ::= "yes" | "no, " [a-c]'}, r"yes|no, [a-c]"),
+        ({"response_format": {"type": "grammar", "grammar": 'start: "(" /[0-9]{1,3}/ ")"'}}, r"\([0-9]{1,3}\)"),
+    ],
+)
+def test_an_answer_is_of_the_language_that_vllms_clients_ask_for(
+    ask: Callable[..., Any], sent: dict[str, Any], expected: str
+) -> None:
+    answer = ask(extra_body=sent).choices[0]
+    assert answer.finish_reason == "stop" and re.fullmatch(expected, answer.message.content), answer
+
+
+def test_a_generator_ranks_by_yes_against_no(server: Served) -> None:
+    body = {
+        "model": "smollm2",
+        "query": "What is the capital of France?",
+        "documents": ["Paris is the capital of France.", "Bananas are yellow."],
+    }
+    headers = {"authorization": f"Bearer {server.key}"}
+    answer = httpx.post(f"{server.base_url}/rerank", json=body, headers=headers, timeout=60)
+    assert (answer.status_code, answer.headers["x-ashore-score"]) == (200, "yes-no")
+    scores = [one["relevance_score"] for one in answer.json()["results"]]
+    assert all(0 < score < 1 for score in scores) and scores == sorted(scores, reverse=True)
 
 
 class City(pydantic.BaseModel):

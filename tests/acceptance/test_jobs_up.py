@@ -141,13 +141,11 @@ def test_an_answer_cut_by_its_limit_is_incomplete(client: OpenAI) -> None:
 
 
 def test_fields_of_a_response_that_change_it_are_refused_and_others_named(client: OpenAI) -> None:
-    with pytest.raises(BadRequestError, match="conversation"):
-        client.responses.create(model=ECHO, input="x", extra_body={"conversation": "c"})
+    with pytest.raises(BadRequestError, match="prompt"):
+        client.responses.create(model=ECHO, input="x", extra_body={"prompt": {"id": "p"}})
     coloured: Any = [{"role": "user", "content": "x", "colour": "red"}]
     taken = client.responses.with_raw_response.create(model=ECHO, input=coloured, background=True)
     assert taken.headers["x-ashore-ignored"] == "input[].colour"
-    with pytest.raises(BadRequestError, match="stream"):
-        client.responses.create(model=ECHO, input="x", background=True, stream=True)
     with pytest.raises(NotFoundError):
         client.responses.create(model="nobody", input="x", background=True)
 
@@ -161,9 +159,6 @@ def test_a_stored_response_is_read_with_what_the_client_may_ask(client: OpenAI) 
     )  # fmt: skip
     assert kept.completed_at is not None and kept.completed_at >= kept.created_at
     assert client.responses.retrieve(kept.id, include=["message.output_text.logprobs"]).output_text == "two"
-    for asked in ({"stream": True}, {"stream": True, "starting_after": 3}):
-        with pytest.raises(BadRequestError, match="cannot be streamed"):
-            client.responses.retrieve(kept.id, **asked)  # type: ignore[call-overload]
     with pytest.raises(BadRequestError, match="colour"):
         client.responses.retrieve(kept.id, extra_query={"colour": "red"})
     pages = client.responses.input_items.list(kept.id, limit=1, order="asc", include=["message.output_text.logprobs"])

@@ -137,4 +137,4 @@ def test_the_harness_finds_what_optimize_evaluate_finds(
     for theirs, ours in (("acc", "accuracy_plain"), ("acc_norm", "accuracy_normalised")):
         assert found["stdlib"][f"{theirs},none"] == pytest.approx(task["metrics"][ours], abs=0.06)
     [text] = own["texts"]
-    assert found["prose"]["bits_per_byte,none"] == pytest.approx(text["bits_per_byte"], rel=0.03)
+    assert found["prose"]["bits_per_byte,none"] == pytest.approx(text["perplexity"]["bits_per_byte"], rel=0.03)

@@ -1,4 +1,4 @@
-"""The tutorial, run as a reader would, on the demo model."""
+"""The tutorial, run as a reader would, on the demo model; and the page for one person alone, on a model that echoes."""
 
 from __future__ import annotations
 
@@ -28,5 +28,18 @@ def test_the_tutorial(demo_home: Path, tmp_path: Path, free_port: Callable[[], i
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         for block in blocks:
             run_block(block, folder=tmp_path, env={**os.environ, "ASHORE_HOME": str(tmp_path), "PATH": path})
+    finally:
+        server.stop()
+
+
+def test_the_first_hour_alone(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    blocks, _ = blocks_of((PAGE.parent / "how-to/first-hour-alone.md").read_text(encoding="utf-8"))
+    home = tmp_path / ".ashore"
+    server = start_served(home, ("fake:echo",), store=None, port=free_port(), grpc_port=0)
+    try:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environ = {**os.environ, "HOME": str(tmp_path), "ASHORE_HOME": str(home), "PATH": path}
+        for block in blocks:
+            run_block(block, folder=tmp_path, env=environ)
     finally:
         server.stop()

@@ -77,6 +77,20 @@ def test_it_serves_says_where_and_stops(served: Start) -> None:
     assert processes_of(server.home) == []
 
 
+def test_stop_ends_it_and_its_logs_can_be_read_before_and_after(served: Start, ashore: Run) -> None:
+    server = served("fake:echo")
+    assert ask(server, "fake:echo") == "hello"
+    eventually(lambda: "/v1/chat/completions" in ashore("logs", "api", home=server.home).stdout, 10)
+    stopped = ashore("stop", home=server.home)
+    assert stopped.returncode == 0 and f"http://127.0.0.1:{server.port}" in stopped.stderr
+    assert server.process.wait(10) == 0
+    again = ashore("stop", home=server.home)
+    assert again.returncode == 4 and "no server is running" in again.stderr
+    shown = ashore("logs", "--lines", "3", home=server.home)
+    assert "==> api" in shown.stdout and "==> jobs" in shown.stdout and len(shown.stdout.splitlines()) <= 12
+    assert "did you mean 'api'?" in ashore("logs", "apii", home=server.home).stderr
+
+
 @pytest.fixture(scope="module")
 def echo(served_for_all: Start) -> Served:
     """A server for the tests that leave it as it was."""

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -149,6 +150,33 @@ def test_servers_at_addresses_serve_a_model_of_which_only_the_text_is_here(
     finally:
         for double in doubles:
             double.close()
+
+
+def test_a_reload_with_other_addresses_lets_answers_end_where_they_began(
+    served: Start, tiny: Path, ashore: Run
+) -> None:
+    slow = VllmDouble("fake:echo?tok_per_s=20&context=512")
+    quick = VllmDouble("fake:echo?context=512")
+    try:
+        config = ADDRESS.format(source=tiny, keys=f'url = "{slow.url}"').replace('key = "env:FAR_KEY"', "")
+        server = served(config=config)
+        with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=60) as api:
+            said = [97 + n % 26 for n in range(60)]
+            asked: Any = {"model": "tiny", "prompt": said, "extra_body": {"return_token_ids": True}}
+            stream = api.completions.create(**asked, max_tokens=60, stream=True)
+            first = next(stream).choices[0]
+            (server.home / "ashore.toml").write_text(config.replace(slow.url, quick.url))
+            done = ashore("reload", home=server.home)
+            assert done.returncode == 0, done.stderr
+            assert api.completions.create(**asked, max_tokens=5).choices[0].text
+            assert len(quick.bodies) == 1
+            choices = [first, *(choice for chunk in stream for choice in chunk.choices)]
+        assert [token for choice in choices for token in choice.token_ids] == said, "no answer was cut"
+        assert choices[-1].finish_reason in ("stop", "length")
+        assert slow.aborted == 0 and len(slow.bodies) == 1
+    finally:
+        slow.close()
+        quick.close()
 
 
 def test_the_exact_command_is_part_of_the_plan(ashore: Run, tmp_path: Path, executable: Path) -> None:

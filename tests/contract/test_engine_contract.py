@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from demo_files import demo_files
 from engine_bench import GOLDEN, drain, failure, finish, order, run, token_ids
+from real_vllm import RealVllm
 from vllm_double import VllmDouble
 
 from ashore.core import OrderId
@@ -41,6 +42,8 @@ MARKS: dict[str, tuple[pytest.MarkDecorator, ...]] = {
 }
 KINDS = [pytest.param(card.kind, marks=MARKS.get(card.kind, ())) for card in CARDS]
 """Every card: an engine cannot be left out. What a new one needs is a branch in `case`."""
+KINDS.append(pytest.param("real vllm", marks=(pytest.mark.full, pytest.mark.model)))
+"""The same adapter with a vLLM behind it that computes; see `make test-vllm`."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Case:
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
-    kind = request.param
+    is_real, kind = request.param == "real vllm", request.param.removeprefix("real ")
     engine = make_engine(kind)
     options: dict[str, Any] = {"kind": kind, "threads": 1}
     if kind == "fake":
@@ -72,6 +75,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         files = ModelFiles(
             name="tiny", digest="", directory=str(GOLDEN), format="gguf", weights="deepseek_v3_tiny.gguf"
         )
+    elif is_real:
+        server: RealVllm = request.getfixturevalue("real_vllm_server")
+        options |= {"extra": {"url": server.url, "api_key": server.key, "vocab_size": 49152}, "max_sequences": 8}
+        files = ModelFiles(name="smol", digest="", directory="/nowhere", format="remote")
     elif kind == "vllm":
         double = VllmDouble("fake:random?context=512&tokens=400")
         request.addfinalizer(double.close)

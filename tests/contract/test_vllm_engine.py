@@ -75,7 +75,7 @@ def test_an_order_becomes_a_completion_of_token_ids(engine: VllmEngine, double: 
     run(engine, order("traced", [5, 6], traceparent="00-1"))
     assert double.headers[-1]["traceparent"] == "00-1"
     run(engine, order("b", [5, 6], ignore_eos=True, stop_token_ids=(2,)))
-    assert double.bodies[-1]["ignore_eos"] is True
+    assert double.bodies[-1]["ignore_eos"] is True, "what ends an order is what it names"
     assert not {"stop_token_ids", "seed", "cache_salt", "logprobs"} & set(double.bodies[-1])
     assert double.bodies[-1]["top_p"] == 1.0, "else vLLM takes what the model recommends"
 
@@ -134,14 +134,14 @@ def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not
 ) -> None:
     monkeypatch.setattr("ashore.engines.vllm.servers.PROBE_S", 0.05)
     monkeypatch.setattr("ashore.engines.vllm.servers.SILENT_S", 0.6)
-    monkeypatch.setattr("ashore.engines.vllm.servers.PATIENCE_S", 0.7)
+    monkeypatch.setattr("ashore.engines.vllm.servers.PATIENCE_S", 1.5)
     double, engine = VllmDouble("fake:random?delay_s=1.0&tokens=4"), VllmEngine()
     try:
         engine.load(REMOTE, options(url=double.url))
         assert finish(run(engine, order("slow", [1], max_new_tokens=4))["slow"]).reason == "length"
         double.goes_on.clear()
         event = failure(run(engine, order("never", [1], max_new_tokens=4))["never"])
-        assert "did not answer in time" in event.message and event.code == "not_ready"
+        assert "has not responded for" in event.message and event.code == "not_ready"
         double.goes_on.set()
         assert finish(run(engine, order("again", [1], max_new_tokens=4))["again"]).reason == "length"
     finally:

@@ -33,6 +33,9 @@ class House:
         ]
         self.file = self.upload(self.alice)
         self.batch = self.ok(self.alice, "POST", "/v1/batches", self.batch_of(self.file))["id"]
+        first = {"items": [{"role": "user", "content": "mine"}]}
+        self.conversation = self.ok(self.alice, "POST", "/v1/conversations", first)["id"]
+        self.item = self.ok(self.alice, "GET", f"/v1/conversations/{self.conversation}/items")["data"][0]["id"]
         background = {"model": "slow", "input": "later", "background": True}
         self.job = self.ok(self.alice, "POST", "/v1/responses", background)["id"]
 
@@ -72,6 +75,8 @@ class House:
     def calls(self) -> dict[str, tuple[str, str, object]]:
         """Return every call that names something of alice's."""
         follow = {"model": "slow", "input": "and?", "previous_response_id": self.response}
+        talk = {"model": "slow", "input": "and?", "conversation": self.conversation}
+        turn = {"role": "user", "content": "more"}
         return {
             "response": ("GET", f"/v1/responses/{self.response}", None),
             "its input": ("GET", f"/v1/responses/{self.response}/input_items", None),
@@ -86,6 +91,15 @@ class House:
             "jobs after it": ("GET", f"/v1/jobs?after={self.response}", None),
             "files after it": ("GET", f"/v1/files?after={self.file}", None),
             "batches after it": ("GET", f"/v1/batches?after={self.batch}", None),
+            "conversation": ("GET", f"/v1/conversations/{self.conversation}", None),
+            "its items": ("GET", f"/v1/conversations/{self.conversation}/items", None),
+            "its item": ("GET", f"/v1/conversations/{self.conversation}/items/{self.item}", None),
+            "the tokens in it": ("POST", "/v1/responses/input_tokens", talk),
+            "end of where it was": ("POST", "/v1/responses", talk),
+            "end of its metadata": ("POST", f"/v1/conversations/{self.conversation}", {"metadata": {}}),
+            "end of its last item": ("POST", f"/v1/conversations/{self.conversation}/items", {"items": [turn]}),
+            "end of its item": ("DELETE", f"/v1/conversations/{self.conversation}/items/{self.item}", None),
+            "end of the conversation": ("DELETE", f"/v1/conversations/{self.conversation}", None),
             "end of the background": ("POST", f"/v1/responses/{self.job}/cancel", None),
             "end of the job": ("POST", f"/v1/jobs/{self.job}/cancel", None),
             "end of the batch": ("POST", f"/v1/batches/{self.batch}/cancel", None),
@@ -146,6 +160,13 @@ def test_a_narrowed_key_sees_what_its_models_can_have_made_and_nothing_else(hous
     ):
         assert house.ask(key, "GET", f"/v1/files/{own}")["http"] == status
         assert house.ask(key, "GET", f"/v1/batches/{batch}")["http"] == status
+    said = house.ok(house.narrow, "POST", "/v1/conversations")["id"]
+    assert house.ask(twin, "GET", f"/v1/conversations/{said}")["http"] == 200
+    talk = {"model": "echo", "input": "hi", "conversation": said}
+    assert house.ask(house.alice, "POST", "/v1/responses", talk)["http"] == 200
+    assert house.ask(twin, "GET", f"/v1/conversations/{said}")["http"] == 200
+    assert house.ask(house.narrow, "GET", f"/v1/conversations/{said}")["http"] == 404, "echo has answered in it"
+    house.ok(house.alice, "DELETE", f"/v1/conversations/{said}")
     house.ok(house.alice, "DELETE", f"/v1/files/{own}")
     house.ok(house.alice, "POST", f"/v1/jobs/{batch}/cancel")
 

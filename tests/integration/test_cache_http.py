@@ -56,6 +56,16 @@ def test_the_same_bytes_are_answered_three_ways_and_alike(worker: Worker) -> Non
     assert worker.metric('ashore_cache_lookups_total{model="echo",result="hit-exact"}') == 2
 
 
+def test_what_an_answer_lacks_is_said_with_a_kept_one_too(worker: Worker) -> None:
+    text = body("hullo", max_tokens=32_000, client_metadata={"a": 1})
+    reworded = body("hullo", max_tokens=32_000, client_metadata={"a": 2})
+    answers = [post(worker, one)[1] for one in (text, text, text, reworded)]
+    assert [given["x-ashore-cache"] for given in answers] == ["miss", "hit-exact", "hit-exact", "hit-exact"]
+    assert {(given["x-ashore-clamped"], given["x-ashore-ignored"]) for given in answers} == {
+        ("max_tokens=4091", "client_metadata")
+    }
+
+
 def test_a_stream_is_kept_and_streamed_again_and_serves_whole_answers_too(worker: Worker) -> None:
     client = openai.OpenAI(base_url=worker.root + "/v1", api_key=worker.key)
     try:

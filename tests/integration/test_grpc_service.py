@@ -214,6 +214,24 @@ def test_embed_and_models() -> None:
     run(test)
 
 
+def test_a_clamped_answer_says_so_whoever_gives_it() -> None:
+    async def test(it: Running) -> None:
+        asked = chat(max_tokens=9000, sampling=pb.Sampling(temperature=0))
+        told = []
+        for _ in range(3):
+            call = it.stub.Chat(asked, metadata=WITH_KEY)
+            told.append(dict(await call.initial_metadata()))
+            await call
+        stream = it.stub.ChatStream(asked, metadata=WITH_KEY)
+        told.append(dict(await stream.initial_metadata()))
+        assert [one["x-ashore-cache"] for one in told] == ["miss", *["hit-exact"] * 3]
+        assert {(one["x-ashore-clamped"], one["x-ashore-release"]) for one in told} == {("max_tokens=4091", "echo-1")}
+        fits = it.stub.Chat(chat(), metadata=WITH_KEY)
+        assert "x-ashore-clamped" not in dict(await fits.initial_metadata())
+
+    run(test)
+
+
 def test_errors_carry_code_hint_field_and_details() -> None:
     async def test(it: Running) -> None:
         nobody = await failing(it.stub.Chat(chat()))
@@ -226,7 +244,8 @@ def test_errors_carry_code_hint_field_and_details() -> None:
 
         unknown = await failing(it.stub.Chat(chat(model="ecko"), metadata=WITH_KEY))
         assert unknown.code() == grpc.StatusCode.NOT_FOUND
-        assert "echo" in str(trailers(unknown)["ashore-hint"])
+        hint = str(trailers(unknown)["ashore-hint"])
+        assert "echo" in hint and (unknown.details() or "").endswith(f". Hint: {hint}")
         status = status_pb2.Status.FromString(trailers(unknown)["grpc-status-details-bin"])
         assert (status.code, status.message) == (5, unknown.details())
         info = status_pb2.ErrorInfo.FromString(status.details[0].value)

@@ -98,7 +98,7 @@ def test_of_a_body_that_was_refused_nothing_is_kept_and_its_end_is_told() -> Non
 
     async def refusing(scope: Any, receive: Any, send: Any) -> None:
         cycle = scope["ashore.direct"]
-        await cycle.answer(401, [(b"content-length", b"0")], b"")
+        cycle.answer(401, [(b"content-length", b"0")], b"")
         cycle.drop_body()
         while (message := await receive())["type"] != "http.disconnect":
             seen.append(len(message["body"]))

@@ -108,9 +108,19 @@ def test_a_gap_is_filled_from_both_sides(worker: Worker) -> None:
 def test_stop_tokens_are_tokens_of_the_model(worker: Worker) -> None:
     chat = {"model": "echo", "messages": [{"role": "user", "content": "abc"}], "min_tokens": 0}
     assert post(worker, "/v1/chat/completions", **chat, stop_token_ids=[98])[0] == 200
-    for extra in ({"stop_token_ids": [999]}, {"stop_token_ids": [98], "ignore_eos": True}):
-        status, fault = post(worker, "/v1/chat/completions", **chat, **extra)
-        assert (status, fault["error"]["param"]) == (400, "stop_token_ids")
+    assert post(worker, "/v1/chat/completions", **chat, stop_token_ids=[98], ignore_eos=True)[0] == 200
+    status, fault = post(worker, "/v1/chat/completions", **chat, stop_token_ids=[999])
+    assert (status, fault["error"]["param"]) == (400, "stop_token_ids")
+
+
+def test_token_ids_and_names_of_tokens_are_those_of_vllm(worker: Worker) -> None:
+    asked = {"model": "echo", "prompt": "abc", "max_tokens": 2, "return_token_ids": True}
+    [choice] = post(worker, "/v1/completions", **asked)[1]["choices"]
+    assert (choice["text"], choice["token_ids"], choice["logprobs"]) == ("ab", [97, 98], None)
+    assert choice["stop_reason"] is None
+    for extra in ({"echo": True}, {"stop": "b"}):
+        status, fault = post(worker, "/v1/completions", **asked, **extra)
+        assert (status, fault["error"]["param"]) == (400, "return_token_ids")
 
 
 def test_the_names_of_vllm_stand_beside_ours(worker: Worker) -> None:
@@ -125,6 +135,22 @@ def test_the_names_of_vllm_stand_beside_ours(worker: Worker) -> None:
             b"vllm:request_generation_tokens_sum{", b"ashore_answer_seconds_count{", b"ashore_answers_total{",
         ):  # fmt: skip
             assert expected in page
+
+
+def test_a_refusal_says_what_to_do_where_clients_look(worker: Worker) -> None:
+    _, fault = post(worker, "/v1/chat/completions", model="ecko", messages=[{"role": "user", "content": "a"}])
+    hint = fault["error"]["hint"]
+    assert hint and fault["error"]["message"].endswith(f". Hint: {hint}")
+    assert fault["error"]["message"].count(hint) == 1
+    _, told = post(worker, "/v1/messages", model="ecko", max_tokens=1, messages=[{"role": "user", "content": "a"}])
+    assert told["error"]["message"] == fault["error"]["message"]
+    for method, path, allowed in (
+        ("GET", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("PUT", "/v1/files/file-1", "DELETE, GET"),
+    ):
+        status, headers, _ = worker.request(method, path)
+        assert (status, headers["allow"]) == (405, allowed)
 
 
 def test_the_trace_of_a_caller_comes_back_and_is_logged(worker: Worker) -> None:

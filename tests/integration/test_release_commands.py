@@ -29,9 +29,10 @@ def test_a_release_is_made_rolled_out_and_rolled_back(
         )
         made = json.loads(tuned)
         assert (made["name"], made["alias"]) == ("chat-2", "chat"), "for the only alias there is"
-        assert ashore("release list").splitlines() == [
-            "chat-2  created  fake:random on fake",
-            "chat-1  live  fake:echo on fake  chat 100 %",
+        assert [line.split() for line in ashore("release list").splitlines()] == [
+            ["release", "state", "model", "engine", "answers"],
+            ["chat-2", "created", "fake:random", "fake", "-"],
+            ["chat-1", "live", "fake:echo", "fake", "100", "%", "of", "chat"],
         ]
         assert ashore("release shadow chat-2 --share 20 --no-wait").startswith("chat-2  warming (to be shadow)")
         site.warmed("chat-2")
@@ -54,7 +55,7 @@ def test_a_release_is_made_rolled_out_and_rolled_back(
         assert ashore("alias set prod chat-1=100 --sticky key").startswith(
             "prod  chat-1 100 %  (version 1, sticky by key"
         )
-        assert [line.split()[0] for line in ashore("alias list").splitlines()] == ["chat", "prod"]
+        assert [line.split()[0] for line in ashore("alias list").splitlines()] == ["alias", "chat", "prod"]
         assert "there are 2: chat, prod" in ashore("release rollback", code=2)
         assert "there are 2: chat, prod" in ashore("release create --model fake:random", code=2)
         assert ashore("alias remove prod") == "removed prod\n"

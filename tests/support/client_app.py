@@ -20,7 +20,7 @@ from ashore.engines.fake.engine import spoken
 from ashore.engines.fake.files import VOCAB_SIZE, fake_model_files
 from ashore.metrics import Metrics
 from ashore.rooms import Rooms
-from ashore.serving import MemoryReplica, ServedModel, ServingService, Topology
+from ashore.serving import Limits, MemoryReplica, ServedModel, ServingService, Topology
 from ashore.serving.memory import ECHO_INFO
 from ashore.text import TextModel
 
@@ -94,11 +94,11 @@ class ClientApp:
 
 
 @asynccontextmanager
-async def client_app(folder: Path) -> AsyncIterator[ClientApp]:
+async def client_app(folder: Path, limits: Limits | None = None) -> AsyncIterator[ClientApp]:
     """Yield the application; `folder` takes the files of the model."""
     files = fake_model_files("fake:tools", folder)
     served = ServedModel(alias=ALIAS, release="served-1", kind="fake", sockets=("/s",), text_dir=files.directory)
-    topology, metrics = Topology(models=(served,)), Metrics()
+    topology, metrics = Topology(models=(served,), limits=limits or Limits()), Metrics()
     serving = ServingService(
         topology,
         make_replica=lambda socket: _Calling(INFO),

@@ -28,6 +28,7 @@ REAL: Final = {
     "langchain": "calls a tool over chat, Responses and Messages",
     "litellm": "chats, streams, embeds",
     "llamaindex": "calls a tool, and tells what it gave",
+    "ollama-python": "lists, chats, streams, calls a tool, embeds; with `[http] ollama`",
     "openai-agents": "calls a tool, and tells what it gave",
     "opencode": "runs a command, and tells what it gave",
     "pydantic-ai": "calls a tool, and tells what it gave",

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from tiny_adapters import make_adapter
+
+from ashore.engines import EngineOptions, ModelFiles
+from ashore.engines.vllm.command import VllmProcess, free_port, vllm_command
 from ashore.store import gguf_reader, read_gguf_state
 
-ENVIRONMENT = "ASHORE_TEST_VLLM"
-"""Names the executable. The tests that need it are skipped where it is unset."""
-
-
-def executable() -> str | None:
-    """Return the path of a real vLLM, or None."""
-    return os.environ.get(ENVIRONMENT)
+PROGRAM: Final = os.environ.get("ASHORE_TEST_VLLM", "")
+"""Path of a real vLLM, read before tests clear the environment. Tests that need one are skipped where it is unset."""
 
 
 def as_safetensors(gguf: Path, text: Path, folder: Path) -> Path:
@@ -63,3 +68,43 @@ def as_safetensors(gguf: Path, text: Path, folder: Path) -> Path:
     )
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": config["eos_token_id"]}))
     return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealVllm:
+    """A running server and what it serves."""
+
+    url: str
+    key: str
+    model: Path
+    adapter: Path
+
+
+OPTIONS: Final = {
+    "dtype": "bfloat16", "enforce_eager": True, "kv_cache_memory_bytes": 512 << 20, "enable_lora": True,
+    "max_lora_rank": 8, "start_timeout_s": 1200,
+}  # fmt: skip
+"""Small, and without compiling: a test's worth of the demo model."""
+
+
+@contextmanager
+def real_vllm(gguf: Path, text: Path, folder: Path) -> Iterator[RealVllm]:
+    """Start a server of the demo model with the command that ashore starts one with, and stop it at the end."""
+    model = as_safetensors(gguf, text, folder / "smol")
+    adapter = make_adapter(folder / "adapter", model, seed=1, rank=8, targets=("self_attn.q_proj", "self_attn.v_proj"))
+    files = ModelFiles(name="smol", digest="", directory=str(model), format="safetensors")
+    options = EngineOptions(kind="vllm", context_tokens=1024, max_sequences=8, extra={"executable": PROGRAM, **OPTIONS})
+    port = free_port()
+    with open(folder / "vllm.log", "wb") as log:
+        process = VllmProcess(vllm_command(files, options, port=port), output=log)
+        try:
+            deadline_s = time.monotonic() + 1200
+            while True:
+                process.check()
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                    break
+                assert time.monotonic() < deadline_s, (folder / "vllm.log").read_text(errors="replace")[-3000:]
+                time.sleep(0.5)
+            yield RealVllm(url=f"http://127.0.0.1:{port}", key=process.api_key, model=model, adapter=adapter)
+        finally:
+            process.stop()

@@ -16,8 +16,12 @@ SUITES: Final = {
     "langchain": ("langchain-tests==1.1.9", "langchain-openai==1.7.4", "langchain-anthropic==1.7.10"),
 }
 """Packages of each suite with their versions."""
-TOO_HARD: Final = ("test_agent_loop",)
-"""Tests of LangChain's suite for which the demo model, with 135 million parameters, is too weak."""
+TOO_HARD: Final = (
+    *("test_structured_output", "test_structured_output_async", "test_structured_output_optional_param"),
+    *("test_structured_output_pydantic_2_v1", "test_json_mode", "test_agent_loop"),
+)
+"""Tests of LangChain's suite for which the demo model, with 135 million parameters, is too weak: inside a text of its
+JSON it repeats itself until its tokens are used up, and it calls no tool unless it must."""
 
 
 def suite_python(name: str) -> Path:

@@ -99,7 +99,7 @@ class VllmDouble:
         )
         sampling = {name: body[name] for name in (*names, "seed") if name in body}
         bias = {int(token): value for token, value in body.get("logit_bias", {}).items()}
-        stops = [] if body.get("ignore_eos") else body.get("stop_token_ids", [])
+        stops = body.get("stop_token_ids", [])
         engine.submit(
             GenerateOrder(
                 order_id=OrderId(f"cmpl-{next(self._numbers)}"),
@@ -108,7 +108,7 @@ class VllmDouble:
                 stop_token_ids=tuple(stops),
                 sampling=Sampling(**sampling, logit_bias=bias),
                 top_logprobs=body.get("logprobs"),
-                ignore_eos=body.get("ignore_eos", False),
+                ignore_eos=not stops,
             )
         )
         while True:

@@ -50,7 +50,7 @@ RESPONSES = msgspec.json.Decoder(ResponsesRequest)
         (
             {"messages": TURN, "tools": [{"type": "w", "function": {"name": "f"}}]},
             "tools[0].type",
-            "expected function",
+            "expected custom or function",
         ),
         ({"messages": TURN, "response_format": {"type": "xml"}}, "response_format.type", "is 'xml', which"),
     ],
@@ -61,7 +61,7 @@ def test_a_value_that_is_none_of_a_few_is_told_which_would_do(body: dict[str, An
     assert refused.value.param == param
     assert said in refused.value.message
     if "which ashore does not accept" in refused.value.message:
-        assert refused.value.hint == "expected json_object, json_schema, text"
+        assert refused.value.hint == "expected grammar, json_object, json_schema, regex, text"
 
 
 def test_a_built_in_tool_of_responses_is_refused_with_what_there_is() -> None:
@@ -82,9 +82,9 @@ def test_what_clients_of_reasoning_models_send_is_taken() -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("/", "/openapi.json lists every path"),
+        ("/zzzzzzzz", "/openapi.json lists every path"),
         ("/v1/chat/completion", "did you mean '/v1/chat/completions'"),
-        ("/api/tags", "ashore does not serve the Ollama API: set the client to OpenAI with the base URL …/v1"),
+        ("/api/pull", "Ollama's API is served where `[http] ollama = true`, and to read and ask only"),
         ("/v1/audio/speech", "it has no audio API"),
         ("/admin/v1/tenant", "did you mean '/admin/v1/tenants'"),
     ],
@@ -104,7 +104,7 @@ def test_no_path_of_clients_leads_to_the_admin_api(path: str) -> None:
 
 def test_an_embedder_that_is_asked_to_write_says_what_it_is() -> None:
     check_writes("chat", embedder=False)
-    with pytest.raises(UnsupportedByEngine, match="'minilm' is an embedder"):
+    with pytest.raises(UnsupportedByEngine, match="'minilm' is an encoder"):
         check_writes("minilm", embedder=True)
 
 

@@ -102,7 +102,6 @@ SERVED: Final[list[tuple[str, str, dict[str, Any], list[str]]]] = [
 
 REFUSED: Final[list[tuple[str, str, dict[str, Any], str]]] = [
     ("codex image", RESPONSES, {"input": turn({"type": "input_image", "image_url": PIXEL})["messages"]}, "input_image"),
-    ("codex conversation", RESPONSES, {"conversation": "conv_1"}, "conversation"),
     ("claude image", MESSAGES, turn(IMAGE), "image"),
     ("open webui image", CHAT, turn({"type": "image_url", "image_url": {"url": PIXEL}}), "image_url"),
     ("vllm least tokens", CHAT, {"min_tokens": 3}, "min_tokens"),

@@ -14,6 +14,8 @@ import pytest
 from client_app import Answer, client_app
 from client_page import CLIENTS, FIELDS, clients, page
 
+from ashore.serving import Limits
+
 FILES = sorted(CLIENTS.glob("*/*.json"))
 FIRST_EVENTS = {"/v1/messages": "message_start", "/v1/responses": "response.created", "/v1/chat/completions": ""}
 LAST_EVENTS = {"/v1/messages": "message_stop", "/v1/responses": "response.completed", "/v1/chat/completions": ""}
@@ -25,7 +27,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Answer]:
 
     async def all_of_them() -> dict[Path, Answer]:
         found = {}
-        async with client_app(tmp_path_factory.mktemp("files")) as app:
+        async with client_app(tmp_path_factory.mktemp("files"), Limits(ollama=True)) as app:
             for file in FILES:
                 asked = json.loads(file.read_text())
                 found[file] = await app.ask("POST" if "body" in asked else "GET", asked["path"], asked.get("body"))

@@ -126,7 +126,8 @@ def test_a_card_says_what_planning_and_tuning_need(card: EngineCard) -> None:
 def test_ranks_differ_and_each_form_of_the_store_has_one_engine_that_reads_it() -> None:
     ranks = [card.choosing.rank for card in CARDS if card.choosing.rank]
     assert sorted(ranks) == list(range(1, len(ranks) + 1))
-    read = {form: card_reading(form).kind for form in (*get_args(ModelFormat), "remote", "fake")}
+    forms = [form for form in get_args(ModelFormat) if form != "text"]
+    read = {form: card_reading(form).kind for form in (*forms, "remote", "fake")}
     assert read == {
         "gguf": "llamacpp",
         "openvino": "openvino",
@@ -134,6 +135,8 @@ def test_ranks_differ_and_each_form_of_the_store_has_one_engine_that_reads_it() 
         "remote": "vllm",
         "fake": "fake",
     }
+    with pytest.raises(InvalidSpec, match="no engine reads"):
+        card_reading("text")
 
 
 def test_a_name_says_whether_a_model_lies_in_the_store() -> None:

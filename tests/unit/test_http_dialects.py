@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ashore.access import Principal
 from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
 from ashore.api.http.dialect import MOST_LEFT_OUT, REPORT_ALL, Reader
+from ashore.api.http.openai.common import grammar_of
 from ashore.api.http.openai.dialects import (
     CHAT_READER,
     COMPLETION_READER,
@@ -23,7 +24,8 @@ from ashore.api.http.openai.dialects import (
     keep_allowed,
 )
 from ashore.api.http.openai.responses_parse import items_of, messages_of
-from ashore.errors import AshoreError, InvalidRequest, UnknownField
+from ashore.engines import Grammar, check_grammar, lark_of
+from ashore.errors import AshoreError, InvalidGrammar, InvalidRequest, UnknownField
 from ashore.metrics import Metrics
 from ashore.serving import UnknownFields
 
@@ -156,7 +158,6 @@ REFUSED = [
         {**RESPONSES, "tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}},
         "web_search",
     ),
-    (RESPONSES_READER, {**RESPONSES, "conversation": "conv_1"}, "conversation"),
     (
         MESSAGES_READER,
         {**MESSAGES, "tools": [{"type": "bash_1", "name": "b"}], "tool_choice": {"type": "tool", "name": "b"}},
@@ -179,26 +180,63 @@ def test_the_operator_says_what_becomes_of_fields_that_nobody_knows() -> None:
         MESSAGES_READER.read(json.dumps(messages).encode(), UnknownFields(messages="refuse"))
 
 
-def test_grammars_of_vllm_are_response_formats() -> None:
-    asked, _ = CHAT_READER.read(json.dumps({**CHAT, "guided_choice": ["yes", "no"]}).encode(), UnknownFields())
-    same, _ = CHAT_READER.read(
-        json.dumps(
-            {
-                **CHAT,
-                "response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["yes", "no"]}}},
-            }
-        ).encode(),
-        UnknownFields(),
+@pytest.mark.parametrize(
+    ("sent", "kind", "text"),
+    [
+        ({"guided_json": {"type": "object"}}, "json_schema", '{"type":"object"}'),
+        ({"guided_json": '{"type": "object"}'}, "json_schema", '{"type":"object"}'),
+        ({"structured_outputs": {"json_object": True}}, "json_object", ""),
+        ({"guided_regex": "[0-9]+"}, "regex", "[0-9]+"),
+        ({"guided_choice": ["yes", 'no "q"', "é"]}, "lark", 'start: "yes" | "no \\"q\\"" | "é"'),
+        ({"structured_outputs": {"choice": ["a"], "json_object": False}}, "lark", 'start: "a"'),
+        ({"guided_grammar": 'start: "a" | "b"'}, "lark", 'start: "a" | "b"'),
+        ({"response_format": {"type": "regex", "pattern": "a*"}}, "regex", "a*"),
+    ],
+)
+def test_grammars_of_vllm_are_response_formats(sent: dict[str, Any], kind: str, text: str) -> None:
+    for reader, body in ((CHAT_READER, CHAT), (COMPLETION_READER, {"model": "m", "prompt": "p"})):
+        asked, said = reader.read(json.dumps({**body, **sent}).encode(), UnknownFields())
+        assert grammar_of(asked.response_format) == Grammar(kind=kind, text=text)  # type: ignore[arg-type,attr-defined]
+        check_grammar(Grammar(kind=kind, text=text))  # type: ignore[arg-type]
+        assert said == ()
+
+
+def test_a_grammar_in_gbnf_is_translated() -> None:
+    asked, _ = CHAT_READER.read(
+        json.dumps({**CHAT, "guided_grammar": 'root ::= "a" rest\nrest ::= "b" | "c"'}).encode(), UnknownFields()
     )
-    assert asked == same
+    grammar = grammar_of(asked.response_format)
+    assert grammar is not None and "::=" not in lark_of(grammar.text)
+    check_grammar(grammar)
+    lark = 'start: "a ::= b"'
+    assert lark_of(lark) == lark
+    for broken in ('root ::= "a" (', 'other ::= "a"', "root ::= " + "(" * 900 + '"a"' + ")" * 900):
+        with pytest.raises(InvalidGrammar, match="GBNF"):
+            check_grammar(Grammar(kind="lark", text=broken))
 
 
-def test_a_tool_of_free_text_becomes_a_function_of_one_string() -> None:
-    body = {**CHAT, "tools": [{"type": "custom", "custom": {"name": "patch", "description": "d"}}]}
-    request, _ = CHAT_READER.read(json.dumps(body).encode(), UnknownFields())
-    assert request.tools is not None
-    assert request.tools[0].function.name == "patch"
-    assert request.tools[0].function.parameters["required"] == ["input"]
+def test_what_of_vllms_grammars_cannot_be_had_is_named_and_what_changes_nothing_said() -> None:
+    for sent, words in (
+        ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_choice": ["a", 1]}, "guided_choice"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_json": {}, "guided_regex": "a"}, "more than one grammar"),
+        ({"min_tokens": 3}, "min_tokens"),
+        ({"bad_words": ["x"]}, "bad_words"),
+        ({"allowed_token_ids": [1]}, "allowed_token_ids"),
+    ):
+        with pytest.raises((InvalidRequest, UnknownField), match=words):
+            CHAT_READER.read(json.dumps({**CHAT, **sent}).encode(), UnknownFields())
+    sent = {"guided_regex": "a", "guided_decoding_backend": "xgrammar"}
+    assert CHAT_READER.read(json.dumps({**CHAT, **sent}).encode(), UnknownFields())[1] == ("guided_decoding_backend",)
+
+
+def test_a_tool_without_what_its_type_says_is_named() -> None:
+    for tool in ({"type": "custom", "function": {"name": "p"}}, {"custom": {"name": "p"}}):
+        with pytest.raises(InvalidRequest) as refused:
+            CHAT_READER.read(json.dumps({**CHAT, "tools": [tool]}).encode(), UnknownFields())
+        assert refused.value.param == f"tools[0].{tool.get('type', 'function')}"
 
 
 def test_allowed_tools_leave_the_others_out() -> None:

@@ -74,7 +74,7 @@ def test_auto_takes_the_engine_that_fits(name: str, kind: str, variant: str, emb
     ("name", "why"),
     [
         ("smollm2", "llama on CPU: INT8 per channel is fastest at equal quality"),
-        ("minilm", "an encoder for embeddings"),
+        ("minilm", "an encoder, for embeddings or ranking"),
         ("r1", "OpenVINO supports llama, qwen2, qwen3, not deepseek2"),
         ("made", "prepared for OpenVINO"),
         ("fake:echo", "the name starts with fake:"),

@@ -28,10 +28,24 @@ from ashore.sealing import (
     TransitKeeper,
     Wrapped,
     format_key_source,
+    is_ours_alone,
     new_data_key,
     no_key_source,
     parse_key_source,
 )
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "accepted"),
+    [
+        (0o600, 10001, 10001, True), (0o400, 0, 0, True), (0o440, 0, 10001, True), (0o440, 10001, 10001, False),
+        (0o440, 0, 100, False), (0o460, 0, 10001, False), (0o444, 0, 10001, False), (0o640, 10001, 10001, False),
+    ],
+)  # fmt: skip
+def test_only_a_file_of_root_may_be_read_by_our_group(mode: int, owner: int, group: int, accepted: bool) -> None:
+    assert is_ours_alone(mode, owner, group, uid=10001, gid=10001) is accepted
+    assert not is_ours_alone(0o440, 0, 0, uid=0, gid=0), "root has no need of its group"
+
 
 TRANSIT = "transit:https://vault.corp:8200/v1/transit/keys/models?token_file=/run/token"
 

@@ -20,12 +20,15 @@ from ashore.settings import Home, Settings
         (["llamacpp"], False),
         (["llamacpp", "llamacpp"], False),
         (["llamacpp", "openvino"], True),
-        (["vllm"], True),
+        (["vllm"], False),
+        (["vllm", "openvino"], True),
         (["fake"], True),
         ([], True),
     ],
 )
-def test_a_worker_waits_for_its_turn_unless_it_serves_llama_cpp_alone(kinds: list[EngineKind], expected: bool) -> None:
+def test_a_worker_waits_for_its_turn_unless_no_engine_beside_it_would_lose_by_that(
+    kinds: list[EngineKind], expected: bool
+) -> None:
     assert waits_for_turns(kinds) is expected
 
 

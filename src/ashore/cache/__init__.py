@@ -20,12 +20,13 @@ from ashore.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pa
 from ashore.cache.pairsfile import read_pairs
 from ashore.cache.ports import SharedTier
 from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
-from ashore.cache.section import CachePolicy, RedisSection, RoutePolicy, check_shared_url
+from ashore.cache.section import OF_A_FILE, CachePolicy, RedisSection, RoutePolicy, check_shared_url
 from ashore.cache.service import AnswerCache
 from ashore.cache.sql import cache_secret, load_pairs, purge, save_pairs
 
 __all__ = [
     "CURATED_EPOCH",
+    "OF_A_FILE",
     "AnswerCache",
     "Ask",
     "CachePolicy",

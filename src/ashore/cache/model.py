@@ -97,6 +97,8 @@ class KeptAnswer(msgspec.Struct, frozen=True, array_like=True):
     completion_tokens: int
     reasoning_tokens: int
     choices: tuple[KeptChoice, ...]
+    clamped_to: int = 0
+    """Tokens that the context left to the answer, where more were asked for; 0 where the request fitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from msgspec import structs
 
 from ashore.cli.calls import Errand, noun_of
+from ashore.cli.columns import table
 from ashore.cli.release import at_home, event_line
 from ashore.cli.sure import DryRun, say_only
 from ashore.core import Nothing, did_you_mean
@@ -33,8 +35,11 @@ def _tell_alias(one: AliasOut) -> None:
 
 
 def _tell_list(found: AliasList) -> None:
-    for one in found.items:
-        _tell_alias(one)
+    rows = [(one.name, _shares(one.weights_percent), str(one.version), one.sticky) for one in found.items]
+    if rows:
+        table(("alias", "releases", "version", "sticky by"), rows)
+    else:
+        print("no aliases yet: `ashore up` makes one of each model", file=sys.stderr)
 
 
 def _tell_history(found: EventList) -> None:

@@ -20,17 +20,20 @@ NARROWEST = 100
 def show_cards(cards: Sequence[EngineHere]) -> None:
     """Print one row for each engine."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("engine", "version", "takes", "architectures", "can"):
+    for name in ("engine", "version", "takes", "architectures"):
         table.add_column(name, overflow="fold")
     for card in cards:
         version = card.version or ("installed" if card.installed and not card.missing else "-")
-        table.add_row(card.kind, version, " ".join(card.takes), card.architectures, " ".join(card.features))
+        table.add_row(card.kind, version, " ".join(card.takes), card.architectures)
     console = _console()
     console.print(table)
     console.print()
     for card in cards:
         console.print(
-            f"{card.kind}: {card.what}" + (f"\n  missing: {card.missing}" if card.missing else ""), markup=False
+            f"{card.kind}: {card.what}"
+            + (f"\n  can: {', '.join(card.features)}" if card.features else "")
+            + (f"\n  missing: {card.missing}" if card.missing else ""),
+            markup=False,
         )
 
 

@@ -33,6 +33,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore status", "what is running, waiting and cached; needs no key"),
             Example("ashore status --json", "the same for a script"),
         ),
+        "logs": (
+            Example("ashore logs", "the last lines of every process"),
+            Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
+        ),
+        "stop": (Example("ashore stop", "as Ctrl-C in the terminal of `ashore up`"),),
         "reload": (
             Example("ashore reload --dry-run", "show what the changed ashore.toml would change"),
             Example("ashore reload", "apply it, while requests go on"),
@@ -63,6 +68,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
             Example("ashore engine tune smollm2 --for throughput", "for 16 streams; ashore up uses the choice"),
+            Example("ashore engine serve smollm2 --port 8000", "one engine for another ashore or Kubernetes"),
         ),
         "plan": (
             Example("ashore plan gpus chat=0.5:40GB code=25%:20GB --way mig", "MIG instances, and what makes them"),

@@ -83,12 +83,29 @@ def _dispatch(words: list[str]) -> int:
     app = build_app()
     try:
         with recorded(words), system_errors():
-            result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
-    except cyclopts.CycloptsError:
-        return EXIT_USER
+            result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as fault:
+        raise _misused(fault, app) from fault
     if _was_help(app, words):
         print(examples_text(words), end="")
     return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_OK
+
+
+def _misused(fault: cyclopts.CycloptsError, app: cyclopts.App) -> InvalidRequest:
+    """Return what was wrong with the words of a command, as every other error is told."""
+    from cyclopts import UnknownCommandError
+
+    from ashore.core import did_you_mean, nearest_names
+
+    command = " ".join(("ashore", *(fault.command_chain or ())))
+    if isinstance(fault, UnknownCommandError) and fault.unused_tokens:
+        unknown, known = fault.unused_tokens[0], [name for name in fault.app or app if not name.startswith("-")]
+        sure = nearest_names(unknown, known) or len(known) < len(COMMANDS)
+        hint = did_you_mean(unknown, known) if sure else "`ashore --help` lists them"
+        return InvalidRequest(f"unknown command {f'{command} {unknown}'!r}", hint=hint)
+    fault.verbose = False
+    said = str(fault).strip().rstrip(".")
+    return InvalidRequest(said[:1].lower() + said[1:], hint=f"`{command} --help` shows its arguments and options")
 
 
 def _was_help(app: cyclopts.App, words: list[str]) -> bool:

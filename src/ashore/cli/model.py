@@ -183,13 +183,12 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
         if as_json:
             return _print_json({"items": [catalog_json(e) for e in entries]})
         return table(
-            ("name", "parameters", "weights", "unverified", "licence", "engines", "source"),
+            ("name", "parameters", "weights", "licence", "engines", "source"),
             [
                 (
                     e.name,
                     _parameters(e),
                     _size(e.weight_bytes),
-                    " ".join(e.unverified) or "-",
                     e.licence,
                     " ".join(e.engines) or "-",
                     e.source,
@@ -257,8 +256,15 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
         elif isinstance(value, dict) and value:
             print(f"{key}: " + ", ".join(f"{k}={v}" for k, v in value.items() if v not in (0, "")))
         elif value not in (None, "", [], (), {}):
-            print(f"{key}: {value}")
+            print(f"{key}: {_words(value)}")
     return None
+
+
+def _words(value: object) -> str:
+    """Return a value for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 @app.command

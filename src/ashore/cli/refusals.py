@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import UNDECODABLE
+from ashore.core import UNDECODABLE, without_hint
 from ashore.errors import (
     AshoreError,
     Bug,
@@ -60,5 +60,6 @@ def error_words(payload: object) -> tuple[str, str]:
     """Return message and hint of an error body in OpenAI's form, or why `/readyz` says no."""
     error = payload.get("error", payload.get("why")) if isinstance(payload, dict) else None
     if isinstance(error, dict):
-        return str(error.get("message") or ""), str(error.get("hint") or "")
+        hint = str(error.get("hint") or "")
+        return without_hint(str(error.get("message") or ""), hint), hint
     return (str(error), "") if error else ("", "")

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from ashore.bootstrap import releases_of_home
 from ashore.cli.calls import Errand, noun_of
+from ashore.cli.columns import table
 from ashore.core import Nothing
 from ashore.errors import RemoteRefused
 from ashore.releases.answers import (
@@ -154,8 +155,23 @@ def _tell_line(one: ReleaseOut) -> None:
 
 
 def _tell_list(found: ReleaseList) -> None:
+    rows = [
+        (one.name, f"{one.state} -> {one.goal}" if one.goal else one.state, one.model, one.engine, _answers(one))
+        for one in found.items
+    ]
+    if rows:
+        table(("release", "state", "model", "engine", "answers"), rows)
+    else:
+        print("no releases yet: `ashore up` makes one of each model", file=sys.stderr)
+
+
+def _tell_lines(found: ReleaseList) -> None:
     for one in found.items:
         print(line_of(one))
+
+
+def _answers(one: ReleaseOut) -> str:
+    return ", ".join(f"{percent:g} % of {alias}" for alias, percent in one.weights_percent.items()) or "-"
 
 
 def _tell_shown(one: Shown) -> None:
@@ -248,7 +264,7 @@ app = noun_of(
     dict.fromkeys(("create", "shadow", "canary", "promote", "retire"), _tell_line)
     | {
         "list": _tell_list,
-        "rollback": _tell_list,
+        "rollback": _tell_lines,
         "show": _tell_shown,
         "evidence": _tell_evidence,
         "burn": _tell_burn,

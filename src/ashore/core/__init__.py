@@ -35,6 +35,7 @@ from ashore.core.egress import (
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.folders import blocked_folder, make_folder
 from ashore.core.foreign import foreign_errors, short_reason
+from ashore.core.hints import with_hint, without_hint
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.names import EVERY_NAME, NOUNS, Names, Noun, check_named
@@ -205,6 +206,8 @@ __all__ = [
     "short_reason",
     "toml",
     "whole_number",
+    "with_hint",
+    "without_hint",
     "write_toml",
     "write_yaml",
     "written_span",

@@ -100,7 +100,8 @@ class Key:
     example: str
     """A value as an operator would write it; empty: none was declared."""
     holds: str = ""
-    """`file`: the path of one; `place`: a folder or an address; `key source`: where keys are; empty: neither."""
+    """`file`: the path of one; `place`: a folder or an address; `key source`: where keys of sealed models are; `key
+    place`: `env:NAME` or `file:PATH`; empty: none of them."""
 
     @property
     def required(self) -> bool:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from ashore.errors import UnsupportedModel
 
+ENCODERS: Final = frozenset({"bert", "xlm-roberta"})
+"""Architectures that read texts and write none."""
 Attention = Literal["grouped", "latent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """Shape of a decoder (or, with `architecture="bert"`, an encoder)."""
+    """Shape of a decoder, or of an encoder (`is_encoder`)."""
 
     architecture: str
-    """llama, qwen2, qwen3, deepseek2 (V2, V3, R1, V3.1), deepseek32, deepseek4, bert."""
+    """llama, qwen2, qwen3, deepseek2 (V2, V3, R1, V3.1), deepseek32, deepseek4, bert, xlm-roberta."""
     num_layers: int
     hidden_size: int
     num_heads: int
@@ -28,6 +30,10 @@ class ModelShape:
     """Parameters that one token touches; 0 where all of them are (dense models)."""
     latent_rank: int = 0
     """`kv_lora_rank` plus the rotary dimensions of latent attention; 0 with grouped attention."""
+
+    @property
+    def is_encoder(self) -> bool:
+        return self.architecture in ENCODERS
 
     @property
     def attention(self) -> Attention:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ashore.core import with_hint
 from ashore.core.yaml import Tree, Why
 from ashore.errors import (
     AshoreError,
@@ -144,7 +145,7 @@ def _mappers() -> Iterator[Tree]:
                 "filter": _both(_cause(reply), _is_grpc()),
                 **shared,
                 "body_format_override": {
-                    "text_format_source": {"inline_string": f"{reply.message} ({reply.hint}) [{kind.code}]"}
+                    "text_format_source": {"inline_string": f"{with_hint(reply.message, reply.hint)} [{kind.code}]"}
                 },
             },
         )
@@ -154,7 +155,7 @@ def _mappers() -> Iterator[Tree]:
             "body_format_override": {
                 "json_format": {
                     "error": {
-                        "message": reply.message,
+                        "message": with_hint(reply.message, reply.hint),
                         "type": error_type(kind),
                         "code": kind.code,
                         "hint": reply.hint,

@@ -33,7 +33,7 @@ from ashore.engines.client import HostClient
 from ashore.engines.closing import JSON_STYLE
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
-from ashore.engines.grammar import argument_schema, check_grammar
+from ashore.engines.grammar import argument_schema, check_grammar, lark_of
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
@@ -119,6 +119,7 @@ __all__ = [
     "host_command",
     "host_process",
     "is_tame",
+    "lark_of",
     "load_torch_model",
     "loaded",
     "make_engine",

@@ -97,6 +97,26 @@ def reason_of(message: str) -> str:
     return f"{said}: {faults[0][:_MAX_REASON_CHARS]}" if faults else said
 
 
+def lark_of(text: str) -> str:
+    """Return a grammar in Lark's form; one in GBNF, which llama.cpp and vLLM's clients write, is translated.
+
+    Raises:
+        InvalidGrammar: it is in neither.
+    """
+    if "::=" not in text:
+        return text
+    from llguidance.gbnf_to_lark import gbnf_to_lark, is_lark_syntax
+
+    try:
+        if is_lark_syntax(text):
+            return text
+        return str(gbnf_to_lark(text))
+    except Exception as fault:  # the library raises plain ones, too
+        raise InvalidGrammar(
+            f"the GBNF grammar cannot be read: {reason_of(str(fault))}", hint="correct it, or send it in Lark's form"
+        ) from fault
+
+
 def matcher_source(grammar: Grammar) -> str:
     """Return the grammar in the form that llguidance compiles.
 
@@ -115,7 +135,7 @@ def matcher_source(grammar: Grammar) -> str:
             case "regex":
                 source = matcher.grammar_from_regex(grammar.text)
             case "lark":
-                source = matcher.grammar_from_lark(grammar.text)
+                source = matcher.grammar_from_lark(lark_of(grammar.text))
         return str(source)
 
 

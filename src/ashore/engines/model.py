@@ -28,6 +28,7 @@ Feature = Literal[
     "grammar",
     "adapters",
     "embed",
+    "rank",
     "score",
     "distributions",
 ]
@@ -95,7 +96,8 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["json_schema", "json_object", "regex", "lark"]
     text: str = ""
-    """The schema as JSON text, the expression, or the grammar; empty for `json_object`."""
+    """The schema as JSON text, the expression, or the grammar; empty for `json_object`. A `lark` grammar may also be in
+    GBNF."""
 
 
 class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,7 +71,11 @@ class CanEmbed(Protocol):
     """An engine that turns texts into vectors."""
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Return one L2-normalised vector for each sequence of token ids. Too long a sequence is `ContextTooLong`."""
+        """Return one L2-normalised vector for each sequence of token ids. Too long a sequence is `ContextTooLong`.
+
+        A model with the feature `rank` is a cross-encoder: a sequence is a pair of texts, and its vector is one number,
+        the logit of how well the second answers the first.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""Work that may wait: a durable queue, the files it reads and writes, and the workers that run it.
+"""Work that may wait: a durable queue, the files it reads and writes, conversations, and the workers that run it.
 
 Owns: leases, retries, dead letters, fairness, deadlines, results with an end, batches, webhooks.
 Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
@@ -14,7 +14,9 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
+from ashore.jobs.conversations import MOST_ITEMS, Conversation, KeptItem, SqlConversations
 from ashore.jobs.desk import JobDesk, make_desk
+from ashore.jobs.events import EventChunk, SqlEvents
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command
 from ashore.jobs.model import (
@@ -45,6 +47,7 @@ __all__ = [
     "ANY_MODEL",
     "BATCH_KIND",
     "ENDPOINTS",
+    "MOST_ITEMS",
     "PIECE_BYTES",
     "Again",
     "ApiAddress",
@@ -53,9 +56,11 @@ __all__ = [
     "BatchTokens",
     "Call",
     "Cancelled",
+    "Conversation",
     "CutOff",
     "Done",
     "EgressSection",
+    "EventChunk",
     "Failed",
     "Job",
     "JobDesk",
@@ -63,6 +68,7 @@ __all__ = [
     "JobState",
     "JobsLaunch",
     "JobsSection",
+    "KeptItem",
     "Lane",
     "Lease",
     "NewJob",
@@ -71,6 +77,8 @@ __all__ = [
     "Quotas",
     "Reply",
     "Runner",
+    "SqlConversations",
+    "SqlEvents",
     "SqlFiles",
     "SqlJobs",
     "StoredFile",

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from ashore.core import Clock
 from ashore.errors import NotReady
+from ashore.jobs.conversations import SqlConversations
+from ashore.jobs.events import SqlEvents
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.model import Job, NewJob
 from ashore.jobs.ports import Quotas
@@ -23,10 +25,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDesk:
-    """The queue, the files, and what may be asked of them."""
+    """The queue, files and conversations, and what may be asked of them."""
 
     queue: JobQueue
     files: SqlFiles
+    conversations: SqlConversations
+    events: SqlEvents
     limits: JobsSection = field(default_factory=JobsSection)
     egress: EgressSection = field(default_factory=EgressSection)
     quotas: Quotas = field(default_factory=NoQuotas)
@@ -43,7 +47,7 @@ class JobDesk:
         Raises:
             NotReady: this server runs no jobs. DiskFull: there is no room for it.
         """
-        self._require_state()
+        self.require_state()
         await self.call(lambda: self.queue.store.check_room(len(job.payload)))
 
     async def submit(self, job: NewJob) -> Job:
@@ -53,10 +57,15 @@ class JobDesk:
             NotReady: this server runs no jobs.
             Conflict: its idempotency key was used for something else.
         """
-        self._require_state()
+        self.require_state()
         return await self.call(lambda: self.queue.submit(job))
 
-    def _require_state(self) -> None:
+    def require_state(self) -> None:
+        """Return where something can be kept.
+
+        Raises:
+            NotReady: this server has no state.
+        """
         if not self.worked:
             raise NotReady(
                 "this server runs no jobs, because it has no state database", hint="start it with `ashore up`"
@@ -74,4 +83,13 @@ def make_desk(
     quotas, worked = quotas or NoQuotas(), database is not None
     database = database or open_scratch()
     queue = JobQueue(SqlJobs(database), clock, quotas=quotas)
-    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas, worked=worked)
+    return JobDesk(
+        queue=queue,
+        files=SqlFiles(database),
+        conversations=SqlConversations(database),
+        events=SqlEvents(database),
+        limits=limits,
+        egress=egress,
+        quotas=quotas,
+        worked=worked,
+    )

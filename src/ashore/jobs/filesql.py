@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.jobs.model import StoredFile
-from ashore.jobs.quota import tenant_lock, too_many_bytes
+from ashore.jobs.quota import stored_bytes, tenant_lock, too_many_bytes
 from ashore.jobs.reserve import check_room
 from ashore.state import Database, execute, execute_many
 
@@ -163,11 +163,5 @@ def _drop(connection: Connection, file_id: str) -> None:
 def _over(connection: Connection, file: StoredFile, most_bytes: int) -> int | None:
     """Return what the tenant stores already, where that and the file are too much."""
     tenant_lock(connection, file.tenant)
-    others = execute(
-        connection,
-        "SELECT COALESCE(SUM(num_bytes), 0) FROM stored_file WHERE tenant = :tenant AND complete = 1 "
-        "AND file_id <> :id",
-        tenant=file.tenant,
-        id=file.file_id,
-    ).scalar_one()
-    return int(others) if int(others) + file.num_bytes > most_bytes else None
+    others = stored_bytes(connection, file.tenant, without_file=file.file_id)
+    return others if others + file.num_bytes > most_bytes else None

@@ -30,13 +30,22 @@ def too_many_jobs(tenant: str, found: int, most: int) -> BudgetExceeded:
 
 
 def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExceeded:
-    """Return the refusal of a file that has no room."""
+    """Return the refusal of a file, or of items of a conversation, that have no room."""
     return BudgetExceeded(
-        f"tenant {tenant} stores {found:,} bytes in files; its stored_bytes budget is {most:,}, and this file has "
-        f"{wanted:,}",
-        hint="delete files that are not needed, or ask an administrator to raise the budget",
+        f"tenant {tenant} stores {found:,} bytes in files and conversations; its stored_bytes budget is {most:,}, and "
+        f"this adds {wanted:,}",
+        hint="delete files and conversations that are not needed, or ask an administrator to raise the budget",
         facts=(("x-ashore-budget-limit", str(most)), ("x-ashore-budget-remaining", str(max(0, most - found)))),
     )
+
+
+def stored_bytes(connection: Connection, tenant: str, *, without_file: str = "") -> int:
+    """Return the bytes that a tenant keeps in files and conversations, one file left out where given."""
+    statement = (
+        "SELECT (SELECT COALESCE(SUM(num_bytes), 0) FROM stored_file WHERE tenant = :tenant AND complete = 1 "
+        "AND file_id <> :without) + (SELECT COALESCE(SUM(num_bytes), 0) FROM conversation WHERE tenant = :tenant)"
+    )
+    return int(execute(connection, statement, tenant=tenant, without=without_file).scalar_one())
 
 
 def tenant_lock(connection: Connection, tenant: str) -> None:

@@ -89,6 +89,7 @@ class CallHandler:
             "x-ashore-on-behalf-of": f"{quote(job.principal, safe='')}/{quote(job.tenant, safe='')}",
             "x-ashore-urgency": call.urgency,
             "x-ashore-job": job.job_id,
+            "x-ashore-attempt": str(lease.number),
             "x-ashore-priority": str(job.priority),
             "x-ashore-deadline-ms": str(int(CALL_TIMEOUT_S * 1000)),
         }

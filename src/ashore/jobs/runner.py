@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from ashore.errors import AshoreError
+from ashore.jobs.conversations import SqlConversations
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
 from ashore.jobs.ports import Handler
@@ -58,6 +59,7 @@ class Runner:
         owner: str,
         changes: Callable[[], Changes],
         files: SqlFiles | None = None,
+        conversations: SqlConversations | None = None,
     ) -> None:
         """Make it.
 
@@ -66,7 +68,7 @@ class Runner:
             lanes: Which kinds run side by side, and how many of them.
             owner: Name of this worker's place; what an earlier worker of the same name held is taken over.
             changes: Opens a listener for new work.
-            files: Swept of what has expired, where given.
+            files: Swept of what has expired, where given; `conversations` likewise.
         """
         self._queue = queue
         self._handlers = handlers
@@ -74,6 +76,7 @@ class Runner:
         self._owner = owner
         self._open_changes = changes
         self._files = files
+        self._conversations = conversations
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._said = ""
@@ -237,8 +240,10 @@ class Runner:
 
     def _prune(self) -> int:
         gone = self._queue.prune()
+        now_ms = self._queue.now_ms()
+        if self._conversations is not None:
+            gone += self._conversations.prune(now_ms=now_ms, limit=100)
         if self._files is not None:
-            now_ms = self._queue.now_ms()
             abandoned_ms = now_ms - int(ABANDONED_UPLOAD_S * 1000)
             gone += self._files.prune(now_ms=now_ms, abandoned_before_ms=abandoned_ms, limit=100)
         return gone

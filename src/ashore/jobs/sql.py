@@ -232,6 +232,7 @@ class SqlJobs:
         if gone:
             with self._database.write() as connection:
                 execute_many(connection, "DELETE FROM job_body WHERE job_id = :id", gone)
+                execute_many(connection, "DELETE FROM job_event WHERE job_id = :id", gone)
                 execute_many(connection, "DELETE FROM job WHERE job_id = :id", gone)
         return len(gone)
 
@@ -247,6 +248,7 @@ class SqlJobs:
                 "OR job_id IN (SELECT job_id FROM job WHERE parent_id = :id AND parent_id <> '')",
                 id=job_id,
             )
+            execute(connection, "DELETE FROM job_event WHERE job_id = :id", id=job_id)
             execute(
                 connection, "DELETE FROM job WHERE job_id = :id OR (parent_id = :id AND parent_id <> '')", id=job_id
             )

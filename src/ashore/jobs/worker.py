@@ -19,6 +19,7 @@ from ashore.core import SystemClock, parse_allow
 from ashore.errors import AshoreError, NotReady
 from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import LINE_KIND, BatchHandler
+from ashore.jobs.conversations import SqlConversations
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, read_launch
 from ashore.jobs.model import WEBHOOK_KIND, Lease, Outcome
@@ -80,6 +81,7 @@ async def work(launch: JobsLaunch) -> None:
         owner=launch.owner,
         changes=database.changes,
         files=files,
+        conversations=SqlConversations(database),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)

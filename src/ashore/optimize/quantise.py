@@ -179,7 +179,7 @@ class Quantiser:
                 hint=f"name the original model: {parent.name}",
                 param="model",
             )
-        if parent.format not in ("gguf", "safetensors") or parent.shape.architecture == "bert":
+        if parent.format not in ("gguf", "safetensors") or parent.shape.is_encoder:
             raise UnsupportedModel(
                 f"{name} is a {parent.shape.architecture} model in the format {parent.format}; decoders in GGUF or "
                 "safetensors can be quantised"

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from ashore.core import APlace, AtLeast0, EngineKind, Section, check_adapter_name
+from ashore.core import AFile, APlace, AtLeast0, EngineKind, Section, check_adapter_name
 from ashore.errors import InvalidRequest, InvalidSpec
 
 EngineChoice = Literal["auto", EngineKind]
@@ -25,9 +25,9 @@ class EngineSection(Section, frozen=True, kw_only=True):
     """Address of an external vLLM server. `[egress] allow` must list its host, unless it is this machine."""
     urls: Annotated[tuple[str, ...], Meta(max_length=MOST_URLS)] = ()
     """Addresses of several servers of the same model. Each order goes to the least loaded one that answers."""
-    key: str = ""
+    key: Annotated[str, Meta(extra={"holds": "key place"})] = ""
     """Where the key of these servers is: `env:NAME` or `file:PATH`. It is not written here."""
-    ca_file: str = ""
+    ca_file: AFile = ""
     """PEM file with the authorities that sign the servers' certificates; empty: those of the system."""
     context_tokens: AtLeast0 = 0
     """Longest prompt and answer together; 0: the plan chooses."""

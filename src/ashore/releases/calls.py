@@ -222,7 +222,11 @@ class WeightsIn(AliasIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def list_releases(desk: ReleaseDesk, actor: Actor, asked: ReleasesIn) -> ReleaseList:
-    """List releases, newest first."""
+    """List releases, newest first, with their states.
+
+    created: not loaded. warming: loading. shadow: gets copies of requests, answers nobody. canary: answers a share.
+    live: answers. standby: loaded, for a rollback. retired: unloaded. failed: rolled back automatically, for good.
+    """
     return ReleaseList([release_out(one) for one in desk.office.standings(actor, alias=asked.alias)])
 
 

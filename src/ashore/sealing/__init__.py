@@ -43,7 +43,7 @@ from ashore.sealing.datakeys import (
     open_envelope,
     read_envelope,
 )
-from ashore.sealing.keyfile import read_secret_file
+from ashore.sealing.keyfile import is_ours_alone, read_secret_file
 from ashore.sealing.keyring import KeyringKeeper
 from ashore.sealing.keysource import format_key_source, no_key_source, open_keeper, parse_key_source
 from ashore.sealing.memory import MemoryKeeper
@@ -99,6 +99,7 @@ __all__ = [
     "hash_of_sealed",
     "hold_secrets_key",
     "is_key_id",
+    "is_ours_alone",
     "memory_scratch",
     "new_data_key",
     "no_key_source",

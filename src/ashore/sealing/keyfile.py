@@ -42,7 +42,7 @@ def read_secret_file(path: Path, *, what: str, renew: str = "ashore model rekey"
                 f"{what} {path} belongs to user {found.st_uid}; expected {os.geteuid()} or root",
                 hint=f"chown {os.geteuid()} {path}",
             )
-        if found.st_mode & (0o037 if _is_mounted(found) else 0o077):
+        if not is_ours_alone(found.st_mode, found.st_uid, found.st_gid, uid=os.geteuid(), gid=os.getegid()):
             raise InvalidSpec(
                 f"{what} {path} has mode {stat.S_IMODE(found.st_mode):04o}: other users can read it; expected 0600",
                 hint=f"chmod 600 {path}; if others had access, renew its keys: {renew}",
@@ -52,6 +52,10 @@ def read_secret_file(path: Path, *, what: str, renew: str = "ashore model rekey"
         os.close(descriptor)
 
 
-def _is_mounted(found: os.stat_result) -> bool:
-    """Return whether a file is root's, and only our own group reads it: so Kubernetes mounts a Secret for a pod."""
-    return found.st_uid == 0 != os.geteuid() and found.st_gid == os.getegid()
+def is_ours_alone(mode: int, owner: int, group: int, *, uid: int, gid: int) -> bool:
+    """Return whether nobody but user `uid` and root can read or change a file.
+
+    Our own group may read what belongs to root: so Kubernetes mounts a Secret for a pod with `fsGroup`.
+    """
+    is_mounted = owner == 0 != uid and group == gid
+    return not mode & (0o037 if is_mounted else 0o077)

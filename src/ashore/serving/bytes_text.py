@@ -81,6 +81,9 @@ class BytesText:
     def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
         return [END] if allow_special and text == _END_TEXT else list(text.encode("utf-8", "replace"))
 
+    def encode_pair(self, first: str, second: str) -> list[int]:
+        return [*self.encode(first), END, *self.encode(second), END]
+
     def encode_gap(self, before: str, after: str) -> list[int]:
         return self.encode(f"<PRE>{before}<SUF>{after}<MID>")
 

@@ -112,6 +112,7 @@ def replay(found: Found, request: GenerationRequest, hear: Hear) -> Usage:
             age_s=found.age_s,
             good_until_s=found.expires_at_s,
             entry_id=found.entry_id,
+            clamped_to=answer.clamped_to,
         )
     )
     for number, choice in enumerate(answer.choices):
@@ -160,4 +161,5 @@ def worth_keeping(events: Sequence[ServingEvent], usage: Usage, num_choices: int
         completion_tokens=usage.completion_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         choices=tuple(choices),
+        clamped_to=started.clamped_to,
     )

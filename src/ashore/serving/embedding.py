@@ -1,9 +1,10 @@
-"""Texts to vectors on the request path: authorise, fit, mask, tokenise, reserve, admit, run, shorten, settle, note."""
+"""Texts to vectors, or pairs to scores, on the request path: authorise, fit, mask, tokenise, reserve, admit, run,
+shorten, settle, note."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,8 +45,42 @@ class Embedding:
         return sum(map(len, self.vectors)) // NUMBERS_PER_CHAR
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The logits of pairs, in their order."""
+
+    model: str
+    release: str
+    precision: str
+    logits: list[float]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What an encoder is asked for."""
+
+    model: str
+    inputs: Sequence[str | Sequence[int]]
+    encode: Callable[[Sequence[str | Sequence[int]], ServedText, EngineInfo], list[list[int]]]
+    """Returns the tokens of every sequence that the engine gets, from the masked inputs."""
+    check: Callable[[EngineInfo], None]
+    """Returns where the engine behind the model can do it."""
+    request_id: RequestId
+    priority: int
+    urgency: Urgency
+    deadline_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    found: LoadedModel
+    vectors: list[list[float]]
+    prompt_tokens: int
+
+
 class Embeddings:
-    """Makes vectors for clients. Every call is made on one event loop."""
+    """Makes vectors and scores for clients. Every call is made on one event loop."""
 
     def __init__(
         self,
@@ -84,25 +119,91 @@ class Embeddings:
         Raises:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
-        deadline_at = deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
-        auditor, reception = self._guards.auditor, self._reception
+        work = _Work(
+            model=model,
+            inputs=inputs,
+            encode=encode_inputs,
+            check=partial(check_embeds, model, dimensions=dimensions),
+            request_id=request_id,
+            priority=priority,
+            urgency=urgency,
+            deadline_at=self._deadline_at(deadline_s),
+        )
+        made = await self._make(work, principal, arrival)
+        vectors = made.vectors
+        if dimensions is not None:
+            cut = partial(_shortened, vectors, dimensions)
+            chars = sum(map(len, vectors)) // NUMBERS_PER_CHAR
+            vectors = await self._reader.read(chars, cut, principal, work.deadline_at)
+        return Embedding(
+            model=model,
+            release=made.found.served.release,
+            precision=made.found.info.precision,
+            vectors=vectors,
+            prompt_tokens=made.prompt_tokens,
+        )
+
+    async def rank(
+        self,
+        model: str,
+        texts: Sequence[str],
+        pairs: Sequence[tuple[int, int]],
+        principal: Principal,
+        *,
+        request_id: RequestId,
+        priority: int = 0,
+        urgency: Urgency = "interactive",
+        deadline_s: float | None = None,
+        arrival: Arrival = NOWHERE,
+    ) -> Ranking:
+        """Return what a cross-encoder says of pairs of texts, each as its places in `texts`.
+
+        Raises:
+            AshoreError: the model is no cross-encoder, a pair does not fit, there is no room, or the deadline passed.
+        """
+        made = await self._make(
+            _Work(
+                model=model,
+                inputs=texts,
+                encode=partial(encode_pairs, pairs=pairs),
+                check=partial(check_ranks, model),
+                request_id=request_id,
+                priority=priority,
+                urgency=urgency,
+                deadline_at=self._deadline_at(deadline_s),
+            ),
+            principal,
+            arrival,
+        )
+        return Ranking(
+            model=model,
+            release=made.found.served.release,
+            precision=made.found.info.precision,
+            logits=[vector[0] for vector in made.vectors],
+            prompt_tokens=made.prompt_tokens,
+        )
+
+    def _deadline_at(self, deadline_s: float | None) -> float:
+        return deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
+
+    async def _make(self, work: _Work, principal: Principal, arrival: Arrival) -> _Made:
+        auditor, reception, model = self._guards.auditor, self._reception, work.model
         auditor.check()
-        prompt = msgspec.json.encode(inputs)
-        watch = reception.watch(request_id, model, principal, prompt, arrival=arrival, operation="embeddings")
+        prompt = msgspec.json.encode(work.inputs)
+        watch = reception.watch(work.request_id, model, principal, prompt, arrival=arrival, operation="embeddings")
         with reception.noted(watch):
             reception.authorise(principal, model)
             found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
             while True:
                 reception.turn_away(found)
                 watch.release = found.served.release
-                await self._fresh.awake(found, deadline_at)
-                check_embeds(model, found.info, dimensions)
-                read = partial(self._read, inputs, found, model, principal)
-                batch, watch.masked = await self._reader.read(num_input_chars(inputs), read, principal, deadline_at)
+                await self._fresh.awake(found, work.deadline_at)
+                work.check(found.info)
+                read = partial(self._read, work, found, principal)
+                num_chars = num_input_chars(work.inputs)
+                batch, watch.masked = await self._reader.read(num_chars, read, principal, work.deadline_at)
                 try:
-                    vectors = await self._embed_on(
-                        found, model, batch, principal, request_id, priority, urgency, deadline_at, deaths
-                    )
+                    vectors = await self._embed_on(found, work, batch, principal, deaths)
                     break
                 except AshoreError as fault:
                     other = reception.elsewhere(found, fault, model, principal) if died(fault) else None
@@ -115,48 +216,28 @@ class Embeddings:
             if auditor.strict:
                 await watch.ended()
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
-        if dimensions is not None:
-            cut = partial(_shortened, vectors, dimensions)
-            chars = sum(map(len, vectors)) // NUMBERS_PER_CHAR
-            vectors = await self._reader.read(chars, cut, principal, deadline_at)
-        return Embedding(
-            model=model,
-            release=found.served.release,
-            precision=found.info.precision,
-            vectors=vectors,
-            prompt_tokens=prompt_tokens,
-        )
+        return _Made(found=found, vectors=vectors, prompt_tokens=prompt_tokens)
 
-    def _read(
-        self, inputs: Sequence[str | Sequence[int]], found: LoadedModel, model: str, principal: Principal
-    ) -> tuple[list[list[int]], Mapping[str, int]]:
-        """Return the tokens of every input, masked, and what was found in them. May run on a thread."""
+    def _read(self, work: _Work, found: LoadedModel, principal: Principal) -> tuple[list[list[int]], Mapping[str, int]]:
+        """Return the tokens of every sequence, masked, and what was found in them. May run on a thread."""
         text, info = found.text, found.info
-        check_lengths(inputs, text, info)
-        masked, counts = self._guards.masker.mask_inputs(model, inputs, principal, text.decode)
-        return encode_inputs(masked, text, info), counts
+        check_lengths(work.inputs, text, info)
+        masked, counts = self._guards.masker.mask_inputs(work.model, work.inputs, principal, text.decode)
+        return work.encode(masked, text, info), counts
 
     async def _embed_on(
-        self,
-        found: LoadedModel,
-        model: str,
-        batch: list[list[int]],
-        principal: Principal,
-        request_id: RequestId,
-        priority: int,
-        urgency: Urgency,
-        deadline_at: float,
-        deaths: int,
+        self, found: LoadedModel, work: _Work, batch: list[list[int]], principal: Principal, deaths: int
     ) -> list[list[float]]:
         """Reserve, admit, and embed on one release."""
+        model, deadline_at = work.model, work.deadline_at
         prompt_tokens = sum(len(ids) for ids in batch)
-        reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=request_id)
+        reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=work.request_id)
         cost = Cost(1, prompt_tokens)
         # one that runs is over before it could be preempted: it only waits behind others
-        background = background_of("interactive" if urgency == "interactive" else "background")
+        background = background_of("interactive" if work.urgency == "interactive" else "background")
         try:
             wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
-            await found.gate.enter(cost, priority=priority, wait_s=wait_s, background=background)
+            await found.gate.enter(cost, priority=work.priority, wait_s=wait_s, background=background)
             entered_at = self._clock.monotonic_s()
             try:
                 vectors = await self._fresh.embed(found, model, batch, deadline_at, deaths=deaths)
@@ -167,6 +248,20 @@ class Embeddings:
             return vectors
         finally:
             reservation.release()
+
+
+def check_ranks(alias: str, info: EngineInfo) -> None:
+    """Return when the model is a cross-encoder.
+
+    Raises:
+        UnsupportedByEngine: it is not.
+    """
+    if "rank" not in info.features:
+        raise UnsupportedByEngine(
+            f"{alias!r} is no cross-encoder by now; it can do: {', '.join(info.features) or 'none'}",
+            hint="send the request again",
+            param="model",
+        )
 
 
 def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:
@@ -226,6 +321,32 @@ def encode_inputs(inputs: Sequence[str | Sequence[int]], text: ServedText, info:
                 hint="split the text",
                 param=f"input[{at}]",
             )
+    return batch
+
+
+def encode_pairs(
+    inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo, *, pairs: Sequence[tuple[int, int]]
+) -> list[list[int]]:
+    """Return the tokens of every pair of inputs.
+
+    Raises:
+        ContextTooLong: a pair is longer than the model takes; `param` names its second text.
+        InvalidRequest: a text is empty.
+    """
+    texts = [one if isinstance(one, str) else text.decode(one) for one in inputs]
+    if "" in texts:
+        raise InvalidRequest("an input is empty", param=f"input[{texts.index('')}]")
+    batch = []
+    for first, second in pairs:
+        ids = text.encode_pair(texts[first], texts[second])
+        if len(ids) > info.context_tokens:
+            raise ContextTooLong(
+                f"the question and input {second} have {len(ids)} tokens together and {info.model} takes "
+                f"{info.context_tokens}",
+                hint="split the text",
+                param=f"input[{second}]",
+            )
+        batch.append(ids)
     return batch
 
 

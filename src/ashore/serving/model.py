@@ -89,6 +89,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens after which reasoning is ended by force; None: it ends by itself."""
     echo: bool = False
     ignore_eos: bool = False
+    """Go on past the tokens that end an answer of the model; `stop_token_ids` still end it."""
     priority: int = 0
     urgency: Urgency = "interactive"
     deadline_s: float | None = None

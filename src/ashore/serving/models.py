@@ -43,6 +43,14 @@ class ModelCard:
     """Sampling where a request leaves it out; empty: nothing is changed."""
     recommended_by: str = ""
     """`generation_config.json` of the model, or ashore's `catalogue`; empty where nothing is recommended."""
+    content: str = ""
+    """Name of what decides its answers; empty where none is known."""
+    knows_tools: bool = False
+    """Whether its template tells the model about tools."""
+    thinks: bool = False
+    """Whether its template knows `<think>`."""
+    fills_gaps: bool = False
+    """Whether it has tokens for what belongs between two texts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +104,10 @@ class LoadedModel:
             features=tuple(info.features) if info else (),
             recommended=self.recommended,
             recommended_by=self.text.sampling_defaults_from,
+            content=served.content,
+            knows_tools=self.text.knows_tools,
+            thinks=self.text.thinks,
+            fills_gaps=bool(self.text.gap_stop_ids),
         )
 
 

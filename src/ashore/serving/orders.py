@@ -80,12 +80,12 @@ def check_writes(alias: str, *, embedder: bool) -> None:
     """Return when the model writes text.
 
     Raises:
-        UnsupportedByEngine: it is an embedder.
+        UnsupportedByEngine: it is an encoder.
     """
     if embedder:
         raise UnsupportedByEngine(
-            f"{alias!r} is an embedder: it answers /v1/embeddings and writes no text",
-            hint="name a model of /v1/models with embedding_size 0",
+            f"{alias!r} is an encoder: it answers /v1/embeddings or /v1/rerank and writes no text",
+            hint="name a model of /v1/models whose features are neither embed nor rank",
             param="model",
         )
 
@@ -157,14 +157,14 @@ def make_orders(
             order_id=OrderId(f"{order_prefix}.{choice}"),
             prompt_ids=prompt.ids,
             max_new_tokens=prompt.max_new_tokens,
-            stop_token_ids=(*stop_token_ids, *request.stop_token_ids),
+            stop_token_ids=(*(() if request.ignore_eos else stop_token_ids), *request.stop_token_ids),
             sampling=request.sampling
             if seed is None or choice == 0
             else msgspec.structs.replace(request.sampling, seed=seed + choice),
             top_logprobs=told,
             grammar=request.grammar,
             adapter=adapter or None,
-            ignore_eos=request.ignore_eos,
+            ignore_eos=request.ignore_eos and not request.stop_token_ids,
             priority=request.priority,
             prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
             traceparent=request.arrival.traceparent,

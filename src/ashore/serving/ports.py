@@ -141,6 +141,10 @@ class ServedText(Protocol):
         """Return the tokens of `text`; `bare`: without what the model expects around a prompt."""
         ...
 
+    def encode_pair(self, first: str, second: str) -> list[int]:
+        """Return the tokens of two texts that a cross-encoder reads together."""
+        ...
+
     def encode_gap(self, before: str, after: str) -> list[int]:
         """Return the tokens of a prompt for what belongs between two texts.
 

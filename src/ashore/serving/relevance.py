@@ -1,27 +1,45 @@
 """How well texts answer a question. What can tell is chosen by what the model behind the alias is.
 
-So far that is one way: an embedder, whose vectors are compared. A cross-encoder, which reads both texts together and
-judges better, is another `Judge`; it comes in where `Relevance` chooses.
+A cross-encoder reads both texts together and was made for this. A generator is asked whether the text answers, and the
+likelihood of yes against no is the score: that is how Qwen3-Reranker works, which is a generator by its files; another
+one judges as well as it can. The vectors of an embedder are compared, which sees each text alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
 
 from ashore.access import Principal
-from ashore.core import RequestId
-from ashore.errors import AshoreError
+from ashore.core import Message, RequestId
+from ashore.engines import Sampling
+from ashore.errors import AshoreError, Bug
 from ashore.serving.embedding import Embeddings
-from ashore.serving.model import NOWHERE, Arrival, Urgency
+from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, Hear, ServingEvent, Started, Urgency
 from ashore.serving.prompt import NUMBERS_PER_CHAR
 
 _T = TypeVar("_T")
-Method = Literal["embedding-cosine"]
-"""embedding-cosine: the cosine between the vectors of both texts, -1 to 1."""
+Method = Literal["cross-encoder", "yes-no", "embedding-cosine"]
+"""cross-encoder: the logistic of its logit, 0 to 1. yes-no: how likely a generator says yes against no, 0 to 1.
+embedding-cosine: the cosine between the vectors of both texts, -1 to 1."""
 Pair = tuple[int, int]
+Answer = Callable[[GenerationRequest, Principal, Hear], Awaitable[None]]
+"""Answers a request, which is told as it grows."""
+
+JUDGE: Final = (
+    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    'Note that the answer can only be "yes" or "no".'
+)
+TASK: Final = "Given a web search query, retrieve relevant passages that answer the query"
+"""The words that Qwen3-Reranker was trained with. Source: its model card."""
+PAIRS_AT_ONCE: Final = 8
+ALTERNATIVES: Final = 20
+"""Tokens beside the first one of an answer whose likelihood is told."""
+MISSING: Final = -10.0
+"""Log-probability of a word that is not among them."""
 
 
 class AtLength(Protocol):
@@ -57,6 +75,8 @@ class Judged:
     method: Method
     scores: list[float]
     prompt_tokens: int
+    logits: list[float] | None = None
+    """Of a cross-encoder: the scores as they come, unbounded."""
 
 
 class Judge(Protocol):
@@ -109,11 +129,134 @@ class Cosine:
         )
 
 
+class CrossEncoder:
+    """Asks a model that reads question and text together."""
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self._embeddings = embeddings
+
+    async def judge(self, asked: Asked, principal: Principal) -> Judged:
+        try:
+            made = await self._embeddings.rank(
+                asked.model,
+                asked.texts,
+                asked.pairs,
+                principal,
+                request_id=asked.request_id,
+                priority=asked.priority,
+                urgency=asked.urgency,
+                deadline_s=asked.deadline_s,
+                arrival=asked.arrival,
+            )
+        except AshoreError as fault:
+            fault.param = _named(fault.param, asked.names)
+            raise
+        return Judged(
+            model=made.model,
+            release=made.release,
+            precision=made.precision,
+            method="cross-encoder",
+            scores=[_logistic(logit) for logit in made.logits],
+            prompt_tokens=made.prompt_tokens,
+            logits=made.logits,
+        )
+
+
+class YesNo:
+    """Asks a generator for each pair whether the text answers, and compares how likely it says yes and no.
+
+    The prompt is that of Qwen3-Reranker. Each pair is a request of its own, some at once.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def judge(self, asked: Asked, principal: Principal) -> Judged:
+        slots = asyncio.Semaphore(PAIRS_AT_ONCE)
+
+        async def one(pair: Pair) -> tuple[Started, float]:
+            async with slots:
+                return await self._likelihood(asked, pair, principal)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(pair)) for pair in asked.pairs]
+        except ExceptionGroup as faults:
+            first = faults.exceptions[0]
+            raise first from first.__cause__
+        found = [task.result() for task in tasks]
+        started = found[0][0]
+        return Judged(
+            model=asked.model,
+            release=started.release,
+            precision=started.precision,
+            method="yes-no",
+            scores=[score for _, score in found],
+            prompt_tokens=sum(one.prompt_tokens for one, _ in found),
+        )
+
+    async def _likelihood(self, asked: Asked, pair: Pair, principal: Principal) -> tuple[Started, float]:
+        question, text = (asked.texts[at] for at in pair)
+        request = GenerationRequest(
+            request_id=asked.request_id,
+            model=asked.model,
+            messages=(
+                Message(role="system", content=JUDGE),
+                Message(role="user", content=f"<Instruct>: {TASK}\n<Query>: {question}\n<Document>: {text}"),
+            ),
+            sampling=Sampling(temperature=0.0),
+            max_tokens=1,
+            top_logprobs=ALTERNATIVES,
+            priority=asked.priority,
+            urgency=asked.urgency,
+            deadline_s=asked.deadline_s,
+            arrival=asked.arrival,
+            template_options={"enable_thinking": False, "thinking": False},
+        )
+        started: Started | None = None
+        told: dict[str, float] = {}
+
+        def hear(event: ServingEvent) -> None:
+            nonlocal started
+            if isinstance(event, Started):
+                started = event
+            elif isinstance(event, Delta):
+                for token in event.logprobs[:1]:
+                    told.update({said: logprob for said, _, logprob in (*token.top, (token.text, b"", token.logprob))})
+
+        try:
+            await self._answer(request, principal, hear)
+        except AshoreError as fault:
+            if fault.param in ("messages", "prompt"):
+                fault.param = asked.names[pair[1]]
+            raise
+        if started is None:
+            raise Bug("an answer ended without its first event")
+        return started, yes_against_no(told)
+
+
 class Relevance:
     """Tells how well texts answer questions, by whatever judge the model is fit for."""
 
-    def __init__(self, embeddings: Embeddings, at_length: AtLength) -> None:
+    def __init__(
+        self,
+        embeddings: Embeddings,
+        at_length: AtLength,
+        answer: Answer,
+        features_of: Callable[[str], Sequence[str]],
+    ) -> None:
+        """Make it.
+
+        Args:
+            embeddings: Makes vectors and scores.
+            at_length: Does work that may be long.
+            answer: Answers a request of a generator.
+            features_of: Tells what the model behind an alias can do; nothing where that is not known.
+        """
         self._by_vectors: Final = Cosine(embeddings, at_length)
+        self._by_reading: Final = CrossEncoder(embeddings)
+        self._by_asking: Final = YesNo(answer)
+        self._features_of = features_of
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
         """Return a score for each pair.
@@ -121,7 +264,34 @@ class Relevance:
         Raises:
             AshoreError: as of `Judge`.
         """
+        features = self._features_of(asked.model)
+        if "rank" in features:
+            return await self._by_reading.judge(asked, principal)
+        if "embed" not in features and "top_logprobs" in features:
+            return await self._by_asking.judge(asked, principal)
         return await self._by_vectors.judge(asked, principal)
+
+
+def yes_against_no(told: Mapping[str, float]) -> float:
+    """Return how likely yes is against no, from the log-probabilities of the likeliest first tokens of an answer.
+
+    One that is not among them is taken to be as unlikely as the last of them, and 0.00005 at most.
+
+    Source: the model card of Qwen3-Reranker, which counts a missing token with a logarithm of -10.
+    """
+    floor = min([MISSING, *told.values()])
+    likelihood = {
+        word: sum(math.exp(logprob) for said, logprob in told.items() if said.strip().lower() == word)
+        for word in ("yes", "no")
+    }
+    if not any(likelihood.values()):
+        return 0.0
+    yes, no = (likelihood[word] or math.exp(floor) for word in ("yes", "no"))
+    return yes / (yes + no)
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float:

@@ -30,6 +30,8 @@ class UnknownFields(Section, frozen=True, kw_only=True):
     """On `/v1/messages`, whose clients bring new fields with each version."""
     responses: Unknown = "report"
     """On `/v1/responses`, likewise."""
+    ollama: Unknown = "report"
+    """On `/api/chat` and its siblings, where `ollama` is on."""
 
 
 class Intake(Section, frozen=True, kw_only=True):
@@ -44,6 +46,9 @@ class Intake(Section, frozen=True, kw_only=True):
     tenant_bodies_bytes: AtLeast0 = 0
     """Most of these bytes for one tenant; 0: half. Neither limit is lower than the longest body."""
     unknown_fields: UnknownFields = UnknownFields()
+    ollama: bool = False
+    """Serve the read-only part of Ollama's API under `/api`, for clients that know no other. Keys are needed as
+    everywhere; models are not pulled or deleted over it."""
 
 
 class HttpSection(Intake, frozen=True, kw_only=True):

@@ -161,7 +161,10 @@ class ServingService:
             clock=clock,
             metrics=metrics,
         )
-        self.relevance = Relevance(self.embeddings, self.at_length)
+        self.relevance = Relevance(self.embeddings, self.at_length, self.answer, self._features_of)
+
+    def _features_of(self, model: str) -> Sequence[str]:
+        return next((card.features for card in self.models() if card.alias == model), ())
 
     @property
     def now_s(self) -> int:

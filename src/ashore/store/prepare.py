@@ -239,7 +239,7 @@ def _from_safetensors(
             f"{folder} has no tokenizer.json", hint="save it with tokenizer.save_pretrained of a fast tokenizer"
         )
     made: tuple[Part, ...] = ()
-    if shape.architecture != "bert":
+    if not shape.is_encoder:
         generation = with_recommended(generation_from_folder(folder), recommended)
         _write_made(scratch, chat_template_from_folder(folder), generation)
         made = _made(scratch)

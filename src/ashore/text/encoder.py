@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -58,6 +59,28 @@ class Encoder:
         text = without_surrogates(text)
         ids = _ids(self._plain, text, around)
         return ids if around or self._markup.isdisjoint(ids) else self._split(self._plain, text)
+
+    def pair(self, first: str, second: str) -> list[int]:
+        """Return the tokens of two texts that are read together, with what the post-processor puts around and between
+        them; nothing in them is a control token."""
+        before, between, after = self._around_pair
+        return [*before, *self.plain(first), *between, *self.plain(second), *after]
+
+    @cached_property
+    def _around_pair(self) -> tuple[list[int], list[int], list[int]]:
+        """What the post-processor puts before, between and behind two texts."""
+        one, other = self.plain("a"), self.plain("b")
+        whole: list[int] = self._plain.encode_batch_fast([("a", "b")], add_special_tokens=True)[0].ids
+        for at in range(len(whole) - len(one)):
+            begins = at + len(one)
+            for then in range(begins, len(whole) - len(other) + 1):
+                ends = then + len(other)
+                if whole[at:begins] == one and whole[then:ends] == other:
+                    return whole[:at], whole[begins:then], whole[ends:]
+        raise UnsupportedModel(
+            "the tokenizer cannot put two texts together, so the model cannot rank",
+            hint="save it with tokenizer.save_pretrained of a fast tokenizer",
+        )
 
     def marked(self, text: str) -> list[int]:
         """Return the tokens of text from a template, in which the guard has marked what users wrote."""

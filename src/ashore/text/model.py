@@ -156,6 +156,11 @@ class TextModel:
         """Return the tokens of a text with what the tokenizer puts around it. Never cut, never padded."""
         return self._encoder.plain(text, around=True)
 
+    def encode_pair(self, first: str, second: str) -> list[int]:
+        """Return the tokens of two texts that a cross-encoder reads together, with what the tokenizer puts around and
+        between them. Never cut, never padded."""
+        return self._encoder.pair(first, second)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids` without control tokens. Half a character becomes U+FFFD."""
         if self._vocabulary.kind == "word_pieces":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,9 +11,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from ashore.core import Section
+from ashore.core import AFile, Section
 from ashore.errors import InvalidSpec, MissingExtra
 from ashore.extras import how_to_install
+from ashore.sealing import is_ours_alone
 
 LIBRARY: Final = "opentelemetry.exporter.otlp.proto.http"
 
@@ -30,9 +32,9 @@ class OtelSection(Section, frozen=True, kw_only=True):
     others."""
     service_name: Annotated[str, Meta(min_length=1, max_length=200)] = "ashore"
     """`service.name` of every span."""
-    headers_file: str = ""
+    headers_file: AFile = ""
     """File with headers for the collector, a line `name: value` each, for its key. Only its owner may read it."""
-    ca_file: str = ""
+    ca_file: AFile = ""
     """Authority of the collector's certificate; empty: those of the system."""
 
     @property
@@ -66,10 +68,11 @@ class OtelSection(Section, frozen=True, kw_only=True):
             return {}
         file = Path(self.headers_file)
         try:
-            mode, text = file.stat().st_mode, file.read_text(encoding="ascii")
+            found_file, text = file.stat(), file.read_text(encoding="ascii")
         except (OSError, ValueError) as fault:
             raise InvalidSpec(f"[otel] headers_file {file}: {fault}", hint="correct the path or the file") from fault
-        if mode & 0o077:
+        owner, group = found_file.st_uid, found_file.st_gid
+        if not is_ours_alone(found_file.st_mode, owner, group, uid=os.geteuid(), gid=os.getegid()):
             raise InvalidSpec(f"[otel] headers_file {file} can be read by others", hint=f"chmod 600 {file}")
         found = {}
         for line in filter(None, map(str.strip, text.splitlines())):

@@ -15,17 +15,22 @@ from ashore.jobs import (
     SqlFiles,
     SqlJobs,
 )
-from ashore.state import open_state
+from ashore.state import Database, open_state
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlJobs, SqlFiles]]:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     url = ""
     if request.param == "postgres":
         url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_contract")
     database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock())
-    yield SqlJobs(database), SqlFiles(database)
+    yield database
     database.close()
+
+
+@pytest.fixture
+def stores(database: Database) -> tuple[SqlJobs, SqlFiles]:
+    return SqlJobs(database), SqlFiles(database)
 
 
 @pytest.fixture

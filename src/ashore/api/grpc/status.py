@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.api.retry import retry_after
 from ashore.api.told import told
+from ashore.core import with_hint
 from ashore.errors import AshoreError, BudgetExceeded
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def status_details(error: AshoreError) -> bytes:
             any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry.SerializeToString())
         )
     number = status_code(error).value[0]
-    return bytes(status_pb2.Status(code=number, message=message, details=details).SerializeToString())
+    return bytes(status_pb2.Status(code=number, message=with_hint(message, hint), details=details).SerializeToString())
 
 
 def header_text(text: str) -> str:

@@ -26,7 +26,7 @@ from ashore.api.adminguard import SERVER, check_admin
 from ashore.api.decode import model_in
 from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.desk import defer, may_defer
-from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
+from ashore.api.http.errors import ErrorForm, error_body, error_headers, is_ours_to_mend
 from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
@@ -83,7 +83,7 @@ class HttpApp:
         """Whether `/metrics` has vLLM's names, too."""
         self.number: Final = number
         """Of this worker among those of the machine."""
-        self.table: Final = RouteTable(routes)
+        self.table: Final = RouteTable([one for one in routes if limits.ollama or one.errors != "ollama"])
         self.siblings: Final = siblings or Siblings(())
         self.authority: Final = authority or PolicyAuthority()
         self.recorder: Final = recorder or LogRecorder()
@@ -133,7 +133,7 @@ class HttpApp:
         route: Route | None = None
         principal: Principal | None = None
         try:
-            route, exchange.argument = self.table.find(exchange.method, exchange.path)
+            route, exchange.arguments = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
             principal = self._identify(route, exchange)
             if principal is not NOBODY:  # else it is open to whoever comes this way
@@ -166,7 +166,7 @@ class HttpApp:
                 f"internal error on request {exchange.request_id}: {type(fault).__name__}",
                 hint="report this with the log lines of that request",
             )
-            await self._refuse(exchange, bug, anthropic=route is not None and route.anthropic)
+            await self._refuse(exchange, bug, _errors_of(route, exchange))
         finally:
             exchange.close()
             del self._open[exchange]
@@ -265,7 +265,7 @@ class HttpApp:
             if self.serving.records_first:
                 await self.serving.recorded()
             exchange.model = ready.alias[:64]
-            if route.anthropic:
+            if route.errors == "anthropic":
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
             age = cache_headers(ready.label, self.serving.age_s(ready))
             rates = standing_headers(standing)
@@ -295,7 +295,6 @@ class HttpApp:
     async def _defer_or_refuse(
         self, route: Route | None, exchange: Exchange, principal: Principal | None, fault: AshoreError
     ) -> None:
-        anthropic = route is not None and route.anthropic
         if route is not None and route.deferrable and principal is not None and may_defer(exchange, fault):
             try:
                 await defer(self.desk, exchange, principal, await exchange.body(self.limits))
@@ -303,16 +302,16 @@ class HttpApp:
                 return
             except AshoreError as other:
                 fault = other
-        await self._refuse(exchange, fault, anthropic=anthropic)
+        await self._refuse(exchange, fault, _errors_of(route, exchange))
 
-    async def _refuse(self, exchange: Exchange, fault: AshoreError, *, anthropic: bool) -> None:
+    async def _refuse(self, exchange: Exchange, fault: AshoreError, form: ErrorForm) -> None:
         exchange.error_code = fault.code
         if is_ours_to_mend(fault):
             log.warning("request %s: %s %s", exchange.request_id, fault.code, fault.message)
         if exchange.status:
             log.warning("request %s broke off after the response headers: %s", exchange.request_id, fault.code)
             return
-        body = anthropic_error(fault, exchange.request_id) if anthropic else openai_error(fault)
+        body = error_body(fault, form, exchange.request_id)
         await exchange.respond(fault.http_status, error_headers(fault), body)
         await exchange.linger()
 
@@ -336,6 +335,13 @@ class HttpApp:
                     log.info("request %s: the client stopped reading; connection closed", exchange.request_id)
                     exchange.gone = True
                     task.cancel()
+
+
+def _errors_of(route: Route | None, exchange: Exchange) -> ErrorForm:
+    """Return the form of an error; of a path that is no route, that of the API whose clients ask for such paths."""
+    if route is None:
+        return "ollama" if exchange.path.startswith("/api/") else "openai"
+    return route.errors
 
 
 def token_of(exchange: Exchange) -> str | None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from ashore.api.retry import retry_after
 from ashore.api.told import told
+from ashore.core import with_hint
 from ashore.errors import (
     AshoreError,
     BudgetExceeded,
     DeniedError,
     EnvironmentFault,
     KillsHosts,
+    MethodNotAllowed,
     Unauthenticated,
     UserError,
 )
+
+ErrorForm = Literal["openai", "anthropic", "ollama"]
+"""Whose clients read the errors of a route."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,6 +57,15 @@ class AnthropicError(msgspec.Struct, frozen=True, kw_only=True, tag="error", tag
     request_id: str
 
 
+class OllamaError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Error response of Ollama's routes: its clients show the text; the other fields are ashore's."""
+
+    error: str
+    code: str = ""
+    param: str | None = None
+    hint: str = ""
+
+
 def openai_type(error: AshoreError) -> str:
     """Return OpenAI's word for the kind of error."""
     if isinstance(error, Unauthenticated):
@@ -80,7 +96,8 @@ def anthropic_type(error: AshoreError) -> str:
 def openai_error(error: AshoreError) -> bytes:
     """Return the body of an OpenAI error."""
     message, hint = told(error)
-    body = ErrorBody(message=message, type=openai_type(error), param=error.param, code=error.code, hint=hint)
+    shown = with_hint(message, hint)
+    body = ErrorBody(message=shown, type=openai_type(error), param=error.param, code=error.code, hint=hint)
     return msgspec.json.encode(OpenAIError(body))
 
 
@@ -91,7 +108,7 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
         AnthropicError(
             error=AnthropicErrorBody(
                 type=anthropic_type(error),
-                message=message,
+                message=with_hint(message, hint),
                 code=error.code,
                 param=error.param,
                 hint=hint,
@@ -99,6 +116,25 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
             request_id=request_id,
         )
     )
+
+
+def ollama_error(error: AshoreError) -> bytes:
+    """Return the body of an error in Ollama's form."""
+    message, hint = told(error)
+    return msgspec.json.encode(
+        OllamaError(error=with_hint(message, hint), code=error.code, param=error.param, hint=hint)
+    )
+
+
+def error_body(error: AshoreError, form: ErrorForm, request_id: str) -> bytes:
+    """Return the body of an error in the form that the clients of a route know."""
+    match form:
+        case "anthropic":
+            return anthropic_error(error, request_id)
+        case "ollama":
+            return ollama_error(error)
+        case "openai":
+            return openai_error(error)
 
 
 def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
@@ -112,6 +148,8 @@ def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
         headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(error, BudgetExceeded):
         headers += [(name.encode(), value.encode()) for name, value in error.facts]
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="ashore"'))
     if error.http_status in (408, 413, 431):

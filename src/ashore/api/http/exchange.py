@@ -111,7 +111,7 @@ class Exchange:
         "_taken",
         "_unsent",
         "_watcher",
-        "argument",
+        "arguments",
         "error_code",
         "extra_headers",
         "gone",
@@ -163,8 +163,8 @@ class Exchange:
         """Where the bytes of the body are counted, from when it is known whose they are until `close`."""
         self.origin = ""
         """Address of the client, once the application has found it out."""
-        self.argument = ""
-        """What stands for `{name}` in the path of the route."""
+        self.arguments: tuple[str, ...] = ()
+        """What stands for each `{name}` in the path of the route."""
         self.model = "-"
         self.urgency: Urgency = "interactive"
         """Anything else only for a process of ours, which runs a job."""
@@ -191,6 +191,11 @@ class Exchange:
         self._body: bytes | None = None
         self._taken: Taken | None = None
         self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def argument(self) -> str:
+        """What stands for the first `{name}` in the path of the route; empty where it has none."""
+        return self.arguments[0] if self.arguments else ""
 
     @property
     def client_host(self) -> str:
@@ -358,9 +363,9 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
     def start_stream(self, headers: Headers) -> None:
-        """Begin an event stream, whose head goes out with its first piece."""
+        """Begin a stream, whose head goes out with its first piece."""
         self.status = 200
-        headers = self._told([*EVENT_STREAM, *headers])
+        headers = self._told(headers)
         if self._taken is not None:
             self._taken.headers = tuple(headers)
         head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from ashore import __version__
-from ashore.api.http.errors import AnthropicError, OpenAIError
+from ashore.api.http.errors import AnthropicError, ErrorForm, OllamaError, OpenAIError
 from ashore.api.http.routes import Route
 
+ERROR_TYPES: Final[Mapping[ErrorForm, type[msgspec.Struct]]] = {
+    "openai": OpenAIError,
+    "anthropic": AnthropicError,
+    "ollama": OllamaError,
+}
 REF = "#/components/schemas/{name}"
 
 
 def describe(routes: Sequence[Route]) -> bytes:
     """Return an OpenAPI 3.1 document of `routes`."""
-    types: list[type] = [OpenAIError, AnthropicError]
+    types: list[type] = [*ERROR_TYPES.values()]
     types += [t for route in routes for t in (route.request, route.response) if t is not None]
     unique = list(dict.fromkeys(types))
     schemas, components = msgspec.json.schema_components(unique, ref_template=REF)
@@ -49,10 +54,11 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
     if route.response is not None:
         answer["content"] = {route.content_type: {"schema": schemas[route.response]}}
         if route.streams:
-            answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+            kind = "application/x-ndjson" if route.errors == "ollama" else "text/event-stream"
+            answer["content"][kind] = {"schema": {"type": "string"}}
     elif route.content_type != "application/json":
         answer["content"] = {route.content_type: {"schema": {"type": "string"}}}
-    error = schemas[AnthropicError if route.anthropic else OpenAIError]
+    error = schemas[ERROR_TYPES[route.errors]]
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
@@ -71,8 +77,7 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query
     ]
-    if route.prefix:
-        name = route.path[route.path.index("{") + 1 : route.path.index("}")]
+    for name in route.names:
         parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
     if parameters:
         operation["parameters"] = parameters

@@ -67,8 +67,11 @@ async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 
 
 async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /health`: what vLLM's clients and routers ask for."""
-    await healthz(app, exchange, principal)
+    """`GET /health`: what vLLM's clients and routers ask for. 503 where no model can answer, as vLLM says it."""
+    if any(card.ready for card in app.serving.models()):
+        await healthz(app, exchange, principal)
+    else:
+        await exchange.respond(503, [JSON, (b"retry-after", b"2")], b'{"status":"no model is ready"}')
 
 
 async def ping(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -5,19 +5,26 @@ The routes themselves stand in `table.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Literal
 
 import msgspec
 
 from ashore.access import Principal
+from ashore.api.http.errors import ErrorForm
 from ashore.api.http.exchange import Exchange
 from ashore.core import nearest_names
 from ashore.errors import MethodNotAllowed, UnknownRoute
 
 NOT_HERE: Final = (
-    ("/api", "ashore does not serve the Ollama API: set the client to OpenAI with the base URL …/v1"),
+    (
+        "/api",
+        "Ollama's API is served where `[http] ollama = true`, and to read and ask only: pull and remove models with "
+        "`ashore model`; or set the client to OpenAI with the base URL …/v1",
+    ),
     ("/v1/audio", "ashore serves text models; it has no audio API"),
     ("/v1/images", "ashore serves text models; it has no image API"),
     ("/v1/videos", "ashore serves text models; it has no video API"),
@@ -30,6 +37,8 @@ NOT_HERE: Final = (
     ("/v1beta", "ashore does not serve the Gemini API: set the client to OpenAI with the base URL …/v1"),
 )
 """Paths of other servers and of parts of OpenAI's API that ashore does not have, and what to do instead."""
+
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
 Guard = Literal["open", "key", "infer", "operator", "admin"]
 """open: anybody. key: a principal. infer: one that may ask some model, for what is kept of requests (`stored.py` says
@@ -60,8 +69,8 @@ class Route:
     streams: bool = False
     deferrable: bool = False
     """A request that cannot be served in time becomes a job where its client allows that."""
-    anthropic: bool = False
-    """Errors go out in Anthropic's form."""
+    errors: ErrorForm = "openai"
+    """In whose form errors go out."""
     content_type: str = "application/json"
     query: tuple[str, ...] = ()
     """Parameters of the query, all of them texts that may be left out."""
@@ -83,16 +92,22 @@ class Route:
         return self.path[: self.path.index("{")] if "{" in self.path else ""
 
     @property
-    def suffix(self) -> str:
-        """The fixed part behind `{name}`, empty where it is the last segment."""
-        return self.path[self.path.index("}") + 1 :] if "{" in self.path else ""
+    def names(self) -> list[str]:
+        """The parameters of the path in their order."""
+        return _PARAMETER.findall(self.path)
 
-    def argument(self, path: str) -> str | None:
-        """Return what stands for `{name}` in `path`; None when it is not a path of this route."""
-        if not (path.startswith(self.prefix) and path.endswith(self.suffix)):
-            return None
-        found = path[len(self.prefix) : len(path) - len(self.suffix)]
-        return found if found and not (self.suffix and "/" in found) else None
+    def arguments(self, path: str) -> tuple[str, ...] | None:
+        """Return what stands for each `{name}` in `path`; None when it is not a path of this route."""
+        found = _pattern(self.path).fullmatch(path)
+        return None if found is None else found.groups()
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = _PARAMETER.split(path)  # fixed parts at even places, names between them
+    ends = len(parts) - 2 if not parts[-1] else -1
+    pieces = [re.escape(part) if at % 2 == 0 else "(.+)" if at == ends else "([^/]+)" for at, part in enumerate(parts)]
+    return re.compile("".join(pieces), re.DOTALL)
 
 
 class RouteTable:
@@ -101,10 +116,12 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._exact: Mapping[tuple[str, str], Route] = {(r.method, r.path): r for r in routes if not r.prefix}
-        self._prefixed = tuple(sorted((r for r in routes if r.prefix), key=lambda r: not r.suffix))
+        self._prefixed = tuple(
+            sorted((r for r in routes if r.prefix), key=lambda r: r.path.endswith("}") and len(r.names) == 1)
+        )
 
-    def find(self, method: str, path: str) -> tuple[Route, str]:
-        """Return the route, and what stands for `{name}` in the path.
+    def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
+        """Return the route, and what stands for each `{name}` in the path.
 
         Raises:
             MethodNotAllowed: the path exists and takes another method.
@@ -112,21 +129,23 @@ class RouteTable:
         """
         route = self._exact.get((method, path))
         if route is not None:
-            return route, ""
+            return route, ()
         if len(path) > 1 and path.endswith("/"):
             path = path.rstrip("/")
             route = self._exact.get((method, path))
             if route is not None:
-                return route, ""
+                return route, ()
         for one in self._prefixed:
-            if one.method == method and (argument := one.argument(path)) is not None:
-                return one, argument
+            if one.method == method and (arguments := one.arguments(path)) is not None:
+                return one, arguments
         allowed = sorted(
-            {r.method for r in self.routes if r.path == path or (r.prefix and r.argument(path) is not None)}
+            {r.method for r in self.routes if r.path == path or (r.prefix and r.arguments(path) is not None)}
         )
         if allowed:
             raise MethodNotAllowed(
-                f"{path} accepts {', '.join(allowed)}, not {method[:16]}", hint=f"use {' or '.join(allowed)}"
+                f"{path} accepts {', '.join(allowed)}, not {method[:16]}",
+                hint=f"use {' or '.join(allowed)}",
+                allowed=allowed,
             )
         shown = path if len(path) <= 100 else path[:100] + "…"
         raise UnknownRoute(f"no such path: {shown!r}", hint=self._hint_for(shown))

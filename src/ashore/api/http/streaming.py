@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ashore.access.budgets import UNBOUND, Standing, rate_headers
-from ashore.api.http.exchange import Exchange, Headers
+from ashore.api.http.exchange import EVENT_STREAM, Exchange, Headers
 from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, TokenText, ToolCallDelta, Usage
 
@@ -124,14 +124,14 @@ def cache_headers(label: str, age_s: int) -> Headers:
 class _Page:
     """An event stream while it is written."""
 
-    def __init__(self, exchange: Exchange, renderer: Renderer) -> None:
+    def __init__(self, exchange: Exchange, renderer: Renderer, head: Headers) -> None:
         self.held = b""
         """Sent with what comes next: no piece goes out alone that the client can do nothing with."""
         self.begun = False
         """Whether a piece of the answer was sent."""
         self.opened = False
         """Whether the head went out."""
-        self._exchange, self._renderer = exchange, renderer
+        self._exchange, self._renderer, self._head = exchange, renderer, head
         self._put, self._render = exchange.put, renderer.delta  # what a token is
         self._started: Started | None = None
 
@@ -162,7 +162,7 @@ class _Page:
         if not self.opened:
             if self._started.good_until_s:
                 self._exchange.take_down(self._started)
-            self._exchange.start_stream(answer_headers(self._started))
+            self._exchange.start_stream([*self._head, *answer_headers(self._started)])
         self.opened = True
         self.held = self._renderer.opened(self._started)
 
@@ -170,7 +170,7 @@ class _Page:
         """Send a comment, which clients skip, so that nobody on the way takes the connection for dead."""
         if not self.opened:
             self.opened = True
-            self._exchange.start_stream(())
+            self._exchange.start_stream(self._head)
         self._put(LOADING)
 
 
@@ -193,7 +193,11 @@ def _keep_alive(page: _Page, loads: Callable[[], bool]) -> Callable[[], None]:
 
 
 async def stream_answer(
-    exchange: Exchange, answer: Answering, renderer: Renderer, loads: Callable[[], bool] = lambda: False
+    exchange: Exchange,
+    answer: Answering,
+    renderer: Renderer,
+    head: Headers = EVENT_STREAM,
+    loads: Callable[[], bool] = lambda: False,
 ) -> None:
     """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
 
@@ -201,13 +205,14 @@ async def stream_answer(
         exchange: Where it goes.
         answer: Makes the answer.
         renderer: Turns it into bytes.
+        head: Headers that say what kind of stream it is.
         loads: Tells whether the model has to load first. The head of the answer then goes out after some seconds, and
             comments follow it; what fails after that is told in the stream.
 
     Raises:
         AshoreError: nothing was sent yet.
     """
-    page = _Page(exchange, renderer)
+    page = _Page(exchange, renderer, head)
     exchange.watch()
     still = _keep_alive(page, loads) if loads() else None
     try:

@@ -7,11 +7,34 @@ from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
-from ashore.api.http.openai import batches, files, rerank, responses, tokens
+from ashore.api.http.ollama import handlers as ollama
+from ashore.api.http.ollama.types import (
+    OllamaChatRequest,
+    OllamaEmbedding,
+    OllamaEmbeddings,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+    OllamaRunning,
+    OllamaShown,
+    OllamaShowRequest,
+    OllamaTags,
+    OllamaVersion,
+    Piece,
+)
+from ashore.api.http.openai import batches, conversations, files, rerank, responses, tokens
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.openai.batches import BatchList, BatchOut, BatchRequest
 from ashore.api.http.openai.chat import ChatCompletion
 from ashore.api.http.openai.completions import Completion
+from ashore.api.http.openai.conversations import (
+    ConversationDeleted,
+    ConversationOut,
+    ConversationRequest,
+    ConversationUpdate,
+    ItemOut,
+    ItemsRequest,
+)
 from ashore.api.http.openai.embeddings import EmbeddingList, ModelList, ModelOut
 from ashore.api.http.openai.files import FileDeleted, FileList, FileOut
 from ashore.api.http.openai.rerank import RerankOut, RerankRequest, ScoreList, ScoreRequest
@@ -60,11 +83,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
         repeats=True, summary="Generate the next message of a conversation", request=MessagesRequest,
-        response=MessageOut, anthropic=True, deferrable=True,
+        response=MessageOut, errors="anthropic", deferrable=True,
     ),
     Route(
         method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",
-        summary="Count the tokens of a request", request=CountRequest, response=CountOut, anthropic=True,
+        summary="Count the tokens of a request", request=CountRequest, response=CountOut, errors="anthropic",
     ),
     Route(
         method="POST", path="/v1/responses", guard="infer", handler=responses.create, tag="Responses", streams=True,
@@ -77,7 +100,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/responses/{response}", guard="infer", handler=responses.retrieve, tag="Responses",
-        summary="Get a stored response", response=ResponseOut,
+        streams=True, summary="Get a stored response, or follow a background one", response=ResponseOut,
+        query=responses.RETRIEVED_WITH,
     ),
     Route(
         method="POST", path="/v1/responses/{response}/cancel", guard="infer", handler=responses.cancel,
@@ -90,6 +114,41 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="DELETE", path="/v1/responses/{response}", guard="infer", handler=responses.delete, tag="Responses",
         summary="Delete a stored response", response=ResponseDeleted,
+    ),
+    Route(
+        method="POST", path="/v1/conversations", guard="infer", handler=conversations.create, tag="Conversations",
+        summary="Create a conversation", request=ConversationRequest, response=ConversationOut,
+    ),
+    Route(
+        method="GET", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.retrieve,
+        tag="Conversations", summary="Get a conversation", response=ConversationOut,
+    ),
+    Route(
+        method="POST", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.update,
+        tag="Conversations", summary="Replace the metadata of a conversation", request=ConversationUpdate,
+        response=ConversationOut,
+    ),
+    Route(
+        method="DELETE", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.delete,
+        tag="Conversations", summary="Delete a conversation with its items", response=ConversationDeleted,
+    ),
+    Route(
+        method="POST", path="/v1/conversations/{conversation}/items", guard="infer", handler=conversations.add_items,
+        tag="Conversations", summary="Add items to a conversation", request=ItemsRequest, response=ItemList,
+    ),
+    Route(
+        method="GET", path="/v1/conversations/{conversation}/items", guard="infer", handler=conversations.list_items,
+        tag="Conversations", summary="List the items of a conversation", response=ItemList,
+        query=("after", "limit", "order"),
+    ),
+    Route(
+        method="GET", path="/v1/conversations/{conversation}/items/{item}", guard="infer", handler=conversations.item,
+        tag="Conversations", summary="Get an item of a conversation", response=ItemOut,
+    ),
+    Route(
+        method="DELETE", path="/v1/conversations/{conversation}/items/{item}", guard="infer",
+        handler=conversations.remove_item, tag="Conversations", summary="Delete an item of a conversation",
+        response=ConversationOut,
     ),
     Route(
         method="POST", path="/v1/files", guard="infer", handler=files.upload, tag="Batches",
@@ -154,6 +213,42 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/detokenize", guard="key", handler=tokens.detokenize, tag="vLLM",
         summary="Return the text of tokens", request=DetokenizeRequest, response=DetokenizeOut,
+    ),
+    Route(
+        method="GET", path="/api/version", guard="key", handler=ollama.version, tag="Ollama", errors="ollama",
+        operation="ollama_version", summary="Tell which version of Ollama's API this is", response=OllamaVersion,
+    ),
+    Route(
+        method="GET", path="/api/tags", guard="key", handler=ollama.tags, tag="Ollama", errors="ollama",
+        operation="ollama_tags", summary="List the served models", response=OllamaTags,
+    ),
+    Route(
+        method="GET", path="/api/ps", guard="key", handler=ollama.running, tag="Ollama", errors="ollama",
+        operation="ollama_ps", summary="List the models that are ready", response=OllamaRunning,
+    ),
+    Route(
+        method="POST", path="/api/show", guard="key", handler=ollama.show, tag="Ollama", errors="ollama",
+        operation="ollama_show", summary="Tell what a model can do", request=OllamaShowRequest, response=OllamaShown,
+    ),
+    Route(
+        method="POST", path="/api/chat", guard="key", handler=ollama.chat, tag="Ollama", errors="ollama",
+        operation="ollama_chat", streams=True, repeats=True, summary="Generate the next message of a conversation",
+        request=OllamaChatRequest, response=Piece,
+    ),
+    Route(
+        method="POST", path="/api/generate", guard="key", handler=ollama.generate, tag="Ollama", errors="ollama",
+        operation="ollama_generate", streams=True, repeats=True, summary="Answer or complete a prompt",
+        request=OllamaGenerateRequest, response=Piece,
+    ),
+    Route(
+        method="POST", path="/api/embed", guard="key", handler=ollama.embed, tag="Ollama", errors="ollama",
+        operation="ollama_embed", summary="Create embeddings of texts", request=OllamaEmbedRequest,
+        response=OllamaEmbeddings,
+    ),
+    Route(
+        method="POST", path="/api/embeddings", guard="key", handler=ollama.embeddings, tag="Ollama", errors="ollama",
+        operation="ollama_embeddings", summary="Create the embedding of a text", request=OllamaEmbeddingsRequest,
+        response=OllamaEmbedding,
     ),
     Route(
         method="GET", path="/tokenizer_info", guard="key", handler=tokens.tokenizer_info, tag="vLLM",

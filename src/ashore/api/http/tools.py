@@ -30,6 +30,32 @@ def free_input(arguments: str) -> str:
     return text if isinstance(text, str) else arguments
 
 
+def free_arguments(text: str) -> str:
+    """Return the arguments that a call of a tool of free text has for the model."""
+    return _encode({"input": text}).decode()
+
+
+def free_text_tool(name: str, description: str | None, form: object) -> ToolSpec:
+    """Return a tool of free text as the function of one string that the model is told of.
+
+    Args:
+        name: Of the tool.
+        description: What it is for.
+        form: `format` of the request: a grammar in it is told in words, as Responses or chat completions have it.
+    """
+    grammar = None
+    if isinstance(form, dict):
+        inner = form.get("grammar")
+        grammar = inner.get("definition") if isinstance(inner, dict) else form.get("definition")
+    told = f"{description or ''}\n\nThe input follows this grammar:\n{grammar}" if grammar else description
+    return tool_spec(name, told, FREE_TEXT, strict=None)
+
+
+def has_grammar(form: object) -> bool:
+    """Return whether a tool of free text wants its input in a language of its own, which is told and not enforced."""
+    return isinstance(form, dict) and form.get("type") == "grammar"
+
+
 def tool_spec(name: str, description: str | None, parameters: object, *, strict: bool | None) -> ToolSpec:
     """Return one tool; without `parameters` it takes none.
 

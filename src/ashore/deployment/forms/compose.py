@@ -106,7 +106,6 @@ def _server(deployed: Description) -> Tree:
         "image": deployed.image,
         "command": list(deployed.arguments),
         **_locked(deployed, stop_s=deployed.stop_s),
-        "init": True,
         "tmpfs": ["/tmp"],
         "volumes": mounts,
         "ports": Why(

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
+from ashore.cache import OF_A_FILE
 from ashore.config import Spec
 from ashore.core import FROM_FILE, foreign_errors, is_from_file, read_section, write_toml
 from ashore.deployment.forms.leaves import Leaf, changed, leaves_of, object_name
@@ -195,7 +197,10 @@ def describe_deployment(text: str, places: Places, *, where: str = "ashore.toml"
 
 
 def _stand_in(leaf: Leaf) -> Any:
-    """Return a value for one that stands in a file, which need not be on this machine."""
+    """Return a value for one that stands in a file, which need not be on this machine; and for what is looked for here
+    when it is read: the files and the library of traces."""
+    if leaf.path[0] == "otel" and leaf.key in ("endpoint", "headers_file", "ca_file"):
+        return ""
     if not is_from_file(leaf.value):
         return leaf.value
     return _STAND_INS.get(str(leaf.path[0]), _STAND_INS["url"] if leaf.key.endswith(("url", "endpoint")) else "secret")
@@ -218,7 +223,9 @@ def _refuse_unknown_names(hidden: Hidden, places: Places) -> None:
 def _engines(spec: Spec, places: Places, hidden: Hidden) -> tuple[Engine, ...]:
     """Return the models that run outside the server's container."""
     aliases = {_alias(model): model for model in spec.models}
-    outside = {alias: model for alias, model in aliases.items() if model.engine.kind == "vllm" and not model.engine.url}
+    outside = {
+        alias: model for alias, model in aliases.items() if model.engine.kind == "vllm" and not model.engine.addresses
+    }
     if places.image.accelerator == "cuda":
         outside = {}
     for place in places.models:
@@ -324,7 +331,11 @@ def _localised(hidden: Hidden, spec: Spec, places: Places, engines: Sequence[Eng
 
     def change(leaf: Leaf) -> Any:
         if leaf.holds == "place" and isinstance(leaf.value, str) and "://" not in leaf.value and leaf.value:
-            _refuse_other_folder(leaf, places)
+            _refuse_other_folder(leaf, places, str(leaf.value))
+        if leaf.path == ("redis", "url") and isinstance(leaf.value, str):
+            for name, path in parse_qsl(urlsplit(leaf.value).query):
+                if name in OF_A_FILE:
+                    _refuse_other_folder(leaf, places, path)
         return leaf.value
 
     document = changed(hidden.document, change)
@@ -337,7 +348,8 @@ def _localised(hidden: Hidden, spec: Spec, places: Places, engines: Sequence[Eng
             _refuse_source(model, places, where)
         if (engine := outside.get(_alias(model))) is not None:
             key = written["engine"].get("options", {}).get("api_key")
-            written["engine"] = {"kind": "vllm", "url": engine.url, **({"options": {"api_key": key}} if key else {})}
+            kept = {name: value for name, value in written["engine"].items() if name != "options"}
+            written["engine"] = {**kept, "url": engine.url, **({"key": f"file:{key[FROM_FILE]}"} if key else {})}
             written.pop("replicas", None)
     if engines:
         egress = document.setdefault("egress", {})
@@ -346,11 +358,11 @@ def _localised(hidden: Hidden, spec: Spec, places: Places, engines: Sequence[Eng
     return document
 
 
-def _refuse_other_folder(leaf: Leaf, places: Places) -> None:
-    path = PurePosixPath(str(leaf.value))
+def _refuse_other_folder(leaf: Leaf, places: Places, named: str) -> None:
+    path = PurePosixPath(named)
     if not path.is_absolute() or not (path.is_relative_to(HOME) or places.volume_of(str(path))):
         raise InvalidSpec(
-            f"{leaf.shown} = {str(leaf.value)!r} is a folder of this machine, which no container has",
+            f"{leaf.shown} names {named!r}, a path of this machine, which no container has",
             hint=f"put it below {HOME}, or on a [[volume]] of places.toml, or use s3://",
         )
 

@@ -71,7 +71,6 @@ def _server(deployed: Description) -> str:
         f"Image={unit_word(deployed.image)}",
         f"Exec={unit_command(deployed.arguments)}",
         *_locked(deployed),
-        "RunInit=true",
         f"Volume={deployed.name}-home.volume:{HOME}",
         f"Volume={FOLDER}/ashore.toml:{CONFIGURATION}:ro",
         *(_mount(volume.host, volume.path, read_only=volume.read_only) for volume in deployed.volumes),

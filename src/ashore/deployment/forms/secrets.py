@@ -87,6 +87,8 @@ def hide(document: Mapping[str, Any]) -> Hidden:
             return leaf.value
         if leaf.holds == "file":
             return named(leaf, is_file=True)
+        if leaf.holds == "key place":
+            return f"file:{named(leaf, is_file=str(leaf.value).startswith('file:'))}"
         if leaf.holds == "key source":
             return _key_source(leaf, named)
         if not is_secret(leaf.key, leaf.value):

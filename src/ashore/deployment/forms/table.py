@@ -65,7 +65,7 @@ def _readme(deployed: Description, refused: list[str]) -> str:
     lines = [
         MADE,
         "",
-        f"Image {deployed.image}: build it in image/, or load its archive: podman load -i ashore.tar",
+        f"Image {deployed.image}: build it by image/Containerfile in a folder with wheels/, as a bundle has.",
         "",
         *(f"{form}/   {what}" for form, what in HOW.items() if form not in {one.partition(":")[0] for one in refused}),
         *([""] if refused else []),

@@ -344,7 +344,8 @@ class HostLoop:
         if not link.open:
             return
         if link.orders or reason != "closed by the worker":
-            _log.warning("a worker's connection ended (%s); %d orders cancelled", reason, len(link.orders))
+            level = logging.WARNING if link.orders else logging.INFO
+            _log.log(level, "a worker's connection ended (%s); %d orders cancelled", reason, len(link.orders))
         self._selector.unregister(link.sock)
         link.close()
         self._links.discard(link)

@@ -18,7 +18,7 @@ from ashore.engines.card import (
 
 DECODERS: Final = frozenset({"llama", "qwen2", "qwen3"})
 """What OpenVINO's GGUF reader takes."""
-ENCODERS: Final = frozenset({"bert"})
+ENCODERS: Final = frozenset({"bert", "xlm-roberta"})
 
 CARD: Final = EngineCard(
     kind="openvino",
@@ -43,7 +43,7 @@ CARD: Final = EngineCard(
         rank=1,
         why="{architecture} on CPU: INT8 per channel is fastest at equal quality",
         why_native="prepared for OpenVINO",
-        why_encoder="an encoder for embeddings",
+        why_encoder="an encoder, for embeddings or ranking",
     ),
     options=Options(
         tune=(

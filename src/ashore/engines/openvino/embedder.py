@@ -1,15 +1,21 @@
-"""Encoders of the BERT family: token ids in, one unit vector out. The graph is built here from safetensors."""
+"""Encoders of the BERT family: token ids in, one unit vector or one score out. The graph is built from safetensors.
+
+A cross-encoder is such an encoder with a head on its first token: a sequence-classification checkpoint of one label,
+which reads a question and a text together and tells how well the one answers the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 
-from ashore.engines.model import EngineInfo, EngineOptions
+from ashore.engines.model import EngineInfo, EngineOptions, Feature
+from ashore.engines.openvino.card import ENCODERS
 from ashore.engines.openvino.config import run_config
 from ashore.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.errors import ContextTooLong, EngineFailed, InvalidRequest, UnsupportedModel
@@ -29,35 +35,68 @@ class BertConfig(msgspec.Struct, frozen=True):
     max_position_embeddings: int
     layer_norm_eps: float = 1e-12
     hidden_act: str = "gelu"
+    type_vocab_size: int = 2
+    pad_token_id: int = 0
+    architectures: tuple[str, ...] = ()
+    id2label: dict[str, str] | None = None
+
+    @property
+    def is_roberta(self) -> bool:
+        """Whether its positions begin behind that of the padding, and its head has layers of its own."""
+        return self.model_type == "xlm-roberta"
+
+    @property
+    def first_position(self) -> int:
+        return self.pad_token_id + 1 if self.is_roberta else 0
+
+    @property
+    def most_tokens(self) -> int:
+        """Longest text."""
+        return self.max_position_embeddings - self.first_position
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it has the head of a cross-encoder."""
+        return any(name.endswith("ForSequenceClassification") for name in self.architectures)
 
 
 class _ModelType(msgspec.Struct, frozen=True):
     model_type: str = ""
 
 
-def is_encoder(directory: Path) -> bool:
-    """Tell whether the folder holds an encoder that `BertEmbedder` takes."""
+def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertEmbedder | None:
+    """Return the encoder in a folder, built and compiled; None where it holds another kind of model.
+
+    Raises:
+        UnsupportedModel: a tensor is missing, the activation is another one, or the head has several labels.
+        EngineFailed: the plugin refused the graph.
+    """
     path = directory / "config.json"
-    return path.is_file() and msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type == "bert"
+    if not path.is_file() or msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type not in ENCODERS:
+        return None
+    config = msgspec.json.decode(path.read_bytes(), type=BertConfig)
+    return (BertRanker if config.ranks else BertEmbedder)(directory, config, weights, options)
 
 
 class BertEmbedder:
     """Mean-pooled, L2-normalised sentence vectors."""
 
-    def __init__(self, directory: Path, weights: str, options: EngineOptions) -> None:
-        """Build and compile the graph.
+    FEATURES: ClassVar[tuple[Feature, ...]] = ("embed",)
+    PROPERTIES: ClassVar[Mapping[str, str]] = {}
+    """Of the plugin, where the operator says nothing."""
 
-        Raises:
-            UnsupportedModel: a tensor is missing or the activation is another one.
-            EngineFailed: the plugin refused the graph.
-        """
-        self.config = msgspec.json.decode((directory / "config.json").read_bytes(), type=BertConfig)
-        self._context = min(options.context_tokens or 10**9, self.config.max_position_embeddings)
+    def __init__(self, directory: Path, config: BertConfig, weights: str, options: EngineOptions) -> None:
+        """Build and compile the graph; as `open_encoder` does, which chooses the class."""
+        self.config = config
+        self._context = min(options.context_tokens or 10**9, config.most_tokens)
+        self._check()
         ov = import_openvino()
-        model = _build(self.config, _tensors(directory / (weights or "model.safetensors")))
+        model = _build(config, _tensors(directory / (weights or "model.safetensors")), self._head)
         properties: dict[str, Any] = dict(run_config(options).properties)
         for name in ("KV_CACHE_PRECISION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"):
             properties.pop(name, None)
+        for name, value in self.PROPERTIES.items():
+            properties.setdefault(name, value)
         try:
             self._request = ov.Core().compile_model(model, "CPU", properties).create_infer_request()
         except RuntimeError as error:
@@ -73,12 +112,38 @@ class BertEmbedder:
             vocab_size=self.config.vocab_size,
             kv_tokens=0,
             max_sequences=64,
-            features=("embed",),
-            embedding_size=self.config.hidden_size,
+            features=self.FEATURES,
+            embedding_size=self._embedding_size,
         )
+
+    @property
+    def _embedding_size(self) -> int:
+        return self.config.hidden_size
+
+    def _check(self) -> None:
+        """Return where such a model may be served.
+
+        Raises:
+            UnsupportedModel: it may not.
+        """
+        if self.config.is_roberta:
+            raise UnsupportedModel(
+                "XLM-RoBERTa models are served as rerankers only, and this one has no head of one label",
+                hint="serve a BERT embedder, such as minilm",
+            )
+
+    def _head(self, graph: _Graph) -> Any:
+        """Return the mean over the tokens of each text, of length one."""
+        op, ints = graph.op, graph.ints
+        weights_BT1 = op.unsqueeze(graph.mask_BT, ints(2))
+        total = op.reduce_sum(op.multiply(graph.x, weights_BT1), ints(1))
+        mean = op.divide(total, op.reduce_sum(weights_BT1, ints(1)))
+        return op.normalize_l2(mean, ints(1), 1e-12, "add")
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector for each sequence, in the order given. Texts of like length are computed together.
+
+        Of a cross-encoder a sequence is a pair, and its vector one number: its score, unbounded.
 
         Raises:
             InvalidRequest: an empty sequence or an id beyond the vocabulary.
@@ -106,12 +171,64 @@ class BertEmbedder:
     def _run(self, texts: list[Sequence[int]], longest: int) -> list[list[float]]:
         ids_BT = np.zeros((len(texts), longest), np.int64)
         mask_BT = np.zeros((len(texts), longest), np.float32)
+        types_BT = np.zeros((len(texts), longest), np.int64)
         for row, text in enumerate(texts):
             ids_BT[row, : len(text)] = text
             mask_BT[row, : len(text)] = 1
-        self._request.infer({"ids": ids_BT, "mask": mask_BT})
+            types_BT[row, self._second(text) : len(text)] = 1
+        self._request.infer({"ids": ids_BT, "mask": mask_BT, "types": types_BT})
         vectors: list[list[float]] = self._request.get_output_tensor(0).data.tolist()
         return vectors
+
+    def _second(self, text: Sequence[int]) -> int:
+        """Return where the second text of a pair begins; its length where there is none."""
+        return len(text)
+
+
+class BertRanker(BertEmbedder):
+    """Scores of pairs: each sequence of ids is a question and a text, and its vector is one number, a logit."""
+
+    FEATURES: ClassVar[tuple[Feature, ...]] = ("rank",)
+    PROPERTIES: ClassVar[Mapping[str, str]] = {"INFERENCE_PRECISION_HINT": "f32"}
+    """Scores are compared with thresholds that were found in single precision."""
+
+    @property
+    def _embedding_size(self) -> int:
+        return 0
+
+    def _check(self) -> None:
+        labels = self.config.id2label or {"0": "", "1": ""}
+        if len(labels) != 1:
+            raise UnsupportedModel(
+                f"the classifier has {len(labels)} labels; a reranker has one",
+                hint="serve a cross-encoder for ranking, such as one made from ms-marco or of the BGE family",
+            )
+
+    def _head(self, graph: _Graph) -> Any:
+        """Return the one logit of the first token of each pair."""
+        op, ints = graph.op, graph.ints
+        first = op.squeeze(op.slice(graph.x, ints(0), ints(1), ints(1), ints(1)), ints(1))
+        if self.config.is_roberta:
+            return graph.linear(op.tanh(graph.linear(first, "classifier.dense")), "classifier.out_proj")
+        return graph.linear(op.tanh(graph.linear(first, "pooler.dense")), "classifier")
+
+    def _second(self, text: Sequence[int]) -> int:
+        """The end of a pair is the separator; the second text begins behind the first one of it."""
+        if self.config.type_vocab_size < 2:
+            return len(text)
+        return list(text).index(text[-1]) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """A graph on its way: what a head is put on."""
+
+    op: Any
+    x: Any
+    """States after the last layer, [B, T, H]."""
+    mask_BT: Any
+    ints: Callable[..., Any]
+    linear: Callable[[Any, str], Any]
 
 
 def _tensors(path: Path) -> dict[str, Any]:
@@ -121,10 +238,10 @@ def _tensors(path: Path) -> dict[str, Any]:
         loaded = load_file(path)
     except (OSError, ValueError) as error:
         raise EngineFailed(f"cannot read {path.name}: {error}") from error
-    return {name.removeprefix("bert."): value for name, value in loaded.items()}
+    return {name.removeprefix("bert.").removeprefix("roberta."): value for name, value in loaded.items()}
 
 
-def _build(config: BertConfig, tensors: dict[str, Any]) -> Any:
+def _build(config: BertConfig, tensors: dict[str, Any], head: Callable[[_Graph], Any]) -> Any:
     if config.hidden_act != "gelu":
         raise UnsupportedModel(f"the activation {config.hidden_act!r} is not supported; expected 'gelu'")
     ov, op = import_openvino(), import_openvino("openvino.opset13")
@@ -132,7 +249,7 @@ def _build(config: BertConfig, tensors: dict[str, Any]) -> Any:
 
     def weight(name: str) -> Any:
         if name not in tensors:
-            raise UnsupportedModel(f"the weights have no tensor {name!r}: not a BERT encoder")
+            raise UnsupportedModel(f"the weights have no tensor {name!r}: not such an encoder")
         return op.constant(tensors[name].astype(np.float32))
 
     def ints(*values: int) -> Any:
@@ -150,14 +267,16 @@ def _build(config: BertConfig, tensors: dict[str, Any]) -> Any:
 
     ids_BT = op.parameter([-1, -1], np.int64, name="ids")
     mask_BT = op.parameter([-1, -1], np.float32, name="mask")
-    for parameter, name in ((ids_BT, "ids"), (mask_BT, "mask")):
+    types_BT = op.parameter([-1, -1], np.int64, name="types")
+    for parameter, name in ((ids_BT, "ids"), (mask_BT, "mask"), (types_BT, "types")):
         parameter.output(0).set_names({name})
     length = op.gather(op.shape_of(ids_BT), op.constant(np.int64(1)), op.constant(np.int64(0)))
-    places = op.range(op.constant(np.int64(0)), length, op.constant(np.int64(1)), "i64")
+    first = op.constant(np.int64(config.first_position))
+    places = op.range(first, op.add(length, first), op.constant(np.int64(1)), "i64")
     zero = op.constant(np.int64(0))
     words = op.gather(weight("embeddings.word_embeddings.weight"), ids_BT, zero)
     positions = op.gather(weight("embeddings.position_embeddings.weight"), places, zero)
-    kind = op.gather(weight("embeddings.token_type_embeddings.weight"), zero, zero)
+    kind = op.gather(weight("embeddings.token_type_embeddings.weight"), types_BT, zero)
     x = norm(op.add(op.add(words, positions), kind), "embeddings.LayerNorm")
     hidden_keys = op.subtract(op.constant(np.float32(1)), op.unsqueeze(mask_BT, ints(1, 2)))
     bias = op.multiply(hidden_keys, op.constant(np.float32(_FAR_BELOW)))
@@ -170,8 +289,5 @@ def _build(config: BertConfig, tensors: dict[str, Any]) -> Any:
         x = norm(op.add(x, linear(joined, at + "attention.output.dense")), at + "attention.output.LayerNorm")
         wide = op.gelu(linear(x, at + "intermediate.dense"), "erf")
         x = norm(op.add(x, linear(wide, at + "output.dense")), at + "output.LayerNorm")
-    weights_BT1 = op.unsqueeze(mask_BT, ints(2))
-    total = op.reduce_sum(op.multiply(x, weights_BT1), ints(1))
-    mean = op.divide(total, op.reduce_sum(weights_BT1, ints(1)))
-    unit = op.normalize_l2(mean, ints(1), 1e-12, "add")
-    return ov.Model([op.result(unit)], [ids_BT, mask_BT], "encoder")
+    out = head(_Graph(op, x, mask_BT, ints, linear))
+    return ov.Model([op.result(out)], [ids_BT, mask_BT, types_BT], "encoder")

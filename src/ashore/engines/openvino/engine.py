@@ -29,7 +29,7 @@ from ashore.engines.model import (
 from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.card import CARD
 from ashore.engines.openvino.config import choose_kv_tokens, is_full_precision, run_config
-from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
+from ashore.engines.openvino.embedder import BertEmbedder, open_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
 from ashore.engines.openvino.lora import AdapterBank
 from ashore.engines.openvino.pace import Pace, usual_size
@@ -66,7 +66,7 @@ class _Live:
 
 
 class OpenVinoEngine:
-    """Implements `Engine`, `CanScore`, `CanTellDistributions`, `CanLoadAdapter`, and `CanEmbed` for encoder models."""
+    """Implements `Engine`, `CanScore`, `CanTellDistributions`, `CanLoadAdapter`, and `CanEmbed` for encoders."""
 
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
@@ -94,8 +94,8 @@ class OpenVinoEngine:
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
         directory = Path(files.directory)
-        if is_encoder(directory):
-            self._embedder = BertEmbedder(directory, files.weights, options)
+        self._embedder = open_encoder(directory, files.weights, options)
+        if self._embedder is not None:
             self._info = self._embedder.info(files.name)
             return self._info
         config = run_config(options)

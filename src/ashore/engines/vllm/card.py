@@ -38,6 +38,7 @@ CARD: Final = EngineCard(
         passed_on="all",
         unused=("threads",),
     ),
+    waits_for_turns=False,  # nothing computes on this machine's processors
     memory=Memory(ours=False),  # it fills its devices, or another machine
     program=Program(
         name="vllm",

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from ashore.engines.model import EngineOptions, ModelFiles
 from ashore.engines.vllm.card import CARD
@@ -95,9 +95,9 @@ def free_port() -> int:
 
 
 class VllmProcess:
-    """A vLLM server that we started. It dies with this process; its output goes to this process's log."""
+    """A vLLM server that we started. It dies with this process; its output goes to this process's log, or elsewhere."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], *, output: IO[bytes] | None = None) -> None:
         if shutil.which(command[0]) is None:
             raise MissingExtra(
                 f"{command[0]!r} is not installed on this machine; the command would be: {shlex.join(command)}",
@@ -109,6 +109,8 @@ class VllmProcess:
             command,
             env={**os.environ, **QUIET, "VLLM_API_KEY": self.api_key},
             stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             preexec_fn=die_with_parent,
         )
 

@@ -35,7 +35,9 @@ from ashore.errors import (
 _log = logging.getLogger(__name__)
 
 PROBE_S: Final = 2.0
-"""Between two probes of a server, and the longest that one may take."""
+"""Between two probes of a server."""
+PROBE_TIMEOUT_S: Final = 2.0
+"""The longest that one may take."""
 SILENT_S: Final = 15.0
 """A server with orders that neither speaks nor answers probes for so long hangs. vLLM answers `/health` beside its
 longest step."""
@@ -162,7 +164,7 @@ class Servers:
     async def _greet(self, one: Backend) -> None:
         """Ask a server what it serves, and give it the adapters."""
         talk = self._talks[one.url]
-        entries = msgspec.json.decode(await self._get(one, "/v1/models", timeout_s=PROBE_S), type=wire.ModelList).data
+        entries = msgspec.json.decode(await self._get(one, "/v1/models"), type=wire.ModelList).data
         talk.entry = self._chosen(one.url, entries)
         talk.adapters = {entry.id for entry in entries} & self._adapters.keys()
         await self._give_adapters(one)
@@ -211,9 +213,9 @@ class Servers:
         talk = self._talks[one.url]
         why, was = "", one.state
         try:
-            async with asyncio.timeout(2 * PROBE_S):
+            async with asyncio.timeout(3 * PROBE_TIMEOUT_S):  # it may be given adapters
                 if one.state == "ready":
-                    await self._get(one, "/health", timeout_s=PROBE_S)
+                    await self._get(one, "/health")
                 else:
                     await self._greet(one)
             talk.heard_s, talk.fault = time.monotonic(), None
@@ -223,7 +225,7 @@ class Servers:
             why = error.message
             talk.fault = error
         except TimeoutError:
-            why = f"no answer within {2 * PROBE_S:g} s"
+            why = f"no answer within {3 * PROBE_TIMEOUT_S:g} s"
         if self.pool.probed(one, time.monotonic(), why=why):
             self._tell_change(one, was)
 
@@ -412,9 +414,9 @@ class Servers:
                 tried.add(one.url)
         raise AssertionError("unreachable")
 
-    async def _get(self, one: Backend, path: str, *, timeout_s: float = PROBE_S) -> bytes:
+    async def _get(self, one: Backend, path: str) -> bytes:
         async with _translated(one.url):
-            answer = await self._talks[one.url].client.get(path, timeout=timeout_s)
+            answer = await self._talks[one.url].client.get(path, timeout=PROBE_TIMEOUT_S)
         return _content(one.url, answer)
 
     async def _post(self, one: Backend, path: str, body: dict[str, Any]) -> bytes:

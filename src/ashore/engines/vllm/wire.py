@@ -108,6 +108,7 @@ def completion_body(order: GenerateOrder, model: str) -> dict[str, Any]:
         "prompt": order.prompt_ids,
         "max_tokens": order.max_new_tokens,
         **{name: getattr(sampling, name) for name in RECOMMENDABLE},
+        "ignore_eos": True,  # the order says what ends it
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_token_ids": True,
@@ -116,9 +117,7 @@ def completion_body(order: GenerateOrder, model: str) -> dict[str, Any]:
     body |= {name: getattr(sampling, name) for name in changed_fields(sampling)}
     if sampling.logit_bias:
         body["logit_bias"] = {str(token_id): bias for token_id, bias in sampling.logit_bias.items()}
-    if order.ignore_eos:
-        body["ignore_eos"] = True
-    elif order.stop_token_ids:
+    if order.stop_token_ids and not order.ignore_eos:
         body["stop_token_ids"] = list(order.stop_token_ids)
     if order.top_logprobs is not None:
         body |= {"logprobs": order.top_logprobs, "return_tokens_as_token_ids": True}

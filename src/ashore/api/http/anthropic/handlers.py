@@ -30,7 +30,7 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     answer = partial(app.serving.answer, generation, principal)
     if request.stream:
         loads = partial(app.serving.loads, generation.model)
-        await stream_answer(exchange, answer, MessageEvents(exchange), loads)
+        await stream_answer(exchange, answer, MessageEvents(exchange), loads=loads)
         return
     exchange.watch()
     whole = await whole_answer(answer, 1)

@@ -24,9 +24,9 @@ from ashore.api.http.openai.common import (
     token_stops_of,
     usage_out,
 )
-from ashore.api.http.openai.types import ChatMessage, ChatRequest, NamedTool, TextPart, ToolIn
+from ashore.api.http.openai.types import ChatMessage, ChatRequest, NamedTool, TextPart, ToolCallIn, ToolIn
 from ashore.api.http.streaming import Choice, WholeAnswer
-from ashore.api.http.tools import tool_spec
+from ashore.api.http.tools import free_arguments, free_input, free_text_tool, tool_spec
 from ashore.core import Message, ToolCall, ToolSpec, left_out
 from ashore.errors import AshoreError, InvalidRequest
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Started, TokenText, ToolCallDelta, Usage
@@ -65,12 +65,20 @@ class FunctionOut(msgspec.Struct, frozen=True):
     arguments: str
 
 
-class ToolCallOut(msgspec.Struct, frozen=True):
-    """A tool call of the model."""
+class CustomOut(msgspec.Struct, frozen=True):
+    """The tool of free text that the model calls."""
+
+    name: str
+    input: str
+
+
+class ToolCallOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call of the model: of a function, or of a tool of free text."""
 
     id: str
-    function: FunctionOut
-    type: Literal["function"] = "function"
+    type: Literal["function", "custom"]
+    function: FunctionOut | msgspec.UnsetType = msgspec.UNSET
+    custom: CustomOut | msgspec.UnsetType = msgspec.UNSET
 
 
 class MessageOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,10 +187,7 @@ def message_of(message: ChatMessage, at: int) -> Message:
         role="system" if message.role == "developer" else message.role,
         content=text_of(message.content),
         reasoning=message.reasoning_content or "",
-        tool_calls=tuple(
-            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-            for call in message.tool_calls or ()
-        ),
+        tool_calls=tuple(_call_of(call) for call in message.tool_calls or ()),
         tool_call_id=message.tool_call_id or "",
         name=message.name or "",
     )
@@ -198,11 +203,19 @@ def text_of(content: str | list[TextPart] | None) -> str:
 def tool_of(tool: ToolIn) -> ToolSpec:
     """Return one tool."""
     function = tool.function
-    return tool_spec(function.name, function.description, function.parameters, strict=function.strict)
+    if tool.type == "function" and function is not None:
+        return tool_spec(function.name, function.description, function.parameters, strict=function.strict)
+    assert tool.custom is not None  # the type says so
+    return free_text_tool(tool.custom.name, tool.custom.description, tool.custom.format)
 
 
-def render_chat(answer: WholeAnswer, exchange: Exchange) -> bytes:
-    """Return the whole answer as JSON."""
+def free_text_names(request: ChatRequest) -> frozenset[str]:
+    """Return the names of the tools whose calls go out as free text."""
+    return frozenset(tool.custom.name for tool in request.tools or () if tool.type == "custom" and tool.custom)
+
+
+def render_chat(answer: WholeAnswer, exchange: Exchange, free_text: frozenset[str] = frozenset()) -> bytes:
+    """Return the whole answer as JSON. `free_text`: names of the tools whose calls have `input`, no arguments."""
     started = answer.started
     return _encode(
         ChatCompletion(
@@ -210,7 +223,7 @@ def render_chat(answer: WholeAnswer, exchange: Exchange) -> bytes:
             created=started.created_s,
             model=started.model,
             system_fingerprint=started.release,
-            choices=[_choice(index, choice) for index, choice in enumerate(answer.choices)],
+            choices=[_choice(index, choice, free_text) for index, choice in enumerate(answer.choices)],
             usage=usage_out(answer.usage),
         )
     )
@@ -233,8 +246,19 @@ def logprobs_of(tokens: tuple[TokenText, ...] | list[TokenText]) -> ChoiceLogpro
 class ChatChunks:
     """Renders a stream of `chat.completion.chunk`. All that repeats is encoded once, before the first token."""
 
-    def __init__(self, exchange: Exchange, num_choices: int, *, include_usage: bool) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        num_choices: int,
+        *,
+        include_usage: bool,
+        free_text: frozenset[str] = frozenset(),
+    ) -> None:
+        """Make it. `free_text`: names of the tools whose calls go out as `custom`, each with its input in one piece."""
         self._id = id_for("chatcmpl-", exchange.request_id)
+        self._free_text = free_text
+        self._written: dict[tuple[int, int], str] = {}
+        """Arguments so far of calls of free text that go on, by choice and index."""
         self._num_choices = num_choices
         self._include_usage = include_usage
         self._after = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -264,7 +288,8 @@ class ChatChunks:
         if delta.text or not (delta.reasoning or delta.tool_calls):
             parts.append(b'"content":' + _encode(delta.text))
         if delta.tool_calls:
-            parts.append(b'"tool_calls":' + _encode([_call_piece(piece) for piece in delta.tool_calls]))
+            pieces = [one for piece in delta.tool_calls for one in self._call_pieces(delta.choice, piece)]
+            parts += [b'"tool_calls":' + _encode(pieces)] if pieces else []
         logprobs = _encode(logprobs_of(delta.logprobs))
         return b'%b%b},"logprobs":%b,"finish_reason":null}]%b' % (
             self._heads[delta.choice],
@@ -273,8 +298,30 @@ class ChatChunks:
             self._after,
         )
 
+    def _call_pieces(self, choice: int, piece: ToolCallDelta) -> list[dict[str, Any]]:
+        """Return what of a call goes out now: free text once it is whole, which the next call or the end tells."""
+        place = (choice, piece.index)
+        if place in self._written:
+            self._written[place] += piece.arguments
+            return []
+        out = self._free_inputs(choice)
+        if piece.name not in self._free_text:
+            return [*out, _call_piece(piece)]
+        self._written[place] = piece.arguments
+        begun = {"index": piece.index, "id": piece.id, "type": "custom", "custom": {"name": piece.name, "input": ""}}
+        return [*out, begun]
+
+    def _free_inputs(self, choice: int) -> list[dict[str, Any]]:
+        """Return the input of the calls of free text that a choice has begun, which are whole by now."""
+        places = [place for place in self._written if place[0] == choice]
+        return [{"index": place[1], "custom": {"input": free_input(self._written.pop(place))}} for place in places]
+
     def ended(self, ended: ChoiceEnded) -> bytes:
-        return b'%b},"logprobs":null,"finish_reason":"%b"%b}]%b' % (
+        before = b""
+        if self._written and (inputs := self._free_inputs(ended.choice)):
+            before = b'%b"tool_calls":%b%b' % (self._heads[ended.choice], _encode(inputs), self._tail)
+        return b'%b%b},"logprobs":null,"finish_reason":"%b"%b}]%b' % (
+            before,
             self._heads[ended.choice],
             ended.reason.encode(),
             cut_json(ended),
@@ -290,8 +337,8 @@ class ChatChunks:
         return b"data: " + openai_error(error) + b"\n\n"
 
 
-def _choice(index: int, choice: Choice) -> ChatChoice:
-    calls = [ToolCallOut(call.id, FunctionOut(call.name, call.arguments)) for _, call in sorted(choice.calls.items())]
+def _choice(index: int, choice: Choice, free_text: frozenset[str]) -> ChatChoice:
+    calls = [_call_out(call, free_text) for _, call in sorted(choice.calls.items())]
     text = "".join(choice.text)
     reasoning = "".join(choice.reasoning)
     assert choice.ended is not None
@@ -306,6 +353,19 @@ def _choice(index: int, choice: Choice) -> ChatChoice:
         finish_reason=choice.ended.reason,
         cut_by=cut_of(choice.ended),
     )
+
+
+def _call_of(call: ToolCallIn) -> ToolCall:
+    if call.type == "custom" and call.custom is not None:
+        return ToolCall(id=call.id, name=call.custom.name, arguments=free_arguments(call.custom.input))
+    assert call.function is not None  # the type says so
+    return ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+
+
+def _call_out(call: ToolCallDelta, free_text: frozenset[str]) -> ToolCallOut:
+    if call.name in free_text:
+        return ToolCallOut(id=call.id, type="custom", custom=CustomOut(call.name, free_input(call.arguments)))
+    return ToolCallOut(id=call.id, type="function", function=FunctionOut(call.name, call.arguments))
 
 
 def _call_piece(piece: ToolCallDelta) -> dict[str, Any]:
@@ -323,7 +383,11 @@ def _call_piece(piece: ToolCallDelta) -> dict[str, Any]:
 def _tool_choice(choice: str | NamedTool | None) -> str:
     if choice is None:
         return "auto"
-    return choice if isinstance(choice, str) else f"tool:{choice.function.name}"
+    if isinstance(choice, str):
+        return choice
+    named = choice.custom if choice.type == "custom" else choice.function
+    assert named is not None  # the type says so
+    return f"tool:{named.name}"
 
 
 def template_options(given: dict[str, Any] | None, reasoning_effort: str | None = None) -> dict[str, object]:

@@ -10,9 +10,12 @@ from ashore.api.bounds import MOST_PRIORITY, MOST_TEXTS, check_schema_size
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.types import (
     USUAL,
+    GrammarFormat,
     Inputs,
     JsonObjectFormat,
     JsonSchemaFormat,
+    RegexFormat,
+    ResponseFormat,
     Sampled,
     TextFormat,
 )
@@ -85,21 +88,11 @@ def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def token_stops_of(request: Sampled) -> tuple[int, ...]:
-    """Return `stop_token_ids`, each once.
-
-    Raises:
-        InvalidRequest: the answer is to go on past every token that ends it.
-    """
-    if request.stop_token_ids and request.ignore_eos:
-        raise InvalidRequest(
-            "ignore_eos goes on past every token that would end the answer, those of stop_token_ids too",
-            hint="leave one of them out",
-            param="stop_token_ids",
-        )
+    """Return `stop_token_ids`, each once. They end an answer with `ignore_eos`, too, as in vLLM."""
     return tuple(dict.fromkeys(request.stop_token_ids or ()))
 
 
-def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> Grammar | None:
+def grammar_of(wanted: ResponseFormat | None) -> Grammar | None:
     """Return the language that `response_format` asks for, None for any text."""
     match wanted:
         case None | TextFormat():
@@ -110,6 +103,12 @@ def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) 
             if wanted.json_schema.schema is None:
                 return Grammar(kind="json_object")
             return schema_grammar(wanted.json_schema.schema, "response_format.json_schema.schema")
+        case RegexFormat():
+            check_schema_size(len(wanted.pattern.encode()), "response_format.pattern")
+            return Grammar(kind="regex", text=wanted.pattern)
+        case GrammarFormat():
+            check_schema_size(len(wanted.grammar.encode()), "response_format.grammar")
+            return Grammar(kind="lark", text=wanted.grammar)
 
 
 def schema_grammar(schema: object, param: str) -> Grammar:

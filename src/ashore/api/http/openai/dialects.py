@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from ashore.api.http.dialect import Dialect, Json, Reader, Said, taken_out
 from ashore.api.http.openai.responses_parse import ITEM_TYPES
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
-from ashore.api.http.tools import FREE_TEXT
+from ashore.api.http.tools import has_grammar
+from ashore.core import UNDECODABLE
 from ashore.core.decode import MAX_NAME_CHARS
 from ashore.errors import InvalidRequest
 
@@ -124,16 +127,28 @@ def _take_thinking(body: Json, said: Said) -> None:
             options.setdefault("thinking", wanted)
 
 
-def _take_grammars(body: Json) -> None:
-    """vLLM's `structured_outputs` and `guided_*`, as far as `response_format` says the same."""
+UNENFORCED: Final = (
+    "whitespace_pattern", "disable_any_whitespace", "disable_fallback", "disable_additional_properties", "backend",
+)  # fmt: skip
+"""How vLLM's back ends go about a grammar; the language is the same."""
+
+
+def _take_grammars(body: Json, said: Said) -> None:
+    """vLLM's `structured_outputs` and `guided_*` are a `response_format`.
+
+    Raises:
+        InvalidRequest: there are several, or one in a form that cannot be had here.
+    """
     wanted = body.pop("structured_outputs", None)
     found = dict(wanted) if isinstance(wanted, dict) else {}
     for name in ("json", "regex", "choice", "grammar", "json_object"):
         if (one := body.pop(f"guided_{name}", None)) is not None:
             found[name] = one
-    body.pop("guided_decoding_backend", None)
-    body.pop("guided_whitespace_pattern", None)
-    found = {name: one for name, one in found.items() if one is not None}
+    said.extend(f"structured_outputs.{name}" for name in UNENFORCED if found.pop(name, None))
+    for name in ("guided_decoding_backend", "guided_whitespace_pattern"):
+        if body.pop(name, None) is not None:
+            said.append(name)
+    found = {name: one for name, one in found.items() if one is not None and (name, one) != ("json_object", False)}
     if not found:
         return
     if len(found) > 1 or body.get("response_format") is not None:
@@ -141,27 +156,57 @@ def _take_grammars(body: Json) -> None:
             "the request sets more than one grammar for the answer", hint="send only one", param="response_format"
         )
     ((kind, value),) = found.items()
-    if kind == "json":
-        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": value}}
-    elif kind == "json_object":
-        body["response_format"] = {"type": "json_object"}
-    elif kind == "choice":
-        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": {"enum": value}}}
-    else:
-        raise InvalidRequest(f"guided_{kind} is not supported", hint="use a JSON schema", param=f"guided_{kind}")
+    body["response_format"] = _format_of(kind, value)
+
+
+def _format_of(kind: str, value: Any) -> Json:
+    """Return what vLLM calls `guided_KIND` as a `response_format`."""
+    match kind:
+        case "json":
+            return {"type": "json_schema", "json_schema": {"schema": _schema_of(value)}}
+        case "json_object":
+            return {"type": "json_object"}
+        case "regex":
+            return {"type": "regex", "pattern": value}
+        case "grammar":
+            return {"type": "grammar", "grammar": value}
+        case "choice" if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
+            choices = " | ".join(msgspec.json.encode(one).decode() for one in value)
+            return {"type": "grammar", "grammar": f"start: {choices}"}
+        case "choice":
+            raise InvalidRequest(
+                "guided_choice is not a list of texts", hint='send ["yes", "no"], each with a character', param=kind
+            )
+        case _:
+            shown = kind[:MAX_NAME_CHARS]
+            raise InvalidRequest(
+                f"structured_outputs.{shown} is not supported",
+                hint="send json, regex, choice, grammar or json_object",
+                param=f"structured_outputs.{shown}",
+            )
+
+
+def _schema_of(value: Any) -> Any:
+    """Return a JSON schema; vLLM's clients may send it as a text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except UNDECODABLE as fault:
+        raise InvalidRequest(
+            "guided_json is a text that is not JSON", hint="send the schema as an object", param="guided_json"
+        ) from fault
 
 
 def _chat(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
     _take_neutral(body)
     _take_thinking(body, said)
-    _take_grammars(body)
+    _take_grammars(body, said)
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools")
         keep_allowed(body, allowed if isinstance(allowed, dict) else choice)
-    elif isinstance(choice, dict) and choice.get("type") == "custom" and isinstance(choice.get("custom"), dict):
-        body["tool_choice"] = {"type": "function", "function": {"name": choice["custom"].get("name")}}
     if isinstance(body.get("tools"), list):
         body["tools"] = [tool for one in body["tools"] for tool in _chat_tool(one, body, said)]
         if not body["tools"]:
@@ -169,22 +214,14 @@ def _chat(body: Json, said: Said) -> None:
 
 
 def _chat_tool(tool: Any, body: Json, said: Said) -> list[Any]:
-    """Return a tool as functions: one of free text takes one string, one that only its maker can run is left out."""
+    """Return a tool in a form that ashore knows, none where only its maker can run it."""
     if not isinstance(tool, dict) or tool.get("type", "function") == "function":
         return [tool]
-    if tool["type"] == "custom" and isinstance(tool.get("custom"), dict):
-        made = tool["custom"]
-        return [{"type": "function", "function": free_text(made.get("name"), made.get("description"))}]
+    if tool["type"] == "custom":
+        if isinstance(tool.get("custom"), dict) and has_grammar(tool["custom"].get("format")):
+            said.append("tools[].custom.format")
+        return [tool]
     return left_out(tool, body, said)
-
-
-def free_text(name: Any, description: Any) -> Json:
-    """Return a tool of free text as a function of one string."""
-    return {
-        "name": name,
-        "description": description,
-        "parameters": FREE_TEXT,
-    }
 
 
 def left_out(tool: Json, body: Json, said: Said) -> list[Any]:
@@ -221,17 +258,23 @@ def _name_of(tool: Any) -> Any:
     """Return the name of a tool, whichever of the two forms it has."""
     if not isinstance(tool, dict):
         return None
-    inner = tool.get("function")
+    inner = tool.get("custom") if tool.get("type") == "custom" else tool.get("function")
     return inner.get("name") if isinstance(inner, dict) else tool.get("name")
 
 
 def _completions(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens")
     _take_neutral(body)
-    _take_grammars(body)
+    _take_grammars(body, said)
 
 
-CHAT_READER: Final = Reader(ChatRequest, Dialect(name="chat", ignored=CHAT, refused=REFUSED, adapt=_chat))
+def _tells_grammars(request: ChatRequest) -> bool:
+    return any(tool.custom is not None and has_grammar(tool.custom.format) for tool in request.tools or ())
+
+
+CHAT_READER: Final = Reader(
+    ChatRequest, Dialect(name="chat", ignored=CHAT, refused=REFUSED, adapt=_chat, is_loose=_tells_grammars)
+)
 COMPLETION_READER: Final = Reader(
     CompletionRequest, Dialect(name="completions", ignored=SAMPLED, refused=REFUSED, adapt=_completions)
 )
@@ -289,8 +332,13 @@ def _responses(body: Json, said: Said) -> None:
         keep_allowed(body, choice)
     if isinstance(body.get("tools"), list):
         body["tools"] = [tool for one in body["tools"] for tool in _tool(one, body, said)]
-    if isinstance(body.get("input"), list):
-        body["input"] = [kept for one in body["input"] for kept in _item(one, said)]
+    adapt_items(body, "input", said)
+
+
+def adapt_items(body: Json, field: str, said: Said) -> None:
+    """Bring the items in a field into a form that ashore knows, and leave out those of which nothing can be read."""
+    if isinstance(body.get(field), list):
+        body[field] = [kept for one in body[field] for kept in _item(one, said)]
 
 
 def _tool(tool: Any, body: Json, said: Said) -> list[Any]:
@@ -300,7 +348,7 @@ def _tool(tool: Any, body: Json, said: Said) -> list[Any]:
     if tool["type"] == "namespace" and isinstance(tool.get("tools"), list):
         return [{**tool, "tools": [made for one in tool["tools"] for made in _tool(one, body, said)]}]
     if tool["type"] == "custom":
-        if isinstance(tool.get("format"), dict) and tool["format"].get("type") == "grammar":
+        if has_grammar(tool.get("format")):
             said.append("tools[].format")
         return [tool]
     return left_out(tool, body, said)
@@ -330,7 +378,6 @@ RESPONSES_READER: Final = Reader(
         ignored=RESPONSES,
         refused={
             "prompt": "send the text of the prompt; ashore stores no prompts",
-            "conversation": "use previous_response_id with store: true",
         },
         adapt=_responses,
         is_loose=lambda request: not isinstance(request.input, str),

@@ -9,7 +9,7 @@ import msgspec
 
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.chat import ChatChunks, render_chat, to_generation
+from ashore.api.http.openai.chat import ChatChunks, free_text_names, render_chat, to_generation
 from ashore.api.http.openai.common import deadline_of, priority_of, prompts_of
 from ashore.api.http.openai.completions import CompletionChunks, render_completion, to_generations
 from ashore.api.http.openai.dialects import CHAT_READER, COMPLETION_READER, EMBEDDING_READER
@@ -41,12 +41,14 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     answer = partial(app.serving.answer, generation, principal)
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
-        chunks = ChatChunks(exchange, generation.num_choices, include_usage=include_usage)
-        await stream_answer(exchange, answer, chunks, partial(app.serving.loads, generation.model))
+        chunks = ChatChunks(
+            exchange, generation.num_choices, include_usage=include_usage, free_text=free_text_names(request)
+        )
+        await stream_answer(exchange, answer, chunks, loads=partial(app.serving.loads, generation.model))
     else:
         exchange.watch()
         whole = await whole_answer(answer, generation.num_choices)
-        render = partial(render_chat, whole, exchange)
+        render = partial(render_chat, whole, exchange, free_text_names(request))
         await send_answer(exchange, whole, await app.serving.at_length(num_chars([whole]), render, principal))
 
 
@@ -66,7 +68,7 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
             logprobs=logprobs,
         )
         answer = partial(app.serving.answer, generations[0], principal)
-        await stream_answer(exchange, answer, chunks, partial(app.serving.loads, request.model))
+        await stream_answer(exchange, answer, chunks, loads=partial(app.serving.loads, request.model))
         return
     exchange.watch()
     answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -36,7 +37,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of `POST /v1/rerank` and `POST /rerank`: `documents`, or `texts` in TEI's form, whose answer is a list.
 
-    Without `model`, the only embedder that the caller may ask.
+    Without `model`, the only cross-encoder that the caller may ask, or where there is none, the only embedder.
     """
 
     model: Name | None = None
@@ -48,6 +49,8 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     texts: Annotated[list[str], Meta(min_length=1, max_length=MOST_SCORED)] | None = None
     return_text: bool | None = None
     """Of TEI's form; default: no."""
+    raw_scores: bool | None = None
+    """Of TEI's form: the logits of a cross-encoder, instead of scores from 0 to 1."""
 
 
 class RerankResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +120,6 @@ _IGNORED: Final = {
     "max_chunks_per_doc": "clients of Cohere; a text that is too long is refused",
     "max_tokens_per_doc": "clients of Cohere; a text that is too long is refused",
     "overlap_tokens": "clients of Dify and Xinference",
-    "raw_scores": "clients of TEI; a cosine is what it is",
     "priority": "vLLM's clients; x-ashore-priority says it here",
     "request_id": "vLLM's clients; x-request-id names a request here",
 }
@@ -141,6 +143,8 @@ async def rerank(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     names = ["query", *(f"{field}[{at}]" for at in range(len(documents)))]
     pairs = [(0, 1 + at) for at in range(len(documents))]
     judged = await _judge(app, exchange, principal, request.model, [request.query, *documents], names, pairs)
+    if request.raw_scores and judged.logits is not None:
+        judged = replace(judged, scores=judged.logits)
     best = sorted(range(len(documents)), key=lambda at: (-judged.scores[at], at))[: request.top_n]
     if request.documents is None:
         shown = request.return_text
@@ -203,8 +207,9 @@ async def _judge(
 ) -> Judged:
     model = named
     if model is None:
-        embedders = [card for card in app.serving.models(principal) if card.embedder]
-        model = only_one("embedders", embedders, "serve an embedder, such as minilm")
+        encoders = [card for card in app.serving.models(principal) if card.embedder]
+        rankers = [card for card in encoders if "rank" in card.features]
+        model = only_one("rankers and embedders", rankers or encoders, "serve one, such as minilm")
     exchange.model = model[:64]
     asked = Asked(
         model=model,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ashore.access import INFER, STORED_REMOVE, Principal
+from ashore.access import INFER, STORED_REMOVE, STORED_SHOW, Principal
 from ashore.api.http.desk import RESPONSE_KIND, new_call
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of
+from ashore.api.http.openai.conversations import append, find_conversation, items_in, kept_items, kept_output
 from ashore.api.http.openai.dialects import RESPONSES_READER
 from ashore.api.http.openai.paging import page_of
+from ashore.api.http.openai.responses_follow import FIRST, EventKeeper, follow, keeper_of
 from ashore.api.http.openai.responses_parse import item_of, items_of, listed, messages_of, to_generation
 from ashore.api.http.openai.responses_render import ResponseWriter, response_out
 from ashore.api.http.openai.responses_types import (
@@ -29,9 +32,9 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.stored import find_job
 from ashore.api.http.streaming import JSON, Answering, answer_headers, standing_headers, stream_answer
-from ashore.core import Message, did_you_mean
+from ashore.core import Message, did_you_mean, whole_number
 from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
-from ashore.jobs import Call, Job, NewJob, Reply, new_id
+from ashore.jobs import Call, Conversation, Job, NewJob, Reply, new_id
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Hear, ServingEvent, Started, Usage
 
 if TYPE_CHECKING:
@@ -59,15 +62,21 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         app.authority.require(principal, INFER, f"model/{request.model}")
         await _background(app, exchange, principal, request, body)
         return
-    history = await _history(app, request.previous_response_id, principal)
+    conversation = await _conversation(app, request, principal, action=STORED_REMOVE)
+    history = await _history(app, request, principal, conversation)
     generation = to_generation(request, exchange, history)
     is_job = exchange.job_id.startswith("resp_")
     response_id = exchange.job_id if is_job else new_id("resp_")
+    keeper, first = None, 0
+    if is_job and request.stream:
+        keeper, first = await keeper_of(app.desk, exchange)
     writer = ResponseWriter(
         _as_used(app, request),
         response_id,
         background=bool(request.background),
         with_logprobs=generation.top_logprobs is not None,
+        first_number=first,
+        says_created=keeper is None or first > FIRST,
     )
     keep = None
     if request.store and not exchange.job_id:
@@ -84,34 +93,54 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         await app.desk.check(keep)  # before anything is generated
     mirror = writer.twin()
 
-    async def keep_it(usage: Usage) -> None:
-        if keep is not None:  # before the last event tells the client that it is whole
-            await _keep(app, generation, keep, mirror.whole(usage))
+    async def keep_it(usage: Usage) -> None:  # before the last event tells the client that it is whole
+        whole = mirror.whole(usage)
+        if conversation is not None:
+            said = [*kept_items(items_of(request)), *kept_output(whole.output)]
+            await append(app, conversation, said, source=response_id, model=request.model)
+        if keep is not None:
+            await _keep(app, generation, keep, whole)
 
     def answer(hear: Hear) -> Awaitable[None]:
         def both(event: ServingEvent) -> None:
             _follow(mirror, event)
             hear(event)
 
-        told = hear if keep is None else both
+        told = hear if keep is None and conversation is None else both
         return app.serving.answer(generation, principal, told, before_end=keep_it)
 
     if request.stream and not exchange.job_id:
-        await stream_answer(exchange, answer, writer, partial(app.serving.loads, generation.model))
+        await stream_answer(exchange, answer, writer, loads=partial(app.serving.loads, generation.model))
         return
     exchange.watch()
-    started, response = await _whole(answer, writer)
+    if keeper is None:
+        started, response = await _whole(answer, writer)
+    else:
+        started, response = await _whole_kept(answer, writer, keeper)
     exchange.tokens = response.usage.output_tokens if response.usage else 0
     await exchange.respond(200, [JSON, *answer_headers(started)], _encode(response))
 
 
-async def _whole(answer: Answering, writer: ResponseWriter) -> tuple[Started, ResponseOut]:
+async def _whole_kept(answer: Answering, writer: ResponseWriter, keeper: EventKeeper) -> tuple[Started, ResponseOut]:
+    """Return the answer once it is whole, and keep its events, but for the last one, while it is made."""
+    keeping = asyncio.get_running_loop().create_task(keeper.run(), name="keep the events of a response")
+    try:
+        found = await _whole(answer, writer, lambda events: keeper.put(events, writer.last_number))
+        await keeper.flush()
+        return found
+    finally:
+        keeping.cancel()
+
+
+async def _whole(
+    answer: Answering, writer: ResponseWriter, tell: Callable[[bytes], None] = lambda events: None
+) -> tuple[Started, ResponseOut]:
     started: Started | None = None
     response: ResponseOut | None = None
 
     def hear(event: ServingEvent) -> None:
         nonlocal started, response
-        _follow(writer, event)
+        tell(_follow(writer, event))
         if isinstance(event, Started):
             started = event
         elif isinstance(event, Usage):
@@ -123,26 +152,22 @@ async def _whole(answer: Answering, writer: ResponseWriter) -> tuple[Started, Re
     return started, response
 
 
-def _follow(writer: ResponseWriter, event: ServingEvent) -> None:
+def _follow(writer: ResponseWriter, event: ServingEvent) -> bytes:
     match event:
         case Started():
-            writer.opened(event)
+            return writer.opened(event)
         case Delta():
-            writer.delta(event)
+            return writer.delta(event)
         case ChoiceEnded():
-            writer.ended(event)
+            return writer.ended(event)
+        case Usage():
+            return b""
 
 
 async def _background(
     app: HttpApp, exchange: Exchange, principal: Principal, request: ResponsesRequest, body: bytes
 ) -> None:
-    """Keep the request as a job and answer at once; the job has the id of the response."""
-    if request.stream:
-        raise InvalidRequest(
-            "a background response cannot be streamed",
-            hint="leave out stream, then poll GET /v1/responses/{id}",
-            param="stream",
-        )
+    """Keep the request as a job and answer at once, or with its events; the job has the id of the response."""
     if request.store is False:
         raise InvalidRequest("a background response is always stored; store is false", hint="omit store", param="store")
     to_generation(request, exchange, ())
@@ -150,7 +175,8 @@ async def _background(
     if request.model not in aliases:
         hint = did_you_mean(request.model[:100], aliases)
         raise UnknownModel(f"no model is called {request.model[:100]!r} here", hint=hint, param="model")
-    await _history(app, request.previous_response_id, principal)
+    conversation = await _conversation(app, request, principal, action=STORED_REMOVE)
+    await _history(app, request, principal, conversation)
     job = new_call(
         app.desk,
         exchange,
@@ -163,7 +189,16 @@ async def _background(
         deadline_s=deadline_of(exchange),
     )
     kept = await app.desk.submit(job)
+    if request.stream:
+        await _follow_job(app, exchange, kept, request, after=-1)
+        return
     await exchange.respond(200, [JSON], await _render(app, kept))
+
+
+async def _follow_job(app: HttpApp, exchange: Exchange, job: Job, request: ResponsesRequest, *, after: int) -> None:
+    created_s = job.created_ms // 1000
+    queued = response_out(_as_used(app, request), job.job_id, created_s=created_s, status="queued", background=True)
+    await follow(app, exchange, job, queued, partial(_render, app), after)
 
 
 async def _keep(app: HttpApp, generation: GenerationRequest, call: NewJob, response: ResponseOut) -> None:
@@ -176,7 +211,8 @@ async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -
     """`POST /v1/responses/input_tokens`: the tokens that the model would read, with what came before."""
     request = await RESPONSES_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
-    history = await _history(app, request.previous_response_id, principal)
+    conversation = await _conversation(app, request, principal, action=STORED_SHOW)
+    history = await _history(app, request, principal, conversation)
     tokens = await app.serving.count_tokens(to_generation(request, exchange, history), principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
     await exchange.respond(200, headers, _encode(InputTokens(input_tokens=tokens)))
@@ -190,15 +226,34 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
             raise UnknownField(
                 f"unknown parameter {name[:80]!r}", hint=f"known: {', '.join(RETRIEVED_WITH)}", param=name[:80]
             )
-    for name in ("stream", "starting_after"):
-        if query.get(name, "false") != "false":
-            raise InvalidRequest(
-                "a stored response cannot be streamed",
-                hint=f"omit {name}, and poll while the status is queued or in_progress",
-                param=name,
-            )
+    stream, after = _streamed(query)
     job = await find_job(app, exchange.argument, principal, kinds=KINDS)
+    if stream:
+        request, _, _ = await _stored(app, job)
+        if not (request.background and request.stream):
+            raise InvalidRequest(
+                "only a response that was created with background: true and stream: true can be streamed",
+                hint="omit stream, and poll while the status is queued or in_progress",
+                param="stream",
+            )
+        await _follow_job(app, exchange, job, request, after=after)
+        return
     await exchange.respond(200, [JSON], await _render(app, job))
+
+
+def _streamed(query: Mapping[str, str]) -> tuple[bool, int]:
+    """Return whether a stored response is asked for as a stream, and the number of the last event that is there."""
+    stream, given = query.get("stream", "false").lower(), query.get("starting_after")
+    if stream not in ("true", "false"):
+        raise InvalidRequest(f"stream is {stream[:20]!r}; expected true or false", param="stream")
+    after = -1 if given is None else whole_number(given.encode())
+    if after is None:
+        raise InvalidRequest(
+            f"starting_after is {str(given)[:20]!r}; expected the sequence_number of an event", param="starting_after"
+        )
+    if given is not None and stream != "true":
+        raise InvalidRequest("starting_after needs stream=true", param="starting_after")
+    return stream == "true", after
 
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -276,7 +331,49 @@ async def _render(app: HttpApp, job: Job) -> bytes:
     )
 
 
-async def _history(app: HttpApp, previous: str | None, principal: Principal) -> list[Message]:
+async def _conversation(
+    app: HttpApp, request: ResponsesRequest, principal: Principal, *, action: str
+) -> Conversation | None:
+    """Return the conversation that a request names, None where it names none.
+
+    Raises:
+        InvalidRequest: it names a response before it, too.
+        NotFound: there is none such for the principal.
+    """
+    if request.conversation is None:
+        return None
+    if request.previous_response_id is not None:
+        raise InvalidRequest(
+            "conversation and previous_response_id both say what came before", hint="send one", param="conversation"
+        )
+    return await find_conversation(app, request.conversation_id, principal, action=action)
+
+
+async def _history(
+    app: HttpApp, request: ResponsesRequest, principal: Principal, conversation: Conversation | None
+) -> list[Message]:
+    """Return what was said before: the items of the conversation, or of the responses that lead to the one before.
+
+    Raises:
+        NotFound, InvalidRequest: as `_chain` does.
+    """
+    if conversation is None:
+        return await _chain(app, request.previous_response_id, principal)
+    _check_length(app, conversation.num_bytes, "conversation")
+    return messages_of(await items_in(app, conversation))
+
+
+def _check_length(app: HttpApp, num_bytes: int, param: str) -> None:
+    if num_bytes > app.limits.max_body_bytes:
+        raise InvalidRequest(
+            f"the conversation before this response has {num_bytes:,} bytes or more; the limit is "
+            f"{app.limits.max_body_bytes:,}",
+            hint="start a new conversation, and put what matters of the old one into the input",
+            param=param,
+        )
+
+
+async def _chain(app: HttpApp, previous: str | None, principal: Principal) -> list[Message]:
     """Return what was said before, from the stored responses that lead to `previous`. Instructions do not carry over.
 
     Raises:
@@ -301,13 +398,7 @@ async def _history(app: HttpApp, previous: str | None, principal: Principal) -> 
             ) from fault
         request, reply, num_bytes = await _stored(app, job)
         length += num_bytes
-        if length > app.limits.max_body_bytes:
-            raise InvalidRequest(
-                f"the conversation before this response has {length:,} bytes or more; the limit is "
-                f"{app.limits.max_body_bytes:,}",
-                hint="start a new conversation, and put what matters of the old one into the input",
-                param="previous_response_id",
-            )
+        _check_length(app, length, "previous_response_id")
         if job.state != "succeeded" or reply is None:
             raise InvalidRequest(
                 f"{previous} is {job.state}; only a completed response can be continued", param="previous_response_id"

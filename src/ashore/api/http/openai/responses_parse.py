@@ -29,7 +29,7 @@ from ashore.api.http.openai.responses_types import (
     ResponsesRequest,
 )
 from ashore.api.http.openai.types import JsonSchemaFormat, JsonSchemaSpec
-from ashore.api.http.tools import FREE_TEXT, tool_spec
+from ashore.api.http.tools import free_arguments, free_text_tool, tool_spec
 from ashore.core import Message, ToolCall, ToolSpec, left_out, sampling_of
 from ashore.engines import Grammar
 from ashore.errors import InvalidRequest, UnknownField
@@ -205,13 +205,11 @@ def _choice(request: ResponsesRequest) -> str:
 def _tool(name: str, tool: FunctionTool | CustomTool) -> ToolSpec:
     if isinstance(tool, FunctionTool):
         return tool_spec(name, tool.description, tool.parameters, strict=tool.strict)
-    grammar = tool.format.get("definition") if isinstance(tool.format, dict) else None
-    told = f"{tool.description or ''}\n\nThe input follows this grammar:\n{grammar}" if grammar else tool.description
-    return tool_spec(name, told, FREE_TEXT, strict=None)
+    return free_text_tool(name, tool.description, tool.format)
 
 
 def _arguments(item: FunctionCallItem | CustomCallItem) -> str:
-    return item.arguments if isinstance(item, FunctionCallItem) else _encode({"input": item.input}).decode()
+    return item.arguments if isinstance(item, FunctionCallItem) else free_arguments(item.input)
 
 
 def _text(content: str | Sequence[InputText | OutputText]) -> str:

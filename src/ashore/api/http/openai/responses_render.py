@@ -16,6 +16,7 @@ from ashore.api.http.openai.chat import logprobs_of
 from ashore.api.http.openai.common import cut_of
 from ashore.api.http.openai.responses_parse import offered_tools
 from ashore.api.http.openai.responses_types import (
+    ConversationRef,
     CustomTool,
     Incomplete,
     InputDetails,
@@ -27,6 +28,8 @@ from ashore.api.http.openai.responses_types import (
     Status,
 )
 from ashore.api.http.tools import free_input
+from ashore.api.told import told
+from ashore.core import with_hint
 from ashore.errors import AshoreError
 from ashore.serving import ChoiceEnded, Delta, Started, TokenText, ToolCallDelta, Usage
 
@@ -77,6 +80,7 @@ def response_out(
         top_logprobs=request.top_logprobs or 0,
         usage=usage_of(usage),
         metadata=request.metadata or {},
+        conversation=msgspec.UNSET if request.conversation is None else ConversationRef(id=request.conversation_id),
     )
 
 
@@ -111,7 +115,27 @@ class _Open:
 class ResponseWriter:
     """Follows one answer: knows its items so far, and renders its events. A `Renderer` of `stream_answer`."""
 
-    def __init__(self, request: ResponsesRequest, response_id: str, *, background: bool, with_logprobs: bool) -> None:
+    def __init__(
+        self,
+        request: ResponsesRequest,
+        response_id: str,
+        *,
+        background: bool,
+        with_logprobs: bool,
+        first_number: int = 0,
+        says_created: bool = True,
+    ) -> None:
+        """Make it.
+
+        Args:
+            request: What is answered.
+            response_id: Of the answer.
+            background: Whether it is a background response.
+            with_logprobs: Whether events have log-probabilities.
+            first_number: `sequence_number` of its first event.
+            says_created: Whether `response.created` is among its events, or somebody else has sent it.
+        """
+        self._says_created = says_created
         self._request = request
         self._tools = offered_tools(request)
         self._id = response_id
@@ -119,7 +143,7 @@ class ResponseWriter:
         self._background = background
         self._with_logprobs = with_logprobs
         self._created_s = 0
-        self._number = 0
+        self._number = first_number
         self._done: list[dict[str, Any]] = []
         self._open: _Open | None = None
         self._cut: Incomplete | None = None
@@ -133,9 +157,8 @@ class ResponseWriter:
     def opened(self, started: Started) -> bytes:
         self._created_s = started.created_s
         response = self._response("in_progress")
-        return self._event("response.created", response=response) + self._event(
-            "response.in_progress", response=response
-        )
+        created = self._event("response.created", response=response) if self._says_created else b""
+        return created + self._event("response.in_progress", response=response)
 
     def delta(self, delta: Delta) -> bytes:
         out = b""
@@ -160,7 +183,7 @@ class ResponseWriter:
         return self._event(f"response.{response.status}", response=response)
 
     def failed(self, error: AshoreError) -> bytes:
-        fault = ResponseFault(code=error.code, message=error.message)
+        fault = ResponseFault(code=error.code, message=with_hint(*told(error)))
         return self._event("response.failed", response=self._response("failed", error=fault))
 
     # --- the response itself
@@ -303,11 +326,21 @@ class ResponseWriter:
             item["namespace"] = one.namespace
         return item
 
+    @property
+    def last_number(self) -> int:
+        """`sequence_number` of the last event so far."""
+        return self._number - 1
+
     def _event(self, kind: str, **fields: Any) -> bytes:
         number = self._number
         self._number += 1
-        data = _encode({"type": kind, "sequence_number": number, **fields})
-        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+        return event_of(kind, number, **fields)
+
+
+def event_of(kind: str, number: int, **fields: Any) -> bytes:
+    """Return one event of a stream."""
+    data = _encode({"type": kind, "sequence_number": number, **fields})
+    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
 
 def _logprobs(tokens: list[TokenText]) -> list[dict[str, Any]]:

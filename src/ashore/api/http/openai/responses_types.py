@@ -175,6 +175,12 @@ class ReasoningConfig(_Strict, frozen=True, kw_only=True):
     generate_summary: str | None = None
 
 
+class ConversationRef(_Strict, frozen=True, kw_only=True):
+    """A conversation by its id."""
+
+    id: str
+
+
 class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     """Body of `POST /v1/responses`. The last block is taken and ignored."""
 
@@ -182,6 +188,8 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     input: str | Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MOST_MESSAGES)]
     instructions: str | None = None
     previous_response_id: str | None = None
+    conversation: str | ConversationRef | None = None
+    """What was said before; the input and the answer are added to it. Not together with `previous_response_id`."""
     background: bool | None = None
     store: bool | None = None
     stream: bool | None = None
@@ -207,6 +215,13 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     max_tool_calls: Any = None
+
+    @property
+    def conversation_id(self) -> str:
+        """Id of the conversation, empty where there is none."""
+        if self.conversation is None:
+            return ""
+        return self.conversation if isinstance(self.conversation, str) else self.conversation.id
 
 
 class InputDetails(msgspec.Struct, frozen=True):
@@ -274,6 +289,7 @@ class ResponseOut(msgspec.Struct, frozen=True, kw_only=True):
     truncation: Literal["disabled"] = "disabled"
     usage: ResponsesUsage | None = None
     metadata: dict[str, str]
+    conversation: ConversationRef | msgspec.UnsetType = msgspec.UNSET
 
 
 class ResponseDeleted(msgspec.Struct, frozen=True, kw_only=True):

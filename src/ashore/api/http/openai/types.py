@@ -57,12 +57,29 @@ class ToolFunctionCall(_Strict, frozen=True, kw_only=True):
     arguments: str = "{}"
 
 
-class ToolCallIn(_Strict, frozen=True, kw_only=True):
+class CustomToolCall(_Strict, frozen=True, kw_only=True):
+    """Which tool of free text the model called, and with what."""
+
+    name: ToolName
+    input: str = ""
+
+
+class _EitherTool(_Strict, frozen=True, kw_only=True):
+    """What has a function or a tool of free text, as its type says."""
+
+    type: Literal["function", "custom"] = "function"
+
+    def __post_init__(self) -> None:
+        if getattr(self, self.type) is None:
+            raise ValueError(f"Object missing required field `{self.type}`")
+
+
+class ToolCallIn(_EitherTool, frozen=True, kw_only=True):
     """A tool call of an earlier turn."""
 
     id: str = ""
-    type: Literal["function"] = "function"
-    function: ToolFunctionCall
+    function: ToolFunctionCall | None = None
+    custom: CustomToolCall | None = None
     index: int | None = None
 
 
@@ -92,11 +109,19 @@ class FunctionSpec(_Strict, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
-class ToolIn(_Strict, frozen=True, kw_only=True):
+class CustomSpec(_Strict, frozen=True, kw_only=True):
+    """A tool that takes free text; the model is told of a function of one string. A grammar is told, not enforced."""
+
+    name: ToolName
+    description: str | None = None
+    format: Any = None
+
+
+class ToolIn(_EitherTool, frozen=True, kw_only=True):
     """A tool that the model may call."""
 
-    type: Literal["function"] = "function"
-    function: FunctionSpec
+    function: FunctionSpec | None = None
+    custom: CustomSpec | None = None
 
 
 class NamedFunction(_Strict, frozen=True, kw_only=True):
@@ -105,11 +130,11 @@ class NamedFunction(_Strict, frozen=True, kw_only=True):
     name: str
 
 
-class NamedTool(_Strict, frozen=True, kw_only=True):
+class NamedTool(_EitherTool, frozen=True, kw_only=True):
     """The one tool that must be called."""
 
-    type: Literal["function"] = "function"
-    function: NamedFunction
+    function: NamedFunction | None = None
+    custom: NamedFunction | None = None
 
 
 class JsonSchemaSpec(_Strict, frozen=True, kw_only=True):
@@ -135,6 +160,21 @@ class JsonSchemaFormat(_Strict, frozen=True, kw_only=True, tag="json_schema", ta
     json_schema: JsonSchemaSpec
 
 
+class RegexFormat(_Strict, frozen=True, kw_only=True, tag="regex", tag_field="type"):
+    """Text that a regular expression describes as a whole."""
+
+    pattern: str
+
+
+class GrammarFormat(_Strict, frozen=True, kw_only=True, tag="grammar", tag_field="type"):
+    """Text of a language: a grammar in Lark's form, or in GBNF (`root ::= …`)."""
+
+    grammar: str
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | GrammarFormat
+
+
 class StreamOptions(_Strict, frozen=True, kw_only=True):
     """How to stream. `include_obfuscation` is taken and ignored: nothing is padded."""
 
@@ -153,7 +193,7 @@ class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=MOST_STOP_IDS)] | None = None
-    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+    response_format: ResponseFormat | None = None
     cache_salt: Annotated[str, Meta(max_length=MOST_SALT_CHARS)] | None = None
     """Blocks of the prefix cache are shared only between requests of one tenant with the same salt."""
 

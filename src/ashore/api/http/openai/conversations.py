@@ -1,0 +1,280 @@
+"""`/v1/conversations`: what was said, kept item by item, for responses to read and to add to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ashore.access import STORED_REMOVE, STORED_SHOW, Principal
+from ashore.api.http.dialect import Dialect, Reader, Said
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.dialects import adapt_items
+from ashore.api.http.openai.paging import page_of
+from ashore.api.http.openai.responses_parse import item_of, listed
+from ashore.api.http.openai.responses_render import ID_PREFIXES
+from ashore.api.http.openai.responses_types import Item, ItemList, MetadataText
+from ashore.api.http.stored import may, models_of
+from ashore.api.http.streaming import JSON
+from ashore.errors import NotFound
+from ashore.jobs import Conversation, KeptItem, new_id
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+MOST_AT_ONCE: Final = 20
+"""Items of one request, as at OpenAI."""
+MOST_LISTED: Final = 100
+_encode = msgspec.json.Encoder().encode
+_metadata = msgspec.json.Decoder(dict[str, str])
+_item = msgspec.json.Decoder(dict[str, Any])
+
+Metadata = Annotated[dict[str, MetadataText], Meta(max_length=16)]
+
+
+class ConversationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/conversations`."""
+
+    items: Annotated[list[dict[str, Any]], Meta(max_length=MOST_AT_ONCE)] | None = None
+    """What was said before."""
+    metadata: Metadata | None = None
+
+
+class ConversationUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/conversations/{id}`."""
+
+    metadata: Metadata
+
+
+class ItemsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/conversations/{id}/items`."""
+
+    items: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MOST_AT_ONCE)]
+
+
+class ConversationOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One conversation."""
+
+    id: str
+    object: Literal["conversation"] = "conversation"
+    created_at: int
+    metadata: dict[str, str]
+    expires_at: int
+    """Ashore's own: it is dropped then, unless it changes before."""
+
+
+class ConversationDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `DELETE /v1/conversations/{id}`."""
+
+    id: str
+    object: Literal["conversation.deleted"] = "conversation.deleted"
+    deleted: bool = True
+
+
+class ItemOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One item; its other fields are those of its type."""
+
+    id: str
+    type: str
+
+
+def _adapt(body: dict[str, Any], said: Said) -> None:
+    adapt_items(body, "items", said)
+
+
+_DIALECT: Final = Dialect(name="responses", adapt=_adapt, is_loose=lambda request: True)
+CONVERSATION_READER: Final = Reader(ConversationRequest, _DIALECT)
+UPDATE_READER: Final = Reader(ConversationUpdate, Dialect(name="responses"))
+ITEMS_READER: Final = Reader(ItemsRequest, _DIALECT)
+
+
+async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/conversations`."""
+    has_body = bool(await exchange.body(app.limits))
+    request = await CONVERSATION_READER.body_of(app, exchange, principal) if has_body else ConversationRequest()
+    items = kept_items(_checked(request.items or ()))
+    desk, now_ms = app.desk, app.desk.queue.now_ms()
+    desk.require_state()
+    made = Conversation(
+        conversation_id=new_id("conv_"),
+        tenant=principal.tenant,
+        account=principal.id,
+        models=models_of(principal),
+        metadata=_encode(request.metadata or {}).decode(),
+        created_ms=now_ms,
+        expires_ms=now_ms + desk.limits.result_ttl_ms,
+    )
+    most = desk.quotas.most("stored_bytes", made.tenant)
+    kept = await desk.call(lambda: desk.conversations.create(made, items, most_bytes=most))
+    await exchange.respond(200, [JSON], _encode(conversation_out(kept)))
+
+
+async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/conversations/{id}`."""
+    found = await find_conversation(app, exchange.argument, principal)
+    await exchange.respond(200, [JSON], _encode(conversation_out(found)))
+
+
+async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/conversations/{id}`: other metadata."""
+    request = await UPDATE_READER.body_of(app, exchange, principal)
+    found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
+    metadata, expires_ms = _encode(request.metadata).decode(), _expiry(app)
+    changed = await app.desk.call(
+        lambda: app.desk.conversations.update(found.conversation_id, metadata=metadata, expires_ms=expires_ms)
+    )
+    if changed is None:
+        raise _gone(exchange.argument)
+    await exchange.respond(200, [JSON], _encode(conversation_out(changed)))
+
+
+async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`DELETE /v1/conversations/{id}`, with its items."""
+    found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
+    await app.desk.call(lambda: app.desk.conversations.delete(found.conversation_id))
+    await exchange.respond(200, [JSON], _encode(ConversationDeleted(id=found.conversation_id)))
+
+
+async def add_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/conversations/{id}/items`."""
+    request = await ITEMS_READER.body_of(app, exchange, principal)
+    items = kept_items(_checked(request.items))
+    found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
+    changed = await append(app, found, items)
+    if changed is None:
+        raise _gone(exchange.argument)
+    desk, before = app.desk, changed.next_place - len(items) - 1
+    added = await desk.call(lambda: desk.conversations.items(found.conversation_id, after=before, limit=len(items)))
+    await exchange.respond(200, [JSON], _encode(_list(added, has_more=False)))
+
+
+async def list_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/conversations/{id}/items`."""
+    page = page_of(exchange, default=20, most=MOST_LISTED, extra=("include", "include[]"))
+    found = await find_conversation(app, exchange.argument, principal)
+    desk, whose = app.desk, found.conversation_id
+    after = None
+    if page.after:
+        last = await desk.call(lambda: desk.conversations.item(whose, page.after))
+        if last is None:
+            raise _no_item(page.after, whose)
+        after = last.place
+    items = await desk.call(
+        lambda: desk.conversations.items(whose, after=after, limit=page.limit + 1, oldest_first=page.oldest_first)
+    )
+    await exchange.respond(200, [JSON], _encode(_list(items[: page.limit], has_more=len(items) > page.limit)))
+
+
+async def item(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/conversations/{id}/items/{item}`."""
+    whose, which = exchange.arguments
+    found = await find_conversation(app, whose, principal)
+    kept = await app.desk.call(lambda: app.desk.conversations.item(found.conversation_id, which))
+    if kept is None:
+        raise _no_item(which, whose)
+    await exchange.respond(200, [JSON], _encode(_shown(kept)))
+
+
+async def remove_item(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`DELETE /v1/conversations/{id}/items/{item}`; returns the conversation."""
+    whose, which = exchange.arguments
+    found = await find_conversation(app, whose, principal, action=STORED_REMOVE)
+    if not await app.desk.call(lambda: app.desk.conversations.remove(found.conversation_id, which)):
+        raise _no_item(which, whose)
+    await exchange.respond(200, [JSON], _encode(conversation_out(found)))
+
+
+async def find_conversation(
+    app: HttpApp, conversation_id: str, principal: Principal, *, action: str = STORED_SHOW
+) -> Conversation:
+    """Return a conversation on which the principal may do `action`; to change it is as to remove it.
+
+    Raises:
+        NotFound: there is none, or it is none of theirs: the answer is the same.
+    """
+    found = await app.desk.call(lambda: app.desk.conversations.get(conversation_id))
+    if found is None or not may(app.authority, principal, action, found):
+        raise _gone(conversation_id)
+    return found
+
+
+async def items_in(app: HttpApp, conversation: Conversation) -> list[Item]:
+    """Return the items of a conversation in their order."""
+    kept = await app.desk.call(partial(app.desk.conversations.items, conversation.conversation_id))
+    return [item_of(_item.decode(one.item), "conversation") for one in kept]
+
+
+async def append(
+    app: HttpApp, conversation: Conversation, items: Sequence[KeptItem], *, source: str = "", model: str = ""
+) -> Conversation | None:
+    """Add items to a conversation; None where it is gone. `source`: the response that they come from."""
+    desk, expires_ms = app.desk, _expiry(app)
+    most = desk.quotas.most("stored_bytes", conversation.tenant)
+    return await desk.call(
+        lambda: desk.conversations.append(
+            conversation.conversation_id, items, expires_ms=expires_ms, source=source, model=model, most_bytes=most
+        )
+    )
+
+
+def kept_items(items: Sequence[Item]) -> list[KeptItem]:
+    """Return items as they are kept, each with an id."""
+    found = [listed(one) for one in items]
+    return [
+        KeptItem(
+            item_id=fields.get("id") or new_id(f"{ID_PREFIXES.get(fields['type'], 'item')}_"), item=_encode(fields)
+        )
+        for fields in found
+    ]
+
+
+def kept_output(output: Sequence[Mapping[str, Any]]) -> list[KeptItem]:
+    """Return the items of an answer as they are kept."""
+    return [KeptItem(item_id=str(one["id"]), item=_encode(one)) for one in output]
+
+
+def conversation_out(found: Conversation) -> ConversationOut:
+    """Return a conversation in OpenAI's form."""
+    return ConversationOut(
+        id=found.conversation_id,
+        created_at=found.created_ms // 1000,
+        metadata=_metadata.decode(found.metadata),
+        expires_at=found.expires_ms // 1000,
+    )
+
+
+def _shown(kept: KeptItem) -> dict[str, Any]:
+    return {**_item.decode(kept.item), "id": kept.item_id}
+
+
+def _checked(items: Sequence[dict[str, Any]]) -> list[Item]:
+    return [item_of(one, f"items[{at}]") for at, one in enumerate(items)]
+
+
+def _list(items: Sequence[KeptItem], *, has_more: bool) -> ItemList:
+    data = [_shown(one) for one in items]
+    return ItemList(
+        data=data,
+        has_more=has_more,
+        first_id=data[0]["id"] if data else None,
+        last_id=data[-1]["id"] if data else None,
+    )
+
+
+def _expiry(app: HttpApp) -> int:
+    return app.desk.queue.now_ms() + app.desk.limits.result_ttl_ms
+
+
+def _gone(conversation_id: str) -> NotFound:
+    return NotFound(
+        f"there is no conversation {conversation_id[:80]!r}",
+        hint="it may have expired: it is kept for [jobs] result_ttl_s after its last change",
+        param="conversation",
+    )
+
+
+def _no_item(item_id: str, conversation_id: str) -> NotFound:
+    return NotFound(f"there is no item {item_id[:80]!r} in {conversation_id[:80]}", hint="list its items")

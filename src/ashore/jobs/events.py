@@ -1,0 +1,48 @@
+"""Events of a response that runs in the background and is read as a stream, kept while it runs and as long as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ashore.state import Database, execute
+
+
+@dataclass(frozen=True, slots=True)
+class EventChunk:
+    """Events that follow one another."""
+
+    last: int
+    """Number of the last one."""
+    events: bytes
+
+
+class SqlEvents:
+    """Events of jobs in the state. Every method is one transaction, and blocks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, job_id: str, attempt: int, chunk: EventChunk) -> bool:
+        """Keep a chunk; False where the job is not this attempt's any more, and then nothing is kept."""
+        statement = (
+            "INSERT INTO job_event (job_id, last, events) SELECT :id, :last, :events WHERE EXISTS "
+            "(SELECT 1 FROM job WHERE job_id = :id AND lease_number = :attempt AND state = 'running') "
+            "ON CONFLICT DO NOTHING"
+        )
+        with self._database.write() as connection:
+            values: dict[str, object] = {"id": job_id, "last": chunk.last, "events": chunk.events, "attempt": attempt}
+            return bool(execute(connection, statement, **values).rowcount)
+
+    def last(self, job_id: str) -> int:
+        """Return the number of the last event that is kept; -1 where none is."""
+        with self._database.read() as connection:
+            found = execute(connection, "SELECT MAX(last) FROM job_event WHERE job_id = :id", id=job_id).scalar()
+            return -1 if found is None else int(found)
+
+    def after(self, job_id: str, number: int, *, limit: int) -> list[EventChunk]:
+        """Return the chunks that have events behind a number, in their order."""
+        where = "WHERE job_id = :id AND last > :number ORDER BY last LIMIT :limit"
+        statement = f"SELECT last, events FROM job_event {where}"
+        with self._database.read() as connection:
+            rows = execute(connection, statement, id=job_id, number=number, limit=limit).mappings()
+            return [EventChunk(int(row["last"]), bytes(row["events"])) for row in rows]

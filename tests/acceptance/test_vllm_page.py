@@ -1,0 +1,50 @@
+"""The page about vLLM, run as a reader would: two engines of ours stand for the servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from page_run import blocks_of, reader_env, run_block
+from tiny_models import make_tiny_model
+from waiting import eventually
+
+from ashore.config import read_spec
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "serve-with-vllm.md"
+
+
+def test_the_page_about_vllm(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for port in ("8080", "8101", "8102"):
+        page = page.replace(f"127.0.0.1:{port}", f"127.0.0.1:{(chosen := free_port())}")
+        page = page.replace(f"--port {port}", f"--port {chosen}")
+    blocks, files = blocks_of(page)
+    folder = tmp_path / "reader"
+    (make_tiny_model(folder / "smol", "llama") / "model.safetensors").unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    env = reader_env(folder, tmp_path / "home")
+    try:
+        for block in blocks:
+            run_block(block, folder=folder, env=env)
+    finally:
+        for pid in _working_in(folder):
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not _working_in(folder))
+    written = read_spec(folder / "vllm.toml").models[0].engine
+    assert (written.kind, written.options["tensor_parallel_size"]) == ("vllm", 2)
+
+
+def _working_in(folder: Path) -> list[int]:
+    """Return the commands of ashore that were started in a folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "cwd").resolve() == folder.resolve():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
