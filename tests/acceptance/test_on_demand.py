@@ -104,9 +104,9 @@ def test_the_least_used_makes_room_and_comes_back_when_it_is_asked(house: Served
         ask(house, key, "one", f"again {number}")
     ask(house, key, "two")
     assert (state(house, key, "one"), state(house, key, "two")) == ("loaded", "loaded")
-    time.sleep(1.5)
     order = {name: one["evict_order"] for name, one in residents(house, key).items() if one["evict_order"]}
     assert order == {"two": 1, "one": 2}
+    eventually(lambda: (two := residents(house, key)["two"])["idle_s"] > two["load_s"] + 0.5)  # it may go again
     assert ask(house, key, "slow", "third") == "third"
     found = residents(house, key)
     assert (found["two"]["unloads"], found["one"]["unloads"]) == (1, 0)
@@ -151,7 +151,7 @@ def test_a_load_that_fails_tells_everybody_why_and_is_not_tried_at_once(house: S
     assert all("loading fails, as requested by fail_load" in message for _, message, _ in found)
     began = time.monotonic()
     status, message, retry_after_s = refused(house, key, "broken")
-    assert time.monotonic() - began < 1.0 and status == 503 and "fail_load" in message and 1 <= retry_after_s <= 10
+    assert time.monotonic() - began < 5.0 and status == 503 and "fail_load" in message and 1 <= retry_after_s <= 10
     assert house.said().count("loading release broken-1") == 1
     assert house.ready(), "one that cannot be loaded does not take the others out of the line"
 
