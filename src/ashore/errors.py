@@ -16,7 +16,7 @@
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         HomeNotOurs     500           StateLost 500
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
-        SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500
+        SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500            WeightsAway 503
         AuditUnavailable 503  TamperedAudit 500
         NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
       Bug             500           our invariant broke; report it         exit 70
@@ -580,6 +580,16 @@ class CorruptBlob(EnvironmentFault):
     """
 
     code = "corrupt_blob"
+
+
+class WeightsAway(EnvironmentFault):
+    """The weights of a model are in a bucket, and not on this disk.
+
+    Run `ashore model fetch MODEL`, or serve the model with `load = "demand"`: the next request brings them back.
+    """
+
+    code = "weights_away"
+    http_status = 503
 
 
 class SealingKeyMissing(EnvironmentFault):

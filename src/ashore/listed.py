@@ -31,6 +31,7 @@ LISTED: Final = (
     Listed("tracing", section="otel"),
     Listed("access.budgets"),
     Listed("jobs"),
+    Listed("residency"),
     Listed("releases"),
     Listed("backup"),
 )

@@ -118,7 +118,7 @@ def home(rig: Rig, digest: str, demo_home: Path, tmp_path_factory: pytest.TempPa
 
 
 def ask(port: int, home: Path) -> str:
-    question = {"role": "user", "content": "What is the capital of France?"}
+    question = {"role": "user", "content": "Name the capital of France in a full sentence."}
     body = json.dumps({"model": "chat", "messages": [question], "temperature": 0, "max_tokens": 24}).encode()
     headers = {"authorization": f"Bearer {(home / 'first-key').read_text().strip()}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)

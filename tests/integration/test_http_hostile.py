@@ -137,7 +137,7 @@ def test_unknown_fields_offer_the_nearest_name(worker: Worker) -> None:
     [
         ("GET", CHAT, 405, "method_not_allowed"),
         ("POST", "/v1/chat/completion", 404, "unknown_route"),
-        ("GET", "/", 404, "unknown_route"),
+        ("GET", "/nothing", 404, "unknown_route"),
         ("GET", "/v1/models/" + "x" * 3000, 404, "model_not_found"),
         ("DELETE", "/v1/models/echo", 405, "method_not_allowed"),
     ],

@@ -11,7 +11,7 @@ from ashore.cli.main import main
     ("line", "said", "hint"),
     [
         ("statsu", "unknown command 'ashore statsu'", "did you mean 'status'"),
-        ("model lst", "unknown command 'ashore model lst'", "did you mean 'list'?"),
+        ("model lst", "unknown command 'ashore model lst'", "did you mean 'list'"),
         ("model list --foo", "unknown option: --foo", "`ashore model list --help`"),
         ("alias show", "parameter ALIAS requires an argument", "`ashore alias show --help`"),
         ("job list --limit x", 'unable to convert "x" into int', "`ashore job list --help`"),

@@ -170,7 +170,7 @@ def test_without_a_server_it_says_so_and_how_to_start_one(
     assert f"no server is running from {tmp_path}" in said and "ashore up" in said
     assert main(["status", "--json"]) == 4
     assert json.loads(capsys.readouterr().out)["running"] is False
-    assert main(["ps"]) == 2 and "ashore status" in capsys.readouterr().err
+    assert main(["ps"]) == 2 and "ashore model ps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,16 @@ from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, Unsupp
 from ashore.planning import (
     Inventory,
     ModelFacts,
+    OnDemand,
     Plan,
+    Promise,
     Tuned,
     Wish,
     compare,
     make_plan,
     number_releases,
     plan_beside,
+    what_fits,
 )
 
 LLAMA = ModelShape(
@@ -312,3 +315,41 @@ def test_an_option_that_the_engine_does_not_know_is_refused_by_name() -> None:
     facts = {"fake:echo": FAKE}
     with pytest.raises(InvalidRequest, match="fake:echo: the engine fake has no option 'bogus'"):
         make_plan([Wish(name="fake:echo", options=(("bogus", 1),))], facts, MACHINE, {})
+
+
+# --- on demand, and shares
+
+
+def test_models_on_demand_share_the_memory_in_turns_and_the_plan_says_how_many_fit() -> None:
+    names = [f"m{number}" for number in range(8)]
+    big = ModelFacts(name="x", format="safetensors", shape=LLAMA, weight_bytes=4 * GIB)
+    facts = {name: replace(big, name=name) for name in names}
+    asked = [Wish(name=name, demand=OnDemand(alias=name), kind="llamacpp") for name in names]
+    facts = {name: replace(one, format="gguf") for name, one in facts.items()}
+    machine = Inventory(cores=8, memory_bytes=20 * GIB)
+    with pytest.raises(KvCacheExhausted):
+        make_plan([replace(one, demand=None) for one in asked], facts, machine, {})
+    plan = make_plan(asked, facts, machine, {})
+    assert plan.on_demand == set(names)
+    assert all(4 * GIB < size <= plan.memory_bytes for size in plan.sizes.values())
+    told = {one.field: one.value for one in what_fits(plan)}
+    assert told["on demand"].startswith("any ") and "too large" not in told
+    assert {model.options.threads for model in plan.models} == {8}, "they seldom run at once"
+
+
+def test_a_promise_of_more_than_there_is_is_refused_and_whole_processors_are_taken_from_the_others() -> None:
+    facts = {name: ModelFacts(name=name, format="gguf", shape=LLAMA, weight_bytes=GIB) for name in ("a", "b", "c")}
+    machine = Inventory(cores=8, memory_bytes=20 * GIB)
+
+    def plan(a: float, b: float) -> dict[str, int]:
+        asked = [
+            Wish(name="a", kind="llamacpp", share=Promise(alias="a", cpus=a)),
+            Wish(name="b", kind="llamacpp", share=Promise(alias="b", cpus=b)),
+            Wish(name="c", kind="llamacpp"),
+        ]
+        return {one.alias: one.options.threads for one in make_plan(asked, facts, machine, {}).models}
+
+    assert plan(2, 3) == {"a": 2, "b": 3, "c": 3}
+    assert plan(2, 1.5) == {"a": 2, "b": 2, "c": 6}, "weights take no processors away"
+    with pytest.raises(InvalidRequest, match="promises 9 processors in all; this machine has 8"):
+        plan(4, 5)

@@ -44,6 +44,7 @@ from ashore.privacy import Privacy
 from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
 from ashore.releases import EvaluationGate, KeptVerdicts, Workshop, load_book
 from ashore.releases.room import RequestPath
+from ashore.residency import AsksSupervisor
 from ashore.rooms import Context, Rooms, rooms
 from ashore.rooms import Siblings as SiblingsPort
 from ashore.sealing import secrets_by_link
@@ -244,6 +245,7 @@ async def serve(
         topology, make_replica=make_replica, load_text=load_text, check_grammar=check_grammar, clock=clock,
         metrics=metrics, cache=opened.context.need(AnswerCache), authority=authority, board=board,
         guards=guards_of(opened.context), limit=ConcurrencyLimit(meter),
+        tell_supervisor=opened.context.find(AsksSupervisor),
     )  # fmt: skip
     where = topology.listens(index)
     sock = listen(where.http)

@@ -19,7 +19,7 @@ _BY_NOUN: Final = {
     "job": "cancel read",
     "key": "create revoke rotate rotate-own",
     "metrics": "read",
-    "model": "begin export gc import infer load open pull push rekey remove seal unseal",
+    "model": "begin cool export gc import infer load open pin pull push read rekey remove seal unpin unseal warm",
     "optimize": "evaluate",
     "policy": "apply check read write",
     "privacy": "detect read write",

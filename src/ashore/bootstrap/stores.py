@@ -99,10 +99,12 @@ def _is_sealed(store: ModelStore, model: ModelPlan) -> bool:
         return False
 
 
-def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFiles:
-    """Return the files of a planned model, checked against what was stored.
+def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without_weights: bool = False) -> ModelFiles:
+    """Return the files of a planned model, checked against what was stored; `without_weights`, those that API workers
+    read, whose model may be in a bucket.
 
     Raises:
+        WeightsAway: its weights are in a bucket.
         CorruptBlob: a file was altered or cut short.
         UnsupportedModel: there is no tokenizer, without which no worker can ask it anything.
     """
@@ -111,7 +113,8 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
     if (made_up := files_by_name(model.name, home.run)) is not None:
         return made_up
     remote = not reads_store(model.options)
-    files = stored_files(store, text_of(store, model.name).reference if remote else model.reference)
+    reference = text_of(store, model.name).reference if remote else model.reference
+    files = stored_files(store, reference, without_weights=without_weights or remote)
     if not (Path(files.directory) / "tokenizer.json").is_file():
         raise UnsupportedModel(
             f"{files.name} has no tokenizer.json in {files.directory}",
@@ -140,7 +143,7 @@ def text_of(store: ModelStore, name: str) -> StoredModel:
         return store.resolve(f"{name_of_source(name) if is_source(name) else name.partition('@')[0]}@{TEXT}")
 
 
-def stored_files(store: ModelStore, reference: str) -> ModelFiles:
+def stored_files(store: ModelStore, reference: str, *, without_weights: bool = False) -> ModelFiles:
     """Open a model of the store for an engine.
 
     Raises:
@@ -149,7 +152,7 @@ def stored_files(store: ModelStore, reference: str) -> ModelFiles:
     """
     from ashore.engines import ModelFiles
 
-    opened = store.open(reference)
+    opened = store.open(reference, without_weights=without_weights)
     return ModelFiles(
         name=reference,
         digest=opened.digest,

@@ -32,7 +32,11 @@ COMMANDS = (
     Command(
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
-    Command(name="plan", target="ashore.cli.plan:app", summary="Simulate a load: what answers where, at which cost."),
+    Command(
+        name="plan",
+        target="ashore.cli.plan:app",
+        summary="Simulate a load; plan parts of GPUs.",
+    ),
     Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."
     ),
@@ -76,7 +80,7 @@ USUAL_ELSEWHERE = {
     "ls": "ashore model list",
     "show": "ashore model show",
     "rm": "ashore model remove",
-    "ps": "ashore status",
+    "ps": "ashore model ps",
     "benchmark": "ashore bench serve",
     "quantize": "ashore optimize quantize",
     "batch": "ashore job list",

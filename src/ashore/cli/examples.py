@@ -63,6 +63,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model push smollm2 oci://registry.example.com/models/smollm2:1", "to a registry or bucket"),
             Example("ashore model export smollm2 smollm2.tar", "one file to carry; ashore model import reads it"),
             Example("ashore model remove smollm2@int8", "one variant; then ashore model gc frees the bytes"),
+            Example("ashore model ps", "what is in memory, idle since when, and what makes room first"),
         ),
         "engine": (
             Example("ashore engine list", "what is installed, and how to install the rest"),
@@ -70,6 +71,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore engine serve smollm2 --port 8000", "one engine for another ashore or Kubernetes"),
         ),
         "plan": (
+            Example("ashore plan gpus chat=0.5:40GB code=25%:20GB --way mig", "MIG instances, and what makes them"),
             Example("ashore plan route --backends backends.toml --trace azure.csv", "cost and misses of each policy"),
             Example("ashore plan route --backends backends.toml --shape burstgpt --rate 16", "on a made trace"),
         ),
@@ -158,6 +160,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
         "model": (
+            Example("ashore model warm chat", "load a model on demand before the first request"),
+            Example("ashore model cool chat --to s3", "unload it, and move its weights to the bucket of [tiers] cold"),
+            Example("ashore model fetch smollm2@int8", "bring its weights back from the bucket, without a server"),
+            Example("ashore model pin chat", "load it, and keep it in memory until unpin"),
+            Example("ashore model unpin chat", "let it make room for others again"),
             Example("ashore model verify smollm2", "verify its files; without a name, those of all models"),
             Example("ashore model gc --dry-run", "what would be deleted, and how many bytes that frees"),
             Example("ashore model import smollm2.tar", "what ashore model export wrote on another machine"),

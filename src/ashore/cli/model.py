@@ -1,4 +1,5 @@
-"""`ashore model`: pull, push, list, show, verify, remove, gc, export, import, seal, unseal, rekey."""
+"""`ashore model`: pull, push, list, show, verify, remove, gc, export, import, seal, unseal, rekey, ps,
+warm, cool, pin, unpin."""
 
 from __future__ import annotations
 
@@ -15,19 +16,74 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.athome import home_alone, settings_of
+from ashore.cli.calls import Errand, command_of
 from ashore.cli.columns import table
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import UNDECODABLE, counted, human_bytes
-from ashore.errors import Conflict, HomeBusy, InvalidRequest
+from ashore.core import UNDECODABLE, Nothing, counted, human_bytes
+from ashore.errors import AshoreError, Conflict, HomeBusy, InvalidRequest
+from ashore.residency import Residence
+from ashore.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
 app = App(name="model", help="Pull, list, verify and move models.")
 
+Wait = Annotated[bool, Parameter(help="Wait until it is done.")]
+LOOK_EVERY_S = 0.3
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 EXIT_CORRUPT = 4
+
+
+def _show_residents(found: ResidenceList) -> None:
+    print(f"memory {human_bytes(found.taken_bytes)} of {human_bytes(found.memory_bytes)} for all models")
+    print()
+    head = ("alias", "model", "state", "in", "memory", "load", "idle", "per min", "evict", "loads", "why")
+    table(head, [_resident_row(one) for one in found.items])
+
+
+def _show_resident(one: Residence) -> None:
+    print(f"{one.alias} is {one.state}, in {one.tier}" + (f": {one.why}" if one.why else ""))
+
+
+def _resident_row(one: Residence) -> tuple[str, ...]:
+    keeps = "start" if one.load == "start" else "pinned" if one.pin else str(one.evict_order or "-")
+    return (
+        one.alias,
+        one.model,
+        one.state,
+        one.tier,
+        human_bytes(one.memory_bytes) if one.memory_bytes else "-",
+        f"{one.load_s:.1f} s" if one.load_s else "-",
+        f"{one.idle_s:.0f} s" if one.state == "loaded" and one.load == "demand" else "-",
+        f"{one.rate_per_min:g}" if one.load == "demand" else "-",
+        keeps,
+        str(one.loads),
+        one.why or "-",
+    )
+
+
+def _until_settled(errand: Errand, asked: ModelIn, *, wait: Wait = True) -> None:
+    """Ask, and wait until the model is where it was sent."""
+    answer = errand.ask(asked)
+    goal = "loaded" if errand.call.word in ("warm", "pin") else "cold"
+    while wait and answer.state not in (goal, "failed"):
+        time.sleep(LOOK_EVERY_S)
+        found = errand.ask(Nothing(), LIST)
+        answer = next(one for one in found.items if one.alias == asked.alias)
+    errand.tell(answer)
+    if answer.state == "failed" or (wait and goal == "cold" and answer.why):
+        raise SystemExit(EXIT_CORRUPT)
+
+
+for _call in CALLS:
+    if _call is LIST:
+        app.command(command_of(_call, _show_residents), name=_call.word)
+    elif _call.word == "unpin":
+        app.command(command_of(_call, _show_resident), name=_call.word)
+    else:
+        app.command(command_of(_call, _show_resident, _until_settled), name=_call.word)
 
 
 @app.command
@@ -57,6 +113,42 @@ def pull(
         return _print_json(model_json(model))
     print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
     print(f"licence: {model.licence}")
+    if _serves_pulled():
+        from ashore.cli.reload import reload
+
+        reload()
+    return None
+
+
+def _serves_pulled() -> bool:
+    """Return whether a server runs from this home that serves what is pulled."""
+    from ashore.config import Listening
+    from ashore.processes import ask
+
+    try:
+        for status in ask(read_settings().home.control_socket, {"op": "status"}):
+            return msgspec.convert(status["listening"], Listening).tiers.serve_pulled
+    except (AshoreError, OSError, KeyError, msgspec.ValidationError):
+        return False
+    return False
+
+
+@app.command
+def fetch(ref: str, /, *, as_json: AsJson = False) -> None:
+    """Bring the weights of a model back from the bucket that `ashore model cool --to s3` moved them to.
+
+    A request for a model on demand does the same. To resume after an interruption, run the command again.
+
+    Args:
+        ref: Model, or one variant of it: name@variant.
+        as_json: Print JSON.
+    """
+    store = _store()
+    with TerminalProgress() as progress:
+        came = store.fetch_back(ref, progress=progress)
+    if as_json:
+        return _print_json({"reference": ref, "fetched_bytes": came})
+    print(f"{ref}: {human_bytes(came)} fetched" if came else f"{ref} is on this disk")
     return None
 
 

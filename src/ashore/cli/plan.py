@@ -14,10 +14,12 @@ import cyclopts
 from cyclopts import Parameter
 
 from ashore.cli.columns import table
+from ashore.cli.plangpus import gpus
 from ashore.core.timespan import parse_seconds
 from ashore.errors import InvalidRequest
 
-app = cyclopts.App(name="plan", help="Simulate a load: what answers where, at which cost.")
+app = cyclopts.App(name="plan", help="Simulate a load and a pool of GPUs; plan parts of GPUs.")
+app.command(gpus)
 
 ShapeName = Literal["azure-conversation", "azure-code", "burstgpt", "chat"]
 PolicyName = Literal["all", "cost", "cheapest-in-time", "least-loaded", "round-robin"]

@@ -87,7 +87,8 @@ def reload(
     if dry_run:
         return 0
     _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted, taken=take))})
-    changed = sections or any(change.kind != "keep" for change in changes)
+    moved_rules = (running.demand, running.shares) != (plan.demand, plan.shares)
+    changed = sections or moved_rules or any(change.kind != "keep" for change in changes)
     print("applied" if changed else "nothing to change", file=sys.stderr)
     return 0
 

@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from cyclopts import App, Parameter
@@ -42,6 +43,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     state: str
     why: str
+    residence: str = ""
+    """Of a model that is loaded on demand: cold, loading, loaded…"""
     memory_bytes: int
     """That its hosts need; 0 where nothing is needed here, and at every alias of a release but the first."""
 
@@ -94,6 +97,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     silent_anchors: list[SilentAnchor] = []
     """Those that take none now."""
     accelerators: list[str] = []
+    shares: str = "none"
+    """How the shares of models are kept: cgroup2, cgroup1, affinity, or none."""
+    shared: list[str] = []
+    """A line for each model with a share of its own."""
+    memory_bytes: int = 0
+    """That all models together may take, where some are loaded on demand."""
     needs: list[Need] = []
     """What does not mend itself, the worst first."""
 
@@ -125,6 +134,9 @@ def look(settings: Settings) -> Status:
     try:
         for message in ask(settings.home.control_socket, {"op": "status"}):
             told = message
+        *_, residents = ask(settings.home.control_socket, {"op": "models", "do": "list"})
+        shares: Any = told["shares"]
+        items: Any = residents["items"]
         target = operator_target(None)
         topology = read_topology(settings.home.topology)
     except NotReady:
@@ -149,8 +161,11 @@ def look(settings: Settings) -> Status:
             home=str(settings.home.root),
             address=target.url,
             answers=not why_not,
-            models=models_of(book),
+            models=models_of(book, {one["release"]: one for one in items}),
             backends=asyncio.run(backends_of((*topology.models, *topology.beside))),
+            shares=shares["kind"],
+            shared=shares["items"],
+            memory_bytes=int(str(residents["memory_bytes"])),
             anchors=[*topology.audit.section.anchors],
             silent_anchors=silent,
             accelerators=gpus,
@@ -219,8 +234,9 @@ def _of_the_file(told: Mapping[str, object], settings: Settings) -> Iterator[Nee
         yield Need(what=f"{request.config} differs from what runs: {'; '.join(changed)}", do="ashore reload")
 
 
-def models_of(book: Book) -> list[ModelStatus]:
-    """Return the releases that answer or are on their way, once for each alias that leads to them."""
+def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> list[ModelStatus]:
+    """Return the releases that answer or are on their way, once for each alias that leads to them. `residents` says of
+    releases whether they are in memory."""
     shown = []
     for name, release in book.releases.items():
         course = book.courses[name]
@@ -237,6 +253,7 @@ def models_of(book: Book) -> list[ModelStatus]:
                     engine=release.plan.options.kind,
                     state=course.state,
                     why=course.why,
+                    residence=resident["state"] if (resident := residents.get(name)) else "",
                     memory_bytes=release.needed_bytes if alias == led[0] else 0,
                 )
             )
@@ -330,12 +347,17 @@ def _show(found: Status) -> None:
         _line("", f"{one.place} FAILING since {_time(one.since)}: {one.error}")
     _line("GPU", ", ".join(found.accelerators) or "none found")
     print()
-    head = ("alias", "release", "model", "engine", "state", "memory", "why")
+    if found.shared:
+        _line("shares", f"kept by {found.shares}")
+        for line in found.shared:
+            _line("", line)
+        print()
+    head = ("alias", "release", "model", "engine", "state", "loaded", "memory", "why")
     table(head, [_row(one) for one in found.models])
     if found.backends:
         print()
-        head = ("server", "release", "state", "running", "sent", "out", "why, or the last error")
-        table(head, [_backend_row(one) for one in found.backends])
+        columns = ("server", "release", "state", "running", "sent", "out", "why, or the last error")
+        table(columns, [_backend_row(one) for one in found.backends])
     print()
     print("needs you" if found.needs else "nothing needs you")
     for need in found.needs:
@@ -344,7 +366,7 @@ def _show(found: Status) -> None:
 
 def _row(one: ModelStatus) -> tuple[str, ...]:
     memory = human_bytes(one.memory_bytes) if one.memory_bytes else "-"
-    return one.alias, one.release, one.model, one.engine, one.state, memory, one.why
+    return one.alias, one.release, one.model, one.engine, one.state, one.residence or "-", memory, one.why
 
 
 def _backend_row(one: BackendShown) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ from ashore.cli.upplan import (
     Request,
     commands_of,
     edge_of,
+    inventory_of,
     listening_of,
     plan_and_fetch,
     plan_json,
@@ -50,11 +51,11 @@ from ashore.cli.upplan import (
 )
 from ashore.config import Listening, Spec
 from ashore.core import SystemClock
-from ashore.deployment import Deployment
+from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
-from ashore.planning import Plan, read_inventory
+from ashore.planning import Plan, what_fits
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
 from ashore.settings import Settings
 from ashore.state import EpochWatch
@@ -97,7 +98,7 @@ def up(
         _say("note: the ashore.toml in this directory is not read; to use it, give --config ashore.toml")
     listening = listening_of(spec, settings)
     if dry_run:
-        plan, notes = plan_without_fetching(spec, settings, read_inventory())
+        plan, notes = plan_without_fetching(spec, settings, inventory_of(spec))
         commands = commands_of(plan, settings)
         choices = edge_of(spec, plan.inventory.cores, listening.address)
         others = sections_of(listening, settings)
@@ -128,7 +129,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         keeper = key_keeper(settings)
         held = hold_home_secrets(settings, keeper)  # as long as its workers live
         first_key_lives = _keep_first_key(settings)
-        plan, notes = plan_and_fetch(spec, settings, read_inventory())
+        plan, notes = plan_and_fetch(spec, settings, inventory_of(spec))
         for note in notes:
             _say(f"note: {note}")
         clock = SystemClock()
@@ -143,6 +144,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
             epochs = EpochWatch(state).start()
+            cold = listening.tiers.cold
+            mover = StoreMover(home, store, cold, say=_say, sealing_key=settings.sealing_key)
             deployment = Deployment(
                 home=home,
                 settings=settings,
@@ -154,10 +157,15 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 say=_say,
                 recorder=recorder,
                 releases=(release_keeper(settings, state, recorder, store, listening), epochs),
+                open_texts=partial(open_model_files, store, home, without_weights=True),
+                mover=mover,
             )
             control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
             try:
-                _say(loading := f"loading {', '.join(model.reference for model in plan.models)}")
+                for one in what_fits(plan):
+                    _say(f"{one.field}: {one.value}; {one.why}")
+                names = [model.reference for model in plan.models if model.alias not in plan.on_demand]
+                _say(loading := f"loading {', '.join(names) or 'no model yet: all of them are on demand'}")
                 tell_manager(f"STATUS={loading}")
                 deployment.start(plan)
                 deployment.wait_ready(told=_tell_loaded)
@@ -170,7 +178,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             finally:
                 _say("stopping")
                 tell_manager("STOPPING=1", "STATUS=waiting for running answers to finish")
+                mover.stop()
                 supervisor.stop_all()
+                deployment.close()
                 control.close()
                 epochs.close()
                 state.close()
@@ -215,9 +225,12 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "request": told_of(request),
                     "plan": deployment.plan,
                     "listening": deployment.listening,
+                    "shares": deployment.shares,
                     "standing": deployment.standing(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
+            case "models":
+                caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)
                 changes = deployment.apply(order.plan, order.listening, taken=order.taken)

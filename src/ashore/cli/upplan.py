@@ -27,19 +27,27 @@ from ashore.cache import check_shared_url
 from ashore.config import Listening, Spec, read_spec
 from ashore.core import LOOPBACK, check_url, entry_for, parse_allow
 from ashore.edge import EdgeKind, EdgeSection, edge_choices
-from ashore.engines import card_by_name, card_of
-from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
+from ashore.engines import card_by_name, card_of, reads_store
+from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.planning import (
+    RESERVED_BYTES,
     Change,
     Choice,
     Inventory,
+    ModelPlan,
     ModelSection,
+    OnDemand,
     Plan,
+    Promise,
+    ShareSection,
     Wish,
     make_plan,
     plan_beside,
+    read_inventory,
     refuse_without_program,
+    what_fits,
 )
+from ashore.residency import TiersSection
 from ashore.serving import GrpcSection
 from ashore.settings import Settings, read_settings
 from ashore.store import ModelStore, check_local, is_source, name_of_source
@@ -197,6 +205,13 @@ def listening_of(spec: Spec, settings: Settings) -> Listening:
     return spec.listening
 
 
+def inventory_of(spec: Spec) -> Inventory:
+    """Return what this machine gives, of memory no more than `[tiers]` allows."""
+    found = read_inventory()
+    most = spec.tiers.memory_bytes
+    return replace(found, memory_bytes=min(found.memory_bytes, most + RESERVED_BYTES)) if most else found
+
+
 def wishes_of(spec: Spec) -> tuple[Wish, ...]:
     """Return what the spec asks of the plan."""
     return tuple(
@@ -216,6 +231,12 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             prefix_cache=model.engine.prefix_cache,
             adapters=tuple(sorted(model.adapters.items())),
             options=tuple(sorted(model.engine.options.items())),
+            share=None
+            if model.share == ShareSection()
+            else Promise(alias=model.alias or model.name, cpus=model.share.cpus, memory_bytes=model.share.memory_bytes),
+            demand=None
+            if model.load == "start"
+            else OnDemand(alias=model.alias or model.name, keep_alive_s=model.keep_alive_s, pin=model.pin),
         )
         for model in spec.models
     )
@@ -225,6 +246,26 @@ def _entries(addresses: Sequence[str], spec: Spec) -> tuple[str, ...]:
     """Return the entry of `[egress] allow` for each address; the file was refused where one has none."""
     allow = parse_allow([*LOOPBACK, *spec.egress.allow])
     return tuple(entry_for(check_url(address, allow)) for address in addresses)
+
+
+def with_pulled(
+    spec: Spec, settings: Settings, store: ModelStore, inventory: Inventory
+) -> tuple[Spec, tuple[str, ...]]:
+    """Return a spec with the models of the store that it does not name, on demand, where it says that these are served;
+    and notes on those that no engine here takes."""
+    if not spec.tiers.serve_pulled:
+        return spec, ()
+    taken = {name for model in spec.models for name in (model.alias, model.name, model.name.partition("@")[0])}
+    more, notes = [], []
+    for name in sorted({model.name for model in store.list() if not model.variant} - taken):
+        section = ModelSection(name=name, alias=name, load="demand")
+        try:
+            plan_without_fetching(structs.replace(spec, models=(section,), tiers=TiersSection()), settings, inventory)
+        except AshoreError as fault:
+            notes.append(f"{name} is in the store and is not served: {fault.message}")
+        else:
+            more.append(section)
+    return structs.replace(spec, models=(*spec.models, *more)), tuple(notes)
 
 
 def plan_without_fetching(
@@ -239,6 +280,7 @@ def plan_without_fetching(
         SourceUnreachable: a model is not in the store, and ashore is offline.
     """
     store = build_store(settings.home, settings)
+    spec, more_notes = with_pulled(spec, settings, store, inventory)
     wishes = wishes_of(spec)
     try:
         facts = gather_facts(store, wishes)
@@ -248,6 +290,7 @@ def plan_without_fetching(
         raise
     _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
+    notes = (*notes, *more_notes)
     if running is not None:
         return plan_beside(running, wishes, facts, tuned), notes
     return make_plan(wishes, facts, inventory, tuned), notes
@@ -280,6 +323,9 @@ def plan_and_fetch(
             if names:
                 _fetch(settings, verb, [name.partition("@")[0] if not is_source(name) else name for name in names])
     plan, notes = plan_without_fetching(spec, settings, inventory, running)
+    away = [m.reference for m in plan.models if m.alias not in plan.on_demand and _is_away(store, m)]
+    if away:
+        _fetch(settings, "back", away)
     missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
     if missing:
         _fetch(settings, "prepare", missing)
@@ -319,6 +365,14 @@ def _is_absent(store: ModelStore, name: str) -> bool:
         if error.code == "variant_not_found":
             return not _has_parent(store, name) or "@" in name
         raise
+
+
+def _is_away(store: ModelStore, model: ModelPlan) -> bool:
+    """Tell whether the weights of a model are in a bucket."""
+    try:
+        return reads_store(model.options) and store.is_away(model.reference)
+    except (UnknownModel, UnknownVariant):
+        return False
 
 
 def _has_parent(store: ModelStore, name: str) -> bool:
@@ -380,6 +434,8 @@ def show_plan(
         lines += [f"  {c.field:<10}{c.value:<23} {c.why}" for c in model.choices]
         if model.alias in commands:
             lines.append(f"  {'command':<10}{commands[model.alias]}")
+    fits = what_fits(plan)
+    lines += ["", "memory", *(f"  {c.field:<10}{c.value:<23} {c.why}" for c in fits)] if fits else []
     lines += ["", *(f"{c.field:<10}{c.value:<25} {c.why}" for c in others)] if others else []
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)

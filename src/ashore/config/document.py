@@ -22,6 +22,7 @@ from ashore.listed import LISTED
 from ashore.planning import ModelSection
 from ashore.privacy import PrivacyPolicy, check_policy
 from ashore.releases import ReleasePolicy
+from ashore.residency import TiersSection
 from ashore.rooms import room_in
 from ashore.sealing import SealingSection, parse_key_source
 from ashore.serving import AdmissionSection, GrpcSection, HttpSection, MetricsSection
@@ -46,6 +47,7 @@ class Listening(Section, frozen=True, kw_only=True):
     access: AccessSection = AccessSection()
     backup: BackupSection = BackupSection()
     metrics: MetricsSection = MetricsSection()
+    tiers: TiersSection = TiersSection()
 
     def sections(self) -> dict[str, Any]:
         """Return the sections by name."""

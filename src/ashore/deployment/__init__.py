@@ -15,7 +15,8 @@ Where to add what:
 
 from ashore.deployment.engineserver import serve_engine
 from ashore.deployment.listening import audit_link
+from ashore.deployment.moving import StoreMover
 from ashore.deployment.service import Deployment
 from ashore.deployment.unit import Service, render_unit
 
-__all__ = ["Deployment", "Service", "audit_link", "render_unit", "serve_engine"]
+__all__ = ["Deployment", "Service", "StoreMover", "audit_link", "render_unit", "serve_engine"]

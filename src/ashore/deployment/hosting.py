@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from ashore.core import Clock
 from ashore.deployment.acts import MOST_WHY_CHARS, why_of
 from ashore.deployment.children import START_ATTEMPTS
+from ashore.deployment.demand import Demand
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.rollouts import Asked, Hosted, Step, next_steps
+from ashore.deployment.sharing import Sharing
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError
 from ashore.planning import ModelPlan
-from ashore.processes import Supervisor, set_idle
+from ashore.processes import NoShares, Supervisor, set_idle
 from ashore.releases import ALIASES_EPOCH, ReleaseKeeper, Wanted
 
 if TYPE_CHECKING:
@@ -79,6 +81,9 @@ class Hosting:
         say: Callable[[str], None],
         publish: Callable[[], None],
         loaded: Callable[[Running, EngineInfo], None],
+        demand: Demand | None = None,
+        entered: Sharing | None = None,
+        open_texts: Callable[[ModelPlan], ModelFiles] | None = None,
     ) -> None:
         """Make it.
 
@@ -92,6 +97,9 @@ class Hosting:
             say: Told what happens.
             publish: Tells the API workers which releases have hosts.
             loaded: Told of each release that has loaded.
+            demand: Decides which models on demand have hosts; default: there are none.
+            entered: Has hosts that were started again run in the share of their model; default: there are no shares.
+            open_texts: Gives the files of a model without its weights; default: all of them.
         """
         self._hosts = hosts
         self._supervisor = supervisor
@@ -102,6 +110,15 @@ class Hosting:
         self._say = say
         self._publish = publish
         self._loaded = loaded
+        self._demand = demand or Demand(clock=clock)
+        self._open_texts = open_texts or open_files
+        self._sharing = entered or Sharing(NoShares)
+        self._cold: dict[str, Running] = {}
+        """Releases on demand without hosts, as the API workers know them."""
+        self._told: dict[str, object] = {}
+        """What the API workers were told last of releases on demand."""
+        self._needed: dict[str, int] = {}
+        """Bytes that the hosts of each release take."""
         self._hosting: dict[str, _Hosting] = {}
         self._primary: dict[str, Running] = {}
         self._wanted: tuple[Wanted, ...] = ()
@@ -126,6 +143,9 @@ class Hosting:
             self._hosting.pop(running.plan.release, None)
         self._primary = {running.plan.alias: running for running in primaries}
         for running in self._primary.values():
+            if not running.replicas:
+                self._cold[running.plan.release] = running
+                continue
             hosting = _Hosting(running=running, phase="ready", restarts=self._restarts(running))
             self._hosting[running.plan.release] = hosting
         self._seen = -1
@@ -140,7 +160,8 @@ class Hosting:
     def beside(self) -> tuple[Running, ...]:
         """The other releases that have loaded."""
         first = {running.plan.release for running in self._primary.values()}
-        return tuple(one.running for name, one in self._hosting.items() if one.phase == "ready" and name not in first)
+        ready = [one.running for name, one in self._hosting.items() if one.phase == "ready"]
+        return tuple(one for one in (*ready, *self._cold.values()) if one.plan.release not in first)
 
     def look(self) -> float:
         """Do what there is to do now; return in how many seconds to look again, unless there is news before: a child
@@ -152,7 +173,8 @@ class Hosting:
             self._look_at_clock()
             is_due = self._clock.monotonic_s() >= self._time_due_s
             epoch, children = self._epochs.get(ALIASES_EPOCH), self._as_children()
-            if epoch == self._seen and children == self._children and not is_due and not self._is_moving:
+            quiet = epoch == self._seen and children == self._children and not self._demand.is_restless
+            if quiet and not is_due and not self._is_moving:
                 return TIME_EVERY_S
             is_news, self._heard = epoch != self._heard, epoch
             if is_news and children == self._children:
@@ -164,10 +186,13 @@ class Hosting:
                 self._next_s = self._keeper.next_time(after_s=int(self._clock.now_s()))
                 self._seen = epoch
                 self._note_states()
+                self._note_demand()
             self._look_at_loading()
+            self._look_at_demand()
             asked = [
                 Asked(release=one.plan.release, alias=one.plan.alias, state=one.course.state, cold=one.course.cold)
                 for one in self._wanted
+                if self._demand.is_asked(one.plan.release)
             ]
             faults = []
             for step in next_steps(asked, self._as_seen(), load_attempts=START_ATTEMPTS):
@@ -176,6 +201,7 @@ class Hosting:
                 except AshoreError as fault:  # the others have their own aliases, and do not wait for it
                     faults.append(fault)
             self._forget_ended()
+            self._tell_demand()
             self._set_classes()
             if faults:
                 raise faults[0]
@@ -194,8 +220,8 @@ class Hosting:
 
     @property
     def _is_moving(self) -> bool:
-        """Whether hosts load, or end."""
-        return any(one.phase != "ready" for one in self._hosting.values())
+        """Whether hosts load, or end, or weights move."""
+        return self._demand.is_moving or any(one.phase != "ready" for one in self._hosting.values())
 
     def _as_children(self) -> tuple[object, ...]:
         """Return how the processes of all hosts stand, to be compared with how they stood before."""
@@ -229,6 +255,50 @@ class Hosting:
                 if here.phase == "ready":
                     here.restarts = self._restarts(here.running)
 
+    def _note_demand(self) -> None:
+        """Have what comes and goes follow the state; hosts that stand already count as loaded."""
+        self._needed |= {one.plan.release: one.needed_bytes for one in self._wanted}
+        known = {one.name for one in self._demand.subjects}
+        self._demand.see(self._wanted)
+        for one in self._demand.subjects:
+            here = self._hosting.get(one.name)
+            if one.name not in known and here is not None and here.phase != "ending":
+                if here.phase == "ready":
+                    self._demand.loaded(one.name, 0.0)
+                else:
+                    one.asked = True
+        self._cold = {name: one for name, one in self._cold.items() if self._demand.has(name)}
+        for one in self._demand.subjects:
+            if one.name not in self._hosting and one.name not in self._cold:
+                self._become_cold(one.plan)
+
+    def _look_at_demand(self) -> None:
+        if self._demand.subjects:
+            self._demand.decide(
+                {name: one.phase for name, one in self._hosting.items()},
+                taken_bytes=sum(self._needed.get(name, 0) for name in self._hosting),
+                busy=lambda name: self._hosts.busy(self._hosting[name].running),
+            )
+
+    def _become_cold(self, plan: ModelPlan) -> None:
+        """Have a release on demand stand in the topology without hosts: requests for it call for them."""
+        try:
+            self._cold[plan.release] = self._hosts.cold(plan, self._open_texts(plan))
+        except Exception as fault:  # the outermost place of a release: it fails, whatever is wrong, and nothing else
+            log.exception("release %s cannot be opened", plan.release)
+            self._demand.failed(plan.release, why_of(fault))
+            return
+        here = self._primary.get(plan.alias)
+        if here is not None and (here.plan.release == plan.release or here.plan.release not in self._hosting):
+            self._primary[plan.alias] = self._cold[plan.release]
+
+    def _tell_demand(self) -> None:
+        """Tell the API workers how releases on demand stand, where that has changed."""
+        told = {one.name: self._demand.served(one.name) for one in self._demand.subjects}
+        if told != self._told:
+            self._told = dict(told)
+            self._publish()
+
     def _look_at_clock(self) -> None:
         ahead_s = self._clock.now_s() - self._clock.monotonic_s()
         jump_s = ahead_s - self._ahead_s
@@ -258,14 +328,34 @@ class Hosting:
                 if told != one.fault:
                     log.warning("release %s cannot load: %s", name, fault.message)
                 one.fault = told
+                if self._demand.has(name):
+                    self._give_up(name, told)
                 continue
             if info is not None:
                 one.phase, one.restarts, one.fault = "ready", self._restarts(one.running), ""
                 self._say(f"release {name} is loaded: {info.version}, {info.precision}")
                 took_s = self._clock.monotonic_s() - one.began_s
+                self._warm(name, one.running, took_s)
                 self._publish()  # before anything is written, which may fail: this comes about once
                 self._loaded(one.running, info)
                 self._keeper.loaded(name, took_s)
+
+    def _warm(self, name: str, running: Running, took_s: float) -> None:
+        """Have a release on demand stand in the topology with its hosts."""
+        self._demand.loaded(name, took_s)
+        self._cold.pop(name, None)
+        if (here := self._primary.get(running.plan.alias)) is not None and here.plan.release == name:
+            self._primary[running.plan.alias] = running
+
+    def _give_up(self, name: str, why: str) -> None:
+        """End the hosts of a release on demand that cannot load, and tell whoever waits for it."""
+        one = self._hosting[name]
+        self._say(f"release {name} cannot be loaded: {why}")
+        self._demand.failed(name, why)
+        one.phase = "ending"
+        self._hosts.stop(one.running)
+        if name not in self._cold:
+            self._become_cold(one.running.plan)
 
     def _forget_ended(self) -> None:
         """Forget what has ended. Where that stood in the topology, another release of its alias takes the place."""
@@ -274,7 +364,8 @@ class Hosting:
             if one.phase == "ending" and all(state in ("stopped", "given-up") for state in states):
                 del self._hosting[name]
         for alias, running in list(self._primary.items()):
-            heir = self._heir(alias) if running.plan.release not in self._hosting else None
+            here = running.plan.release in self._hosting or running.plan.release in self._cold
+            heir = None if here else self._heir(alias)
             if heir is not None:
                 self._primary[alias] = heir
                 self._publish()
@@ -313,6 +404,9 @@ class Hosting:
 
     def _cannot_open(self, plan: ModelPlan, why: str, hint: str) -> None:
         self._say(f"release {plan.release} cannot be opened: {why}")
+        if self._demand.has(plan.release):
+            self._demand.failed(plan.release, why)
+            return
         self._wanted = tuple(one for one in self._wanted if one.plan.release != plan.release)
         self._failed[plan.release] = why, hint
         self._tell_failed()
@@ -327,7 +421,9 @@ class Hosting:
         """End hosts that nobody wants any more; what they answer for the clients may go on."""
         one = self._hosting[release]
         alias = one.running.plan.alias
-        if alias in self._primary and self._primary[alias].plan.release == release:
+        if self._demand.has(release):
+            self._become_cold(one.running.plan)
+        elif alias in self._primary and self._primary[alias].plan.release == release:
             heir = self._heir(alias)
             if heir is None:
                 return  # nothing else could answer yet
@@ -342,12 +438,18 @@ class Hosting:
         for state in ("live", "canary", "standby"):
             for one in self._wanted:
                 here = self._hosting.get(one.plan.release)
+                if one.plan.alias == alias and one.course.state == state and one.plan.release in self._cold:
+                    return self._cold[one.plan.release]
                 if one.plan.alias == alias and one.course.state == state and here and here.phase == "ready":
                     return here.running
         return None
 
     def _fell(self, release: str, why: str) -> None:
         one = self._hosting[release]
+        states = [self._supervisor.state(replica.child) for replica in one.running.replicas]
+        if self._demand.has(release) and (one.phase == "loading" or "given-up" in states):
+            self._give_up(release, str(self._supervisor.failure_of(one.running.replicas[0].child).message))
+            return
         evidence: dict[str, str | int | float] = {"restarts": self._restarts(one.running) - one.restarts}
         for replica in one.running.replicas:
             evidence[replica.child] = str(self._supervisor.failure_of(replica.child).message)[-MOST_LOG_CHARS:]
@@ -358,13 +460,18 @@ class Hosting:
         one.restarts = self._restarts(one.running)  # where it has to stay, it is counted anew
 
     def _set_classes(self) -> None:
-        """Let the hosts of a shadow work with what the others leave."""
+        """Let the hosts of a shadow work with what the others leave, and each host in the share of its model."""
+        living: set[int] = set()
         for one in self._hosting.values():
             pids = {self._supervisor.pid(replica.child) for replica in one.running.replicas}
             found = frozenset(pid for pid in pids if pid is not None)
+            living |= found
+            for pid in found:
+                self._sharing.enter(one.running.plan.alias, pid)
             wanted = found if one.state == "shadow" and one.phase == "ready" else frozenset[int]()
             for pid in (one.idle - wanted) & found:
                 set_idle(pid, False)
             for pid in wanted - one.idle:
                 set_idle(pid, True)
             one.idle = wanted
+        self._sharing.left(living)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -80,14 +81,25 @@ def _made_s(files: ModelFiles) -> int:
 class Hosts:
     """Every engine host of one deployment, those of earlier plans too. Called from the supervisor's thread."""
 
-    def __init__(self, *, home: Home, settings: Settings, supervisor: Supervisor, clock: Clock) -> None:
-        """Make it; nothing is started. Sockets, launch files and logs go to `home`."""
+    def __init__(
+        self,
+        *,
+        home: Home,
+        settings: Settings,
+        supervisor: Supervisor,
+        clock: Clock,
+        started: Callable[[str, int | None], None] = lambda alias, pid: None,
+    ) -> None:
+        """Make it; nothing is started. Sockets, launch files and logs go to `home`. `started` hears alias and process
+        of each host."""
         self._home = home
         self._settings = settings
         self._supervisor = supervisor
         self._clock = clock
+        self._started = started
         self._num_hosts = 0
-        self._num_releases = 0
+        self._slots: dict[str, int] = {}
+        """By release: the same whenever it is loaded again."""
         self._retiring: list[_Retiring] = []
 
     def start(self, model: ModelPlan, files: ModelFiles) -> Running:
@@ -97,7 +109,6 @@ class Hosts:
             AshoreError: they cannot be started (an adapter's folder, a full disk, no process); none of them runs then.
         """
         content = content_of(files, model.options, dict(model.adapters))
-        self._num_releases += 1
         replicas: list[Replica] = []
         try:
             for number in range(model.replicas):
@@ -111,9 +122,28 @@ class Hosts:
             files=files,
             replicas=tuple(replicas),
             created_s=_made_s(files) or int(self._clock.now_s()),
-            slot=self._num_releases,
+            slot=self._slots.setdefault(model.release, len(self._slots) + 1),
             content=content,
         )
+
+    def cold(self, model: ModelPlan, files: ModelFiles) -> Running:
+        """Return what stands for a model that has no hosts. Starts nothing.
+
+        Raises:
+            AshoreError: its adapters cannot be read.
+        """
+        return Running(
+            plan=model,
+            files=files,
+            replicas=(),
+            created_s=_made_s(files) or int(self._clock.now_s()),
+            slot=self._slots.setdefault(model.release, len(self._slots) + 1),
+            content=content_of(files, model.options, dict(model.adapters)),
+        )
+
+    def busy(self, running: Running) -> bool:
+        """Return whether a model answers now, as far as its hosts say; one that does not say may do."""
+        return not all(asyncio.run(_is_idle(replica.socket)) for replica in running.replicas)
 
     def _start_one(self, model: ModelPlan, files: ModelFiles, number: int) -> Replica:
         self._num_hosts += 1
@@ -141,6 +171,7 @@ class Hosts:
                 env=_named_secrets(model),
             )
         )
+        self._started(model.alias, self._supervisor.pid(child))
         return Replica(child=child, socket=socket)
 
     def stop(self, running: Running) -> None:

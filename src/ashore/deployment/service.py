@@ -25,23 +25,26 @@ from ashore.deployment.children import (
     valkey_child,
     worker_name,
 )
+from ashore.deployment.demand import Demand, Mover
 from ashore.deployment.hosting import LOOK_EVERY_S, Epochs, Hosting
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.listening import worker_listen
+from ashore.deployment.sharing import SharesTold, Sharing
 from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
-from ashore.errors import AshoreError, Draining, NotReady, UnsupportedModel
+from ashore.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
 from ashore.planning import Change, ModelPlan, Plan, compare, describe
-from ashore.processes import Supervisor, get_from
+from ashore.processes import Supervisor, get_from, open_shares
 from ashore.releases import ReleaseKeeper, with_standing
+from ashore.residency import Standings
 from ashore.serving import make_board, write_topology
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
-RETIRE_LOOK_S: Final = 1.0
+RETIRE_LOOK_S: Final = 0.3
 REST_S: Final = 3600.0
 """Between two looks for changes that wait, while none does."""
 SWITCHED_S: Final = 10.0
@@ -68,6 +71,8 @@ class Deployment:
         say: Callable[[str], None],
         recorder: Recorder | None = None,
         releases: tuple[ReleaseKeeper, Epochs] | None = None,
+        open_texts: Callable[[ModelPlan], ModelFiles] | None = None,
+        mover: Mover | None = None,
     ) -> None:
         """Make it; nothing is started.
 
@@ -82,7 +87,9 @@ class Deployment:
             say: Told what happens.
             recorder: Told what an auditor must know; default: nobody.
             releases: The releases in the state, and what tells when they have changed; default: the plan alone decides
-                what answers.
+                what answers, and nothing is loaded on demand.
+            open_texts: Gives the files of a model whose weights may be away; default: as `open_files`.
+            mover: Moves weights to the bucket and back; None: there is none.
         """
         self._home = home
         self._settings = settings
@@ -90,6 +97,7 @@ class Deployment:
         self._config = config
         self._supervisor = supervisor
         self._open_files = open_files
+        self._open_texts = open_texts or open_files
         self._clock = clock
         self._say = say
         self._recorder = recorder or MemoryRecorder()
@@ -101,7 +109,13 @@ class Deployment:
         """What is done once nothing changes."""
         self._failed: dict[str, str] = {}
         """Releases that the state led to at the start and that could not be opened or loaded, with why."""
-        self._hosts = Hosts(home=home, settings=settings, supervisor=supervisor, clock=clock)
+        self._sharing = Sharing(open_shares)
+        self._hosts = Hosts(
+            home=home, settings=settings, supervisor=supervisor, clock=clock, started=self._sharing.enter
+        )
+        self._demand = Demand(
+            clock=clock, most_loaded=listening.tiers.most_loaded, mover=mover, news=supervisor.tell_news
+        )
         self._keeper, self._hosting = None if releases is None else releases[0], None
         if releases is not None:
             self._hosting = Hosting(
@@ -114,6 +128,9 @@ class Deployment:
                 say=say,
                 publish=self._publish,
                 loaded=lambda running, info: self._recorder.record(loaded_act(running, info)),
+                demand=self._demand,
+                entered=self._sharing,
+                open_texts=self._open_texts,
             )
         self._edge: EdgeKeeper | None = None
         if listening.has_edge:
@@ -153,12 +170,12 @@ class Deployment:
                 supervisor's to end.
         """
         self._clear_run_folder()
-        self._plan = plan
+        self._take_plan(plan)
         proposed = plan if self._keeper is None else self._keeper.propose(plan)
         self._say_what_gives_way(plan, proposed)
         for asked, model in zip(plan.models, proposed.models, strict=True):
             try:
-                self._running[asked.alias] = self._hosts.start(model, self._open_files(model))
+                self._running[asked.alias] = self._begin(model)
             except Exception as fault:  # noqa: BLE001 - of a release, whose place another one takes; else it goes on
                 self._running[asked.alias] = self._instead(asked, model, fault)
         if self._hosting is not None:
@@ -192,7 +209,19 @@ class Deployment:
         )
         alone = dataclasses.replace(self.plan, models=(asked,))
         instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
-        return self._hosts.start(instead, self._open_files(instead))
+        return self._begin(instead)
+
+    def _take_plan(self, plan: Plan) -> None:
+        self._plan = plan
+        self._sharing.take(plan.shares)
+        if self._keeper is not None:
+            self._demand.take(plan.demand, plan.memory_bytes)
+
+    def _begin(self, model: ModelPlan, *, on_demand: bool | None = None) -> Running:
+        """Start the hosts of a model, or none yet where it is loaded on demand."""
+        if self._demand.rules(model.alias) if on_demand is None else on_demand:
+            return self._hosts.cold(model, self._open_texts(model))
+        return self._hosts.start(model, self._open_files(model))
 
     def standing(self) -> Mapping[str, ModelPlan]:
         """Return the plan of what answers, by alias, where it was promoted over what ashore.toml says."""
@@ -261,11 +290,13 @@ class Deployment:
         loaded = []
         deadline_s = started_s + self._settings.start_timeout_s
         for asked in self.plan.models:
+            if not self._running[asked.alias].replicas:
+                continue
             info = self._wait_loaded(asked, deadline_s)
             if info is not None:
                 loaded.append((self._running[asked.alias], info, self._clock.monotonic_s() - started_s))
                 told(asked.alias, info, loaded[-1][2])
-        if self._keeper is not None and len(loaded) == len(self.plan.models):
+        if self._keeper is not None and len(loaded) == sum(bool(one.replicas) for one in self._running.values()):
             models = tuple(one.plan for one in self._running.values())
             self._keeper.adopt(dataclasses.replace(self.plan, models=models), new_names_alone=True)
         if self._failed:  # what took their place had its own time
@@ -360,11 +391,11 @@ class Deployment:
             self._check_goes_on()
             for change in changes:
                 if change.kind in ("add", "replace"):
-                    model = models[change.alias]
-                    fresh[change.alias] = self._hosts.start(model, self._open_files(model))
+                    on_demand = change.alias in plan.on_demand and self._keeper is not None
+                    fresh[change.alias] = self._begin(models[change.alias], on_demand=on_demand)
             began_s = self._clock.monotonic_s()
             took_s = {}
-            for running in fresh.values():
+            for running in (one for one in fresh.values() if one.replicas):
                 info = self._hosts.wait(running, began_s + self._settings.start_timeout_s)
                 self._check_goes_on()
                 if info is not None:
@@ -386,13 +417,13 @@ class Deployment:
             self._recorder.record(reload_act(changes, fault))
             raise
         self._running = after
+        self._take_plan(plan)
         self._recorder.record(reload_act(changes, None))
         if self._keeper is not None:
             for release, seconds in took_s.items():
                 self._keeper.loaded(release, seconds)
         if self._hosting is not None:
             self._hosting.take(self._running.values())
-        self._plan = plan
         self._listening = self._listening.reloaded(listening)
         self._keep_backups()
         self._publish()
@@ -424,6 +455,47 @@ class Deployment:
         self._recorder.record(loaded_act(running, info))
         if self._keeper is not None:
             self._keeper.loaded(running.plan.release, took_s)
+
+    @property
+    def shares(self) -> SharesTold:
+        """How the shares of models are kept."""
+        return self._sharing.told()
+
+    def close(self) -> None:
+        """Give back what the system keeps for us, once all children have ended."""
+        self._sharing.close()
+
+    def residents(self, question: Mapping[str, object]) -> Standings:
+        """Do what an operator, or an API worker with requests that wait, asks of a model, and return how all stand.
+
+        Raises:
+            NotFound: there is no such model on demand.
+            Conflict, InvalidSpec: it cannot be done now.
+        """
+        do, alias = str(question.get("do")), str(question.get("alias", ""))
+        if do != "list" and not self._demand.rules(alias):
+            raise NotFound(
+                f"{alias!r} is not a model on demand",
+                hint='models with load = "demand" in their [[model]] come and go; see `ashore model ps`',
+            )
+        release, uses = str(question.get("release", "")), int(str(question.get("uses", 0)))
+        match do:
+            case "call":
+                self._demand.call(alias, release=release, uses=uses)
+            case "used":
+                self._demand.used(release, uses)
+            case "warm":
+                self._demand.call(alias, now=True)
+            case "cool":
+                self._demand.cool(alias, to_bucket=question.get("to") == "s3")
+            case "pin" | "unpin":
+                self._demand.pin(alias, do == "pin")
+        items = self._demand.standings()
+        return Standings(
+            items=items,
+            memory_bytes=max(0, self._demand.budget_bytes),
+            taken_bytes=sum(one.memory_bytes for one in items if one.state in ("loaded", "loading", "leaving")),
+        )
 
     # --- the front
 
@@ -459,6 +531,7 @@ class Deployment:
             listening=self._listening,
             home=self._home,
             settings=self._settings,
+            on_demand=self._demand.served,
         )
         write_topology(topology, self._home.topology)
 

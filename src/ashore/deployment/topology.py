@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from msgspec import to_builtins
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ashore.config import BROUGHT, Listening
 from ashore.deployment.hosts import Running
 from ashore.deployment.listening import audit_link, worker_listen
+from ashore.residency import Served
 from ashore.serving import EdgeAddress, Intake, Limits, ServedModel, StateLink, Topology
 from ashore.settings import Home, Settings
 
@@ -21,13 +22,20 @@ BUDGETS: Final = "budgets"
 
 
 def topology_of(
-    running: Iterable[Running], beside: Iterable[Running] = (), *, listening: Listening, home: Home, settings: Settings
+    running: Iterable[Running],
+    beside: Iterable[Running] = (),
+    *,
+    listening: Listening,
+    home: Home,
+    settings: Settings,
+    on_demand: Callable[[str], Served | None] = lambda release: None,
 ) -> Topology:
-    """Return what the API workers are to know of what runs: one release for each alias, and others `beside` them."""
+    """Return what the API workers are to know of what runs: one release for each alias, and others `beside` them.
+    `on_demand` tells how a release stands that comes and goes."""
     workers = tuple(worker_listen(listening, home, index) for index in range(listening.http.workers))
     return Topology(
-        models=tuple(served_model(one) for one in running),
-        beside=tuple(served_model(one) for one in beside),
+        models=tuple(served_model(one, on_demand(one.plan.release)) for one in running),
+        beside=tuple(served_model(one, on_demand(one.plan.release)) for one in beside),
         http=workers[0].http,
         grpc=workers[0].grpc,
         workers=workers,
@@ -75,8 +83,8 @@ def _limits(listening: Listening) -> Limits:
     return Limits(max_body_bytes=most, **set_by_file)
 
 
-def served_model(one: Running) -> ServedModel:
-    """Return what an API worker is to know of one model that runs."""
+def served_model(one: Running, residence: Served | None = None) -> ServedModel:
+    """Return what an API worker is to know of one model that runs, or that is loaded on demand."""
     plan = one.plan
     return ServedModel(
         alias=plan.alias,
@@ -89,4 +97,5 @@ def served_model(one: Running) -> ServedModel:
         slot=one.slot,
         created_s=one.created_s,
         content=one.content,
+        residence=residence or (None if one.replicas else Served(state="cold")),
     )

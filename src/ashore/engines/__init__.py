@@ -26,6 +26,7 @@ from ashore.engines.cards import (
     files_by_name,
     loaded,
     make_engine,
+    needed_bytes_of,
     reads_store,
 )
 from ashore.engines.client import HostClient
@@ -122,6 +123,7 @@ __all__ = [
     "load_torch_model",
     "loaded",
     "make_engine",
+    "needed_bytes_of",
     "quietly",
     "read_launch",
     "reads_store",

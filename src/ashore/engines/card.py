@@ -197,6 +197,8 @@ class EngineCard:
     files: str = ""
     """Function: such a name and a folder to the files there."""
     check_name: str = ""
+    needed_bytes: str = ""
+    """`module:name(name) -> int`: the memory that a model which is only a name is counted with; empty: none."""
     """Function: refuses such a name where it is wrong."""
     packages: tuple[str, ...] = ()
     """Distributions it needs, the one whose version is shown first."""
@@ -208,6 +210,8 @@ class EngineCard:
     """The extra of ashore that brings them, instead."""
     libraries: tuple[str, ...] = ()
     """Distributions whose version may change how fast it is."""
+    spins: bool = False
+    """Whether its threads wait for each other by spinning: they lose much where others share their processors."""
     waits_for_turns: bool = True
     """Whether an API worker beside it takes a processor only when one is free (`api/worker.py`)."""
     choosing: Choosing = field(default_factory=Choosing)

@@ -50,6 +50,12 @@ def card_by_name(name: str) -> EngineCard | None:
     return next((card for card in CARDS if card.prefix and name.startswith(card.prefix)), None)
 
 
+def needed_bytes_of(name: str) -> int:
+    """Return the memory that a model is counted with which is only a name; 0 for any other."""
+    card = card_by_name(name)
+    return 0 if card is None or not card.needed_bytes else int(loaded(card.needed_bytes)(name))
+
+
 def check_name(name: str) -> None:
     """Refuse the name of a model of an engine's own making where it is wrong; any other name passes.
 

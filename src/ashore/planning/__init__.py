@@ -4,7 +4,19 @@ Owns: the plan and the reason of every choice in it. Refuses: starting anything,
 """
 
 from ashore.planning.inventory import read_inventory
-from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
+from ashore.planning.model import (
+    RESERVED_BYTES,
+    Change,
+    Choice,
+    Inventory,
+    ModelFacts,
+    ModelPlan,
+    OnDemand,
+    Plan,
+    Promise,
+    Tuned,
+    Wish,
+)
 from ashore.planning.rules import (
     compare,
     describe,
@@ -12,11 +24,13 @@ from ashore.planning.rules import (
     number_releases,
     plan_beside,
     refuse_without_program,
+    what_fits,
     with_kept,
 )
-from ashore.planning.section import EngineSection, ModelSection
+from ashore.planning.section import EngineSection, ModelSection, ShareSection
 
 __all__ = [
+    "RESERVED_BYTES",
     "Change",
     "Choice",
     "EngineSection",
@@ -24,7 +38,10 @@ __all__ = [
     "ModelFacts",
     "ModelPlan",
     "ModelSection",
+    "OnDemand",
     "Plan",
+    "Promise",
+    "ShareSection",
     "Tuned",
     "Wish",
     "compare",
@@ -34,5 +51,6 @@ __all__ = [
     "plan_beside",
     "read_inventory",
     "refuse_without_program",
+    "what_fits",
     "with_kept",
 ]

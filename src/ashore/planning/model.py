@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from ashore.core import ModelShape, ServedFormat
 from ashore.engines import EngineKind, EngineOptions
+
+RESERVED_BYTES: Final = 1 << 30
+"""Left to the API worker, the supervisor and the system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,28 @@ class Inventory:
     """Memory that can be used now without swapping, after cgroup limits."""
     cpu: str = ""
     """Processor as the kernel names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """A part of this machine that a model has for itself."""
+
+    alias: str
+    cpus: float = 0.0
+    """Processors for all its replicas together, whenever they want them; 0: none is promised."""
+    memory_bytes: int = 0
+    """Most memory of all its replicas together; 0: that is not bounded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnDemand:
+    """A model that is loaded when somebody asks for it."""
+
+    alias: str
+    keep_alive_s: int = 900
+    """How long it stays loaded after its last request; 0: until another model needs the memory."""
+    pin: bool = False
+    """Load it in the background, and keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +73,10 @@ class Wish:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     taken_over: frozenset[str] = frozenset()
     """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
+    demand: OnDemand | None = None
+    """Set where it is loaded when somebody asks for it."""
+    share: Promise | None = None
+    """Set where it has a part of the machine for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +147,22 @@ class Plan:
     models: tuple[ModelPlan, ...]
     inventory: Inventory
     """What the choices rest on. A reload plans with the same figures, or free memory alone would move every cache."""
+    demand: tuple[OnDemand, ...] = ()
+    """The models that are loaded on demand; the others are loaded at the start, and stay."""
+    shares: tuple[Promise, ...] = ()
+    """Models with a part of the machine for themselves."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """By alias, bytes of weights and KV caches of all replicas, as far as they are in this machine's memory."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that all models together may take."""
+        return max(0, self.inventory.memory_bytes - RESERVED_BYTES)
+
+    @property
+    def on_demand(self) -> frozenset[str]:
+        """The aliases that are loaded on demand."""
+        return frozenset(rule.alias for rule in self.demand)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.core import ModelShape, human_bytes, kv_bytes_per_token
-from ashore.planning.rules import KV_SHARE, RESERVED_BYTES
+from ashore.planning.model import RESERVED_BYTES
+from ashore.planning.rules import KV_SHARE
 from ashore.store import Catalog
 
 _INTRO: Final = """# Sizing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -10,9 +11,31 @@ from typing import Final
 import msgspec
 
 from ashore.core import ADAPTER_NAME, ModelShape, did_you_mean, human_bytes, kv_bytes_per_token
-from ashore.engines import CARDS, EngineCard, EngineKind, EngineOptions, card_by_name, card_of, card_reading, loaded
+from ashore.engines import (
+    CARDS,
+    EngineCard,
+    EngineKind,
+    EngineOptions,
+    card_by_name,
+    card_of,
+    card_reading,
+    loaded,
+    needed_bytes_of,
+)
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
-from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
+from ashore.planning.model import (
+    RESERVED_BYTES,
+    Change,
+    Choice,
+    Inventory,
+    ModelFacts,
+    ModelPlan,
+    OnDemand,
+    Plan,
+    Promise,
+    Tuned,
+    Wish,
+)
 
 ADAPTER_KINDS: Final = frozenset(card.kind for card in CARDS if "adapters" in card.features)
 ENCODERS: Final = frozenset(architecture for card in CARDS for architecture in card.encoders)
@@ -25,8 +48,6 @@ MAX_SEQUENCES: Final = 64
 MAX_BATCH_TOKENS: Final = 512
 MOST_KV_TOKENS: Final = 131_072
 """64 sequences of 2,048 tokens: more than one machine without a GPU answers in a tolerable time."""
-RESERVED_BYTES: Final = 1 << 30
-"""Left to the API worker, the supervisor and the system."""
 KV_SHARE: Final = 0.5
 """Share of the memory left after the weights that KV caches may take; compilation and activations need the rest."""
 KV_ITEM_BYTES: Final = {"u4": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4}
@@ -59,13 +80,20 @@ def make_plan(
     """
     for wish in wishes:
         check_adapter_names(wish)
+    check_shares(wishes, inventory)
     kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
     here = [w for w in wishes if card_of(kinds[w.name][0]).memory.ours]
+    sizes = {_alias(w): weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here}
+    together = _loaded_together(here, sizes, inventory)
+    here = [w for w in here if _alias(w) in together]
     decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
-    weights = sum(weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here)
+    sharing = sum(w.replicas for w in here if _needs_cache(facts[w.name]) and w.demand is None)
+    sharing += max((w.replicas for w in here if _needs_cache(facts[w.name]) and w.demand is not None), default=0)
+    promised = sum(w.replicas for w in here if _needs_cache(facts[w.name]) and w.share is not None and w.share.cpus)
+    weights = sum(sizes[_alias(w)] for w in here)
     held = [(facts[w.name], w, kept[_alias(w)]) for w in here if _alias(w) in kept and _needs_cache(facts[w.name])]
     held_bytes = sum(_cache_bytes(fact, w, one) * w.replicas for fact, w, one in held)
-    waiting = decoders - sum(w.replicas for _, w, _ in held)
+    waiting = max(min(decoders, 1), decoders - sum(w.replicas for _, w, _ in held))
     cache_bytes = _cache_bytes_per_replica(inventory, weights, waiting, held_bytes)
     models = []
     for wish in wishes:
@@ -81,12 +109,92 @@ def make_plan(
                 kind,
                 variant,
                 tuned.get(facts[wish.name].name),
-                inventory,
-                decoders,
+                replace(inventory, cores=_cores_for(wish, wishes, inventory)),
+                1 if wish.share is not None and wish.share.cpus else max(1, sharing - promised),
                 cache_bytes,
             )
         )
-    return Plan(models=tuple(models), inventory=inventory)
+    demand = tuple(w.demand for w in wishes if w.demand is not None)
+    taken = {
+        _alias(w): sizes.get(_alias(w), needed_bytes_of(w.name) * w.replicas)
+        + (
+            _cache_bytes(facts[w.name], w, model) * w.replicas
+            if _alias(w) in sizes and _needs_cache(facts[w.name])
+            else 0
+        )
+        for w, model in zip(wishes, models, strict=True)
+    }
+    shares = tuple(w.share for w in wishes if w.share is not None)
+    return Plan(models=tuple(models), inventory=inventory, demand=demand, shares=shares, sizes=taken)
+
+
+def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:
+    """Return when this machine has what is promised, were all of it wanted at once.
+
+    Raises:
+        InvalidRequest: it has not.
+    """
+    promised = sum(w.share.cpus for w in wishes if w.share is not None)
+    if promised > inventory.cores:
+        raise InvalidRequest(
+            f"[model.share] promises {promised:g} processors in all; this machine has {inventory.cores}",
+            hint="promise less, or serve fewer models here",
+            param="share",
+        )
+    kept = sum(w.share.memory_bytes for w in wishes if w.share is not None)
+    if kept and kept > inventory.memory_bytes - RESERVED_BYTES:
+        raise InvalidRequest(
+            f"[model.share] promises {human_bytes(kept)} of memory in all; "
+            f"{human_bytes(max(0, inventory.memory_bytes - RESERVED_BYTES))} are free for models",
+            hint="promise less, or serve fewer models here",
+            param="share",
+        )
+
+
+def _cores_for(wish: Wish, wishes: Sequence[Wish], inventory: Inventory) -> int:
+    """Return the processors that a replica may run on: its part of those promised to its model, or those that are not
+    some other model's alone."""
+    if wish.share is not None and wish.share.cpus:
+        return max(1, math.ceil(wish.share.cpus / wish.replicas))
+    alone = sum(int(w.share.cpus) for w in wishes if w.share is not None and w.share.cpus == int(w.share.cpus))
+    return max(1, inventory.cores - alone)
+
+
+def what_fits(plan: Plan) -> tuple[Choice, ...]:
+    """Return how the models of a plan share the memory, for people; nothing where none is loaded on demand."""
+    if not plan.demand:
+        return ()
+    first = sum(size for alias, size in plan.sizes.items() if alias not in plan.on_demand)
+    waiting = sorted((plan.sizes.get(rule.alias, 0), rule.alias) for rule in plan.demand)
+    left, at_once = plan.memory_bytes - first, 0
+    for size, _ in reversed(waiting):  # the largest first: as many fit whichever are asked for
+        if size > left:
+            break
+        left, at_once = left - size, at_once + 1
+    total = sum(size for size, _ in waiting)
+    too_large = [alias for size, alias in waiting if size > plan.memory_bytes - first]
+    fits = f"any {at_once} of {len(waiting)} at once" if at_once < len(waiting) else "all at once"
+    why = f"{human_bytes(total)} together, beside {human_bytes(first)} that stay loaded"
+    found = [
+        Choice(field="budget", value=human_bytes(plan.memory_bytes), why="for all models; see [tiers] memory_bytes"),
+        Choice(field="on demand", value=fits, why=why),
+    ]
+    if too_large:
+        found.append(Choice(field="too large", value=", ".join(too_large), why="cannot be loaded beside what stays"))
+    return tuple(found)
+
+
+def _loaded_together(here: Sequence[Wish], sizes: Mapping[str, int], inventory: Inventory) -> set[str]:
+    """Return the aliases that the plan has memory for at once: all that load at the start, and of those on demand the
+    largest that fit beside them in half of what is left, at least one. The other half is for their caches."""
+    together = {_alias(w) for w in here if w.demand is None}
+    left = int((inventory.memory_bytes - RESERVED_BYTES - sum(sizes[alias] for alias in together)) * (1 - KV_SHARE))
+    waiting = sorted((w for w in here if w.demand is not None), key=lambda w: (-sizes[_alias(w)], _alias(w)))
+    for number, wish in enumerate(waiting):
+        if number == 0 or sizes[_alias(wish)] <= left:
+            together.add(_alias(wish))
+            left -= sizes[_alias(wish)]
+    return together
 
 
 def plan_beside(
@@ -343,6 +451,10 @@ def _plan_model(
         choices.append(Choice(field="threads", value=str(threads[0]), why=threads[1]))
     if cache[1]:
         choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
+    if wish.share is not None:
+        choices.append(Choice(field="share", value=_share_text(wish.share), why=_why_share(wish.share, card)))
+    if wish.demand is not None:
+        choices.append(Choice(field="load", value="demand", why=_why_demand(wish.demand)))
     choices.append(
         Choice(field="replicas", value=str(wish.replicas), why="requested" if wish.replicas > 1 else "default")
     )
@@ -370,6 +482,26 @@ def _plan_model(
     )
 
 
+def _share_text(share: Promise) -> str:
+    words = [f"{share.cpus:g} processors"] if share.cpus else []
+    return ", ".join([*words, *([human_bytes(share.memory_bytes)] if share.memory_bytes else [])]) or "none"
+
+
+def _why_share(share: Promise, card: EngineCard) -> str:
+    if share.cpus and share.cpus != int(share.cpus):
+        spins = f"; {card.title} waits by spinning, and is steadier on whole ones" if card.spins else ""
+        return f"requested; a weight among those that have no processors of their own{spins}"
+    return "requested; its processors are its alone" if share.cpus else "requested"
+
+
+def _why_demand(demand: OnDemand) -> str:
+    if demand.pin:
+        return "requested; pinned: loaded in the background, and kept"
+    if demand.keep_alive_s:
+        return f"requested; unloaded after {demand.keep_alive_s} s without a request, or when memory is short"
+    return "requested; unloaded when memory is short"
+
+
 def _join(options: tuple[tuple[str, object], ...]) -> str:
     return " ".join(f"{key}={value}" for key, value in options)
 
@@ -381,6 +513,8 @@ def _choose_threads(
         return wish.threads, "requested"
     if tuned is not None and tuned.threads:
         return tuned.threads, "measured as best on this machine"
+    if wish.share is not None and wish.share.cpus:
+        return inventory.cores, f"its share of {wish.share.cpus:g} processors"
     if embedder or decoders <= 1:
         return inventory.cores, f"all {inventory.cores} cores"
     share = max(1, inventory.cores // decoders)
@@ -459,8 +593,21 @@ def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
             what = f"{describe(old[alias])} -> {describe(new[alias])}"
             changes.append(Change(alias=alias, kind="replace", what=what + _reasons(old[alias], new[alias])))
         else:
-            changes.append(Change(alias=alias, kind="keep", what=describe(new[alias])))
+            changes.append(Change(alias=alias, kind="keep", what=describe(new[alias]) + _rules(before, after, alias)))
     return tuple(changes)
+
+
+def _rules(before: Plan, after: Plan, alias: str) -> str:
+    """Return what changes for a model whose hosts stay: when it is loaded, and its share."""
+
+    def said(plan: Plan) -> tuple[object, ...]:
+        return (*(r for r in plan.demand if r.alias == alias), *(s for s in plan.shares if s.alias == alias))
+
+    if said(before) == said(after):
+        return ""
+    load = "load on demand" if alias in after.on_demand else "loaded at the start"
+    share = next((f", share of {_share_text(one)}" for one in after.shares if one.alias == alias), "")
+    return f" (now: {load}{share})"
 
 
 def _reasons(old: ModelPlan, new: ModelPlan) -> str:

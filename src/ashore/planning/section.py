@@ -1,4 +1,4 @@
-"""`[[model]]` and `[model.engine]`: what is served, and how."""
+"""`[[model]]`, `[model.engine]` and `[model.share]`: what is served, and how."""
 
 from __future__ import annotations
 
@@ -73,6 +73,16 @@ class EngineSection(Section, frozen=True, kw_only=True):
         return (self.url,) if self.url else self.urls
 
 
+class ShareSection(Section, frozen=True, kw_only=True):
+    """A part of this machine that a model has for itself. `ashore status` says how it is kept."""
+
+    cpus: Annotated[float, Meta(ge=0, le=4096)] = 0.0
+    """Processors for all its replicas together, whenever they want them: whole ones are its alone, parts are a weight.
+    0: none is promised."""
+    memory_bytes: AtLeast0 = 0
+    """Most memory of all its replicas together: one that needs more ends, and no other model does. 0: no limit."""
+
+
 class ModelSection(Section, frozen=True, kw_only=True):
     """One model to serve."""
 
@@ -82,9 +92,17 @@ class ModelSection(Section, frozen=True, kw_only=True):
     """Name that clients use; empty: `name`."""
     replicas: Annotated[int, Meta(ge=1, le=64)] = 1
     """Number of engine hosts that serve it."""
+    load: Literal["start", "demand"] = "start"
+    """When it is loaded. `start`: before the server is ready, and it stays. `demand`: when a request names it; it makes
+    room for other models when nobody uses it."""
+    keep_alive_s: AtLeast0 = 900
+    """Seconds that a model on demand stays loaded after its last request; 0: until another model needs the memory."""
+    pin: bool = False
+    """Load a model on demand in the background at the start, and never unload it."""
     adapters: dict[str, APlace] = field(default_factory=dict)
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()
+    share: ShareSection = ShareSection()
 
     def checked(self, where: str) -> Self:
         for name in self.adapters:

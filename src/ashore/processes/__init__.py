@@ -8,7 +8,7 @@ Where to add what:
 """
 
 from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, free_memory_bytes
-from ashore.processes.child import ChildSpec
+from ashore.processes.child import ChildSpec, tied
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
 from ashore.processes.hangup import hold_hangups, take_hangups, wait_for_hangup
@@ -25,6 +25,7 @@ from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.processes.room import is_no_room, no_room
+from ashore.processes.shares import NoShares, Share, Shares, SharesKind, divide, open_shares
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
 from ashore.processes.supervisor import Supervisor
 from ashore.processes.unixsocket import listen_on, unix_address
@@ -39,9 +40,13 @@ __all__ = [
     "HomeLock",
     "Idleness",
     "LoopLife",
+    "NoShares",
     "Pulse",
     "Restart",
     "RestartPolicy",
+    "Share",
+    "Shares",
+    "SharesKind",
     "Supervisor",
     "allowed_cores",
     "allowed_memory_bytes",
@@ -52,6 +57,7 @@ __all__ = [
     "child_environment",
     "decide",
     "die_with_parent",
+    "divide",
     "forbid_core_dumps",
     "free_memory_bytes",
     "get_from",
@@ -61,6 +67,7 @@ __all__ = [
     "listen_on",
     "no_room",
     "open_log",
+    "open_shares",
     "read_holder",
     "rotate",
     "set_idle",
@@ -70,6 +77,7 @@ __all__ = [
     "take_hangups",
     "take_pulse",
     "tell_manager",
+    "tied",
     "unix_address",
     "use_huge_pages",
     "wait_for_hangup",

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class ChildSpec:
     """File that tells why it was killed, for those that talk to it; gone when it is started again."""
 
 
+def tied(words: Iterable[str]) -> list[str]:
+    """Return the command line of a program that ends with this process, and leaves no core dump."""
+    return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *words]
+
+
 class Process:
     """A running child, leader of a process group of its own."""
 
@@ -68,7 +73,7 @@ class Process:
         read_end, write_end = os.pipe()
         pulse, beats = os.pipe()
         os.set_blocking(pulse, False)
-        argv = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *spec.argv]
+        argv = tied(spec.argv)
         if spec.control_flag:
             argv += [spec.control_flag, str(read_end)]
         try:

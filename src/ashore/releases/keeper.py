@@ -36,6 +36,8 @@ class Wanted:
 
     plan: ModelPlan
     course: Course
+    needed_bytes: int = 0
+    """Memory that its hosts need."""
 
 
 class ReleaseKeeper:
@@ -192,7 +194,7 @@ class ReleaseKeeper:
         with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
         return tuple(
-            Wanted(plan=book.releases[name].plan, course=course)
+            Wanted(plan=book.releases[name].plan, course=course, needed_bytes=book.releases[name].needed_bytes)
             for name, course in sorted(book.courses.items())
             if course.state in HOSTED and book.releases[name].alias in aliases
         )

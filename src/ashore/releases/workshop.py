@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from ashore.core import did_you_mean, kv_bytes_per_token
-from ashore.engines import LIMITS, OptionValue, card_of, engine_kinds, reads_store
+from ashore.engines import LIMITS, OptionValue, card_of, engine_kinds, needed_bytes_of, reads_store
 from ashore.errors import InvalidRequest
 from ashore.planning import ModelFacts, ModelPlan, Wish, make_plan, read_inventory, with_kept
 from ashore.releases.digests import digest_of_value, engine_digest
@@ -81,7 +81,10 @@ class StoreWorkshop:
         parts = {"engine": engine_digest(plan), **self._policies(plan.alias)}
         parts |= {f"adapter {name}": digest_of_value((name, folder)) for name, folder in plan.adapters}
         if not reads_store(plan.options):
-            return Described(plan=plan, parts={"weights": digest_of_value(plan.name), **parts})
+            weights = {"weights": digest_of_value(plan.name)}
+            return Described(
+                plan=plan, parts={**weights, **parts}, needed_bytes=needed_bytes_of(plan.name) * plan.replicas
+            )
         store = self._store()
         model = store.resolve(plan.reference)
         parts |= {"weights": model.digest, **_texts(store, model)}

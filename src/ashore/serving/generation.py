@@ -32,6 +32,7 @@ from ashore.serving.ports import Replica, ServedText, StartsOrders
 from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
 from ashore.serving.scoring import Scores, check_scores, wants_scores
+from ashore.serving.summons import Summons
 from ashore.serving.thinking import ThinksAtMost
 
 log = logging.getLogger("ashore.serving")
@@ -102,6 +103,7 @@ class FreshAnswers:
         budgets: Budgets,
         clock: Clock,
         metrics: Metrics,
+        summons: Summons,
         aside: bool = False,
     ) -> None:
         """Make it. `aside`: for answers that no client gets, of releases that no alias leads to."""
@@ -113,6 +115,7 @@ class FreshAnswers:
         self._budgets = budgets
         self._clock = clock
         self._metrics = metrics
+        self._summons = summons
         self._prefix = secrets.token_hex(4)
         self._serial = itertools.count()
         self.draining = False
@@ -137,10 +140,11 @@ class FreshAnswers:
             HostDied: another release is to answer: nothing was told yet, and this one's hosts are gone, or its name
                 leads elsewhere.
         """
+        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        await self.awake(model, deadline.begin_by)
         info = model.info
         check_features(request, info)
         check_scores(request, model.served)
-        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         if request.urgency == "interactive":
             model.gate.check_queue()  # before it is tokenised for nothing
         if request.grammar is not None:
@@ -208,6 +212,23 @@ class FreshAnswers:
         finally:
             reservation.release()
 
+    async def known(self, model: LoadedModel, deadline_at: float) -> None:
+        """Return when it is known what a model can do: a model on demand says so once it was loaded for the first time.
+
+        Raises:
+            NotReady: it cannot be loaded, or was not in time. Overloaded: too many wait for it.
+        """
+        if model.replicas.info is None:
+            await self.awake(model, deadline_at)
+
+    async def awake(self, model: LoadedModel, deadline_at: float) -> None:
+        """Return when a model on demand is loaded; at once for any other.
+
+        Raises:
+            NotReady: it cannot be loaded, or was not in time. Overloaded: too many wait for it.
+        """
+        await self._summons.awake(model, deadline_at, most_waiting=self._roster.topology.admission.max_waiting)
+
     def _check_answers(self, model: LoadedModel, name: str, deaths: int) -> None:
         """Return when a model is still the one to answer, now that its turn has come, or its host has gone.
 
@@ -215,6 +236,9 @@ class FreshAnswers:
             HostDied: the name leads elsewhere by now, or no host of this release is there and another one's is. Whoever
                 answers instead is told of the `deaths` so far.
         """
+        if model.replicas.residence is not None and not model.replicas.ready:  # it went, before its turn came
+            self._summons.check(model, model.replicas.residence.faults)
+            self._summons.call(model)
         lead = None if self._aside else self._roster.known(name)
         if lead is None or (len(lead.models) == 1 and lead.standby is None and lead.leads_to(model)):
             return
@@ -269,7 +293,8 @@ class FreshAnswers:
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
-            seat, replica = await model.replicas.pick(partial(self._patience_s, request.model, most_s), check)
+            patience = partial(self._patience_s, model, request.model, most_s)
+            seat, replica = await model.replicas.pick(patience, check)
             orders = make_orders(
                 request,
                 prompt,
@@ -404,7 +429,7 @@ class FreshAnswers:
             self._check_answers(model, name, deaths)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            seat, replica = await model.replicas.pick(partial(self._patience_s, name), check)
+            seat, replica = await model.replicas.pick(partial(self._patience_s, model, name), check)
             seat.in_flight += 1
             try:
                 return await call(replica)
@@ -419,11 +444,11 @@ class FreshAnswers:
                 seat.in_flight -= 1
         raise AssertionError("unreachable")
 
-    def _patience_s(self, name: str, most_s: float = math.inf) -> float:
+    def _patience_s(self, model: LoadedModel, name: str, most_s: float = math.inf) -> float:
         """Return how long a request waits for a host: as long as a start may take where what is live has made room for
-        a release that loads in its place."""
+        a release that loads in its place, or where the model is loaded on demand."""
         route = self._roster.routes.get(name)
-        loads = route is not None and route.loads_in_place
+        loads = (route is not None and route.loads_in_place) or model.may_load
         return min(most_s, self._roster.topology.start_timeout_s if loads else REPLICA_WAIT_S)
 
     @staticmethod

@@ -13,6 +13,7 @@ from ashore.engines import EngineStats
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
+from ashore.residency import Served
 from ashore.serving.admission import Gate, Reason, capacity_for
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
@@ -35,6 +36,12 @@ GAUGES = (
     "ashore_running_sequences", "ashore_waiting_sequences", "ashore_tokens_in_flight", "ashore_replicas_ready",
 )  # fmt: skip
 """Of each model."""
+
+DEMAND_GAUGES = (
+    "ashore_model_loaded", "ashore_model_loads", "ashore_model_unloads", "ashore_model_load_seconds",
+    "ashore_model_failed_loads",
+)  # fmt: skip
+"""Of each model on demand."""
 
 TextLoader = Callable[[ServedModel], ServedText]
 """Makes the text side of a served model; called on a thread."""
@@ -175,6 +182,7 @@ class Roster:
             raise
         for key, model in kept.items():  # from here on nothing fails, and nobody has a turn in between
             model.served = every.get(key, model.served)
+            model.replicas.residence = model.served.residence
         gone = [model for key, model in self._models.items() if kept.get(key) is not model]
         self._topology, self._models, self.unreadable = topology, kept, unreadable
         self._lead()
@@ -257,6 +265,9 @@ class Roster:
             values = (load.running, load.waiting, load.tokens, len(model.replicas.live))
             for name, value in zip(GAUGES, values, strict=True):
                 metrics.set(name, value, alias)
+            if (residence := model.served.residence) is not None:
+                for name, figure in zip(DEMAND_GAUGES, residence_values(model, residence), strict=True):
+                    metrics.set(name, figure, model.served.alias)
         for gone in self._told - told:
             for name in GAUGES:
                 metrics.drop(name, gone)
@@ -299,6 +310,7 @@ class Roster:
         )
         key = served.alias, served.release
         replicas = ReplicaSet(served.alias, served.sockets, self._make_replica, lambda: self._changed(key))
+        replicas.residence = served.residence
         replicas.start()
         return LoadedModel(
             served=served,
@@ -330,10 +342,21 @@ class Roster:
         )
 
 
+def residence_values(model: LoadedModel, residence: Served) -> tuple[float, ...]:
+    """Return the values of `DEMAND_GAUGES`."""
+    return (
+        float(model.replicas.ready),
+        residence.loads,
+        residence.unloads,
+        residence.load_s,
+        residence.faults,
+    )
+
+
 async def _connected(models: list[LoadedModel], within_s: float) -> bool:
     try:
         async with asyncio.timeout(within_s):
-            while not all(model.replicas.ready for model in models):  # noqa: ASYNC110 - once per start or reload
+            while not all(model.replicas.ready or not model.served.sockets for model in models):  # noqa: ASYNC110 - once per start or reload
                 await asyncio.sleep(0.01)
     except TimeoutError:
         return False

@@ -27,12 +27,18 @@ class ModelCard:
     kind: EngineKind
     created_s: int
     ready: bool
+    """Whether a request is answered: now, or once the model has loaded for it."""
     embedder: bool
     precision: str = ""
     """Empty until a replica was ready."""
     context_tokens: int = 0
     embedding_size: int = 0
     features: tuple[str, ...] = ()
+    on_demand: bool = False
+    state: str = "loaded"
+    """Of a model on demand: `cold`, `loading`, `failed`…; see `residency/model.py`."""
+    load_s: float = 0.0
+    """How long a model on demand took to load, the last time; 0: not known, or it is not on demand."""
     recommended: Mapping[str, float] = field(default_factory=dict)
     """Sampling where a request leaves it out; empty: nothing is changed."""
     recommended_by: str = ""
@@ -72,15 +78,25 @@ class LoadedModel:
             )
         return info
 
+    @property
+    def may_load(self) -> bool:
+        """Whether it is loaded when somebody asks for it."""
+        residence = self.replicas.residence
+        return residence is not None and not residence.is_hopeless
+
     def card(self) -> ModelCard:
         """Describe it as it is now."""
-        served, info = self.served, self.replicas.info
+        served, info, residence = self.served, self.replicas.info, self.replicas.residence
+        ready = self.replicas.ready
         return ModelCard(
             alias=served.alias,
             release=served.release,
             kind=served.kind,
             created_s=served.created_s,
-            ready=self.replicas.ready,
+            ready=ready or (residence is not None and not residence.is_hopeless),
+            on_demand=residence is not None,
+            state="loaded" if ready else residence.state if residence is not None else "loading",
+            load_s=residence.load_s if residence is not None else 0.0,
             embedder=served.embedder,
             precision=info.precision if info else "",
             context_tokens=info.context_tokens if info else 0,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Draining, HostDied, NotReady
+from ashore.residency import Served
 from ashore.serving.ports import Replica
 
 log = logging.getLogger("ashore.serving")
@@ -113,6 +114,8 @@ class ReplicaSet:
         self._alias = alias
         self._factory = factory
         self._on_change = changed
+        self.residence: Served | None = None
+        """How the supervisor says that it stands, where it is loaded on demand."""
         self._info: EngineInfo | None = None
         self._arrived = asyncio.Event()
         self._retiring: dict[asyncio.Task[None], Seat] = {}
@@ -168,6 +171,13 @@ class ReplicaSet:
         for seat in (*self._seats, *retiring.values()):
             await seat.stop()
         await asyncio.gather(*retiring, return_exceptions=True)
+
+    async def changed(self, within_s: float) -> None:
+        """Return when something has changed, or after so long."""
+        self._arrived.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._arrived.wait()
 
     def rouse(self) -> None:
         """Have whoever waits for a replica look again at whether to wait on."""

@@ -47,7 +47,7 @@ class Lead:
             model = next(one for one, _ in self.models if one.served.release == chosen)
         elif self.standby is None:
             return model
-        if model.replicas.ready:
+        if model.replicas.ready or model.may_load:
             return model
         return next((one for one in self.all_models if one.replicas.ready), model)
 
@@ -106,7 +106,9 @@ def make_leads(
         if route is not None:
             known = [(by_release.get(release), weight) for release, weight in route.weights]
             found = [
-                (model, weight) for model, weight in known if model is not None and model.replicas.info is not None
+                (model, weight)
+                for model, weight in known
+                if model is not None and (model.replicas.info is not None or model.may_load)
             ]
             standby = by_release.get(route.standby)
         if not found and name in primary:

@@ -56,6 +56,7 @@ from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.relevance import Relevance
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
 from ashore.serving.single_flight import Answering, Flights, Terms
+from ashore.serving.summons import CallsModels, Summons
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
 
@@ -98,6 +99,7 @@ class ServingService:
         authority: Authority | None = None,
         board: Board | None = None,
         limit: ConcurrencyLimit | None = None,
+        tell_supervisor: CallsModels | None = None,
     ) -> None:
         limit = limit or ConcurrencyLimit()
         self._roster = Roster(
@@ -124,6 +126,7 @@ class ServingService:
             metrics=metrics,
             limit=limit,
         )
+        self._summons = Summons(tell_supervisor, clock, metrics)
         self._flights = Flights()
         self._texts, self._grammars = FairThreads("texts", clock), FairThreads("grammars", clock)
         self._reader = PromptReader(self._texts)
@@ -135,6 +138,7 @@ class ServingService:
             budgets=self._guards.budgets,
             clock=clock,
             metrics=metrics,
+            summons=self._summons,
         )
         aside = FreshAnswers(
             self._roster,
@@ -144,6 +148,7 @@ class ServingService:
             budgets=Unlimited(),
             clock=clock,
             metrics=Metrics(),
+            summons=self._summons,
             aside=True,
         )
         self.trials = Trials(aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release)
@@ -179,7 +184,7 @@ class ServingService:
             self._guards.auditor.check()
         except AuditUnavailable:
             return "not-recording"
-        return "ready" if all(card.ready for card in self.models()) else "loading"
+        return "ready" if all(card.ready or card.on_demand for card in self.models()) else "loading"
 
     @property
     def in_flight(self) -> int:
@@ -302,6 +307,7 @@ class ServingService:
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        await self._fresh.known(model, deadline.begin_by)
         request = await self._with_tools(request, model, principal, deadline.begin_by)
         request = with_recommended(request, model.recommended, model.info)
         masked = await self._mask(model, request, principal, deadline.begin_by)
@@ -536,6 +542,7 @@ class ServingService:
         deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
+        await self._fresh.known(model, deadline_at)
         request = await self._with_tools(request, model, principal, deadline_at)
         contexts = max(1, min(COUNTED_CONTEXTS, MOST_COUNTED // max(1, model.info.context_tokens)))
         masked = await self._mask(model, request, principal, deadline_at, contexts=contexts)
@@ -570,6 +577,11 @@ class ServingService:
             return model.text.decode(ids)
 
         return await self.at_length(len(ids) * ID_CHARS, work, principal)
+
+    def loads(self, name: str) -> bool:
+        """Return whether requests for a name wait until its model is loaded."""
+        lead = self._roster.known(name)
+        return lead is not None and not lead.first.replicas.ready and lead.first.may_load
 
     def standing(self, principal: Principal, alias: str) -> Standing | None:
         """Return what the budgets leave to a principal, None where none counts."""
@@ -691,6 +703,7 @@ class ServingService:
 
     async def close(self) -> None:
         """Disconnect from every host. May be called twice."""
+        await self._summons.close()
         await self.trials.close()
         await self._roster.close()
         self._texts.close()

@@ -20,6 +20,7 @@ from ashore.errors import InvalidSpec
 from ashore.jobs import EgressSection, JobsSection
 from ashore.privacy import PrivacyPolicy
 from ashore.releases import ReleasePolicy
+from ashore.residency import Served
 from ashore.serving.section import AdmissionSection, Intake, MetricsSection
 
 
@@ -49,6 +50,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     content: str = ""
     """Name of what decides the answers: weights, engine, options, adapters. The names of releases begin anew with every
     `ashore up`, and a shared cache outlives it; so kept answers belong to this name too."""
+    residence: Served | None = None
+    """Set where it is loaded on demand: how it stands. `sockets` is empty while it is not loaded."""
 
 
 class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

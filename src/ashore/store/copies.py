@@ -14,6 +14,7 @@ from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import IndexEntry
 from ashore.store.manifest import descriptors, hash_of, parse_manifest
 from ashore.store.shelf import Shelf
+from ashore.store.tiers import Tiers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +75,16 @@ def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
                 digest=entry.digest,
                 tagged=entry.tagged,
                 created_s=entry.created_s,
-                blobs=blobs,
+                blobs=tuple(one for one in blobs if not _is_away(shelf, one)),
                 attached=tuple(attached.get(entry.digest, ())),
             )
         )
     return tuple(copies)
+
+
+def _is_away(shelf: Shelf, blob: BlobCopy) -> bool:
+    """Return whether a blob is in a bucket alone, from where it cannot be copied."""
+    return not shelf.layout.blob_path(blob.digest).exists() and Tiers(shelf.layout).copy_of(blob.digest) is not None
 
 
 def _attached(shelf: Shelf) -> dict[Digest, list[AttachedCopy]]:

@@ -32,12 +32,13 @@ from ashore.store.prepare import Part, Prepared, prepare_derived
 from ashore.store.progress import Progress, silent
 from ashore.store.pulling import Puller
 from ashore.store.refs import parse_reference
-from ashore.store.removal import finish_removal, is_pending
+from ashore.store.removal import finish_removal, is_pending, needed_blobs
 from ashore.store.reports import GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
 from ashore.store.sealer import Sealer
 from ashore.store.shelf import Shelf, draft_of
 from ashore.store.sources import open_source
 from ashore.store.staging import scratch_folder
+from ashore.store.tiers import Tiers
 
 SCRATCH_COPIES = 3
 """Most copies of a model that lie in scratch at once while a variant is made: converted, read, and written."""
@@ -79,6 +80,7 @@ class ModelStore:
         self._keys = DataKeys(root / "envelopes", keeper)
         self._puller = Puller(self._shelf, lambda: self.catalog, sources, self._keys)
         self._sealer = Sealer(self._shelf, self._keys)
+        self._tiers = Tiers(self._shelf.layout)
         self._recorder = recorder or MemoryRecorder()
         self._actor = actor
         self._open: dict[Digest, tuple[ModelFilesOnDisk, ClearFiles, KeyInMemory]] = {}
@@ -148,24 +150,56 @@ class ModelStore:
         except UnknownModel:
             return False
 
-    def open(self, ref: str, *, verify: Literal["sampled", "full"] = "sampled") -> ModelFilesOnDisk:
+    def open(
+        self, ref: str, *, verify: Literal["sampled", "full"] = "sampled", without_weights: bool = False
+    ) -> ModelFilesOnDisk:
         """Check a model and return a folder of links to its files. May be called twice; the links stay.
+
+        With `without_weights`, weights in a bucket are let be: their links lead nowhere, and the texts can be read.
 
         Of a sealed model the folder holds only what is small, opened in memory; the weights are opened by whoever reads
         them (`sealed`, or `reading`). It lasts as long as this object.
 
         Raises:
             CorruptBlob: a file is missing, cut short or altered; `full` finds every flipped bit, `sampled` most harm.
+            WeightsAway: its weights are in a bucket.
             SealingKeyMissing: the model is sealed, and its key is not at hand.
         """
         model = self.resolve(ref)
-        for file in model.files:
+        away = self._tiers.away(model)
+        if away and not without_weights:
+            self._tiers.refuse_away(model)
+        for file in (one for one in model.files if one not in away):
             what = f"{file.path} of {model.reference}"
             self._shelf.layout.check_blob(file.digest, file.num_bytes, full=verify == "full", what=what)
         files = self._open_sealed(model) if model.sealed is not None else self._open_clear(model)
         if INDEX in (paths := {f.path for f in model.files}):
             check_shards((files.directory / INDEX).read_bytes(), paths)
         return files
+
+    def is_away(self, ref: str) -> bool:
+        """Return whether some of a model's weights are in a bucket, and not here.
+
+        Raises:
+            UnknownModel, UnknownVariant: there is no such model.
+        """
+        return bool(self._tiers.away(self.resolve(ref)))
+
+    def send_away(self, ref: str, place: str, *, progress: Progress | None = None) -> int:
+        """Move the weights of a model to `s3://BUCKET/PATH`; return the bytes freed here. Its name and its texts stay.
+        May be called twice; a call that was killed goes on when it is given again.
+
+        Raises as `Tiers.send`.
+        """
+        return self._tiers.send(self.resolve(ref), place, progress or silent)
+
+    def fetch_back(self, ref: str, *, progress: Progress | None = None) -> int:
+        """Bring the weights of a model back from its bucket; return the bytes that came. May be called twice; a call
+        that was killed goes on where it stopped.
+
+        Raises as `Tiers.fetch`.
+        """
+        return self._tiers.fetch(self.resolve(ref), progress or silent)
 
     def _open_clear(self, model: StoredModel) -> ModelFilesOnDisk:
         return ModelFilesOnDisk(
@@ -358,6 +392,9 @@ class ModelStore:
             keep: Digests of manifests that a release, an alias or a running host refers to.
         """
         report = upkeep.collect_garbage(self._shelf, keep, run_models=self._run_models, now_s=self._clock.now_s())
+        with self._shelf.layout.locked():
+            entries = self._shelf.layout.read_index()
+            self._tiers.forget(needed_blobs(self._shelf.layout, entries))
         self._sealer.drop_unused_keys()
         return report
 
@@ -452,10 +489,12 @@ class ModelStore:
 
     def push(self, ref: str, target: str, *, progress: Progress | None = None) -> Digest:
         """Send a model to `oci://` or `s3://` and return its digest there. What is there already is not sent again."""
+        self._tiers.refuse_away(self.resolve(ref))
         return transfer.push(self._shelf, self._keys, self._sources, ref, target, progress or silent)
 
     def export(self, ref: str, tar_path: Path, *, progress: Progress | None = None) -> Path:
         """Write one model as a tar of an OCI layout; an existing file is replaced when the new one is whole."""
+        self._tiers.refuse_away(self.resolve(ref))
         return transfer.export(self._shelf, self._keys, ref, tar_path, progress or silent)
 
     def import_tar(self, tar_path: Path, *, progress: Progress | None = None) -> tuple[StoredModel, ...]:

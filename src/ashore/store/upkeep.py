@@ -18,6 +18,7 @@ from ashore.store.reports import BadFile, GcReport, VerifyReport
 from ashore.store.sealer import Opened, Sealer
 from ashore.store.shelf import Shelf
 from ashore.store.staging import drop_dead_scratch, drop_stale
+from ashore.store.tiers import Tiers
 
 STAGING_KEPT_S = 7 * 86_400.0
 """An unfinished pull that nobody touched for a week is garbage."""
@@ -119,6 +120,8 @@ def collect_garbage(shelf: Shelf, keep: Collection[str], *, run_models: Path, no
 
 
 def _problem_of(shelf: Shelf, file: StoredFile, model: StoredModel) -> str:
+    if not shelf.layout.blob_path(file.digest).exists() and Tiers(shelf.layout).copy_of(file.digest) is not None:
+        return ""  # in a bucket, where it is hashed on its way back
     try:
         shelf.layout.check_blob(file.digest, file.num_bytes, full=True, what=f"{file.path} of {model.reference}")
     except CorruptBlob as error:

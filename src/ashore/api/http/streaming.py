@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -16,6 +17,9 @@ from ashore.serving import ChoiceEnded, Delta, Hear, ServingEvent, Started, Toke
 JSON: Final = (b"content-type", b"application/json")
 Answering = Callable[[Hear], Awaitable[None]]
 """Makes an answer, which is told as it grows."""
+COMMENT_EVERY_S: Final = 5.0
+"""Between two comments in a stream whose model loads; until the first, what fails gets an HTTP status of its own."""
+LOADING: Final = b": loading\n\n"
 LOGPROB_CHARS: Final = 16
 """What it costs to write the log probability of a token, in characters of a prompt to read."""
 MISS: Final[Headers] = [(b"x-ashore-cache", b"miss")]
@@ -124,6 +128,9 @@ class _Page:
         self.held = b""
         """Sent with what comes next: no piece goes out alone that the client can do nothing with."""
         self.begun = False
+        """Whether a piece of the answer was sent."""
+        self.opened = False
+        """Whether the head went out."""
         self._exchange, self._renderer, self._head = exchange, renderer, head
         self._put, self._render = exchange.put, renderer.delta  # what a token is
         self._started: Started | None = None
@@ -152,14 +159,45 @@ class _Page:
         if self._started is None:
             raise Bug(f"an answer began with {type(event).__name__}")
         self.begun = True
-        if self._started.good_until_s:
-            self._exchange.take_down(self._started)
-        self._exchange.start_stream([*self._head, *answer_headers(self._started)])
+        if not self.opened:
+            if self._started.good_until_s:
+                self._exchange.take_down(self._started)
+            self._exchange.start_stream([*self._head, *answer_headers(self._started)])
+        self.opened = True
         self.held = self._renderer.opened(self._started)
+
+    def keep_alive(self) -> None:
+        """Send a comment, which clients skip, so that nobody on the way takes the connection for dead."""
+        if not self.opened:
+            self.opened = True
+            self._exchange.start_stream(self._head)
+        self._put(LOADING)
+
+
+def _keep_alive(page: _Page, loads: Callable[[], bool]) -> Callable[[], None]:
+    """Send comments as long as a model loads and no piece of the answer is there; return what ends that."""
+    loop = asyncio.get_running_loop()
+
+    timers: list[asyncio.TimerHandle] = []
+
+    def again() -> None:
+        timers[:] = [loop.call_later(COMMENT_EVERY_S, comment)]
+
+    def comment() -> None:
+        if not page.begun and (page.opened or loads()):
+            page.keep_alive()
+            again()
+
+    again()
+    return lambda: timers[0].cancel()
 
 
 async def stream_answer(
-    exchange: Exchange, answer: Answering, renderer: Renderer, head: Headers = EVENT_STREAM
+    exchange: Exchange,
+    answer: Answering,
+    renderer: Renderer,
+    head: Headers = EVENT_STREAM,
+    loads: Callable[[], bool] = lambda: False,
 ) -> None:
     """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
 
@@ -168,19 +206,25 @@ async def stream_answer(
         answer: Makes the answer.
         renderer: Turns it into bytes.
         head: Headers that say what kind of stream it is.
+        loads: Tells whether the model has to load first. The head of the answer then goes out after some seconds, and
+            comments follow it; what fails after that is told in the stream.
 
     Raises:
         AshoreError: nothing was sent yet.
     """
     page = _Page(exchange, renderer, head)
     exchange.watch()
+    still = _keep_alive(page, loads) if loads() else None
     try:
         await answer(page.hear)
     except AshoreError as fault:
-        if not page.begun:
+        if not page.opened:
             raise
         exchange.error_code = fault.code
         page.held += renderer.failed(fault)
+    finally:
+        if still is not None:
+            still()
     await exchange.end_stream(page.held)
 
 

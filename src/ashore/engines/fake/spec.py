@@ -45,6 +45,8 @@ class FakeSpec:
     """Loading fails."""
     load_s: float = 0.0
     """Seconds that loading takes."""
+    memory_bytes: int = 0
+    """Memory that it is counted with where models share a budget; it takes none."""
     raise_after: int = 0
     """The step after this many tokens raises, as a broken library would, and so does each later one; 0 is never."""
     hang_after: int = 0
@@ -75,6 +77,11 @@ class FakeSpec:
         return cls(mode=kind, **values)  # type: ignore[arg-type]
 
 
+def needed_bytes(name: str) -> int:
+    """Return the memory that a fake model is counted with. Raises `InvalidSpec` as `FakeSpec.parse` does."""
+    return FakeSpec.parse(name).memory_bytes
+
+
 def check_name(name: str) -> None:
     """Return where a name stands for a fake model. Raises `InvalidSpec` as `FakeSpec.parse` does."""
     FakeSpec.parse(name)
@@ -83,7 +90,7 @@ def check_name(name: str) -> None:
 def _value(name: str, option: str, kind: str, text: str) -> float | int | bool:
     try:
         number = float(text)
-        if not 0 <= number < 1e9 or (kind != "float" and not number.is_integer()):
+        if not 0 <= number < 1e12 or (kind != "float" and not number.is_integer()):
             raise ValueError(text)
     except ValueError as error:
         expected = {"float": "a number of 0 or more", "int": "a whole number of 0 or more", "bool": "0 or 1"}[kind]

@@ -27,6 +27,7 @@ CARD: Final = EngineCard(
     # that wakes at once has their processor for nothing, and one that waits its turn gets it in the middle of the step.
     # On two cores of Zen 4, one stream: 3 to 6 % more tokens (four comparisons).
     waits_for_turns=False,
+    spins=True,
     choosing=Choosing(rank=2, instead="pull a GGUF file of the model for llamacpp"),
     options=Options(tune=("kv_cache",), operators=("library",)),
     memory=Memory(kept_share=KEPT),

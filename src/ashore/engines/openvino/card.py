@@ -22,6 +22,7 @@ ENCODERS: Final = frozenset({"bert", "xlm-roberta"})
 
 CARD: Final = EngineCard(
     kind="openvino",
+    spins=True,
     adapter="ashore.engines.openvino.engine:OpenVinoEngine",
     title="OpenVINO",
     what="CPU, the default: the OpenVINO runtime with ashore's own scheduler and sampler",

@@ -134,6 +134,20 @@ class S3LayoutRemote:
         with self._bucket.translated(key):
             obstore.put(self._bucket.store, key, pieces())
 
+    def hash_of(self, blob: Descriptor, progress: Progress) -> Digest:
+        """Return the digest of what the bucket gives back for a blob. Reads all of it."""
+        import hashlib
+
+        import obstore
+
+        key, done, found = self._bucket.key(_blob_key(blob.digest)), 0, hashlib.sha256()
+        with self._bucket.translated(key):
+            for chunk in obstore.get(self._bucket.store, key).stream(min_chunk_size=CHUNK_BYTES):
+                found.update(chunk)
+                done += len(chunk)
+                progress(f"read back {blob.path}", done, blob.num_bytes)
+        return Digest(f"sha256:{found.hexdigest()}")
+
     def write_manifest(self, data: bytes, *, name: str) -> None:
         digest = _digest(data)
         reference = parse_reference(name)

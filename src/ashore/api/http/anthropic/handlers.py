@@ -29,7 +29,8 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     exchange.model = generation.model[:64]
     answer = partial(app.serving.answer, generation, principal)
     if request.stream:
-        await stream_answer(exchange, answer, MessageEvents(exchange))
+        loads = partial(app.serving.loads, generation.model)
+        await stream_answer(exchange, answer, MessageEvents(exchange), loads=loads)
         return
     exchange.watch()
     whole = await whole_answer(answer, 1)

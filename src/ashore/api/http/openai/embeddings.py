@@ -57,6 +57,11 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     """The same, under the names that clients of OpenRouter and of vLLM look for."""
     embedding_size: int
     ready: bool
+    """Whether requests are answered; a model on demand may have to load for them first."""
+    state: str
+    """`loaded`, or how a model on demand stands: cold, waiting, fetching, loading, leaving, failed."""
+    load_s: float
+    """How long a model on demand took to load, the last time; 0: not known."""
     features: list[str]
     sampling_defaults: dict[str, float]
     """What a request that says nothing is answered with, as the model's makers recommend it."""
@@ -101,6 +106,8 @@ def model_out(card: ModelCard) -> ModelOut:
         max_model_len=card.context_tokens,
         embedding_size=card.embedding_size,
         ready=card.ready,
+        state=card.state,
+        load_s=card.load_s,
         features=list(card.features),
         sampling_defaults=dict(card.recommended),
         sampling_defaults_from=card.recommended_by,

@@ -44,7 +44,7 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         chunks = ChatChunks(
             exchange, generation.num_choices, include_usage=include_usage, free_text=free_text_names(request)
         )
-        await stream_answer(exchange, answer, chunks)
+        await stream_answer(exchange, answer, chunks, loads=partial(app.serving.loads, generation.model))
     else:
         exchange.watch()
         whole = await whole_answer(answer, generation.num_choices)
@@ -67,7 +67,8 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
             token_ids=token_ids,
             logprobs=logprobs,
         )
-        await stream_answer(exchange, partial(app.serving.answer, generations[0], principal), chunks)
+        answer = partial(app.serving.answer, generations[0], principal)
+        await stream_answer(exchange, answer, chunks, loads=partial(app.serving.loads, request.model))
         return
     exchange.watch()
     answers = [await whole_answer(partial(app.serving.answer, one, principal), one.num_choices) for one in generations]

@@ -110,7 +110,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         return app.serving.answer(generation, principal, told, before_end=keep_it)
 
     if request.stream and not exchange.job_id:
-        await stream_answer(exchange, answer, writer)
+        await stream_answer(exchange, answer, writer, loads=partial(app.serving.loads, generation.model))
         return
     exchange.watch()
     if keeper is None:

@@ -1,0 +1,75 @@
+"""Where a model on demand stands, as the supervisor tells API workers and operators."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+ResidenceState = Literal["cold", "waiting", "fetching", "loading", "loaded", "leaving", "failed"]
+"""cold: on disk or in the bucket. waiting: for memory, or for another model to load. fetching: from the bucket.
+leaving: its last answers end. failed: it could not be loaded, and is tried again later."""
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What API workers must know of a model on demand."""
+
+    state: ResidenceState
+    load_s: float = 0.0
+    """How long it took to load, the last time; 0: not known."""
+    faults: int = 0
+    """Loads that failed since the start: whoever waits while this grows is told `why`."""
+    why: str = ""
+    """Why it could not be loaded, the last time that it could not."""
+    again_s: int = 0
+    """Unix time before which no load is tried again; 0: at once."""
+    loads: int = 0
+    unloads: int = 0
+    """Since the server started."""
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it does no good to wait for it now."""
+        return self.state == "failed"
+
+
+class Residence(msgspec.Struct, frozen=True, kw_only=True):
+    """One model, and whether it is in memory."""
+
+    alias: str
+    release: str
+    model: str
+    """With its variant."""
+    state: ResidenceState
+    load: Literal["start", "demand"] = "demand"
+    pin: bool = False
+    """Whether it is never unloaded."""
+    memory_bytes: int = 0
+    """That it takes while it is loaded: weights and KV cache of every replica."""
+    load_s: float = 0.0
+    """How long it took to load, the last time; 0: not known."""
+    keep_alive_s: int = 0
+    idle_s: float = 0.0
+    """Since its last request, of one that is loaded."""
+    rate_per_min: float = 0.0
+    """Requests, over about the last half hour."""
+    evict_order: int = 0
+    """1: the first to make room. 0: it makes none."""
+    tier: Literal["memory", "disk", "bucket"] = "disk"
+    """The fastest place where it lies whole."""
+    loads: int = 0
+    unloads: int = 0
+    """Since the server started."""
+    why: str = ""
+    """What it waits for, or why it could not be loaded."""
+
+
+class Standings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the supervisor answers."""
+
+    items: list[Residence] = []
+    memory_bytes: int = 0
+    taken_bytes: int = 0
+    error: str = ""
+    hint: str = ""
+    done: bool = True

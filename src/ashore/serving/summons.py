@@ -1,0 +1,165 @@
+"""Requests that wait for a model on demand: one call to the supervisor for all of them, and an end to every wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ashore.core import Clock
+from ashore.errors import AshoreError, NotReady, Overloaded
+from ashore.metrics import Metrics
+from ashore.serving.models import LoadedModel
+
+CALL_AGAIN_S: Final = 2.0
+"""Between two calls for a model that somebody waits for: the first may have come while the server started."""
+TELL_EVERY_S: Final = 1.0
+"""Between two words to the supervisor about how often loaded models are asked for."""
+
+log = logging.getLogger("ashore.serving")
+
+CallsModels = Callable[[Mapping[str, Any]], Any]
+"""Tells the supervisor something about a model on demand. May block for a moment."""
+
+
+class Summons:
+    """Calls models on demand. Every call is made on one event loop."""
+
+    def __init__(self, tell: CallsModels | None, clock: Clock, metrics: Metrics) -> None:
+        """Make it. `tell` reaches the supervisor; None: there is none, and nothing is ever loaded."""
+        self._tell = tell
+        self._clock = clock
+        self._metrics = metrics
+        self._called_s: dict[str, float] = {}
+        """When each release was called last."""
+        self._waiting: Counter[str] = Counter()
+        self._uses: Counter[tuple[str, str]] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._telling: asyncio.Task[None] | None = None
+
+    async def awake(self, model: LoadedModel, deadline_at: float, *, most_waiting: int) -> None:
+        """Return when a model has a host, at once where it has one or is not loaded on demand.
+
+        Args:
+            model: Whose host is waited for.
+            deadline_at: By when, in the clock's seconds.
+            most_waiting: How many may wait for one model here.
+
+        Raises:
+            NotReady: it cannot be loaded, or was not in time.
+            Overloaded: too many wait already.
+        """
+        replicas = model.replicas
+        if replicas.residence is None:
+            return
+        self._use(model)
+        if replicas.ready:
+            return
+        release = model.served.release
+        if self._waiting[release] >= most_waiting:
+            raise Overloaded(
+                f"{self._waiting[release]} requests wait for {model.served.alias} to load",
+                hint="send it again after the time in `retry-after`, or raise [admission] max_waiting",
+                retry_after_s=max(1, round(replicas.residence.load_s)),
+            )
+        self._waiting[release] += 1
+        self._metrics.set("ashore_model_waiting", self._waiting[release], _alias(model))
+        try:
+            await self._wait(model, deadline_at)
+        finally:
+            self._waiting[release] -= 1
+            self._metrics.set("ashore_model_waiting", self._waiting[release], _alias(model))
+
+    async def _wait(self, model: LoadedModel, deadline_at: float) -> None:
+        replicas = model.replicas
+        faults = replicas.residence.faults if replicas.residence else 0
+        while not replicas.ready:
+            left_s = deadline_at - self._clock.monotonic_s()
+            if left_s <= 0:
+                raise too_slow(model)
+            self.check(model, faults)
+            self.call(model)
+            await replicas.changed(min(left_s, CALL_AGAIN_S))
+
+    def check(self, model: LoadedModel, faults: int) -> None:
+        """Return when it does some good to wait for a model.
+
+        Args:
+            model: Which.
+            faults: Loads that had failed when the wait began.
+
+        Raises:
+            NotReady: a load failed since, or one failed so lately that none is tried now.
+        """
+        residence = model.replicas.residence
+        if residence is None or (residence.faults <= faults and residence.state != "failed"):
+            return
+        why = residence.why or "see the log of its host"
+        raise NotReady(
+            f"{model.served.alias} cannot be loaded: {why}",
+            hint="the operator sees it in `ashore model ps`; `ashore model warm` tries again at once",
+            retry_after_s=max(1, residence.again_s - int(self._clock.now_s())) if residence.again_s else 5,
+        )
+
+    def call(self, model: LoadedModel) -> None:
+        """Ask the supervisor to load a model, unless that was done a moment ago."""
+        now_s, release = self._clock.monotonic_s(), model.served.release
+        if now_s - self._called_s.get(release, -CALL_AGAIN_S) < CALL_AGAIN_S:
+            return
+        self._called_s[release] = now_s
+        alias = _alias(model)
+        self._say({"do": "call", "alias": alias, "release": release, "uses": self._uses.pop((alias, release), 0)})
+
+    def arrived(self, release: str) -> None:
+        """Hear that a release has a host: when it goes, the next request calls it at once."""
+        self._called_s.pop(release, None)
+
+    def _use(self, model: LoadedModel) -> None:
+        self._uses[_alias(model), model.served.release] += 1
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().create_task(self._tell_uses(), name="uses of models")
+
+    async def _tell_uses(self) -> None:
+        await asyncio.sleep(TELL_EVERY_S)
+        self._telling = None
+        uses, self._uses = self._uses, Counter()
+        for (alias, release), num in uses.items():
+            self._say({"do": "used", "alias": alias, "release": release, "uses": num})
+
+    def _say(self, question: Mapping[str, Any]) -> None:
+        if self._tell is not None:
+            task = asyncio.get_running_loop().create_task(self._ask(self._tell, question), name="call a model")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _ask(tell: CallsModels, question: Mapping[str, Any]) -> None:
+        try:
+            await asyncio.to_thread(tell, question)
+        except (AshoreError, OSError) as fault:
+            log.warning("the supervisor did not hear of %s: %s", question.get("alias"), fault)
+
+    async def close(self) -> None:
+        """Stop telling. May be called twice."""
+        for task in (*self._tasks, *([self._telling] if self._telling else [])):
+            task.cancel()
+
+
+def too_slow(model: LoadedModel) -> NotReady:
+    """Return what a request gets whose deadline passes while its model loads."""
+    residence = model.replicas.residence
+    took = f"; the last time it took {residence.load_s:.0f} s" if residence and residence.load_s else ""
+    state = residence.state if residence else "loading"
+    return NotReady(
+        f"{model.served.alias} was not loaded in time: it is {state}{took}",
+        hint="send it again, or give it a later deadline; `ashore model pin` keeps a model in memory",
+        retry_after_s=max(1, round(residence.load_s)) if residence else 5,
+    )
+
+
+def _alias(model: LoadedModel) -> str:
+    """Return the alias that a release is for, where it answers under another name or as an adapter."""
+    own = model.served.stands_for or model.served.alias
+    return own.removesuffix(f":{model.served.adapter}") if model.served.adapter else own
