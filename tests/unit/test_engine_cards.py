@@ -185,5 +185,5 @@ def test_the_table_of_the_http_reference_says_what_the_cards_say() -> None:
     }
     for beginning, feature in asked.items():
         [row] = [row for row in rows if row[0].startswith(beginning)]
-        told = {kind for kind, cell in zip(columns, row[2:], strict=True) if cell != "no"}
+        told = {kind for kind, cell in zip(columns, row[2:], strict=True) if not cell.startswith("no")}
         assert told == {card.kind for card in CARDS if feature in card.features}, beginning

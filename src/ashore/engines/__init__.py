@@ -13,7 +13,7 @@ Where to add what:
 """
 
 from ashore.core import EngineKind, Sampling
-from ashore.engines.card import EngineCard, Precision
+from ashore.engines.card import EngineCard, Precision, Program
 from ashore.engines.cards import (
     CARDS,
     DEFAULT,
@@ -93,6 +93,7 @@ __all__ = [
     "OrderHearer",
     "OrderStream",
     "Precision",
+    "Program",
     "RoundOrder",
     "Rounded",
     "Rounder",

@@ -135,6 +135,10 @@ class Program:
     """Function: how many adapters to the options with which it takes so many."""
     outside: str = ""
     """What to do to use the engine on a machine where the program is absent."""
+    flags: str = ""
+    """Function: options to flags of `NAME serve WEIGHTS`; empty: it does not run in a container of its own."""
+    quiet: Mapping[str, str] = field(default_factory=dict)
+    """Environment in which it calls nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

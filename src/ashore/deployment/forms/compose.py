@@ -126,7 +126,7 @@ def _server(deployed: Description) -> Tree:
 
 def _engine(deployed: Description, engine: Engine) -> Tree:
     words = [engine.weights, "--host", "0.0.0.0", "--port", str(ENGINE_PORT), *engine.flags]
-    entry: dict[str, Tree] = {"entrypoint": ["vllm", "serve"], "command": words}
+    entry: dict[str, Tree] = {"entrypoint": [engine.program, "serve"], "command": words}
     secrets: dict[str, Tree] = {}
     if engine.key is not None:
         key = engine.key
@@ -150,4 +150,4 @@ def with_key_file(engine: Engine, key: Secret) -> dict[str, Tree]:
     words = ["serve", engine.weights, "--host", "0.0.0.0", "--port", str(ENGINE_PORT), *engine.flags]
     script = f'VLLM_API_KEY="$(cat {key.path})" exec vllm "$@"'
     escaped = script.replace("$", "$$")  # compose reads a single $ as a variable
-    return {"entrypoint": ["/bin/sh", "-c", escaped, "vllm"], "command": words}
+    return {"entrypoint": ["/bin/sh", "-c", escaped, engine.program], "command": words}

@@ -20,8 +20,7 @@ from ashore.deployment.forms.peers import Peer, peers_of
 from ashore.deployment.forms.places import ModelPlace, Places, VolumePlace, size_bytes
 from ashore.deployment.forms.secrets import FOLDER, Hidden, Secret, hide
 from ashore.deployment.unit import LOWEST_OPEN_PORT, STOP_MARGIN_S
-from ashore.engines import card_by_name
-from ashore.engines.vllm.command import vllm_flags
+from ashore.engines import CARDS, Program, card_by_name, loaded
 from ashore.errors import InvalidSpec
 from ashore.planning import ModelSection
 from ashore.settings import read_settings
@@ -59,6 +58,8 @@ class Engine:
     name: str
     """Of its service, which ashore.toml then calls."""
     model: str
+    program: str
+    """As the image finds it."""
     image: str
     weights: str
     flags: tuple[str, ...]
@@ -223,8 +224,11 @@ def _refuse_unknown_names(hidden: Hidden, places: Places) -> None:
 def _engines(spec: Spec, places: Places, hidden: Hidden) -> tuple[Engine, ...]:
     """Return the models that run outside the server's container."""
     aliases = {_alias(model): model for model in spec.models}
+    programs: dict[str, Program] = {
+        card.kind: card.program for card in CARDS if card.program is not None and card.program.flags
+    }
     outside = {
-        alias: model for alias, model in aliases.items() if model.engine.kind == "vllm" and not model.engine.addresses
+        alias: model for alias, model in aliases.items() if model.engine.kind in programs and not model.engine.addresses
     }
     if places.image.accelerator == "cuda":
         outside = {}
@@ -247,14 +251,17 @@ def _engines(spec: Spec, places: Places, hidden: Hidden) -> tuple[Engine, ...]:
                 hint=f'add [[model]] alias = "{alias}", weights = "/models/…" and a [[volume]] with that path; or set '
                 '[image] accelerator = "cuda"',
             )
-        engines.append(_engine(model, placed[alias], places, hidden, number))
+        engines.append(_engine(model, programs[model.engine.kind], placed[alias], places, hidden, number))
     names = [engine.name for engine in engines]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InvalidSpec(f"two models would have the service {twice}", hint="give them aliases that differ more")
     return tuple(engines)
 
 
-def _engine(model: ModelSection, place: ModelPlace, places: Places, hidden: Hidden, number: int) -> Engine:
+def _engine(
+    model: ModelSection, program: Program, place: ModelPlace, places: Places, hidden: Hidden, number: int
+) -> Engine:
+    flags_of = loaded(program.flags)
     volume = places.volume_of(place.weights)
     if volume is None:
         raise InvalidSpec(
@@ -288,14 +295,15 @@ def _engine(model: ModelSection, place: ModelPlace, places: Places, hidden: Hidd
         alias=place.alias,
         name=f"{places.server.name}-{object_name(place.alias)}"[:52].rstrip("-"),
         model=model.name,
+        program=program.name,
         image=places.image.vllm,
         weights=place.weights,
         flags=(
             "--served-model-name", model.name,
-            *vllm_flags({name: value for name, value in limits.items() if value}),
+            *flags_of({name: value for name, value in limits.items() if value}),
             "--enable-prefix-caching" if model.engine.prefix_cache else "--no-enable-prefix-caching",
             "--enable-prompt-tokens-details", "--max-logprobs", "20",
-            *vllm_flags(options),
+            *flags_of(options),
         ),
         options=options,
         context_tokens=model.engine.context_tokens,

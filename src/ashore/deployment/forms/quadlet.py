@@ -99,7 +99,7 @@ def _engine(deployed: Description, engine: Engine) -> str:
         f"ContainerName={engine.name}",
         f"NetworkAlias={engine.name}",
         f"Image={unit_word(engine.image)}",
-        "Entrypoint=vllm",
+        f"Entrypoint={engine.program}",
         f"Exec={unit_command(words)}",
         *_locked(deployed),
         *(f"Environment={name}={value}" for name, value in QUIET.items()),

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ashore.engines.vllm.command import QUIET as OF_VLLM
+from ashore.engines import CARDS
 
-QUIET: Final[Mapping[str, str]] = MappingProxyType({**OF_VLLM, "DO_NOT_TRACK": "1", "HOME": "/tmp"})
+QUIET: Final[Mapping[str, str]] = MappingProxyType(
+    {name: value for card in CARDS if card.program for name, value in card.program.quiet.items()}
+    | {"DO_NOT_TRACK": "1", "HOME": "/tmp"}
+)

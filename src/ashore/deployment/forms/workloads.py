@@ -161,7 +161,7 @@ def _deployment(deployed: Description, engine: Engine) -> Object:
             "selector": {"matchLabels": labels(deployed, engine.name)},
             "template": {
                 "metadata": {"labels": _pod_labels(deployed, engine)},
-                "spec": _pod(deployed, engine, {"command": ["vllm"], "args": _serve(engine)}),
+                "spec": _pod(deployed, engine, {"command": [engine.program], "args": _serve(engine)}),
             },
         },
     }
@@ -184,7 +184,7 @@ def _leader_worker_set(deployed: Description, engine: Engine) -> Object:
     """Return one group of vLLM's ranks for each replica. They start and restart together."""
 
     def command(rank: str, more: str = "") -> dict[str, Tree]:
-        words = shlex.join(["vllm", *_serve(engine), "--nnodes", str(engine.nodes)])
+        words = shlex.join([engine.program, *_serve(engine), "--nnodes", str(engine.nodes)])
         ranks = f'--node-rank {rank} --master-addr "$LWS_LEADER_ADDRESS" --master-port {RANKS_PORT}'
         return {"command": ["/bin/sh", "-c", f"exec {words} {ranks}{more}"]}
 
@@ -231,7 +231,7 @@ def _llm_inference_service(deployed: Description, engine: Engine) -> Object:
             hint='give [[volume]] claim, or set [kubernetes] engines = "plain"',
         )
     inside = engine.weights.removeprefix(volume.path).strip("/")
-    command: dict[str, Tree] = {"command": ["vllm"], "args": [*_serve(engine)]}
+    command: dict[str, Tree] = {"command": [engine.program], "args": [*_serve(engine)]}
     pod = _pod(deployed, engine, command)
     worker = _pod(deployed, engine, command, probed=False)
     return {

@@ -47,6 +47,8 @@ CARD: Final = EngineCard(
         shell_line="ashore.engines.vllm.command:shell_line",
         embedding={"task": "embed"},
         adapters="ashore.engines.vllm.command:adapter_options",
+        flags="ashore.engines.vllm.command:vllm_flags",
+        quiet={"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
         outside="set [model.engine] url to the address of a server, or install vllm on a machine with a GPU",
     ),
     tuning=Tuning(why_not="an external server; measure it at its address with `ashore bench serve`"),

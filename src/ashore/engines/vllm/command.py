@@ -20,12 +20,8 @@ from ashore.processes import die_with_parent
 
 OWN_OPTIONS: Final = frozenset({*CARD.options.operators, "start_timeout_s", "task"})
 """Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""
-QUIET: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-}
-"""What a server of ours is told beside its flags: to call nobody, and to take adapters once it runs."""
+assert CARD.program is not None
+PROGRAM: Final = CARD.program
 _STOP_S: Final = 20.0
 
 
@@ -107,7 +103,7 @@ class VllmProcess:
         self.api_key = secrets.token_urlsafe(24)
         self._process = subprocess.Popen(
             command,
-            env={**os.environ, **QUIET, "VLLM_API_KEY": self.api_key},
+            env={**os.environ, **PROGRAM.quiet, "VLLM_API_KEY": self.api_key},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
