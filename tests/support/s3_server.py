@@ -34,6 +34,7 @@ def s3_server(folder: Path) -> Iterator[str]:
         weed, "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", "-s3", f"-s3.port={s3}",
         f"-s3.port.grpc={extra}", "-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",  # fixed ports, which a second server would want too
     ]  # fmt: skip
     environ = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | KEYS
     log = (folder / "log").open("wb")

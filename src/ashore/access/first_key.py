@@ -48,6 +48,8 @@ def read_first_key(path: Path) -> str:
         key = path.read_text().strip()
     except OSError as fault:
         raise InvalidSpec(f"first key {path}: {fault.strerror}", hint="`ashore up` creates it") from fault
+    except UnicodeDecodeError:
+        key = ""
     if not looks_like_key(key):
         raise InvalidSpec(
             f"{path} does not contain an ashore key", hint=f"remove {path}; `ashore up` creates a new one"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from msgspec import Meta
 
 from ashore.access.directory import Claims
 from ashore.access.policy import Role
 from ashore.access.roles import BUILT_IN
-from ashore.core import AFile, Section, first_hidden
+from ashore.core import AFile, Section, first_hidden, split_url
 from ashore.errors import InvalidSpec, Unauthenticated
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def check_issuer(issuer: Issuer) -> Issuer:
 
 def _is_safe(url: str) -> bool:
     """Return whether keys may be fetched from there: by https, or from this machine."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
 
 

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
 import cyclopts
 import msgspec
@@ -17,6 +16,7 @@ from ashore.bootstrap import find_programs
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
 from ashore.config import Spec
+from ashore.core import split_url
 from ashore.deployment import Service, render_unit
 from ashore.deployment.forms import (
     Description,
@@ -371,5 +371,5 @@ def _lowest_port(spec: Spec) -> int:
 
 def _waits_for(state_url: str) -> tuple[str, ...]:
     """Return the unit of the database, where it is one of this machine."""
-    local = not urlsplit(state_url).hostname or is_loopback(state_url)
+    local = not split_url(state_url).hostname or is_loopback(state_url)
     return ("postgresql.service",) if state_url.startswith("postgres") and local else ()

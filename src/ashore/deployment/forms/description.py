@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from ashore.cache import OF_A_FILE
 from ashore.config import Spec
-from ashore.core import FROM_FILE, foreign_errors, is_from_file, read_section, write_toml
+from ashore.core import FROM_FILE, foreign_errors, is_from_file, read_section, split_url, write_toml
 from ashore.deployment.forms.leaves import Leaf, changed, leaves_of, object_name
 from ashore.deployment.forms.peers import Peer, peers_of
 from ashore.deployment.forms.places import ModelPlace, Places, VolumePlace, size_bytes
@@ -341,7 +341,7 @@ def _localised(hidden: Hidden, spec: Spec, places: Places, engines: Sequence[Eng
         if leaf.holds == "place" and isinstance(leaf.value, str) and "://" not in leaf.value and leaf.value:
             _refuse_other_folder(leaf, places, str(leaf.value))
         if leaf.path == ("redis", "url") and isinstance(leaf.value, str):
-            for name, path in parse_qsl(urlsplit(leaf.value).query):
+            for name, path in parse_qsl(split_url(leaf.value).query):
                 if name in OF_A_FILE:
                     _refuse_other_folder(leaf, places, path)
         return leaf.value

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from ashore.config import Spec
-from ashore.core import is_from_file, parse_allow
+from ashore.core import is_from_file, parse_allow, split_url
 from ashore.deployment.forms.leaves import Leaf, leaves_of
 from ashore.deployment.forms.places import PeerPlace, Places
 
@@ -112,12 +111,12 @@ def _in_address(leaf: Leaf) -> Iterator[_Named]:
     text = str(leaf.value).removeprefix("transit:")
     if "://" not in text or leaf.key in ("issuer", "allow"):
         return
-    parts = urlsplit(text.partition("\n")[0])
+    parts = split_url(text.partition("\n")[0])
     if parts.scheme == "s3":
         yield _Named("s3", 443, leaf.shown)
     elif parts.scheme.partition("+")[0] in PORTS or parts.scheme in PORTS:
         usual = PORTS.get(parts.scheme) or PORTS[parts.scheme.partition("+")[0]]
         for place in parts.netloc.rpartition("@")[2].split(","):
-            one = urlsplit(f"//{place}")
+            one = split_url(f"//{place}")
             if one.hostname and one.hostname not in INSIDE:
                 yield _Named(one.hostname, one.port or usual, leaf.shown, parts.scheme == "syslog+udp")

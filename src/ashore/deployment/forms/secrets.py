@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
-from ashore.core import FROM_FILE, is_from_file
+from ashore.core import FROM_FILE, is_from_file, split_url
 from ashore.deployment.forms.leaves import Leaf, changed
 from ashore.errors import Bug, InvalidSpec
 from ashore.sealing import format_key_source, parse_key_source
@@ -132,7 +132,7 @@ def _in_address(value: str) -> bool:
     if "://" not in value:
         return False
     try:
-        parts = urlsplit(value)
+        parts = split_url(value)
         user = parts.username if not parts.scheme.startswith(("postgres", "mysql")) else None
         return bool(parts.password or user or any(_KEY.search(name) and one for name, one in parse_qsl(parts.query)))
     except ValueError:
@@ -153,7 +153,7 @@ def _parts(value: str) -> set[str]:
     found = {value}
     if "://" in value:
         try:
-            password = urlsplit(value).password or ""
+            password = split_url(value).password or ""
         except ValueError:
             password = ""
         found |= {password, unquote(password)}
