@@ -88,11 +88,12 @@ def test_a_candidate_is_tried(tmp_path: Path, free_port: Callable[[], int]) -> N
         ashore(server, key, "release", "create", "--alias", "chat", "--model", late)
         ashore(server, key, "release", "canary", "chat-3", "--share", "50")
         deadline, asked = time.monotonic() + 60, 0
-        while "chat-3  canary" in ashore(server, key, "release", "list"):
+        while "canary" in ashore(server, key, "release", "list").partition("chat-3 ")[2].partition("\n")[0]:
             assert time.monotonic() < deadline, "the guard did not fire"
             for _ in range(10):
                 asked += 1
                 ask(server, key, f"第{asked}位")
+        assert asked > 10, "it was a canary for a while"
         status = ashore(server, key, "release", "status", "chat")
         assert "rollback chat-3 by system: burns its objective of ttft" in status
         history = call(server, "GET", "/admin/v1/aliases/chat/history?limit=1", key)["items"]
