@@ -11,7 +11,7 @@ import pytest
 from ashore.cli.main import main
 from ashore.cli.needs import Need, Samples, needs_of
 from ashore.cli.recorded import acts_as_owner
-from ashore.cli.status import Status, accelerators, failed_of, figures, models_of
+from ashore.cli.status import BackendShown, Status, accelerators, failed_of, figures, models_of, without_servers
 from ashore.engines import EngineOptions
 from ashore.metrics import Metrics
 from ashore.planning import ModelPlan
@@ -201,3 +201,16 @@ def test_a_key_that_is_not_used_is_told(
     main(["status"])
     main(["job", "list"])
     assert "acting as the owner" not in capsys.readouterr().err
+
+
+def test_a_release_whose_servers_are_all_out_is_named() -> None:
+    def server(release: str, state: str) -> BackendShown:
+        return BackendShown(
+            alias="chat", release=release, url="http://h", state=state, reason="", last_error="", running=0, sent=0,
+            times_out=0,
+        )  # fmt: skip
+
+    assert without_servers([]) == []
+    assert without_servers([server("a-1", "out"), server("a-1", "ready"), server("b-1", "new")]) == []
+    found = without_servers([server("a-1", "out"), server("a-1", "out"), server("b-1", "ready")])
+    assert [one.what for one in found] == ["no server of a-1 can be used"]

@@ -61,3 +61,5 @@ def test_the_commands_print_plans(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nvidia.com/mig-4g.40gb: 1" in said and "migStrategy: mixed" in said
     assert main(["plan", "gpus", "chat=2:40GB"]) == 2
     assert "expected NAME=COMPUTE:MEMORY" in capsys.readouterr().err
+    assert main(["plan", "gpus"]) == 2
+    assert "give one for each model" in capsys.readouterr().err

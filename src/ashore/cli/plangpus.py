@@ -29,6 +29,8 @@ def gpus(*parts: str, gpu: str = "h100-80", way: FractionWay = "mig", as_json: A
         way: mig, mps or slices.
         as_json: Print JSON.
     """
+    if not parts:
+        raise InvalidRequest("no part of a GPU is asked for", hint="give one for each model: chat=0.5:40GB code=25%:20GB")
     placed = plan_parts(gpu, way, [_part(text) for text in parts])
     commands = mig_commands(placed) if way == "mig" else ("nvidia-cuda-mps-control -d",) if way == "mps" else ()
     if as_json:
@@ -60,7 +62,8 @@ def _part(text: str) -> Part:
     found = _PART.fullmatch(text)
     if found is None:
         raise InvalidRequest(
-            f"{text[:60]!r} is not a part of a GPU", hint="expected NAME=COMPUTE:MEMORY: chat=0.5:40GB"
+            f"{text[:60]!r} is not a part of a GPU",
+            hint="expected NAME=COMPUTE:MEMORY, the compute of one GPU at most: chat=0.5:40GB or chat=50%:40GB",
         )
     compute = found["compute"]
     share = float(compute[:-1]) / 100 if compute.endswith("%") else float(compute)

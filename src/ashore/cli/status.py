@@ -146,11 +146,13 @@ def look(settings: Settings) -> Status:
     except AshoreError as fault:
         print(f"note: no metrics from {target.url}: {fault.message}", file=sys.stderr)
         page = ""
+    backends = asyncio.run(backends_of((*topology.models, *topology.beside)))
     try:
         ask_server(target, "GET", "/readyz")
         why_not = ""
     except AshoreError as fault:
         why_not = fault.message
+    lost = without_servers(backends)
     book = _book(settings)
     silent = silent_anchors(settings.home.audit)
     samples, disk = Samples(page), shutil.disk_usage(settings.home.root)
@@ -160,9 +162,9 @@ def look(settings: Settings) -> Status:
             running=True,
             home=str(settings.home.root),
             address=target.url,
-            answers=not why_not,
+            answers=not (why_not or lost),
             models=models_of(book, {one["release"]: one for one in items}),
-            backends=asyncio.run(backends_of((*topology.models, *topology.beside))),
+            backends=backends,
             shares=shares["kind"],
             shared=shares["items"],
             memory_bytes=int(str(residents["memory_bytes"])),
@@ -174,7 +176,7 @@ def look(settings: Settings) -> Status:
                 why_not=why_not,
                 failed=failed_of(book),
                 silent=[(one.place, one.error) for one in silent],
-                more=[*_of_the_file(told, settings)],
+                more=[*lost, *_of_the_file(told, settings)],
                 free_bytes=disk.free,
                 disk_bytes=disk.total,
             ),
@@ -270,6 +272,18 @@ async def backends_of(served: Iterable[ServedModel]) -> list[BackendShown]:
         BackendShown(alias=one.alias, release=one.release, **msgspec.structs.asdict(backend))
         for (one, _), backends in zip(hosts, told, strict=True)
         for backend in backends
+    ]
+
+
+def without_servers(backends: Iterable[BackendShown]) -> list[Need]:
+    """Return the releases of which no server takes requests."""
+    states: dict[str, set[str]] = {}
+    for one in backends:
+        states.setdefault(one.release, set()).add(one.state)
+    return [
+        Need(what=f"no server of {release} can be used", do="see why in the table of servers, and start one of them")
+        for release, seen in states.items()
+        if seen == {"out"}
     ]
 
 

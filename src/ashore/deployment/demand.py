@@ -436,8 +436,13 @@ class Demand:
             unloads=one.unloads,
         )
 
-    def standings(self) -> list[Residence]:
-        """Return every model of this machine, loaded or not, by alias."""
+    def standings(self, phases: Mapping[str, Phase]) -> list[Residence]:
+        """Return every model of this machine, loaded or not, by alias.
+
+        Args:
+            phases: By release, of those that have hosts now. Where nothing comes and goes, nothing else tells them.
+        """
+        self._phases = phases
         now_s = self._clock.monotonic_s()
         order = sorted(
             (one for one in self._subjects.values() if one.ready_s is not None and not self._pinned(one)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from ashore.core import Clock
 from ashore.deployment.acts import MOST_WHY_CHARS, why_of
 from ashore.deployment.children import START_ATTEMPTS
-from ashore.deployment.demand import Demand
+from ashore.deployment.demand import Demand, Phase
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.rollouts import Asked, Hosted, Step, next_steps
 from ashore.deployment.sharing import Sharing
@@ -54,7 +54,7 @@ class Epochs(Protocol):
 @dataclass(slots=True, kw_only=True)
 class _Hosting:
     running: Running
-    phase: Literal["loading", "ready", "ending"]
+    phase: Phase
     restarts: int
     """Of all its hosts, when it came into its state."""
     began_s: float = 0.0
@@ -150,6 +150,11 @@ class Hosting:
             self._hosting[running.plan.release] = hosting
         self._seen = -1
         self._supervisor.tell_news()
+
+    @property
+    def phases(self) -> dict[str, Phase]:
+        """How the hosts of each release stand, by release."""
+        return {name: one.phase for name, one in self._hosting.items()}
 
     @property
     def primaries(self) -> tuple[Running, ...]:
@@ -275,7 +280,7 @@ class Hosting:
     def _look_at_demand(self) -> None:
         if self._demand.subjects:
             self._demand.decide(
-                {name: one.phase for name, one in self._hosting.items()},
+                self.phases,
                 taken_bytes=sum(self._needed.get(name, 0) for name in self._hosting),
                 busy=lambda name: self._hosts.busy(self._hosting[name].running),
             )

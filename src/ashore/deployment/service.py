@@ -490,7 +490,7 @@ class Deployment:
                 self._demand.cool(alias, to_bucket=question.get("to") == "s3")
             case "pin" | "unpin":
                 self._demand.pin(alias, do == "pin")
-        items = self._demand.standings()
+        items = self._demand.standings({} if self._hosting is None else self._hosting.phases)
         return Standings(
             items=items,
             memory_bytes=max(0, self._demand.budget_bytes),

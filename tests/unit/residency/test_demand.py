@@ -94,7 +94,7 @@ def test_one_that_answers_makes_no_room_until_others_have_waited_long() -> None:
     house.busy = {"a"}
     house.demand.call("b", uses=1)
     assert house.decide() == ["a"]
-    assert house.demand.standings()[1].why == "waits for memory"
+    assert house.demand.standings(house.phases)[1].why == "waits for memory"
     house.clock.advance(PATIENCE_S + 0.1)
     assert house.decide() == [], "it takes nothing new, and ends what it has begun"
     assert house.phases["a-1"] == "ending"
@@ -223,3 +223,11 @@ def test_a_stampede_loads_once() -> None:
     found = run(trace, models=3, places=1)
     assert found.loads == 1 and len(found.waits_s) == 50
     assert clairvoyant_hits(trace, places=1) == 49
+
+
+def test_what_stays_loaded_is_told_as_its_hosts_stand_where_nothing_comes_and_goes() -> None:
+    house = House(1, budget=3)
+    house.demand.take([], 3)
+    house.demand.see([wanted("a", 1)])
+    states = [house.demand.standings(phases)[0].state for phases in ({}, {"a-1": "ready"}, {"a-1": "ending"})]
+    assert states == ["loading", "loaded", "leaving"]

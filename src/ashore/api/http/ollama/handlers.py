@@ -64,7 +64,7 @@ async def tags(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 async def running(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /api/ps`."""
-    ready = [card for card in app.serving.models(principal) if card.ready]
+    ready = [card for card in app.serving.models(principal) if card.ready and card.state == "loaded"]
     listed = [
         Running(
             **msgspec.structs.asdict(_tag(card)),
