@@ -35,7 +35,7 @@ MODELS = {
 
 
 def config() -> str:
-    lines = ["[tiers]", "memory_bytes = 2001", "serve_pulled = false"]
+    lines = ["[http]", "ollama = true", "[tiers]", "memory_bytes = 2001", "serve_pulled = false"]
     for alias, (name, rest) in MODELS.items():
         load = "start" if alias == "always" else "demand"
         lines += ["[[model]]", f'name = "{name}"', f'alias = "{alias}"', f'load = "{load}"', rest]
@@ -89,6 +89,8 @@ def test_at_the_start_only_what_is_always_there_is_loaded_and_all_are_listed(hou
     assert set(listed) == set(MODELS)
     assert {one["state"] for name, one in listed.items() if name != "always"} == {"cold"}
     assert all(one["ready"] for one in listed.values())
+    assert len(call(house, "GET", "/api/tags", key)["models"]) == len(MODELS)
+    assert [one["name"] for one in call(house, "GET", "/api/ps", key)["models"]] == ["always"]
 
 
 def test_fifty_who_ask_at_once_wait_for_one_load(house: Served, key: str) -> None:
@@ -183,7 +185,7 @@ def test_operators_warm_pin_and_cool(house: Served, key: str) -> None:
     said = run("cool", "one")
     assert said.returncode != 0 and "one is pinned" in said.stderr and "ashore model unpin one" in said.stderr
     assert run("unpin", "one").returncode == 0
-    assert run("cool", "one").stdout == "one is cold, in disk\n"
+    assert run("cool", "one").stdout == "one is cold, on disk\n"
     assert run("warm", "one").stdout == "one is loaded, in memory\n"
     table = run("ps").stdout
     assert "memory 1000 B of 1.95 KiB for all models" in table

@@ -44,7 +44,8 @@ def _show_residents(found: ResidenceList) -> None:
 
 
 def _show_resident(one: Residence) -> None:
-    print(f"{one.alias} is {one.state}, in {one.tier}" + (f": {one.why}" if one.why else ""))
+    place = "on disk" if one.tier == "disk" else f"in {one.tier}"
+    print(f"{one.alias} is {one.state}, {place}" + (f": {one.why}" if one.why else ""))
 
 
 def _resident_row(one: Residence) -> tuple[str, ...]:

@@ -30,7 +30,9 @@ def gpus(*parts: str, gpu: str = "h100-80", way: FractionWay = "mig", as_json: A
         as_json: Print JSON.
     """
     if not parts:
-        raise InvalidRequest("no part of a GPU is asked for", hint="give one for each model: chat=0.5:40GB code=25%:20GB")
+        raise InvalidRequest(
+            "no part of a GPU is asked for", hint="give one for each model: chat=0.5:40GB code=25%:20GB"
+        )
     placed = plan_parts(gpu, way, [_part(text) for text in parts])
     commands = mig_commands(placed) if way == "mig" else ("nvidia-cuda-mps-control -d",) if way == "mps" else ()
     if as_json:
