@@ -149,6 +149,7 @@ def pool(
 
     Compares whole cards, fixed fractions (MIG, MPS with limits), fractions that borrow (time slices), fractions that
     move to the models that need them, and the same with batches in the valleys. No card is touched or was measured.
+    With the defaults it takes about 20 s.
 
     Parameters
     ----------
@@ -240,7 +241,7 @@ def _show(
         (
             name,
             f"{one.cost:.4f}",
-            f"{one.cost / bound - 1:+.1%}" if bound else "-",
+            f"{one.cost / bound - 1:+.1%}".replace("-0.0%", "+0.0%") if bound else "-",
             f"{one.missed} ({one.missed / len(load):.2%})",
             f"{one.mean_s:.1f}",
             f"{one.p95_s:.1f}",

@@ -16,6 +16,9 @@ OptionValue = str | int | float | bool
 MOST_URLS: Final = 64
 
 
+LEAST_SHARE_BYTES: Final = 128 << 20
+
+
 class EngineSection(Section, frozen=True, kw_only=True):
     """How to run a model. The plan chooses what is left out."""
 
@@ -81,6 +84,14 @@ class ShareSection(Section, frozen=True, kw_only=True):
     0: none is promised."""
     memory_bytes: AtLeast0 = 0
     """Most memory of all its replicas together: one that needs more ends, and no other model does. 0: no limit."""
+
+    def checked(self, where: str) -> Self:
+        if 0 < self.memory_bytes < LEAST_SHARE_BYTES:
+            raise InvalidSpec(
+                f"{where} memory_bytes = {self.memory_bytes:,}; the process of an engine alone needs more",
+                hint=f"give at least {LEAST_SHARE_BYTES:,}, or 0 for no limit",
+            )
+        return self
 
 
 class ModelSection(Section, frozen=True, kw_only=True):
