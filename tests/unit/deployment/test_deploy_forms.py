@@ -190,6 +190,26 @@ def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("where", ["file", "empty", "nowhere", "folder"])
+def test_a_link_does_not_lead_out_of_the_directory(tmp_path: Path, where: str) -> None:
+    out, elsewhere, files = tmp_path / "out", tmp_path / "elsewhere", files_of("k8s", ONE)
+    out.mkdir()
+    elsewhere.mkdir()
+    inner = next((path for path in files if "/" in path), None)
+    path = out / (inner or next(iter(files)))
+    if where == "folder":
+        files = {f"inner/{next(iter(files))}": "x"}
+        (out / "inner").symlink_to(elsewhere)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        target = elsewhere / "target"
+        if where != "nowhere":
+            target.write_text("" if where == "empty" else "# theirs\n")
+        path.symlink_to(target)
+    with pytest.raises(InvalidRequest, match="symbolic link"):
+        compare(files, out)
+
+
 def test_every_form_prints_json_and_is_the_same_each_time(
     form: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
