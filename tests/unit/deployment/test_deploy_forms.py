@@ -183,13 +183,6 @@ def test_what_is_no_longer_rendered_is_removed_and_what_others_put_there_stays(t
     assert found["40-engine-old.yaml"] == "stale" and "mine.yaml" not in found
 
 
-def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "compose.yaml").write_text("services: {}\n")
-    with pytest.raises(InvalidRequest, match="was not made by"):
-        compare(files_of("compose", ONE), tmp_path)
-
-
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("where", ["file", "empty", "nowhere", "folder"])
 def test_a_link_does_not_lead_out_of_the_directory(tmp_path: Path, where: str) -> None:
     out, elsewhere, files = tmp_path / "out", tmp_path / "elsewhere", files_of("k8s", ONE)
@@ -210,6 +203,13 @@ def test_a_link_does_not_lead_out_of_the_directory(tmp_path: Path, where: str) -
         compare(files, out)
 
 
+def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    with pytest.raises(InvalidRequest, match="was not made by"):
+        compare(files_of("compose", ONE), tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_every_form_prints_json_and_is_the_same_each_time(
     form: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
