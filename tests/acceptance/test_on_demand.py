@@ -163,6 +163,22 @@ def test_one_that_can_never_fit_is_refused_with_the_figures(house: Served, key: 
     assert status == 503 and "it needs 8.79 KiB; of the 1.95 KiB for all models" in message
 
 
+def test_who_has_nothing_left_of_a_budget_has_nothing_loaded(house: Served, key: str) -> None:
+    asked = {"id": "adm", "roles": ["system-administrator"], "key": {}}
+    admin = call(house, "POST", "/admin/v1/users", house.key, asked)["key"]["key"]
+    budget = {"kind": "requests", "cap": 0, "window": "day", "model": "one"}
+    made = call(house, "PUT", "/admin/v1/budgets", admin, budget)
+    cool(house, key, "one")
+    before = residents(house, key)["one"]["loads"]
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="429"):
+            ask(house, key, "one")
+        assert residents(house, key)["one"]["loads"] == before and state(house, key, "one") == "cold"
+    finally:
+        call(house, "DELETE", f"/admin/v1/budgets/{made['id']}", admin)
+    assert ask(house, key, "one") == "hello"
+
+
 def test_an_idle_one_is_let_go_after_its_time_and_its_memory_is_back(house: Served, key: str) -> None:
     assert ask(house, key, "brief") == "hello"
     assert len(processes_of(house.home, "ashore.engines.host")) == 2

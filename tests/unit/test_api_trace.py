@@ -20,6 +20,9 @@ GOOD = f"00-{TRACE}-00f067aa0ba902b7-01"
     [
         (GOOD, TRACE),
         (f"01-{TRACE}-00f067aa0ba902b7-01-more", TRACE),
+        (f"01-{TRACE}-00f067aa0ba902b7-01-\x80", ""),
+        (f"01-{TRACE}-00f067aa0ba902b7-01-a b", ""),
+        (f"01-{TRACE}-00f067aa0ba902b7-01-{'x' * 201}", ""),
         (f"{GOOD}-more", ""),
         (f"ff-{TRACE}-00f067aa0ba902b7-01", ""),
         (f"00-{'0' * 32}-00f067aa0ba902b7-01", ""),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,200})?"
+)
+"""What a later version adds behind the flags goes on to engines in a header: what every server takes, and not much."""
 
 
 def parent_of(traceparent: str) -> tuple[str, str]:

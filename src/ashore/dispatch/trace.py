@@ -14,12 +14,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from ashore.dispatch.model import Request
 from ashore.errors import InvalidRequest
 
 MAX_REQUESTS: Final = 1_000_000
+MOST_SPAN_S: Final = 400 * 86_400
+"""From the first arrival to the last: each second of it is simulated."""
+MOST_TOKENS: Final = 100_000_000
+"""Of a prompt, or of an answer."""
+MOST_LINE_CHARS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +62,34 @@ def read_trace(
     found: list[tuple[float, int, int, float]] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = _json_rows(lines) if file.suffix in (".jsonl", ".ndjson") else _csv_rows(lines, file)
+            bounded = _short_lines(lines, file)
+            is_json = file.suffix in (".jsonl", ".ndjson")
+            rows = _json_rows(bounded) if is_json else _csv_rows(bounded, file)
             for at, (arrival_s, prompt, output, own_s) in rows:
-                if not (math.isfinite(arrival_s) and prompt >= 0 and output >= 0 and math.isfinite(own_s)):
-                    raise InvalidRequest(f"{file}, line {at}: not a request", hint="lengths are at least 0")
+                are_lengths = 0 <= prompt <= MOST_TOKENS and 0 <= output <= MOST_TOKENS
+                if not (math.isfinite(arrival_s) and are_lengths and math.isfinite(own_s)):
+                    raise InvalidRequest(
+                        f"{file}, line {at}: not a request", hint=f"lengths are at least 0, and at most {MOST_TOKENS:,}"
+                    )
                 if output:
                     found.append((arrival_s, prompt, output, own_s or deadline_s + per_token_s * output))
                 if len(found) >= (limit or MAX_REQUESTS):
                     break
     except OSError as fault:
         raise InvalidRequest(f"{file}: {fault.strerror}", hint="name a file with a trace") from fault
+    except csv.Error as fault:
+        raise InvalidRequest(f"{file}: {fault}", hint="correct that file") from fault
     except UnicodeDecodeError as fault:
         raise InvalidRequest(f"{file} is not a text file", hint="give a CSV or JSON lines") from fault
     if not found:
         raise InvalidRequest(f"{file} has no request with an answer", hint="check the columns of its tokens")
     found.sort()
     begin_s = found[0][0]
+    if not (found[-1][0] - begin_s) / faster <= MOST_SPAN_S:
+        raise InvalidRequest(
+            f"{file} spans {(found[-1][0] - begin_s) / faster:,.3g} s; at most {MOST_SPAN_S:,} are simulated",
+            hint="read fewer requests with --requests, or let them come faster",
+        )
     return [
         Request(
             number=number,
@@ -83,6 +100,16 @@ def read_trace(
         )
         for number, (arrival_s, prompt, output, due_s) in enumerate(found)
     ]
+
+
+def _short_lines(lines: TextIO, file: Path) -> Iterator[str]:
+    """Yield lines; one without an end does not fill the memory."""
+    at = 0
+    while line := lines.readline(MOST_LINE_CHARS):
+        at += 1
+        if len(line) == MOST_LINE_CHARS:
+            raise InvalidRequest(f"{file}, line {at} is longer than {MOST_LINE_CHARS:,} characters", hint="correct it")
+        yield line
 
 
 def _csv_rows(lines: Iterator[str], file: Path) -> Iterator[tuple[int, tuple[float, int, int, float]]]:

@@ -197,7 +197,7 @@ class Embeddings:
             while True:
                 reception.turn_away(found)
                 watch.release = found.served.release
-                await self._fresh.awake(found, work.deadline_at)
+                await self._fresh.awake(found, work.deadline_at, principal, model, work.request_id)
                 work.check(found.info)
                 read = partial(self._read, work, found, principal)
                 num_chars = num_input_chars(work.inputs)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from ashore.access import Principal
-from ashore.core import Clock
+from ashore.core import Clock, RequestId
 from ashore.engines import Grammar, ScoreText
 from ashore.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.metrics import Metrics
@@ -141,7 +141,7 @@ class FreshAnswers:
                 leads elsewhere.
         """
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
-        await self.awake(model, deadline.begin_by)
+        await self.awake(model, deadline.begin_by, principal, request.model, request.request_id)
         info = model.info
         check_features(request, info)
         check_scores(request, model.served)
@@ -212,22 +212,33 @@ class FreshAnswers:
         finally:
             reservation.release()
 
-    async def known(self, model: LoadedModel, deadline_at: float) -> None:
+    async def known(
+        self, model: LoadedModel, deadline_at: float, principal: Principal, alias: str, request_id: RequestId
+    ) -> None:
         """Return when it is known what a model can do: a model on demand says so once it was loaded for the first time.
-
-        Raises:
-            NotReady: it cannot be loaded, or was not in time. Overloaded: too many wait for it.
-        """
+        Arguments and errors are those of `awake`."""
         if model.replicas.info is None:
-            await self.awake(model, deadline_at)
+            await self.awake(model, deadline_at, principal, alias, request_id)
 
-    async def awake(self, model: LoadedModel, deadline_at: float) -> None:
-        """Return when a model on demand is loaded; at once for any other.
+    async def awake(
+        self, model: LoadedModel, deadline_at: float, principal: Principal, alias: str, request_id: RequestId
+    ) -> None:
+        """Return when a model on demand is loaded; at once for any other. A budget that leaves nothing has nothing
+        loaded, and so no other model unloaded; who waits is among its concurrent requests.
 
         Raises:
             NotReady: it cannot be loaded, or was not in time. Overloaded: too many wait for it.
+            BudgetExceeded: the principal may ask nothing of it now.
         """
-        await self._summons.awake(model, deadline_at, most_waiting=self._roster.topology.admission.max_waiting)
+        most = self._roster.topology.admission.max_waiting
+        if model.replicas.residence is None or model.replicas.ready:
+            await self._summons.awake(model, deadline_at, most_waiting=most)
+            return
+        reservation = await self._budgets.reserve(principal, alias, 1, request_id=request_id)
+        try:
+            await self._summons.awake(model, deadline_at, most_waiting=most)
+        finally:
+            reservation.release(forgive=True)
 
     def _check_answers(self, model: LoadedModel, name: str, deaths: int) -> None:
         """Return when a model is still the one to answer, now that its turn has come, or its host has gone.

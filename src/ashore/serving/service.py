@@ -307,7 +307,7 @@ class ServingService:
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
-        await self._fresh.known(model, deadline.begin_by)
+        await self._fresh.known(model, deadline.begin_by, principal, request.model, request.request_id)
         request = await self._with_tools(request, model, principal, deadline.begin_by)
         request = with_recommended(request, model.recommended, model.info)
         masked = await self._mask(model, request, principal, deadline.begin_by)
@@ -542,7 +542,7 @@ class ServingService:
         deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
-        await self._fresh.known(model, deadline_at)
+        await self._fresh.known(model, deadline_at, principal, request.model, request.request_id)
         request = await self._with_tools(request, model, principal, deadline_at)
         contexts = max(1, min(COUNTED_CONTEXTS, MOST_COUNTED // max(1, model.info.context_tokens)))
         masked = await self._mask(model, request, principal, deadline_at, contexts=contexts)

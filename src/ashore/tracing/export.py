@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import platform
+import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -40,6 +42,9 @@ SEND_S: Final = 3.0
 """Longest try to send a batch, repetitions included. Nobody waits for it but the end of the worker, once."""
 MOST_QUEUED: Final = 4096
 """Spans that wait to be sent; further ones are dropped."""
+MOST_TEXT_CHARS: Final = 64 << 20
+"""Of all texts of spans that wait to be sent. One conversation has up to a million: a collector that never answers
+would have gigabytes wait. Further spans go without their texts."""
 BATCH: Final = 512
 EVERY_MS: Final = 1000
 
@@ -97,11 +102,12 @@ class OtelTracer:
         )
         self._tracer = self._provider.get_tracer("ashore", __version__)
         self._propagator = TraceContextTextMapPropagator()
+        self._texts = Texts(MOST_TEXT_CHARS)
 
     def begin(self, operation: str, alias: str, arrival: Arrival) -> Span | None:
         """Return the span of a request; None where the sampler, or the caller, does not choose it."""
         span = self._start(operation, alias, arrival)
-        return None if span is None else RequestSpan(span, operation, self._clock)
+        return None if span is None else RequestSpan(span, operation, self._clock, self._texts)
 
     def repeated(self, note: RequestNote, request_id: str, arrival: Arrival) -> None:
         """Take a request that got a finished response."""
@@ -124,6 +130,28 @@ class OtelTracer:
         return span if isinstance(span, SdkSpan) else None
 
 
+class Texts:
+    """Room for the texts of spans that wait to be sent. A span gives back its share when nobody holds it any more, also
+    where the queue dropped it."""
+
+    def __init__(self, most_chars: int) -> None:
+        self._left = most_chars
+        self._lock = threading.RLock()  # a collection of garbage may give back while its thread takes
+
+    def take(self, span: object, num_chars: int) -> bool:
+        """Return whether there is room for the texts of a span; they have it until the span is gone."""
+        with self._lock:
+            if num_chars > self._left:
+                return False
+            self._left -= num_chars
+        weakref.finalize(span, self._give_back, num_chars).atexit = False
+        return True
+
+    def _give_back(self, num_chars: int) -> None:
+        with self._lock:
+            self._left += num_chars
+
+
 class RequestSpan:
     """The `Span` of `serving/guards.py`."""
 
@@ -137,10 +165,12 @@ class RequestSpan:
         "_reasons",
         "_span",
         "_started_at",
+        "_texts",
     )
 
-    def __init__(self, span: SdkSpan, operation: str, clock: Clock) -> None:
+    def __init__(self, span: SdkSpan, operation: str, clock: Clock, texts: Texts) -> None:
         self._span, self._clock, self._started_at = span, clock, clock.monotonic_s()
+        self._texts = texts
         self._attributes: dict[str, object] = dict(_common(operation))
         self._first_at, self._queued_s = 0.0, 0.0
         self._reasons: dict[int, str] = {}
@@ -199,6 +229,10 @@ class RequestSpan:
                     for number, (reasoning, text, calls) in sorted(self._choices.items())
                 ]
             )
+        told = {name: str(self._attributes[name]) for name in (INPUT, OUTPUT) if name in self._attributes}
+        if told and not self._texts.take(self._span, sum(map(len, told.values()))):
+            for name in told:
+                del self._attributes[name]
         self._span.set_attributes(self._attributes)  # type: ignore[arg-type]
         if note.outcome == "failed":
             self._span.set_status(StatusCode.ERROR, note.error_code)

@@ -183,6 +183,26 @@ def test_what_is_no_longer_rendered_is_removed_and_what_others_put_there_stays(t
     assert found["40-engine-old.yaml"] == "stale" and "mine.yaml" not in found
 
 
+@pytest.mark.parametrize("where", ["file", "empty", "nowhere", "folder"])
+def test_a_link_does_not_lead_out_of_the_directory(tmp_path: Path, where: str) -> None:
+    out, elsewhere, files = tmp_path / "out", tmp_path / "elsewhere", files_of("k8s", ONE)
+    out.mkdir()
+    elsewhere.mkdir()
+    inner = next((path for path in files if "/" in path), None)
+    path = out / (inner or next(iter(files)))
+    if where == "folder":
+        files = {f"inner/{next(iter(files))}": "x"}
+        (out / "inner").symlink_to(elsewhere)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        target = elsewhere / "target"
+        if where != "nowhere":
+            target.write_text("" if where == "empty" else "# theirs\n")
+        path.symlink_to(target)
+    with pytest.raises(InvalidRequest, match="symbolic link"):
+        compare(files, out)
+
+
 def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: {}\n")
     with pytest.raises(InvalidRequest, match="was not made by"):

@@ -119,3 +119,18 @@ def test_the_page_shows_back_ends_that_can_be_simulated(tmp_path: Path, capsys: 
     route(backends=file_of(tmp_path, toml, "backends.toml"), shape="burstgpt", rate=4, requests=60, alone=True)
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("cheapest-in-time", "npu alone", "optimum"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("far.csv", "arrival_s,prompt_tokens,output_tokens\n0,1,1\n1e300,1,1\n", "spans"),
+        ("many.jsonl", f'{{"arrival_s":0,"prompt_tokens":1,"output_tokens":{10**18}}}\n', "line 1"),
+        ("field.csv", f'arrival_s,prompt_tokens,output_tokens\n0,1,"{"1" * 200_000}"\n', "field"),
+        ("line.jsonl", f'{{"x": "{"x" * (2 << 20)}"}}', "longer"),
+    ],
+)
+def test_a_trace_that_no_simulation_would_end_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidRequest, match=said):
+        read_trace(tmp_path / name, deadline_s=30.0)

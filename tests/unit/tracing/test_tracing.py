@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,9 +16,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from ashore.audit import RequestNote
 from ashore.config.document import parse_spec
-from ashore.core import Message, RequestId, ToolCall
+from ashore.core import Message, RequestId, SystemClock, ToolCall
 from ashore.errors import InvalidSpec
-from ashore.serving import GenerationRequest
+from ashore.serving import Arrival, GenerationRequest
 from ashore.tracing import OtelSection
 from ashore.tracing.attributes import (
     INPUT,
@@ -28,7 +30,7 @@ from ashore.tracing.attributes import (
     texts_of,
     with_texts,
 )
-from ashore.tracing.export import Careful
+from ashore.tracing.export import Careful, OtelTracer, RequestSpan, Texts
 
 OFF = """
 import asyncio, sys
@@ -158,3 +160,33 @@ def test_a_collector_that_is_gone_is_told_once_and_not_waited_for_at_the_end(cap
     assert [("takes no spans" in one, "again" in one) for one in said] == [(True, False), (False, True), (True, False)]
     careful.closing = True
     assert careful.export([span]) is SpanExportResult.FAILURE and len(inner.taken) == 5
+
+
+def test_texts_of_spans_that_wait_have_a_bound_and_give_it_back() -> None:
+    texts, first, second = Texts(100), ReadableSpan(name="a"), ReadableSpan(name="b")
+    assert texts.take(first, 60) and not texts.take(second, 60) and texts.take(second, 40)
+    del first
+    gc.collect()
+    assert texts.take(second, 60) and not texts.take(second, 1)
+
+
+def test_a_collector_that_never_answers_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.tracing.export.MOST_TEXT_CHARS", 100_000)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        section = OtelSection(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        tracer = OtelTracer(section, blacken=list, counted=lambda spans, sent: None, clock=SystemClock())
+        note = RequestNote(
+            request_id="r", principal="a", tenant="b", alias="m", release="", outcome="succeeded", cache="miss",
+            key="k", origin="", error_code="", masked={},
+        )  # fmt: skip
+        message = Message(role="user", content="x" * MOST_CHARS)
+        request = GenerationRequest(request_id=RequestId("r"), model="m", messages=(message,))
+        kept = []
+        for _ in range(20):
+            span = tracer.begin("chat", "m", Arrival("127.0.0.1", "/v1/chat/completions"))
+            assert isinstance(span, RequestSpan)
+            span.asked(request, content=True)
+            span.end(note)
+            kept.append(span)
+        assert sum(INPUT in (one._span.attributes or {}) for one in kept) == 100_000 // MOST_CHARS
+        tracer.close()

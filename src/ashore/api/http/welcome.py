@@ -3,6 +3,7 @@ a key."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ STYLE: Final = (
     "pre,code{font-family:ui-monospace,monospace;font-size:.9em}pre{padding:.8rem;border:1px solid #8886;overflow:auto}"
     "td{padding:.1rem 1rem .1rem 0;vertical-align:top}h2{margin-top:2rem;font-size:1.1rem}"
 )
+HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
 ASK: Final = """curl BASE/v1/chat/completions \\
   -H "Authorization: Bearer $ASHORE_API_KEY" -H "Content-Type: application/json" \\
   -d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hello"}]}'"""
@@ -39,6 +41,8 @@ print([model.id for model in client.models.list()])"""
 async def welcome(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /` and `HEAD /`."""
     host = exchange.headers.get(b"host", b"").decode("latin-1")
+    if not HOST.fullmatch(host):  # it stands in a command that people copy
+        host = ""
     scheme = exchange.scope.get("scheme", "http")
     if exchange.headers.get(b"x-forwarded-proto") == b"https":
         scheme = "https"

@@ -43,14 +43,15 @@ def compare(files: Mapping[str, str], folder: Path) -> tuple[Compared, ...]:
     """Return each file beside what the folder has. Files that others put there are left out.
 
     Raises:
-        InvalidRequest: the folder is a file, or has a file of somebody else where one of ours would be.
+        InvalidRequest: the folder is a file, or has a file of somebody else or a link where one of ours would be.
     """
     if folder.exists() and not folder.is_dir():
         raise InvalidRequest(f"{folder} is not a directory", hint="give --out a directory; it is created")
     found = []
     for path, after in sorted(files.items()):
+        _refuse_links(folder, path)
         before = _text(folder / path)
-        if before and not _is_ours(path, before) and before != after:
+        if before is not None and not _is_ours(path, before) and before != after:
             raise InvalidRequest(
                 f"{folder / path} was not made by `ashore deploy render`", hint="give --out another directory"
             )
@@ -74,6 +75,20 @@ def write(compared: Iterable[Compared], folder: Path) -> None:
                 path.chmod(0o755)
 
 
+def _refuse_links(folder: Path, path: str) -> None:
+    """Return when nothing on the way from a folder to a file in it leads elsewhere.
+
+    Raises:
+        InvalidRequest: a link does.
+    """
+    inner = Path(path)
+    for one in (folder / inner, *(folder / parent for parent in inner.parents if parent != Path())):
+        if one.is_symlink():
+            raise InvalidRequest(
+                f"{one} is a symbolic link; a rendered file would be written elsewhere", hint="remove it"
+            )
+
+
 def _text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
@@ -94,6 +109,6 @@ def _others(folder: Path, files: Mapping[str, str]) -> list[str]:
     for inner in sorted(folders):
         for path in sorted((folder / inner).glob("*")):
             name = str(path.relative_to(folder))
-            if name not in files and path.is_file() and _is_ours(name, _text(path) or ""):
+            if name not in files and path.is_file() and not path.is_symlink() and _is_ours(name, _text(path) or ""):
                 found.append(name)
     return found

@@ -182,7 +182,10 @@ class VllmEngine:
             }  # fmt: skip
 
         answer = self._ask(self._reached().call("/v1/completions", body))
-        return wire.score_rows(_decoded(answer, wire.Chunk).choices[0], list(ids), top_logprobs)
+        try:
+            return wire.score_rows(_decoded(answer, wire.Chunk).choices[0], list(ids), top_logprobs)
+        except (LookupError, ValueError) as error:
+            raise EngineFailed(f"vLLM scored another text than it was asked for: {error!r}") from error
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         if "embed" not in self._loaded().features:
@@ -194,7 +197,11 @@ class VllmEngine:
             return {"model": model, "input": [list(ids) for ids in batch], "encoding_format": "float"}
 
         answer = self._ask(self._reached().call("/v1/embeddings", body))
-        return [entry.embedding for entry in sorted(_decoded(answer, wire.Vectors).data, key=lambda entry: entry.index)]
+        data = sorted(_decoded(answer, wire.Vectors).data, key=lambda entry: entry.index)
+        size = self._info.embedding_size if self._info is not None else len(data[0].embedding) if data else 0
+        if len(data) != len(batch) or not size or any(len(entry.embedding) != size for entry in data):
+            raise EngineFailed(f"vLLM sent {len(data)} vectors for {len(batch)} texts, or not all of one size")
+        return [entry.embedding for entry in data]
 
     def stats(self) -> EngineStats:
         info, servers = self._info, self._servers

@@ -62,6 +62,7 @@ class Reach:
         return {
             url: httpx.AsyncClient(
                 base_url=url,
+                headers={"Accept-Encoding": "identity"},
                 auth=_Key(self.key) if self.key else None,
                 timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
                 transport=self._transport(number, url, trust),

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -46,6 +46,14 @@ PATIENCE_S: Final = 30.0
 MOST_ATTEMPTS: Final = 4
 MOST_DEATHS: Final = 2
 """Servers that may break while they work on one order: it may be what breaks them."""
+MOST_LINE_BYTES: Final = 8 << 20
+"""Of one event of a stream: a token with its alternatives has a few KiB."""
+MOST_ERROR_BYTES: Final = 64 << 10
+"""Read of what a server says about a request that it refuses; the rest is cut."""
+MOST_WORDS_CHARS: Final = 500
+MOST_ANSWER_BYTES: Final = 256 << 20
+"""Of a whole answer: scores of a long text, or vectors of many."""
+MOST_PROBE_BYTES: Final = 4 << 20
 BUSY_S: Final = 0.2
 """Pause before an order that a server refused for lack of room is sent again."""
 
@@ -147,8 +155,8 @@ class Servers:
     async def version(self) -> str:
         """Return what a ready server says of its version."""
         for one in self.pool.ready:
-            with contextlib.suppress(AshoreError):
-                return str(msgspec.json.decode(await self._get(one, "/version")).get("version", "unknown"))
+            with contextlib.suppress(AshoreError, *UNDECODABLE):
+                return msgspec.json.decode(await self._get(one, "/version"), type=wire.Version).version
         return "unknown"  # an older server, or another that speaks its form
 
     async def load_adapter(self, name: str, directory: str) -> None:
@@ -335,8 +343,7 @@ class Servers:
             headers = {"traceparent": traceparent} if traceparent else {}
             asked = talk.client.stream("POST", "/v1/completions", json=body, headers=headers)
             async with _translated(one.url), asked as answer:
-                if answer.status_code != 200:
-                    raise _verdict(one.url, answer.status_code, (await answer.aread()).decode("utf-8", "replace"))
+                await _check(one.url, answer)
                 await self._read_stream(live, one, answer)
         except asyncio.CancelledError:
             why, live.gave_up = live.gave_up, ""
@@ -353,34 +360,41 @@ class Servers:
         order, talk = live.order, self._talks[one.url]
         end: wire.Choice | None = None
         stop_token_id: int | None = None
-        async for line in answer.aiter_lines():
-            talk.heard_s = time.monotonic()
-            if not line.startswith("data:"):
-                continue
-            data = line[5:].strip()
-            if data == "[DONE]":
-                continue  # the stream ends here; reading on to its end closes what httpx opened
-            chunk = msgspec.json.decode(data, type=wire.Chunk)
-            if chunk.error is not None:
-                told = EngineFailed(f"the vLLM server at {one.url} ended the stream: {chunk.error.message}")
-                raise _Elsewhere(told)
-            if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
-                live.cached_tokens = chunk.usage.prompt_tokens_details.cached_tokens or 0
-            for choice in chunk.choices:
-                rows = wire.token_rows(choice, order.top_logprobs)
-                if choice.finish_reason is not None:
-                    end = choice
-                    if choice.finish_reason == "stop" and rows and rows[-1][0] in order.stop_token_ids:
-                        stop_token_id = rows.pop()[0]
-                    elif isinstance(choice.stop_reason, int):
-                        stop_token_id = choice.stop_reason
-                for token_id, logprob, top in rows:
-                    live.made += 1
-                    self._tell(Token(order.order_id, token_id, logprob, top))
-            if (live.made or end is not None) and (one.failures or one.state != "ready"):
-                was = one.state
-                if self.pool.answered(one):
-                    self._tell_change(one, was)
+        too_many = False
+        async with contextlib.aclosing(_lines(one.url, answer)) as lines:
+            async for line in lines:
+                talk.heard_s = time.monotonic()
+                data = line[5:].strip()
+                if not line.startswith(b"data:") or data == b"[DONE]":
+                    continue  # a stream ends behind it; reading on to its end closes what httpx opened
+                chunk = msgspec.json.decode(data, type=wire.Chunk)
+                if chunk.error is not None:
+                    words = chunk.error.message[:MOST_WORDS_CHARS]
+                    raise _Elsewhere(EngineFailed(f"the vLLM server at {one.url} ended the stream: {words}"))
+                if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
+                    told = chunk.usage.prompt_tokens_details.cached_tokens or 0
+                    live.cached_tokens = min(max(0, told), live.prompt_tokens)
+                for choice in chunk.choices:
+                    rows = wire.token_rows(choice, order.top_logprobs)
+                    if choice.finish_reason is not None:
+                        end = choice
+                        if choice.finish_reason == "stop" and rows and rows[-1][0] in order.stop_token_ids:
+                            stop_token_id = rows.pop()[0]
+                        elif isinstance(choice.stop_reason, int):
+                            stop_token_id = choice.stop_reason
+                    room = order.max_new_tokens - live.made
+                    too_many = too_many or len(rows) > room
+                    for token_id, logprob, top in rows[:room]:
+                        live.made += 1
+                        self._tell(Token(order.order_id, token_id, logprob, top))
+                if (live.made or end is not None) and (one.failures or one.state != "ready"):
+                    was = one.state
+                    if self.pool.answered(one):
+                        self._tell_change(one, was)
+                if too_many:
+                    _log.warning("order %s: %s sends more tokens than were asked for", order.order_id, one.url)
+                    end, stop_token_id = wire.Choice(finish_reason="length"), None
+                    break
         if end is None or end.finish_reason not in ("stop", "length"):
             what = "ended before the answer did" if end is None else f"ended with {end.finish_reason!r}"
             raise _Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
@@ -415,14 +429,16 @@ class Servers:
         raise AssertionError("unreachable")
 
     async def _get(self, one: Backend, path: str) -> bytes:
-        async with _translated(one.url):
-            answer = await self._talks[one.url].client.get(path, timeout=PROBE_TIMEOUT_S)
-        return _content(one.url, answer)
+        client = self._talks[one.url].client
+        async with _translated(one.url), client.stream("GET", path, timeout=PROBE_TIMEOUT_S) as answer:
+            await _check(one.url, answer)
+            return await _read(one.url, answer, MOST_PROBE_BYTES)
 
     async def _post(self, one: Backend, path: str, body: dict[str, Any]) -> bytes:
-        async with _translated(one.url):
-            answer = await self._talks[one.url].client.post(path, json=body)
-        return _content(one.url, answer)
+        client = self._talks[one.url].client
+        async with _translated(one.url), client.stream("POST", path, json=body) as answer:
+            await _check(one.url, answer)
+            return await _read(one.url, answer, MOST_ANSWER_BYTES)
 
     async def close(self) -> None:
         """End every order and connection. May be called twice."""
@@ -437,10 +453,61 @@ class Servers:
         await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-def _content(url: str, answer: httpx.Response) -> bytes:
-    if answer.status_code != 200:
-        raise _verdict(url, answer.status_code, answer.text)
-    return answer.content
+async def _check(url: str, answer: httpx.Response) -> None:
+    """Return when a server has taken a request.
+
+    Raises:
+        _Elsewhere, AshoreError: it has not.
+    """
+    if answer.status_code == 200:
+        return
+    words = bytearray()
+    async with contextlib.aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            words += piece
+            if len(words) >= MOST_ERROR_BYTES:
+                break
+    raise _verdict(url, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"))
+
+
+async def _read(url: str, answer: httpx.Response, most: int) -> bytes:
+    """Return a whole answer.
+
+    Raises:
+        EngineFailed: it has more than `most` bytes.
+    """
+    found = bytearray()
+    async with contextlib.aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            found += piece
+            if len(found) > most:
+                raise EngineFailed(f"vLLM at {url} sent an answer of more than {most:,} bytes")
+    return bytes(found)
+
+
+async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
+    async for piece in answer.aiter_bytes():
+        yield piece
+
+
+async def _lines(url: str, answer: httpx.Response) -> AsyncGenerator[bytes]:
+    """Yield the lines of a stream without their ends.
+
+    Raises:
+        EngineFailed: one has more than `MOST_LINE_BYTES`.
+    """
+    rest = bytearray()
+    async with contextlib.aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            *whole, last = piece.split(b"\n")
+            for line in whole:
+                yield bytes(rest + line)
+                rest.clear()
+            rest += last
+            if len(rest) > MOST_LINE_BYTES:
+                raise EngineFailed(f"vLLM at {url} sent a line of more than {MOST_LINE_BYTES:,} bytes")
+    if rest:
+        yield bytes(rest)
 
 
 def _verdict(url: str, status: int, words: str) -> Exception:

@@ -6,7 +6,7 @@ Server"): prompts as token ids, `return_token_ids`, `return_tokens_as_token_ids`
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -14,6 +14,8 @@ from ashore.core import RECOMMENDABLE, changed_fields
 from ashore.engines.model import GenerateOrder, Grammar, TokenLogprob
 from ashore.errors import AshoreError, EngineFailed, InvalidRequest, Overloaded, Unauthenticated
 
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+"""Another one, no tokenizer and no frame takes; a server that sends it fails that order alone."""
 _ID_PREFIX: Final = "token_id:"
 
 
@@ -28,10 +30,10 @@ class Logprobs(msgspec.Struct, frozen=True):
 class Choice(msgspec.Struct, frozen=True):
     """One choice of a chunk."""
 
-    token_ids: list[int] | None = None
+    token_ids: list[TokenId] | None = None
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
-    stop_reason: int | str | None = None
+    stop_reason: TokenId | str | None = None
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
 
 
@@ -82,6 +84,12 @@ class Vectors(msgspec.Struct, frozen=True):
     """Answer of `/v1/embeddings`."""
 
     data: list[Vector]
+
+
+class Version(msgspec.Struct, frozen=True):
+    """Answer of `/version`."""
+
+    version: Annotated[str, msgspec.Meta(max_length=100)] = "unknown"
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
@@ -147,7 +155,7 @@ def token_rows(choice: Choice, top: int | None) -> list[tuple[int, float | None,
     """Return each token of a chunk with its log-probability and the `top` best.
 
     Raises:
-        EngineFailed: the server left the token ids out.
+        EngineFailed: the server left the token ids out, or some of their log-probabilities.
     """
     if choice.token_ids is None:
         if choice.finish_reason is not None:
