@@ -177,6 +177,7 @@ def test_who_has_nothing_left_of_a_budget_has_nothing_loaded(house: Served, key:
     finally:
         call(house, "DELETE", f"/admin/v1/budgets/{made['id']}", admin)
     assert ask(house, key, "one") == "hello"
+    cool(house, key, "one")
 
 
 def test_an_idle_one_is_let_go_after_its_time_and_its_memory_is_back(house: Served, key: str) -> None:
