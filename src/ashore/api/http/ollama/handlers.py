@@ -99,7 +99,7 @@ async def show(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/chat`."""
     request = await CHAT_READER.body_of(app, exchange, principal)
-    model = _served_name(app, request.model)
+    model = _served_name(app, request.model, principal)
     if not request.messages:
         await _loaded(app, exchange, principal, model, "chat")
         return
@@ -110,7 +110,7 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 async def generate(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/generate`."""
     request = await GENERATE_READER.body_of(app, exchange, principal)
-    model = _served_name(app, request.model)
+    model = _served_name(app, request.model, principal)
     if not request.prompt and not request.suffix:
         await _loaded(app, exchange, principal, model, "generate")
         return
@@ -174,7 +174,7 @@ async def _embed(
     inputs: list[str],
     dimensions: int | None,
 ) -> Embedding:
-    model = _served_name(app, named)
+    model = _served_name(app, named, principal)
     exchange.model = model[:64]
     priority, deadline_s = priority_of(exchange), deadline_of(exchange)
     exchange.watch()
@@ -208,10 +208,10 @@ async def _respond(
     await exchange.respond(200, headers, written)
 
 
-def _served_name(app: HttpApp, named: str) -> str:
-    """Return the name without the tag that clients of Ollama add, where it is not part of it."""
+def _served_name(app: HttpApp, named: str, principal: Principal) -> str:
+    """Return the name without the tag that clients of Ollama add, where it is not part of one that the caller may ask."""
     bare = named.removesuffix(TAG)
-    return bare if bare != named and named not in {card.alias for card in app.serving.models()} else named
+    return bare if bare != named and named not in {card.alias for card in app.serving.models(principal)} else named
 
 
 def _card(app: HttpApp, named: str, principal: Principal) -> ModelCard:
@@ -220,7 +220,7 @@ def _card(app: HttpApp, named: str, principal: Principal) -> ModelCard:
     Raises:
         UnknownModel: there is none of this name.
     """
-    model = _served_name(app, named)
+    model = _served_name(app, named, principal)
     cards = {card.alias: card for card in app.serving.models(principal)}
     if model not in cards:
         hint = did_you_mean(model[:100], cards)
