@@ -209,7 +209,7 @@ async def _respond(
 
 
 def _served_name(app: HttpApp, named: str, principal: Principal) -> str:
-    """Return the name without the tag that clients of Ollama add, where it is not part of one that the caller may ask."""
+    """Return the name without the tag that clients of Ollama add, unless the caller may ask a model of that name."""
     bare = named.removesuffix(TAG)
     return bare if bare != named and named not in {card.alias for card in app.serving.models(principal)} else named
 
