@@ -77,7 +77,9 @@ def test_a_browser_gets_a_page_that_says_how_to_ask(worker: Worker) -> None:
     assert "default-src 'none'" in headers["content-security-policy"]
     text = page.decode()
     assert "/v1/chat/completions" in text and "<code>echo</code>" in text
-    assert "models.corp&lt;b&gt;/v1" in text and "<b>" not in text
+    assert "models.corp" not in text and "<b>" not in text, "only a host that HTML and a shell read as text is shown"
+    _, _, shown = worker.request("GET", "/", headers=nobody | {"host": "models.corp:8080"})
+    assert "models.corp:8080/v1" in shown.decode()
     assert "/admin/" not in text and "<script" not in text and "src=" not in text
     status, _, nothing = worker.request("HEAD", "/", headers=nobody)
     assert (status, nothing) == (200, b"")
