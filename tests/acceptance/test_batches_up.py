@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,14 +22,9 @@ alias = "slow"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
+def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("batches-home")
-    one = start_served(home, [], store=None, port=ports[0], grpc_port=ports[1], config=CONFIG)
+    one = start_served(home, [], store=None, port=free_port(), grpc_port=free_port(), config=CONFIG)
     yield one
     one.stop()
 

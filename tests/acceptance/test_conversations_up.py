@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,10 @@ LONG = "a text of some length, which takes a while"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
+def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("conversations-home")
     models = [ECHO, SLOW]
-    one = start_served(home, models, store=None, port=ports[0], grpc_port=ports[1])
+    one = start_served(home, models, store=None, port=free_port(), grpc_port=free_port())
     yield one
     one.stop()
 

@@ -21,16 +21,9 @@ ECHO = "fake:echo"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    import socket
-
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
+def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("jobs-home")
-    one = start_served(home, [ECHO], store=None, port=ports[0], grpc_port=ports[1])
+    one = start_served(home, [ECHO], store=None, port=free_port(), grpc_port=free_port())
     yield one
     one.stop()
 

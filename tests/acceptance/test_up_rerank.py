@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,18 +18,13 @@ QUERY, DOCUMENTS = PAIRS[0][0], [PAIRS[0][1], PAIRS[1][1]]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("rerank-home")
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
     for name, kind in (("ranker", "bert"), ("xlmr", "xlm-roberta")):
         folder = write_cross_encoder(tmp_path_factory.mktemp(name), kind)  # type: ignore[arg-type]
         pulled = run_command("model", "pull", str(folder), "--name", name, home=home)
         assert pulled.returncode == 0, pulled.stderr
-    one = start_served(home, ["ranker", "xlmr", "fake:random"], store=None, port=ports[0], grpc_port=ports[1])
+    one = start_served(home, ["ranker", "xlmr", "fake:random"], store=None, port=free_port(), grpc_port=free_port())
     yield one
     one.stop()
 
