@@ -60,7 +60,7 @@ class Prices:
         """Return the price of a device-second that is used evenly over `takes_s` seconds, `in_s` from now."""
         if not self.per_s:
             return 0.0
-        return float(np.dot(self.per_s[backend], spread(in_s, takes_s)))
+        return float(np.dot(self.per_s[backend], _spread(np.array([in_s]), np.array([takes_s]))[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,8 @@ class Solved:
     """Who can be in time nowhere any more."""
 
 
-def spread(begin_s: float, takes_s: float) -> NDArray[np.float64]:
-    """Return which share of work that begins in so many seconds, and takes so long, falls into each slot."""
-    shares: NDArray[np.float64] = _spread(np.array([begin_s]), np.array([takes_s]))[0]
-    return shares
-
-
 def _spread(begin_s: NDArray[np.float64], takes_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return which share of work that begins then, and takes so long, falls into each slot, (n, slots)."""
     end_s = begin_s + np.maximum(takes_s, 1e-3)
     overlap = np.minimum(end_s[..., None], _ENDS) - np.maximum(begin_s[..., None], _BEGINS)
     shares: NDArray[np.float64] = np.maximum(overlap, 0.0) / (end_s - begin_s)[..., None]
@@ -148,16 +143,11 @@ def choose(
     return Solved(begin, Prices(now_s, solution.prices), tuple(one.number for one in missed))
 
 
-def _latest(request: Request, backend: Backend, now_s: float) -> float:
-    if not backend.takes(request):
-        return -1.0
-    return request.deadline_s - SAFETY * backend.alone_s(request) - SPARE_S - now_s
-
-
 def _begin_by(request: Request, backend: Backend, now_s: float) -> float:
     """Return in how many seconds it must begin: at once where only the margin is lacking, below 0: too late."""
-    latest_s = _latest(request, backend, now_s)
-    return 0.0 if latest_s < 0 and _in_time(request, backend, now_s) else latest_s
+    if not _in_time(request, backend, now_s):
+        return -1.0
+    return max(0.0, request.deadline_s - SAFETY * backend.alone_s(request) - SPARE_S - now_s)
 
 
 def _in_time(request: Request, backend: Backend, now_s: float) -> bool:

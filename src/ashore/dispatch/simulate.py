@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from ashore.dispatch.model import Backend, Request
 from ashore.dispatch.program import EARLIER, SLOTS_S, STARTS_S, Expected, Prices, choose
 
@@ -226,11 +228,11 @@ class ByCost:
         )
         self.prices = solved.prices
         begin = dict(solved.begin)
-        for number in solved.missed:  # late anyhow: where it is answered first
-            [one] = [one for one in waiting if one.number == number]
+        late = set(solved.missed)
+        for one in (one for one in waiting if one.number in late):  # late anyhow: where it is answered first
             fit = [at for at, backend in enumerate(fleet.backends) if room[at] > 0 and backend.takes(one)]
             if fit:
-                begin[number] = min(fit, key=lambda at: fleet.backends[at].alone_s(one))
+                begin[one.number] = min(fit, key=lambda at: fleet.backends[at].alone_s(one))
         return begin
 
     def _by_prices(self, new: Sequence[Request], fleet: Fleet, room: list[int], now_s: float) -> Mapping[int, int]:
@@ -268,21 +270,10 @@ class ByCost:
         coming = []
         for in_s, seconds in AHEAD_S:
             for kind in kinds:
-                moved = kind.arrival_s + (now_s + in_s - kind.arrival_s)
-                due = moved + kind.deadline_s - kind.arrival_s
-                coming.append(
-                    Expected(
-                        Request(
-                            number=-1,
-                            arrival_s=moved,
-                            prompt_tokens=kind.prompt_tokens,
-                            output_tokens=kind.output_tokens,
-                            deadline_s=due,
-                        ),
-                        number * seconds,
-                        float(in_s),
-                    )
-                )
+                comes_s = now_s + in_s
+                due_s = comes_s + kind.deadline_s - kind.arrival_s
+                one = replace(kind, number=-1, arrival_s=comes_s, deadline_s=due_s)
+                coming.append(Expected(one, number * seconds, float(in_s)))
         return coming
 
 
