@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
 
@@ -98,7 +99,7 @@ class Cosine:
         self._embeddings, self._at_length = embeddings, at_length
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
-        try:
+        with _inputs_named(asked):
             made = await self._embeddings.embed(
                 asked.model,
                 asked.texts,
@@ -109,9 +110,6 @@ class Cosine:
                 deadline_s=asked.deadline_s,
                 arrival=asked.arrival,
             )
-        except AshoreError as fault:
-            fault.param = _named(fault.param, asked.names)
-            raise
         vectors = made.vectors
         size = len(vectors[0]) if vectors else 0
         scores = await self._at_length(
@@ -136,7 +134,7 @@ class CrossEncoder:
         self._embeddings = embeddings
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
-        try:
+        with _inputs_named(asked):
             made = await self._embeddings.rank(
                 asked.model,
                 asked.texts,
@@ -148,9 +146,6 @@ class CrossEncoder:
                 deadline_s=asked.deadline_s,
                 arrival=asked.arrival,
             )
-        except AshoreError as fault:
-            fault.param = _named(fault.param, asked.names)
-            raise
         return Judged(
             model=made.model,
             release=made.release,
@@ -299,8 +294,13 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return max(-1.0, min(1.0, math.fsum(a * b for a, b in zip(one, other, strict=True))))
 
 
-def _named(param: str | None, names: Sequence[str]) -> str | None:
-    """Return what the request calls the input that an error of the embedder names."""
-    if param is not None and param.startswith("input[") and param[6:-1].isdigit():
-        return names[int(param[6:-1])]
-    return param
+@contextmanager
+def _inputs_named(asked: Asked) -> Iterator[None]:
+    """Let an error of the embedder name an input as the request calls it."""
+    try:
+        yield
+    except AshoreError as fault:
+        param = fault.param or ""
+        if param.startswith("input[") and param[6:-1].isdigit():
+            fault.param = asked.names[int(param[6:-1])]
+        raise
