@@ -161,7 +161,7 @@ class InferenceService:
 
 
 def _answered(started: Started) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that says what answered, the same for whoever repeats the question."""
+    """Return the metadata that says what answered, the same for everyone who repeats the question."""
     clamped = ((CLAMPED, f"max_tokens={started.clamped_to}"),) if started.clamped_to else ()
     return (
         ("x-ashore-release", header_text(started.release)),

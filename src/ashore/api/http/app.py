@@ -135,7 +135,7 @@ class HttpApp:
             route, exchange.arguments = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
             principal = self._identify(route, exchange)
-            if principal is not NOBODY:  # else it is open to whoever comes this way
+            if principal is not NOBODY:  # else the route needs no key
                 if route.guard != "key":
                     self._check_route(route, principal)
                 exchange.hold = self._bodies.hold(principal.tenant, principal.id)
