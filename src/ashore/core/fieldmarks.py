@@ -1,5 +1,4 @@
-"""What a field of a call says of how people write it: keys of `msgspec.Meta(extra=...)`, read by the command line and the
-console."""
+"""How people write a field of a call: keys of `msgspec.Meta(extra=...)`, read by the command line and the console."""
 
 from __future__ import annotations
 
