@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
+
 from ashore.access import METRICS_READ
 from ashore.console.calling import Shown, command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
@@ -97,9 +99,7 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
     shown: Shown | None = None
     fault: AshoreError | None = None
     try:
-        shown = await shown_of(reader, call, await reader.perform(lead, read_form(call, query, page=PER_PAGE)), query)
-    except PermissionDenied:
-        raise
+        shown = await shown_of(reader, call, await _listed(reader, lead), query)
     except AshoreError as problem:
         fault = problem
     return View(
@@ -111,6 +111,22 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
         command=command_of(call, query),
         acts=tuple(row_calls(calls, lead)),
     )
+
+
+async def _listed(reader: Reader, lead: Placed) -> Any:
+    """Return the list of a tab. Whoever may see only what is their own sees that.
+
+    Raises:
+        AshoreError: as the call.
+    """
+    taken = read_form(lead.call, reader.asked.query, page=PER_PAGE)
+    try:
+        return await reader.perform(lead, taken)
+    except PermissionDenied:
+        if getattr(taken, "owner", None) != "":
+            raise
+        own = msgspec.structs.replace(taken, owner=reader.session.principal.id)
+        return await reader.perform(lead, own)
 
 
 def row_links(view: View, table: Table, row: Row) -> list[Link]:

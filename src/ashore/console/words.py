@@ -59,7 +59,7 @@ class Words:
 
     def help(self, sentence: str) -> str:
         """Return what a declaration says of a field or call."""
-        return self._of("help", sentence) or sentence
+        return self._of("help", " ".join(sentence.split())) or sentence
 
     def value(self, text: str) -> str:
         """Return a value out of a closed set, `ready`."""
