@@ -52,7 +52,7 @@ class Sessions(Protocol):
         ...
 
     async def log_in_form(self, visit: Visit, query: Fields) -> Outcome:
-        """Return the form to begin with, or what an unfinished log-in still lacks; whoever is in already goes to `next`.
+        """Return the form to begin with, or that of the next step; whoever is in already goes to `next`.
         [GET /console/log-in]"""
         ...
 
