@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from ashore.access import (
     OFFICERS,
@@ -232,7 +232,7 @@ class Site:
 
         path, _, query = path.partition("?")
         scope = {
-            "type": "http", "method": method, "path": path, "query_string": query.encode(), "client": ("10.0.0.9", 1),
+            "type": "http", "method": method, "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode(), "client": ("10.0.0.9", 1),
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
         await self.app(scope, receive, send)

@@ -28,7 +28,7 @@ from ashore.rooms import Room
 from ashore.sessions import Sessions
 
 LOOK_COOKIE: Final = "ashore-look"
-MOST_KEPT: Final = 2_000
+MOST_KEPT: Final = 900
 """Characters of a form that are kept in an address over a log-in; a longer one is filled in again."""
 NOT_KEPT: Final = SECRETS | {"csrf", "next", "text"}
 

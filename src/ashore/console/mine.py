@@ -11,7 +11,7 @@ from ashore.console.present import cell
 from ashore.console.reader import Reader
 from ashore.errors import AshoreError
 
-MINE: Final[dict[str, dict[str, str]]] = {"session list": {}, "access key list": {"owner": "id"}}
+MINE: Final[dict[str, dict[str, str]]] = {"session list": {"account": "id"}, "access key list": {"owner": "id"}}
 """Lists of what is the reader's own, and which field says so: with what of the principal."""
 
 

@@ -42,7 +42,7 @@ PAGES: Final = (
         name="people",
         nouns=(
             "access user", "access service", "access group", "access tenant", "access key", "access role",
-            "access policy", "access",
+            "access policy", "access", "account", "session",
         ),
     ),
     Page(name="privacy", nouns=("privacy", "privacy policy")),

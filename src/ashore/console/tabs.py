@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,6 +17,9 @@ from ashore.console.present import Row, Table
 from ashore.console.reader import Reader
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied
+
+WHOSE: Final = ("owner", "account")
+"""Fields of a list that say whose things it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +126,10 @@ async def _listed(reader: Reader, lead: Placed) -> Any:
     try:
         return await reader.perform(lead, taken)
     except PermissionDenied:
-        if getattr(taken, "owner", None) != "":
+        field = next((name for name in WHOSE if getattr(taken, name, None) == ""), "")
+        if not field:
             raise
-        own = msgspec.structs.replace(taken, owner=reader.session.principal.id)
+        own: msgspec.Struct = msgspec.structs.replace(taken, **{field: reader.session.principal.id})
         return await reader.perform(lead, own)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote
 
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
@@ -59,12 +59,13 @@ def console_of(app: HttpApp) -> Console:
 def asked_of(app: HttpApp, exchange: Exchange, form: list[tuple[str, str]]) -> Asked:
     """Return what the console is asked."""
     below = exchange.path.removeprefix(CONSOLE)
+    raw: bytes = exchange.scope.get("raw_path") or quote(exchange.path).encode()
     part = exchange.headers.get(b"x-console-part", b"page")
     query = exchange.scope.get("query_string", b"").decode("latin-1")
     return Asked(
         method="GET" if exchange.method == "HEAD" else exchange.method,
-        path=unquote(below).strip("/"),
-        depth=below.count("/") - 1,
+        path=below.strip("/"),
+        depth=raw.count(b"/") - CONSOLE.count("/") - 1,
         query=_pairs(query),
         form=form,
         visit=visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange)),
