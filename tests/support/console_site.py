@@ -232,7 +232,8 @@ class Site:
 
         path, _, query = path.partition("?")
         scope = {
-            "type": "http", "method": method, "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode(), "client": ("10.0.0.9", 1),
+            "type": "http", "method": method, "path": unquote(path), "raw_path": path.encode(),
+            "query_string": query.encode(), "client": ("10.0.0.9", 1),
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
         await self.app(scope, receive, send)
