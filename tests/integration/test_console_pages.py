@@ -162,7 +162,7 @@ def test_who_is_not_logged_in_comes_back_to_the_form_that_they_had_filled_in(sit
 def test_what_is_done_on_a_page_is_in_the_audit_log_under_the_id_that_the_page_shows(site: Site) -> None:
     done = site.post("/call/access-tenant/create", "security-officer", {"name": "acme", "title": "Acme"})
     assert done.status == 200 and "Acme" in done.text
-    shown = re.findall(r"audit\?request_id=([\w-]+)", done.text)[0]
+    shown = re.findall(r"audit/request\?request=([\w-]+)", done.text)[0]
     assert shown == done.headers["x-request-id"]
     found = site.get(f"/audit?request_id={shown}", "auditor")
     assert "tenant:create" in found.text or "tenant/acme" in found.text

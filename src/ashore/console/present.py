@@ -40,20 +40,10 @@ class Cell:
     items: tuple[Cell, ...] = ()
 
 
-COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "audit search": (
-        "at",
-        "actor",
-        "action",
-        "resource",
-        "outcome",
-        "reason",
-        "model",
-        "tenant",
-        "origin",
-        "request_id",
-    ),
-}
+RECORD: Final = (
+    "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "tenant", "origin", "request_id",
+)  # fmt: skip
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"audit search": RECORD, "audit request": RECORD}
 """Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has
 them all."""
 

@@ -183,7 +183,7 @@
       if (cached.startsWith("hit")) facts.append(` · ${words.cached}`);
       if (request) {
         const link = document.createElement("a");
-        link.href = `${root}audit?request_id=${encodeURIComponent(request)}`;
+        link.href = `${root}call/audit/request?request=${encodeURIComponent(request)}`;
         link.textContent = words.find;
         facts.append(" · ", link, ` ${request}`);
       }
