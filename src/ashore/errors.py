@@ -17,7 +17,7 @@
         HomeNotOurs     500           StateLost 500
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
         SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500            WeightsAway 503
-        AuditUnavailable 503  TamperedAudit 500
+        AuditUnavailable 503  TamperedAudit 500              SwitchedOff 501
         NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
       Bug             500           our invariant broke; report it         exit 70
 
@@ -656,6 +656,16 @@ class WorkerDied(EnvironmentFault):
     code = "worker_died"
     http_status = 503
     retryable = True
+
+
+class SwitchedOff(EnvironmentFault):
+    """This server could do it, and its ashore.toml does not switch it on.
+
+    Set the key that the message names, and restart the server.
+    """
+
+    code = "switched_off"
+    http_status = 501
 
 
 class NotReady(EnvironmentFault):

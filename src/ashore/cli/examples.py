@@ -163,6 +163,12 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore session end ses_0123456789ab", "out within a second"),
             Example("ashore session link", "a one-time link into the console of this machine, at the beginning"),
         ),
+        "learn": (
+            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
+            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
+            Example("ashore learn consents", "what was set for which tenant"),
+            Example("ashore learn forget alice", "erase the votes and receipts of a person"),
+        ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
 )
