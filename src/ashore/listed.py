@@ -28,6 +28,7 @@ LISTED: Final = (
     Listed("access"),
     Listed("cache"),
     Listed("privacy"),
+    Listed("privacy.ledger", section="statistics"),
     Listed("tracing", section="otel"),
     Listed("access.budgets"),
     Listed("jobs"),

@@ -53,9 +53,7 @@ COMMANDS = (
     Command(
         name="secret", target="ashore.cli.secret:app", summary="Show which secrets of a home are sealed; seal them."
     ),
-    Command(
-        name="privacy", target="ashore.cli.privacy:app", summary="Show what masking does to a text; set its policy."
-    ),
+    Command(name="privacy", target="ashore.cli.privacy:app", summary="Show and set masking; ask datasets with noise."),
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
