@@ -9,6 +9,7 @@
         TrainingDiverged 400          BrokenData 400   RecoveryKeyWrong 400
       DeniedError                   an administrator grants the right      exit 5
         Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
+        PrivacyBudgetSpent 403
       CapacityError                 wait, or add machines                  exit 3
         Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
         Preempted       503           MemoryFull 507         BudgetExceeded 429
@@ -377,6 +378,15 @@ class PersonalDataBlocked(DeniedError):
     """
 
     code = "personal_data_blocked"
+
+
+class PrivacyBudgetSpent(DeniedError):
+    """The privacy budget of this dataset has too little left.
+
+    Ask with more noise (a smaller epsilon), or have a security officer grant more with `ashore privacy budget grant`.
+    """
+
+    code = "privacy_budget_spent"
 
 
 class CapacityError(AshoreError):

@@ -28,6 +28,7 @@ LISTED: Final = (
     Listed("access"),
     Listed("cache"),
     Listed("privacy"),
+    Listed("privacy.ledger", section="statistics"),
     Listed("tracing", section="otel"),
     Listed("learning", noun="learn", summary="See what users say of answers, and learn from it.", section="learning"),
     Listed("access.budgets"),

@@ -53,9 +53,7 @@ COMMANDS = (
     Command(
         name="secret", target="ashore.cli.secret:app", summary="Show which secrets of a home are sealed; seal them."
     ),
-    Command(
-        name="privacy", target="ashore.cli.privacy:app", summary="Show what masking does to a text; set its policy."
-    ),
+    Command(name="privacy", target="ashore.cli.privacy:app", summary="Show and set masking; ask datasets with noise."),
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
     Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),

@@ -125,6 +125,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "privacy": (
             Example("ashore privacy mask letter.txt", "a text as a model would see it"),
             Example("ashore privacy policy show --toml", "the policy in force, as a file that set takes"),
+            Example("ashore privacy query calls --what count", "a count with noise that hides each person"),
         ),
         "access": (
             Example("ashore access user create alice --role auditor", "a person with a key, which is shown only once"),
@@ -230,6 +231,12 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "privacy": (
             Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and positions, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
+            Example("ashore privacy budget grant calls --epsilon 1", "what a dataset may lose; a security officer"),
+            Example("ashore privacy budget list", "every budget, and what is left of it"),
+            Example("ashore privacy budget show calls", "one of them"),
+            Example("ashore privacy budget history calls", "who asked what, and what it cost"),
+            Example("ashore privacy query calls --what mean --column minutes --low 0 --high 60", "a mean, bounded"),
+            Example("ashore privacy query calls --what histogram --column dept --groups icu,er --dry-run", "its cost"),
             Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),
         "access": (
