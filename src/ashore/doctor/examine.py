@@ -284,7 +284,8 @@ class Doctor:
         with part("access"):
             parts["access"] = home.read_access(self._home, database, now_s, self._sources.unsealed())
         with part("stored"):
-            store = self._sources.open_store() if self._sources.open_store is not None else None
+            opens = self._sources.open_store
+            store = opens() if opens is not None and not self._home.restoring.exists() else None
             parts["stored"] = home.read_stored(self._home, store, book)
         with part("backup"):
             parts["backup"] = serving.read_backup(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,31 +23,28 @@ WEEK_S: Final = 7 * 86_400
 DAY_S: Final = 86_400
 FULL_SHARE: Final = 0.95
 _SECRET: Final = (
-    "state.db",
-    "first-key",
-    "audit-keys",
-    "backup",
-    "run/internal-token",
-    "run/supervisor.sock",
-    "edge/*key*",
-)
+    "state.db", "first-key", "recovery.key", "audit-keys/signing-key.pem", "audit-keys/digest-key", "backup/key",
+    "run/internal-token", "edge/*key*",
+)  # fmt: skip
 _RESTRICTED: Final = ("non-commercial", "noncommercial", "cc-by-nc", "research-only", "research only")
 _TAIL_BYTES: Final = 256 << 10
 
 
 def open_paths(home: Home) -> tuple[str, ...]:
-    """Return what others may read or write though it is secret: the home itself, keys, the state."""
+    """Return what others may read though it is secret, with its mode: keys; and the state, where the home is open."""
     found = []
-    for path in (home.root, *(one for name in _SECRET for one in sorted(home.root.glob(name)))):
+    try:
+        reachable = home.root.stat().st_mode & 0o011
+    except OSError:
+        return ()
+    for path in (one for name in _SECRET for one in sorted(home.root.glob(name))):
         try:
-            mode = path.lstat().st_mode & 0o7777
+            mode = path.lstat().st_mode
         except OSError:
             continue
-        if mode & 0o077 and not (path != home.root and not home.root.stat().st_mode & 0o077 and path.is_dir()):
+        if stat.S_ISREG(mode) and mode & 0o077 and (reachable or path != home.state_db):
             found.append(f"{mode & 0o777:04o} {path}")
-    closed = not home.root.stat().st_mode & 0o077 if home.root.exists() else True
-    # in a closed home nobody reaches a file; one that is open there opens with the next copy of the home
-    return tuple(found) if not closed else tuple(one for one in found if "key" in one.rpartition("/")[2])
+    return tuple(found)
 
 
 def newest_record(audit: Path) -> tuple[float, float]:

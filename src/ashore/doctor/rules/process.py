@@ -242,7 +242,7 @@ def orphans(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D513", "process", "Does the supervisor not answer?", needs=("server.why_not",), down=True)
+@rule("D513", "process", "Does the supervisor not answer?", needs=("processes",), down=True)
 def silent_supervisor(seen: Readings) -> Iterator[Finding]:
     supervisor = next((one for one in seen.processes if one.role == "supervisor"), None)
     if not seen.server.running and supervisor is not None and not supervisor.orphan:
