@@ -42,5 +42,6 @@ LISTED: Final = (
     Listed("residency"),
     Listed("releases"),
     Listed("backup"),
+    Listed("doctor"),
 )
 """In the order in which an API worker opens them; it closes them in the reverse one."""

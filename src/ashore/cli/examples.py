@@ -33,6 +33,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore status", "what is running, waiting and cached; needs no key"),
             Example("ashore status --json", "the same for a script"),
         ),
+        "doctor": (
+            Example("ashore doctor", "what is wrong, why, and what to do; needs no key and no running server"),
+            Example("ashore doctor --apply --dry-run", "the safe changes that it would make"),
+            Example("ashore doctor bundle", "a file for support, without prompts and secrets"),
+        ),
         "logs": (
             Example("ashore logs", "the last lines of every process"),
             Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
@@ -177,6 +182,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
+        "doctor": (
+            Example("ashore doctor --list", "every rule, and what it asks"),
+            Example("ashore doctor --only disk,D504 --for 10s", "an area and a rule, measured for ten seconds"),
+            Example("ashore doctor --since 1h", "over the last hour, by the looks that --watch kept"),
+            Example("ashore doctor --watch", "what appears and what is gone, every minute"),
+            Example("ashore doctor undo --list", "the changes that --apply made"),
+        ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
             Example("ashore model cool chat --to s3", "unload it, and move its weights to the bucket of [tiers] cold"),

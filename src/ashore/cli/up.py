@@ -232,6 +232,7 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "listening": deployment.listening,
                     "shares": deployment.shares,
                     "standing": deployment.standing(),
+                    "restarts": deployment.restarts(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "models":
