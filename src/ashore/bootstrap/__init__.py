@@ -21,7 +21,7 @@ from ashore.bootstrap.serving import (
     release_keeper,
     releases_of_home,
 )
-from ashore.bootstrap.state import begin_anew, hold_state_secrets, open_state, rekey
+from ashore.bootstrap.state import begin_anew, hold_state_secrets, open_state, rekey, shared_name
 from ashore.bootstrap.stores import (
     Keeper,
     build_store,
@@ -68,6 +68,7 @@ __all__ = [
     "sealing_notes",
     "served_from",
     "server_command_lines",
+    "shared_name",
     "sft_run",
     "side_commands",
     "stored_files",
