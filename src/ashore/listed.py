@@ -32,6 +32,7 @@ LISTED: Final = (
     Listed("access.budgets"),
     Listed("jobs"),
     Listed("residency"),
+    Listed("fleet", section="fleet"),
     Listed("releases"),
     Listed("backup"),
 )

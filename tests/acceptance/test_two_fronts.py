@@ -1,5 +1,5 @@
 """Two servers on one Postgres and one Valkey: what is changed at one is in force at the other, and each keeps its own
-audit log."""
+audit log. Engine nodes that join at one answer at both."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from engine_servers import engine_server
 from postgres_server import fresh_database, postgres_server
 from served import Served, call, start_served
+from tiny_models import make_tiny_model
 from valkey_server import ValkeyServer
 from waiting import eventually
 
@@ -45,8 +50,11 @@ def fronts(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int
     valkey = ValkeyServer(folder / "valkey", port=free_port()).start()
     try:
         with postgres_server() as url:
+            (make_tiny_model(folder / "text", "llama") / "model.safetensors").unlink()
             config = f'[[model]]\nname = "fake:echo"\nalias = "chat"\n[redis]\nurl = "{valkey.url}"\n'
             config += f'timeout_ms = 500\n[state]\nurl = "{fresh_database(url, "two_fronts")}"\n'
+            config += f'[[model]]\nname = "{folder / "text"}"\nalias = "far"\n[model.engine]\nfleet = true\n'
+            config += 'options = { served_model_name = "far" }\n[fleet]\nnetworks = ["127.0.0.0/8"]\n'
             for name in ("a", "b"):
                 port = free_port()
                 running.append(
@@ -147,3 +155,93 @@ def test_each_server_has_an_audit_log_of_its_own_and_nobody_else_in_its_home(fro
     )  # fmt: skip
     assert second.returncode != 0
     assert "is in use by process" in second.stderr, second.stderr
+
+
+@dataclass
+class Load:
+    """Streams that are asked for at both servers without a pause, and how each ended."""
+
+    fronts: Fronts
+    key: str
+    stop: threading.Event
+    ends: list[str] = field(default_factory=list)
+    """`whole`, `cut`, or the status of a refusal."""
+
+    def run(self, number: int) -> None:
+        server = (self.fronts.a, self.fronts.b)[number % 2]
+        while not self.stop.is_set():
+            self.ends.append(stream(server, self.key))
+
+
+def stream(server: Served, key: str) -> str:
+    """Ask for a streamed answer, and return how it ended."""
+    body = {"model": "far", "prompt": "abc", "max_tokens": 24, "stream": True, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{server.base_url}/completions", json.dumps(body).encode(), {"authorization": f"Bearer {key}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            lines = answer.read().decode().split("\n\n")
+    except urllib.error.HTTPError as refused:
+        return f"{refused.code} {refused.read().decode()[:200]}"
+    return "whole" if "data: [DONE]" in lines and '"error"' not in "".join(lines) else f"cut: {lines[-3:]}"
+
+
+@contextmanager
+def load(fronts: Fronts, key: str, streams: int) -> Iterator[Load]:
+    """Keep streams running at both servers until the end of the block."""
+    one = Load(fronts, key, threading.Event())
+    with ThreadPoolExecutor(streams) as pool:
+        running = [pool.submit(one.run, number) for number in range(streams)]
+        try:
+            yield one
+        finally:
+            one.stop.set()
+    for ended in running:
+        ended.result()
+
+
+def orders(server: Served, url: str) -> float:
+    """Return how many orders a server has sent to a node."""
+    with urllib.request.urlopen(f"{server.root_url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [one for one in lines if one.startswith("ashore_host_backend_orders_total{") and url in one]
+    return sum(float(one.rpartition(" ")[2]) for one in found)
+
+
+def test_nodes_that_join_at_one_server_answer_at_both_and_drain_without_a_loss(
+    fronts: Fronts, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    key = make_user(fronts, "dora")
+    nodes = "/admin/v1/fleet/nodes"
+    slow = "fake:random?tok_per_s=60&tokens=400&context=512"
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        call(fronts.a, "PUT", f"{nodes}/x", fronts.system, {"address": "http://10.1.1.1:80", "model": "far"})
+    with ExitStack() as stack:
+        urls = {}
+        for name in ("one", "two"):
+            words = (slow, "--served-model-name", "far")
+            urls[name] = stack.enter_context(engine_server(tmp_path / name, free_port(), *words)).url
+            joined = call(fronts.a, "PUT", f"{nodes}/{name}", fronts.system, {"address": urls[name], "model": "far"})
+            assert joined["items"][0]["state"] == "ready", joined
+        for server in (fronts.a, fronts.b):
+            eventually(lambda at=server: stream(at, key) == "whole")
+        with load(fronts, key, 8) as asked:
+            eventually(lambda: all(orders(at, url) > 1 for at in (fronts.a, fronts.b) for url in urls.values()))
+            drained = call(fronts.b, "POST", f"{nodes}/one/drain", fronts.system, {"wait_s": 25})
+            assert (drained["items"][0]["state"], drained["items"][0]["running"]) == ("drained", 0)
+            before = [orders(at, urls["one"]) for at in (fronts.a, fronts.b)]
+            done = len(asked.ends)
+            eventually(lambda: len(asked.ends) > done + 16)
+            assert [orders(at, urls["one"]) for at in (fronts.a, fronts.b)] == before, "a drained node got an order"
+            call(fronts.a, "POST", f"{nodes}/one/undrain", fronts.system)
+            eventually(
+                lambda: all(orders(at, urls["one"]) > was for at, was in zip((fronts.a, fronts.b), before, strict=True))
+            )
+            call(fronts.a, "DELETE", f"{nodes}/two", fronts.system)
+            done = len(asked.ends)
+            eventually(lambda: len(asked.ends) > done + 16)
+        assert set(asked.ends) == {"whole"}, [one for one in asked.ends if one != "whole"][:3]
+        seen = call(fronts.b, "GET", "/admin/v1/fleet", fronts.system)
+        assert [(one["node"], one["state"]) for one in seen["nodes"]] == [("one", "ready")]
+        assert [one["state"] for one in seen["servers"]] == ["alive", "alive"]

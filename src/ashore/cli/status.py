@@ -20,7 +20,6 @@ from ashore.errors import AshoreError, NotReady
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.engines import BackendStatus
     from ashore.releases import Book
     from ashore.serving import ServedModel
 
@@ -264,10 +263,11 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
 
 async def backends_of(served: Iterable[ServedModel]) -> list[BackendShown]:
     """Return the servers of other machines behind each release, as its hosts tell; nothing of a host that is silent."""
+    from ashore.engines import backends_of as backends_of_host
     from ashore.engines import card_of
 
     hosts = [(one, socket) for one in served if "remote" in card_of(one.kind).formats for socket in one.sockets]
-    told = await asyncio.gather(*(_backends_of_host(socket) for _, socket in hosts))
+    told = await asyncio.gather(*(backends_of_host(socket, HOST_S) for _, socket in hosts))
     return [
         BackendShown(alias=one.alias, release=one.release, **msgspec.structs.asdict(backend))
         for (one, _), backends in zip(hosts, told, strict=True)
@@ -283,22 +283,8 @@ def without_servers(backends: Iterable[BackendShown]) -> list[Need]:
     return [
         Need(what=f"no server of {release} can be used", do="see why in the table of servers, and start one of them")
         for release, seen in states.items()
-        if seen == {"out"}
+        if seen <= {"out", "draining"}
     ]
-
-
-async def _backends_of_host(socket: str) -> tuple[BackendStatus, ...]:
-    from ashore.engines import HostClient
-
-    client = HostClient(socket)
-    try:
-        async with asyncio.timeout(2 * HOST_S):
-            await client.connect(HOST_S)
-            return (await client.stats()).backends
-    except (AshoreError, TimeoutError, OSError):
-        return ()  # its release is not ready, which the table of models says
-    finally:
-        await client.close()
 
 
 def silent_anchors(audit: Path) -> list[SilentAnchor]:

@@ -55,6 +55,7 @@ from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
+from ashore.fleet import FleetFile
 from ashore.planning import Plan, what_fits
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
 from ashore.settings import Settings
@@ -144,6 +145,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
             epochs = EpochWatch(state).start()
+            FleetFile(
+                home.fleet_servers, state, listening.sections()["fleet"], egress=listening.egress.allow, say=_say
+            ).follow(epochs)
             cold = listening.tiers.cold
             mover = StoreMover(home, store, cold, say=_say, sealing_key=settings.sealing_key)
             deployment = Deployment(
