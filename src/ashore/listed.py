@@ -40,6 +40,7 @@ LISTED: Final = (
     ),
     Listed("jobs"),
     Listed("residency"),
+    Listed("fleet", section="fleet"),
     Listed("releases"),
     Listed("backup"),
     Listed("doctor"),

@@ -15,6 +15,7 @@ _BY_NOUN: Final = {
     "clock": "jump",
     "deployment": "reload",
     "first-key": "revive",
+    "fleet": "drain join leave read undrain write",
     "group": "create members remove",
     "job": "cancel read",
     "key": "create revoke rotate rotate-own",

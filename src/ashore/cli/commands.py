@@ -64,6 +64,9 @@ COMMANDS = (
         target="ashore.cli.deploy:app",
         summary="Render images, containers and Kubernetes objects from ashore.toml.",
     ),
+    Command(
+        name="fleet", target="ashore.cli.fleet:app", summary="Add engine nodes to a model, drain them and remove them."
+    ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),

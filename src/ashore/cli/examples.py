@@ -60,6 +60,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "model": (
             Example("ashore model pull smollm2", "a model of the catalogue"),
+            Example("ashore model pull peer://10.0.0.1:8444/smollm2", "from another machine of the fleet"),
             Example(
                 "ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face format, or a .gguf file"
             ),
@@ -154,6 +155,21 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore deploy render compose --places places.toml --out compose", "containers on one machine"),
             Example("ashore deploy render k8s --places places.toml --out k8s --dry-run", "what would change in k8s/"),
             Example("ashore deploy check k8s --places places.toml", "ask your API server; it stores nothing"),
+        ),
+        "fleet": (
+            Example(
+                "ashore fleet join gpu-1 http://10.0.0.2:8101 --model chat", "a node that runs `ashore engine serve`"
+            ),
+            Example("ashore fleet status", "servers, nodes, and who uses which"),
+            Example(
+                "ashore fleet drain gpu-1 --wait 5m", "no new requests; return when the running ones have finished"
+            ),
+            Example("ashore fleet undrain gpu-1", "give it requests again"),
+            Example("ashore fleet leave gpu-1", "remove it from the fleet"),
+            Example(
+                "ashore fleet certificate gpu-1 --address 10.0.0.2 --to ./gpu-1", "for its home, to be copied there"
+            ),
+            Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
