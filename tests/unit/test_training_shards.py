@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_text import CHATML, byte_level
 
-from ashore.errors import AshoreError, BrokenData, Conflict, DiskFull, InvalidRequest, SourceUnreachable
+from ashore.errors import AshoreError, BrokenData, Conflict, DiskFull, InvalidRequest, LoaderDied, SourceUnreachable
 from ashore.store import data_used
 from ashore.text import TextModel
 from ashore.training import (
@@ -221,6 +222,10 @@ def test_a_worker_that_is_killed_is_replaced_and_one_that_keeps_dying_ends_the_r
                 os.kill(process._process.pid, signal.SIGKILL)
             assert content(source.batches(step)) == content(plan.batches(step))
     assert heard == ["a loader process died (signal 9) and is replaced"] * 2
+    with AheadBatches(plan, data, workers=1) as source:
+        source._processes[0]._setup = msgspec.structs.replace(data.setup, text=str(tmp_path / "gone"))
+        with pytest.raises(LoaderDied, match="3 loader processes died over the same examples"):
+            source.batches(0)
 
 
 def test_no_more_waits_than_may(tmp_path: Path, text: TextModel, text_folder: Path) -> None:

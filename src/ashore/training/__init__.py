@@ -6,7 +6,7 @@ is quantised or judged, and who may use it.
 Where to add what:
 
 - A kind of training: a `Loss` (and, where data is more than tokens, a `BatchSource`) given to `train`.
-- A form of data: its suffix in `shards/naming.py`, its samples in `shards/samples.py`; a place of data: `shards/places.py`.
+- A form of data: its suffix in `shards/naming.py`, its samples in `shards/samples.py`. A place: `shards/places.py`.
 """
 
 from ashore.training.adapters import LoraOptions, add_lora
