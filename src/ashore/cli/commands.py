@@ -41,6 +41,7 @@ COMMANDS = (
     Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."
     ),
+    Command(name="data", target="ashore.cli.data:app", summary="Write, show and verify shards of training data."),
     Command(name="train", target="ashore.cli.train:app", summary="Fine-tune a model on your own examples."),
     Command(
         name="release", target="ashore.cli.release:app", summary="Roll out a release beside the live one; roll back."

@@ -89,9 +89,16 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore optimize compare smollm2 smollm2@int8 --out page", "stored evaluations on one page"),
             Example("ashore optimize rebuild smollm2@int8", "check that its recipe gives the same bytes"),
         ),
+        "data": (
+            Example("ashore data pack chats.jsonl --out shards", "WebDataset shards of 64 MiB, and SHA256SUMS"),
+            Example("ashore data pack chats/ --out s3://data/chats --seed 7", "shuffled, into a bucket"),
+            Example("ashore data show 's3://data/chats/shard-{000000..000031}.tar'", "forms, sizes, first examples"),
+            Example("ashore data verify shards", "read everything, compare with SHA256SUMS"),
+        ),
         "train": (
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
+            Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
         ),
         "release": (
             Example("ashore release create --model smollm2@int4 --alias chat", "make chat-2; nothing is loaded yet"),
