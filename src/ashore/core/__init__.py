@@ -122,6 +122,7 @@ __all__ = [
     "Digest",
     "Download",
     "EngineKind",
+    "ForgetsAll",
     "Kept",
     "Key",
     "KeyScope",
@@ -214,5 +215,4 @@ __all__ = [
     "write_toml",
     "write_yaml",
     "written_span",
-    "ForgetsAll",
 ]
