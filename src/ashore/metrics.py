@@ -96,6 +96,29 @@ TABLE: Final[tuple[Metric, ...]] = (
         ("model",),
     ),
     Metric("ashore_replicas_ready", "gauge", "Replicas that are connected.", ("model",)),
+    Metric(
+        "ashore_route_answers", "counter", "Answers of an alias that is routed by cost, by the model that gave them.",
+        ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_late", "counter", "Those that came after they were due.", ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_cost", "counter", "Their cost, in the currency of the prices: device time at the price of it.",
+        ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_price", "gauge", "Price of one replica for an hour, as declared.", ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_tokens_per_second", "gauge",
+        "Learned rates of one replica: prefill, stream (one answer alone), full (all answers together).",
+        ("model", "backend", "rate"),
+    ),
+    Metric(
+        "ashore_route_ready", "gauge", "Replicas that a request routed by cost may go to.", ("model", "backend"),
+    ),
+    Metric("ashore_route_waiting", "gauge", "Requests that wait to be routed by cost.", ("model",)),
     Metric("ashore_refused", "counter", "Requests refused for lack of capacity, by reason.", ("model", "reason")),
     Metric("ashore_running_limit", "gauge", "Maximum number of sequences that this worker runs at once."),
     Metric("ashore_loop_busy_share", "gauge", "Share of time in which this worker's event loop was busy."),

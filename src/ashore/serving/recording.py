@@ -84,6 +84,8 @@ class Watch:
         elif isinstance(event, Started):
             self.told = True
             self._cache = event.cache
+            if event.cache == "miss":
+                self.release = event.release
             self._prompt_tokens = event.prompt_tokens
         elif isinstance(event, Usage):
             self._prompt_tokens, self._completion_tokens = event.prompt_tokens, event.completion_tokens
