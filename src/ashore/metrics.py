@@ -74,6 +74,10 @@ TABLE: Final[tuple[Metric, ...]] = (
         "Choices that were generated, by why they ended: stop, length, tool_calls, cancelled, error.",
         ("model", "reason"),
     ),
+    Metric(
+        "ashore_precision_answers", "counter",
+        "Answers of a model with a ladder, by the precisions that computed them.", ("model", "precision"),
+    ),
     Metric("ashore_prompt_tokens", "counter", "Prompt tokens of completed answers.", ("model",)),
     Metric("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",)),
     Metric("ashore_completion_tokens", "counter", "Tokens generated in completed answers.", ("model",)),
@@ -142,6 +146,8 @@ HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("preemptions", "counter", "Sequences preempted because the KV cache was full."),
     ("block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none."),
     ("adapters", "gauge", "LoRA adapters that are loaded."),
+    ("rung", "gauge", "Rung of the ladder that computes now; 0: the most exact."),
+    ("rung_switches", "counter", "Changes of the rung since load."),
 )
 """Field of `EngineStats`, kind, help. On the page as `ashore_host_FIELD`, with labels model and replica."""
 HOST_ADAPTERS: Final = Metric(

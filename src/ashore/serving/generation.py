@@ -296,6 +296,7 @@ class FreshAnswers:
             KillsHosts: two hosts died of it.
         """
         deaths, first_at = request.deaths, 0.0
+        answers: list[Answer] = []
 
         def check() -> None:
             self._check_answers(model, request.model, deaths)
@@ -304,7 +305,10 @@ class FreshAnswers:
             nonlocal first_at
             first_at = self._clock.monotonic_s()
             self._metrics.observe("ashore_ttft_seconds", first_at - times.arrived, request.model)
+            precision = next((one.precisions[0] for one in answers if one.precisions), "")
             for event in head:  # until here another release could have answered
+                if precision and isinstance(event, Started):
+                    event = replace(event, precision=precision)
                 hear(event)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
@@ -315,7 +319,9 @@ class FreshAnswers:
                 placed = await self._place(model.by_cost, request, prompt, times, deadline)
             if placed is None:
                 seat, replica = await model.replicas.pick(patience, check)
+                info = replica.info
             else:
+                info = placed.replica.info
                 seat, replica, head = placed.seat, placed.replica, _answered_by(placed.model, head)
             orders = make_orders(
                 request,
@@ -324,6 +330,7 @@ class FreshAnswers:
                 stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
                 tenant=principal.tenant,
                 shared_prefix_cache=self._roster.topology.shared_prefix_cache,
+                min_precision=info.precision if self._aside and info.rungs else request.min_precision,
                 adapter=model.served.adapter,
             )
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
@@ -351,7 +358,9 @@ class FreshAnswers:
                         raise
                     feed.cut("deadline")  # what there is, is worth something
                 last_at = self._clock.monotonic_s()
-                usage = usage_of(prompt, answers)
+                usage = usage_of(prompt, answers, info)
+                if usage.precision:
+                    self._metrics.add("ashore_precision_answers", 1, request.model, usage.precision)
                 per_choice = usage.completion_tokens / request.num_choices
                 if placed is not None:
                     placed.answered(

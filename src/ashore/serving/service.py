@@ -429,7 +429,12 @@ class ServingService:
         """Tell an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
-        terms = Terms(deadline_s=allowed_s, priority=request.priority, waits_behind=request.urgency != "interactive")
+        terms = Terms(
+            deadline_s=allowed_s,
+            priority=request.priority,
+            waits_behind=request.urgency != "interactive",
+            min_precision=request.min_precision,
+        )
         joins = self._flights.flying(question.wording, terms)
         self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
         budgets = self._guards.budgets

@@ -405,10 +405,7 @@ class OpenVinoEngine:
         self._counts["steps"] += 1
         self._step_seconds += ended_s - begun_s
         if self._ladder is not None:
-            prompt_tokens = sum(c.end - c.start for c in plan.chunks) - decoding
-            self._ladder.note(
-                ended_s, seconds=ended_s - begun_s, decoding=decoding, prompt_tokens=max(0, prompt_tokens)
-            )
+            self._ladder.note(ended_s, seconds=ended_s - begun_s, decoding=decoding)
 
     def _choose_rung(self, ladder: Ladder, now_s: float, decoding: int) -> int:
         """Return what computes the next step, and have whoever begins with it look for blocks of the same rung."""
@@ -417,7 +414,7 @@ class OpenVinoEngine:
         rung = ladder.decide(
             now_s,
             decoding=decoding,
-            pending_tokens=sum(s.remaining for s in ahead),
+            pending_s=sum(s.remaining for s in ahead) * self._rungs[ladder.rung][1].seconds_per_token,
             oldest_wait_s=now_s - min(came_s, default=now_s),
         )
         for sequence in self._scheduler.waiting:

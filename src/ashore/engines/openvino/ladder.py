@@ -48,8 +48,6 @@ class Ladder:
     _since_s: float = 0.0
     _step_s: float = 0.0
     """Of steps in which sequences generate, smoothed."""
-    _prompt_per_s: float = 0.0
-    """Prompt tokens that are read in a second while there are some, smoothed."""
     _steps: deque[tuple[float, float]] = field(default_factory=deque)
     """End and length of the last steps."""
 
@@ -57,32 +55,29 @@ class Ladder:
     def lowest(self) -> int:
         return len(self.costs) - 1
 
-    def note(self, now_s: float, *, seconds: float, decoding: int, prompt_tokens: int) -> None:
+    def note(self, now_s: float, *, seconds: float, decoding: int) -> None:
         """Learn from a step that has just ended.
 
         Args:
             now_s: The time.
             seconds: How long it took.
             decoding: Sequences that generated in it.
-            prompt_tokens: Prompt tokens that it read.
         """
         self._steps.append((now_s, seconds))
         if decoding:
             self._step_s += SMOOTHING * (seconds - self._step_s) if self._step_s else seconds
-        if prompt_tokens:
-            seen = prompt_tokens / max(1e-6, seconds)
-            self._prompt_per_s += SMOOTHING * (seen - self._prompt_per_s) if self._prompt_per_s else seen
 
-    def decide(self, now_s: float, *, decoding: int, pending_tokens: int, oldest_wait_s: float) -> int:
+    def decide(self, now_s: float, *, decoding: int, pending_s: float, oldest_wait_s: float) -> int:
         """Return the rung of the next step.
 
         Args:
             now_s: The time.
             decoding: Sequences that generate now.
-            pending_tokens: Prompt tokens that have not been read, of all that wait or have begun.
+            pending_s: How long this rung takes for the prompts that have not been read, of all that wait or have begun.
             oldest_wait_s: How long the first of those that have no token yet has waited; 0: there is none.
         """
-        need = self._need(decoding, pending_tokens, oldest_wait_s)
+        step_s = self._step_s if decoding else 0.0
+        need = max(step_s / self.objective.tpot_s, (pending_s + oldest_wait_s) / self.objective.ttft_s)
         if need > DOWN and self.rung < self.lowest:
             self._change(self.rung + 1, now_s)
         elif need > UP:
@@ -93,23 +88,12 @@ class Ladder:
                 self._change(self.rung - 1, now_s)
         return self.rung
 
-    def _need(self, decoding: int, pending_tokens: int, oldest_wait_s: float) -> float:
-        """Return the share of the objective that is used: 1: all of it."""
-        wait_s = 0.0
-        if pending_tokens:
-            left_s = pending_tokens / self._prompt_per_s if self._prompt_per_s else 0.0
-            wait_s = oldest_wait_s + left_s
-        step_s = self._step_s if decoding else 0.0
-        return max(step_s / self.objective.tpot_s, wait_s / self.objective.ttft_s)
-
     def _busy(self, now_s: float) -> float:
         while self._steps and self._steps[0][0] < now_s - SPAN_S:
             self._steps.popleft()
         return sum(seconds for _, seconds in self._steps) / SPAN_S
 
     def _change(self, rung: int, now_s: float) -> None:
-        ratio = self.costs[rung] / self.costs[self.rung]
-        self._step_s *= ratio  # what was seen was seen on the other rung
-        self._prompt_per_s /= ratio
+        self._step_s *= self.costs[rung] / self.costs[self.rung]  # it was seen on the other rung
         self.rung, self._since_s = rung, now_s
         self.switches += 1
