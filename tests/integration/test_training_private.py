@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from store_making import pull_tiny
 from training_bench import small_corpus, tiny_model
 
-from ashore.errors import InvalidRequest, UnsupportedModel
+from ashore import bootstrap
+from ashore.cli.calls import OWNER
+from ashore.cli.trainprivate import private
+from ashore.core import Actor
+from ashore.errors import InvalidRequest, NotFound, PrivacyBudgetSpent, UnsupportedModel
+from ashore.settings import read_settings
 from ashore.training import LoraOptions, PrivateOptions, add_lora, answer_loss
 from ashore.training.attention import packed_attention
 from ashore.training.private import Book, sample, train_private
@@ -126,3 +133,34 @@ def test_all_weights_cannot_be_trained_privately_and_odd_options_are_refused(tmp
         Book(tiny_model(tmp_path / "model"))
     with pytest.raises(InvalidRequest, match="50 examples a step, of 40"):
         PrivateOptions(steps=1, num_units=40, expected_batch=50, noise=1.0).checked()
+
+
+def test_a_run_is_paid_keeps_an_adapter_and_what_no_longer_fits_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    settings = read_settings()
+    settings.home.root.mkdir()
+    pull_tiny(bootstrap.build_store(settings.home, settings), tmp_path, kind="qwen2")
+    lines = [{"prompt": f"say {n}: ", "completion": "abc" * (2 + n % 3)} for n in range(24)]
+    data = tmp_path / "letters.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with bootstrap.open_ledger(settings) as ledger:
+        ledger.grant(Actor(principal=OWNER), "default", "letters", epsilon=3.0, delta=0.001, questions=0.0)
+
+    def run(**changes: Any) -> int:
+        asked: dict[str, Any] = {"budget": "letters", "num_examples": 24, "epsilon": 2.0, "delta": 4e-4, "steps": 2}
+        return private("tiny", data=str(data), batch=8, **(asked | changes))
+
+    assert run(dry_run=True) == 0
+    told = capsys.readouterr()
+    assert "epsilon 2" in told.out and "noise is likely to outweigh" in told.err
+    with pytest.raises(NotFound, match="no privacy budget"):
+        run(budget="other")
+    assert run() == 0
+    notes = json.loads((settings.home.adapters / "tiny-private" / "ashore.json").read_text())["recipe"]
+    assert '"private"' in json.dumps(notes) and "loss" not in json.dumps(notes)
+    with bootstrap.open_ledger(settings) as ledger:
+        assert ledger.standing("default", "letters").training_epsilon == 2_000_000
+    with pytest.raises(PrivacyBudgetSpent, match=r"epsilon 1, delta 0\.0006 left for training"):
+        run()

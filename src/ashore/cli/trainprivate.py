@@ -97,7 +97,8 @@ def private(
     delta = delta or 1 / (10 * num_examples)
     expected = batch or max(1, min(256, num_examples // 10))
     rate = expected / num_examples
-    shown = {one: training_noise(one, delta, min(1.0, rate), steps) for one in sorted({*SHOWN, epsilon})}
+    asked = sorted({*SHOWN, epsilon}) if dry_run else [epsilon]
+    shown = {one: training_noise(one, delta, min(1.0, rate), steps) for one in asked}
     options = PrivateOptions(
         steps=steps,
         num_units=num_examples,
