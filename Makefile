@@ -105,6 +105,10 @@ test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine
 	@vllm=$$(sh deploy/vllm.sh install "$(CURDIR)/.cache/vllm") && ASHORE_TEST_VLLM="$$vllm" $(BIN)/python -m pytest -rs \
 		--timeout 1500 tests/contract/test_engine_contract.py tests/acceptance/test_real_vllm.py -k "real" $(ARGS)
 
+test-fleet: dev ## Kill nodes, lines, servers and Postgres under streams, each machine in a network namespace (needs root)
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_fleet_namespaces.py \
+		tests/acceptance/test_second_server_page.py $(ARGS)
+
 test-schemas: dev ## Let random models answer under every schema of the JSON-Schema-Test-Suite, and judge each answer
 	@$(BIN)/python -m pytest -rs tests/unit/test_schema_suite.py $(ARGS)
 
