@@ -47,6 +47,7 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # by default engines give way to everything else on the machine
             "RAY_REDIS_ADDRESS": f"{HERE}:{VALKEY_PORT}",
             "RAY_external_storage_namespace": "fleet",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
