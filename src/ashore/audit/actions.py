@@ -24,6 +24,7 @@ _BY_NOUN: Final = {
     "optimize": "evaluate",
     "policy": "apply check read write",
     "privacy": "detect read write",
+    "privacy-budget": "grant read spend",
     "release": "adopt automatic-rollback canary clock-jumped create fell on-time pairs promote read retire rollback "
     "shadow warmed write",
     "role": "grant put remove revoke",
