@@ -144,9 +144,9 @@ def share(*, host: str = "127.0.0.1", port: int = 8444) -> None:
     import signal
 
     from ashore.bootstrap import build_store
+    from ashore.core.identity import Identity
     from ashore.processes import check_port
     from ashore.store.peerserver import serve_store
-    from ashore.store.sources.peer import Identity
 
     settings = read_settings()
     check_port(host, port, option="--port")

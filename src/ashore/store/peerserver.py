@@ -16,9 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO, Final
 from urllib.parse import urlsplit
 
+from ashore.core.identity import Identity
 from ashore.store.layout import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from ashore.store.shelves import Shelves
-from ashore.store.sources.peer import Identity
 
 MOST_CONNECTIONS: Final = 64
 HANDSHAKE_S: Final = 10.0
