@@ -58,6 +58,12 @@ def make_network(machines: Mapping[str, str]) -> None:
         sh("ip", "-n", name, "link", "set", "lo", "up")
 
 
+def in_memory(folder: Path) -> None:
+    """Make a folder whose files are in memory: a slow disk of the machine is no part of what is measured."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sh("mount", "-t", "tmpfs", "none", str(folder))
+
+
 def kill_all(name: str) -> None:
     """Kill every process of a namespace at once, as if its machine had lost power."""
     pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True).stdout.split()
@@ -258,6 +264,7 @@ class Fleet:
 def run(folder: Path, kills: int, cuts: int, streams: int) -> dict[str, object]:
     """Run every phase, and return what was seen in each."""
     make_network(FRONTS | NODES)
+    in_memory(folder)
     report: dict[str, object] = {}
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(postgres_server(HERE))

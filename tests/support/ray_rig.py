@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fleet_rig import FRONTS, HERE, MODEL, NODES, PORT, ask, kill_all, load, make_network, seen_of
+from fleet_rig import FRONTS, HERE, MODEL, NODES, PORT, ask, in_memory, kill_all, load, make_network, seen_of
 from served import Served, call, start_served
 from tiny_models import make_tiny_model
 from valkey_server import ValkeyServer
@@ -93,7 +93,7 @@ def run(folder: Path, streams: int) -> dict[str, object]:
     make_network(MACHINES)
     report: dict[str, object] = {}
     with contextlib.ExitStack() as stack:
-        folder.mkdir(parents=True)
+        in_memory(folder)
         valkey = ValkeyServer(folder, "--protected-mode", "no", "--bind", HERE, port=VALKEY_PORT).start()
         stack.callback(valkey.kill)
         stack.callback(lambda: [kill_all(name) for name in MACHINES])
