@@ -180,6 +180,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example(
                 "ashore fleet certificate gpu-1 --address 10.0.0.2 --to ./gpu-1", "for its home, to be copied there"
             ),
+            Example("ashore fleet ray smollm2 --alias chat --replicas 3 > chat.yaml", "the file for `serve deploy`"),
             Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
