@@ -245,8 +245,8 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     at_once = np.clip(offered, 1.0, slots)
     rows = np.flatnonzero(b["rate"])
     if len(rows):
-        some = ({name: column[rows] for name, column in each.items()} for each in (b, e))
-        at_once[rows] = _underway(*some, rate[rows], slots[rows], prefill[rows])
+        some_b, some_e = ({name: column[rows] for name, column in each.items()} for each in (b, e))
+        at_once[rows] = _underway(some_b, some_e, rate[rows], slots[rows], prefill[rows])
     parts = _decode(b, e, at_once)
     share = _share(b, e, at_once, prefill, parts[0])
     step = parts[0]
