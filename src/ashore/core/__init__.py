@@ -42,7 +42,7 @@ from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.names import EVERY_NAME, NOUNS, Names, Noun, check_named
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
-from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
+from ashore.core.recorder import Act, ActOutcome, ForgetsAll, MemoryRecorder, Recollection, Recorder
 from ashore.core.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
 from ashore.core.sampling import (
     HIGHEST_BIAS,
@@ -92,7 +92,9 @@ __all__ = [
     "DEFAULT_TENANT",
     "EVERY_NAME",
     "FROM_FILE",
+    "HEAVY_RATIO",
     "HIGHEST_BIAS",
+    "LIGHT_RATIO",
     "LOOPBACK",
     "MOST_BIASES",
     "MOST_PATTERN_BYTES",
@@ -122,6 +124,7 @@ __all__ = [
     "Digest",
     "Download",
     "EngineKind",
+    "ForgetsAll",
     "Kept",
     "Key",
     "KeyScope",
@@ -139,6 +142,7 @@ __all__ = [
     "Port",
     "Principal",
     "PrincipalKind",
+    "Recollection",
     "Recorder",
     "RequestId",
     "Resolve",
@@ -214,6 +218,4 @@ __all__ = [
     "write_toml",
     "write_yaml",
     "written_span",
-    "HEAVY_RATIO",
-    "LIGHT_RATIO",
 ]
