@@ -67,7 +67,8 @@ def test_what_does_not_fit_says_what_of_it() -> None:
     found = bought(model="deepseek-v3", chips=("T4", "L40S", "H200"))
     whys = {(one.chip, one.precision): one.why for one in found.refused}
     assert any("does not fit" in why and "GiB of weights" in why for (chip, _), why in whys.items() if chip == "T4")
-    assert {one.chip.name for one in found.options} == {"H200"}
+    names = {one.chip.name for one in found.options}
+    assert "H200" in names and "T4" not in names
     hard = bought(level=Level(first_s=2.0, token_s=0.0005))
     assert not hard.options and all("misses the level even for one request" in one.why for one in hard.refused)
     few = bought(replace(LOAD, requests_per_s=5000), most_devices=4)

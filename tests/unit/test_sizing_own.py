@@ -21,7 +21,7 @@ from ashore.planning.sizing.own import (
     this_machine,
 )
 
-CHIP = this_machine(cores=4, memory_bytes=16 << 30, cpu="AMD EPYC 9654", flags=frozenset({"avx2", "avx512f"}))
+CHIP = this_machine(cores=4, memory_bytes=16 << 30, cpu="AMD EPYC 9654", flags=frozenset({"avx2", "avx512f", "avx512_vnni"}))
 
 
 def measured(load: float, isl: float, first_s: float, token_s: float) -> Measured:
@@ -46,7 +46,7 @@ def report(path: Path, one: Measured) -> Path:
     return path
 
 
-LOADS = [measured(1, 64, 0.10, 0.020), measured(4, 64, 0.16, 0.028), measured(1, 512, 0.62, 0.021)]
+LOADS = [measured(1, 64, 0.30, 0.040), measured(4, 64, 0.55, 0.055), measured(1, 512, 1.30, 0.042)]
 
 
 def test_measurements_move_the_plan_to_them_and_to_what_was_not_measured() -> None:
@@ -54,7 +54,7 @@ def test_measurements_move_the_plan_to_them_and_to_what_was_not_measured() -> No
     own = calibrate(CHIP.name, list(zip(cases, LOADS, strict=True)))
     after = expect(cases, own)
     truth = np.array([[one.first_s, one.token_s, one.tokens_per_s] for one in LOADS])
-    assert np.abs(after.value / truth - 1).max() < 0.25
+    assert np.abs(after.value / truth - 1).max() < 0.35
     assert np.abs(after.value / truth - 1).mean() < np.abs(expect(cases, None).value / truth - 1).mean()
     assert ((after.low < truth) & (truth < after.high)).mean() > 0.7 and set(after.trust) == {"fitted"}
     larger = case_of(LOADS[0], CHIP, model="qwen2.5-7b", engine="openvino", precision="int8")
