@@ -21,7 +21,8 @@ from ashore.planning.sizing.own import (
     this_machine,
 )
 
-CHIP = this_machine(cores=4, memory_bytes=16 << 30, cpu="AMD EPYC 9654", flags=frozenset({"avx2", "avx512f", "avx512_vnni"}))
+FLAGS = frozenset({"avx2", "avx512f", "avx512_vnni"})
+CHIP = this_machine(cores=4, memory_bytes=16 << 30, cpu="AMD EPYC 9654", flags=FLAGS)
 
 
 def measured(load: float, isl: float, first_s: float, token_s: float) -> Measured:
