@@ -29,7 +29,7 @@ LISTED: Final = (
     Listed("cache"),
     Listed("privacy"),
     Listed("tracing", section="otel"),
-    Listed("learning", noun="learn", summary="See what users say of answers, and learn from it.", section="learning"),
+    Listed("learning", section="learning"),
     Listed("access.budgets"),
     Listed("jobs"),
     Listed("residency"),

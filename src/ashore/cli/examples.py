@@ -87,6 +87,12 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
         ),
+        "learn": (
+            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
+            Example("ashore learn run smollm2 --dry-run", "show what a run would learn from, and what is held back"),
+            Example("ashore learn run smollm2", "learn, judge, and shadow what passes; go on with a killed run"),
+            Example("ashore learn status", "runs, with what the gate said and where they went"),
+        ),
         "release": (
             Example("ashore release create --model smollm2@int4 --alias chat", "make chat-2; nothing is loaded yet"),
             Example("ashore release shadow chat-2 --share 10", "it answers copies; clients never see them"),
@@ -152,12 +158,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore job list --state running", "batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
         ),
-        "learn": (
-            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
-            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
-            Example("ashore learn consents", "what was set for which tenant"),
-            Example("ashore learn forget alice", "erase the votes and receipts of a person"),
-        ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
 )
@@ -165,6 +165,16 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
+        "learn": (
+            Example("ashore learn dataset chat", "what a model would learn from now, and what is held back and why"),
+            Example("ashore learn explain chat-0a1b2c3d4e5f", "who gave how many examples, and every line of the gate"),
+            Example("ashore learn pause chat --why audit", "start no run; a running one ends after its step"),
+            Example("ashore learn go chat", "allow runs again"),
+            Example("ashore learn revert chat", "go back to what answered before, and learn nothing more"),
+            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
+            Example("ashore learn consents", "what was set for which tenant"),
+            Example("ashore learn forget alice", "erase a person, and name the models that learned from them"),
+        ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
             Example("ashore model cool chat --to s3", "unload it, and move its weights to the bucket of [tiers] cold"),
