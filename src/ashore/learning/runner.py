@@ -107,7 +107,7 @@ class Learning:
         self._database, self._store, self._section = database, store, section
         self._folder, self._adapters, self._texts = folder, adapters, texts
         self._open_subject, self._clock, self._say = open_subject, clock, say
-        self._teaching = teaching or Teaching()
+        self._teaching = teaching or Teaching(learning_rate=section.learning_rate)
         self._consents = Consents(section.purpose, section.tenants, database)
 
     def plan(self, alias: str) -> Planned:

@@ -42,6 +42,8 @@ class LearningSection(Section, frozen=True, kw_only=True):
     """Prompts whose answers by the model itself are learned again beside what is new; empty: built-in ones."""
     replay_share: Annotated[float, Meta(ge=0, lt=1)] = SHARE
     """Share of those among all examples."""
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
+    """Highest rate at which the adapter learns."""
     promote: Literal["ask", "automatic"] = "ask"
     """What follows when the gate is passed and the shadow was no worse: `ask` waits for somebody to promote it;
     `automatic` makes it a canary of 5, 20 and 50 %, and then promotes it."""
