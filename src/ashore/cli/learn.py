@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
+LOOK_EVERY_S = 2.0
 EXIT_REFUSED = 1
 EXIT_INTERRUPTED = 130
 
@@ -112,6 +114,8 @@ def run(
         releasing = ServerReleases(Server(url=url, key=key), section) if release else None
         with _asked_to_stop() as stop:
             done = learning.run(model, releasing=releasing, stop=stop)
+            if releasing is not None and done.state == "released":
+                print(releasing.follow(model, done.release, why=f"learn {done.run_id}", stop=stop), file=sys.stderr)
     _print(_ended(done)) if as_json else _show_ended(done)
     if done.state == "stopped":
         return EXIT_INTERRUPTED
@@ -188,6 +192,32 @@ class ServerReleases:
         self._server.ask(calls["shadow"], ShadowIn(release=made.name, why=why, version=seen))
         return str(made.name)
 
+    def follow(self, alias: str, release: str, *, why: str, stop: Callable[[], bool]) -> str:
+        """Where `[learning] promote` is automatic, make a shadow a canary once it was compared for `step_s`, which is
+        promoted after its last step; return what became of it."""
+        from ashore.releases.calls import CALLS as RELEASE_CALLS
+        from ashore.releases.calls import SHOW_ALIAS, SHOW_RELEASE, AliasIn, CanaryIn, ReleaseIn
+
+        if self._section.promote != "automatic":
+            return f"{release} is shadowed; when it was compared: ashore release promote {release}"
+        until = time.monotonic() + self._section.step_s
+        while (state := self._server.ask(SHOW_RELEASE, ReleaseIn(release=release)).state) in ("warming", "shadow"):
+            if state == "shadow" and time.monotonic() >= until:
+                break
+            if stop():
+                return f"{release} stays a shadow: asked to stop"
+            time.sleep(LOOK_EVERY_S)
+        if state != "shadow":
+            return f"{release} is {state}: ashore release show {release}"
+        seen = self._server.ask(SHOW_ALIAS, AliasIn(alias=alias)).version
+        canary = next(call for call in RELEASE_CALLS if call.noun == "release" and call.word == "canary")
+        asked = CanaryIn(
+            release=release, share_percent=5.0, steps_percent=[20.0, 50.0], every_s=int(self._section.step_s),
+            then_promote=True, why=why, version=seen,
+        )  # fmt: skip
+        self._server.ask(canary, asked)
+        return f"{release} is a canary of 5 %, then 20 and 50 %, and is promoted unless it is found worse"
+
 
 def learning_section(settings: Settings) -> LearningSection:
     """Return `[learning]` as the server of this home was told it.
@@ -260,9 +290,7 @@ def _show_ended(done: Run) -> None:
             if not line.passed or line.metric == "gain_min":
                 mark = "passed" if line.passed else "FAILED"
                 print(f"  {mark}  {line.metric} {line.about}".rstrip() + f": {line.why}")
-    if done.state == "released":
-        print(f"{done.release} is shadowed; when it was compared: ashore release promote {done.release}")
-    elif done.state == "passed":
+    if done.state == "passed":
         print(f"make a release of it: ashore release create --model {done.candidate}")
 
 

@@ -45,7 +45,7 @@ class LearningSection(Section, frozen=True, kw_only=True):
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
     """Highest rate at which the adapter learns."""
     promote: Literal["ask", "automatic"] = "ask"
-    """What follows when the gate is passed and the shadow was no worse: `ask` waits for somebody to promote it;
-    `automatic` makes it a canary of 5, 20 and 50 %, and then promotes it."""
+    """What `ashore learn run` does with a shadow: `ask` leaves it to somebody to promote; `automatic` makes it, after
+    `step_s`, a canary of 5, 20 and 50 %, which is promoted unless it is found worse."""
     step_s: Seconds = 3600.0
-    """How long a shadow, and each step of a canary, takes at least."""
+    """How long a shadow, and each step of such a canary, takes."""
