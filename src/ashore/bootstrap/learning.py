@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from ashore.bootstrap.optimizing import open_subject
@@ -13,6 +13,7 @@ from ashore.core import SystemClock
 from ashore.settings import Settings
 
 if TYPE_CHECKING:
+    from ashore.evaluation import Subject
     from ashore.learning import LearningSection
     from ashore.learning.runner import Learning
 
@@ -32,10 +33,18 @@ def open_learning(
         StateLost, HomeTooNew: the state cannot be opened.
     """
     from ashore.audit import SqlSubjectKeys
+    from ashore.engines import DEFAULT
     from ashore.learning.runner import Learning
     from ashore.learning.texts import SealedTexts
 
     store = build_store(settings.home, settings)
+
+    def opened(name: str) -> AbstractContextManager[Subject]:
+        """Open a model in half precision on the default engine where that knows its family: as it is served, and both
+        sides of a comparison alike."""
+        known = store.resolve(name).shape.architecture in (DEFAULT.decoders or ())
+        return open_subject(store, settings.home, name, kind=DEFAULT.kind if known else None)
+
     state = open_state(settings)
     try:
         yield Learning(
@@ -45,7 +54,7 @@ def open_learning(
             folder=settings.home.cache / "learning",
             adapters=settings.home.adapters,
             texts=SealedTexts(SqlSubjectKeys(state)),
-            open_subject=lambda name: open_subject(store, settings.home, name),
+            open_subject=opened,
             clock=SystemClock(),
             say=say,
         )

@@ -66,7 +66,8 @@ class Planned:
     dataset: Dataset
     parent: StoredModel
     live: str
-    """Reference of what answers now, which the candidate is compared with."""
+    """Model behind what answers now, which the candidate is compared with: both in the same precision, whatever variant
+    of them is served."""
     num_steps: int
     num_tokens: int
     num_replay: int
@@ -162,7 +163,7 @@ class Learning:
             changed_ms=now_ms,
         )
         return Planned(
-            run=run, dataset=dataset, parent=parent, live=plan.reference, num_steps=planned.num_steps,
+            run=run, dataset=dataset, parent=parent, live=plan.name, num_steps=planned.num_steps,
             num_tokens=planned.num_tokens, num_replay=num_replay, how=how,
         )  # fmt: skip
 
