@@ -183,11 +183,10 @@ class OpenVinoEngine:
             )
             pace.warm_up(opened, vocab_size=vocab_size, num_blocks=num_blocks)
             self._rungs.append((opened, pace))
-        lowest = self._rungs[-1][1]
-        costs = (
-            max(pace.seconds_per_token / lowest.seconds_per_token, pace.single_s / lowest.single_s)
-            for _, pace in self._rungs
-        )
+        lowest, costs = self._rungs[-1][1], [1.0]
+        for _, pace in reversed(self._rungs[:-1]):
+            seen = max(pace.seconds_per_token / lowest.seconds_per_token, pace.single_s / lowest.single_s)
+            costs.insert(0, max(costs[0], seen))  # a rung costs no less than the one below, whatever a neighbour did
         self._ladder = Ladder(config.objective, tuple(costs))
 
     def load_adapter(self, name: str, directory: str) -> None:
