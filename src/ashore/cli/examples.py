@@ -96,6 +96,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore data verify shards", "read everything, compare with SHA256SUMS"),
         ),
         "train": (
+            Example(
+                "ashore train private smollm2 --data letters.jsonl --budget letters --num-examples 20000 --dry-run",
+                "the noise that epsilon 1 needs",
+            ),
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
             Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
@@ -176,6 +180,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example(
                 "ashore fleet certificate gpu-1 --address 10.0.0.2 --to ./gpu-1", "for its home, to be copied there"
             ),
+            Example("ashore fleet ray smollm2 --alias chat --replicas 3 > chat.yaml", "the file for `serve deploy`"),
             Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
