@@ -30,6 +30,12 @@ LISTED: Final = (
     Listed("privacy"),
     Listed("tracing", section="otel"),
     Listed("access.budgets"),
+    Listed(
+        "sessions",
+        noun="account",
+        summary="Manage who logs in to the console, and how.",
+        section="console",
+    ),
     Listed("jobs"),
     Listed("residency"),
     Listed("releases"),

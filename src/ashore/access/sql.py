@@ -307,6 +307,20 @@ def expire_keys(connection: Connection, now_s: int) -> int:
     return int(done.rowcount)
 
 
+def note_maker(connection: Connection, account: str, maker: str) -> None:
+    """Keep that somebody made a way to log in for an account, and so may have used it. May be called twice."""
+    query = (
+        "INSERT INTO access_maker (account, maker) VALUES (:account, :maker) ON CONFLICT (account, maker) DO NOTHING"
+    )
+    execute(connection, query, account=account, maker=maker)
+
+
+def makers_of_log_in(connection: Connection, account: str) -> list[str]:
+    """Return who ever made a way to log in for an account."""
+    query = "SELECT maker FROM access_maker WHERE account = :account ORDER BY maker"
+    return [str(row[0]) for row in execute(connection, query, account=account)]
+
+
 # --- the policy
 
 

@@ -35,6 +35,7 @@ from ashore.api.underway import bodies_of
 from ashore.audit import AuditLog
 from ashore.bootstrap import build_store, build_workshop
 from ashore.cache import AnswerCache
+from ashore.console import Console
 from ashore.core import Clock, EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
@@ -64,6 +65,7 @@ from ashore.serving import (
     Tracer,
     read_topology,
 )
+from ashore.sessions import Sessions
 from ashore.settings import Home
 from ashore.state import Database, EpochWatch, open_state
 
@@ -252,10 +254,16 @@ async def serve(
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
     await opened.open("serving")
+    console = Console(
+        rooms(), opened.desks, sessions=opened.find(Sessions), authority=authority,
+        recorder=opened.context.recorder, serving=serving,
+    )  # fmt: skip
+    await console.start()
     app = HttpApp(
         serving, authenticator, metrics, ROUTES, limits=topology.limits, rooms=opened, number=index, siblings=siblings,
         access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins, bodies=bodies,
         recorder=opened.context.recorder, vllm_names=topology.metrics.vllm_names,
+        console=console,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

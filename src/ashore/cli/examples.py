@@ -119,6 +119,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
+            Example("ashore audit request req_0a1b2c3d", "what became of a request of one's own"),
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
@@ -156,6 +157,16 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
+        ),
+        "account": (
+            Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
+            Example("ashore account reset alice", "for a lost password or telephone"),
+            Example("ashore account list", "who logs in by a password, with second factor, lock and last log-in"),
+        ),
+        "session": (
+            Example("ashore session list --account alice", "where alice is in the console now"),
+            Example("ashore session end ses_0123456789ab", "out within a second"),
+            Example("ashore session link", "a one-time link into the console of this machine, at the beginning"),
         ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
@@ -277,6 +288,13 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
+        "account": (
+            Example("ashore account show alice", "state, second factor, lock and password age"),
+            Example("ashore account disable alice", "no log-in and no session; keys keep working"),
+            Example("ashore account enable alice", "as before"),
+            Example("ashore account unlock alice", "after too many failed log-ins"),
+        ),
+        "session": (Example("ashore session end-all alice", "every browser of alice is out within a second"),),
         "completion": (Example("ashore completion show zsh", "the script itself, to install by hand"),),
     }
 )

@@ -19,7 +19,7 @@ import cyclopts
 import msgspec
 
 from ashore import __version__
-from ashore.access import keep_first_key, make_first_key
+from ashore.access import Acts, keep_first_key, make_first_key
 from ashore.bootstrap import (
     begin_anew,
     build_store,
@@ -56,7 +56,9 @@ from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.planning import Plan, what_fits
-from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
+from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, is_managed, tell_manager
+from ashore.sessions import CONSOLE
+from ashore.sessions.office import make_first_link
 from ashore.settings import Settings
 from ashore.state import EpochWatch
 
@@ -171,8 +173,11 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 deployment.wait_ready(told=_tell_loaded)
                 if not supervisor.stop_requested:
                     took_s = time.monotonic() - started_s
+                    token = ""
+                    if first_key_lives and listening.sections()["console"].enabled and not is_managed():
+                        token = make_first_link(state, Acts(state, recorder, clock), int(clock.now_s()))
                     with suppress(OSError):  # as in `_say`
-                        print(_welcome(plan, listening, settings, took_s, first_key_lives), flush=True)
+                        print(_welcome(plan, listening, settings, took_s, first_key_lives, token), flush=True)
                     tell_manager("READY=1", f"STATUS=serving on {_listens(listening)}")
                 supervisor.run()
             finally:
@@ -270,7 +275,9 @@ def _listens(listening: Listening) -> str:
     return f"{listening.address}{everywhere}{grpc}"
 
 
-def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool) -> str:
+def _welcome(
+    plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool, token: str = ""
+) -> str:
     key = settings.home.first_key
     shown = f"$(cat {shlex.quote(str(key))})" if first_key_lives else "$ASHORE_API_KEY"
     authority = listening.authority(settings.home)
@@ -281,6 +288,13 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
         f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
         f"in a browser: {listening.address}/",
+        *(
+            [f"the console, once within ten minutes: {listening.address}{CONSOLE}/first/{token}"]
+            if token
+            else [f"the console: {listening.address}{CONSOLE}"]
+            if listening.sections()["console"].enabled
+            else []
+        ),
         f"the key is in {key}"
         if first_key_lives
         else "the first key no longer works; set ASHORE_API_KEY to a key of your own",

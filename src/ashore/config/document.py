@@ -149,6 +149,7 @@ class Spec(Listening, frozen=True, kw_only=True):
                 at = f"{where} [[model]] number {number} [engine] {key} names a server"
                 self._refuse_elsewhere(address, at, LOOPBACK)
         for name, section in self.sections().items():
+            section.fits(self.sections(), where)
             for key, url in section.calls.items():
                 self._refuse_elsewhere(url, f"{where} [{name}] {key} names a server", LOOPBACK)
         if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashore.api.http import jobs, operate
+from ashore.api.http import console, jobs, operate
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
@@ -294,6 +294,27 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="Get this OpenAPI document",
+    ),
+    Route(
+        method="GET", path="/console", guard="open", handler=console.page, tag="Console", operation="console_home",
+        summary="Show what runs and what needs the reader", content_type="text/html",
+    ),
+    Route(
+        method="GET", path="/console/static/{file}", guard="open", handler=console.static, tag="Console",
+        operation="console_static", summary="Load a file of the pages", content_type="text/css",
+    ),
+    Route(
+        method="POST", path="/console/ask", guard="session", handler=console.ask, tag="Console",
+        operation="console_ask", streams=True, repeats=True, request=ChatRequest, response=ChatCompletion,
+        summary="Ask a model from the page Chat",
+    ),
+    Route(
+        method="GET", path="/console/{page}", guard="open", handler=console.page, tag="Console",
+        operation="console_page", summary="Show a page of the console", content_type="text/html",
+    ),
+    Route(
+        method="POST", path="/console/{page}", guard="open", handler=console.page, tag="Console",
+        operation="console_act", summary="Send a form of the console", content_type="text/html",
     ),
     *(route for room in rooms() for route in routes_of(room.name, room.calls)),
 )  # fmt: skip
