@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashore.errors import AshoreError
-
 if TYPE_CHECKING:
-    from ashore.engines import BackendStatus
     from ashore.serving import ServedModel
 
 HOST_S: Final = 1.0
@@ -37,26 +34,13 @@ class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
 
 async def backends_of(served: Iterable[ServedModel]) -> list[BackendShown]:
     """Return the servers of other machines behind each release, as its hosts tell; nothing of a host that is silent."""
+    from ashore.engines import backends_of as backends_of_host
     from ashore.engines import card_of
 
     hosts = [(one, socket) for one in served if "remote" in card_of(one.kind).formats for socket in one.sockets]
-    told = await asyncio.gather(*(_backends_of_host(socket) for _, socket in hosts))
+    told = await asyncio.gather(*(backends_of_host(socket, HOST_S) for _, socket in hosts))
     return [
         BackendShown(alias=one.alias, release=one.release, **msgspec.structs.asdict(backend))
         for (one, _), backends in zip(hosts, told, strict=True)
         for backend in backends
     ]
-
-
-async def _backends_of_host(socket: str) -> tuple[BackendStatus, ...]:
-    from ashore.engines import HostClient
-
-    client = HostClient(socket)
-    try:
-        async with asyncio.timeout(2 * HOST_S):
-            await client.connect(HOST_S)
-            return (await client.stats()).backends
-    except (AshoreError, TimeoutError, OSError):
-        return ()  # its release is not ready, which the table of models says
-    finally:
-        await client.close()

@@ -239,7 +239,7 @@ def read_releases(book: Book, now_s: float, backends: Iterable[Backend]) -> Rele
     servers = tuple(backends)
     for server in servers:
         states.setdefault(server.release, set()).add(server.state)
-    without = tuple(release for release, seen in states.items() if seen == {"out"})
+    without = tuple(release for release, seen in states.items() if seen <= {"out", "draining"})
     cold = []
     for alias in book.aliases.values():
         before = book.courses.get(alias.before)
