@@ -4,8 +4,8 @@ Owns: the drills (`catalog.py`), the faults (`faults.py`), the load, the verdict
 (`guard.py`, pure), the watcher that undoes everything (`watcher.py`), reports. Refuses to own: how a server survives;
 that is the business of the rooms that are broken here.
 
-To add a drill: a row in `catalog.py`, and where its fault is new, a class in `faults.py` with its name in `MAKERS`. A
-fault writes down the way back (`Undoing.before`) before it breaks anything, and says how it is felt: a fault that nobody
+To add a drill: a row in `catalog.py`, and where its fault is new, a class in `faults.py` named in `MAKERS`. A fault
+writes down the way back (`Undoing.before`) before it breaks anything, and says how it is felt: a fault that nobody
 felt is no pass.
 """
 

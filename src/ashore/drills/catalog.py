@@ -32,8 +32,9 @@ DRILLS: Final[tuple[Drill, ...]] = (
         expects="its connections are cut, those of the other worker are not; it comes back",
     ),
     Drill(
-        name="worker-hung", title="An API worker stands still", steady=_STEADY, maker="worker-hung", twin=_EDGE, hold_s=4,
-        fault="SIGSTOP to the oldest API worker, for four seconds", loss="none", recovery_s=5,
+        name="worker-hung", title="An API worker stands still", steady=_STEADY, maker="worker-hung", twin=_EDGE,
+        hold_s=2,
+        fault="SIGSTOP to the oldest API worker, for two seconds", loss="none", recovery_s=5,
         expects="requests there are late, and none is lost",
     ),
     Drill(
@@ -66,8 +67,8 @@ DRILLS: Final[tuple[Drill, ...]] = (
     ),
     Drill(
         name="state-locked", title="Somebody locks the state", steady=_STEADY, maker="state-locked", hold_s=5,
-        twin_only=True, fault="another program holds the write lock of state.db for five seconds", loss="none", recovery_s=5,
-        expects="requests are answered from what the workers hold; administration waits",
+        twin_only=True, fault="another program holds the write lock of state.db for five seconds", loss="none",
+        recovery_s=5, expects="requests are answered from what the workers hold; administration waits",
     ),
     Drill(
         name="disk-full", title="The disk is full", steady=_STEADY, maker="disk-full", hold_s=5, twin_only=True,
@@ -85,7 +86,7 @@ DRILLS: Final[tuple[Drill, ...]] = (
     Drill(
         name="disk-failing", title="The disk fails now and then", steady=_STEADY, maker="disk-failing", hold_s=5,
         twin_only=True, needs=("strace",), fault="every third fsync of an API worker fails (EIO)", loss="refused",
-        recovery_s=20, expects="what cannot be recorded is refused, nothing is lost without a word, and the log verifies",
+        recovery_s=20, expects="what cannot be recorded is refused, and the log verifies",
     ),
     Drill(
         name="few-files", title="Open files run out", steady=_STEADY, maker="few-files", hold_s=4, twin_only=True,
@@ -99,7 +100,8 @@ DRILLS: Final[tuple[Drill, ...]] = (
     ),
     Drill(
         name="memory-short", title="The kernel kills a host for want of memory", steady=_STEADY, maker="memory-short",
-        spare=1, twin_only=True, needs=("root",), fault="the oldest host may use 8 MiB", loss="in-flight", recovery_s=20,
+        spare=1, twin_only=True, needs=("root",), fault="the oldest host may use 8 MiB", loss="in-flight",
+        recovery_s=20,
         expects="the host is killed and comes back; the server stays",
     ),
     Drill(

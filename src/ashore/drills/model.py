@@ -8,7 +8,7 @@ import msgspec
 
 Verdict = Literal["pass", "fail", "aborted", "unfit", "error"]
 """pass: everything that must hold held. fail: something did not. aborted: a bound or a person ended it. unfit: the
-server was not steady before the fault, so the drill says nothing. error: the fault could not be made, or nobody felt it."""
+server was not steady before the fault, so the drill says nothing. error: the fault was not made, or not felt."""
 Loss = Literal["none", "refused", "in-flight", "any"]
 """Which requests may fail while the fault lasts. none: not one. refused: those that are refused with a status that says
 so (429, 502, 503, 504), before an answer began. in-flight: besides, as many as were being answered, with an error that
@@ -119,8 +119,8 @@ class Report(Value, frozen=True, kw_only=True):
     felt: str = ""
     """How it was seen that the fault was there."""
     recovered_s: float | None = None
-    """From the end of the fault, or from its beginning where it ends at once, to a server that is well; None: it was not
-    seen to be well."""
+    """From the end of the fault, or from its beginning where it ends at once, to a server that is well; None: that was
+    not seen."""
     noticed: tuple[str, ...] = ()
     """Rules of the doctor that fired while the fault was there."""
     phases: dict[str, Phase] = {}

@@ -96,14 +96,17 @@ def page(report: Report, drill: Drill | None, digest: str) -> str:
         f"{html.escape(report.title)}: {report.verdict}</title><style>{_STYLE}</style>\n"
         + "\n".join(body)
         + chart(report.outcomes, report.fault_at_s, report.fault_at_s + report.fault_for_s)
-        + f"<p class=small>SHA-256 of the report in the audit log (drill:report, {html.escape(report.id)}): {digest}</p></html>\n"
+        + f"<p class=small>SHA-256 in the audit log (drill:report, {html.escape(report.id)}): {digest}</p>"
+        + "</html>\n"
     )
 
 
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
-    "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3em .6em;text-align:left;vertical-align:top}"
-    "h1.pass{color:#176b33}h1.fail,h1.error{color:#a11}h1.aborted,h1.unfit{color:#8a5a00}.small{font-size:.8em;color:#666;word-break:break-all}"
+    "table{border-collapse:collapse;width:100%}"
+    "td,th{border-bottom:1px solid #ddd;padding:.3em .6em;text-align:left;vertical-align:top}"
+    "h1.pass{color:#176b33}h1.fail,h1.error{color:#a11}h1.aborted,h1.unfit{color:#8a5a00}"
+    ".small{font-size:.8em;color:#666;word-break:break-all}"
     "@media(prefers-color-scheme:dark){body{background:#16181c;color:#ddd}td,th{border-color:#333}}"
 )
 
@@ -124,7 +127,7 @@ def _inline(text: str) -> str:
 
 
 def chart(outcomes: Sequence[Outcome], fault_s: float, healed_s: float) -> str:
-    """Return an SVG of answered and failed requests over time, and the time to their first token; the fault is shaded."""
+    """Return an SVG of answered and failed requests over time, and of their first token; the fault is shaded."""
     if not outcomes:
         return ""
     end_s = max(one.at_s + one.took_s for one in outcomes)

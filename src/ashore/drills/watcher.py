@@ -1,8 +1,8 @@
 """Undoes what a drill did: when it is told to, when the drill is gone, or when its time is over.
 
 A process of its own, in a session of its own, so that what ends the drill does not end it. It reads one journal of
-steps to undo, and its standard input: the drill holds the other end, which closes when the drill ends, however it ends. Runs
-with nothing but the standard library: `python -I -S watcher.py JOURNAL SECONDS`.
+steps to undo, and its standard input: the drill holds the other end, which closes when the drill ends, however it
+ends. Runs with nothing but the standard library: `python -I -S watcher.py JOURNAL SECONDS`.
 
 The journal has a line of JSON for each step, written and synced before the fault is made. Undoing may be done twice.
 """
@@ -36,7 +36,7 @@ def start_of(pid: int) -> str:
 def undo(step: dict[str, Any]) -> None:
     """Undo one step. What is gone already needs nothing."""
     kind = step["kind"]
-    if kind in ("continue", "end", "files-limit") and start_of(step["pid"]) != step["start"]:
+    if kind in ("continue", "end", "files-limit") and start_of(step["pid"]) != (step["start"] or "gone"):
         return  # another process has that number now, or none
     match kind:
         case "continue":
