@@ -21,7 +21,7 @@ import pytest
 from commands import run_command
 from examined import Examined, examined
 from home_processes import processes_of
-from served import Served, call, owner_key, start_served
+from served import Served, call, start_served
 from waiting import eventually
 
 from ashore.doctor import RULES, Readings, diagnose
@@ -292,42 +292,18 @@ def test_an_anchor_that_takes_nothing(odd: Served, at_odd: Examined) -> None:
         away.rename(anchor)
 
 
-def test_a_release_that_failed(odd: Served, at_odd: Examined) -> None:
-    path = odd.home / "ashore.toml"
-    before = path.read_text()
-    path.write_text(before + '\n[[model]]\nname = "fake:echo?fail_load=1"\nalias = "worse"\n')
-    env = {"ASHORE_HOME": str(odd.home)}
-    try:
-        run_command("reload", env=env)
-        assert "worse" in at_odd.finds("D930").what
-    finally:
-        path.write_text(before)
-        run_command("reload", env=env)
-
-
 def test_keys_that_end_and_budgets_that_are_used_up(odd: Served, at_odd: Examined) -> None:
     assert "D923" in at_odd.findings(), "nobody has taken over yet"
-    owner = owner_key(odd)
-    assert owner
-    first = odd.key
-    headers = {"authorization": f"Bearer {first}"}
-    with httpx.Client(trust_env=False, timeout=30) as client:
-        made = client.post(
-            f"{odd.root_url}/admin/v1/users",
-            headers=headers,
-            json={"id": "sec2", "roles": ["security-officer"], "key": {}},
-        )
-        security = made.json()["key"]["key"] if made.status_code == 200 else ""
-    if not security:
-        pytest.skip(f"the first key made no second officer: {made.text}")
+    made = call(odd, "POST", "/admin/v1/users", odd.key, {"id": "sec", "roles": ["security-officer"], "key": {}})
+    security = made["key"]["key"]
     soon = call(
         odd, "POST", "/admin/v1/users", security,
-        {"id": "app", "roles": ["developer"], "key": {"expires_s": int(time.time()) + 86_400}},
+        {"id": "app", "roles": ["developer"], "key": {"expires_in_s": 86_400}},
     )  # fmt: skip
     key = soon["key"]["key"]
     call(
         odd, "PUT", "/admin/v1/budgets", security,
-        {"kind": "requests", "cap": 20, "per": "day", "user": "app"},
+        {"kind": "requests", "cap": 20, "window": "day", "user": "app"},
     )  # fmt: skip
     many(20, lambda n: chat(odd, "m", f"budget {n}", key=key, temperature=1).status_code, at_once=2)
     eventually(lambda: {"D922", "D924"} <= set(at_odd.findings()), told=lambda: str(sorted(at_odd.findings())))
@@ -424,8 +400,9 @@ def test_a_disk_that_is_full_read_only_or_has_no_inodes(tmp_path: Path) -> None:
     with mounted(tmp_path / "few", "size=8m,nr_inodes=40,mode=700") as home:
         one = examined(home)
         assert "D312" not in one.findings(span_s=0.1)
-        for number in range(37):
-            (home / f"file-{number}").touch()
+        with contextlib.suppress(OSError):
+            for number in range(60):
+                (home / f"file-{number}").touch()
         assert "D312" in one.findings(span_s=0.1)
 
 
@@ -493,11 +470,11 @@ def bound(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[tuple[Served
 def test_limits_of_control_groups(bound: tuple[Served, Examined, dict[str, Path]]) -> None:
     server, one, groups = bound
     assert not {"D102", "D202", "D212", "D502"} & set(one.findings())
-    (groups["cpu"] / "cpu.cfs_quota_us").write_text("20000")
+    (groups["cpu"] / "cpu.cfs_quota_us").write_text("5000")
     before = one.look()
-    many(60, lambda n: chat(server, "m", f"quota {n}", max_tokens=20, temperature=1).status_code)
+    many(16, lambda n: chat(server, "m", f"quota {n}", max_tokens=20, temperature=1).status_code)
     found = one.findings(before)["D102"]
-    assert "0.2 processors" in found.cause
+    assert "0.05 processors" in found.cause
     (groups["cpu"] / "cpu.cfs_quota_us").write_text("-1")
 
     pids = int((groups["pids"] / "pids.current").read_text())

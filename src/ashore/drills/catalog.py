@@ -99,10 +99,10 @@ DRILLS: Final[tuple[Drill, ...]] = (
         expects="answers are slower, and none is lost",
     ),
     Drill(
-        name="memory-short", title="The kernel kills a host for want of memory", steady=_STEADY, maker="memory-short",
-        spare=1, twin_only=True, needs=("root",), fault="the oldest host may use 8 MiB", loss="in-flight",
-        recovery_s=20,
-        expects="the host is killed and comes back; the server stays",
+        name="memory-short", title="The kernel kills a host for want of memory", steady=_STEADY,
+        maker="memory-short", twin_only=True, twin=Twin(group=True), needs=("root",), hold_s=2,
+        fault="another program takes 48 MiB in the server's control group, which has 16 MiB left, for two seconds",
+        loss="any", recovery_s=30, expects="the supervisor stays, and starts again what was killed",
     ),
     Drill(
         name="overload", title="Far more clients than the server takes", steady=_STEADY, maker="flood", hold_s=5,
@@ -112,23 +112,24 @@ DRILLS: Final[tuple[Drill, ...]] = (
     ),
     Drill(
         name="bad-release", title="A release that cannot load", steady=_STEADY, maker="bad-release", twin_only=True,
+        hold_s=1,
         fault="a model whose engine fails at its load is added to ashore.toml and applied", loss="none", recovery_s=10,
         expects="it fails alone; the other models are not touched",
     ),
     Drill(
         name="backup-node-lost", title="A backup node is away", steady=_STEADY, maker="lost-node", twin=_BACKUP,
-        twin_only=True, fault="the folder of one of three nodes is moved away", loss="none", recovery_s=30,
+        twin_only=True, fault="the folder of one of three nodes is moved away", loss="none", recovery_s=30, hold_s=1,
         expects="the backups are there to restore without it; a scrub ends well once it is back",
     ),
     Drill(
         name="corrupt-shard", title="A bit of a backup flips", steady=_STEADY, maker="flipped-bit", twin=_BACKUP,
-        twin_only=True, fault="one byte of a shard is another one", loss="none", recovery_s=30,
+        twin_only=True, fault="one byte of a shard is another one", loss="none", recovery_s=30, hold_s=1,
         expects="a scrub finds it and writes the right bytes",
     ),
     Drill(
         name="certificate-expired", title="The certificate has ended", steady=_STEADY, maker="certificate-expired",
         twin=_EDGE, twin_only=True, fault="the edge's certificate is replaced by one that ended yesterday", loss="any",
-        recovery_s=40, expects="a start makes a new one, under the authority that clients trust",
+        recovery_s=90, expects="a start makes a new one, under the authority that clients trust",
     ),
 )  # fmt: skip
 BY_NAME: Final[Mapping[str, Drill]] = MappingProxyType({one.name: one for one in DRILLS})

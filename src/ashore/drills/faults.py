@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ashore.doctor.probes import processes
+from ashore.doctor.probes.files import rows_of
 from ashore.drills import watcher
 from ashore.drills.load import Asked, Load
 from ashore.drills.model import Check, Drill, Outcome
@@ -47,6 +48,8 @@ class Scene:
     """Runs a command of ashore in this home."""
     folder: Path
     """Of the drill's own files."""
+    group: Path | None = None
+    """Control group of the twin; None: it has none of its own."""
     replicas: int = 0
     """That were ready before."""
     others: list[Outcome] = field(default_factory=list)
@@ -368,27 +371,47 @@ class StolenProcessor(Fault):
 
 
 class ShortMemory(Fault):
-    """The host is put into a control group that is smaller than it, so that the kernel kills it."""
+    """Another program takes memory in the control group of the server, and the kernel prefers to kill the host."""
+
+    spare_bytes = 16 << 20
 
     def fire(self) -> None:
+        self.group = self.scene.group
+        if self.group is None:
+            raise EnvironmentFault("the twin has no control group for memory", hint="run it as root")
+        old = (self.group / "memory.limit_in_bytes").exists()
+        used = self.group / ("memory.usage_in_bytes" if old else "memory.current")
+        limit = self.group / ("memory.limit_in_bytes" if old else "memory.max")
+        self.events = self.group / ("memory.oom_control" if old else "memory.events")
+        self.before = rows_of(self.events).get("oom_kill", 0)
+        self.scene.undoing.before("write", path=str(limit), value="-1" if old else "max")
+        limit.write_text(str(int(used.read_text()) + self.spare_bytes))
         self.pid = self.scene.one("host")
         self.start = watcher.start_of(self.pid)
-        parent = Path("/sys/fs/cgroup/memory")
-        parent = parent if parent.is_dir() else Path("/sys/fs/cgroup")
-        self.group = parent / f"ashore-drill-{os.getpid()}"
-        self.scene.undoing.before("group", path=str(self.group))
-        self.group.mkdir()
-        resident = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        (self.group / "cgroup.procs").write_text(str(self.pid))
-        limit = self.group / ("memory.limit_in_bytes" if parent.name == "memory" else "memory.max")
-        limit.write_text(str(8 << 20))
-        self.resident = resident
+        score = f"/proc/{self.pid}/oom_score_adj"
+        self.scene.undoing.before("write", path=score, value=Path(score).read_text().strip())
+        Path(score).write_text("1000")
+        program = (
+            "import sys, time\n"
+            "open(sys.argv[1], 'w').write('0')\n"
+            f"held = bytearray({3 * self.spare_bytes})\n"
+            "time.sleep(600)\n"
+        )
+        words = [sys.executable, "-I", "-S", "-c", program, str(self.group / "cgroup.procs")]
+        self.hungry = subprocess.Popen(words, start_new_session=True)
+        self.scene.undoing.process("end", self.hungry.pid)
 
     def felt(self) -> str:
-        return f"process {self.pid} was killed at 8 MiB" if watcher.start_of(self.pid) != self.start else ""
+        killed = rows_of(self.events).get("oom_kill", 0) - self.before
+        gone = watcher.start_of(self.pid) != self.start
+        return f"the kernel killed {killed} processes, the host too" if killed and gone else ""
 
-    def why_unwell(self) -> str:
-        return "the host was not killed" if watcher.start_of(self.pid) == self.start else super().why_unwell()
+    def mend(self) -> None:
+        self.hungry.wait()
+
+    def checks(self) -> tuple[Check, ...]:
+        alive = bool(watcher.start_of(self.scene.supervisor))
+        return (Check(name="the supervisor", held=alive, seen="alive" if alive else "gone", bound="alive"),)
 
 
 class Flood(Fault):

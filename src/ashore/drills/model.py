@@ -28,6 +28,8 @@ class Twin(Value, frozen=True, kw_only=True):
     """Of `ashore up`."""
     more: str = ""
     """Lines of its ashore.toml."""
+    group: bool = False
+    """Whether it lives in a control group of its own. Needs root."""
     disk_bytes: int = 0
     """Size of a file system in memory for its home; 0: it lies where temporary files lie. Needs root."""
 

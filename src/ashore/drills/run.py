@@ -80,6 +80,7 @@ def _scene(drill: Drill, stage: Stage, folder: Path, undoing: Undoing) -> Scene:
             restart=twin.restart,
             ashore=twin.ashore,
             folder=folder,
+            group=twin.group,
         )
 
     def no_restart() -> None:

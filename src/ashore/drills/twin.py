@@ -31,6 +31,7 @@ class TwinServer:
         self.folder = folder
         self.home = Home(root=folder / "home")
         self.url = ""
+        self.group: Path | None = None
         self._drill = drill
         self._undoing = undoing
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,6 +79,7 @@ class TwinServer:
         if self._process is not None:
             self._process.wait()
         words = [
+            *self._into_group(),
             sys.executable, "-m", "ashore.cli.main", "up", "--config", str(self.home.root / "ashore.toml"), "--port",
             str(self._port), "--grpc-port", str(self._grpc), *self._drill.twin.options,
         ]  # fmt: skip
@@ -100,6 +102,17 @@ class TwinServer:
                     f"the twin did not start:\n{said}", hint="`ashore up` with the same options says more"
                 )
             time.sleep(0.1)
+
+    def _into_group(self) -> list[str]:
+        """Make the control group of the twin, and return the words that start a program in it; none: it has none."""
+        if not self._drill.twin.group:
+            return []
+        old = Path("/sys/fs/cgroup/memory")
+        self.group = (old if old.is_dir() else old.parent) / f"ashore-drill-{os.getpid()}"
+        if not self.group.is_dir():
+            self._undoing.before("group", path=str(self.group))
+            self.group.mkdir()
+        return ["sh", "-c", f'echo $$ > {self.group}/cgroup.procs; exec "$@"', "sh"]
 
     def _is_ready(self) -> bool:
         from ashore.serving import read_topology

@@ -51,7 +51,8 @@ def undo(step: dict[str, Any]) -> None:
             if os.path.exists(step["path"]) and not os.path.exists(step["to"]):
                 os.rename(step["path"], step["to"])
         case "write":
-            Path(step["path"]).write_text(step["value"])
+            if os.path.exists(step["path"]):
+                Path(step["path"]).write_text(step["value"])
         case "bytes":
             with open(step["path"], "r+b") as file:
                 file.seek(step["at"])
