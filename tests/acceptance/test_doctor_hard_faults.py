@@ -296,13 +296,14 @@ def test_keys_that_end_and_budgets_that_are_used_up(odd: Served, at_odd: Examine
     assert "D923" in at_odd.findings(), "nobody has taken over yet"
     made = call(odd, "POST", "/admin/v1/users", odd.key, {"id": "sec", "roles": ["security-officer"], "key": {}})
     security = made["key"]["key"]
+    made = call(odd, "POST", "/admin/v1/users", security, {"id": "sys", "roles": ["system-administrator"], "key": {}})
     soon = call(
         odd, "POST", "/admin/v1/users", security,
         {"id": "app", "roles": ["developer"], "key": {"expires_in_s": 86_400}},
     )  # fmt: skip
     key = soon["key"]["key"]
     call(
-        odd, "PUT", "/admin/v1/budgets", security,
+        odd, "PUT", "/admin/v1/budgets", made["key"]["key"],
         {"kind": "requests", "cap": 20, "window": "day", "user": "app"},
     )  # fmt: skip
     many(20, lambda n: chat(odd, "m", f"budget {n}", key=key, temperature=1).status_code, at_once=2)
