@@ -44,5 +44,6 @@ LISTED: Final = (
     Listed("releases"),
     Listed("backup"),
     Listed("doctor"),
+    Listed("drills", section="drills"),
 )
 """In the order in which an API worker opens them; it closes them in the reverse one."""

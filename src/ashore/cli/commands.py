@@ -24,6 +24,9 @@ COMMANDS = (
         name="status", target="ashore.cli.status:app", summary="Show what the server of this home runs; needs no key."
     ),
     Command(name="doctor", target="ashore.cli.doctor:app", summary="Find what is wrong, why, and what to do."),
+    Command(
+        name="drill", target="ashore.cli.drill:app", summary="Rehearse failures; report whether the server survived."
+    ),
     Command(name="logs", target="ashore.cli.logs:app", summary="Show what the processes of this home log."),
     Command(name="stop", target="ashore.cli.stop:app", summary="Stop the server of this home; running answers finish."),
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),

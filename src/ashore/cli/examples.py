@@ -38,6 +38,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore doctor --apply --dry-run", "the safe changes that it would make"),
             Example("ashore doctor bundle", "a file for support, without prompts and secrets"),
         ),
+        "drill": (
+            Example("ashore drill list", "what can be rehearsed, its last verdict, and when it is due"),
+            Example("ashore drill run host-killed --twin", "on a server of its own that is thrown away"),
+            Example("ashore drill report --since 90d", "the verdicts of a quarter, against the audit log"),
+        ),
         "logs": (
             Example("ashore logs", "the last lines of every process"),
             Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
@@ -210,6 +215,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
+        "drill": (
+            Example("ashore drill show host-hung", "its fault, bounds, and what must hold"),
+            Example("ashore drill run host-killed --dry-run", "what would be broken, and whether it is refused"),
+            Example("ashore drill consent host-killed", "as a security officer, for one run within 24 hours"),
+            Example("ashore drill schedule host-killed --every 30d", "due once a month; `run --due` runs it"),
+            Example("ashore drill stop", "end the drill that runs, and undo what it broke"),
+        ),
         "learn": (
             Example("ashore learn dataset chat", "what a model would learn from now, and what is held back and why"),
             Example("ashore learn explain chat-0a1b2c3d4e5f", "who gave how many examples, and every line of the gate"),
