@@ -255,7 +255,7 @@ async def serve(
     opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
     await opened.open("serving")
     console = Console(
-        rooms(), opened.desks, sessions=opened.find(Sessions), authority=authority,
+        rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
         recorder=opened.context.recorder, serving=serving,
     )  # fmt: skip
     await console.start()

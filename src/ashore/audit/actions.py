@@ -6,6 +6,7 @@ from typing import Final
 
 _BY_NOUN: Final = {
     "access": "authenticate lock-out read use write",
+    "account": "create disable enable lock reset unlock",
     "alias": "remove set",
     "audit": "anchor archive content erase export rotate-key search settings tampered verify",
     "auditor": "consent",
@@ -14,6 +15,7 @@ _BY_NOUN: Final = {
     "cache": "import purge read",
     "clock": "jump",
     "deployment": "reload",
+    "factor": "enrol",
     "first-key": "revive",
     "group": "create members remove",
     "job": "cancel read",
@@ -21,6 +23,7 @@ _BY_NOUN: Final = {
     "metrics": "read",
     "model": "begin cool export gc import infer load open pin pull push read rekey remove seal unpin unseal warm",
     "optimize": "evaluate",
+    "password": "change set",
     "policy": "apply check read write",
     "privacy": "detect read write",
     "release": "adopt automatic-rollback canary clock-jumped create fell on-time pairs promote read retire rollback "
@@ -29,6 +32,7 @@ _BY_NOUN: Final = {
     "secret": "rekey seal unseal",
     "segment": "close open",
     "server": "reload",
+    "session": "end link open prove read refuse",
     "service": "change create remove",
     "state": "begin-anew",
     "stored": "remove show",

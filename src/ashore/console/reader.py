@@ -30,7 +30,7 @@ class Reader:
 
     async def perform(self, placed: Placed, taken: Any) -> Any:
         """Do a call and return its answer; raises as `Acts.perform` does."""
-        return await self.acts.perform(self.asked, self.session, placed, taken)
+        return await self.acts.perform(self.asked, self.session.principal, placed, taken)
 
     def page(self, template: str, page: str, *, status: int = 200, **content: Any) -> Answer:
         """Return a page of the console.
