@@ -40,6 +40,7 @@ from ashore.core import Clock, EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
 from ashore.jobs import Quotas
+from ashore.learning import Receipts
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy
 from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
@@ -54,6 +55,7 @@ from ashore.serving import (
     Board,
     BytesText,
     ConcurrencyLimit,
+    Followers,
     Guards,
     LoopMeter,
     PrivacyMasker,
@@ -189,7 +191,8 @@ def guards_of(context: Context) -> Guards:
         guards = replace(guards, auditor=audit)
     if (budgets := context.find(LedgerBudgets)) is not None:
         guards = replace(guards, budgets=budgets)
-    return replace(guards, tracer=context.find(Tracer))
+    heard = [one for one in (context.find(Tracer), context.find(Receipts)) if one is not None]
+    return replace(guards, tracer=Followers(heard) if len(heard) > 1 else heard[0] if heard else None)
 
 
 def releasing_of(topology: Topology) -> dict[type, object]:

@@ -17,6 +17,7 @@ _BY_NOUN: Final = {
     "deployment": "reload",
     "factor": "enrol",
     "first-key": "revive",
+    "fleet": "drain join leave read undrain write",
     "group": "create members remove",
     "job": "cancel read",
     "key": "create revoke rotate rotate-own",
@@ -26,6 +27,7 @@ _BY_NOUN: Final = {
     "password": "change set",
     "policy": "apply check read write",
     "privacy": "detect read write",
+    "privacy-budget": "grant read spend",
     "release": "adopt automatic-rollback canary clock-jumped create fell on-time pairs promote read retire rollback "
     "shadow warmed write",
     "role": "grant put remove revoke",

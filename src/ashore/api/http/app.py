@@ -39,6 +39,7 @@ from ashore.console import Console
 from ashore.core import Recorder, split_url
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.jobs import JobDesk
+from ashore.learning.votes import key_of_basic
 from ashore.metrics import Metrics
 from ashore.rooms import Rooms
 from ashore.serving import Limits, ServingService
@@ -53,6 +54,8 @@ OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 RATES: Final = b"x-ratelimit-"
 PROBES: Final = ("/healthz", "/health", "/ping", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
+LANGFUSE: Final = "/api/public/"
+"""Below it, clients send their key as the password of Basic authentication."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
 
@@ -371,6 +374,8 @@ def token_of(exchange: Exchange) -> str | None:
     given = exchange.headers.get(b"authorization")
     if given is not None:
         scheme, _, token = given.partition(b" ")
+        if scheme.lower() == b"basic" and exchange.path.startswith(LANGFUSE):
+            return key_of_basic(token.decode("latin-1"))
         return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
     given = exchange.headers.get(b"x-api-key")
     return given.decode("latin-1") if given is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ashore.api.http import console, jobs, operate
+from ashore.api.http import console, feedback, jobs, operate
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
@@ -49,6 +49,7 @@ from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, Toke
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 from ashore.api.http.welcome import welcome
+from ashore.learning import Feedback, Given, Score
 from ashore.rooms import rooms
 
 ROUTES: tuple[Route, ...] = (
@@ -197,6 +198,19 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/jobs/{job}/cancel", guard="infer", handler=jobs.cancel, tag="Jobs",
         summary="Cancel a job", response=JobOut,
+    ),
+    Route(
+        method="POST", path="/v1/feedback", guard="infer", handler=feedback.create, tag="Feedback",
+        summary="Vote on an answer, or correct it", request=Feedback, response=Given, operation="feedback",
+    ),
+    Route(
+        method="POST", path="/api/public/scores", guard="infer", handler=feedback.score, tag="Feedback",
+        summary="Vote on an answer, in the form of Langfuse", request=Score, response=feedback.ScoreKept,
+    ),
+    Route(
+        method="POST", path="/api/public/ingestion", guard="infer", handler=feedback.ingest, tag="Feedback",
+        summary="Send scores as clients of Langfuse do, several at once", request=feedback.Ingestion,
+        response=feedback.IngestionOut,
     ),
     Route(
         method="GET", path="/v1/models", guard="key", handler=openai.models, tag="OpenAI",
