@@ -108,6 +108,9 @@ def assert_clean(page: Page, path: str) -> None:
             target = urlsplit(urljoin(f"http://h/a/b/console{path.partition('?')[0]}", value)).path
             assert target.startswith(("/a/b/console/", "/a/b/console")), f"{path}: {value} leads out of the console"
     assert tags.names.count("style") == 0
+    posts = sum(form.get("method") == "post" for form in tags.forms)
+    tokens = sum((tag, name, value) == ("input", "name", "csrf") for tag, name, value in tags.attributes)
+    assert posts == tokens, f"{path}: {posts} forms are sent and {tokens} have the token of the session"
     assert tags.names.count("script") == sum(t == "script" and n == "src" for t, n, _ in tags.attributes)
     assert tags.names.count("h1") == 1 and tags.names.count("main") == 1
 
