@@ -181,7 +181,7 @@ def log_in(one: Watched, name: str, secret: str, path: str = "") -> None:
 
 
 def give_code(one: Watched, secret: str) -> None:
-    """Type a code of the app that was not used before; the server takes those of the steps beside the present one, too."""
+    """Type a code of the app that was not used before. The server also takes those of the step before and after."""
     end = time.monotonic() + 90
     while (step := max(int(time.time()) // 30 - 1, USED.get(secret, 0) + 1)) > int(time.time()) // 30 + 1:
         assert time.monotonic() < end

@@ -131,6 +131,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
+        "server": (
+            Example("ashore server logs", "the processes, and how often each was started again"),
+            Example("ashore server config --changed", "what differs from the defaults, and since where"),
+        ),
         "secret": (
             Example("ashore secret list", "which secrets are sealed; shows no values"),
             Example("ashore secret seal --config ashore.toml --dry-run", "what would be sealed"),

@@ -8,7 +8,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ from ashore.cli.upplan import (
     show_plan,
     told_of,
 )
-from ashore.config import Listening, Spec
+from ashore.config import Listening, Spec, read_spec
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
@@ -237,6 +238,8 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "restarts": deployment.restarts(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
+            case "config":
+                caller.tell({"done": True, "items": msgspec.to_builtins(_effective(request))})
             case "models":
                 caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":
@@ -257,6 +260,16 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
         )
     finally:
         caller.close()
+
+
+def _effective(request: Request) -> Sequence[object]:
+    """Return every key of the file that the server was started with, and of its environment."""
+    from ashore.config.effective import effective
+
+    if request.config is None:
+        return effective(Spec(), {}, os.environ)
+    text = request.config.read_text(encoding="utf-8")
+    return effective(read_spec(request.config), tomllib.loads(text), os.environ)
 
 
 def _say(line: str) -> None:

@@ -47,7 +47,7 @@ PAGES: Final = (
     ),
     Page(name="privacy", nouns=("privacy", "privacy policy", "privacy budget")),
     Page(name="audit", nouns=("audit",)),
-    Page(name="server", nouns=("cache", "backup")),
+    Page(name="server", nouns=("server", "cache")),
     Page(name="me"),
 )  # fmt: skip
 BY_NAME: Final = {page.name: page for page in PAGES}

@@ -86,6 +86,24 @@ class Facts:
 Block = Table | Facts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An answer on its page."""
+
+    blocks: tuple[Block, ...]
+    raw: str
+    """The same as JSON."""
+    next: str = ""
+    """The query of the next page, where the call gives pages."""
+
+    @property
+    def num_cells(self) -> int:
+        """How much there is to show."""
+        return sum(
+            len(one.rows) * len(one.columns) if isinstance(one, Table) else len(one.items) for one in self.blocks
+        )
+
+
 def blocks_of(
     answer: Any, call: str = "", *, first: int = 0, most: int = 0, match: str = "", name: str = ""
 ) -> tuple[Block, ...]:
