@@ -106,6 +106,8 @@ class Trace:
     orphans: list[str] = field(default_factory=list)
     """Processes that outlived the supervisor, and for how long nobody ended them."""
     orphans_gone_s: float = -1.0
+    started_s: float = 0.0
+    """From the first start until it was ready."""
     restarted_s: float = -1.0
     """From the next start until it was ready; below 0: it never was."""
     stopped_code: int | None = None

@@ -107,7 +107,8 @@ def run(course: Course, home: Path, *, store: Path | None = None, say: Callable[
     trace = Trace()
     began = time.monotonic()
     try:
-        say(f"ready after {platform.start():.1f} s")
+        trace.started_s = round(platform.start(), 2)
+        say(f"ready after {trace.started_s:.1f} s")
         setting = _setting(course, platform, began)
         crowd = Crowd(setting, each=course.each)
         clerks = Clerks(setting, hooks, course.batch_lines, every_s=max(0.3, course.think_s * 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import urllib.request
@@ -67,10 +68,13 @@ def test_a_server_backs_up_scrubs_and_repairs_by_itself(served: Start, ashore: R
     eventually(
         lambda: f"on {nodes[1]}" in log.read_text() and "repaired: " in log.read_text(), told=server.everything_said
     )
-    page = metrics_of(server)
-    assert 'ashore_backup_harms{what="repaired"} ' in page and 'ashore_backup_harms{what="repaired"} 0.0' not in page
-    assert 'ashore_backup_nodes{what="spare"} 1.0' in page
-    assert 'ashore_backup_time_seconds{kind="scrub",what="due"} ' in page
+    told_after = (
+        r'ashore_backup_harms{what="repaired"} [1-9]',
+        r'ashore_backup_nodes{what="spare"} 1\.0',
+        r'ashore_backup_time_seconds{kind="scrub",what="due"} ',
+    )
+    for line in told_after:  # written when the scrub has ended, a moment after its log
+        eventually(lambda line=line: re.search(line, metrics_of(server)), told=lambda: metrics_of(server))
 
     nodes[2].rename(tmp_path / "unplugged")
     eventually(

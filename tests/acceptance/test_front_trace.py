@@ -29,7 +29,8 @@ def trace(*words: str, timeout_s: float) -> str:
         timeout=timeout_s,
         check=False,
     )
-    assert result.returncode == 0, f"{result.stdout}\n{result.stderr[-2000:]}"
+    broken = [line for line in result.stdout.splitlines() if line.startswith(("FAIL", "     "))]
+    assert result.returncode == 0, "\n".join((*broken, "of", result.stdout, result.stderr[-2000:]))
     return result.stdout
 
 

@@ -49,6 +49,12 @@ def test_an_honest_trace_keeps_every_promise() -> None:
     assert broken(honest()) == set()
 
 
+def test_a_new_start_may_take_as_long_as_the_first_on_a_slow_machine() -> None:
+    trace = honest()
+    put(started_s=12.0, blows=[Blow(role="supervisor", what="SIGKILL", at_s=3, back_s=11.5)])(trace)
+    assert broken(trace) == set()
+
+
 def add(*attempts: Attempt) -> Callable[[Trace], None]:
     return lambda trace: trace.asks.append(Ask(attempts=attempts))
 
@@ -106,6 +112,10 @@ CASES: dict[str, tuple[Callable[[Trace], None], str]] = {
     "two events of one job": (put(webhooks={"r": ["e1", "e2"]}), "no job takes effect twice"),
     "a process that stays away": (
         put(blows=[Blow(role="jobs", what="SIGKILL", at_s=3, back_s=-1)]),
+        "every killed process is back within 5 s",
+    ),
+    "a start longer than the first": (
+        put(started_s=12.0, blows=[Blow(role="supervisor", what="SIGKILL", at_s=3, back_s=12.5)]),
         "every killed process is back within 5 s",
     ),
     "an orphan": (put(orphans=["17 envoy"]), "no process outlives the supervisor"),

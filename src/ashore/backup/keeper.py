@@ -199,11 +199,11 @@ class Keeper:
     # --- what is kept and told
 
     def _table(self, rules: BackupSection) -> Timetable:
-        """Return what was done, with the intervals that hold now."""
-        table = self._home.read_timetable()
-        if table is None:
-            table = Timetable(every_s=rules.every_s, scrub_every_s=rules.scrub_every_s, since_s=self._clock.now_s())
-        return msgspec.structs.replace(table, every_s=rules.every_s, scrub_every_s=rules.scrub_every_s)
+        """Return what was done, with the intervals that hold now; whoever asks for the status finds them at once."""
+        kept = self._home.read_timetable()
+        table = kept or Timetable(every_s=0, scrub_every_s=0, since_s=self._clock.now_s())
+        table = msgspec.structs.replace(table, every_s=rules.every_s, scrub_every_s=rules.scrub_every_s)
+        return table if table == kept else self._keep(table)
 
     def _keep(self, table: Timetable) -> Timetable:
         self._home.write_timetable(table)

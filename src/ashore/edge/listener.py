@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ashore.core.yaml import Tree, Why
-from ashore.edge.clusters import BUFFER_BYTES, GRPC, HOP, HTTP, LOCAL, first_choice
+from ashore.edge.clusters import AGAIN_BYTES, BUFFER_BYTES, GRPC, HOP, HTTP, LOCAL, first_choice
 from ashore.edge.model import EdgePlan
 from ashore.edge.replies import local_replies
 
@@ -263,7 +263,12 @@ def _routes(plan: EdgePlan) -> Tree:
         },
         {"match": {"prefix": "/"}, "route": _action(first_choice(HTTP, plan), plan)},
     ]
-    host: dict[str, Tree] = {"name": "edge", "domains": ["*"], "routes": routes}
+    host: dict[str, Tree] = {
+        "name": "edge",
+        "domains": ["*"],
+        "request_body_buffer_limit": Why("Of a body that may be sent to a second worker.", AGAIN_BYTES),
+        "routes": routes,
+    }
     if plan.machines:
         host["request_headers_to_add"] = [
             {"header": {"key": HOP, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -206,6 +206,13 @@ def test_new_intervals_hold_at_once(kept: Kept) -> None:
     assert len([name for name in kept.rig.twin(0).files if name.startswith("commits/")]) == 1
 
 
+def test_new_intervals_can_be_read_at_once_though_nothing_is_due(kept: Kept) -> None:
+    for _ in range(3):
+        kept.step()
+    kept.step(BackupSection(every_s=86_400, scrub_every_s=90_000, scrub_bytes_per_s=10**12, keep=1))
+    assert (kept.table.every_s, kept.table.scrub_every_s) == (86_400, 90_000)
+
+
 def test_where_no_backup_was_begun_it_says_so_and_waits(tmp_path: Path) -> None:
     kept = Kept(tmp_path / "home")
     assert kept.step() == module.GLANCE_EVERY_S
