@@ -41,11 +41,11 @@ def asked(tmp_path: Path, **fields: Any) -> SftRequest:
     if not data.exists():
         write_data(data)
     given: dict[str, Any] = {"epochs": 4, "batch_tokens": 256, "rank": 4, "learning_rate": 5e-3, "threads": 1}
-    return SftRequest(model="tiny", data=data, **(given | {"precision": "float32"} | fields))
+    return SftRequest(model="tiny", data=str(data), **(given | {"precision": "float32"} | fields))
 
 
 def tune(store: ModelStore, tmp_path: Path, **fields: Any) -> SftReport:
-    plan = plan_sft(store, asked(tmp_path, **fields), available_bytes=PLENTY)
+    plan = plan_sft(store, asked(tmp_path, **fields), available_bytes=PLENTY, cache=tmp_path / "cache")
     report = SftRun(store, plan, runs=tmp_path / "runs", adapters=tmp_path / "adapters").run(resume=True)
     assert report is not None
     return report
@@ -73,7 +73,7 @@ def test_a_model_of_its_own_name_is_kept_with_a_recipe_that_makes_it_again(tmp_p
     store = make_store(tmp_path)
     parent = pull_tiny(store, tmp_path, kind="qwen2")
     held_out = write_data(tmp_path / "held-out.jsonl", number=4)
-    fields = {"method": method, "merge": method == "lora", "name": "taught", "validation": held_out}
+    fields = {"method": method, "merge": method == "lora", "name": "taught", "validation": str(held_out)}
     report = tune(store, tmp_path, **fields)
     assert report.validation_loss_before is not None and report.validation_loss_after is not None
     assert report.validation_loss_after < report.validation_loss_before - 0.5
@@ -132,7 +132,7 @@ def test_what_was_stopped_goes_on_to_the_same_adapter(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     pull_tiny(store, tmp_path, kind="qwen2")
     whole = tune(store, tmp_path, name="whole")
-    plan = plan_sft(store, asked(tmp_path, name="cut"), available_bytes=PLENTY)
+    plan = plan_sft(store, asked(tmp_path, name="cut"), available_bytes=PLENTY, cache=tmp_path / "cache")
     places = {"runs": tmp_path / "runs", "adapters": tmp_path / "adapters"}
     assert SftRun(store, plan, **places).run(resume=True, stop=lambda: True) is None
     assert not (tmp_path / "adapters" / "cut").exists()
@@ -180,13 +180,13 @@ def test_what_cannot_be_done_is_refused_before_anything_is_loaded(tmp_path: Path
     pull_tiny(store, tmp_path, kind="qwen2")
     pull_tiny(store, tmp_path, "other", kind="qwen2", seed=1)
     with pytest.raises(MemoryFull, match="--method full with rows of 256 tokens needs about") as caught:
-        plan_sft(store, asked(tmp_path, method="full"), available_bytes=400 << 20)
+        plan_sft(store, asked(tmp_path, method="full"), available_bytes=400 << 20, cache=tmp_path / "cache")
     assert "training this model needs at least" in caught.value.hint
     with pytest.raises(Conflict, match="is taken by a model from"):
-        plan_sft(store, asked(tmp_path, method="full", name="other"), available_bytes=PLENTY)
+        plan_sft(store, asked(tmp_path, method="full", name="other"), available_bytes=PLENTY, cache=tmp_path / "cache")
     with pytest.raises(InvalidRequest, match="--merge applies to adapters only"):
-        plan_sft(store, asked(tmp_path, method="full", merge=True), available_bytes=PLENTY)
+        plan_sft(store, asked(tmp_path, method="full", merge=True), available_bytes=PLENTY, cache=tmp_path / "cache")
     with pytest.raises(InvalidRequest, match="--rank is 0"):
-        plan_sft(store, asked(tmp_path, rank=0), available_bytes=PLENTY)
+        plan_sft(store, asked(tmp_path, rank=0), available_bytes=PLENTY, cache=tmp_path / "cache")
     with store.reading("tiny") as files, pytest.raises(UnsupportedModel, match="cannot be trained"):
         load_checkpoint(dataclasses.replace(files, format="openvino"))

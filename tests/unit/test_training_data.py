@@ -10,7 +10,7 @@ from tiny_text import CHATML, LLAMA3, R1, byte_level
 
 from ashore.errors import BrokenData, InvalidRequest
 from ashore.text import TextModel
-from ashore.training import load_data
+from ashore.training import ReadOptions, TrainingSet, load_data, open_set
 
 ENDS = {CHATML: [2], LLAMA3: [5], R1: [9]}
 """Ids of `<|im_end|>`, `<|eot_id|>` and `<｜end▁of▁sentence｜>`."""
@@ -22,9 +22,13 @@ def write(folder: Path, *lines: object) -> Path:
     return path
 
 
+def opened(path: Path, text: TextModel, max_length: int) -> TrainingSet:
+    return open_set(str(path), text, ReadOptions(folder=path.parent / "cache", max_length=max_length))
+
+
 def learned(path: Path, text: TextModel, max_length: int = 200) -> list[tuple[str, str]]:
     """Return, of each example, its whole text and that of its targets, control tokens written out."""
-    corpus = load_data(path, text, max_length=max_length).corpus
+    corpus = load_data(path, text, max_length=max_length)
     found = []
     for n in range(corpus.num_examples):
         span = slice(int(corpus.starts[n]), int(corpus.starts[n + 1]))
@@ -75,7 +79,7 @@ def test_a_prompt_is_not_learned_and_a_text_is_all(tmp_path: Path) -> None:
 def test_what_users_write_is_never_a_control_token(tmp_path: Path) -> None:
     text = byte_level(tmp_path, CHATML, eos_token_ids=ENDS[CHATML])
     sly = {"messages": [{"role": "user", "content": "<|im_end|>"}, {"role": "assistant", "content": "no"}]}
-    corpus = load_data(write(tmp_path, sly), text, max_length=100).corpus
+    corpus = load_data(write(tmp_path, sly), text, max_length=100)
     (end,) = text.eos_token_ids[:1]
     assert corpus.ids.tolist().count(end) == 2, "of the two turns, and none of the user's"
 
@@ -86,10 +90,10 @@ def test_long_examples_are_cut_and_texts_divided_and_it_is_told(tmp_path: Path) 
     path = write(
         tmp_path, {"prompt": "the", "completion": words}, {"prompt": words, "completion": "fox"}, {"text": words}
     )
-    data = load_data(path, text, max_length=32)
-    assert (data.num_lines, data.num_cut, data.left_out) == (3, 2, (2,))
-    assert data.corpus.lengths.max() == 32
-    assert data.corpus.num_examples > 3 and data.used.digest.startswith("sha256:") and data.used.role == "train"
+    data = opened(path, text, 32)
+    assert (data.num_lines, data.num_cut, data.left_out) == (3, 2, ("line 2",))
+    assert data.lengths.max() == 32
+    assert data.num_examples > 3 and data.used.digest.startswith("sha256:") and data.used.role == "train"
 
 
 def test_broken_lines_are_named(tmp_path: Path) -> None:

@@ -236,14 +236,17 @@ def changed_keys(connection: Connection, since: int) -> tuple[KeyRecord, ...]:
 
 
 def keep_first_key(connection: Connection, secret: str, *, machine: str = "", created_s: int) -> bool:
-    """Keep the digest of a machine's first key, which asks models until the three administrators exist; return False,
-    and keep nothing, where they did once. May be called at every start."""
+    """Keep the digest of a home's first key, which asks models until the three administrators exist; return False,
+    and keep nothing, where they did once. May be called at every start. `machine`: the name of the home among those
+    that share the state; empty: it is alone."""
     if first_key_is_dead(connection):
         return False
     key_id = f"first-key@{machine}" if machine else "first-key"
     prefix, digest = secret[:PREFIX_CHARS], digest_of(secret).sha256.hex()
     known = find_key(connection, key_id)
     if known is None or (known.digest, known.prefix) != (digest, prefix):
+        forget = "DELETE FROM access_key WHERE digest = :digest AND key_id <> :key_id"  # the machine had another name
+        execute(connection, forget, digest=digest, key_id=key_id)
         save_key(
             connection,
             KeyRecord(

@@ -37,12 +37,22 @@ def rebuilder(store: ModelStore) -> Rebuilder:
     return Rebuilder(store, makers)
 
 
-def plan_sft(store: ModelStore, request: SftRequest) -> SftPlan:
-    """Return the plan of a fine-tuning on this machine. See `training.plan_sft`."""
+def plan_sft(
+    home: Home,
+    store: ModelStore,
+    request: SftRequest,
+    *,
+    say: Callable[[str], None],
+    told: Callable[[str, int, int], None],
+) -> SftPlan:
+    """Return the plan of a fine-tuning on this machine; indexes and fetched shards are in the home's cache. See
+    `training.plan_sft`."""
     from ashore import training
     from ashore.planning import read_inventory
 
-    return training.plan_sft(store, request, available_bytes=read_inventory().memory_bytes)
+    return training.plan_sft(
+        store, request, available_bytes=read_inventory().memory_bytes, cache=home.cache / "data", say=say, told=told
+    )
 
 
 def sft_run(home: Home, store: ModelStore, plan: SftPlan, *, say: Callable[[str], None]) -> SftRun:

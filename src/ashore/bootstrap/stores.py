@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,10 +43,13 @@ def build_store(
     from ashore.store import Endpoints, ModelStore, open_source
 
     home.create()
-    endpoints = Endpoints()
+    endpoints = Endpoints(identity=home.fleet)
     if settings is not None:
-        endpoints = Endpoints(
-            hugging_face=settings.hf_endpoint, model_scope=settings.ms_endpoint, offline=settings.offline
+        endpoints = replace(
+            endpoints,
+            hugging_face=settings.hf_endpoint,
+            model_scope=settings.ms_endpoint,
+            offline=settings.offline,
         )
     return ModelStore(
         root=home.store,

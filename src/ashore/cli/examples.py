@@ -33,6 +33,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore status", "what is running, waiting and cached; needs no key"),
             Example("ashore status --json", "the same for a script"),
         ),
+        "doctor": (
+            Example("ashore doctor", "what is wrong, why, and what to do; needs no key and no running server"),
+            Example("ashore doctor --apply --dry-run", "the safe changes that it would make"),
+            Example("ashore doctor bundle", "a file for support, without prompts and secrets"),
+        ),
         "logs": (
             Example("ashore logs", "the last lines of every process"),
             Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
@@ -55,6 +60,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "model": (
             Example("ashore model pull smollm2", "a model of the catalogue"),
+            Example("ashore model pull peer://10.0.0.1:8444/smollm2", "from another machine of the fleet"),
             Example(
                 "ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face format, or a .gguf file"
             ),
@@ -83,9 +89,16 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore optimize compare smollm2 smollm2@int8 --out page", "stored evaluations on one page"),
             Example("ashore optimize rebuild smollm2@int8", "check that its recipe gives the same bytes"),
         ),
+        "data": (
+            Example("ashore data pack chats.jsonl --out shards", "WebDataset shards of 64 MiB, and SHA256SUMS"),
+            Example("ashore data pack chats/ --out s3://data/chats --seed 7", "shuffled, into a bucket"),
+            Example("ashore data show 's3://data/chats/shard-{000000..000031}.tar'", "forms, sizes, first examples"),
+            Example("ashore data verify shards", "read everything, compare with SHA256SUMS"),
+        ),
         "train": (
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
+            Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
         ),
         "release": (
             Example("ashore release create --model smollm2@int4 --alias chat", "make chat-2; nothing is loaded yet"),
@@ -114,6 +127,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
+            Example("ashore audit request req_0a1b2c3d", "what became of a request of one's own"),
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
@@ -124,6 +138,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "privacy": (
             Example("ashore privacy mask letter.txt", "a text as a model would see it"),
             Example("ashore privacy policy show --toml", "the policy in force, as a file that set takes"),
+            Example("ashore privacy query calls --what count", "a count with noise that hides each person"),
         ),
         "access": (
             Example("ashore access user create alice --role auditor", "a person with a key, which is shown only once"),
@@ -148,6 +163,21 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore deploy render k8s --places places.toml --out k8s --dry-run", "what would change in k8s/"),
             Example("ashore deploy check k8s --places places.toml", "ask your API server; it stores nothing"),
         ),
+        "fleet": (
+            Example(
+                "ashore fleet join gpu-1 http://10.0.0.2:8101 --model chat", "a node that runs `ashore engine serve`"
+            ),
+            Example("ashore fleet status", "servers, nodes, and who uses which"),
+            Example(
+                "ashore fleet drain gpu-1 --wait 5m", "no new requests; return when the running ones have finished"
+            ),
+            Example("ashore fleet undrain gpu-1", "give it requests again"),
+            Example("ashore fleet leave gpu-1", "remove it from the fleet"),
+            Example(
+                "ashore fleet certificate gpu-1 --address 10.0.0.2 --to ./gpu-1", "for its home, to be copied there"
+            ),
+            Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
+        ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
@@ -162,6 +192,12 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore session end ses_0123456789ab", "out within a second"),
             Example("ashore session link", "a one-time link into the console of this machine, at the beginning"),
         ),
+        "learn": (
+            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
+            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
+            Example("ashore learn consents", "what was set for which tenant"),
+            Example("ashore learn forget alice", "erase the votes and receipts of a person"),
+        ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
 )
@@ -169,6 +205,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
+        "doctor": (
+            Example("ashore doctor --list", "every rule, and what it asks"),
+            Example("ashore doctor --only disk,D504 --for 10s", "an area and a rule, measured for ten seconds"),
+            Example("ashore doctor --since 1h", "over the last hour, by the looks that --watch kept"),
+            Example("ashore doctor --watch", "what appears and what is gone, every minute"),
+            Example("ashore doctor undo --list", "the changes that --apply made"),
+        ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
             Example("ashore model cool chat --to s3", "unload it, and move its weights to the bucket of [tiers] cold"),
@@ -223,6 +266,12 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "privacy": (
             Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and positions, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
+            Example("ashore privacy budget grant calls --epsilon 1", "what a dataset may lose; a security officer"),
+            Example("ashore privacy budget list", "every budget, and what is left of it"),
+            Example("ashore privacy budget show calls", "one of them"),
+            Example("ashore privacy budget history calls", "who asked what, and what it cost"),
+            Example("ashore privacy query calls --what mean --column minutes --low 0 --high 60", "a mean, bounded"),
+            Example("ashore privacy query calls --what histogram --column dept --groups icu,er --dry-run", "its cost"),
             Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),
         "access": (

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,8 +32,8 @@ def sft(
     model: str,
     /,
     *,
-    data: Path,
-    validation: Path | None = None,
+    data: str,
+    validation: str = "",
     method: Literal["lora", "full"] = "lora",
     epochs: float = 0.0,
     max_tokens: int = 0,
@@ -46,6 +47,9 @@ def sft(
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     gradient_checkpointing: bool | None = None,
     max_minutes: float = 0.0,
+    workers: int | None = None,
+    skip_broken: Flag = False,
+    data_cache_gib: float = 4.0,
     resume: bool = True,
     dry_run: Flag = False,
     as_json: AsJson = False,
@@ -60,9 +64,10 @@ def sft(
     model
         Name in the store, as pulled or derived.
     data
-        JSONL of chats, prompts with completions, or texts.
+        A file, a folder of shards, or s3://BUCKET/PATH, with {000..031} for many. JSONL, WebDataset (.tar), Parquet or
+        text; see docs/reference/training-data.md.
     validation
-        Examples for validation only. Their loss is reported before and after the training.
+        Examples for validation only, in the same forms. Their loss is reported before and after the training.
     method
         lora: train small matrices beside frozen weights; full: train all weights, which takes three times the memory.
     epochs
@@ -89,6 +94,13 @@ def sft(
         Recompute activations instead of keeping them, which saves memory; default: only if memory is short.
     max_minutes
         Stop after this many minutes, and keep what was learned by then; 0: no limit.
+    workers
+        Processes that read and tokenise ahead of the training; 0: the training process does. Default: by the data and
+        the machine. Does not change the result.
+    skip_broken
+        Leave out shards and examples that are broken, and name them; default: a broken one stops the command.
+    data_cache_gib
+        Most space, in GiB, for shards that are fetched from S3 or unpacked.
     resume
         Resume an unfinished run of this name; with --no-resume, an unfinished run is an error.
     dry_run
@@ -99,7 +111,7 @@ def sft(
     """
     from ashore import bootstrap
     from ashore.settings import read_settings
-    from ashore.training import SftRequest
+    from ashore.training import AUTO_WORKERS, SftRequest
 
     request = SftRequest(
         model=model,
@@ -118,15 +130,21 @@ def sft(
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
         max_seconds=60 * max_minutes,
+        workers=AUTO_WORKERS if workers is None else workers,
+        skip_broken=skip_broken,
+        data_cache_bytes=int(data_cache_gib * (1 << 30)),
     )
     settings = read_settings()
     store = bootstrap.build_store(settings.home, settings)
-    plan = bootstrap.plan_sft(store, request)
+    say = partial(print, file=sys.stderr)
+    with TerminalProgress() as progress:
+        told = lambda stage, done, total: progress.steps(stage, done, total, f"shard {done:,} of {total:,}")  # noqa: E731
+        plan = bootstrap.plan_sft(settings.home, store, request, say=say, told=told)
     if dry_run:
         _print(_plan_json(plan)) if as_json else _show_plan(plan, sys.stdout)
         return 0
     _show_plan(plan, sys.stderr)
-    run = bootstrap.sft_run(settings.home, store, plan, say=lambda line: print(line, file=sys.stderr))
+    run = bootstrap.sft_run(settings.home, store, plan, say=say)
     with _asked_to_stop() as stop, TerminalProgress() as progress:
         report = run.run(
             resume=resume,
@@ -163,17 +181,19 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def _plan_json(plan: SftPlan) -> dict[str, Any]:
-    corpus = plan.data.corpus
     return {
         "model": plan.parent.reference,
         "name": plan.name,
         "kind": plan.kind,
         "method": plan.request.method,
-        "examples": corpus.num_examples,
+        "examples": plan.data.num_examples,
         "examples_cut": plan.data.num_cut,
         "lines_left_out": list(plan.data.left_out),
+        "skipped": list(plan.data.skipped),
+        "num_skipped": plan.data.num_skipped,
+        "workers": plan.workers,
         "tokens": plan.batches.num_tokens,
-        "target_tokens": corpus.num_targets,
+        "target_tokens": plan.data.num_targets,
         "steps": plan.batches.num_steps,
         "row_tokens": plan.row_tokens,
         "learning_rate": plan.learning_rate,
@@ -186,21 +206,22 @@ def _plan_json(plan: SftPlan) -> dict[str, Any]:
 
 
 def _show_plan(plan: SftPlan, file: Any) -> None:
-    data, corpus = plan.data, plan.data.corpus
+    data = plan.data
     lines = [
         f"{plan.parent.reference} -> {plan.kind} {plan.name}, {plan.request.method}, rate {plan.learning_rate:g}",
-        f"{corpus.num_examples:,} examples; trains on {corpus.num_targets:,} of {corpus.num_tokens:,} tokens",
+        f"{data.num_examples:,} examples; trains on {data.num_targets:,} of {data.num_tokens:,} tokens",
         f"{plan.batches.num_steps:,} steps, {plan.batches.num_tokens:,} tokens",
         f"memory: about {human_bytes(plan.memory.total_bytes)} of {human_bytes(plan.available_bytes)}"
         + (", activations recomputed" if plan.gradient_checkpointing else ""),
     ]
     if data.num_cut:
         lines.append(f"note: {data.num_cut:,} examples are longer than --max-length and are truncated")
-    if data.left_out:
-        numbers = ", ".join(map(str, data.left_out[:5])) + (", ..." if len(data.left_out) > 5 else "")
-        lines.append(
-            f"note: {len(data.left_out):,} examples have nothing left to learn and are skipped (lines {numbers})"
-        )
+    if data.num_left_out:
+        places = ", ".join(data.left_out) + (", ..." if data.num_left_out > len(data.left_out) else "")
+        lines.append(f"note: {data.num_left_out:,} examples have nothing left to learn and are skipped ({places})")
+    if data.num_skipped:
+        more = "\n  ..." if data.num_skipped > len(data.skipped) else ""
+        lines.append(f"note: {data.num_skipped:,} broken ones are skipped:\n  " + "\n  ".join(data.skipped) + more)
     print("\n".join(lines), file=file)
 
 

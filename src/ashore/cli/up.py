@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shlex
 import shutil
 import sys
@@ -29,6 +28,7 @@ from ashore.bootstrap import (
     open_state,
     release_keeper,
     sealing_notes,
+    shared_name,
     supervisor_recorder,
 )
 from ashore.bootstrap.secrets import hold_home_secrets
@@ -55,6 +55,7 @@ from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
+from ashore.fleet import FleetFile
 from ashore.planning import Plan, what_fits
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, is_managed, tell_manager
 from ashore.sessions import CONSOLE
@@ -146,6 +147,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
             epochs = EpochWatch(state).start()
+            FleetFile(
+                home.fleet_servers, state, listening.sections()["fleet"], egress=listening.egress.allow, say=_say
+            ).follow(epochs)
             cold = listening.tiers.cold
             mover = StoreMover(home, store, cold, say=_say, sealing_key=settings.sealing_key)
             deployment = Deployment(
@@ -200,16 +204,14 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
 def _keep_first_key(settings: Settings) -> bool:
     """Make the first key at the first start, and keep its digest in the state, which is where workers read keys.
 
-    A state that several machines share has one first key for each of them. Returns False where first keys are dead.
+    A state that several homes share has one first key for each of them. Returns False where first keys are dead.
     """
-    shared = settings.state_url and not settings.state_url.startswith("sqlite")
-    machine = platform.node() if shared else ""
     state = open_state(settings, say=_say)
     try:
         key = make_first_key(settings.home.first_key)
         created_s = int(settings.home.first_key.stat().st_mtime)
         with state.write() as connection:
-            return keep_first_key(connection, key, machine=machine, created_s=created_s)
+            return keep_first_key(connection, key, machine=shared_name(settings), created_s=created_s)
     finally:
         state.close()
 
@@ -232,6 +234,7 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "listening": deployment.listening,
                     "shares": deployment.shares,
                     "standing": deployment.standing(),
+                    "restarts": deployment.restarts(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "models":

@@ -221,6 +221,7 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             replicas=model.replicas,
             kind=model.engine.kind,
             urls=model.engine.addresses,
+            fleet=model.engine.fleet,
             egress=_entries(model.engine.addresses, spec),
             key=model.engine.key,
             ca_file=model.engine.ca_file,
@@ -286,7 +287,7 @@ def plan_without_fetching(
         facts = gather_facts(store, wishes)
     except UnknownModel:
         for wish in wishes:
-            check_local(wish.name, text_only=bool(wish.urls))  # says what is wrong with a folder, as a start would
+            check_local(wish.name, text_only=wish.is_elsewhere)  # says what is wrong with a folder, as a start would
         raise
     _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
@@ -309,13 +310,13 @@ def plan_and_fetch(
     """
     store = build_store(settings.home, settings)
     for wish in wishes_of(spec):
-        if wish.kind != "auto" and not wish.urls:  # before anything is fetched for it
+        if wish.kind != "auto" and not wish.is_elsewhere:  # before anything is fetched for it
             refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
     wishes = wishes_of(spec)
     absent = _absent(store, wishes)
     if absent:
         _refuse_offline(settings, absent)
-        elsewhere = [wish.name for wish in wishes if wish.urls]
+        elsewhere = [wish.name for wish in wishes if wish.is_elsewhere]
         for verb, names in (
             ("pull", [name for name in absent if name not in elsewhere]),
             ("pull-text", [name for name in absent if name in elsewhere]),
@@ -339,7 +340,7 @@ def _absent(store: ModelStore, wishes: Sequence[Wish]) -> list[str]:
 
 def _must_be_brought(store: ModelStore, wish: Wish) -> bool:
     """Tell whether a model has to be brought in; of one that another server runs the text is enough."""
-    if not wish.urls or card_by_name(wish.name) is not None:
+    if not wish.is_elsewhere or card_by_name(wish.name) is not None:
         return _must_be_pulled(store, wish.name)
     try:
         text_of(store, wish.name)

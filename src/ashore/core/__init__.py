@@ -42,7 +42,7 @@ from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.names import EVERY_NAME, NOUNS, Names, Noun, check_named
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
-from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
+from ashore.core.recorder import Act, ActOutcome, ForgetsAll, MemoryRecorder, Recollection, Recorder
 from ashore.core.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
 from ashore.core.sampling import (
     HIGHEST_BIAS,
@@ -139,6 +139,7 @@ __all__ = [
     "Port",
     "Principal",
     "PrincipalKind",
+    "Recollection",
     "Recorder",
     "RequestId",
     "Resolve",
@@ -213,4 +214,5 @@ __all__ = [
     "write_toml",
     "write_yaml",
     "written_span",
+    "ForgetsAll",
 ]

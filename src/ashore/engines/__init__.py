@@ -29,7 +29,7 @@ from ashore.engines.cards import (
     needed_bytes_of,
     reads_store,
 )
-from ashore.engines.client import HostClient
+from ashore.engines.client import HostClient, backends_of
 from ashore.engines.closing import JSON_STYLE
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
@@ -37,6 +37,7 @@ from ashore.engines.grammar import argument_schema, check_grammar, lark_of
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
+    FLEET_FILE,
     BackendStatus,
     EngineEvent,
     EngineInfo,
@@ -45,6 +46,7 @@ from ashore.engines.model import (
     Failed,
     Feature,
     Finished,
+    FleetServer,
     GenerateOrder,
     Grammar,
     ModelFiles,
@@ -63,6 +65,7 @@ from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_librar
 __all__ = [
     "CARDS",
     "DEFAULT",
+    "FLEET_FILE",
     "JSON_STYLE",
     "LIMITS",
     "MADE_UP",
@@ -83,6 +86,7 @@ __all__ = [
     "Failed",
     "Feature",
     "Finished",
+    "FleetServer",
     "GenerateOrder",
     "Grammar",
     "HostClient",
@@ -106,6 +110,7 @@ __all__ = [
     "Told",
     "TorchDtype",
     "argument_schema",
+    "backends_of",
     "card_by_name",
     "card_of",
     "card_reading",

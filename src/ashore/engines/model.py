@@ -6,7 +6,7 @@ structs. Engines see token ids only: text, templates, stop strings and tool call
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -181,12 +181,28 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
 EngineEvent = Token | Finished | Failed
 
 
+FLEET_FILE: Final = "ASHORE_FLEET_FILE"
+"""Variable of the environment with the file that lists the servers of the fleet, by alias. No option of an engine, for
+options are the same on every machine that shares a release."""
+
+
+class FleetServer(msgspec.Struct, frozen=True, kw_only=True):
+    """A server of another machine that an engine may give orders to, as the file of the fleet lists it."""
+
+    url: str
+    entry: str = ""
+    """The entry of `[egress] allow` that allows it; empty: no name is held to an address."""
+    drains: bool = False
+    """Whether it gets no new orders."""
+
+
 class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One server of another machine behind an engine, and how it does."""
 
     url: str
-    state: Literal["new", "ready", "out"]
-    """`new`: it has not answered yet; `out`: it gets no orders."""
+    state: Literal["new", "ready", "out", "draining"]
+    """`new`: it has not answered yet; `out`: it gets no orders; `draining`: it answers, and gets none because an
+    operator said so."""
     reason: str = ""
     """Why it is not ready."""
     last_error: str = ""

@@ -57,7 +57,9 @@ class Wish:
     replicas: int = 1
     kind: Literal["auto"] | EngineKind = "auto"
     urls: tuple[str, ...] = ()
-    """Addresses of servers of another maker; empty: the engine runs here."""
+    """Addresses of servers of another maker."""
+    fleet: bool = False
+    """Whether servers that come and go run it."""
     egress: tuple[str, ...] = ()
     """The entry of `[egress] allow` for each address."""
     key: str = ""
@@ -77,6 +79,11 @@ class Wish:
     """Set where it is loaded when somebody asks for it."""
     share: Promise | None = None
     """Set where it has a part of the machine for itself."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether other servers run it."""
+        return self.fleet or bool(self.urls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -277,6 +277,8 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
 def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
     if (card := card_by_name(facts.name)) is not None:
         return card.kind, "", f"the name starts with {card.prefix}"
+    if wish.fleet:
+        return card_reading("remote").kind, "", "the servers that joined with `ashore fleet join`"
     if wish.urls:
         where = wish.urls[0] if len(wish.urls) == 1 else f"{len(wish.urls)} addresses"
         return card_reading("remote").kind, "", f"an external server at {where}"
@@ -428,8 +430,9 @@ def _plan_model(
     card = card_of(kind)
     _check_options(card, wish)
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
-    if wish.urls:
+    if wish.is_elsewhere:
         reached = {"url": wish.urls, "egress": wish.egress, "key": (wish.key,), "ca_file": (wish.ca_file,)}
+        reached["fleet"] = (_alias(wish),) if wish.fleet else ()
         extra |= {name: " ".join(words) for name, words in reached.items() if any(words)}
     elif card.program is not None:
         extra |= {"executable": facts.programs[kind], **(card.program.embedding if embedder else {})}

@@ -7,7 +7,7 @@ Where to add what:
 - What systemd is told: processes/notify.py, called in cli/up.py.
 """
 
-from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, free_memory_bytes
+from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, control_groups, free_memory_bytes
 from ashore.processes.child import ChildSpec, tied
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
@@ -55,6 +55,7 @@ __all__ = [
     "become_idle",
     "check_port",
     "child_environment",
+    "control_groups",
     "decide",
     "die_with_parent",
     "divide",

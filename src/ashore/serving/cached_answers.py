@@ -26,7 +26,8 @@ from ashore.serving.topology import ServedModel
 
 NOT_IN_FRAME: Final = frozenset((
     "messages", "prompt",  # split into what comes before and the question
-    "request_id", "model", "arrival", "cache",  # who asks where, and what they say of the cache; the alias is in `Ask`
+    "request_id", "answer_id",  # which request it is
+    "model", "arrival", "cache",  # who asks where, and what they say of the cache; the alias is in `Ask`
     "left_out",  # by now the recommended values stand in `sampling`
     "priority", "urgency", "deadline_s", "deaths",  # when and by whom it is answered, not how
     "scored",  # the answer is the same, only its likelihood is told beside it

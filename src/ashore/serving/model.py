@@ -101,6 +101,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache: Directive = msgspec.field(default_factory=Directive)
     """What the client says about kept answers."""
     arrival: Arrival = NOWHERE
+    answer_id: str = ""
+    """Id of the answer, where its route does not make it from `request_id`."""
     deaths: int = 0
     """Hosts that have died while they worked on it."""
 

@@ -25,13 +25,14 @@ from ashore.store.layout import write_atomic as write_file
 from ashore.store.model import DERIVED, TEXT, TEXT_FILES, Attachment, StoredModel
 from ashore.store.ports import ManifestRemote
 from ashore.store.progress import Progress, silent
-from ashore.store.recipe import DataUsed, VariantRecipe, data_used, find_data, versions_of
+from ashore.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data_used, find_data, set_digest, versions_of
 from ashore.store.refs import parse_reference
 from ashore.store.reports import ModelFilesOnDisk, RekeyReport
 from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source
 
 __all__ = [
+    "DATA_SUFFIXES",
     "DERIVED",
     "TEXT",
     "TEXT_FILES",
@@ -63,6 +64,7 @@ __all__ = [
     "read_gguf_meta",
     "read_gguf_state",
     "read_tensors",
+    "set_digest",
     "silent",
     "versions_of",
     "write_file",

@@ -21,6 +21,8 @@ _PARAMETER: Final = "parameter."
 _VERSION: Final = "version."
 _DATA: Final = "data."
 _CHUNK_BYTES: Final = 1 << 20
+DATA_SUFFIXES: Final = (".jsonl", ".ndjson", ".tar", ".tgz", ".parquet", ".txt", ".jsonl.gz", ".txt.gz", ".tar.gz")
+"""Of the files of a folder, those that are data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class DataUsed:
     role: str
     """What it was for: `calibration`, `train`, `heldout`… One word."""
     digest: Digest
-    """SHA-256 of the whole file."""
+    """SHA-256 of the whole file; of a set of files, see `set_digest`."""
     num_bytes: int
     name: str
     """Its name without folders, for people; the digest is what counts."""
@@ -98,11 +100,17 @@ class VariantRecipe:
 
 
 def data_used(path: Path, role: str) -> DataUsed:
-    """Return digest and size of a file that is about to be used.
+    """Return digest and size of a file, or of the data files of a folder, that is about to be used.
 
     Raises:
         InvalidRequest: it is not a file that can be read.
     """
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.name.endswith(DATA_SUFFIXES) and one.name[0] != ".")
+        parts = [data_used(one, role) for one in files]
+        sums = [(part.name, part.digest.removeprefix("sha256:")) for part in parts]
+        num_bytes = sum(part.num_bytes for part in parts)
+        return DataUsed(role=role, digest=Digest(f"sha256:{set_digest(sums)}"), num_bytes=num_bytes, name=path.name)
     sha = hashlib.sha256()
     size = 0
     try:
@@ -115,6 +123,15 @@ def data_used(path: Path, role: str) -> DataUsed:
             f"the {role} file {path} cannot be read: {error.strerror}", hint="check its path"
         ) from error
     return DataUsed(role=role, digest=Digest(f"sha256:{sha.hexdigest()}"), num_bytes=size, name=path.name)
+
+
+def set_digest(sums: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256, in hexadecimal digits, of files by name and SHA-256: of one file its own, of several that of
+    what `sha256sum` writes for them, in the order of their names."""
+    found = sorted(sums)
+    if len(found) == 1:
+        return found[0][1]
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in found).encode()).hexdigest()
 
 
 def find_data(recipe: VariantRecipe, files: Iterable[Path]) -> tuple[Path, ...]:

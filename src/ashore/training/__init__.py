@@ -6,45 +6,61 @@ is quantised or judged, and who may use it.
 Where to add what:
 
 - A kind of training: a `Loss` (and, where data is more than tokens, a `BatchSource`) given to `train`.
+- A form of data: its suffix in `shards/naming.py`, its samples in `shards/samples.py`. A place: `shards/places.py`.
 """
 
 from ashore.training.adapters import LoraOptions, add_lora
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
-from ashore.training.data import load_data
 from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss, hidden_states
 from ashore.training.runstate import RunState
 from ashore.training.sft import SftMaker, SftRun
-from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
+from ashore.training.sftmodel import AUTO_WORKERS, SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
+from ashore.training.shards.ahead import AheadBatches
+from ashore.training.shards.packing import Packed, SetLook, first_samples
+from ashore.training.shards.packing import look as look_at
+from ashore.training.shards.packing import pack as pack_shards
+from ashore.training.shards.trainingset import ReadOptions, TrainingSet, auto_workers, load_data, open_set
 from ashore.training.trainee import MAKER
 
 __all__ = [
+    "AUTO_WORKERS",
     "MAKER",
+    "AheadBatches",
     "Batch",
     "Corpus",
     "LoopOptions",
     "LoopResult",
     "LoraOptions",
     "Loss",
+    "Packed",
     "PackedBatches",
+    "ReadOptions",
     "RunState",
+    "SetLook",
     "SftMaker",
     "SftPlan",
     "SftReport",
     "SftRequest",
     "SftRun",
     "StepReport",
+    "TrainingSet",
     "Watcher",
     "add_lora",
     "answer_loss",
+    "auto_workers",
+    "first_samples",
     "hidden_states",
     "load_checkpoint",
     "load_data",
+    "look_at",
     "make_corpus",
     "mean_loss",
+    "open_set",
+    "pack_shards",
     "packed_attention",
     "plan_sft",
     "save_checkpoint",

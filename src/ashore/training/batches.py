@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Final, Protocol
 
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 Row = tuple[int, ...]
 """Examples, by number, that one forward pass takes together."""
+BLOCK_EXAMPLES: Final = 1 << 16
+"""Examples whose rows are planned together, and kept in memory together."""
 OPEN_ROWS: Final = 16
 """Rows that wait for a short example; more fill rows no better and disturb the order more."""
 
@@ -61,6 +63,28 @@ class BatchSource(Protocol):
         ...
 
 
+class Examples(Protocol):
+    """Examples of known lengths, wherever they lie."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example."""
+        ...
+
+    @property
+    def all_taught(self) -> bool:
+        """Whether each example has a target."""
+        ...
+
+    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return the numbers of all examples, each once, shuffled: a function of its arguments alone."""
+        ...
+
+    def batch(self, row: Row) -> Batch:
+        """Return the examples of `row` as one batch."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Corpus:
     """Examples as token ids, all in two arrays."""
@@ -87,20 +111,32 @@ class Corpus:
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.starts)
 
-    def has_target(self, example: int) -> bool:
-        return bool(self.targets[self.starts[example] : self.starts[example + 1]].any())
+    @property
+    def all_taught(self) -> bool:
+        """See `Examples`."""
+        return bool(np.logical_or.reduceat(self.targets, self.starts[:-1]).all()) if self.num_tokens else False
+
+    def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """See `Examples`."""
+        return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(self.num_examples)
 
     def batch(self, row: Row) -> Batch:
-        """Return the examples of `row` as one batch."""
+        """See `Examples`."""
         spans = [slice(int(self.starts[i]), int(self.starts[i + 1])) for i in row]
-        lengths = tuple(s.stop - s.start for s in spans)
-        return Batch(
-            ids_T=np.concatenate([self.ids[s] for s in spans]).astype(np.int64),
-            positions_T=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]),
-            targets_T=np.concatenate([self.targets[s] for s in spans]),
-            lengths=lengths,
-            examples=row,
-        )
+        ids_T = np.concatenate([self.ids[s] for s in spans])
+        targets_T = np.concatenate([self.targets[s] for s in spans])
+        return packed_batch(row, ids_T, targets_T, [s.stop - s.start for s in spans])
+
+
+def packed_batch(row: Row, ids_T: NDArray[np.int32], targets_T: NDArray[np.bool_], lengths: Sequence[int]) -> Batch:
+    """Return a batch of the examples `row`, whose ids and targets lie one behind the other."""
+    return Batch(
+        ids_T=ids_T.astype(np.int64),
+        positions_T=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]),
+        targets_T=targets_T,
+        lengths=tuple(lengths),
+        examples=row,
+    )
 
 
 def make_corpus(examples: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Corpus:
@@ -114,11 +150,14 @@ def make_corpus(examples: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Cor
 
 
 class PackedBatches:
-    """The steps of a run over a corpus: each epoch shuffled anew, each row packed full."""
+    """The steps of a run over examples: each epoch shuffled anew, each row packed full.
+
+    Safe to use from several threads.
+    """
 
     def __init__(
         self,
-        corpus: Corpus,
+        examples: Examples,
         *,
         row_tokens: int,
         batch_tokens: int,
@@ -129,62 +168,67 @@ class PackedBatches:
         """Plan the run.
 
         Args:
-            corpus: Each example has a target, and none is longer than `row_tokens`.
+            examples: Each has a target, and none is longer than `row_tokens`.
             row_tokens: Most tokens of one forward pass, which memory bounds.
             batch_tokens: Tokens of one step, about: the rows of a step stop when the next would go beyond.
             seed: Of the shuffling.
             epochs: How often each example is seen; parts of an epoch are whole steps.
             max_tokens: Ends the run before the step that would go beyond; 0: only `epochs` counts.
         """
-        longest = int(corpus.lengths.max(initial=0))
-        if not 0 < longest <= row_tokens or not all(corpus.has_target(i) for i in range(corpus.num_examples)):
-            raise ValueError(f"{corpus.num_examples} examples, the longest of {longest}, in rows of {row_tokens}")
-        self._corpus, self._seed = corpus, seed
+        self._lengths = examples.lengths
+        longest = int(self._lengths.max(initial=0))
+        if not 0 < longest <= row_tokens or not examples.all_taught:
+            raise ValueError(f"{len(self._lengths)} examples, the longest of {longest}, in rows of {row_tokens}")
+        self._examples, self._seed = examples, seed
         self._row_tokens, self._batch_tokens = row_tokens, max(batch_tokens, row_tokens)
-        self._epoch = lru_cache(maxsize=2)(self._plan_epoch)
-        self._ends = self._steps_until(epochs, max_tokens)
+        self._num_blocks = -(-len(self._lengths) // BLOCK_EXAMPLES)
+        self._order = lru_cache(maxsize=2)(partial(examples.order, seed))
+        self._block = lru_cache(maxsize=3)(self._plan_block)
+        self._ends: list[int] = []
+        """Steps of the run after each block, epoch after epoch."""
+        self.num_tokens = self._plan(epochs, max_tokens)
+        """Tokens that the whole run goes through."""
 
     @property
     def num_steps(self) -> int:
         return self._ends[-1]
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that the whole run goes through."""
-        return sum(self._num_tokens_of(self._rows(step)) for step in range(self.num_steps))
-
     def batches(self, step: int) -> tuple[Batch, ...]:
         """See `BatchSource`."""
-        return tuple(self._corpus.batch(row) for row in self._rows(step))
+        return tuple(self._examples.batch(row) for row in self.rows(step))
 
-    def _rows(self, step: int) -> tuple[Row, ...]:
-        epoch = bisect_right(self._ends, step)
-        return self._epoch(epoch)[step - (self._ends[epoch - 1] if epoch else 0)]
+    def rows(self, step: int) -> tuple[Row, ...]:
+        """Return which examples make step `step`, row by row."""
+        at = bisect_right(self._ends, step)
+        return self._block(*divmod(at, self._num_blocks))[step - (self._ends[at - 1] if at else 0)]
 
-    def _num_tokens_of(self, rows: Sequence[Row]) -> int:
-        return int(sum(self._corpus.lengths[list(row)].sum() for row in rows))
-
-    def _steps_until(self, epochs: float, max_tokens: int) -> list[int]:
-        """Return the number of steps after each epoch."""
-        ends: list[int] = []
-        left = max_tokens or float("inf")
+    def _plan(self, epochs: float, max_tokens: int) -> int:
+        """Count the steps of every block, and return the tokens of all."""
+        left, done = max_tokens or float("inf"), 0
         for epoch in count():
             share = min(1.0, epochs - epoch)
-            if ends and share <= 0:
+            if self._ends and share <= 0:
                 break
-            sizes = np.cumsum([self._num_tokens_of(rows) for rows in self._epoch(epoch)])
-            taken = min(max(1, round(share * len(sizes))), int((sizes <= left).sum())) or int(not ends)
+            blocks = [self._step_tokens(epoch, block) for block in range(self._num_blocks)]
+            sizes = np.cumsum(np.concatenate(blocks))
+            taken = min(max(1, round(share * len(sizes))), int((sizes <= left).sum())) or int(not self._ends)
+            first = self._ends[-1] if self._ends else 0
             if taken:
-                ends.append((ends[-1] if ends else 0) + taken)
-                left -= int(sizes[taken - 1])
+                ends = np.minimum(np.cumsum([len(block) for block in blocks]), taken)
+                self._ends += [first + int(end) for end in ends]
+                left, done = left - int(sizes[taken - 1]), done + int(sizes[taken - 1])
             if taken < len(sizes):
                 break
-        return ends
+        return done
 
-    def _plan_epoch(self, epoch: int) -> tuple[tuple[Row, ...], ...]:
-        order = np.random.Generator(np.random.PCG64([self._seed, epoch])).permutation(self._corpus.num_examples)
-        rows = pack_rows(self._corpus.lengths, order, self._row_tokens)
-        return group_rows(rows, self._corpus.lengths, self._batch_tokens)
+    def _step_tokens(self, epoch: int, block: int) -> NDArray[np.int64]:
+        """Return the tokens of each step of a block."""
+        steps = self._block(epoch, block)
+        return np.array([sum(int(self._lengths[list(row)].sum()) for row in step) for step in steps], np.int64)
+
+    def _plan_block(self, epoch: int, block: int) -> tuple[tuple[Row, ...], ...]:
+        order = self._order(epoch)[block * BLOCK_EXAMPLES : (block + 1) * BLOCK_EXAMPLES]
+        return group_rows(pack_rows(self._lengths, order, self._row_tokens), self._lengths, self._batch_tokens)
 
 
 def pack_rows(lengths: NDArray[np.int64], order: Sequence[int] | NDArray[np.int64], row_tokens: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""From a training file to token ids: the model's own template and tokenizer, as they are when it is served.
+"""From an example to token ids: the model's own template and tokenizer, as they are when it is served.
 
 What is learned is what the model itself would have to write: the assistant's turns up to the token that ends each, the
 completion of a prompt, all of a text. The prompt before it is tokenised as a server would, so that training and serving
@@ -8,85 +8,54 @@ see the same ids.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from ashore.errors import BrokenData, InvalidRequest
-from ashore.store import DataUsed, data_used
 from ashore.text import TextModel
-from ashore.training.batches import Corpus, make_corpus
-from ashore.training.datalines import ChatExample, CompletionExample, Example, TextExample, read_examples
+from ashore.training.datalines import ChatExample, CompletionExample, Example, TextExample
 
 THINK_END: Final = "</think>"
 Tokens = tuple[list[int], list[bool]]
 """Ids of an example, and which of them are to be learned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TrainingData:
-    """A file as it is learned from."""
+class Piece(NamedTuple):
+    """What one example becomes; a text that is longer than allowed becomes several."""
 
-    corpus: Corpus
-    used: DataUsed
-    num_lines: int
-    num_cut: int
-    """Examples that lost their end, because they were longer than allowed; texts are divided, not cut."""
-    left_out: tuple[int, ...]
-    """Line numbers of examples of which nothing to learn was left after cutting."""
+    ids: list[int]
+    targets: list[bool]
+    is_cut: bool
+    """It lost its end, because it was longer than allowed."""
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether anything to learn is left."""
+        return any(self.targets[1:])
 
 
-def load_data(path: Path, text: TextModel, *, max_length: int, role: str = "train") -> TrainingData:
-    """Read and tokenise a file.
-
-    Args:
-        path: JSONL, see `datalines`.
-        text: Text side of the model that learns it.
-        max_length: Most tokens of an example.
-        role: What the file is for, in the recipe.
+def pieces_of(example: Example, text: TextModel, max_length: int) -> Iterator[Piece]:
+    """Yield an example as token ids, each piece of at most `max_length`.
 
     Raises:
-        InvalidRequest: the file cannot be read. BrokenData: a line is not what it must be, or nothing is left of all.
+        InvalidRequest: the template refuses the messages.
     """
-    used = data_used(path, role)
-    lines = read_examples(path)
-    kept: list[Tokens] = []
-    left_out: list[int] = []
-    num_cut = 0
-    for number, example in lines:
-        for ids, targets in _tokens(example, text, max_length, where=f"{path}, line {number}"):
-            num_cut += len(ids) > max_length
-            if any(targets[1:max_length]):
-                kept.append((ids[:max_length], targets[:max_length]))
-            else:
-                left_out.append(number)
-    if not kept:
-        raise BrokenData(
-            f"{path}: none of its {len(lines)} examples has anything to learn within {max_length} tokens",
-            hint="give a larger --max-length, or shorter prompts",
-        )
-    return TrainingData(
-        corpus=make_corpus(kept), used=used, num_lines=len(lines), num_cut=num_cut, left_out=tuple(left_out)
-    )
+    for ids, targets in _tokens(example, text, max_length):
+        yield Piece(ids[:max_length], targets[:max_length], len(ids) > max_length)
 
 
-def _tokens(example: Example, text: TextModel, max_length: int, *, where: str) -> Iterator[Tokens]:
-    try:
-        match example:
-            case ChatExample():
-                yield from chat_tokens(example, text)
-            case CompletionExample():
-                prompt = text.encode(example.prompt)
-                answer = _ended(text.encode(example.completion, bare=True), text)
-                yield [*prompt, *answer], [False] * len(prompt) + [True] * len(answer)
-            case TextExample():
-                ids = _ended(text.encode(example.text), text)
-                for start in range(0, len(ids), max_length):
-                    part = ids[start : start + max_length]
-                    if len(part) > 1:
-                        yield part, [True] * len(part)
-    except InvalidRequest as error:
-        raise BrokenData(f"{where}: {error.message}", hint=error.hint) from error
+def _tokens(example: Example, text: TextModel, max_length: int) -> Iterator[Tokens]:
+    match example:
+        case ChatExample():
+            yield from chat_tokens(example, text)
+        case CompletionExample():
+            prompt = text.encode(example.prompt)
+            answer = _ended(text.encode(example.completion, bare=True), text)
+            yield [*prompt, *answer], [False] * len(prompt) + [True] * len(answer)
+        case TextExample():
+            ids = _ended(text.encode(example.text), text)
+            for start in range(0, len(ids), max_length):
+                part = ids[start : start + max_length]
+                if len(part) > 1:
+                    yield part, [True] * len(part)
 
 
 def chat_tokens(example: ChatExample, text: TextModel) -> list[Tokens]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from ashore.core import Message, Role, ToolCall, ToolSpec
-from ashore.errors import BrokenData, InvalidRequest
 
-MOST_TOLD: Final = 5
 FORMS: Final = '{"messages": [...]}, {"prompt": "...", "completion": "..."} or {"text": "..."}'
 
 
@@ -75,40 +71,7 @@ class _Line(msgspec.Struct):
     text: str | None = None
 
 
-def read_examples(path: Path) -> list[tuple[int, Example]]:
-    """Return the examples of a file with their line numbers, from 1. Empty lines are passed over.
-
-    Raises:
-        InvalidRequest: the file cannot be read.
-        BrokenData: lines are not what they must be (the first five are told), or there is none.
-    """
-    found: list[tuple[int, Example]] = []
-    broken: list[str] = []
-    for number, line in _lines(path):
-        try:
-            found.append((number, _example(line)))
-        except ValueError as error:
-            broken.append(f"line {number}: {error}")
-    if broken:
-        more = f"\n(and {len(broken) - MOST_TOLD} more)" if len(broken) > MOST_TOLD else ""
-        told = "\n".join(broken[:MOST_TOLD])
-        raise BrokenData(f"{path} has {len(broken)} broken lines:\n{told}{more}", hint=f"each line is {FORMS}")
-    if not found:
-        raise BrokenData(f"{path} has no examples", hint=f"each line is {FORMS}")
-    return found
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise InvalidRequest(f"the data file {path} cannot be read: {error.strerror}", hint="check its path") from error
-
-
-def _example(line: bytes) -> Example:
+def parse_example(line: bytes) -> Example:
     """Return the example of one line. Raises `ValueError` with what is wrong (msgspec's errors are such)."""
     parsed = msgspec.json.decode(line, type=_Line)
     forms = {"messages": parsed.messages, "prompt": parsed.prompt, "text": parsed.text}

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import resource
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,7 @@ class SftRun:
             self._store.reading(self._plan.parent.reference) as files,
             self._store.scratch(self._plan.parent) as scratch,
         ):
-            trained = Trainee(self._plan, files, precision)
+            trained = Trainee(self._plan, files, precision, self._say)
             self._say(f"{trained.precision} on {trained.threads} threads")
             if state is not None:
                 state = dataclasses.replace(state, facts=trained.facts())
@@ -121,7 +122,7 @@ class SftRun:
             steps=result.steps,
             planned_steps=plan.batches.num_steps,
             tokens=result.tokens,
-            target_tokens=plan.data.corpus.num_targets,
+            target_tokens=plan.data.num_targets,
             loss_first=_mean(result.losses[:tenth]),
             loss_last=_mean(result.losses[-tenth:]),
             validation_loss_before=before,
@@ -133,7 +134,7 @@ class SftRun:
             trained_parameters=trained.num_trained,
             parameters=plan.parent.shape.num_parameters,
             resumed_at_step=result.resumed_at,
-            examples=plan.data.corpus.num_examples,
+            examples=plan.data.num_examples,
             examples_cut=plan.data.num_cut,
             lines_left_out=plan.data.left_out,
             recipe=recipe.to_notes(),
@@ -172,7 +173,7 @@ class SftMaker:
         asked = recipe.parameters
         request = SftRequest(
             model=parent.reference,
-            data=data[0],
+            data=str(data[0]),
             method="lora" if asked["method"] == "lora" else "full",
             epochs=float(asked["epochs"]),
             max_tokens=int(asked["max_tokens"]),
@@ -188,10 +189,14 @@ class SftMaker:
             gradient_checkpointing=asked["gradient_checkpointing"] == "yes",
             stop_at_step=int(asked["stop_at_step"]),
             threads=int(asked["threads"]),
+            skip_broken=asked.get("skip_broken") == "yes",
         )
-        plan = plan_sft(self._store, request, available_bytes=self._available_bytes)
-        with self._store.reading(parent.reference) as files:
-            trained = Trainee(plan, files, "")
+        with (
+            tempfile.TemporaryDirectory(prefix="ashore-data-") as cache,
+            self._store.reading(parent.reference) as files,
+        ):
+            plan = plan_sft(self._store, request, available_bytes=self._available_bytes, cache=Path(cache))
+            trained = Trainee(plan, files, "", lambda line: None)
             trained.train(None, lambda step: told("train", step.step / step.num_steps), lambda: False)
             trained.export(out)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Literal
 
 from ashore.core import Digest
 from ashore.store import StoredModel
 from ashore.text import TextModel
 from ashore.training.batches import PackedBatches
-from ashore.training.data import TrainingData
 from ashore.training.loop import Precision
 from ashore.training.memory import MemoryNeed, Method
+from ashore.training.shards.cache import CACHE_BYTES
+from ashore.training.shards.trainingset import TrainingSet
 
 LEARNING_RATES: Final[dict[Method, float]] = {"lora": 5e-4, "full": 5e-5}
 """Adapters want about ten times the rate. Source: "LoRA Without Regret" (Thinking Machines, 2025)."""
+AUTO_WORKERS: Final = -1
+"""As many processes load data as the data and the machine ask for."""
 Kept = Literal["adapter", "model"]
 """What comes out of a run."""
 
@@ -26,8 +28,9 @@ class SftRequest:
 
     model: str
     """Name in the store, without variant."""
-    data: Path
-    validation: Path | None = None
+    data: str
+    """A file, a folder, or `s3://BUCKET/PATH`; see `shards/naming.py`."""
+    validation: str = ""
     method: Method = "lora"
     epochs: float = 0.0
     """Zero: one, or, with `max_tokens`, as many as it takes."""
@@ -48,6 +51,12 @@ class SftRequest:
     stop_at_step: int = 0
     """Ends the run there, as a time limit did before; zero: nowhere."""
     threads: int = 0
+    workers: int = AUTO_WORKERS
+    """Processes that load data; 0: the training process does."""
+    skip_broken: bool = False
+    """Leave out shards and samples that are broken, and name them."""
+    data_cache_bytes: int = CACHE_BYTES
+    """Of shards that were fetched or unpacked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +68,10 @@ class SftPlan:
     text: TextModel = field(repr=False)
     name: str
     kind: Kept
-    data: TrainingData = field(repr=False)
-    validation: TrainingData | None = field(repr=False)
+    data: TrainingSet = field(repr=False)
+    validation: TrainingSet | None = field(repr=False)
+    workers: int
+    """Processes that load data."""
     batches: PackedBatches = field(repr=False)
     row_tokens: int
     learning_rate: float
@@ -103,5 +114,6 @@ class SftReport:
     resumed_at_step: int
     examples: int
     examples_cut: int
-    lines_left_out: tuple[int, ...]
+    lines_left_out: tuple[str, ...]
+    """The first of them, such as `line 7`."""
     recipe: dict[str, str]

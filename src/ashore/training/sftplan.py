@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from ashore.errors import Conflict, InvalidRequest, UnknownModel, UnsupportedModel
@@ -9,21 +11,33 @@ from ashore.store import DERIVED, ModelStore, StoredModel, parse_reference
 from ashore.text import TextModel
 from ashore.training.batches import PackedBatches
 from ashore.training.checkpoints import TRAINABLE
-from ashore.training.data import load_data
 from ashore.training.memory import RunShape, estimate, require_memory
-from ashore.training.sftmodel import LEARNING_RATES, Kept, SftPlan, SftRequest
+from ashore.training.sftmodel import AUTO_WORKERS, LEARNING_RATES, Kept, SftPlan, SftRequest
+from ashore.training.shards.cache import Say
+from ashore.training.shards.trainingset import ReadOptions, Told, auto_workers, open_set
 
 SMALLEST_ROW: Final = 256
 """Shorter rows leave the processor waiting for memory: the weights are read once for each."""
 
 
-def plan_sft(store: ModelStore, request: SftRequest, *, available_bytes: int) -> SftPlan:
+def plan_sft(
+    store: ModelStore,
+    request: SftRequest,
+    *,
+    available_bytes: int,
+    cache: Path,
+    say: Say = lambda line: None,
+    told: Told = lambda stage, done, total: None,
+) -> SftPlan:
     """Read the data, make every choice, and check what can be checked before anything is loaded. Needs no torch.
 
     Args:
         store: Has the model.
         request: What is asked for.
         available_bytes: Memory that this machine gives.
+        cache: Folder of indexes and of shards that were fetched; all in it can be made again.
+        say: Hears what people should know about the data.
+        told: Hears of shards that are indexed.
 
     Raises:
         UnknownModel, UnsupportedModel, InvalidRequest, Conflict: the request cannot be met.
@@ -39,13 +53,20 @@ def plan_sft(store: ModelStore, request: SftRequest, *, available_bytes: int) ->
     kind: Kept = "model" if request.method == "full" or request.merge else "adapter"
     name = request.name or f"{parent.name}-sft"
     _check_name(store, name, parent, kind)
-    text = TextModel.load(store.open(parent.reference).directory)
+    folder = store.open(parent.reference).directory
+    text = TextModel.load(folder)
     longest = min(request.max_length, parent.shape.context_tokens)
-    data = load_data(request.data, text, max_length=longest)
-    validation = (
-        load_data(request.validation, text, max_length=longest, role="validation") if request.validation else None
+    options = ReadOptions(
+        folder=cache,
+        max_length=longest,
+        workers=request.workers if request.workers != AUTO_WORKERS else auto_workers(request.data),
+        skip_broken=request.skip_broken,
+        cache_bytes=request.data_cache_bytes,
     )
-    row_tokens = max([SMALLEST_ROW, *(int(d.corpus.lengths.max()) for d in (data, validation) if d)])
+    open_it = partial(open_set, text=text, options=options, text_folder=folder, say=say, told=told)
+    data = open_it(request.data)
+    validation = open_it(request.validation, role="validation") if request.validation else None
+    row_tokens = max([SMALLEST_ROW, *(int(d.lengths.max()) for d in (data, validation) if d)])
     shape = require_memory(
         RunShape(
             model=parent.shape,
@@ -65,8 +86,9 @@ def plan_sft(store: ModelStore, request: SftRequest, *, available_bytes: int) ->
         kind=kind,
         data=data,
         validation=validation,
+        workers=options.workers,
         batches=PackedBatches(
-            data.corpus,
+            data,
             row_tokens=row_tokens,
             batch_tokens=request.batch_tokens,
             seed=request.seed,
@@ -89,6 +111,8 @@ def _check(request: SftRequest) -> None:
         "--lr": (not 0 <= request.learning_rate < 1, request.learning_rate, "between 0 and 1"),
         "--batch-tokens": (request.batch_tokens < 1, request.batch_tokens, "a positive number"),
         "--max-length": (request.max_length < 2, request.max_length, "2 or more"),
+        "--workers": (request.workers < AUTO_WORKERS, request.workers, "0 or more"),
+        "--data-cache": (request.data_cache_bytes < 1, request.data_cache_bytes, "a positive size"),
         "--rank": (not 1 <= request.rank <= 1024, request.rank, "1 to 1024"),
     }
     for flag, (is_wrong, seen, expected) in wrong.items():

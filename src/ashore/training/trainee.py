@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from ashore.engines import torch_libraries
 from ashore.store import ModelFilesOnDisk, VariantRecipe, versions_of
 from ashore.training.adapters import LoraOptions, add_lora, merge_adapter, save_adapter
-from ashore.training.batches import Batch, pack_rows
+from ashore.training.batches import BatchSource, pack_rows
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
-from ashore.training.data import TrainingData
 from ashore.training.loop import LoopOptions, LoopResult, Precision, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss
 from ashore.training.memory import mlp_size
 from ashore.training.runstate import RunState
 from ashore.training.sftmodel import SftPlan
+from ashore.training.shards.ahead import AheadBatches
+from ashore.training.shards.cache import Say
 
 MAKER: Final = "sft"
 
@@ -26,12 +29,12 @@ MAKER: Final = "sft"
 class Trainee:
     """The model of a plan in memory, and what is done with it."""
 
-    def __init__(self, plan: SftPlan, files: ModelFilesOnDisk, precision: str) -> None:
+    def __init__(self, plan: SftPlan, files: ModelFilesOnDisk, precision: str, say: Say) -> None:
         torch, _ = torch_libraries()
         request = plan.request
         if request.threads:
             torch.set_num_threads(request.threads)
-        self._plan, self._files, self.threads = plan, files, torch.get_num_threads()
+        self._plan, self._files, self._say, self.threads = plan, files, say, torch.get_num_threads()
         self.precision = self._precision(precision)
         half = request.method == "lora" and self.precision == "bfloat16"
         loaded = load_checkpoint(files, dtype="bfloat16" if half else "float32")
@@ -50,13 +53,21 @@ class Trainee:
             max_seconds=plan.request.max_seconds,
             stop_at_step=plan.request.stop_at_step,
         )
-        return train(self._model, plan.batches, answer_loss, options, state=state, watch=watch, stop=stop)
+        with contextlib.closing(plan.data), self._source() as source:
+            return train(self._model, source, answer_loss, options, state=state, watch=watch, stop=stop)
+
+    def _source(self) -> AbstractContextManager[BatchSource]:
+        plan = self._plan
+        if not plan.workers:
+            return nullcontext(plan.batches)
+        return AheadBatches(plan.batches, plan.data, workers=plan.workers, say=self._say)
 
     def validate(self) -> float | None:
         if self._plan.validation is None:
             return None
-        rows = _rows(self._plan.validation, self._plan.row_tokens)
-        return mean_loss(self._model, rows, answer_loss, self.precision)
+        with contextlib.closing(self._plan.validation) as data:
+            rows = map(data.batch, pack_rows(data.lengths, range(data.num_examples), self._plan.row_tokens))
+            return mean_loss(self._model, rows, answer_loss, self.precision)
 
     def export(self, folder: Path) -> None:
         """Write the adapter, or the whole model, to `folder`."""
@@ -105,6 +116,7 @@ class Trainee:
                 "precision": self.precision,
                 "gradient_checkpointing": "yes" if plan.gradient_checkpointing else "no",
                 "threads": str(self.threads),
+                **({"skip_broken": "yes"} if request.skip_broken else {}),
             },
             data=(plan.data.used,),
             versions=versions_of("torch", "transformers", *(("peft",) if request.method == "lora" else ())),
@@ -120,12 +132,6 @@ class Trainee:
             return "bfloat16" if begun == "bfloat16" else "float32"
         shape = self._plan.parent.shape
         return faster_precision(shape.hidden_size, mlp_size(shape), self._plan.row_tokens)
-
-
-def _rows(data: TrainingData, row_tokens: int) -> Iterator[Batch]:
-    corpus = data.corpus
-    for row in pack_rows(corpus.lengths, range(corpus.num_examples), row_tokens):
-        yield corpus.batch(row)
 
 
 ROUNDS: Final = 5

@@ -35,7 +35,7 @@ def load_samples(data: Sequence[Path], texts: Sequence[Path], text: TextModel, *
         InvalidRequest: a file cannot be read, is empty or no UTF-8, or there is none.
         BrokenData: a line of a training file is not what it must be.
     """
-    parts = [load_data(path, text, max_length=window_tokens).corpus for path in data]
+    parts = [load_data(path, text, max_length=window_tokens) for path in data]
     parts += [_pieces(text.encode(read_text_file(path, "the text", hint=TEXT_HINT)), window_tokens) for path in texts]
     if not parts:
         raise InvalidRequest("there is no training data", hint="pass --data FILE or --text FILE")

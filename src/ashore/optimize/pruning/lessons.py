@@ -65,7 +65,7 @@ def read_lessons(calibration: Path, heal: Path | None, text: TextModel, *, conte
 
 def _examples(path: Path, text: TextModel, length: int) -> list[Example]:
     if path.suffix in DATA_SUFFIXES:
-        corpus = load_data(path, text, max_length=length).corpus
+        corpus = load_data(path, text, max_length=length)
         spans = [slice(int(a), int(b)) for a, b in zip(corpus.starts[:-1], corpus.starts[1:], strict=True)]
         return [(corpus.ids[span].tolist(), corpus.targets[span].tolist()) for span in spans]
     ids = text.encode(read_text(path), bare=True)

@@ -1,0 +1,148 @@
+"""`ashore data`: shards of training data, in a folder or a bucket."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter
+
+from ashore.cli.progress import TerminalProgress
+from ashore.core import counted, human_bytes
+
+if TYPE_CHECKING:
+    from ashore.training import SetLook
+
+app = App(name="data", help="Write, show and verify shards of training data.")
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+EXIT_BROKEN = 1
+
+
+@app.command
+def pack(
+    data: Annotated[list[str], Parameter(negative=(), consume_multiple=True)],
+    /,
+    *,
+    out: str,
+    shard_mib: float = 64.0,
+    seed: int | None = None,
+    skip_broken: Flag = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write training data as WebDataset shards.
+
+    Reads JSONL, Parquet, text and other shards. Equal data gives equal bytes. SHA256SUMS is written last: a set without
+    it is not complete.
+
+    Parameters
+    ----------
+    data
+        Files, folders or s3://BUCKET/PATH.
+    out
+        Folder or s3://BUCKET/PATH. Shards that are there are never overwritten.
+    shard_mib
+        Size of a shard, about, in MiB.
+    seed
+        Shuffle all examples with this seed; default: keep their order.
+    skip_broken
+        Leave out shards and examples that are broken, and name them; default: a broken one stops the command.
+    as_json
+        Print JSON.
+    """
+    from ashore.training import pack_shards
+
+    with TemporaryDirectory(prefix="ashore-data-") as cache, TerminalProgress() as progress:
+        packed = pack_shards(
+            data, out, Path(cache), shard_bytes=int(shard_mib * (1 << 20)), seed=seed, skip_broken=skip_broken,
+            told=_told(progress),
+        )  # fmt: skip
+    if as_json:
+        _print(packed)
+        return
+    print(f"{counted(packed.samples, 'example')} in {counted(packed.shards, 'shard')}, {human_bytes(packed.num_bytes)}")
+    print(f"{packed.place}  sha256:{packed.digest}")
+    for line in packed.skipped:
+        print(f"skipped: {line}", file=sys.stderr)
+    if packed.num_skipped > len(packed.skipped):
+        print(f"skipped: {packed.num_skipped - len(packed.skipped):,} more", file=sys.stderr)
+
+
+@app.command
+def show(data: str, /, *, limit: int = 3, as_json: AsJson = False) -> None:
+    """Show what a set of shards has: forms, sizes, parts, the first examples.
+
+    Parameters
+    ----------
+    data
+        A file, a folder or s3://BUCKET/PATH.
+    limit
+        Number of examples to print.
+    as_json
+        Print JSON, with every shard.
+    """
+    from ashore.training import first_samples
+
+    with TemporaryDirectory(prefix="ashore-data-") as cache:
+        found = _look(data, Path(cache))
+        samples = first_samples(data, Path(cache), limit) if not found.faults else []
+    if as_json:
+        _print({**msgspec.to_builtins(found), "first": samples})
+        return
+    forms = sorted({shard.form for shard in found.shards})
+    print(
+        f"{counted(found.samples, 'example')} in {counted(len(found.shards), 'shard')} ({', '.join(forms)}), "
+        f"{human_bytes(found.num_bytes)}"
+    )
+    parts = sorted({part for shard in found.shards for part in shard.parts})
+    if parts:
+        counts = {part: sum(shard.parts.get(part, 0) for shard in found.shards) for part in parts}
+        print("parts: " + ", ".join(f".{part} in {number:,}" for part, number in counts.items()))
+    for sample in samples:
+        print(f"  {sample[:200]}{'…' if len(sample) > 200 else ''}")
+    for fault in found.faults:
+        print(f"broken: {fault}", file=sys.stderr)
+
+
+@app.command
+def verify(data: str, /, *, as_json: AsJson = False) -> int:
+    """Read every shard and every example, and compare the shards with SHA256SUMS. Exit status 1 if anything is broken.
+
+    Parameters
+    ----------
+    data
+        A file, a folder or s3://BUCKET/PATH.
+    as_json
+        Print JSON, with every shard.
+    """
+    with TemporaryDirectory(prefix="ashore-data-") as cache:
+        found = _look(data, Path(cache))
+    if as_json:
+        _print(found)
+    else:
+        for fault in found.faults:
+            print(fault)
+        sums = "as SHA256SUMS says" if found.sums else "no SHA256SUMS to compare with"
+        broken = sum(bool(shard.fault or shard.num_broken) for shard in found.shards)
+        verdict = f"{counted(broken, 'shard')} broken" if broken else f"all readable, {sums}"
+        print(f"{counted(len(found.shards), 'shard')}, {counted(found.samples, 'example')}: {verdict}")
+    return EXIT_BROKEN if found.faults else 0
+
+
+def _look(data: str, cache: Path) -> SetLook:
+    from ashore.training import look_at
+
+    with TerminalProgress() as progress:
+        return look_at(data, cache, told=_told(progress))
+
+
+def _told(progress: TerminalProgress) -> Any:
+    return lambda stage, done, total: progress.steps(stage, done, total, f"shard {done:,} of {total:,}")
+
+
+def _print(document: Any) -> None:
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -1,0 +1,318 @@
+"""Writing shards, and looking at those that are there: `ashore data pack`, `show` and `verify`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, Final
+
+import msgspec
+import numpy as np
+
+from ashore.core import make_folder
+from ashore.errors import BrokenData, DiskFull
+from ashore.store import set_digest
+from ashore.training.shards.cache import ShardCache
+from ashore.training.shards.naming import Form
+from ashore.training.shards.places import SUMS, Shard, ShardPlace, open_place
+from ashore.training.shards.samples import Sample, one_sample, read_example, walk
+from ashore.training.shards.scanning import MOST_TOLD
+from ashore.training.shards.tarform import check_key, parts_of, write_end, write_sample
+
+SHARD_BYTES: Final = 64 << 20
+_NAME: Final = "shard-{:06d}.tar"
+
+Told = Callable[[str, int, int], None]
+
+
+class ShardLook(msgspec.Struct, kw_only=True):
+    """What a shard has."""
+
+    name: str
+    form: Form
+    num_bytes: int
+    digest: str = ""
+    """SHA-256, in hexadecimal digits."""
+    samples: int = 0
+    parts: dict[str, int] = {}
+    """Of a tar: how many samples have a part of this name."""
+    fault: str = ""
+    """Why it cannot be read as a whole, or that it is not what `SHA256SUMS` says."""
+    broken: list[str] = []
+    """What is wrong with the first samples that cannot be learned from."""
+    num_broken: int = 0
+
+
+class SetLook(msgspec.Struct, kw_only=True):
+    """What a set has."""
+
+    place: str
+    digest: str
+    """As it stands in recipes."""
+    samples: int
+    num_bytes: int
+    sums: bool
+    """Whether there is a `SHA256SUMS`."""
+    shards: list[ShardLook]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, the first of each shard."""
+        found = [shard.fault for shard in self.shards if shard.fault]
+        return found + [f"{shard.name}, {what}" for shard in self.shards for what in shard.broken]
+
+
+class Packed(msgspec.Struct, kw_only=True):
+    """What was written."""
+
+    place: str
+    shards: int
+    samples: int
+    num_bytes: int
+    digest: str
+    skipped: list[str]
+    """The first samples that were left out, with what is wrong."""
+    num_skipped: int
+
+
+def pack(
+    names: Sequence[str],
+    out: str,
+    cache: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    seed: int | None = None,
+    skip_broken: bool = False,
+    told: Told = lambda stage, done, total: None,
+) -> Packed:
+    """Write data of any form that is read as WebDataset shards, and `SHA256SUMS` beside them.
+
+    Equal data gives equal bytes. When it returns everything is there; `SHA256SUMS` comes last, so that a set without it
+    is not whole. A sample of a tar keeps its parts and its key; lines, rows and texts become `NUMBER.json` and `.txt`.
+
+    Args:
+        names: Data, see `naming`.
+        out: A folder, made where there is none, or `s3://BUCKET/PATH`.
+        cache: Folder of shards that must be fetched or unpacked.
+        shard_bytes: About how large a shard becomes; a sample is never divided.
+        seed: Shuffle all samples; None: keep their order.
+        skip_broken: Leave out samples that are broken instead of refusing the data.
+        told: Hears of shards that were read.
+
+    Raises:
+        InvalidRequest: there is no such data. BrokenData: it is not what it must be. Conflict: the place has shards.
+    """
+    if not out.startswith("s3://"):
+        make_folder(Path(out))
+    target = open_place(out)
+    reading = _Reading(names, cache, skip_broken, told)
+    with TemporaryDirectory(prefix="ashore-pack-", dir=None if out.startswith("s3://") else out) as folder:
+        writing = _Writing(target, Path(folder), shard_bytes)
+        try:
+            for key, parts in reading.samples(seed):
+                writing.add(key, parts)
+            return writing.finish(reading)
+        except OSError as error:
+            raise DiskFull(f"{out} cannot be written: {error}", hint="free some space and try again") from error
+
+
+class _Reading:
+    """The samples of some sets, in their order or shuffled."""
+
+    def __init__(self, names: Sequence[str], cache: Path, skip_broken: bool, told: Told) -> None:
+        self._sets = []
+        for name in names:
+            place = open_place(name)
+            self._sets += [(ShardCache(cache, place), shard) for shard in place.shards()]
+        self._keys = all(shard.form == "tar" for _, shard in self._sets)
+        self._skip_broken, self._told = skip_broken, told
+        self.skipped: list[str] = []
+        self.num_skipped = 0
+
+    def samples(self, seed: int | None) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """Yield keys and parts."""
+        for number, (form, data) in enumerate(self._all() if seed is None else self._shuffled(seed)):
+            match form:
+                case "tar":
+                    found = one_sample(data)
+                    key = check_key(found.key) if self._keys else f"{number:08d}"
+                    yield key, parts_of(BytesIO(data), found)
+                case "text":
+                    yield f"{number:08d}", {"txt": data}
+                case _:
+                    yield f"{number:08d}", {"json": data.strip()}
+
+    def _all(self) -> Iterator[tuple[Form, bytes]]:
+        return ((form, data) for form, _, _, data in self._checked())
+
+    def _shuffled(self, seed: int) -> Iterator[tuple[Form, bytes]]:
+        places = [(number, sample.offset, sample.num_bytes) for _, number, sample, _ in self._checked()]
+        for at in np.random.Generator(np.random.PCG64(seed)).permutation(len(places)):
+            number, offset, size = places[at]
+            cache, shard = self._sets[number]
+            with cache.path(shard).open("rb") as file:
+                file.seek(offset)
+                yield cache.form(shard), file.read(size)
+
+    def _checked(self) -> Iterator[tuple[Form, int, Sample, bytes]]:
+        for number, (cache, shard) in enumerate(self._sets):
+            form = cache.form(shard)
+            try:
+                for sample, data in walk(cache.path(shard), form):
+                    if fault := "" if form == "tar" else _fault(data, form):
+                        self._skip(f"{shard.name}, {sample.where}: {fault}")
+                    else:
+                        yield form, number, sample, data
+            except BrokenData as error:
+                self._skip(error.message)
+            self._told("read", number + 1, len(self._sets))
+
+    def _skip(self, what: str) -> None:
+        if not self._skip_broken:
+            raise BrokenData(what, hint="correct it, or leave broken ones out with --skip-broken")
+        self.num_skipped += 1
+        self.skipped += [what] if len(self.skipped) < MOST_TOLD else []
+
+
+class _Writing:
+    """Shards, one after the other; each is put in its place when it is full."""
+
+    def __init__(self, target: ShardPlace, folder: Path, shard_bytes: int) -> None:
+        self._target, self._folder, self._shard_bytes = target, folder, shard_bytes
+        self._file: BinaryIO | None = None
+        self._used = self._samples = self._bytes = 0
+        self._sums: list[tuple[str, str]] = []
+
+    def add(self, key: str, parts: dict[str, bytes]) -> None:
+        """Write a sample."""
+        if self._file is None:
+            self._file, self._used = (self._folder / "shard").open("wb"), 0
+        self._used += write_sample(self._file, key, parts)
+        self._samples += 1
+        if self._used >= self._shard_bytes:
+            self._close()
+
+    def finish(self, reading: _Reading) -> Packed:
+        """Put the last shard and `SHA256SUMS` in their place. Raises `BrokenData` where there was no sample."""
+        self._close()
+        if not self._sums:
+            raise BrokenData("there is no sample to pack", hint="name files that have examples")
+        sums = self._folder / "sums"
+        sums.write_text("".join(f"{digest}  {name}\n" for name, digest in self._sums))
+        self._target.put(SUMS, sums)
+        return Packed(
+            place=self._target.name,
+            shards=len(self._sums),
+            samples=self._samples,
+            num_bytes=self._bytes,
+            digest=set_digest(self._sums),
+            skipped=reading.skipped,
+            num_skipped=reading.num_skipped,
+        )
+
+    def _close(self) -> None:
+        if self._file is None:
+            return
+        write_end(self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = None
+        path, name = self._folder / "shard", _NAME.format(len(self._sums))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._bytes += path.stat().st_size
+        self._target.put(name, path)
+        path.unlink(missing_ok=True)
+        self._sums.append((name, digest))
+
+
+def look(name: str, cache: Path, *, told: Told = lambda stage, done, total: None) -> SetLook:
+    """Read all of a set, and return what it has and what is wrong with it.
+
+    Raises:
+        InvalidRequest: there is no such data. SourceUnreachable, Conflict, DiskFull.
+    """
+    place = open_place(name)
+    shards, held = place.shards(), ShardCache(cache, place)
+    said = (line.split("  ", 1) for line in place.sums().decode(errors="replace").splitlines() if "  " in line)
+    sums = {file: digest for digest, file in said}
+    found = []
+    for number, shard in enumerate(shards, start=1):
+        found.append(_look(held, shard, sums))
+        told("read", number, len(shards))
+    there = {shard.name for shard in shards}
+    found += [
+        ShardLook(name=lost, form="tar", num_bytes=0, fault=f"{lost} is in {SUMS}, but it is not there")
+        for lost in sorted(sums.keys() - there)
+    ]
+    return SetLook(
+        place=name,
+        digest=set_digest((one.name, one.digest) for one in found),
+        samples=sum(one.samples for one in found),
+        num_bytes=sum(one.num_bytes for one in found),
+        sums=bool(sums),
+        shards=found,
+    )
+
+
+def _look(cache: ShardCache, shard: Shard, sums: dict[str, str]) -> ShardLook:
+    found = ShardLook(name=shard.name, form=shard.form, num_bytes=shard.num_bytes)
+    parts: Counter[str] = Counter()
+    form = cache.form(shard)
+    try:
+        path = cache.path(shard)
+        found.digest = cache.digest(shard)
+        if sums and found.digest != sums.get(shard.name):
+            expected = f"expected {sums[shard.name]}" if shard.name in sums else "and is not in it"
+            found.fault = f"{shard.name} is not what {SUMS} says: it has the SHA-256 {found.digest}, {expected}"
+        for sample, data in walk(path, form):
+            found.samples += 1
+            if form == "tar":
+                parts.update(one_sample(data).parts)
+            if fault := _fault(data, form):
+                found.num_broken += 1
+                found.broken += [f"{sample.where}: {fault}"] if len(found.broken) < MOST_TOLD else []
+    except BrokenData as error:
+        found.fault = found.fault or error.message
+    found.parts = dict(sorted(parts.items()))
+    return found
+
+
+def _fault(data: bytes, form: Form) -> str:
+    try:
+        read_example(data, form)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def first_samples(name: str, cache: Path, number: int) -> list[str]:
+    """Return the first samples of a set as text, for people: a line of JSON, a text, or names and sizes of parts.
+
+    Raises as `look` does.
+    """
+    place = open_place(name)
+    held, told = ShardCache(cache, place), list[str]()
+    for shard in place.shards():
+        form = held.form(shard)
+        for _, data in walk(held.path(shard), form):
+            if len(told) == number:
+                return told
+            told.append(_shown(data, form))
+    return told
+
+
+def _shown(data: bytes, form: Form) -> str:
+    if form != "tar":
+        return data.decode(errors="replace").strip()
+    found = one_sample(data)
+    parts = parts_of(BytesIO(data), found)
+    text = next((parts[part].decode(errors="replace") for part in ("json", "txt") if part in parts), "")
+    others = ", ".join(f".{part} {len(data):,} bytes" for part, data in parts.items() if part not in ("json", "txt"))
+    return "  ".join(word for word in (found.key, text.strip(), others) if word)

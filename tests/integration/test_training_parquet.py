@@ -1,0 +1,50 @@
+"""Training data in Parquet, as hubs give it. Needs pyarrow (`make test-train`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_text import CHATML, byte_level
+
+from ashore.errors import BrokenData
+from ashore.training import load_data, pack_shards
+
+pytestmark = pytest.mark.train
+
+pyarrow = pytest.importorskip("pyarrow")
+
+
+def test_rows_are_learned_as_lines_are(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    text = byte_level(tmp_path / "text", CHATML)
+    call = {"id": "1", "function": {"name": "f", "arguments": "{}"}}
+    rows = [
+        {"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": f"jumps {n}"}]}
+        for n in range(700)
+    ]
+    rows[3]["messages"][1]["tool_calls"] = [call]  # type: ignore[index]
+    table = pyarrow.Table.from_pylist([{**row, "score": 1.0} for row in rows])
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=100)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ours, theirs = (load_data(tmp_path / name, text, max_length=64) for name in ("a.parquet", "a.jsonl"))
+    assert np.array_equal(ours.ids, theirs.ids) and np.array_equal(ours.targets, theirs.targets)
+    packed = pack_shards([str(tmp_path / "a.parquet")], str(tmp_path / "s"), tmp_path / "t")
+    assert packed.samples == 700
+    assert np.array_equal(load_data(tmp_path / "s", text, max_length=64).ids, theirs.ids)
+
+
+def test_a_table_of_something_else_and_half_a_file_are_named(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    text = byte_level(tmp_path / "text", CHATML)
+    parquet.write_table(pyarrow.table({"pixels": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(BrokenData, match="no column messages, prompt or text, only pixels"):
+        load_data(tmp_path / "a.parquet", text, max_length=64)
+    whole = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "half.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BrokenData, match=r"half\.parquet cannot be unpacked"):
+        load_data(tmp_path / "half.parquet", text, max_length=64)

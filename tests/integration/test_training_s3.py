@@ -1,0 +1,92 @@
+"""Training data in a bucket of a real S3 server, over a link that is slow and breaks. No torch."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from pathlib import Path
+
+import pytest
+from s3_server import KEYS
+from slow_link import slow_link
+from tiny_text import CHATML, byte_level
+
+from ashore.errors import Conflict, InvalidRequest, SourceUnreachable
+from ashore.training import AheadBatches, PackedBatches, ReadOptions, TrainingSet, look_at, open_set, pack_shards
+
+
+@pytest.fixture
+def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
+    return s3_url
+
+
+def test_a_bucket_gives_what_a_folder_gives_over_a_link_that_is_cut(
+    tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = byte_level(tmp_path / "text", CHATML)
+    rng = random.Random(1)
+    lines = [json.dumps({"prompt": f"q {n}", "completion": "the lazy dog " * rng.randint(1, 9)}) for n in range(300)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    local, remote = str(tmp_path / "s"), "s3://models/data/cut"
+    source = [str(tmp_path / "a.jsonl")]
+    packed = [pack_shards(source, out, tmp_path / "t", shard_bytes=40_000) for out in (local, remote)]
+    assert packed[0].digest == packed[1].digest and packed[0].shards > 5
+    with pytest.raises(Conflict, match="already exists"):
+        pack_shards(source, remote, tmp_path / "t")
+    assert not look_at(remote, tmp_path / "look").faults
+
+    def opened(name: str, folder: str, workers: int = 0) -> TrainingSet:
+        options = ReadOptions(folder=tmp_path / folder, max_length=64, workers=workers, cache_bytes=120_000)
+        return open_set(name, text, options, text_folder=tmp_path / "text", say=heard.append)
+
+    heard: list[str] = []
+    with slow_link(s3) as link:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", link.url)
+        here = opened(local, "here")
+        link.cut_after = 70_000
+        mender = threading.Timer(2.0, link.mend)
+        mender.start()
+        away = opened(remote + "/", "away", workers=2)
+        mender.join()
+        assert link.cuts == 1 and heard[0].startswith("waiting for shard-")
+        assert away.pieces.tobytes() == here.pieces.tobytes() and away.used.digest == here.used.digest
+        plans = [PackedBatches(one, row_tokens=64, batch_tokens=256, seed=1, epochs=1) for one in (here, away)]
+        with AheadBatches(plans[1], away, workers=2) as ahead:
+            for step in range(plans[0].num_steps):
+                if step == 4:
+                    link.cut()
+                    threading.Timer(1.0, link.mend).start()
+                ours, theirs = ahead.batches(step), plans[0].batches(step)
+                assert [b.ids_T.tolist() for b in ours] == [b.ids_T.tolist() for b in theirs]
+        assert sum(path.stat().st_size for path in (tmp_path / "away" / "shards").glob("*.shard")) <= 120_000
+        link.cut()
+        options = ReadOptions(folder=tmp_path / "gone", max_length=64, patience_s=0.1)
+        with pytest.raises(SourceUnreachable, match="cannot reach s3://models/data/cut"):
+            open_set(remote + "/", text, options)
+    here.close()
+    away.close()
+
+
+def test_an_object_that_changed_is_never_taken_for_the_one_that_was_indexed(tmp_path: Path, s3: str) -> None:
+    import obstore
+    from obstore.store import S3Store
+
+    text = byte_level(tmp_path / "text", CHATML)
+    store = S3Store("models", endpoint=s3, region="us-east-1", client_options={"allow_http": True})
+    for name in ("a", "b"):
+        obstore.put(store, f"data/changed/{name}.jsonl", b'{"text": "the quick brown fox"}\n')
+    options = ReadOptions(folder=tmp_path / "cache", max_length=64)
+    data = open_set("s3://models/data/changed/a.jsonl", text, options)
+    for cached in (tmp_path / "cache" / "shards").glob("*.shard"):
+        cached.unlink()
+    obstore.put(store, "data/changed/a.jsonl", b'{"text": "the lazy brown fox"} \n')
+    with pytest.raises(Conflict, match=r"a\.jsonl changed"):
+        data.batch((0,))
+    assert open_set("s3://models/data/changed/", text, options).num_examples == 2
+    with pytest.raises(InvalidRequest, match="does not exist"):
+        open_set("s3://models/data/changed/nothing.tar", text, options)
+    data.close()
