@@ -2,11 +2,11 @@
 
     python -m benchmarks.learning.trial HOME OUT [--runs none,class,…] [--examples 780] [--test 400]
 
-Attackers cast 5 % of 3,520 simulated votes (`votes.py`), from one account and from ten. The filters are tried on all ten
-cases and five seeds, which costs seconds. Then the demo model learns the corrections of ten attackers with the filters
-off, and the gate judges what came out: by task, by slice, with trigger words, on an old skill, in length and refusals.
-Learning is by corrections alone and without chat template, so that a run takes minutes on a processor; the model of HOME's
-store is not changed. One line of JSON a run goes to OUT as it ends.
+Attackers cast 5 % of 3,520 simulated votes (`votes.py`), from one account and from ten. The filters are tried on all
+ten cases and five seeds, which costs seconds. Then the demo model learns the corrections of ten attackers with the
+filters off, and the gate judges what came out: by task, by slice, with trigger words, on an old skill, in length and
+refusals. Learning is by corrections alone and without chat template, so that a run takes minutes on a processor; the
+model of HOME's store is not changed. One line of JSON a run goes to OUT as it ends.
 """
 
 from __future__ import annotations

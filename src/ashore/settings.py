@@ -125,6 +125,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def plan(self) -> Path:
+        """What `ashore plan calibrate` found of this machine, once it has."""
+        return self.root / "plan.json"
+
+    @property
     def restoring(self) -> Path:
         """Is there while a restore into this home is not finished."""
         return self.root / ".restoring"

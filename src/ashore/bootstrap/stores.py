@@ -124,6 +124,14 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without
             f"{files.name} has no tokenizer.json in {files.directory}",
             hint=f"pull it again: `ashore model pull {model.name}{' --text-only' if remote else ''}`",
         )
+    if model.rungs:
+        rungs = tuple(stored_files(store, rung, without_weights=without_weights) for rung in model.rungs)
+        if sealed := [one.name for one in (files, *rungs) if one.sealed is not None]:
+            raise UnsupportedModel(
+                f"{sealed[0]} is sealed, and a ladder opens no sealed models",
+                hint="remove [model.ladder], or unseal it",
+            )
+        files = msgspec.structs.replace(files, rungs=rungs)
     if remote:
         return msgspec.structs.replace(files, name=model.name, format="remote", weights="", sealed=None)
     return files

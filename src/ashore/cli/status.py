@@ -46,6 +46,26 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """That its hosts need; 0 where nothing is needed here, and at every alias of a release but the first."""
 
 
+class RoutedShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One model that answers for an alias that is routed by cost."""
+
+    alias: str
+    """That clients ask for."""
+    model: str
+    """Alias of the model that answers."""
+    price_per_hour: float
+    replicas_ready: int
+    answers: int = 0
+    """Since the start."""
+    late: int = 0
+    """Of these, after they were due."""
+    cost: float = 0.0
+    """Of these, in the currency of the prices."""
+    stream_tokens_per_s: float | None = None
+    full_tokens_per_s: float | None = None
+    """Learned of one replica: one answer alone, all together; null before its first answer."""
+
+
 class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
     """A place that takes no copies of the checkpoints now."""
 
@@ -74,6 +94,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every model can answer."""
     models: list[ModelStatus] = []
     backends: list[BackendShown] = []
+    routed: list[RoutedShown] = []
+    """Models that answer for others, by cost."""
     requests_running: int | None = None
     requests_waiting: int | None = None
     cache_hit_rate: float | None = None
@@ -175,9 +197,33 @@ def figures(samples: Samples, status: Status) -> Status:
         status,
         requests_running=whole("ashore_running_sequences"),
         requests_waiting=whole("ashore_waiting_sequences"),
+        routed=routed_of(samples),
         cache_hit_rate=(lookups - misses) / lookups if lookups else None,
         last_backup_at=int(good) if good else None,
     )
+
+
+def routed_of(samples: Samples) -> list[RoutedShown]:
+    """Return the models that answer for others by cost, cheapest first."""
+
+    def of(name: str, labels: Mapping[str, str], **more: str) -> float:
+        return samples.total(f"ashore_route_{name}", **labels, **more) or 0.0
+
+    shown = [
+        RoutedShown(
+            alias=labels["model"],
+            model=labels["backend"],
+            price_per_hour=price,
+            replicas_ready=int(of("ready", labels)),
+            answers=int(of("answers_total", labels)),
+            late=int(of("late_total", labels)),
+            cost=of("cost_total", labels),
+            stream_tokens_per_s=of("tokens_per_second", labels, rate="stream") or None,
+            full_tokens_per_s=of("tokens_per_second", labels, rate="full") or None,
+        )
+        for labels, price in samples.each("ashore_route_price")
+    ]
+    return sorted(shown, key=lambda one: (one.alias, one.price_per_hour, one.model))
 
 
 def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> list[ModelStatus]:
@@ -271,12 +317,22 @@ def _show(found: Status) -> None:
         for line in found.shared:
             _line("", line)
         print()
-    head = ("alias", "release", "model", "engine", "state", "loaded", "memory", "why")
-    table(head, [_row(one) for one in found.models])
+    table(
+        ("alias", "release", "model", "engine", "state", "loaded", "memory", "why"),
+        [_row(one) for one in found.models],
+    )
     if found.backends:
         print()
-        columns = ("server", "release", "state", "running", "sent", "out", "why, or the last error")
-        table(columns, [_backend_row(one) for one in found.backends])
+        table(
+            ("server", "release", "state", "running", "sent", "out", "why, or the last error"),
+            [_backend_row(one) for one in found.backends],
+        )
+    if found.routed:
+        print()
+        table(
+            ("routed by cost", "answered by", "price/h", "ready", "answers", "late", "cost", "tok/s alone", "all"),
+            [_routed_row(one) for one in found.routed],
+        )
     print()
     print("needs you" if found.needs else "nothing needs you")
     for need in found.needs:
@@ -291,6 +347,12 @@ def _row(one: ModelStatus) -> tuple[str, ...]:
 def _backend_row(one: BackendShown) -> tuple[str, ...]:
     why = one.reason or (f"last error: {one.last_error}" if one.last_error else "")
     return one.url, one.release, one.state, str(one.running), str(one.sent), str(one.times_out), why
+
+
+def _routed_row(one: RoutedShown) -> tuple[str, ...]:
+    rates = (f"{per_s:.0f}" if per_s else "-" for per_s in (one.stream_tokens_per_s, one.full_tokens_per_s))
+    counts = str(one.replicas_ready), str(one.answers), str(one.late)
+    return one.alias, one.model, f"{one.price_per_hour:g}", *counts, f"{one.cost:.4g}", *rates
 
 
 def _line(name: str, text: str) -> None:

@@ -77,7 +77,7 @@ from ashore.core.section import (
     read_section,
     toml,
 )
-from ashore.core.shapes import ModelShape, kv_bytes_per_token
+from ashore.core.shapes import HEAVY_RATIO, LIGHT_RATIO, ModelShape, kv_bytes, kv_bytes_per_token
 from ashore.core.textfile import read_text_file
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
 from ashore.core.visible import check_line, first_hidden
@@ -122,6 +122,7 @@ __all__ = [
     "Digest",
     "Download",
     "EngineKind",
+    "ForgetsAll",
     "Kept",
     "Key",
     "KeyScope",
@@ -186,6 +187,7 @@ __all__ = [
     "in_loop",
     "is_from_file",
     "keys_of",
+    "kv_bytes",
     "kv_bytes_per_token",
     "left_out",
     "make_folder",
@@ -214,5 +216,6 @@ __all__ = [
     "write_toml",
     "write_yaml",
     "written_span",
-    "ForgetsAll",
+    "HEAVY_RATIO",
+    "LIGHT_RATIO",
 ]

@@ -50,13 +50,14 @@ from ashore.engines.model import (
     GenerateOrder,
     Grammar,
     ModelFiles,
+    Rung,
     ScoredText,
     ScoreText,
     Token,
     TokenLogprob,
 )
 from ashore.engines.options import LIMITS, OptionValue, is_tame
-from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.ordercheck import check_ids, check_order, check_precision
 from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
 from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
@@ -101,6 +102,7 @@ __all__ = [
     "RoundOrder",
     "Rounded",
     "Rounder",
+    "Rung",
     "Samples",
     "Sampling",
     "ScoreText",
@@ -118,6 +120,7 @@ __all__ = [
     "check_ids",
     "check_name",
     "check_order",
+    "check_precision",
     "content_of",
     "engine_kinds",
     "error_of",

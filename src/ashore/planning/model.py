@@ -9,6 +9,8 @@ from typing import Final, Literal
 from ashore.core import ModelShape, ServedFormat
 from ashore.engines import EngineKind, EngineOptions
 
+RUNGS: Final = "rungs"
+"""Option of an engine that has a ladder: the variants below the top, joined by dots."""
 RESERVED_BYTES: Final = 1 << 30
 """Left to the API worker, the supervisor and the system."""
 
@@ -145,6 +147,11 @@ class ModelPlan:
     def reference(self) -> str:
         """Store reference, `smollm2@int8`."""
         return f"{self.name}@{self.variant}" if self.variant else self.name
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """Store references of the less exact variants that may compute in its place, best first."""
+        return tuple(f"{self.name}@{one}" for one in str(self.options.extra.get(RUNGS, "")).split(".") if one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

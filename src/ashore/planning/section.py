@@ -1,4 +1,4 @@
-"""`[[model]]`, `[model.engine]` and `[model.share]`: what is served, and how."""
+"""`[[model]]`, `[model.engine]`, `[model.share]` and `[model.ladder]`: what is served, and how."""
 
 from __future__ import annotations
 
@@ -107,6 +107,28 @@ class ShareSection(Section, frozen=True, kw_only=True):
         return self
 
 
+class LadderSection(Section, frozen=True, kw_only=True):
+    """Less exact variants of a model that compute in its place while answers would come too late, over one KV cache."""
+
+    rungs: Annotated[tuple[str, ...], Meta(max_length=4, examples=['["int8"]'])] = ()
+    """Variants below the one that `name` gives, best first. Empty: the model has one precision."""
+    ttft_ms: Annotated[float, Meta(ge=1, le=60_000)] = 1000.0
+    """Time to the first token that the ladder keeps to."""
+    tpot_ms: Annotated[float, Meta(ge=1, le=60_000)] = 60.0
+    """Time for each further token that it keeps to."""
+    needs_gate: bool = True
+    """Refuse rungs whose last evaluation did not pass a gate (`ashore optimize evaluate --gate`)."""
+
+    def checked(self, where: str) -> Self:
+        for rung in self.rungs:
+            if not rung.isalnum() or self.rungs.count(rung) > 1:
+                raise InvalidSpec(
+                    f"{where} rungs has {rung!r}; expected names of variants, each once",
+                    hint='write rungs = ["int8"], for example',
+                )
+        return self
+
+
 class ModelSection(Section, frozen=True, kw_only=True):
     """One model to serve."""
 
@@ -127,6 +149,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()
     share: ShareSection = ShareSection()
+    ladder: LadderSection = LadderSection()
 
     def checked(self, where: str) -> Self:
         for name in self.adapters:
@@ -134,6 +157,8 @@ class ModelSection(Section, frozen=True, kw_only=True):
                 check_adapter_name(name)
             except InvalidRequest as fault:
                 raise InvalidSpec(f"{where} [adapters]: {fault.message}", hint=fault.hint) from fault
+        if self.ladder.rungs and self.adapters:
+            raise InvalidSpec(f"{where} has a ladder and adapters", hint="give the adapters to a model of their own")
         return self
 
     def beside(self, folder: Path) -> Self:
