@@ -92,7 +92,9 @@ __all__ = [
     "DEFAULT_TENANT",
     "EVERY_NAME",
     "FROM_FILE",
+    "HEAVY_RATIO",
     "HIGHEST_BIAS",
+    "LIGHT_RATIO",
     "LOOPBACK",
     "MOST_BIASES",
     "MOST_PATTERN_BYTES",
@@ -216,6 +218,4 @@ __all__ = [
     "write_toml",
     "write_yaml",
     "written_span",
-    "HEAVY_RATIO",
-    "LIGHT_RATIO",
 ]
