@@ -43,7 +43,7 @@ LISTED: Final = (
     Listed("fleet", section="fleet"),
     Listed("releases"),
     Listed("backup"),
-    Listed("operation", noun="server", summary="Show logs, configuration and backups of a running server."),
+    Listed("server", noun="server", summary="Look at figures over time, logs, configuration and stored models."),
     Listed("doctor"),
 )
 """In the order in which an API worker opens them; it closes them in the reverse one."""

@@ -50,6 +50,7 @@ from ashore.residency import AsksSupervisor
 from ashore.rooms import Context, Rooms, rooms
 from ashore.rooms import Siblings as SiblingsPort
 from ashore.sealing import secrets_by_link
+from ashore.server.calls import ListsModels
 from ashore.serving import (
     BEAT_S,
     Board,
@@ -201,7 +202,8 @@ def releasing_of(topology: Topology) -> dict[type, object]:
         return {}
     store = cache(lambda: build_store(Home(root=Path(topology.home))))
     workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
-    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store)}
+    models: ListsModels = lambda: store().list()  # noqa: E731
+    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store), ListsModels: models}
 
 
 async def serve(

@@ -57,7 +57,6 @@ COMMANDS = (
     ),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="Show and set masking; ask datasets with noise."),
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
-    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
     Command(
@@ -70,6 +69,7 @@ COMMANDS = (
     ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
+    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
 )
 

@@ -131,10 +131,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
-        "server": (
-            Example("ashore server logs", "the processes, and how often each was started again"),
-            Example("ashore server config --changed", "what differs from the defaults, and since where"),
-        ),
         "secret": (
             Example("ashore secret list", "which secrets are sealed; shows no values"),
             Example("ashore secret seal --config ashore.toml --dry-run", "what would be sealed"),
@@ -186,21 +182,27 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore job list --state running", "batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
         ),
-        "account": (
-            Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
-            Example("ashore account reset alice", "for a lost password or telephone"),
-            Example("ashore account list", "who logs in by a password, with second factor, lock and last log-in"),
-        ),
-        "session": (
-            Example("ashore session list --account alice", "where alice is in the console now"),
-            Example("ashore session end ses_0123456789ab", "out within a second"),
-            Example("ashore session link", "a one-time link into the console of this machine, at the beginning"),
-        ),
         "learn": (
             Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
             Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
             Example("ashore learn consents", "what was set for which tenant"),
             Example("ashore learn forget alice", "erase the votes and receipts of a person"),
+        ),
+        "account": (
+            Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
+            Example("ashore account reset alice", "for a lost password or telephone"),
+            Example("ashore account list", "who logs in by a password, with second factor, lock and last log-in"),
+        ),
+        "server": (
+            Example(
+                "ashore server history --since 8h", "requests, tokens, waits and load, without a monitoring system"
+            ),
+            Example("ashore server config --changed", "what is in force, and where each value comes from"),
+        ),
+        "session": (
+            Example("ashore session list --account alice", "where alice is in the console now"),
+            Example("ashore session end ses_0123456789ab", "out within a second"),
+            Example("ashore session link", "a one-time link into the console of this machine, at the beginning"),
         ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
@@ -333,6 +335,11 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore account disable alice", "no log-in and no session; keys keep working"),
             Example("ashore account enable alice", "as before"),
             Example("ashore account unlock alice", "after too many failed log-ins"),
+        ),
+        "server": (
+            Example("ashore server logs", "which processes log, and since when nothing came"),
+            Example("ashore server tail api --lines 100", "the end of a log, also from another machine"),
+            Example("ashore server models", "models of the store with their variants"),
         ),
         "session": (Example("ashore session end-all alice", "every browser of alice is out within a second"),),
         "completion": (Example("ashore completion show zsh", "the script itself, to install by hand"),),

@@ -8,8 +8,7 @@ import shlex
 import shutil
 import sys
 import time
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -50,7 +49,8 @@ from ashore.cli.upplan import (
     show_plan,
     told_of,
 )
-from ashore.config import Listening, Spec, read_spec
+from ashore.config import Listening, Spec
+from ashore.config.effective import document_of, in_force
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
@@ -239,7 +239,8 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "config":
-                caller.tell({"done": True, "items": msgspec.to_builtins(_effective(request))})
+                held = in_force(deployment.listening, request.spec(), document_of(request.config), os.environ)
+                caller.tell({"done": True, "items": msgspec.to_builtins(held)})
             case "models":
                 caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":
@@ -260,16 +261,6 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
         )
     finally:
         caller.close()
-
-
-def _effective(request: Request) -> Sequence[object]:
-    """Return every key of the file that the server was started with, and of its environment."""
-    from ashore.config.effective import effective
-
-    if request.config is None:
-        return effective(Spec(), {}, os.environ)
-    text = request.config.read_text(encoding="utf-8")
-    return effective(read_spec(request.config), tomllib.loads(text), os.environ)
 
 
 def _say(line: str) -> None:
