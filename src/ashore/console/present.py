@@ -246,7 +246,9 @@ def chart(values: Sequence[float | None]) -> Cell:
         draws = one is not None
     last = _number("", known[-1]).text
     figures = " ".join("–" if one is None else f"{one:g}" for one in values)
-    return Cell(kind="chart", text=last, machine="".join(parts), items=(_number("", most), Cell(kind="text", text=figures)))
+    return Cell(
+        kind="chart", text=last, machine="".join(parts), items=(_number("", most), Cell(kind="text", text=figures))
+    )
 
 
 def _number(name: str, value: float) -> Cell:
