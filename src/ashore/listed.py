@@ -43,7 +43,7 @@ LISTED: Final = (
     Listed("fleet", section="fleet"),
     Listed("releases"),
     Listed("backup"),
-    Listed("server", noun="server", summary="Look at figures over time, logs, configuration and stored models."),
+    Listed("server"),
     Listed("doctor"),
 )
 """In the order in which an API worker opens them; it closes them in the reverse one."""

@@ -69,6 +69,11 @@ COMMANDS = (
     ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
+    Command(
+        name="server",
+        target="ashore.cli.server:app",
+        summary="Look at figures over time, logs, configuration and stored models.",
+    ),
     Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
 )

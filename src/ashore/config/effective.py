@@ -116,10 +116,11 @@ def _walk(struct: msgspec.Struct, written: Mapping[str, Any], path: str) -> Iter
             inner += _walk(value, raw or {}, name)
         elif key.tables is not None:
             for number, one in enumerate(value, start=1):
-                inner += _walk(one, (raw or [])[number - 1], f"[{name}] {number}")
+                said = raw[number - 1] if raw and number <= len(raw) else {}
+                inner += _walk(one, said, f"[{name}] {number}")
         elif key.inner is not None:
             for label, one in value.items():
-                inner += _walk(one, raw[label] if raw else {}, f"{name}.{label}")
+                inner += _walk(one, (raw or {}).get(label, {}), f"{name}.{label}")
         elif path:
             yield _held(_title(path), key.name, value, "default" if raw is None else "file")
     yield from inner

@@ -49,7 +49,7 @@ class Workers:
                 ring.write()
 
     def read(self, name: str, since_s: int = 60, points: int = 360) -> list[float | None]:
-        found = show_history(self.desk, ACTOR, HistoryIn(series=[name], since_s=since_s, points=points))
+        found = show_history(self.desk, ACTOR, HistoryIn(series=name, since_s=since_s, points=points))
         return found.series[0].values
 
 
@@ -104,7 +104,7 @@ def test_long_ticks_are_of_the_short_ones_and_old_ones_go(database: Database) ->
         workers.metrics[0].add("ashore_requests", 6.0, "/", "200")
         workers.tick()
     assert workers.read("requests", 30 * 86_400, points=1000)[-1] == pytest.approx(0.6 / 9), "nine long ticks a point"
-    found = show_history(workers.desk, ACTOR, HistoryIn(series=["requests"], since_s=9 * 3600))
+    found = show_history(workers.desk, ACTOR, HistoryIn(series="requests", since_s=9 * 3600))
     assert found.step_s == LONG_S and found.series[0].values[-1] == pytest.approx(0.6)
     workers.clock.advance(KEPT_S[TICK_S] + LONG_S - TICK_S)
     workers.tick()
@@ -155,8 +155,9 @@ def test_the_ring_stays_small(database: Database) -> None:
 def test_names_that_there_are_not_and_no_state() -> None:
     desk = ServerDesk(database=None, recorder=MemoryRecorder(), now_s=lambda: 0.0)
     with pytest.raises(NotFound) as refused:
-        show_history(desk, ACTOR, HistoryIn(series=["request"]))
+        show_history(desk, ACTOR, HistoryIn(series="requests, request"))
     assert "requests" in refused.value.hint
+    assert "'request'" in str(refused.value)
     with pytest.raises(NotReady):
         show_history(desk, ACTOR, HistoryIn())
     with pytest.raises(NotReady):
