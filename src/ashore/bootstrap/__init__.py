@@ -14,6 +14,7 @@ from ashore.bootstrap.backups import (
 )
 from ashore.bootstrap.optimizing import distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
 from ashore.bootstrap.plans import find_programs, gather_facts, server_command_lines, tuned_choices
+from ashore.bootstrap.privacyledger import open_ledger
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.bootstrap.serving import (
     build_workshop,
@@ -51,6 +52,7 @@ __all__ = [
     "manifests_in_use",
     "open_backup",
     "open_key_source",
+    "open_ledger",
     "open_model_files",
     "open_privacy",
     "open_state",

@@ -96,6 +96,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore data verify shards", "read everything, compare with SHA256SUMS"),
         ),
         "train": (
+            Example(
+                "ashore train private smollm2 --data letters.jsonl --budget letters --num-examples 20000 --dry-run",
+                "the noise that epsilon 1 needs",
+            ),
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
             Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
