@@ -52,6 +52,7 @@ alias = "chat"
 name = "fake:random"
 alias = "other"
 """
+WRITES_PICTURES = bool(os.environ.get("ASHORE_PICTURES"))
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
@@ -132,7 +133,7 @@ def new_link(server: Served) -> str:
 
 def picture(one: Watched, name: str) -> None:
     """Write a picture of the documentation, where that is asked for."""
-    if os.environ.get("ASHORE_PICTURES"):
+    if WRITES_PICTURES:
         PICTURES.mkdir(exist_ok=True)
         one.page.mouse.move(0, 0)
         one.page.screenshot(path=str(PICTURES / f"{name}.png"))
