@@ -43,7 +43,11 @@ class Cell:
 RECORD: Final = (
     "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "tenant", "origin", "request_id",
 )  # fmt: skip
-COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"audit search": RECORD, "audit request": RECORD}
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "audit search": RECORD,
+    "audit request": RECORD,
+    "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
+}
 """Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has
 them all."""
 
