@@ -43,6 +43,7 @@ LISTED: Final = (
     Listed("fleet", section="fleet"),
     Listed("releases"),
     Listed("backup"),
+    Listed("server"),
     Listed("doctor"),
     Listed("drills", section="drills"),
 )

@@ -65,7 +65,6 @@ COMMANDS = (
     ),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="Show and set masking; ask datasets with noise."),
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
-    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
     Command(
@@ -78,6 +77,12 @@ COMMANDS = (
     ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
+    Command(
+        name="server",
+        target="ashore.cli.server:app",
+        summary="Look at figures over time, logs, configuration and stored models.",
+    ),
+    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
 )
 

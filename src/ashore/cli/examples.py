@@ -203,6 +203,12 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore account reset alice", "for a lost password or telephone"),
             Example("ashore account list", "who logs in by a password, with second factor, lock and last log-in"),
         ),
+        "server": (
+            Example(
+                "ashore server history --since 8h", "requests, tokens, waits and load, without a monitoring system"
+            ),
+            Example("ashore server config --changed", "what is in force, and where each value comes from"),
+        ),
         "session": (
             Example("ashore session list --account alice", "where alice is in the console now"),
             Example("ashore session end ses_0123456789ab", "out within a second"),
@@ -356,6 +362,11 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore account disable alice", "no log-in and no session; keys keep working"),
             Example("ashore account enable alice", "as before"),
             Example("ashore account unlock alice", "after too many failed log-ins"),
+        ),
+        "server": (
+            Example("ashore server logs", "which processes log, and since when nothing came"),
+            Example("ashore server tail api --lines 100", "the end of a log, also from another machine"),
+            Example("ashore server models", "models of the store with their variants"),
         ),
         "session": (Example("ashore session end-all alice", "every browser of alice is out within a second"),),
         "completion": (Example("ashore completion show zsh", "the script itself, to install by hand"),),
