@@ -15,7 +15,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
-from ashore.core import human_bytes
+from ashore.core import counted, human_bytes
 
 if TYPE_CHECKING:
     from ashore.training import SftPlan, SftReport
@@ -47,6 +47,9 @@ def sft(
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     gradient_checkpointing: bool | None = None,
     max_minutes: float = 0.0,
+    checkpoint_every: float = 0.0,
+    keep: int = 2,
+    checkpoints: str = "",
     workers: int | None = None,
     skip_broken: Flag = False,
     data_cache_gib: float = 4.0,
@@ -94,6 +97,14 @@ def sft(
         Recompute activations instead of keeping them, which saves memory; default: only if memory is short.
     max_minutes
         Stop after this many minutes, and keep what was learned by then; 0: no limit.
+    checkpoint_every
+        Seconds between two checkpoints; default: 30, or more if one costs more than a twentieth of a processor. They
+        are written while training goes on.
+    keep
+        Number of checkpoints to keep, 2 or more.
+    checkpoints
+        s3://BUCKET/PATH: copy each checkpoint there too, below the name of the run. If the home is lost, the same
+        command resumes from there.
     workers
         Processes that read and tokenise ahead of the training; 0: the training process does. Default: by the data and
         the machine. Does not change the result.
@@ -130,6 +141,9 @@ def sft(
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
         max_seconds=60 * max_minutes,
+        checkpoint_s=checkpoint_every,
+        kept=keep,
+        mirror=checkpoints,
         workers=AUTO_WORKERS if workers is None else workers,
         skip_broken=skip_broken,
         data_cache_bytes=int(data_cache_gib * (1 << 30)),
@@ -232,6 +246,9 @@ def _show_report(report: SftReport) -> None:
         print(f"validation loss {report.validation_loss_before:.3f} -> {report.validation_loss_after:.3f}")
     if report.steps < report.planned_steps:
         print(f"stopped by --max-minutes after {report.steps:,} of {report.planned_steps:,} steps")
+    if report.checkpoints:
+        stall = f"{report.checkpoint_stall_s:.2f} s for {counted(report.checkpoints, 'checkpoint')}"
+        print(f"waited {report.data_wait_s:.2f} s for data and {stall}")
     peak = human_bytes(report.peak_memory_bytes)
     print(f"{report.tokens:,} tokens in {report.seconds:.0f} s ({report.tok_per_s:.0f} tokens/s), at most {peak}")
     if report.kind == "model":

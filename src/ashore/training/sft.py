@@ -17,6 +17,7 @@ from ashore.engines import Told, torch_libraries
 from ashore.errors import Conflict, UnsupportedModel
 from ashore.store import ModelStore, StoredModel, VariantRecipe
 from ashore.training.adapters import keep_adapter
+from ashore.training.checkpointing.mirror import CheckpointBucket, Mirror
 from ashore.training.loop import LoopResult, Watcher
 from ashore.training.runstate import RunState
 from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
@@ -49,25 +50,27 @@ class SftRun:
     ) -> SftReport | None:
         """Train, keep what came out, and return the report; None where `stop` ended it, which `resume` goes on from.
 
-        May be called again after a crash at any point, with `resume`. Checkpoints of a sealed model are not kept, for
-        they would lie in clear.
+        May be called again after a crash at any point, with `resume`. Checkpoints of a sealed model are sealed with the
+        model's data key.
 
         Raises:
             MissingExtra: no torch. Conflict: an unfinished run of this name is there, or one is under way.
-            TrainingDiverged, DiskFull: see `train`.
+            TrainingDiverged, DiskFull: see `train`. SealingKeyMissing: the model is sealed, and its key is not there.
         """
         torch, _ = torch_libraries()
         plan = self._plan
-        if plan.parent.sealed is not None:
-            if plan.kind == "adapter":
-                raise UnsupportedModel(
-                    f"{plan.parent.name} is sealed, but an adapter would be stored unencrypted",
-                    hint="add --merge; the merged model is sealed like its parent",
-                )
-            self._say(f"{plan.parent.name} is sealed: no checkpoints are written, and an interrupted run starts over")
-            return self._trained(None, "", watch, stop)
+        if plan.parent.sealed is not None and plan.kind == "adapter":
+            raise UnsupportedModel(
+                f"{plan.parent.name} is sealed, but an adapter would be stored unencrypted",
+                hint="add --merge; the merged model is sealed like its parent",
+            )
+        key = self._store.data_key(plan.parent) if plan.parent.sealed is not None else None
+        mirror = None
+        if plan.request.mirror:
+            bucket = CheckpointBucket(f"{plan.request.mirror.rstrip('/')}/{plan.name}")
+            mirror = Mirror(bucket, kept=plan.request.kept, say=self._say)
         with self._alone():
-            state = RunState(folder=self._folder)
+            state = RunState(folder=self._folder, kept=plan.request.kept, key=key, mirror=mirror)
             begun = state.begun_with() if state.exists else {}
             if begun and not resume:
                 raise Conflict(
@@ -78,24 +81,22 @@ class SftRun:
                 torch.set_num_threads(int(begun["threads"]))
             return self._trained(state, begun.get("precision", ""), watch, stop)
 
-    def _trained(
-        self, state: RunState | None, precision: str, watch: Watcher, stop: Callable[[], bool]
-    ) -> SftReport | None:
+    def _trained(self, state: RunState, precision: str, watch: Watcher, stop: Callable[[], bool]) -> SftReport | None:
         with (
             self._store.reading(self._plan.parent.reference) as files,
             self._store.scratch(self._plan.parent) as scratch,
         ):
             trained = Trainee(self._plan, files, precision, self._say)
             self._say(f"{trained.precision} on {trained.threads} threads")
-            if state is not None:
-                state = dataclasses.replace(state, facts=trained.facts())
+            state = dataclasses.replace(state, facts=trained.facts())
             before = trained.validate()
             result = trained.train(state, watch, stop)
             if result.stopped_by == "request":
+                if state.mirror is not None:
+                    state.mirror.finish()
                 return None
             report = self._kept(trained, result, before, trained.validate(), scratch)
-        if state is not None:
-            state.clear()
+        state.clear()
         return report
 
     def _kept(
@@ -134,6 +135,9 @@ class SftRun:
             trained_parameters=trained.num_trained,
             parameters=plan.parent.shape.num_parameters,
             resumed_at_step=result.resumed_at,
+            data_wait_s=result.data_wait_s,
+            checkpoint_stall_s=result.stall_s,
+            checkpoints=result.checkpoints,
             examples=plan.data.num_examples,
             examples_cut=plan.data.num_cut,
             lines_left_out=plan.data.left_out,
