@@ -202,7 +202,7 @@ def test_what_a_sealed_model_learns_is_sealed_and_a_cut_run_goes_on_to_the_same_
     keeper = MemoryKeeper()
     store = ModelStore(tmp_path / "store", tmp_path / "run", ManualClock(), keeper=lambda: keeper)
     pull_tiny(store, tmp_path, kind="qwen2")
-    places = {"runs": tmp_path / "runs", "adapters": tmp_path / "adapters"}
+    places = {"runs": tmp_path / "runs", "adapters": tmp_path / "adapters", "logs": tmp_path / "logs"}
     cache = tmp_path / "cache"
 
     def run(name: str, steps: int = 10_000) -> object:

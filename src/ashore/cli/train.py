@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,10 +17,10 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
-from ashore.core import counted, human_bytes
+from ashore.core import counted, human_bytes, parse_seconds
 
 if TYPE_CHECKING:
-    from ashore.training import SftPlan, SftReport
+    from ashore.training import LogLine, RunFigures, SftPlan, SftReport
 
 app = App(name="train", help="Fine-tune a model on your own examples: adapters or all weights.")
 
@@ -177,6 +179,79 @@ def sft(
     return 0
 
 
+@app.command
+def log(
+    run: str = "",
+    /,
+    *,
+    grep: str = "",
+    since: str = "",
+    archive: str = "",
+    older_than: str = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show and search the logs of training runs: loss, rate, throughput, waits, stalls and memory of every step.
+
+    Without a name, all runs in figures. Logs stay when a run ends.
+
+    Parameters
+    ----------
+    run
+        Name of the run, which is the name of its result.
+    grep
+        Only lines with this word, such as begin, stop or "step":120.
+    since
+        Only what is not older, such as 2h or 7d.
+    archive
+        s3://BUCKET/PATH of archived logs; they are searched too.
+    older_than
+        With --archive: move logs whose last line is older than this into the bucket first, such as 30d.
+    as_json
+        Print JSON: a line for each step, or the figures of all runs.
+    """
+    from ashore.settings import read_settings
+    from ashore.training import LogBucket, RunLogs
+
+    logs = RunLogs(read_settings().home.logs / "training", LogBucket(archive) if archive else None)
+    now_s = time.time()
+    if older_than:
+        for name in logs.archive(older_than_s=parse_seconds(older_than), now_s=now_s):
+            print(f"archived {name}", file=sys.stderr)
+    if not run and not grep and not since:
+        found = [logs.figures(name) for name in logs.runs()]
+        if as_json:
+            _print(found)
+        for one in () if as_json else found:
+            print(_figures(one))
+        return
+    for line, raw in logs.lines(run, pattern=grep, since_s=now_s - parse_seconds(since) if since else 0.0):
+        print(raw.decode() if as_json else _line(line))
+
+
+def _figures(one: RunFigures) -> str:
+    memory = human_bytes(one.peak_memory_bytes)
+    return (
+        f"{one.run}: {one.state} at step {one.steps:,} of {one.num_steps:,}, loss {one.loss_first:.3f} -> "
+        f"{one.loss_last:.3f}, rate {one.learning_rate:.2g}, {one.tok_per_s:.0f} tokens/s, waiting for data "
+        f"{one.data_wait_share:.1%}, for checkpoints {one.stall_share:.1%}, at most {memory}, begun "
+        f"{_utc(one.begun_at)}"
+    )
+
+
+def _line(line: LogLine) -> str:
+    if line.what != "step":
+        return f"{_utc(line.at)}  {line.run}  {line.what}  {line.text}"
+    return (
+        f"{_utc(line.at)}  {line.run}  step {line.step:,} of {line.num_steps:,}  loss {line.loss:.4f}  rate "
+        f"{line.learning_rate:.2g}  {line.tok_per_s:.0f} tokens/s  data {line.data_wait_s:.3f} s  checkpoint "
+        f"{line.stall_s:.3f} s  {human_bytes(line.memory_bytes)}"
+    )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 @contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Give what says whether Ctrl-C was pressed; a second time ends the process at once."""
@@ -258,5 +333,5 @@ def _show_report(report: SftReport) -> None:
     print(f'  [model.adapters]\n  {report.name} = "{Path(report.folder).absolute()}"')
 
 
-def _print(document: dict[str, Any]) -> None:
+def _print(document: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

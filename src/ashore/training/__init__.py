@@ -15,6 +15,7 @@ from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
 from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss, hidden_states
+from ashore.training.runlog import LogBucket, LogLine, RunFigures, RunLogs
 from ashore.training.runstate import RunState
 from ashore.training.sft import SftMaker, SftRun
 from ashore.training.sftmodel import AUTO_WORKERS, SftPlan, SftReport, SftRequest
@@ -32,6 +33,8 @@ __all__ = [
     "AheadBatches",
     "Batch",
     "Corpus",
+    "LogBucket",
+    "LogLine",
     "LoopOptions",
     "LoopResult",
     "LoraOptions",
@@ -39,6 +42,8 @@ __all__ = [
     "Packed",
     "PackedBatches",
     "ReadOptions",
+    "RunFigures",
+    "RunLogs",
     "RunState",
     "SetLook",
     "SftMaker",

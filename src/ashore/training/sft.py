@@ -18,7 +18,8 @@ from ashore.errors import Conflict, UnsupportedModel
 from ashore.store import ModelStore, StoredModel, VariantRecipe
 from ashore.training.adapters import keep_adapter
 from ashore.training.checkpointing.mirror import CheckpointBucket, Mirror
-from ashore.training.loop import LoopResult, Watcher
+from ashore.training.loop import LoopResult, StepReport, Watcher
+from ashore.training.runlog import RunLog
 from ashore.training.runstate import RunState
 from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
@@ -31,7 +32,7 @@ class SftRun:
     """Carries out one plan. Nothing of the model or the adapters is changed before the end, and then at once."""
 
     def __init__(
-        self, store: ModelStore, plan: SftPlan, *, runs: Path, adapters: Path, say: Say = lambda line: None
+        self, store: ModelStore, plan: SftPlan, *, runs: Path, adapters: Path, logs: Path, say: Say = lambda line: None
     ) -> None:
         """Make the object.
 
@@ -40,10 +41,11 @@ class SftRun:
             plan: From `plan_sft`.
             runs: Folder in which each run, by its name, keeps where it stands.
             adapters: Folder of the adapters of this installation.
+            logs: Folder of the logs of runs.
             say: Told what happens beside the steps.
         """
         self._store, self._plan, self._adapters, self._say = store, plan, adapters, say
-        self._folder = runs / plan.name
+        self._folder, self._logs = runs / plan.name, logs
 
     def run(
         self, *, resume: bool, watch: Watcher = lambda report: None, stop: Callable[[], bool] = lambda: False
@@ -79,7 +81,13 @@ class SftRun:
                 )
             if begun.get("threads", "").isdigit():
                 torch.set_num_threads(int(begun["threads"]))
-            return self._trained(state, begun.get("precision", ""), watch, stop)
+            with RunLog(self._logs, plan.name) as log:
+                log.say(
+                    "begin", f"{plan.parent.reference} -> {plan.kind}, {plan.request.method}, {plan.data.used.name}"
+                )
+                report = self._trained(state, begun.get("precision", ""), _both(watch, log.step), stop)
+                log.say("end" if report else "stop", f"{report.kind} {report.digest}" if report else "on request")
+                return report
 
     def _trained(self, state: RunState, precision: str, watch: Watcher, stop: Callable[[], bool]) -> SftReport | None:
         with (
@@ -213,6 +221,14 @@ def peak_memory_bytes() -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _both(*watchers: Watcher) -> Watcher:
+    def told(report: StepReport) -> None:
+        for watcher in watchers:
+            watcher(report)
+
+    return told
 
 
 def _mean(values: Sequence[float]) -> float:
