@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-schemas test-lm-eval test-langchain bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-schemas test-lm-eval test-langchain test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,14 @@ test-lm-eval: dev ## Install lm-evaluation-harness apart, and compare its log-li
 
 test-langchain: dev ## Install LangChain's standard tests apart, and run them over chat, Responses and Messages
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_langchain.py $(ARGS)
+
+test-training-kills: dev ## Kill training at 200 random moments of saving, and compare every bit (10 minutes)
+	@sh deploy/torch.sh install $(VENV)
+	@$(BIN)/python -m pytest -m full -rs tests/integration/test_training_checkpointing.py $(ARGS)
+
+bench-training: dev ## Measure what checkpoints and data cost a training run (ARGS="--only loader")
+	@sh deploy/torch.sh install $(VENV)
+	@$(BIN)/python -m benchmarks.training_io $(ARGS)
 
 bundle: dev ## Write one tar that installs and answers with no network
 	@$(BIN)/python deploy/bundle/make_bundle.py $(ARGS)

@@ -1,6 +1,6 @@
 """What checkpoints and data cost a training run: how long they hold it up, beside a synchronous save and webdataset.
 
-Run: python -m benchmarks.training_io [--only checkpoints|loader] [--rounds 12] [--layers 12] [--peer DIR] [--out REPORT.md]
+Run: python -m benchmarks.training_io [--only checkpoints|loader] [--rounds 12] [--layers 12] [--peer DIR]
 
 Needs the extra [train]. Checkpoints: steps of a Llama of SmolLM2-135M's shape (with fewer layers), all weights trained.
 In turns, a step with no checkpoint, one behind which a checkpoint is written, and a synchronous save of the same bytes
@@ -239,7 +239,7 @@ def _waits(batches: Callable[[int], Any], steps: int) -> list[float]:
 
 def _compared(where: str, ours: list[float], theirs: list[float]) -> list[Row]:
     share = sum(ours[1:]) / (sum(ours[1:]) + STEP_S * len(ours[1:]))
-    told = f"steps of {STEP_S} s, {len(ours)} of them; median {1000 * statistics.median(ours):.2f} ms; first {ours[0]:.2f} s"
+    told = f"{len(ours)} steps of {STEP_S} s; median {1000 * statistics.median(ours):.2f} ms; first {ours[0]:.2f} s"
     rows = [_row(f"loader wait {where}, share of step time", share, 0.05, 0.02, told)]
     if theirs:
         other = sum(theirs[1:]) / (sum(theirs[1:]) + STEP_S * len(theirs[1:]))
