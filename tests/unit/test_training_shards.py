@@ -150,6 +150,7 @@ def test_packing_shuffles_on_request_and_keeps_the_parts_of_others_shards(tmp_pa
             found[name] = [(m.name, tar.extractfile(m).read()) for m in tar]  # type: ignore[union-attr]
     assert sorted(found["kept"]) == sorted(found["mixed"]) and found["kept"] != found["mixed"]
     assert found["kept"][0] == ("a/0.jpg", b"\0" * 5)
+    assert look_at(str(tmp_path / "kept"), tmp_path / "t").shards[0].parts == {"jpg": 9, "json": 9}
 
 
 def test_resumed_at_any_step_with_any_number_of_workers_nothing_is_lost_and_nothing_twice(
