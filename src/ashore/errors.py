@@ -9,6 +9,7 @@
         TrainingDiverged 400          BrokenData 400   RecoveryKeyWrong 400
       DeniedError                   an administrator grants the right      exit 5
         Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
+        PrivacyBudgetSpent 403
       CapacityError                 wait, or add machines                  exit 3
         Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
         Preempted       503           MemoryFull 507         BudgetExceeded 429
@@ -18,7 +19,7 @@
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
         LoaderDied      500
         SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500            WeightsAway 503
-        AuditUnavailable 503  TamperedAudit 500
+        AuditUnavailable 503  TamperedAudit 500              SwitchedOff 501
         NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
       Bug             500           our invariant broke; report it         exit 70
 
@@ -380,6 +381,15 @@ class PersonalDataBlocked(DeniedError):
     code = "personal_data_blocked"
 
 
+class PrivacyBudgetSpent(DeniedError):
+    """The privacy budget of this dataset has too little left.
+
+    Ask with more noise (a smaller epsilon), or have a security officer grant more with `ashore privacy budget grant`.
+    """
+
+    code = "privacy_budget_spent"
+
+
 class CapacityError(AshoreError):
     """There is no capacity for this now.
 
@@ -657,6 +667,16 @@ class WorkerDied(EnvironmentFault):
     code = "worker_died"
     http_status = 503
     retryable = True
+
+
+class SwitchedOff(EnvironmentFault):
+    """This server could do it, and its ashore.toml does not switch it on.
+
+    Set the key that the message names, and restart the server.
+    """
+
+    code = "switched_off"
+    http_status = 501
 
 
 class LoaderDied(EnvironmentFault):

@@ -28,11 +28,21 @@ LISTED: Final = (
     Listed("access"),
     Listed("cache"),
     Listed("privacy"),
+    Listed("privacy.ledger", section="statistics"),
     Listed("tracing", section="otel"),
+    Listed("learning", noun="learn", summary="See what users say of answers, and learn from it.", section="learning"),
     Listed("access.budgets"),
+    Listed(
+        "sessions",
+        noun="account",
+        summary="Manage who logs in to the console, and how.",
+        section="console",
+    ),
     Listed("jobs"),
     Listed("residency"),
+    Listed("fleet", section="fleet"),
     Listed("releases"),
     Listed("backup"),
+    Listed("doctor"),
 )
 """In the order in which an API worker opens them; it closes them in the reverse one."""

@@ -74,6 +74,10 @@ TABLE: Final[tuple[Metric, ...]] = (
         "Choices that were generated, by why they ended: stop, length, tool_calls, cancelled, error.",
         ("model", "reason"),
     ),
+    Metric(
+        "ashore_precision_answers", "counter",
+        "Answers of a model with a ladder, by the precisions that computed them.", ("model", "precision"),
+    ),
     Metric("ashore_prompt_tokens", "counter", "Prompt tokens of completed answers.", ("model",)),
     Metric("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",)),
     Metric("ashore_completion_tokens", "counter", "Tokens generated in completed answers.", ("model",)),
@@ -96,6 +100,29 @@ TABLE: Final[tuple[Metric, ...]] = (
         ("model",),
     ),
     Metric("ashore_replicas_ready", "gauge", "Replicas that are connected.", ("model",)),
+    Metric(
+        "ashore_route_answers", "counter", "Answers of an alias that is routed by cost, by the model that gave them.",
+        ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_late", "counter", "Those that came after they were due.", ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_cost", "counter", "Their cost, in the currency of the prices: device time at the price of it.",
+        ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_price", "gauge", "Price of one replica for an hour, as declared.", ("model", "backend"),
+    ),
+    Metric(
+        "ashore_route_tokens_per_second", "gauge",
+        "Learned rates of one replica: prefill, stream (one answer alone), full (all answers together).",
+        ("model", "backend", "rate"),
+    ),
+    Metric(
+        "ashore_route_ready", "gauge", "Replicas that a request routed by cost may go to.", ("model", "backend"),
+    ),
+    Metric("ashore_route_waiting", "gauge", "Requests that wait to be routed by cost.", ("model",)),
     Metric("ashore_refused", "counter", "Requests refused for lack of capacity, by reason.", ("model", "reason")),
     Metric("ashore_running_limit", "gauge", "Maximum number of sequences that this worker runs at once."),
     Metric("ashore_loop_busy_share", "gauge", "Share of time in which this worker's event loop was busy."),
@@ -119,6 +146,8 @@ HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("preemptions", "counter", "Sequences preempted because the KV cache was full."),
     ("block_tokens", "gauge", "Tokens in a block of the KV cache; 0: it has none."),
     ("adapters", "gauge", "LoRA adapters that are loaded."),
+    ("rung", "gauge", "Rung of the ladder that computes now; 0: the most exact."),
+    ("rung_switches", "counter", "Changes of the rung since load."),
 )
 """Field of `EngineStats`, kind, help. On the page as `ashore_host_FIELD`, with labels model and replica."""
 HOST_ADAPTERS: Final = Metric(

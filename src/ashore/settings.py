@@ -75,6 +75,16 @@ class Home:
         return self.run / "audit-key"
 
     @property
+    def fleet(self) -> Path:
+        """The certificate that this machine shows to others of its fleet; where it is made, the fleet's authority."""
+        return self.root / "fleet"
+
+    @property
+    def fleet_servers(self) -> Path:
+        """The engine servers that joined, for the hosts of this home."""
+        return self.run / "fleet.json"
+
+    @property
     def internal_token(self) -> Path:
         return self.run / "internal-token"
 
@@ -113,6 +123,11 @@ class Home:
     @property
     def cache(self) -> Path:
         return self.root / "cache"
+
+    @property
+    def plan(self) -> Path:
+        """What `ashore plan calibrate` found of this machine, once it has."""
+        return self.root / "plan.json"
 
     @property
     def restoring(self) -> Path:

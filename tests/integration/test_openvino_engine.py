@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ashore.core import OrderId, SystemClock
 from ashore.engines import (
@@ -20,6 +21,7 @@ from ashore.engines import (
     GenerateOrder,
     Grammar,
     ModelFiles,
+    Rung,
     Sampling,
     ScoreText,
     Token,
@@ -106,18 +108,24 @@ def failure(events: list[Token | Finished | Failed]) -> Failed:
     return event
 
 
-def test_full_precision_agrees_with_torch_on_fifty_prompts(demo_home: Path, tmp_path: Path) -> None:
-    parent = opened(demo_home, "smollm2", tmp_path / "run")
-    prepare_openvino(Path(parent.directory), parent.weights, RoundOrder(precision="fp16"), tmp_path / "fp16")
-    files = ModelFiles(
+@pytest.fixture(scope="module")
+def halves(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """Return the demo model in half precision."""
+    folder = tmp_path_factory.mktemp("halves")
+    parent = opened(demo_home, "smollm2", folder / "run")
+    prepare_openvino(Path(parent.directory), parent.weights, RoundOrder(precision="fp16"), folder / "fp16")
+    return ModelFiles(
         name="smollm2@fp16",
         digest="",
-        directory=str(tmp_path / "fp16"),
+        directory=str(folder / "fp16"),
         format="openvino",
         weights="openvino_model.xml",
     )
+
+
+def test_full_precision_agrees_with_torch_on_fifty_prompts(halves: ModelFiles) -> None:
     engine = OpenVinoEngine()
-    info = engine.load(files, EngineOptions(kind="openvino", kv_tokens=16384, extra={"full_precision": True}))
+    info = engine.load(halves, EngineOptions(kind="openvino", kv_tokens=16384, extra={"full_precision": True}))
     assert (info.precision, info.deterministic_seed) == ("fp32", True)
     cases = json.loads(GOLDEN.read_text(encoding="utf-8"))["cases"]
     orders = [order(str(i), case["prompt_ids"], len(case["tokens"])) for i, case in enumerate(cases)]
@@ -287,6 +295,66 @@ def test_embeddings_are_unit_vectors_whatever_else_is_in_the_batch(demo_home: Pa
     assert np.abs(together - alone).max() < 0.02
     with pytest.raises(UnsupportedByEngine):
         engine.score([ScoreText([1, 2, 3])])
+    engine.close()
+
+
+def test_rungs_answer_as_their_precisions_do_alone_and_whole_steps_change(
+    files: ModelFiles, halves: ModelFiles, text: TextModel
+) -> None:
+    options = EngineOptions(kind="openvino", kv_tokens=8192, max_sequences=16)
+    prompts = [text.encode(one) for one in ("The capital of France is", "def fibonacci(n):", "Water boils at")]
+
+    def answers(
+        engine: OpenVinoEngine, name: str, least: str = "", fall_at: int = -1
+    ) -> tuple[list[list[int]], list[str]]:
+        """Return tokens, and what is told of precisions; the rung falls in step `fall_at`."""
+        for number, prompt in enumerate(prompts):
+            engine.submit(order(f"{name}{number}", prompt, 24, min_precision=least, prefix_partition=name))
+        made: dict[str, list[int]] = {f"{name}{number}": [] for number in range(len(prompts))}
+        told: list[str] = []
+        left, steps = len(prompts), 0
+        while left:
+            if steps == fall_at and engine._ladder is not None:
+                engine._ladder.rung = 1
+            for event in engine.step(0.05):
+                if isinstance(event, Token):
+                    made[event.order_id].append(event.token_id)
+                elif isinstance(event, Rung):
+                    told.append(f"{event.order_id} {event.precision} from {len(made[event.order_id])}")
+                else:
+                    assert isinstance(event, Finished), event
+                    left -= 1
+            steps += 1
+        return list(made.values()), told
+
+    alone = {}
+    for one in (halves, files):
+        engine = OpenVinoEngine()
+        precision = engine.load(one, options).precision
+        alone[precision] = answers(engine, "alone")[0]
+        engine.close()
+    assert alone["fp16"] != alone["int8"]
+
+    slow = replace(options, extra={"rung_ttft_ms": 60_000, "rung_tpot_ms": 60_000})  # nothing is too late
+    engine = OpenVinoEngine()
+    assert engine.load(replace(halves, rungs=(files,)), slow).rungs == ("fp16", "int8")
+    assert engine._ladder is not None and engine._ladder.costs[1] == 1 <= engine._ladder.costs[0]
+    high, told = answers(engine, "high")
+    assert high == alone["fp16"] and told == [f"high{n} fp16 from 0" for n in range(3)]
+    mixed, told = answers(engine, "mixed", fall_at=8)
+    assert told[3:] == [f"mixed{n} int8 from 8" for n in range(3)]
+    assert [one[:8] for one in mixed] == [one[:8] for one in alone["fp16"]]
+    engine._ladder._since_s = float("inf")  # and it stays there
+    assert answers(engine, "low") == (alone["int8"], [f"low{n} int8 from 0" for n in range(3)])
+    assert answers(engine, "floor", "fp16") == (alone["fp16"], [f"floor{n} fp16 from 0" for n in range(3)])
+    again, told = answers(engine, "high", "fp16")
+    assert again == alone["fp16"] and engine.stats().cached_tokens > 0, "blocks of the same rung are found again"
+    assert engine.stats().rung == 1 and set(engine.stats().rung_tokens) == {"fp16", "int8"}
+    engine.submit(order("wrong", prompts[0], min_precision="int4"))
+    failed = engine.step(0.05)[0]
+    assert isinstance(failed, Failed) and "fp16, int8" in failed.message
+    with pytest.raises(UnsupportedByEngine, match="ladder"):
+        engine.load_adapter("tone", "/nowhere")
     engine.close()
 
 

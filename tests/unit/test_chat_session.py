@@ -266,3 +266,31 @@ def test_nobody_there() -> None:
         client.models()
     assert "ashore up" in gone.value.hint
     client.close()
+
+
+def test_the_last_answer_takes_votes(session: Session, parrot: Parrot, capsys: pytest.CaptureFixture[str]) -> None:
+    votes: list[dict[str, str]] = []
+    parrot.vote = lambda feedback: votes.append(dict(feedback)) or "only the vote is kept"  # type: ignore[attr-defined]
+    session.take("/up")
+    assert "no answer to vote on" in capsys.readouterr().err
+    session.take("hello")
+    session.conversation.answer_id = "chatcmpl-1"
+    for line in ("/up", "/down", "/fix", "/fix Say hello back."):
+        session.take(line)
+    assert votes == [
+        {"id": "chatcmpl-1", "rating": "up"},
+        {"id": "chatcmpl-1", "rating": "down"},
+        {"id": "chatcmpl-1", "correction": "Say hello back."},
+    ]
+    err = capsys.readouterr().err
+    assert "noted; only the vote is kept" in err and "/fix needs the text" in err
+    session.take("/reset")
+    session.take("/up")
+    assert len(votes) == 3
+
+
+def test_the_id_of_an_answer_is_that_of_its_first_event() -> None:
+    stats = Stats()
+    for data in ('{"id": "chatcmpl-1", "choices": []}', '{"id": "chatcmpl-2", "choices": []}'):
+        read_event(data, stats)
+    assert stats.answer_id == "chatcmpl-1"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from ashore.cli.backends import BackendShown
 from ashore.cli.main import main
-from ashore.cli.needs import Need, Samples, needs_of
 from ashore.cli.recorded import acts_as_owner
-from ashore.cli.status import BackendShown, Status, accelerators, failed_of, figures, models_of, without_servers
+from ashore.cli.status import Status, accelerators, figures, models_of, needs_of
+from ashore.doctor import Readings
+from ashore.doctor.model import Backup, Cache, Configuration, Releases, Server
+from ashore.doctor.probes.home import failed_of, read_releases
+from ashore.doctor.probes.serving import read_backup
+from ashore.doctor.samples import Samples
 from ashore.engines import EngineOptions
 from ashore.metrics import Metrics
 from ashore.planning import ModelPlan
@@ -45,63 +49,49 @@ def test_what_the_page_of_metrics_tells() -> None:
     assert (empty.requests_running, empty.cache_hit_rate, empty.last_backup_at) == (None, None, None)
 
 
-def fresh() -> Metrics:
-    metrics = Metrics(metric for room in rooms() for metric in room.metrics)
-    metrics.drop("ashore_shared_cache_up")  # as a server without one
-    return metrics
-
-
-def needs(metrics: Metrics, **others: Any) -> list[tuple[str, str]]:
-    """Return what needs the operator of a server that is well but for what is given."""
-    well: dict[str, Any] = {"why_not": "", "failed": (), "silent": (), "more": (), "now_s": 100_000.0}
-    well |= {"free_bytes": 50 << 30, "disk_bytes": 100 << 30}
-    return [(one.what, one.do) for one in needs_of(Samples(metrics.page().decode()), **{**well, **others})]
-
-
 def test_a_server_that_is_well_needs_nobody() -> None:
-    metrics = fresh()
-    assert needs(metrics) == []
-    metrics.set("ashore_shared_cache_up", 1)
-    metrics.set("ashore_jobs", 3, "batch", "queued")
-    metrics.set("ashore_backup_nodes", 1, "spare")
-    metrics.set("ashore_backup_failures", 0, "run")
-    metrics.set("ashore_backup_time_seconds", 99_000, "run", "due")
-    assert needs(metrics) == []
+    assert needs_of(Readings()) == []
+    advice = Readings(backup=Backup(set_up=False), server=Server(by_unit=False))
+    assert needs_of(advice) == [], "advice is the doctor's; nobody must do it"
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "labels", "said"),
-    [
-        ("ashore_shared_cache_up", 0, (), "the shared cache"),
-        ("ashore_jobs", 2, ("batch", "dead"), "2 jobs failed for good"),
-        ("ashore_backup_nodes", 0, ("spare",), "no further node of the backup"),
-        ("ashore_backup_nodes", -1, ("spare",), "are lost"),
-        ("ashore_backup_failures", 1, ("scrub",), "the last scheduled scrub"),
-        ("ashore_backup_time_seconds", 100_000 - 2 * 3600, ("run", "due"), "2 h late"),
-        ("ashore_audit_archive_failures", 1, (), "cannot be archived"),
-    ],
-)
-def test_a_figure_that_is_bad_is_told_with_a_command(
-    name: str, value: float, labels: tuple[str, ...], said: str
-) -> None:
-    metrics = fresh()
-    metrics.set(name, value, *labels)
-    ((what, do),) = needs(metrics)
-    assert said in what and do
-
-
-def test_what_no_figure_says_is_told_too_the_worst_first() -> None:
-    found = needs(
-        fresh(),
-        why_not="a model has no engine host ready",
-        failed=[("chat-2", "out of memory")],
-        free_bytes=1 << 30,
-        silent=[("/mnt/worm", "Permission denied")],
-        more=[Need(what="ashore.toml differs from what runs: [cache] ttl_s: 60 -> 90", do="ashore reload")],
+def test_what_is_wrong_is_told_the_worst_first_with_a_command() -> None:
+    found = needs_of(
+        Readings(
+            server=Server(answers=False, why_not="a model has no engine host ready"),
+            releases=Releases(failed=(("chat-2", "out of memory"),)),
+            cache=Cache(used=True, up=False),
+            configuration=Configuration(differs=("[cache] ttl_s: 60 -> 90",)),
+        )
     )
-    assert [what.partition(" ")[0] for what, _ in found] == ["not", "release", "the", "the", "ashore.toml"]
-    assert found[1][1] == "ashore release show chat-2" and found[2][1] == "ashore model gc"
-    assert found[4][1] == "ashore reload"
+    assert [one.what.partition(" ")[0] for one in found] == ["not", "release", "the", "ashore.toml"]
+    assert [one.do for one in found] == [
+        "ashore logs",
+        "ashore release show chat-2",
+        "ashore status",
+        "ashore reload --dry-run",
+    ]
+
+
+PAGE = """
+ashore_backup_nodes{what="spare"} -1
+ashore_backup_failures{kind="scrub"} 1
+ashore_backup_time_seconds{kind="run",what="due"} 92800
+ashore_backup_harms{what="found"} 3
+ashore_backup_harms{what="repaired"} 1
+"""
+
+
+def test_what_the_page_says_of_the_backup() -> None:
+    found = read_backup(Samples(PAGE), 100_000.0, set_up=True, shared_device=())
+    assert found == Backup(spare=-1, failures={"scrub": 1}, late_s={"run": 7200.0}, harms=2)
+    assert [one.what for one in needs_of(Readings(backup=found))] == [
+        "backup nodes with data are lost",
+        "the last scheduled scrub of the backup failed",
+        "a run of the backup is 2 h late",
+        "2 pieces of the backup are damaged",
+    ]
+    assert read_backup(Samples(""), 100_000.0, set_up=True, shared_device=()) == Backup()
 
 
 def test_a_release_that_failed_needs_somebody_until_another_took_its_place() -> None:
@@ -111,13 +101,13 @@ def test_a_release_that_failed_needs_somebody_until_another_took_its_place() -> 
         "chat-2": Course(release="chat-2", state="failed", why="x"),
     }
     book = Book(releases={one.name: one for one in releases}, courses=courses, aliases={})
-    assert failed_of(book) == [("chat-2", "x")]
+    assert failed_of(book) == (("chat-2", "x"),)
     third = Book(
         releases={**book.releases, "chat-3": release("chat-3", "chat")},
         courses={**courses, "chat-3": Course(release="chat-3", state="live")},
         aliases={},
     )
-    assert failed_of(third) == []
+    assert failed_of(third) == ()
 
 
 def test_models_that_answer_or_are_on_their_way() -> None:
@@ -210,7 +200,12 @@ def test_a_release_whose_servers_are_all_out_is_named() -> None:
             times_out=0,
         )  # fmt: skip
 
-    assert without_servers([]) == []
-    assert without_servers([server("a-1", "out"), server("a-1", "ready"), server("b-1", "new")]) == []
-    found = without_servers([server("a-1", "out"), server("a-1", "out"), server("b-1", "ready")])
-    assert [one.what for one in found] == ["no server of a-1 can be used"]
+    def found(*servers: BackendShown) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        told = read_releases(Book(releases={}, courses={}, aliases={}), 0.0, servers)
+        return told.without_servers, told.out
+
+    assert found() == ((), ())
+    assert found(server("a-1", "ready"), server("b-1", "new")) == ((), ())
+    assert found(server("a-1", "out"), server("a-1", "out"), server("b-1", "ready"))[0] == ("a-1",)
+    (other,) = found(server("a-1", "out"), server("a-1", "ready"))[1]
+    assert other.startswith("http"), "one that is out beside others is named by its address"

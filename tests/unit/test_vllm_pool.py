@@ -158,3 +158,14 @@ def test_whatever_happens_a_server_that_is_well_again_gets_orders_again(events: 
             assert pool.pick(now_s, {other.url for other in pool.backends if other is not one}) is one
             pool.answered(one)
         assert one.state == "ready"
+
+
+def test_a_server_that_drains_gets_no_order_and_no_trial_and_is_as_it_was_afterwards(pool: Pool) -> None:
+    a, b, c = pool.backends
+    put_out(pool, b, 0.0)
+    pool.set({a.url: True, b.url: True, c.url: False, "http://d": False})
+    assert pool.backends[:3] == (a, b, c) and pool.ready == (c,)
+    assert pool.pick(99.0) is c and pool.next_trial_s() is None
+    assert pool.pick(99.0, {c.url}) is c, "another one is drained, or was never ready"
+    pool.set({a.url: False, b.url: False})
+    assert pool.backends == (a, b) and pool.ready == (a,) and pool.pick(99.0) is b

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ashore.api.http.welcome import HOST
+from ashore.api.http.visiting import HOST
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from ashore.access.acts import SYSTEM, Actor, Acts
 from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by
 from ashore.access.book import PolicyBook
 from ashore.access.denials import denial_of
-from ashore.access.directory import Directory
+from ashore.access.directory import Claims, Directory
 from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
 from ashore.access.first_key import Revived, make_first_key, read_first_key, revive_first_key
 from ashore.access.jwt import Issuer, JwtVerifier, check_issuer
-from ashore.access.keyring import Keyring, KeyWish, NewKey
+from ashore.access.keyring import Keyring, KeyWish, NewKey, keep_administrators_keys
 from ashore.access.keys import digest_of, looks_like_key, new_key
 from ashore.access.memory import KeyTable, OpenDoor
 from ashore.access.model import DEFAULT_TENANT, NOBODY, KeyScope, Principal
@@ -57,6 +57,7 @@ __all__ = [
     "Authenticator",
     "Authority",
     "Binding",
+    "Claims",
     "Compiled",
     "Decision",
     "Directory",
@@ -86,6 +87,7 @@ __all__ = [
     "check_issuer",
     "denial_of",
     "digest_of",
+    "keep_administrators_keys",
     "keep_first_key",
     "looks_like_key",
     "make_first_key",

@@ -145,6 +145,32 @@ class Directory:
             factors=claims.factors,
         )
 
+    def of_account(self, account_id: str, *, factors: tuple[str, ...] = ()) -> Principal:
+        """Return the principal of an account that logged in itself.
+
+        Raises:
+            Unauthenticated: there is no such user, or it or its tenant is disabled.
+        """
+        account = self._account(account_id)
+        if account is None or account.kind != "user":
+            raise Unauthenticated(f"there is no user {account_id[:100]}")
+        self._check_tenant(account.tenant)
+        return Principal(
+            id=account.id, tenant=TenantId(account.tenant), kind="user", groups=account.groups, factors=factors
+        )
+
+    def of_key_id(self, key_id: str, now_s: float) -> Principal:
+        """Return the principal of a key that was shown before.
+
+        Raises:
+            Unauthenticated: it opens nothing any more.
+        """
+        key = self._known.keys.get(key_id)
+        if key is None:
+            raise Unauthenticated(f"the key {key_id[:40]} does not exist")
+        self._check_live(key, now_s)
+        return self._owner(key)
+
     def acting(self, name: str, tenant: str, now_s: float) -> Principal:
         """Return the principal for whom a job runs now, from what `Principal.acting_name` said when it was submitted.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from ashore.access.jwt import Issuer, JwtVerifier
-from ashore.access.keeping import Keys
 from ashore.core import Clock
 from ashore.errors import AshoreError, InvalidSpec
 
@@ -25,9 +24,25 @@ MAX_KEYS_BYTES: Final = 1 << 20
 
 
 class Fetch(Protocol):
-    """Returns what is at an address, where `[egress]` allows it."""
+    """Returns what is at an address, or what it answers to a form, where `[egress]` allows it."""
 
-    async def __call__(self, url: str, egress: Sequence[str], /) -> bytes: ...
+    async def __call__(
+        self, url: str, egress: Sequence[str], /, *, form: Mapping[str, str] | None = None, basic: str = ""
+    ) -> bytes:
+        """Return the answer. `basic`: `USER:PASSWORD`, for a form."""
+        ...
+
+
+class TakesVerifier(Protocol):
+    """Those who authenticate by a verifier."""
+
+    def use(self, verifier: JwtVerifier | None) -> None:
+        """Read tokens with this verifier from now on."""
+        ...
+
+    def forget(self) -> None:
+        """Ask about every token anew: the keys of an issuer have changed."""
+        ...
 
 
 @dataclass(slots=True)
@@ -39,7 +54,7 @@ class _Due:
 class IssuerKeys:
     """Keeps a `JwtVerifier` in keys, and hands it to those who authenticate. Runs in the worker's event loop."""
 
-    def __init__(self, keys: Keys, clock: Clock, *, fetch: Fetch) -> None:
+    def __init__(self, keys: TakesVerifier, clock: Clock, *, fetch: Fetch) -> None:
         self._keys = keys
         self._clock = clock
         self._fetch = fetch

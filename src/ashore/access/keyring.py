@@ -105,7 +105,7 @@ class Keyring:
                     param="owner",
                 )
             desk.require(ACCESS_WRITE, f"tenant/{account.tenant}/key/{owner}")
-            _keep_administrators_keys(desk, account)
+            keep_administrators_keys(desk, account)
             return issue(desk, account, wish)
 
     def rotate(self, actor: Actor, key_id: str, *, overlap_s: int) -> NewKey:
@@ -167,7 +167,7 @@ class Keyring:
         desk.require(ACCESS_WRITE, f"tenant/{key.tenant}/key/{key.owner}")
         account = sql.find_account(desk.connection, key.owner)
         if account is not None and not revoking:
-            _keep_administrators_keys(desk, account)
+            keep_administrators_keys(desk, account)
         return key
 
 
@@ -235,7 +235,12 @@ def check_scope(scope: KeyScope) -> KeyScope:
     return replace(scope, networks=tuple(networks))
 
 
-def _keep_administrators_keys(desk: Desk, account: Account) -> None:
+def keep_administrators_keys(desk: Desk, account: Account) -> None:
+    """Return when the actor may be given a way to act as this account: a key, or a log-in.
+
+    Raises:
+        PermissionDenied: it holds an office, has a live key, and is somebody else.
+    """
     if account.id == desk.principal.id or not is_officer(desk.compiled, account):
         return
     live = [k for k in sql.list_keys(desk.connection, owner=account.id, limit=10_000) if k.is_live(desk.now_s)]

@@ -134,7 +134,8 @@ def bootstrap_hint(connection: Connection, now_s: int) -> str:
 
 
 def makers_of(connection: Connection, account: str) -> frozenset[str]:
-    """Return an account and everybody who ever made a key for it, and for them, and so on; not the first key.
+    """Return an account and everybody who ever made a key or a log-in for it, and for them, and so on; not the first
+    key.
 
     Whoever makes a key knows it. Two accounts that have a maker in common may be one person.
     """
@@ -145,6 +146,7 @@ def makers_of(connection: Connection, account: str) -> frozenset[str]:
         if one and one not in found and one.partition("@")[0] != FIRST_KEY_ID:
             found.add(one)
             todo += [key.created_by for key in sql.list_keys(connection, owner=one, limit=10_000)]
+            todo += sql.makers_of_log_in(connection, one)
     return frozenset(found)
 
 

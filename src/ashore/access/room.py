@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.access.calls import CALLS, open_desk
+from ashore.access.directory import Directory
 from ashore.access.issuers import Fetch, IssuerKeys
 from ashore.access.keeping import Keys
 from ashore.access.names import SqlNames
@@ -46,6 +47,7 @@ async def open_access(context: Context) -> Opened:
     names: Names = EVERY_NAME if keys.database is None else SqlNames(keys.database, context.names)
     gives: dict[type, object] = {
         Authenticator: keys.authenticator,
+        Directory: keys.directory,
         Authority: keys.authority,
         Rights: keys.authority,
         Names: names,

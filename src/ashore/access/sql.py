@@ -236,14 +236,17 @@ def changed_keys(connection: Connection, since: int) -> tuple[KeyRecord, ...]:
 
 
 def keep_first_key(connection: Connection, secret: str, *, machine: str = "", created_s: int) -> bool:
-    """Keep the digest of a machine's first key, which asks models until the three administrators exist; return False,
-    and keep nothing, where they did once. May be called at every start."""
+    """Keep the digest of a home's first key, which asks models until the three administrators exist; return False,
+    and keep nothing, where they did once. May be called at every start. `machine`: the name of the home among those
+    that share the state; empty: it is alone."""
     if first_key_is_dead(connection):
         return False
     key_id = f"first-key@{machine}" if machine else "first-key"
     prefix, digest = secret[:PREFIX_CHARS], digest_of(secret).sha256.hex()
     known = find_key(connection, key_id)
     if known is None or (known.digest, known.prefix) != (digest, prefix):
+        forget = "DELETE FROM access_key WHERE digest = :digest AND key_id <> :key_id"  # the machine had another name
+        execute(connection, forget, digest=digest, key_id=key_id)
         save_key(
             connection,
             KeyRecord(
@@ -305,6 +308,20 @@ def expire_keys(connection: Connection, now_s: int) -> int:
         changed=touch(connection),
     )
     return int(done.rowcount)
+
+
+def note_maker(connection: Connection, account: str, maker: str) -> None:
+    """Keep that somebody made a way to log in for an account, and so may have used it. May be called twice."""
+    query = (
+        "INSERT INTO access_maker (account, maker) VALUES (:account, :maker) ON CONFLICT (account, maker) DO NOTHING"
+    )
+    execute(connection, query, account=account, maker=maker)
+
+
+def makers_of_log_in(connection: Connection, account: str) -> list[str]:
+    """Return who ever made a way to log in for an account."""
+    query = "SELECT maker FROM access_maker WHERE account = :account ORDER BY maker"
+    return [str(row[0]) for row in execute(connection, query, account=account)]
 
 
 # --- the policy

@@ -1,9 +1,10 @@
-"""Fetches the signing keys of the enterprise's issuers, where `[egress]` allows it."""
+"""Asks the enterprise's issuers for their signing keys, and for the tokens of a log-in, where `[egress]` allows it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,8 +15,10 @@ from ashore.errors import SourceUnreachable
 FETCH_TIMEOUT_S: Final = 10.0
 
 
-async def fetch_jwks(url: str, egress: Sequence[str], /) -> bytes:
-    """Return what is at `url`: at an address that was checked, by no proxy and no redirect.
+async def fetch_jwks(
+    url: str, egress: Sequence[str], /, *, form: Mapping[str, str] | None = None, basic: str = ""
+) -> bytes:
+    """Return what is at `url`, or answers a form: at an address that was checked, by no proxy and no redirect.
 
     Raises:
         PermissionDenied: `[egress]` does not allow it.
@@ -32,9 +35,10 @@ async def fetch_jwks(url: str, egress: Sequence[str], /) -> bytes:
             async with (
                 httpx.AsyncClient(trust_env=False, follow_redirects=False) as client,
                 client.stream(
-                    "GET",
+                    "GET" if form is None else "POST",
                     f"{target.scheme}://{host}:{target.port}{target.path}",
-                    headers={"host": target.authority, "accept": "application/json"},
+                    headers={"host": target.authority, "accept": "application/json", **_signed(basic)},
+                    data=form,
                     extensions={"sni_hostname": target.host},
                 ) as answer,
             ):
@@ -49,3 +53,7 @@ async def fetch_jwks(url: str, egress: Sequence[str], /) -> bytes:
                 return b"".join(parts)
     except (httpx.HTTPError, OSError, TimeoutError) as fault:
         raise SourceUnreachable(f"{urlsplit(url).hostname} did not respond: {type(fault).__name__} {fault}") from fault
+
+
+def _signed(basic: str) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(basic.encode()).decode()} if basic else {}

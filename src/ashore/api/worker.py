@@ -35,10 +35,12 @@ from ashore.api.underway import bodies_of
 from ashore.audit import AuditLog
 from ashore.bootstrap import build_store, build_workshop
 from ashore.cache import AnswerCache
+from ashore.console import Console
 from ashore.core import Clock, EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
 from ashore.jobs import Quotas
+from ashore.learning import Receipts
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy
 from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
@@ -53,6 +55,7 @@ from ashore.serving import (
     Board,
     BytesText,
     ConcurrencyLimit,
+    Followers,
     Guards,
     LoopMeter,
     PrivacyMasker,
@@ -64,6 +67,7 @@ from ashore.serving import (
     Tracer,
     read_topology,
 )
+from ashore.sessions import Sessions
 from ashore.settings import Home
 from ashore.state import Database, EpochWatch, open_state
 
@@ -187,7 +191,8 @@ def guards_of(context: Context) -> Guards:
         guards = replace(guards, auditor=audit)
     if (budgets := context.find(LedgerBudgets)) is not None:
         guards = replace(guards, budgets=budgets)
-    return replace(guards, tracer=context.find(Tracer))
+    heard = [one for one in (context.find(Tracer), context.find(Receipts)) if one is not None]
+    return replace(guards, tracer=Followers(heard) if len(heard) > 1 else heard[0] if heard else None)
 
 
 def releasing_of(topology: Topology) -> dict[type, object]:
@@ -252,10 +257,16 @@ async def serve(
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
     await opened.open("serving")
+    console = Console(
+        rooms(), opened.desks, sessions=opened.find(Sessions), authority=authority,
+        recorder=opened.context.recorder, serving=serving,
+    )  # fmt: skip
+    await console.start()
     app = HttpApp(
         serving, authenticator, metrics, ROUTES, limits=topology.limits, rooms=opened, number=index, siblings=siblings,
         access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins, bodies=bodies,
         recorder=opened.context.recorder, vllm_names=topology.metrics.vllm_names,
+        console=console,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

@@ -15,6 +15,7 @@ _BY_NOUN: Final = {
     "clock": "jump",
     "deployment": "reload",
     "first-key": "revive",
+    "fleet": "drain join leave read undrain write",
     "group": "create members remove",
     "job": "cancel read",
     "key": "create revoke rotate rotate-own",
@@ -23,6 +24,7 @@ _BY_NOUN: Final = {
     "optimize": "evaluate",
     "policy": "apply check read write",
     "privacy": "detect read write",
+    "privacy-budget": "grant read spend",
     "release": "adopt automatic-rollback canary clock-jumped create fell on-time pairs promote read retire rollback "
     "shadow warmed write",
     "role": "grant put remove revoke",

@@ -16,8 +16,11 @@ from ashore.audit.query import DEFAULT_LIMIT, MOST_HITS, Query, read_moment
 from ashore.audit.render import hit_json
 from ashore.audit.service import AuditService, AuditStatus
 from ashore.core import Actor, Call, Download, Nothing
+from ashore.errors import NotFound
 
 SEARCH: Final = "audit:search"
+OWN_S: Final = 7 * 86_400
+"""How far back people find their own requests; a search over all of a log is for those who may search it."""
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,6 +127,26 @@ def search_records(service: AuditService, actor: Actor, asked: RecordsIn) -> Rec
     return RecordList([hit_json(hit) for hit in service.search(asked.query(), actor)])
 
 
+class OneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which request."""
+
+    request: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    """Id of the request, from the header x-request-id of its answer."""
+
+
+def show_request(service: AuditService, actor: Actor, asked: OneRequest) -> RecordList:
+    """Show what the audit log has of one of your own requests of the last seven days. Everyone may see their own."""
+    since_us = int((time.time() - OWN_S) * 1e6)
+    query = Query(request_id=asked.request, actor=actor.principal.id, since_us=since_us)
+    hits = service.search(query, actor)
+    if not hits:
+        raise NotFound(
+            f"the audit log has no request {asked.request!r} of {actor.principal.id} in the last seven days",
+            hint="wait a second where it has just ended; an auditor searches older ones, and those of others",
+        )
+    return RecordList([hit_json(hit) for hit in hits])
+
+
 def verify(service: AuditService, actor: Actor, asked: VerifyIn) -> VerdictOut:
     """Verify that the audit log was not altered."""
     report = service.verify(actor, anchor=asked.anchor)
@@ -160,6 +183,7 @@ def show_status(service: AuditService, actor: Actor, asked: Nothing) -> AuditSta
 TAR: Final = "application/x-tar"
 CALLS: Final = (
     Call("audit", "search", "GET", "/audit/records", SEARCH, search_records, on_server=True),
+    Call("audit", "request", "GET", "/audit/requests/{request}", "", show_request),
     Call("audit", "verify", "POST", "/audit/verify", "audit:verify", verify, on_server=True, by_query=True),
     Call("audit", "export", "GET", "/audit/export", "audit:export", export, on_server=True, content_type=TAR),
     Call("audit", "status", "GET", "/audit/status", SEARCH, show_status, on_server=True),

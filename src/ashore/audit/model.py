@@ -92,6 +92,8 @@ class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trace: str = ""
     """Id of the caller's trace."""
     error_code: str = ""
+    precision: str = ""
+    """What computed the answer, where the model answers in several precisions."""
     latency_ms: float = 0.0
     prompt: str = ""
     """Keyed digest."""

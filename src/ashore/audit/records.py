@@ -25,7 +25,7 @@ def request_record(note: RequestNote, *, seq: int, at_us: int, mono_us: int, con
         cached_tokens=note.cached_tokens,
         completion_tokens=note.completion_tokens,
         content=content,
-        detail=_detail(note) if note.ignored or note.trace else {},
+        detail=_detail(note) if note.ignored or note.trace or note.precision else {},
         error=note.error_code,
         key=note.key,
         kind="request",
@@ -49,6 +49,8 @@ def _detail(note: RequestNote) -> dict[str, str | int]:
     detail: dict[str, str | int] = {"ignored": short(", ".join(note.ignored))} if note.ignored else {}
     if note.trace:
         detail["trace"] = note.trace
+    if note.precision:
+        detail["precision"] = note.precision
     return detail
 
 

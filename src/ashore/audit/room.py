@@ -12,7 +12,7 @@ from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
 from ashore.audit.launch import AuditLink, open_log
 from ashore.audit.log import AuditLog
 from ashore.audit.service import AuditService
-from ashore.core import Recorder
+from ashore.core import Recollection, Recorder
 from ashore.errors import InvalidSpec
 from ashore.metrics import Metric, Metrics
 from ashore.rooms import Context, Opened, Room
@@ -55,7 +55,7 @@ async def open_audit(context: Context) -> Opened:
     desk = AuditService(Path(link.path), Path(link.keys), log, anchors=link.section.anchors, opener=link.opener)
     return Opened(
         desk=desk,
-        gives={Recorder: log, AuditLog: log},
+        gives={Recorder: log, AuditLog: log, Recollection: desk},
         over_state=partial(_keep_content, log) if log.keeps_content else None,
         measure=partial(asyncio.to_thread, _measure, desk, context.metrics),
         close=partial(asyncio.to_thread, log.close, RECORD_END_S),

@@ -6,7 +6,7 @@ Whoever reads is recorded before being answered, so every use case names its rea
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from ashore.audit.content import ContentSealer, SqlSubjectKeys
 from ashore.audit.export import Format, Manifest, Order, copy_chains, export
 from ashore.audit.model import ChainName, Record
 from ashore.audit.notary import AnchorStanding, read_anchors
-from ashore.audit.query import Query, check_query
+from ashore.audit.query import MOST_HITS, Query, check_query
 from ashore.audit.search import Hit, find_record, search
 from ashore.audit.segments import LocalShelf, Shelf, chains_in
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
@@ -87,6 +87,13 @@ class AuditService:
             if not hits:
                 _check_action(shelf, query)
             return hits
+
+    def details(self, action: str, resource: str) -> list[Mapping[str, str | int]]:
+        """Implement `Recollection` for rooms that go by what they recorded themselves; nobody reads, so nothing is
+        told."""
+        query = Query(action=action, resource=resource, limit=MOST_HITS)
+        with self._shelf("") as shelf:
+            return [hit.record.detail for hit in search(shelf, query)]
 
     def unseen(self, query: Query, *, archive: str = "") -> list[str]:
         """Return which names of a query are nowhere in the audit log, in words: each may be a typo, or never did

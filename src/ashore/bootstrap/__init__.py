@@ -21,7 +21,7 @@ from ashore.bootstrap.serving import (
     release_keeper,
     releases_of_home,
 )
-from ashore.bootstrap.state import begin_anew, hold_state_secrets, open_state, rekey
+from ashore.bootstrap.state import begin_anew, hold_state_secrets, open_state, rekey, shared_name
 from ashore.bootstrap.stores import (
     Keeper,
     build_store,
@@ -69,6 +69,7 @@ __all__ = [
     "served_from",
     "server_command_lines",
     "sft_run",
+    "shared_name",
     "side_commands",
     "stored_files",
     "supervisor_recorder",

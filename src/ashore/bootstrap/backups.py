@@ -66,7 +66,7 @@ def served_from(settings: Settings, digests: Collection[str]) -> tuple[str, ...]
         f"{release.name} ({book.courses[release.name].state}, alias {release.alias})"
         for release in book.releases.values()
         if release.plan.in_store
-        and release.parts["weights"] in digests
+        and release.manifests & set(digests)
         and (book.courses[release.name].state in HOSTED or book.named_by(release.name))
     )
 

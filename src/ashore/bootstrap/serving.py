@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ashore.bootstrap.plans import gather_facts
-from ashore.bootstrap.state import open_state
+from ashore.bootstrap.state import open_state, shared_name
 from ashore.core import Recorder, SystemClock
 from ashore.settings import Settings
 
@@ -91,8 +90,7 @@ def release_keeper(
     from ashore.releases import ReleaseKeeper
 
     workshop = build_workshop(lambda: store, privacy=lambda: listening.privacy, kept=lambda: listening.cache)
-    shared = f"{platform.node()}:{settings.home.root}" if settings.state_url else ""
-    return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop, home=shared)
+    return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop, home=shared_name(settings))
 
 
 @contextmanager

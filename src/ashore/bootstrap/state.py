@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from ashore.sealing import KeyInMemory, KeyKeeper
     from ashore.state import Database
     from ashore.store import ModelStore, RekeyReport
+
+
+def shared_name(settings: Settings) -> str:
+    """Return the name of this home among those that may share its state; empty where the state is its own. Two homes on
+    one machine have two names."""
+    return f"{platform.node()}:{settings.home.root}" if settings.state_url else ""
 
 
 def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> Database:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,10 +43,13 @@ def build_store(
     from ashore.store import Endpoints, ModelStore, open_source
 
     home.create()
-    endpoints = Endpoints()
+    endpoints = Endpoints(identity=home.fleet)
     if settings is not None:
-        endpoints = Endpoints(
-            hugging_face=settings.hf_endpoint, model_scope=settings.ms_endpoint, offline=settings.offline
+        endpoints = replace(
+            endpoints,
+            hugging_face=settings.hf_endpoint,
+            model_scope=settings.ms_endpoint,
+            offline=settings.offline,
         )
     return ModelStore(
         root=home.store,
@@ -120,6 +124,14 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan, *, without
             f"{files.name} has no tokenizer.json in {files.directory}",
             hint=f"pull it again: `ashore model pull {model.name}{' --text-only' if remote else ''}`",
         )
+    if model.rungs:
+        rungs = tuple(stored_files(store, rung, without_weights=without_weights) for rung in model.rungs)
+        if sealed := [one.name for one in (files, *rungs) if one.sealed is not None]:
+            raise UnsupportedModel(
+                f"{sealed[0]} is sealed, and a ladder opens no sealed models",
+                hint="remove [model.ladder], or unseal it",
+            )
+        files = msgspec.structs.replace(files, rungs=rungs)
     if remote:
         return msgspec.structs.replace(files, name=model.name, format="remote", weights="", sealed=None)
     return files

@@ -200,20 +200,18 @@ def revive() -> None:
     on this machine; use it to create the missing administrators, after which it stops working. The audit log records
     the command.
     """
-    import platform
 
     from ashore.access import Acts, revive_first_key
-    from ashore.bootstrap import command_recorder, open_state
+    from ashore.bootstrap import command_recorder, open_state, shared_name
     from ashore.core import SystemClock
     from ashore.settings import read_settings
 
     settings = read_settings()
-    shared = settings.state_url and not settings.state_url.startswith("sqlite")
     state = open_state(settings, say=lambda line: print(line, file=sys.stderr))
     try:
         with command_recorder(settings.home) as recorder:
             acts = Acts(state, recorder, SystemClock())
-            revived = revive_first_key(acts, settings.home.first_key, machine=platform.node() if shared else "")
+            revived = revive_first_key(acts, settings.home.first_key, machine=shared_name(settings))
     finally:
         state.close()
     for binding in revived.taken_away:

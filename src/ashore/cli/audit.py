@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.audit.calls import RecordsIn, Which
-from ashore.cli.calls import taking
+from ashore.audit.calls import CALLS, RecordList, RecordsIn, Which
+from ashore.cli.calls import cell, command_of, taking
 from ashore.cli.recorded import owner
 from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
 from ashore.core import counted
@@ -29,6 +29,9 @@ app = App(name="audit", help="Search, verify and export the audit log.")
 
 EXIT_WRONG: Final = 4
 """The audit log was changed after it was written."""
+
+OWN_FIELDS: Final = ("at", "actor", "action", "resource", "model", "outcome", "error", "release", "cache", "reason")
+"""Of the records of a request, what its sender is shown; `--json` has all."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
@@ -92,6 +95,15 @@ def search_(asked: SearchHere, as_json: bool) -> None:
         print(hit_line(hit))
     reached = f"; --limit {asked.limit} was reached" if len(hits) == asked.limit else ""
     print(counted(len(hits), "record") + reached, file=sys.stderr)
+
+
+def _show_records(found: RecordList) -> None:
+    for one in found.items:
+        words = [cell(name, one[name]) for name in OWN_FIELDS if one.get(name)]
+        print("  ".join(words))
+
+
+app.command(command_of(next(call for call in CALLS if call.word == "request"), _show_records), name="request")
 
 
 @app.command

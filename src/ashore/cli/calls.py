@@ -32,37 +32,29 @@ from ashore.core import (
     written_span,
 )
 from ashore.core.decode import convert
+from ashore.core.fieldmarks import (
+    BARE,
+    COMMAS,
+    FILE,
+    FILLED,
+    FLAG,
+    PAGE,
+    POSITIONAL,
+    READS,
+    SEVERAL,
+    SPAN,
+    SWITCH,
+    WORDS,
+    bare_of,
+    extra_of,
+    scalar,
+)
 from ashore.errors import AshoreError, InvalidRequest, NotReady, SourceUnreachable
 from ashore.settings import read_settings
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R")
 View = Callable[[Any], None]
-
-POSITIONAL: Final = "positional"
-"""Key of `msgspec.Meta(extra=...)` for a field that is an argument and no option."""
-FLAG: Final = "flag"
-"""Key for the name of the option, where it is not that of the field: `of-key`."""
-SPAN: Final = "span"
-"""Key for seconds that people write as 90s, 15m, 2h or 1d."""
-COMMAS: Final = "commas"
-"""Key for a list that may also be given as one word, with commas between its items."""
-BARE: Final = "bare"
-"""Key for the value of a NAME alone, in a map whose items are given as NAME=VALUE."""
-FILLED: Final = "filled"
-"""Key for a field that the command fills in, and that has no option."""
-SEVERAL: Final = "several"
-"""Key for a list whose option takes all words that follow: `--role a b`."""
-FILE: Final = "file"
-"""Key for a text that is the name of a file."""
-WORDS: Final = "words"
-"""Key for a text that is all the arguments that are left, with spaces between."""
-READS: Final = "reads"
-"""Key for the function that reads the text of an option, where people write a value differently from JSON."""
-SWITCH: Final = "switch"
-"""Key for the one value that an option without a value stands for: `csv`, given as `--csv`."""
-PAGE: Final = "page"
-"""Key for how many items a page has: the command line asks for all pages, each as long as may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +224,7 @@ def _longest_page(takes: type[msgspec.Struct]) -> Mapping[str, int]:
     return {
         field.name: next(one.le for one in get_args(field.type)[1:] if getattr(one, "le", None))
         for field in msgspec.structs.fields(takes)
-        if PAGE in _extra(field.type)
+        if PAGE in extra_of(field.type)
     }
 
 
@@ -334,7 +326,7 @@ def _asked(takes: type[S], parameters: list[inspect.Parameter], args: tuple[Any,
 
 def _written_name(field: str, kind: Any, *, positional: bool) -> str:
     """Return the name of an option or argument as people write it: `--share`, `NAME`."""
-    extra = _extra(kind)
+    extra = extra_of(kind)
     name = str(extra.get(FLAG) or extra.get(SWITCH) or field.replace("_", "-"))
     return name.upper() if positional else f"--{name}"
 
@@ -359,7 +351,7 @@ def _parameters_of(takes: type[msgspec.Struct], in_path: Iterable[str] = ()) -> 
     docs = field_docs(takes)
     found = []
     for field in msgspec.structs.fields(takes):
-        extra = _extra(field.type)
+        extra = extra_of(field.type)
         if PAGE in extra or FILLED in extra:
             continue
         positional = field.name in in_path or POSITIONAL in extra or WORDS in extra
@@ -404,17 +396,9 @@ def _switch(name: str, parameter: Parameter) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, parameter])
 
 
-def _extra(kind: Any) -> Mapping[str, Any]:
-    found: dict[str, Any] = {}
-    if get_origin(kind) is Annotated:
-        for one in get_args(kind)[1:]:
-            found |= getattr(one, "extra", None) or {}
-    return found
-
-
 def _option_type(kind: Any) -> Any:
     """Return the type of an option: a map is given as NAME=VALUE, a list by repeating the option."""
-    extra = _extra(kind)
+    extra = extra_of(kind)
     if SPAN in extra or READS in extra:
         return str
     if FILE in extra:
@@ -423,7 +407,7 @@ def _option_type(kind: Any) -> Any:
         return bool
     if COMMAS in extra or WORDS in extra:
         return tuple[str, ...]
-    kind = _bare(kind)
+    kind = bare_of(kind)
     if get_origin(kind) in (Union, UnionType):
         return _option_type(next(one for one in get_args(kind) if one is not NoneType))
     if get_origin(kind) in (list, tuple, frozenset):
@@ -435,7 +419,7 @@ def _option_type(kind: Any) -> Any:
 
 def _plain(kind: Any, value: Any) -> Any:
     """Return what was given for a field of a kind, as its struct takes it."""
-    extra = _extra(kind)
+    extra = extra_of(kind)
     if SPAN in extra:
         return seconds_in(value)
     if WORDS in extra:
@@ -446,7 +430,7 @@ def _plain(kind: Any, value: Any) -> Any:
         return extra[SWITCH]
     if not isinstance(value, tuple):
         return str(value) if isinstance(value, Path) else value
-    bare = _bare(kind)
+    bare = bare_of(kind)
     if get_origin(bare) is dict:
         of = get_args(bare)[1]
         return {name: scalar(text, of) for name, text in (_name_value(word, extra.get(BARE)) for word in value)}
@@ -456,16 +440,6 @@ def _plain(kind: Any, value: Any) -> Any:
     return list(value)
 
 
-def _bare(kind: Any) -> Any:
-    """Return a type without what is annotated, and without None."""
-    if get_origin(kind) is Annotated:
-        return _bare(get_args(kind)[0])
-    if get_origin(kind) in (Union, UnionType):
-        rest = [one for one in get_args(kind) if one is not NoneType]
-        return _bare(rest[0]) if len(rest) == 1 else kind
-    return kind
-
-
 def _name_value(word: str, alone: str | None) -> tuple[str, str]:
     name, equals, text = word.partition("=")
     if not equals and alone is not None:
@@ -473,21 +447,6 @@ def _name_value(word: str, alone: str | None) -> tuple[str, str]:
     if not name or not text:
         raise InvalidRequest(f"{word!r} is not NAME=VALUE")
     return name, text
-
-
-def scalar(text: str, kind: Any) -> str | int | float | bool:
-    """Return a text as TOML would have the value, as far as its type allows; other than a number or a flag: a text."""
-    kind = _bare(kind)
-    allowed = get_args(kind) or (kind,)
-    if bool in allowed and text in ("true", "false"):
-        return text == "true"
-    for number in (int, float):
-        if number in allowed:
-            try:
-                return number(text)
-            except ValueError:
-                continue
-    return text
 
 
 # --- what people see

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,8 @@ HELP: Final = """\
 /retry                  ask the last question again
 /model [NAME]           show or change the model
 /params [NAME [VALUE]]  show, set or remove ("unset") a request field, such as temperature
+/up  /down              rate the last answer
+/fix TEXT               correct the last answer: what it should have been
 /stats                  turn tokens and speed after each answer on or off
 /save FILE  /load FILE  save the conversation, or continue a saved one
 /exit                   leave (Ctrl-D too); Ctrl-C stops an answer
@@ -154,6 +157,7 @@ def ask(client: ChatClient, conversation: Conversation, screen: Screen, question
     finally:
         screen.end(stats, stopped=not whole)
     conversation.unanswered = None
+    conversation.answer_id = stats.answer_id if whole else ""
     if text:
         conversation.turns.append(Turn(role="assistant", content=text))
     else:
@@ -178,6 +182,9 @@ class Session:
             "/retry": self._retry,
             "/params": self._params,
             "/stats": self._stats,
+            "/up": partial(self._vote, "up"),
+            "/down": partial(self._vote, "down"),
+            "/fix": self._fix,
         }
 
     def run(self) -> int:
@@ -223,6 +230,7 @@ class Session:
 
     def _reset(self, _: str) -> None:
         self.conversation.turns.clear()
+        self.conversation.answer_id = ""
         self.screen.note("conversation cleared")
 
     def _save(self, path: str) -> None:
@@ -256,6 +264,20 @@ class Session:
         params = self.conversation.params
         shown = {name: params.get(name, "(unset)")} if name else params
         self.screen.note(", ".join(f"{k}={v}" for k, v in shown.items()) or "no request fields are set")
+
+    def _vote(self, rating: str, _: str) -> None:
+        self._say({"rating": rating})
+
+    def _fix(self, text: str) -> None:
+        if not text:
+            raise InvalidRequest("/fix needs the text that the answer should have been")
+        self._say({"correction": text})
+
+    def _say(self, said: dict[str, str]) -> None:
+        if not self.conversation.answer_id:
+            raise InvalidRequest("there is no answer to vote on yet")
+        why = self.client.vote({"id": self.conversation.answer_id, **said})
+        self.screen.note(f"noted; {why}" if why else "noted")
 
     def _stats(self, _: str) -> None:
         self.screen.show_stats = not self.screen.show_stats

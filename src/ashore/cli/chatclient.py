@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,7 @@ class Stats:
     completion_tokens: int = 0
     ttft_s: float = 0.0
     total_s: float = 0.0
+    answer_id: str = ""
 
     def line(self) -> str:
         """Return it for people."""
@@ -74,6 +75,8 @@ class Conversation:
     params: dict[str, Any] = field(default_factory=dict)
     unanswered: str | None = None
     """The last question, where its answer failed."""
+    answer_id: str = ""
+    """Of the last answer; empty where there is none to vote on."""
 
     def messages(self) -> list[dict[str, str]]:
         """Return the messages of the next request."""
@@ -226,6 +229,22 @@ class ChatClient:
         if not done:
             raise RemoteRefused("the answer was cut off before its end", hint="ask again with /retry")
 
+    def vote(self, feedback: Mapping[str, str]) -> str:
+        """Vote on an answer, and return why nothing is learned from it; empty where something is.
+
+        Raises:
+            AshoreError: the server refused.
+        """
+        try:
+            answer = self._http.post("feedback", json=dict(feedback))
+        except httpx.HTTPError as fault:
+            raise unreachable(self._target, fault) from fault
+        raise_refusal(answer.status_code, answer.content, self._target.url)
+        try:
+            return str(answer.json().get("why") or "")
+        except (ValueError, AttributeError):
+            return ""
+
     def close(self) -> None:
         """Drop the connection."""
         self._http.close()
@@ -246,6 +265,7 @@ def read_event(data: str, stats: Stats) -> Piece | None:
     if event.get("error"):
         message, hint = error_words(event)
         raise RemoteRefused(message, hint=hint or "ask again with /retry")
+    stats.answer_id = stats.answer_id or str(event.get("id") or "")
     if usage := event.get("usage"):
         stats.prompt_tokens = usage.get("prompt_tokens") or 0
         stats.completion_tokens = usage.get("completion_tokens") or 0

@@ -23,6 +23,7 @@ COMMANDS = (
     Command(
         name="status", target="ashore.cli.status:app", summary="Show what the server of this home runs; needs no key."
     ),
+    Command(name="doctor", target="ashore.cli.doctor:app", summary="Find what is wrong, why, and what to do."),
     Command(name="logs", target="ashore.cli.logs:app", summary="Show what the processes of this home log."),
     Command(name="stop", target="ashore.cli.stop:app", summary="Stop the server of this home; running answers finish."),
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
@@ -54,16 +55,18 @@ COMMANDS = (
     Command(
         name="secret", target="ashore.cli.secret:app", summary="Show which secrets of a home are sealed; seal them."
     ),
-    Command(
-        name="privacy", target="ashore.cli.privacy:app", summary="Show what masking does to a text; set its policy."
-    ),
+    Command(name="privacy", target="ashore.cli.privacy:app", summary="Show and set masking; ask datasets with noise."),
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
+    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
     Command(
         name="deploy",
         target="ashore.cli.deploy:app",
         summary="Render images, containers and Kubernetes objects from ashore.toml.",
+    ),
+    Command(
+        name="fleet", target="ashore.cli.fleet:app", summary="Add engine nodes to a model, drain them and remove them."
     ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),

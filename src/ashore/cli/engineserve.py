@@ -22,7 +22,7 @@ from ashore.settings import read_settings
 
 def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path | None) -> int:
     """Serve one model until a signal; return the exit code."""
-    if section.engine.addresses:
+    if section.engine.is_elsewhere:
         raise InvalidRequest("a model of another server is served there", hint="use `ashore up` for it")
     settings = read_settings()
     check_port(host, port, option="--port")

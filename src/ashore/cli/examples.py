@@ -33,6 +33,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore status", "what is running, waiting and cached; needs no key"),
             Example("ashore status --json", "the same for a script"),
         ),
+        "doctor": (
+            Example("ashore doctor", "what is wrong, why, and what to do; needs no key and no running server"),
+            Example("ashore doctor --apply --dry-run", "the safe changes that it would make"),
+            Example("ashore doctor bundle", "a file for support, without prompts and secrets"),
+        ),
         "logs": (
             Example("ashore logs", "the last lines of every process"),
             Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
@@ -55,6 +60,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "model": (
             Example("ashore model pull smollm2", "a model of the catalogue"),
+            Example("ashore model pull peer://10.0.0.1:8444/smollm2", "from another machine of the fleet"),
             Example(
                 "ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face format, or a .gguf file"
             ),
@@ -124,6 +130,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
+            Example("ashore audit request req_0a1b2c3d", "what became of a request of one's own"),
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
@@ -134,6 +141,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "privacy": (
             Example("ashore privacy mask letter.txt", "a text as a model would see it"),
             Example("ashore privacy policy show --toml", "the policy in force, as a file that set takes"),
+            Example("ashore privacy query calls --what count", "a count with noise that hides each person"),
         ),
         "access": (
             Example("ashore access user create alice --role auditor", "a person with a key, which is shown only once"),
@@ -158,9 +166,40 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore deploy render k8s --places places.toml --out k8s --dry-run", "what would change in k8s/"),
             Example("ashore deploy check k8s --places places.toml", "ask your API server; it stores nothing"),
         ),
+        "fleet": (
+            Example(
+                "ashore fleet join gpu-1 http://10.0.0.2:8101 --model chat", "a node that runs `ashore engine serve`"
+            ),
+            Example("ashore fleet status", "servers, nodes, and who uses which"),
+            Example(
+                "ashore fleet drain gpu-1 --wait 5m", "no new requests; return when the running ones have finished"
+            ),
+            Example("ashore fleet undrain gpu-1", "give it requests again"),
+            Example("ashore fleet leave gpu-1", "remove it from the fleet"),
+            Example(
+                "ashore fleet certificate gpu-1 --address 10.0.0.2 --to ./gpu-1", "for its home, to be copied there"
+            ),
+            Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
+        ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
+        ),
+        "account": (
+            Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
+            Example("ashore account reset alice", "for a lost password or telephone"),
+            Example("ashore account list", "who logs in by a password, with second factor, lock and last log-in"),
+        ),
+        "session": (
+            Example("ashore session list --account alice", "where alice is in the console now"),
+            Example("ashore session end ses_0123456789ab", "out within a second"),
+            Example("ashore session link", "a one-time link into the console of this machine, at the beginning"),
+        ),
+        "learn": (
+            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
+            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
+            Example("ashore learn consents", "what was set for which tenant"),
+            Example("ashore learn forget alice", "erase the votes and receipts of a person"),
         ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
@@ -169,6 +208,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
+        "doctor": (
+            Example("ashore doctor --list", "every rule, and what it asks"),
+            Example("ashore doctor --only disk,D504 --for 10s", "an area and a rule, measured for ten seconds"),
+            Example("ashore doctor --since 1h", "over the last hour, by the looks that --watch kept"),
+            Example("ashore doctor --watch", "what appears and what is gone, every minute"),
+            Example("ashore doctor undo --list", "the changes that --apply made"),
+        ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
             Example("ashore model cool chat --to s3", "unload it, and move its weights to the bucket of [tiers] cold"),
@@ -223,6 +269,12 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "privacy": (
             Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and positions, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
+            Example("ashore privacy budget grant calls --epsilon 1", "what a dataset may lose; a security officer"),
+            Example("ashore privacy budget list", "every budget, and what is left of it"),
+            Example("ashore privacy budget show calls", "one of them"),
+            Example("ashore privacy budget history calls", "who asked what, and what it cost"),
+            Example("ashore privacy query calls --what mean --column minutes --low 0 --high 60", "a mean, bounded"),
+            Example("ashore privacy query calls --what histogram --column dept --groups icu,er --dry-run", "its cost"),
             Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),
         "access": (
@@ -275,6 +327,13 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
+        "account": (
+            Example("ashore account show alice", "state, second factor, lock and password age"),
+            Example("ashore account disable alice", "no log-in and no session; keys keep working"),
+            Example("ashore account enable alice", "as before"),
+            Example("ashore account unlock alice", "after too many failed log-ins"),
+        ),
+        "session": (Example("ashore session end-all alice", "every browser of alice is out within a second"),),
         "completion": (Example("ashore completion show zsh", "the script itself, to install by hand"),),
     }
 )

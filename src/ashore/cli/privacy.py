@@ -1,4 +1,4 @@
-"""`ashore privacy`: detect, mask, policy."""
+"""`ashore privacy`: detect, mask, policy, budget, query."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.calls import command_of, noun_of, show
 from ashore.cli.privacypolicy import policy_app
 from ashore.errors import InvalidRequest
 from ashore.privacy.calls import Detected, detected
+from ashore.privacy.ledger.calls import CALLS as LEDGER_CALLS
+from ashore.privacy.ledger.calls import QUERY
 from ashore.settings import read_settings
 
-app = App(name="privacy", help="Show what masking does to a text; set its policy.")
+app = App(name="privacy", help="Show and set masking; ask datasets with noise.")
 app.command(policy_app)
+app.command(noun_of("privacy budget", "Grant privacy budgets of datasets, and see what is spent.", LEDGER_CALLS))
+app.command(command_of(QUERY, show), name="query")
 
 TextFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 MOST_BYTES = 64 << 20

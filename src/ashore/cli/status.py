@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,21 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.needs import Need, Samples, needs_of
+from ashore.cli.backends import BackendShown, backends_of
+from ashore.cli.doctor import examine_once
 from ashore.core import human_bytes
-from ashore.errors import AshoreError, NotReady
+from ashore.doctor.samples import Samples
+from ashore.errors import NotReady
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.engines import BackendStatus
+    from ashore.doctor import Readings
     from ashore.releases import Book
-    from ashore.serving import ServedModel
 
 app = App(name="status", help="Show what the server of this home runs; needs no key.")
 
 EXIT_NOT_RUNNING: Final = NotReady.exit_code
-HOST_S: Final = 1.0
-"""Longest wait for what an engine host says."""
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 _ACCELERATORS: Final = (("dev/nvidia[0-9]*", "NVIDIA"), ("dev/kfd", "AMD"), ("dev/davinci[0-9]*", "Ascend"))
 
@@ -49,21 +46,24 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """That its hosts need; 0 where nothing is needed here, and at every alias of a release but the first."""
 
 
-class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
-    """One server of another machine that answers for a release, as an engine host here sees it."""
+class RoutedShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One model that answers for an alias that is routed by cost."""
 
     alias: str
-    release: str
-    url: str
-    state: str
-    """`ready`, `out`, or `new` before its first answer."""
-    reason: str
-    """Why it gets no requests."""
-    last_error: str
-    running: int
-    sent: int
-    """Requests since the host started."""
-    times_out: int
+    """That clients ask for."""
+    model: str
+    """Alias of the model that answers."""
+    price_per_hour: float
+    replicas_ready: int
+    answers: int = 0
+    """Since the start."""
+    late: int = 0
+    """Of these, after they were due."""
+    cost: float = 0.0
+    """Of these, in the currency of the prices."""
+    stream_tokens_per_s: float | None = None
+    full_tokens_per_s: float | None = None
+    """Learned of one replica: one answer alone, all together; null before its first answer."""
 
 
 class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +76,14 @@ class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
     """What the last try said."""
 
 
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that does not mend itself."""
+
+    what: str
+    do: str
+    """A command that mends it or shows more, or what to change."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How a server stands. Figures that it did not tell are null."""
 
@@ -86,6 +94,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every model can answer."""
     models: list[ModelStatus] = []
     backends: list[BackendShown] = []
+    routed: list[RoutedShown] = []
+    """Models that answer for others, by cost."""
     requests_running: int | None = None
     requests_waiting: int | None = None
     cache_hit_rate: float | None = None
@@ -125,15 +135,13 @@ def status(*, as_json: AsJson = False) -> int:
 
 def look(settings: Settings) -> Status:
     """Return how the server of this home stands, as its files, its state and its own figures tell."""
-    from ashore.cli.target import ask_server, operator_target
+    from ashore.cli.target import operator_target
     from ashore.processes import ask
     from ashore.serving import read_topology
 
     gpus = accelerators()
-    told: Mapping[str, object] = {}
     try:
-        for message in ask(settings.home.control_socket, {"op": "status"}):
-            told = message
+        *_, told = ask(settings.home.control_socket, {"op": "status"})
         *_, residents = ask(settings.home.control_socket, {"op": "models", "do": "list"})
         shares: Any = told["shares"]
         items: Any = residents["items"]
@@ -141,47 +149,38 @@ def look(settings: Settings) -> Status:
         topology = read_topology(settings.home.topology)
     except NotReady:
         return Status(running=False, home=str(settings.home.root), accelerators=gpus)
-    try:
-        page = ask_server(target, "GET", "/metrics").decode()
-    except AshoreError as fault:
-        print(f"note: no metrics from {target.url}: {fault.message}", file=sys.stderr)
-        page = ""
     backends = asyncio.run(backends_of((*topology.models, *topology.beside)))
-    try:
-        ask_server(target, "GET", "/readyz")
-        why_not = ""
-    except AshoreError as fault:
-        why_not = fault.message
-    lost = without_servers(backends)
-    book = _book(settings)
-    silent = silent_anchors(settings.home.audit)
-    samples, disk = Samples(page), shutil.disk_usage(settings.home.root)
+    examined, page = examine_once(settings, backends)
     return figures(
-        samples,
+        Samples(page),
         Status(
             running=True,
             home=str(settings.home.root),
             address=target.url,
-            answers=not (why_not or lost),
-            models=models_of(book, {one["release"]: one for one in items}),
+            answers=examined.server.answers and not examined.releases.without_servers,
+            models=models_of(_book(settings), {one["release"]: one for one in items}),
             backends=backends,
             shares=shares["kind"],
             shared=shares["items"],
             memory_bytes=int(str(residents["memory_bytes"])),
             anchors=[*topology.audit.section.anchors],
-            silent_anchors=silent,
+            silent_anchors=silent_anchors(settings.home.audit),
             accelerators=gpus,
-            needs=needs_of(
-                samples,
-                why_not=why_not,
-                failed=failed_of(book),
-                silent=[(one.place, one.error) for one in silent],
-                more=[*lost, *_of_the_file(told, settings)],
-                free_bytes=disk.free,
-                disk_bytes=disk.total,
-            ),
+            needs=needs_of(examined),
         ),
     )
+
+
+def needs_of(examined: Readings) -> list[Need]:
+    """Return what needs the operator, the worst first: what the doctor finds at one look, advice aside."""
+    from ashore.doctor import RULES, diagnose
+
+    found = diagnose(examined, RULES).findings
+    return [
+        Need(what=one.what, do=next((c for c in one.commands if c.startswith("ashore ")), one.remedy))
+        for one in found
+        if one.severity != "advice"
+    ]
 
 
 def figures(samples: Samples, status: Status) -> Status:
@@ -198,42 +197,33 @@ def figures(samples: Samples, status: Status) -> Status:
         status,
         requests_running=whole("ashore_running_sequences"),
         requests_waiting=whole("ashore_waiting_sequences"),
+        routed=routed_of(samples),
         cache_hit_rate=(lookups - misses) / lookups if lookups else None,
         last_backup_at=int(good) if good else None,
     )
 
 
-def failed_of(book: Book) -> list[tuple[str, str]]:
-    """Return the newest release of each alias where that failed, with the reason: nothing has taken its place since."""
-    newest = {release.alias: name for name, release in book.releases.items()}  # in the order in which they were made
-    return [(name, book.courses[name].why) for name in newest.values() if book.courses[name].state == "failed"]
+def routed_of(samples: Samples) -> list[RoutedShown]:
+    """Return the models that answer for others by cost, cheapest first."""
 
+    def of(name: str, labels: Mapping[str, str], **more: str) -> float:
+        return samples.total(f"ashore_route_{name}", **labels, **more) or 0.0
 
-def _of_the_file(told: Mapping[str, object], settings: Settings) -> Iterator[Need]:
-    """Yield what a start with the same ashore.toml would warn of, and where that file differs from what runs."""
-    from ashore.cli.upchecks import warnings_of
-    from ashore.cli.upplan import listening_of, request_of
-    from ashore.config import Listening
-
-    serving = msgspec.convert(told["listening"], Listening)
-    for warning in warnings_of(serving, settings):
-        what, _, do = warning.rpartition(": ") if ": " in warning else warning.rpartition("; ")
-        yield Need(what=what, do=do)
-    request = request_of(told["request"])
-    if not request.config:
-        return
-    try:
-        wanted = listening_of(request.spec(), request.settings())
-    except (AshoreError, OSError) as fault:
-        what = f"{request.config} cannot be used any more, and the server continues with what it read: {fault}"
-        yield Need(what=what, do="correct the file, then: ashore reload --dry-run")
-        return
-    if kept := serving.kept_but_changed(wanted):
-        yield Need(
-            what=f"{request.config} differs from what runs: {'; '.join(kept)}", do="stop `ashore up`, start it again"
+    shown = [
+        RoutedShown(
+            alias=labels["model"],
+            model=labels["backend"],
+            price_per_hour=price,
+            replicas_ready=int(of("ready", labels)),
+            answers=int(of("answers_total", labels)),
+            late=int(of("late_total", labels)),
+            cost=of("cost_total", labels),
+            stream_tokens_per_s=of("tokens_per_second", labels, rate="stream") or None,
+            full_tokens_per_s=of("tokens_per_second", labels, rate="full") or None,
         )
-    elif changed := serving.keys_to_take(wanted):
-        yield Need(what=f"{request.config} differs from what runs: {'; '.join(changed)}", do="ashore reload")
+        for labels, price in samples.each("ashore_route_price")
+    ]
+    return sorted(shown, key=lambda one: (one.alias, one.price_per_hour, one.model))
 
 
 def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> list[ModelStatus]:
@@ -260,45 +250,6 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
                 )
             )
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
-
-
-async def backends_of(served: Iterable[ServedModel]) -> list[BackendShown]:
-    """Return the servers of other machines behind each release, as its hosts tell; nothing of a host that is silent."""
-    from ashore.engines import card_of
-
-    hosts = [(one, socket) for one in served if "remote" in card_of(one.kind).formats for socket in one.sockets]
-    told = await asyncio.gather(*(_backends_of_host(socket) for _, socket in hosts))
-    return [
-        BackendShown(alias=one.alias, release=one.release, **msgspec.structs.asdict(backend))
-        for (one, _), backends in zip(hosts, told, strict=True)
-        for backend in backends
-    ]
-
-
-def without_servers(backends: Iterable[BackendShown]) -> list[Need]:
-    """Return the releases of which no server takes requests."""
-    states: dict[str, set[str]] = {}
-    for one in backends:
-        states.setdefault(one.release, set()).add(one.state)
-    return [
-        Need(what=f"no server of {release} can be used", do="see why in the table of servers, and start one of them")
-        for release, seen in states.items()
-        if seen == {"out"}
-    ]
-
-
-async def _backends_of_host(socket: str) -> tuple[BackendStatus, ...]:
-    from ashore.engines import HostClient
-
-    client = HostClient(socket)
-    try:
-        async with asyncio.timeout(2 * HOST_S):
-            await client.connect(HOST_S)
-            return (await client.stats()).backends
-    except (AshoreError, TimeoutError, OSError):
-        return ()  # its release is not ready, which the table of models says
-    finally:
-        await client.close()
 
 
 def silent_anchors(audit: Path) -> list[SilentAnchor]:
@@ -366,12 +317,22 @@ def _show(found: Status) -> None:
         for line in found.shared:
             _line("", line)
         print()
-    head = ("alias", "release", "model", "engine", "state", "loaded", "memory", "why")
-    table(head, [_row(one) for one in found.models])
+    table(
+        ("alias", "release", "model", "engine", "state", "loaded", "memory", "why"),
+        [_row(one) for one in found.models],
+    )
     if found.backends:
         print()
-        columns = ("server", "release", "state", "running", "sent", "out", "why, or the last error")
-        table(columns, [_backend_row(one) for one in found.backends])
+        table(
+            ("server", "release", "state", "running", "sent", "out", "why, or the last error"),
+            [_backend_row(one) for one in found.backends],
+        )
+    if found.routed:
+        print()
+        table(
+            ("routed by cost", "answered by", "price/h", "ready", "answers", "late", "cost", "tok/s alone", "all"),
+            [_routed_row(one) for one in found.routed],
+        )
     print()
     print("needs you" if found.needs else "nothing needs you")
     for need in found.needs:
@@ -386,6 +347,12 @@ def _row(one: ModelStatus) -> tuple[str, ...]:
 def _backend_row(one: BackendShown) -> tuple[str, ...]:
     why = one.reason or (f"last error: {one.last_error}" if one.last_error else "")
     return one.url, one.release, one.state, str(one.running), str(one.sent), str(one.times_out), why
+
+
+def _routed_row(one: RoutedShown) -> tuple[str, ...]:
+    rates = (f"{per_s:.0f}" if per_s else "-" for per_s in (one.stream_tokens_per_s, one.full_tokens_per_s))
+    counts = str(one.replicas_ready), str(one.answers), str(one.late)
+    return one.alias, one.model, f"{one.price_per_hour:g}", *counts, f"{one.cost:.4g}", *rates
 
 
 def _line(name: str, text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shlex
 import shutil
 import sys
@@ -19,7 +18,7 @@ import cyclopts
 import msgspec
 
 from ashore import __version__
-from ashore.access import keep_first_key, make_first_key
+from ashore.access import Acts, keep_first_key, make_first_key
 from ashore.bootstrap import (
     begin_anew,
     build_store,
@@ -29,6 +28,7 @@ from ashore.bootstrap import (
     open_state,
     release_keeper,
     sealing_notes,
+    shared_name,
     supervisor_recorder,
 )
 from ashore.bootstrap.secrets import hold_home_secrets
@@ -55,8 +55,11 @@ from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
+from ashore.fleet import FleetFile
 from ashore.planning import Plan, what_fits
-from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
+from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, is_managed, tell_manager
+from ashore.sessions import CONSOLE
+from ashore.sessions.office import make_first_link
 from ashore.settings import Settings
 from ashore.state import EpochWatch
 
@@ -144,6 +147,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
             epochs = EpochWatch(state).start()
+            FleetFile(
+                home.fleet_servers, state, listening.sections()["fleet"], egress=listening.egress.allow, say=_say
+            ).follow(epochs)
             cold = listening.tiers.cold
             mover = StoreMover(home, store, cold, say=_say, sealing_key=settings.sealing_key)
             deployment = Deployment(
@@ -171,8 +177,11 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 deployment.wait_ready(told=_tell_loaded)
                 if not supervisor.stop_requested:
                     took_s = time.monotonic() - started_s
+                    token = ""
+                    if first_key_lives and listening.sections()["console"].enabled and not is_managed():
+                        token = make_first_link(state, Acts(state, recorder, clock), int(clock.now_s()))
                     with suppress(OSError):  # as in `_say`
-                        print(_welcome(plan, listening, settings, took_s, first_key_lives), flush=True)
+                        print(_welcome(plan, listening, settings, took_s, first_key_lives, token), flush=True)
                     tell_manager("READY=1", f"STATUS=serving on {_listens(listening)}")
                 supervisor.run()
             finally:
@@ -195,16 +204,14 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
 def _keep_first_key(settings: Settings) -> bool:
     """Make the first key at the first start, and keep its digest in the state, which is where workers read keys.
 
-    A state that several machines share has one first key for each of them. Returns False where first keys are dead.
+    A state that several homes share has one first key for each of them. Returns False where first keys are dead.
     """
-    shared = settings.state_url and not settings.state_url.startswith("sqlite")
-    machine = platform.node() if shared else ""
     state = open_state(settings, say=_say)
     try:
         key = make_first_key(settings.home.first_key)
         created_s = int(settings.home.first_key.stat().st_mtime)
         with state.write() as connection:
-            return keep_first_key(connection, key, machine=machine, created_s=created_s)
+            return keep_first_key(connection, key, machine=shared_name(settings), created_s=created_s)
     finally:
         state.close()
 
@@ -227,6 +234,7 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "listening": deployment.listening,
                     "shares": deployment.shares,
                     "standing": deployment.standing(),
+                    "restarts": deployment.restarts(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "models":
@@ -269,7 +277,9 @@ def _listens(listening: Listening) -> str:
     return f"{listening.address}{everywhere}{grpc}"
 
 
-def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool) -> str:
+def _welcome(
+    plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool, token: str = ""
+) -> str:
     key = settings.home.first_key
     shown = f"$(cat {shlex.quote(str(key))})" if first_key_lives else "$ASHORE_API_KEY"
     authority = listening.authority(settings.home)
@@ -280,6 +290,13 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
         f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
         f"in a browser: {listening.address}/",
+        *(
+            [f"the console, once within ten minutes: {listening.address}{CONSOLE}/first/{token}"]
+            if token
+            else [f"the console: {listening.address}{CONSOLE}"]
+            if listening.sections()["console"].enabled
+            else []
+        ),
         f"the key is in {key}"
         if first_key_lives
         else "the first key no longer works; set ASHORE_API_KEY to a key of your own",

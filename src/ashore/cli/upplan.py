@@ -31,9 +31,11 @@ from ashore.engines import card_by_name, card_of, reads_store
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
 from ashore.planning import (
     RESERVED_BYTES,
+    RUNGS,
     Change,
     Choice,
     Inventory,
+    LadderSection,
     ModelPlan,
     ModelSection,
     OnDemand,
@@ -47,6 +49,7 @@ from ashore.planning import (
     refuse_without_program,
     what_fits,
 )
+from ashore.releases import KeptVerdicts
 from ashore.residency import TiersSection
 from ashore.serving import GrpcSection
 from ashore.settings import Settings, read_settings
@@ -221,6 +224,7 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             replicas=model.replicas,
             kind=model.engine.kind,
             urls=model.engine.addresses,
+            fleet=model.engine.fleet,
             egress=_entries(model.engine.addresses, spec),
             key=model.engine.key,
             ca_file=model.engine.ca_file,
@@ -230,7 +234,7 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             threads=model.engine.threads,
             prefix_cache=model.engine.prefix_cache,
             adapters=tuple(sorted(model.adapters.items())),
-            options=tuple(sorted(model.engine.options.items())),
+            options=tuple(sorted((model.engine.options | _ladder_options(model.ladder)).items())),
             share=None
             if model.share == ShareSection()
             else Promise(alias=model.alias or model.name, cpus=model.share.cpus, memory_bytes=model.share.memory_bytes),
@@ -240,6 +244,32 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
         )
         for model in spec.models
     )
+
+
+def _ladder_options(ladder: LadderSection) -> dict[str, str | int | float | bool]:
+    """Return a ladder as options of an engine, which are part of a release."""
+    if not ladder.rungs:
+        return {}
+    return {RUNGS: ".".join(ladder.rungs), "rung_ttft_ms": ladder.ttft_ms, "rung_tpot_ms": ladder.tpot_ms}
+
+
+def _refuse_unproven(spec: Spec, plan: Plan, store: ModelStore) -> None:
+    """Return where every rung may compute: its last evaluation passed a gate, or ashore.toml asks for none.
+
+    Raises:
+        InvalidSpec: one may not.
+    """
+    needs = {one.alias or one.name for one in spec.models if one.ladder.needs_gate}
+    verdicts = KeptVerdicts(lambda: store)
+    for model in plan.models:
+        for rung in model.rungs if model.alias in needs else ():
+            found = verdicts.verdict(rung)
+            if found.outcome != "passed":
+                seen = "failed its gate: " + found.why if found.outcome == "failed" else "was never held to a gate"
+                raise InvalidSpec(
+                    f"{model.alias}: the rung {rung} {seen}",
+                    hint=f"run `ashore optimize evaluate {rung} --gate`, or set needs_gate = false in [model.ladder]",
+                )
 
 
 def _entries(addresses: Sequence[str], spec: Spec) -> tuple[str, ...]:
@@ -286,14 +316,17 @@ def plan_without_fetching(
         facts = gather_facts(store, wishes)
     except UnknownModel:
         for wish in wishes:
-            check_local(wish.name, text_only=bool(wish.urls))  # says what is wrong with a folder, as a start would
+            check_local(wish.name, text_only=wish.is_elsewhere)  # says what is wrong with a folder, as a start would
         raise
     _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
     notes = (*notes, *more_notes)
     if running is not None:
-        return plan_beside(running, wishes, facts, tuned), notes
-    return make_plan(wishes, facts, inventory, tuned), notes
+        plan = plan_beside(running, wishes, facts, tuned)
+    else:
+        plan = make_plan(wishes, facts, inventory, tuned)
+    _refuse_unproven(spec, plan, store)
+    return plan, notes
 
 
 def plan_and_fetch(
@@ -309,13 +342,13 @@ def plan_and_fetch(
     """
     store = build_store(settings.home, settings)
     for wish in wishes_of(spec):
-        if wish.kind != "auto" and not wish.urls:  # before anything is fetched for it
+        if wish.kind != "auto" and not wish.is_elsewhere:  # before anything is fetched for it
             refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
     wishes = wishes_of(spec)
     absent = _absent(store, wishes)
     if absent:
         _refuse_offline(settings, absent)
-        elsewhere = [wish.name for wish in wishes if wish.urls]
+        elsewhere = [wish.name for wish in wishes if wish.is_elsewhere]
         for verb, names in (
             ("pull", [name for name in absent if name not in elsewhere]),
             ("pull-text", [name for name in absent if name in elsewhere]),
@@ -326,7 +359,8 @@ def plan_and_fetch(
     away = [m.reference for m in plan.models if m.alias not in plan.on_demand and _is_away(store, m)]
     if away:
         _fetch(settings, "back", away)
-    missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
+    needed = [name for model in plan.models for name in (*([model.reference] if model.variant else []), *model.rungs)]
+    missing = [name for name in needed if _is_absent(store, name)]
     if missing:
         _fetch(settings, "prepare", missing)
     return plan, notes
@@ -339,7 +373,7 @@ def _absent(store: ModelStore, wishes: Sequence[Wish]) -> list[str]:
 
 def _must_be_brought(store: ModelStore, wish: Wish) -> bool:
     """Tell whether a model has to be brought in; of one that another server runs the text is enough."""
-    if not wish.urls or card_by_name(wish.name) is not None:
+    if not wish.is_elsewhere or card_by_name(wish.name) is not None:
         return _must_be_pulled(store, wish.name)
     try:
         text_of(store, wish.name)

@@ -14,7 +14,7 @@ from ashore.audit import AuditSection
 from ashore.backup import BackupSection
 from ashore.cache import CachePolicy, RedisSection
 from ashore.config.differences import differences
-from ashore.core import LOOPBACK, Section, check_url, foreign_errors, parse_allow, read_section, toml
+from ashore.core import LOOPBACK, Section, check_url, did_you_mean, foreign_errors, parse_allow, read_section, toml
 from ashore.edge import EdgeSection
 from ashore.errors import InvalidSpec, PermissionDenied
 from ashore.jobs import EgressSection, JobsSection
@@ -25,7 +25,7 @@ from ashore.releases import ReleasePolicy
 from ashore.residency import TiersSection
 from ashore.rooms import room_in
 from ashore.sealing import SealingSection, parse_key_source
-from ashore.serving import AdmissionSection, GrpcSection, HttpSection, MetricsSection
+from ashore.serving import AdmissionSection, DispatchSection, GrpcSection, HttpSection, MetricsSection
 from ashore.settings import Home
 from ashore.state import StateSection
 
@@ -48,6 +48,7 @@ class Listening(Section, frozen=True, kw_only=True):
     backup: BackupSection = BackupSection()
     metrics: MetricsSection = MetricsSection()
     tiers: TiersSection = TiersSection()
+    dispatch: DispatchSection = DispatchSection()
 
     def sections(self) -> dict[str, Any]:
         """Return the sections by name."""
@@ -143,12 +144,26 @@ class Spec(Listening, frozen=True, kw_only=True):
                 raise InvalidSpec(
                     f"{where} has two models with the alias {alias!r}", hint="give each model its own alias"
                 )
+        on_demand = {one.alias or one.name for one in self.models if one.load == "demand"}
+        for route in self.dispatch.routes if self.models else ():
+            for alias in route.prices:
+                if alias not in aliases:
+                    raise InvalidSpec(
+                        f"{where} [dispatch] prices {alias!r} for {route.alias!r}, which is no [[model]]",
+                        hint=did_you_mean(alias, aliases),
+                    )
+                if alias in on_demand:
+                    raise InvalidSpec(
+                        f"{where} [dispatch] prices {alias!r}, which is loaded on demand",
+                        hint='a choice by cost needs models that are there: load = "start"',
+                    )
         for number, model in enumerate(self.models, start=1):
             for address in model.engine.addresses:
                 key = "url" if model.engine.url else "urls"
                 at = f"{where} [[model]] number {number} [engine] {key} names a server"
                 self._refuse_elsewhere(address, at, LOOPBACK)
         for name, section in self.sections().items():
+            section.fits(self.sections(), where)
             for key, url in section.calls.items():
                 self._refuse_elsewhere(url, f"{where} [{name}] {key} names a server", LOOPBACK)
         if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":

@@ -42,7 +42,7 @@ from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.names import EVERY_NAME, NOUNS, Names, Noun, check_named
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
-from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
+from ashore.core.recorder import Act, ActOutcome, ForgetsAll, MemoryRecorder, Recollection, Recorder
 from ashore.core.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
 from ashore.core.sampling import (
     HIGHEST_BIAS,
@@ -77,7 +77,7 @@ from ashore.core.section import (
     read_section,
     toml,
 )
-from ashore.core.shapes import ModelShape, kv_bytes_per_token
+from ashore.core.shapes import HEAVY_RATIO, LIGHT_RATIO, ModelShape, kv_bytes, kv_bytes_per_token
 from ashore.core.textfile import read_text_file
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
 from ashore.core.visible import check_line, first_hidden
@@ -92,7 +92,9 @@ __all__ = [
     "DEFAULT_TENANT",
     "EVERY_NAME",
     "FROM_FILE",
+    "HEAVY_RATIO",
     "HIGHEST_BIAS",
+    "LIGHT_RATIO",
     "LOOPBACK",
     "MOST_BIASES",
     "MOST_PATTERN_BYTES",
@@ -122,6 +124,7 @@ __all__ = [
     "Digest",
     "Download",
     "EngineKind",
+    "ForgetsAll",
     "Kept",
     "Key",
     "KeyScope",
@@ -139,6 +142,7 @@ __all__ = [
     "Port",
     "Principal",
     "PrincipalKind",
+    "Recollection",
     "Recorder",
     "RequestId",
     "Resolve",
@@ -185,6 +189,7 @@ __all__ = [
     "in_loop",
     "is_from_file",
     "keys_of",
+    "kv_bytes",
     "kv_bytes_per_token",
     "left_out",
     "make_folder",

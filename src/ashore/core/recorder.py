@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -47,6 +47,21 @@ class Recorder(Protocol):
         ...
 
 
+class Recollection(Protocol):
+    """Knows what the audit log has of earlier acts. May read files; not for an event loop."""
+
+    def details(self, action: str, resource: str) -> Iterable[Mapping[str, str | int]]:
+        """Return the facts of acts, newest first."""
+        ...
+
+
+class ForgetsAll:
+    """A `Recollection` where no record is kept."""
+
+    def details(self, action: str, resource: str) -> Iterable[Mapping[str, str | int]]:
+        return ()
+
+
 class MemoryRecorder:
     """Keeps acts in a list: for tests, and where there is no record to keep."""
 
@@ -58,3 +73,7 @@ class MemoryRecorder:
 
     def settle(self, timeout_s: float) -> None:
         return None
+
+    def details(self, action: str, resource: str) -> Iterable[Mapping[str, str | int]]:
+        """Implement `Recollection`."""
+        return [act.detail for act in reversed(self.acts) if (act.action, act.resource) == (action, resource)]

@@ -69,6 +69,13 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         return self
 
+    def fits(self, others: Mapping[str, Any], where: str) -> None:
+        """Return when the section fits the other ones, which are given by name.
+
+        Raises:
+            InvalidSpec: it does not; the message has the place, `where`.
+        """
+
     @property
     def calls(self) -> Mapping[str, str]:
         """Addresses that the section has ashore call, by key: those of other hosts must be in `[egress] allow`."""

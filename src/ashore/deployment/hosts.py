@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.core import Clock
 from ashore.deployment.children import DRAIN_MARGIN_S, check_alive
-from ashore.engines import EngineInfo, HostClient, HostLaunch, content_of, host_command, why_file, write_launch
+from ashore.engines import (
+    FLEET_FILE,
+    EngineInfo,
+    HostClient,
+    HostLaunch,
+    content_of,
+    host_command,
+    why_file,
+    write_launch,
+)
 from ashore.errors import AshoreError, Draining, HostDied, NotReady
 from ashore.planning import ModelPlan
 from ashore.processes import ChildSpec, Supervisor
@@ -168,7 +177,7 @@ class Hosts:
                 stage=1,
                 drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
                 why=why_file(socket),
-                env=_named_secrets(model),
+                env=_environment(model, self._home),
             )
         )
         self._started(model.alias, self._supervisor.pid(child))
@@ -242,10 +251,12 @@ class Hosts:
         return info
 
 
-def _named_secrets(model: ModelPlan) -> dict[str, str]:
-    """Return what the environment has under the name that a model's engine takes a key from."""
+def _environment(model: ModelPlan, home: Home) -> dict[str, str]:
+    """Return what a host finds in its environment: the key of other servers, under the name that its engine takes it
+    from, and the file that lists them where they come and go."""
     kind, _, name = str(model.options.extra.get("key", "")).partition(":")
-    return {name: os.environ[name]} if kind == "env" and name in os.environ else {}
+    key = {name: os.environ[name]} if kind == "env" and name in os.environ else {}
+    return key | ({FLEET_FILE: str(home.fleet_servers)} if "fleet" in model.options.extra else {})
 
 
 def slug(alias: str) -> str:

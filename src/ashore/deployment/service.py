@@ -52,6 +52,9 @@ SWITCHED_S: Final = 10.0
 PUBLISH_AGAIN_S: Final = 1.0
 """Between two tries to tell the API workers what runs, where that cannot be written."""
 
+RESTARTS_S: Final = 600.0
+"""How far back restarts are told."""
+
 log = logging.getLogger("ashore.deployment")
 
 
@@ -226,6 +229,10 @@ class Deployment:
     def standing(self) -> Mapping[str, ModelPlan]:
         """Return the plan of what answers, by alias, where it was promoted over what ashore.toml says."""
         return {} if self._keeper is None else self._keeper.standing()
+
+    def restarts(self) -> Mapping[str, int]:
+        """Return how often each child ended without being told to, in the last ten minutes."""
+        return self._supervisor.restarted(RESTARTS_S)
 
     def _say_what_gives_way(self, plan: Plan, proposed: Plan) -> None:
         """Say which promoted releases end with this start, since ashore.toml was changed while nothing ran."""

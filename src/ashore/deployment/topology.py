@@ -48,6 +48,7 @@ def topology_of(
         if listening.has_edge
         else None,
         admission=listening.admission,
+        dispatch=listening.dispatch,
         limits=_limits(listening),
         metrics=listening.metrics,
         cache=listening.cache,

@@ -8,25 +8,34 @@ begins now, where, and who is cheaper later; between two solutions the shadow pr
 
 Where to add what:
 
-- Another policy to compare with: a class with the methods of `Policy` in simulate.py, and its row in `POLICIES`.
+- Another policy to compare with: a class with the methods of `Policy` in policies.py, and its row in `POLICIES`.
 - Another form of a trace: its columns in `FORMS` of trace.py.
 """
 
 from ashore.dispatch.bound import lower_bound
+from ashore.dispatch.fleet import Device, Fleet
 from ashore.dispatch.model import Backend, Request, load_backends
+from ashore.dispatch.policies import POLICIES, ByCost
 from ashore.dispatch.pool import WAYS, Pool, Shared, most, share
 from ashore.dispatch.program import Prices, Solved, choose
-from ashore.dispatch.simulate import POLICIES, Outcome, simulate
+from ashore.dispatch.rates import LEARNED, Rates
+from ashore.dispatch.simulate import EVERY_S, Outcome, simulate
 from ashore.dispatch.trace import SHAPES, read_trace, synthesise
 
 __all__ = [
+    "EVERY_S",
+    "LEARNED",
     "POLICIES",
     "SHAPES",
     "WAYS",
     "Backend",
+    "ByCost",
+    "Device",
+    "Fleet",
     "Outcome",
     "Pool",
     "Prices",
+    "Rates",
     "Request",
     "Shared",
     "Solved",

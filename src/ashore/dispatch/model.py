@@ -39,6 +39,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def takes(self, request: Request) -> bool:
         """Return whether the request fits at all."""
+        if request.barred and self.name in request.barred:
+            return False
         return not self.max_prompt_tokens or request.prompt_tokens <= self.max_prompt_tokens
 
     def work_s(self, request: Request) -> float:
@@ -73,6 +75,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Length of the answer; a server in operation knows what it expects only."""
     deadline_s: float
     """When the whole answer is due."""
+    barred: tuple[str, ...] = ()
+    """Back ends that cannot answer it, by name."""
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -201,7 +201,8 @@ def _solve(groups: Sequence[_Group], backends: Sequence[Backend], left_s: Sequen
     work = np.array([one.work_s for one in groups]) * weight[:, None]
     latest_s = np.array([one.latest_s for one in groups])
     first = np.array([one.first_slot for one in groups])
-    unit = float(cost.mean()) or 1.0  # the solver's tolerances are absolute
+    possible = cost[latest_s >= 0]
+    unit = (float(possible.mean()) if possible.size else 0.0) or 1.0  # the solver's tolerances are absolute
     may = (starts_s <= latest_s[:, :, None]) & (np.arange(slots) >= first[:, None, None])
     group, back, slot = np.nonzero(may)
     number, missing = len(group), np.arange(len(groups))

@@ -10,7 +10,14 @@ Where to add what:
 """
 
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
-from ashore.edge.certificate import CertificateFacts, keep_certificate, names_for, needs_renewal, remove_other_keys
+from ashore.edge.certificate import (
+    CertificateFacts,
+    keep_certificate,
+    make_node_certificate,
+    names_for,
+    needs_renewal,
+    remove_other_keys,
+)
 from ashore.edge.keeper import EdgeKeeper
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.reasons import edge_choices
@@ -41,6 +48,7 @@ __all__ = [
     "find_envoy",
     "keep_certificate",
     "keep_tls",
+    "make_node_certificate",
     "names_for",
     "needs_renewal",
     "plan_edge",

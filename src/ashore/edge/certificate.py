@@ -93,6 +93,35 @@ def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Gener
     return Generated(chain_pem=text, key_file=folder / key_name(text), authority_file=authority, made=why)
 
 
+def make_node_certificate(authority: Path, out: Path, name: str, addresses: Sequence[str], now: datetime) -> bool:
+    """Make a certificate for one machine of a fleet, for both ends of a connection, and return whether the authority
+    was made for it: `ca.pem`, `node.pem` and `node.key` in the folder `out`. One that is there is replaced.
+
+    Args:
+        authority: Folder of the fleet's authority, `ca.pem` and `ca.key`; made where it is not there.
+        out: Folder for the three files.
+        name: Name of the machine, for logs.
+        addresses: Names and addresses by which others call it.
+        now: Now.
+
+    Raises:
+        InvalidSpec: a file of the authority is none of ours.
+        MissingExtra: `cryptography` is not installed.
+    """
+    for folder in (authority, out):
+        make_folder(folder, mode=0o700)
+    certificate, key = authority / "ca.pem", authority / "ca.key"
+    with _cryptography():
+        why = _why_new_authority(certificate, key, now)
+        if why:
+            _make_authority(certificate, key, now)
+        chain, private = _signed(certificate, key, name, addresses, now, is_client=True)
+        _write(out / "node.key", private)
+        _write(out / "node.pem", chain)
+        _write(out / "ca.pem", certificate.read_bytes())
+    return bool(why)
+
+
 def remove_other_keys(key_file: Path) -> None:
     """Remove the keys of earlier certificates. To be called once whatever reads a key is told of `key_file`."""
     for key in key_file.parent.glob("edge-*.key"):
@@ -217,6 +246,15 @@ def _make_authority(path: Path, key_path: Path, now: datetime) -> None:
 
 
 def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequence[str], now: datetime) -> None:
+    chain, private = _signed(authority, authority_key, "ashore edge", names, now)
+    _write(folder / key_name(chain.decode()), private)
+    _write(folder / "edge.pem", chain)
+
+
+def _signed(
+    authority: Path, authority_key: Path, title: str, names: Sequence[str], now: datetime, *, is_client: bool = False
+) -> tuple[bytes, bytes]:
+    """Return a new certificate with that of its authority behind it, and its key, both in PEM form."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -231,19 +269,18 @@ def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequen
         digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
         key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if is_client else [])]
     certificate = (
-        _builder(_name("ashore edge"), issuer.subject, key, now, VALID_DAYS)
+        _builder(_name(title), issuer.subject, key, now, VALID_DAYS)
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
-    text = (_pem(certificate) + authority.read_bytes()).decode()
-    _write(folder / key_name(text), _key_pem(key))
-    _write(folder / "edge.pem", text.encode())
+    return _pem(certificate) + authority.read_bytes(), _key_pem(key)
 
 
 def _builder(

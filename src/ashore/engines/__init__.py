@@ -29,7 +29,7 @@ from ashore.engines.cards import (
     needed_bytes_of,
     reads_store,
 )
-from ashore.engines.client import HostClient
+from ashore.engines.client import HostClient, backends_of
 from ashore.engines.closing import JSON_STYLE
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
@@ -37,6 +37,7 @@ from ashore.engines.grammar import argument_schema, check_grammar, lark_of
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
+    FLEET_FILE,
     BackendStatus,
     EngineEvent,
     EngineInfo,
@@ -45,16 +46,18 @@ from ashore.engines.model import (
     Failed,
     Feature,
     Finished,
+    FleetServer,
     GenerateOrder,
     Grammar,
     ModelFiles,
+    Rung,
     ScoredText,
     ScoreText,
     Token,
     TokenLogprob,
 )
 from ashore.engines.options import LIMITS, OptionValue, is_tame
-from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.ordercheck import check_ids, check_order, check_precision
 from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
 from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
@@ -63,6 +66,7 @@ from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_librar
 __all__ = [
     "CARDS",
     "DEFAULT",
+    "FLEET_FILE",
     "JSON_STYLE",
     "LIMITS",
     "MADE_UP",
@@ -83,6 +87,7 @@ __all__ = [
     "Failed",
     "Feature",
     "Finished",
+    "FleetServer",
     "GenerateOrder",
     "Grammar",
     "HostClient",
@@ -97,6 +102,7 @@ __all__ = [
     "RoundOrder",
     "Rounded",
     "Rounder",
+    "Rung",
     "Samples",
     "Sampling",
     "ScoreText",
@@ -106,6 +112,7 @@ __all__ = [
     "Told",
     "TorchDtype",
     "argument_schema",
+    "backends_of",
     "card_by_name",
     "card_of",
     "card_reading",
@@ -113,6 +120,7 @@ __all__ = [
     "check_ids",
     "check_name",
     "check_order",
+    "check_precision",
     "content_of",
     "engine_kinds",
     "error_of",

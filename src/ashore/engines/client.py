@@ -19,9 +19,9 @@ from ashore.engines.frames import (
     Vectors,
 )
 from ashore.engines.hostlink import HostLink, host_away, never_began
-from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
+from ashore.engines.model import BackendStatus, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
-from ashore.errors import EngineFailed, HostDied, NotReady
+from ashore.errors import AshoreError, EngineFailed, HostDied, NotReady
 from ashore.processes import unix_address
 
 if TYPE_CHECKING:
@@ -185,3 +185,16 @@ class HostClient:
             await link.close()
             raise
         return link
+
+
+async def backends_of(socket: Path | str, patience_s: float) -> tuple[BackendStatus, ...]:
+    """Return the servers of other machines behind a host, as it tells; nothing of one that does not tell in time."""
+    client = HostClient(socket)
+    try:
+        async with asyncio.timeout(2 * patience_s):
+            await client.connect(patience_s)
+            return (await client.stats()).backends
+    except (AshoreError, TimeoutError, OSError):
+        return ()  # it has not loaded yet
+    finally:
+        await client.close()

@@ -47,6 +47,7 @@ def content_of(
         options.context_tokens,
         sorted(options.extra.items()),
         [(name, _stamp(Path(folder), now_s)) for name, folder in sorted(adapters.items())],
+        *[one.digest for one in files.rungs],
     )
     return hashlib.blake2b(msgspec.json.encode(parts)).hexdigest()[:CONTENT_CHARS]
 

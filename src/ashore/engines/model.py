@@ -6,7 +6,7 @@ structs. Engines see token ids only: text, templates, stop strings and tool call
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -49,6 +49,8 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Main weights file inside `directory`: `model.gguf`, `model.safetensors`, `openvino_model.xml`."""
     plain_bytes: bool = False
     """Its tokens are the bytes of the text and its template is nobody's: whoever asks it needs no tokenizer."""
+    rungs: tuple[ModelFiles, ...] = ()
+    """Less exact variants of the same model that may compute in its place, best first."""
     sealed: SealedFiles | None = None
     """Set where the model is sealed: `directory` then lacks the weights, and the host opens all of it in its memory."""
 
@@ -87,6 +89,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_top_logprobs: int = 0
     embedding_size: int = 0
     """Numbers in one embedding; 0 for models that generate."""
+    rungs: tuple[str, ...] = ()
+    """Precisions that may compute an answer, best first, where there are several; the first is `precision`."""
     deterministic_seed: bool = False
     """True where a seed repeats exactly whatever else runs in the batch (full precision); otherwise best effort."""
 
@@ -119,6 +123,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     prefix_partition: str = ""
     """Prefix-cache blocks are shared only between orders with equal partition and adapter. The request path puts the
     tenant here unless the operator allows sharing."""
+    min_precision: str = ""
+    """Rung of the engine below which no token of it may be computed; empty: any."""
     traceparent: str = ""
     """Trace that the order belongs to, for engines that are servers with traces of their own; empty: none."""
 
@@ -154,6 +160,14 @@ class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
     has no `Finished`. 0 with every other one, and from engines that know it at the end only."""
 
 
+class Rung(msgspec.Struct, frozen=True, tag="rung", array_like=True):
+    """From an engine with rungs: what computed the token that follows in the same batch of events. Told with the first
+    token of an order, and when a less exact rung than any before takes part in it."""
+
+    order_id: OrderId
+    precision: str
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished", array_like=True):
     """The sequence ended well; nothing follows for this order."""
 
@@ -178,15 +192,31 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
     retry_after_s: float | None = None
 
 
-EngineEvent = Token | Finished | Failed
+EngineEvent = Token | Rung | Finished | Failed
+
+
+FLEET_FILE: Final = "ASHORE_FLEET_FILE"
+"""Variable of the environment with the file that lists the servers of the fleet, by alias. No option of an engine, for
+options are the same on every machine that shares a release."""
+
+
+class FleetServer(msgspec.Struct, frozen=True, kw_only=True):
+    """A server of another machine that an engine may give orders to, as the file of the fleet lists it."""
+
+    url: str
+    entry: str = ""
+    """The entry of `[egress] allow` that allows it; empty: no name is held to an address."""
+    drains: bool = False
+    """Whether it gets no new orders."""
 
 
 class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One server of another machine behind an engine, and how it does."""
 
     url: str
-    state: Literal["new", "ready", "out"]
-    """`new`: it has not answered yet; `out`: it gets no orders."""
+    state: Literal["new", "ready", "out", "draining"]
+    """`new`: it has not answered yet; `out`: it gets no orders; `draining`: it answers, and gets none because an
+    operator said so."""
     reason: str = ""
     """Why it is not ready."""
     last_error: str = ""
@@ -220,5 +250,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     running_adapters: tuple[str, ...] = ()
     waiting_adapters: tuple[str, ...] = ()
     """Those of sequences that run, and of those that wait."""
+    rung: int = 0
+    """Of the next step, 0: the most exact."""
+    rung_switches: int = 0
+    rung_tokens: dict[str, int] = {}
+    """Tokens generated, by precision, of an engine with rungs."""
     backends: tuple[BackendStatus, ...] = ()
     """Servers of other machines that it gives its orders to."""

@@ -41,6 +41,7 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
                 f"the engine {info.kind!r} does not support {feature!r}; it supports {', '.join(info.features)}",
                 hint="omit the field, or serve the model with another engine",
             )
+    check_precision(order.min_precision, info)
     if order.adapter is not None and order.adapter not in adapters:
         raise InvalidRequest(f"there is no adapter {order.adapter!r}", hint=did_you_mean(order.adapter, adapters))
     check_top_logprobs(order.top_logprobs or 0, info)
@@ -50,6 +51,21 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
         bounds, value = number_range(name), getattr(order.sampling, name)
         if bounds is not None and not bounds[0] <= value <= bounds[1]:
             raise InvalidRequest(f"{name} is {value}; expected {bounds[0]:g} to {bounds[1]:g}", param=name)
+
+
+def check_precision(least: str, info: EngineInfo) -> None:
+    """Refuse a least precision that the engine does not compute in. `least` empty: any will do.
+
+    Raises:
+        UnsupportedByEngine: it does not; the message names those that it has.
+    """
+    known = info.rungs or (info.precision,)
+    if least and least not in known:
+        raise UnsupportedByEngine(
+            f"no answer of {info.model} has the precision {least[:20]!r}; it answers in {', '.join(known)}",
+            hint=f"ask for {known[0]}, or leave the least precision out",
+            param="x-ashore-min-precision",
+        )
 
 
 def check_top_logprobs(number: int, info: EngineInfo) -> None:

@@ -6,6 +6,7 @@ Owns: the plan and the reason of every choice in it. Refuses: starting anything,
 from ashore.planning.inventory import read_inventory
 from ashore.planning.model import (
     RESERVED_BYTES,
+    RUNGS,
     Change,
     Choice,
     Inventory,
@@ -27,14 +28,16 @@ from ashore.planning.rules import (
     what_fits,
     with_kept,
 )
-from ashore.planning.section import EngineSection, ModelSection, ShareSection
+from ashore.planning.section import EngineSection, LadderSection, ModelSection, ShareSection
 
 __all__ = [
     "RESERVED_BYTES",
+    "RUNGS",
     "Change",
     "Choice",
     "EngineSection",
     "Inventory",
+    "LadderSection",
     "ModelFacts",
     "ModelPlan",
     "ModelSection",

@@ -9,6 +9,8 @@ from typing import Final, Literal
 from ashore.core import ModelShape, ServedFormat
 from ashore.engines import EngineKind, EngineOptions
 
+RUNGS: Final = "rungs"
+"""Option of an engine that has a ladder: the variants below the top, joined by dots."""
 RESERVED_BYTES: Final = 1 << 30
 """Left to the API worker, the supervisor and the system."""
 
@@ -57,7 +59,9 @@ class Wish:
     replicas: int = 1
     kind: Literal["auto"] | EngineKind = "auto"
     urls: tuple[str, ...] = ()
-    """Addresses of servers of another maker; empty: the engine runs here."""
+    """Addresses of servers of another maker."""
+    fleet: bool = False
+    """Whether servers that come and go run it."""
     egress: tuple[str, ...] = ()
     """The entry of `[egress] allow` for each address."""
     key: str = ""
@@ -77,6 +81,11 @@ class Wish:
     """Set where it is loaded when somebody asks for it."""
     share: Promise | None = None
     """Set where it has a part of the machine for itself."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether other servers run it."""
+        return self.fleet or bool(self.urls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +147,11 @@ class ModelPlan:
     def reference(self) -> str:
         """Store reference, `smollm2@int8`."""
         return f"{self.name}@{self.variant}" if self.variant else self.name
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """Store references of the less exact variants that may compute in its place, best first."""
+        return tuple(f"{self.name}@{one}" for one in str(self.options.extra.get(RUNGS, "")).split(".") if one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from ashore.engines import (
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import (
     RESERVED_BYTES,
+    RUNGS,
     Change,
     Choice,
     Inventory,
@@ -83,7 +84,10 @@ def make_plan(
     check_shares(wishes, inventory)
     kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
     here = [w for w in wishes if card_of(kinds[w.name][0]).memory.ours]
-    sizes = {_alias(w): weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here}
+    sizes = {
+        _alias(w): (weight_bytes_to_run(facts[w.name], kinds[w.name][1]) + rung_bytes(facts[w.name], w)) * w.replicas
+        for w in here
+    }
     together = _loaded_together(here, sizes, inventory)
     here = [w for w in here if _alias(w) in together]
     decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
@@ -277,6 +281,8 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
 def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
     if (card := card_by_name(facts.name)) is not None:
         return card.kind, "", f"the name starts with {card.prefix}"
+    if wish.fleet:
+        return card_reading("remote").kind, "", "the servers that joined with `ashore fleet join`"
     if wish.urls:
         where = wish.urls[0] if len(wish.urls) == 1 else f"{len(wish.urls)} addresses"
         return card_reading("remote").kind, "", f"an external server at {where}"
@@ -369,6 +375,15 @@ def weight_bytes_to_run(facts: ModelFacts, variant: str) -> int:
     return facts.weight_bytes
 
 
+def rung_bytes(facts: ModelFacts, wish: Wish) -> int:
+    """Return the bytes of the weights of all rungs below the first, as far as their precisions are known."""
+    if facts.shape is None:
+        return 0
+    bits = {one.name: one.bits for card in CARDS for one in card.precisions}
+    rungs = str(dict(wish.options).get(RUNGS, "")).split(".")
+    return sum(int(facts.shape.num_parameters * bits.get(rung, 16) / 8) for rung in rungs if rung)
+
+
 def _needs_cache(facts: ModelFacts) -> bool:
     return facts.shape is not None and facts.shape.architecture not in ENCODERS
 
@@ -428,8 +443,9 @@ def _plan_model(
     card = card_of(kind)
     _check_options(card, wish)
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
-    if wish.urls:
+    if wish.is_elsewhere:
         reached = {"url": wish.urls, "egress": wish.egress, "key": (wish.key,), "ca_file": (wish.ca_file,)}
+        reached["fleet"] = (_alias(wish),) if wish.fleet else ()
         extra |= {name: " ".join(words) for name, words in reached.items() if any(words)}
     elif card.program is not None:
         extra |= {"executable": facts.programs[kind], **(card.program.embedding if embedder else {})}
@@ -453,6 +469,9 @@ def _plan_model(
         choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
     if wish.share is not None:
         choices.append(Choice(field="share", value=_share_text(wish.share), why=_why_share(wish.share, card)))
+    if rungs := str(extra.get(RUNGS, "")):
+        value = " > ".join((variant or facts.name, *rungs.split(".")))
+        choices.append(Choice(field="ladder", value=value, why="requested; whole steps change, over one KV cache"))
     if wish.demand is not None:
         choices.append(Choice(field="load", value="demand", why=_why_demand(wish.demand)))
     choices.append(
@@ -464,10 +483,8 @@ def _plan_model(
     asked = {key for key, _ in wish.options}
     if found := tuple((key, value) for key, value in (followed.options if followed else ()) if key not in asked):
         choices.append(Choice(field="tuned", value=_join(found), why="measured as best on this machine"))
-    if wish.options:
-        choices.append(
-            Choice(field="options", value=_join(wish.options), why="requested; passed to the engine unchanged")
-        )
+    if given := tuple((key, value) for key, value in wish.options if not key.startswith("rung")):
+        choices.append(Choice(field="options", value=_join(given), why="requested; passed to the engine unchanged"))
     return ModelPlan(
         alias=alias,
         release=f"{alias}-1",

@@ -1,4 +1,4 @@
-"""`[[model]]`, `[model.engine]` and `[model.share]`: what is served, and how."""
+"""`[[model]]`, `[model.engine]`, `[model.share]` and `[model.ladder]`: what is served, and how."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ class EngineSection(Section, frozen=True, kw_only=True):
     """Address of an external vLLM server. `[egress] allow` must list its host, unless it is this machine."""
     urls: Annotated[tuple[str, ...], Meta(max_length=MOST_URLS)] = ()
     """Addresses of several servers of the same model. Each order goes to the least loaded one that answers."""
+    fleet: bool = False
+    """Use the engine servers that joined this model with `ashore fleet join`. `[fleet] networks` says where they may
+    be."""
     key: Annotated[str, Meta(extra={"holds": "key place"})] = ""
     """Where the key of these servers is: `env:NAME` or `file:PATH`. It is not written here."""
     ca_file: AFile = ""
@@ -56,14 +59,19 @@ class EngineSection(Section, frozen=True, kw_only=True):
                 )
         if len(set(self.urls)) < len(self.urls):
             raise InvalidSpec(f"{where} urls names a server twice", hint="name each server once")
-        for name in ("url", "urls", "key", "ca_file", "egress"):
+        if self.fleet and self.addresses:
+            raise InvalidSpec(
+                f"{where} has fleet and {'url' if self.url else 'urls'}",
+                hint="leave out the addresses; servers join with `ashore fleet join`",
+            )
+        for name in ("url", "urls", "fleet", "key", "ca_file", "egress"):
             if name in self.options:
                 raise InvalidSpec(
                     f"{where} options has {name}",
                     hint=f"write {name} next to options; it is not one of them" if name != "egress" else "remove it",
                 )
-        if (self.key or self.ca_file) and not self.addresses:
-            raise InvalidSpec(f"{where} has key or ca_file and no address", hint="give url or urls")
+        if (self.key or self.ca_file) and not self.is_elsewhere:
+            raise InvalidSpec(f"{where} has key or ca_file and no address", hint="give url or urls, or fleet = true")
         if self.key and not self.key.startswith(("env:", "file:")):
             raise InvalidSpec(
                 f"{where} key is not the place of a key", hint="write env:NAME or file:PATH; the key stays there"
@@ -72,8 +80,13 @@ class EngineSection(Section, frozen=True, kw_only=True):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Every address of a server of another machine; none where the engine runs here."""
+        """Every address of a server of another machine that the file names."""
         return (self.url,) if self.url else self.urls
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether other servers run the model."""
+        return self.fleet or bool(self.addresses)
 
 
 class ShareSection(Section, frozen=True, kw_only=True):
@@ -91,6 +104,28 @@ class ShareSection(Section, frozen=True, kw_only=True):
                 f"{where} memory_bytes = {self.memory_bytes:,}; the process of an engine alone needs more",
                 hint=f"give at least {LEAST_SHARE_BYTES:,}, or 0 for no limit",
             )
+        return self
+
+
+class LadderSection(Section, frozen=True, kw_only=True):
+    """Less exact variants of a model that compute in its place while answers would come too late, over one KV cache."""
+
+    rungs: Annotated[tuple[str, ...], Meta(max_length=4, examples=['["int8"]'])] = ()
+    """Variants below the one that `name` gives, best first. Empty: the model has one precision."""
+    ttft_ms: Annotated[float, Meta(ge=1, le=60_000)] = 1000.0
+    """Time to the first token that the ladder keeps to."""
+    tpot_ms: Annotated[float, Meta(ge=1, le=60_000)] = 60.0
+    """Time for each further token that it keeps to."""
+    needs_gate: bool = True
+    """Refuse rungs whose last evaluation did not pass a gate (`ashore optimize evaluate --gate`)."""
+
+    def checked(self, where: str) -> Self:
+        for rung in self.rungs:
+            if not rung.isalnum() or self.rungs.count(rung) > 1:
+                raise InvalidSpec(
+                    f"{where} rungs has {rung!r}; expected names of variants, each once",
+                    hint='write rungs = ["int8"], for example',
+                )
         return self
 
 
@@ -114,6 +149,7 @@ class ModelSection(Section, frozen=True, kw_only=True):
     """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSection = EngineSection()
     share: ShareSection = ShareSection()
+    ladder: LadderSection = LadderSection()
 
     def checked(self, where: str) -> Self:
         for name in self.adapters:
@@ -121,6 +157,8 @@ class ModelSection(Section, frozen=True, kw_only=True):
                 check_adapter_name(name)
             except InvalidRequest as fault:
                 raise InvalidSpec(f"{where} [adapters]: {fault.message}", hint=fault.hint) from fault
+        if self.ladder.rungs and self.adapters:
+            raise InvalidSpec(f"{where} has a ladder and adapters", hint="give the adapters to a model of their own")
         return self
 
     def beside(self, folder: Path) -> Self:

@@ -7,7 +7,7 @@ Where to add what:
 - What systemd is told: processes/notify.py, called in cli/up.py.
 """
 
-from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, free_memory_bytes
+from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, control_groups, free_memory_bytes
 from ashore.processes.child import ChildSpec, tied
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
@@ -19,7 +19,7 @@ from ashore.processes.launchfiles import write_launch_file
 from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import open_log, rotate, tail
 from ashore.processes.look import get_from
-from ashore.processes.notify import tell_manager
+from ashore.processes.notify import is_managed, tell_manager
 from ashore.processes.ports import check_port
 from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
@@ -55,6 +55,7 @@ __all__ = [
     "become_idle",
     "check_port",
     "child_environment",
+    "control_groups",
     "decide",
     "die_with_parent",
     "divide",
@@ -62,6 +63,7 @@ __all__ = [
     "free_memory_bytes",
     "get_from",
     "hold_hangups",
+    "is_managed",
     "is_no_room",
     "keep_beating",
     "listen_on",

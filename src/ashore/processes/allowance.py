@@ -26,7 +26,7 @@ _MEMORY: Final = (
 def free_memory_bytes(root: Path = ROOT) -> int:
     """Return the memory that this process may still take without swapping; `root` stands for `/` in tests."""
     free = _machine_bytes(root)
-    for group in _groups(root, "memory"):
+    for group in control_groups(root, "memory"):
         for limit_name, used_name, *cached_names in _MEMORY:
             limit, used = _number(group / limit_name), _number(group / used_name)
             if limit is not None and used is not None:
@@ -38,7 +38,7 @@ def free_memory_bytes(root: Path = ROOT) -> int:
 def allowed_memory_bytes(root: Path = ROOT) -> int:
     """Return the memory that this process may have in all, used or not."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = (_number(group / names[0]) for group in _groups(root, "memory") for names in _MEMORY)
+    limits = (_number(group / names[0]) for group in control_groups(root, "memory") for names in _MEMORY)
     return min([whole, *(limit for limit in limits if limit is not None)])
 
 
@@ -52,7 +52,7 @@ def allowed_cores(root: Path = ROOT) -> int:
         cores = float(len(os.sched_getaffinity(0)))
     except AttributeError:  # macOS
         cores = float(os.cpu_count() or 1)
-    for group in _groups(root, "cpu"):
+    for group in control_groups(root, "cpu"):
         quota, _, period = _text(group / "cpu.max").strip().partition(" ")
         for part, whole in (
             (_whole(quota), _whole(period)),
@@ -63,12 +63,12 @@ def allowed_cores(root: Path = ROOT) -> int:
     return max(1, int(cores + 0.5))
 
 
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of the group of this process and of all above it, in each tree that may limit `controller`.
+def control_groups(root: Path, controller: str, *, process: str = "self") -> Iterator[Path]:
+    """Yield the folders of the group of a process and of all above it, in each tree that may limit `controller`.
 
-    In a container the trees begin at its own group, whatever the path says: what is not there is left out.
+    In a container the trees begin at its own group, whatever the path says: some of them may not be there.
     """
-    lines = [line.split(":", 2) for line in _text(root / "proc/self/cgroup").splitlines()]
+    lines = [line.split(":", 2) for line in _text(root / "proc" / process / "cgroup").splitlines()]
     places = [(words[1], words[2]) for words in lines if len(words) == 3] or [("", "/")]
     for names, path in places:
         if names and controller not in names.split(","):

@@ -82,8 +82,12 @@ class ControlServer:
         self._answer(question, caller)
 
 
-def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object]]:
+def ask(
+    path: Path, question: Mapping[str, object], *, timeout_s: float = CALL_TIMEOUT_S
+) -> Iterator[dict[str, object]]:
     """Ask the supervisor behind `path` and yield the lines of its answer; the last one has `done`.
+
+    `timeout_s`: longest wait for a line; then `TimeoutError`.
 
     Raises:
         NotReady: nobody listens there.
@@ -91,7 +95,7 @@ def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object
         RemoteRefused: the answer broke off.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(CALL_TIMEOUT_S)
+        connection.settimeout(timeout_s)
         try:
             with unix_address(path) as address:
                 connection.connect(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from ashore.processes.room import room_needed
 
 
-def write_launch_file(launch: msgspec.Struct, path: Path) -> None:
+def write_launch_file(launch: msgspec.Struct | Mapping[str, object], path: Path) -> None:
     """Write it atomically, readable by its owner alone: who reads at that moment sees the old file or the new one.
 
     Raises:

@@ -14,6 +14,11 @@ from typing import Final
 _SOCKET: Final = "NOTIFY_SOCKET"
 
 
+def is_managed(environ: Mapping[str, str] | None = None) -> bool:
+    """Return whether a service manager started this process, and keeps what it prints."""
+    return bool((os.environ if environ is None else environ).get(_SOCKET, ""))
+
+
 def tell_manager(*facts: str, environ: Mapping[str, str] | None = None) -> None:
     """Send facts such as `READY=1`, `STOPPING=1` and `STATUS=serving smollm2` in one message.
 

@@ -16,9 +16,10 @@ import selectors
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final, Literal
 
@@ -56,6 +57,8 @@ class _Child:
     """waiting: when it is started; stopping: when it is killed."""
     exit_code: int | None = None
     restarts: int = 0
+    fell_s: deque[float] = field(default_factory=lambda: deque(maxlen=64))
+    """When it ended without being told to, the last times."""
     patience_s: int = 0
     """What it promised with its last beat; 0: it has not beaten yet."""
     silent_s: int = 0
@@ -217,6 +220,12 @@ class Supervisor:
         """Return how often a child was started again."""
         child = self._children.get(name)
         return child.restarts if child is not None else 0
+
+    def restarted(self, within_s: float) -> dict[str, int]:
+        """Return how often each child ended without being told to, within the last seconds; of the others, nothing."""
+        since_s = self._clock.monotonic_s() - within_s
+        counted = {name: sum(at >= since_s for at in child.fell_s) for name, child in self._children.items()}
+        return {name: times for name, times in counted.items() if times}
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._children)
@@ -433,6 +442,7 @@ class Supervisor:
 
     def _fell(self, child: _Child, code: int) -> None:
         now_s = self._clock.monotonic_s()
+        child.fell_s.append(now_s)
         verdict = decide(
             self._policy,
             exit_code=code,

@@ -15,6 +15,7 @@ Goal = Literal["shadow", "canary", "live", "standby"]
 Sticky = Literal["conversation", "key"]
 """What always gets the same release while weights stand: a conversation by its beginning, or everything of one key."""
 
+RUNG: Final = "rung "
 WHOLE: Final = 1000
 """Weights and shares are in thousandths."""
 HOSTED: Final[frozenset[ReleaseState]] = frozenset({"warming", "shadow", "canary", "live", "standby"})
@@ -38,8 +39,8 @@ class Release:
     plan: ModelPlan
     """Model, engine and options, adapters, replicas."""
     parts: Mapping[str, str]
-    """Digests of what decides the answers: `weights`, `tokenizer`, `template`, `engine`, `masking`, `cache`, and of
-    each adapter `adapter NAME`."""
+    """Digests of what decides the answers: `weights`, `tokenizer`, `template`, `engine`, `masking`, `cache`, of each
+    adapter `adapter NAME`, and of each less exact variant that may compute in its place `rung NAME`."""
     content: str
     """One digest over all of that."""
     needed_bytes: int = 0
@@ -50,6 +51,11 @@ class Release:
     """How its evaluation stood when it was made: `passed`, `overridden: WHY`, `not evaluated`."""
     created_s: int = 0
     created_by: str = ""
+
+    @property
+    def manifests(self) -> frozenset[str]:
+        """Manifests of the store that it is loaded from."""
+        return frozenset(one for part, one in self.parts.items() if part == "weights" or part.startswith(RUNG))
 
     @property
     def models(self) -> frozenset[str]:
@@ -149,9 +155,10 @@ class Book:
         """Manifests of the store that releases refer to. To every release somebody may want to go back, but not to one
         that failed."""
         return frozenset(
-            release.parts["weights"]
+            digest
             for release in self.releases.values()
             if release.plan.in_store and self.courses[release.name].state != "failed"
+            for digest in release.manifests
         )
 
     def candidate_of(self, alias: str) -> Course | None:

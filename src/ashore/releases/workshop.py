@@ -11,6 +11,7 @@ from ashore.engines import LIMITS, OptionValue, card_of, engine_kinds, needed_by
 from ashore.errors import InvalidRequest
 from ashore.planning import ModelFacts, ModelPlan, Wish, make_plan, read_inventory, with_kept
 from ashore.releases.digests import digest_of_value, engine_digest
+from ashore.releases.model import RUNG
 from ashore.releases.ports import Described, ReleaseWish
 from ashore.store import DERIVED, TEXT_FILES
 
@@ -87,12 +88,13 @@ class StoreWorkshop:
             )
         store = self._store()
         model = store.resolve(plan.reference)
-        parts |= {"weights": model.digest, **_texts(store, model)}
+        rungs = [store.resolve(reference) for reference in plan.rungs]
+        parts |= {"weights": model.digest, **_texts(store, model), **{f"{RUNG}{r.variant}": r.digest for r in rungs}}
         per_token = kv_bytes_per_token(model.shape, itemsize=KV_ITEM_BYTES) if plan.options.kv_tokens else 0
         cache = (
             plan.options.kv_tokens * per_token * with_kept(plan.options.kind, prefix_cache=plan.options.prefix_cache)
         )
-        needed = (model.num_bytes + int(cache)) * plan.replicas
+        needed = (sum(one.num_bytes for one in (model, *rungs)) + int(cache)) * plan.replicas
         return Described(
             plan=plan,
             parts=parts,

@@ -14,6 +14,7 @@ Where to add what:
   serving/model.py, and the table in docs/reference/http.md.
 - When admission refuses: `verdict` in serving/admission.py (room), queueing.py (too late), concurrency.py (what the
   loop keeps up with); asked before the body is read in api/http/app.py and after it in serving/reception.py.
+- Who is chosen by cost among several models of one alias: serving/bycost.py brings what was seen, dispatch/ decides.
 - Another keeper of budgets, masker or auditor: an implementation of its port in serving/guards.py, given by its room
   (ROOM/room.py) and handed to `ServingService` in api/worker.py.
 """
@@ -27,6 +28,7 @@ from ashore.serving.guards import (
     Auditor,
     Budgets,
     CountingAuditor,
+    Followers,
     Guards,
     Masked,
     Masker,
@@ -56,7 +58,16 @@ from ashore.serving.model import (
 from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
 from ashore.serving.relevance import Asked, Judged
-from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake, MetricsSection, UnknownFields
+from ashore.serving.section import (
+    AdmissionSection,
+    DispatchSection,
+    GrpcSection,
+    HttpSection,
+    Intake,
+    MetricsSection,
+    RouteByCost,
+    UnknownFields,
+)
 from ashore.serving.service import ServingService, Tokenized
 from ashore.serving.topology import (
     EdgeAddress,
@@ -87,9 +98,11 @@ __all__ = [
     "Cost",
     "CountingAuditor",
     "Delta",
+    "DispatchSection",
     "EdgeAddress",
     "Embedding",
     "FinishReason",
+    "Followers",
     "Gate",
     "GenerationRequest",
     "GrpcListen",
@@ -111,6 +124,7 @@ __all__ = [
     "PrivacyMasker",
     "Replica",
     "Reservation",
+    "RouteByCost",
     "SeesNothing",
     "ServedModel",
     "ServedText",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ashore.engines import EngineEvent, Finished, Token, TokenLogprob
+from ashore.engines import EngineEvent, Finished, Rung, Token, TokenLogprob
 from ashore.errors import EngineFailed
 from ashore.serving.model import ChoiceEnded, CutBy, Delta, FinishReason, Scored, TokenText, ToolCallDelta
 from ashore.serving.ports import AnswerParserLike, AnswerPieceLike, ServedText
@@ -51,6 +51,8 @@ class Answer:
         self.completion_tokens = 0
         self.reasoning_tokens = 0
         self.cached_tokens = 0
+        self.precisions: tuple[str, ...] = ()
+        """What computed it, of an engine with rungs; each less exact than the one before."""
         self.ended: ChoiceEnded | None = None
 
     def take(self, events: Sequence[EngineEvent]) -> Delta | None:
@@ -65,6 +67,9 @@ class Answer:
         push = self._parser.push
         for token in events:
             if not isinstance(token, Token):
+                if isinstance(token, Rung):
+                    self.precisions += (token.precision,)
+                    continue
                 break
             piece = push(token.token_id)
             self.completion_tokens += 1

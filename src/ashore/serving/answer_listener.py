@@ -36,6 +36,8 @@ class Trial:
     calls: bool = False
     ended: bool = False
     cut_off: bool = False
+    lowered: bool = False
+    """Whether it was computed less exactly than the release does at its best, and so says nothing of that."""
     partner: Trial | None = None
     """The request of the other release that it is laid beside, with a canary."""
     seen: Observation | None = None
@@ -54,7 +56,7 @@ class Trial:
         elif isinstance(event, ChoiceEnded):
             self.ended, self.cut_off = True, self.cut_off or event.reason == "length"
         elif isinstance(event, Usage):
-            self.tokens, self.scored = event.completion_tokens, event.scored
+            self.tokens, self.scored, self.lowered = event.completion_tokens, event.scored, event.lowered
 
     def observation(self, *, failed: bool) -> Observation:
         """Return what the comparison needs of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ashore.engines import EngineInfo
 from ashore.serving.answer import Answer
 from ashore.serving.model import ChoiceEnded, CutBy, Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.orders import Prompt
@@ -24,13 +25,16 @@ def cut_short(answers: Sequence[Answer], cut_by: CutBy) -> list[ServingEvent]:
     return out
 
 
-def usage_of(prompt: Prompt, answers: Sequence[Answer]) -> Usage:
+def usage_of(prompt: Prompt, answers: Sequence[Answer], info: EngineInfo) -> Usage:
     """Return what the whole request used: the prompt once, the answers together."""
+    used = sorted({one for answer in answers for one in answer.precisions}, key=info.rungs.index) if info.rungs else []
     return Usage(
         prompt_tokens=len(prompt.ids),
         cached_tokens=min(len(prompt.ids), max(answer.cached_tokens for answer in answers)),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         reasoning_tokens=sum(answer.reasoning_tokens for answer in answers),
+        precision=">".join(dict.fromkeys((*used[:1], *used[-1:]))),
+        lowered=bool(used) and used[-1] != info.precision,
         scored=answers[0].scored,
     )
 

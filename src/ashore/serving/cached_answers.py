@@ -26,8 +26,10 @@ from ashore.serving.topology import ServedModel
 
 NOT_IN_FRAME: Final = frozenset((
     "messages", "prompt",  # split into what comes before and the question
-    "request_id", "model", "arrival", "cache",  # who asks where, and what they say of the cache; the alias is in `Ask`
+    "request_id", "answer_id",  # which request it is
+    "model", "arrival", "cache",  # who asks where, and what they say of the cache; the alias is in `Ask`
     "left_out",  # by now the recommended values stand in `sampling`
+    "min_precision",  # what is kept was computed at the best one
     "priority", "urgency", "deadline_s", "deaths",  # when and by whom it is answered, not how
     "scored",  # the answer is the same, only its likelihood is told beside it
 ))  # fmt: skip
@@ -130,7 +132,10 @@ def replay(found: Found, request: GenerationRequest, hear: Hear) -> Usage:
 
 
 def worth_keeping(events: Sequence[ServingEvent], usage: Usage, num_choices: int) -> KeptAnswer | None:
-    """Return a fresh answer as it may be kept; None when it is not whole, or asks for tools."""
+    """Return a fresh answer as it may be kept; None when it is not whole, asks for tools, or was computed less exactly
+    than the model does at its best."""
+    if usage.lowered:
+        return None
     texts: list[list[str]] = [[] for _ in range(num_choices)]
     reasonings: list[list[str]] = [[] for _ in range(num_choices)]
     ends: list[ChoiceEnded | None] = [None] * num_choices

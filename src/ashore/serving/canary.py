@@ -185,6 +185,9 @@ class Trials:
         if fault is not None and not isinstance(fault, EnvironmentFault | DeadlineExceeded):
             return  # there was no room: no release is to blame
         seen = trial.observation(failed=fault is not None)
+        if trial.lowered:
+            self._count(trial.model.served.release, seen)  # it was in time, or was not; more it does not say
+            return
         is_fatal = fault is not None and died(fault)
         if route.watched is not None:
             self._end_watched(trial, seen, route, *route.watched)

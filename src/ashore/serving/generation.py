@@ -10,11 +10,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
 
 from ashore.access import Principal
 from ashore.core import Clock, RequestId
-from ashore.engines import Grammar, ScoreText
+from ashore.engines import EngineInfo, Grammar, ScoreText
 from ashore.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
@@ -22,7 +24,7 @@ from ashore.serving.answer import Answer
 from ashore.serving.assembly import echoed, nothing_more, usage_of
 from ashore.serving.deadlines import Deadline, deadline_of
 from ashore.serving.fairthreads import FairThreads
-from ashore.serving.feed import Feed
+from ashore.serving.feed import Feed, too_late
 from ashore.serving.guards import Budgets, Reservation
 from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.serving.model_registry import Roster
@@ -34,6 +36,9 @@ from ashore.serving.replicas import died
 from ashore.serving.scoring import Scores, check_scores, wants_scores
 from ashore.serving.summons import Summons
 from ashore.serving.thinking import ThinksAtMost
+
+if TYPE_CHECKING:
+    from ashore.serving.bycost import Answers, ByCostRoute, Placed
 
 log = logging.getLogger("ashore.serving")
 _T = TypeVar("_T")
@@ -291,6 +296,7 @@ class FreshAnswers:
             KillsHosts: two hosts died of it.
         """
         deaths, first_at = request.deaths, 0.0
+        answers: list[Answer] = []
 
         def check() -> None:
             self._check_answers(model, request.model, deaths)
@@ -299,13 +305,24 @@ class FreshAnswers:
             nonlocal first_at
             first_at = self._clock.monotonic_s()
             self._metrics.observe("ashore_ttft_seconds", first_at - times.arrived, request.model)
+            precision = next((one.precisions[0] for one in answers if one.precisions), "")
             for event in head:  # until here another release could have answered
+                if precision and isinstance(event, Started):
+                    event = replace(event, precision=precision)
                 hear(event)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
             patience = partial(self._patience_s, model, request.model, most_s)
-            seat, replica = await model.replicas.pick(patience, check)
+            placed = None
+            if model.by_cost is not None and not self._aside:
+                placed = await self._place(model.by_cost, request, prompt, times, deadline)
+            if placed is None:
+                seat, replica = await model.replicas.pick(patience, check)
+                info = replica.info
+            else:
+                info = placed.replica.info
+                seat, replica, head = placed.seat, placed.replica, _answered_by(placed.model, head)
             orders = make_orders(
                 request,
                 prompt,
@@ -313,10 +330,12 @@ class FreshAnswers:
                 stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
                 tenant=principal.tenant,
                 shared_prefix_cache=self._roster.topology.shared_prefix_cache,
+                min_precision=info.precision if self._aside and info.rungs else request.min_precision,
                 adapter=model.served.adapter,
             )
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
             reservation.made(len(prompt.ids), 0)
+            started_at = self._clock.monotonic_s()
             seat.in_flight += len(orders)
             feed = Feed(
                 self._bounded(replica, request, prompt, model.text),
@@ -339,8 +358,17 @@ class FreshAnswers:
                         raise
                     feed.cut("deadline")  # what there is, is worth something
                 last_at = self._clock.monotonic_s()
-                usage = usage_of(prompt, answers)
+                usage = usage_of(prompt, answers, info)
+                if usage.precision:
+                    self._metrics.add("ashore_precision_answers", 1, request.model, usage.precision)
                 per_choice = usage.completion_tokens / request.num_choices
+                if placed is not None:
+                    placed.answered(
+                        first_s=first_at - started_at,
+                        decode_s=last_at - first_at,
+                        prompt_tokens=usage.prompt_tokens - usage.cached_tokens,
+                        output_tokens=round(per_choice),
+                    )
                 if per_choice > 1:
                     per_token_s = (last_at - first_at) / (per_choice - 1)
                     self._metrics.observe("ashore_time_per_token_seconds", per_token_s, request.model)
@@ -370,7 +398,45 @@ class FreshAnswers:
             finally:
                 seat.in_flight -= len(orders)
                 feed.close()
+                if placed is not None:
+                    placed.leave()
         raise AssertionError("unreachable")
+
+    @staticmethod
+    async def _place(
+        route: ByCostRoute, request: GenerationRequest, prompt: Prompt, times: _Times, deadline: Deadline
+    ) -> Placed | None:
+        """Return where a request is to begin, once it is; None where no model of the choice is there.
+
+        Raises:
+            DeadlineExceeded: no place was free in time.
+        """
+
+        def can(info: EngineInfo) -> bool:
+            try:
+                check_features(request, info)
+            except AshoreError:
+                return False
+            return len(prompt.ids) + prompt.max_new_tokens <= info.context_tokens
+
+        due_at = deadline.begin_by
+        if request.urgency == "interactive":
+            due_at = route.due_at(times.arrived, request.deadline_s, deadline.end_by)
+        left_s = max(0.0, deadline.begin_by - times.encoded)
+        alarm = asyncio.timeout(left_s)
+        try:
+            async with alarm:
+                return await route.place(
+                    prompt_tokens=len(prompt.ids),
+                    most_tokens=prompt.max_new_tokens,
+                    sequences=request.num_choices,
+                    due_at=due_at,
+                    can=can,
+                )
+        except TimeoutError as fault:
+            if not alarm.expired():
+                raise
+            raise too_late("the deadline passed before any model of the choice by cost had room") from fault
 
     async def _score(
         self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float
@@ -493,6 +559,12 @@ class FreshAnswers:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         self._metrics.add("ashore_cached_tokens", cached_tokens, model)
         self._metrics.add("ashore_completion_tokens", completion_tokens, model)
+
+
+def _answered_by(model: Answers, head: Sequence[ServingEvent]) -> list[ServingEvent]:
+    """Return the head of an answer that another model gives than the one that was asked for."""
+    release, precision = model.served.release, model.info.precision
+    return [replace(one, release=release, precision=precision) if isinstance(one, Started) else one for one in head]
 
 
 def one_more_death(fault: AshoreError, deaths: int, name: str) -> int:

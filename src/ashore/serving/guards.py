@@ -368,6 +368,50 @@ class CountingAuditor:
         return None
 
 
+class Followers:
+    """Several tracers as one. The trace is that of the first which follows a request."""
+
+    def __init__(self, tracers: Sequence[Tracer]) -> None:
+        self._tracers = tuple(tracers)
+
+    def begin(self, operation: str, alias: str, arrival: Arrival) -> Span | None:
+        spans = [span for one in self._tracers if (span := one.begin(operation, alias, arrival)) is not None]
+        return _Spans(spans) if len(spans) > 1 else spans[0] if spans else None
+
+    def repeated(self, note: RequestNote, request_id: str, arrival: Arrival) -> None:
+        for one in self._tracers:
+            one.repeated(note, request_id, arrival)
+
+
+class _Spans:
+    """Several spans of one request."""
+
+    __slots__ = ("_spans",)
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = tuple(spans)
+
+    @property
+    def trace_id(self) -> str:
+        return self._spans[0].trace_id
+
+    @property
+    def traceparent(self) -> str:
+        return self._spans[0].traceparent
+
+    def asked(self, request: GenerationRequest, *, content: bool) -> None:
+        for one in self._spans:
+            one.asked(request, content=content)
+
+    def hear(self, event: ServingEvent) -> None:
+        for one in self._spans:
+            one.hear(event)
+
+    def end(self, note: RequestNote) -> None:
+        for one in self._spans:
+            one.end(note)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guards:
     """All of them."""

@@ -94,6 +94,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     urgency: Urgency = "interactive"
     deadline_s: float | None = None
     """Seconds from arrival after which the answer is worth nothing; None: the server's default."""
+    min_precision: str = ""
+    """Least precision of the answer, of a model that answers in several; empty: any."""
     template_options: dict[str, object] = {}
     """`chat_template_kwargs`: extra variables for the chat template."""
     scored: bool = False
@@ -101,6 +103,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache: Directive = msgspec.field(default_factory=Directive)
     """What the client says about kept answers."""
     arrival: Arrival = NOWHERE
+    answer_id: str = ""
+    """Id of the answer, where its route does not make it from `request_id`."""
     deaths: int = 0
     """Hosts that have died while they worked on it."""
 
@@ -195,6 +199,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int = 0
+    precision: str = ""
+    """Of an engine with rungs, what computed the answer: `fp16`, or `fp16>int8` where a less exact one took over."""
+    lowered: bool = False
+    """Whether any of it is less exact than the model is at its best."""
     scored: Scored | None = None
     """Where the request asked for it, and the engine tells log-probabilities."""
 

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from ashore.core import Clock
 from ashore.engines import EngineStats
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
@@ -23,6 +25,9 @@ from ashore.serving.recommended import recommendations
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet
 from ashore.serving.router import Lead, make_leads
 from ashore.serving.topology import ServedModel, Topology
+
+if TYPE_CHECKING:
+    from ashore.serving.bycost import ByCostRoute
 
 log = logging.getLogger("ashore.serving")
 
@@ -59,8 +64,13 @@ class Roster:
         board: Board | None,
         limit: ConcurrencyLimit,
         refused: Callable[[str, Reason], None],
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         """Make it. `refused` is told the alias and why, each time a gate refuses."""
+        self._clock, self._metrics = clock, metrics
+        self._by_cost: dict[str, ByCostRoute] = {}
+        """By alias; none where `[dispatch]` says nothing."""
         self._topology = topology
         self._limit = limit
         self._refused = refused
@@ -136,14 +146,43 @@ class Roster:
         self._lead()
 
     def _lead(self) -> None:
+        for model in self._models.values():
+            model.by_cost = None  # an adapter, made of it here, goes to its own hosts alone
         primary = {served.alias: served.release for served in self._topology.models}
         leads = make_leads(self._models, {a: r for a, r in primary.items() if (a, r) in self._models}, self._routes)
         if {name: one.shape for name, one in leads.items()} != {name: one.shape for name, one in self._leads.items()}:
             self.generation += 1
         self._leads = leads
+        self._route_by_cost()
         self._gates = tuple(dict.fromkeys(model.gate for lead in leads.values() for model, _ in lead.models))
         for model in self._models.values():
             model.replicas.rouse()  # whoever waits for a host of it may be answered elsewhere by now
+
+    def _route_by_cost(self) -> None:
+        """Have models answer for each other as `[dispatch]` says. While an alias leads to several releases, so that
+        these are compared, its requests go to them alone."""
+        for alias, route in self._by_cost.items():
+            route.take({name: self._leads[name].first for name in route.route.prices if name in self._leads})
+            lead = self._leads.get(alias)
+            if lead is not None and len(lead.models) == 1:
+                lead.first.by_cost = route
+                self._resize(lead.first)
+
+    def _take_routes_by_cost(self, topology: Topology) -> None:
+        asked = {one.alias: one for one in topology.dispatch.routes}
+        for alias, known in list(self._by_cost.items()):
+            if alias not in asked:
+                known.close()
+                del self._by_cost[alias]
+        for alias, one in asked.items():
+            if alias in self._by_cost:
+                self._by_cost[alias].change(one)
+            else:
+                from ashore.serving.bycost import ByCostRoute  # brings SciPy, which few servers need
+
+                self._by_cost[alias] = ByCostRoute(
+                    one, clock=self._clock, metrics=self._metrics, workers=max(1, len(topology.workers))
+                )
 
     async def apply(self, topology: Topology) -> None:
         """Serve what `topology` says from now on.
@@ -185,6 +224,7 @@ class Roster:
             model.replicas.residence = model.served.residence
         gone = [model for key, model in self._models.items() if kept.get(key) is not model]
         self._topology, self._models, self.unreadable = topology, kept, unreadable
+        self._take_routes_by_cost(topology)
         self._lead()
         for model in gone:
             model.replicas.rouse()
@@ -258,6 +298,8 @@ class Roster:
         metrics.set("ashore_loop_busy_share", self._limit.pulse.busy)
         metrics.set("ashore_loop_lag_seconds", self._limit.pulse.lag_s)
         metrics.set("ashore_running_limit", self._limit.limit)
+        for route in self._by_cost.values():
+            route.measure()
         told = set()
         for model in self._models.values():
             load, alias = model.gate.load, self._label(model)
@@ -289,6 +331,8 @@ class Roster:
         retiring = dict(self._retiring)
         for task in retiring:
             task.cancel()
+        for route in self._by_cost.values():
+            route.close()
         for model in (*self._models.values(), *retiring.values()):
             await model.replicas.stop()
         await asyncio.gather(*retiring, return_exceptions=True)
@@ -327,7 +371,7 @@ class Roster:
             self._lead()  # it may be what an alias waited for
 
     def _resize(self, model: LoadedModel) -> None:
-        ability = model.replicas.ability
+        ability = model.replicas.ability if model.by_cost is None else model.by_cost.ability
         if ability.sequences == 0:
             return  # all hosts are away: what was admitted waits for them, bounded by its deadline
         limits = self._topology.admission

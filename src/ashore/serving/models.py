@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from ashore.core import did_you_mean
 from ashore.engines import EngineInfo, EngineKind
@@ -13,6 +15,9 @@ from ashore.serving.admission import Gate
 from ashore.serving.ports import ServedText
 from ashore.serving.replicas import ReplicaSet
 from ashore.serving.topology import ServedModel
+
+if TYPE_CHECKING:
+    from ashore.serving.bycost import ByCostRoute
 
 ServingState = Literal["ready", "loading", "draining", "not-recording"]
 """Whether a worker can answer now, or what keeps it from that."""
@@ -63,6 +68,15 @@ class LoadedModel:
     gate: Gate
     recommended: Mapping[str, float] = field(default_factory=dict)
     """Sampling where a client says nothing."""
+    by_cost: ByCostRoute | None = None
+    """Set where other models answer for it, too, and each request goes where it costs least."""
+
+    @property
+    def as_kept(self) -> ServedModel:
+        """What answers, for the address of a cached answer: with what else may have given it."""
+        if self.by_cost is None:
+            return self.served
+        return msgspec.structs.replace(self.served, content=self.by_cost.content)
 
     @property
     def info(self) -> EngineInfo:

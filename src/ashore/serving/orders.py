@@ -9,7 +9,7 @@ from typing import Final, get_args
 import msgspec
 
 from ashore.core import OrderId, TenantId, changed_fields
-from ashore.engines import EngineInfo, Feature, GenerateOrder
+from ashore.engines import EngineInfo, Feature, GenerateOrder, check_precision
 from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import CutBy, GenerationRequest
 from ashore.serving.scoring import wants_scores
@@ -105,6 +105,7 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
                 hint=f"leave {field} out, or use a model on another engine",
                 param=field,
             )
+    check_precision(request.min_precision, info)
     if request.top_logprobs and request.top_logprobs > info.max_top_logprobs:
         raise UnsupportedByEngine(
             f"top_logprobs is {request.top_logprobs}; the engine {info.kind!r} gives at most {info.max_top_logprobs}",
@@ -144,6 +145,7 @@ def make_orders(
     stop_token_ids: tuple[int, ...],
     tenant: TenantId,
     shared_prefix_cache: bool,
+    min_precision: str = "",
     adapter: str = "",
 ) -> list[GenerateOrder]:
     """Return one order per choice. A given seed counts up from choice to choice, so that choices differ and repeat.
@@ -167,6 +169,7 @@ def make_orders(
             ignore_eos=request.ignore_eos and not request.stop_token_ids,
             priority=request.priority,
             prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
+            min_precision=min_precision,
             traceparent=request.arrival.traceparent,
         )
         for choice in range(request.num_choices)

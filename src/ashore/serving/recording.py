@@ -33,6 +33,7 @@ class Watch:
         "_error_code",
         "_noted",
         "_pieces",
+        "_precision",
         "_prompt",
         "_prompt_tokens",
         "_request_id",
@@ -66,7 +67,7 @@ class Watch:
         self.receipt = Receipt()
         self.masked: Mapping[str, int] = {}
         self._cache = "miss"
-        self._error_code = ""
+        self._error_code = self._precision = ""
         self._prompt_tokens = self._completion_tokens = self._cached_tokens = 0
         self._pieces: dict[int, list[str]] = {}
         self._noted = False
@@ -84,10 +85,12 @@ class Watch:
         elif isinstance(event, Started):
             self.told = True
             self._cache = event.cache
+            if event.cache == "miss":
+                self.release = event.release
             self._prompt_tokens = event.prompt_tokens
         elif isinstance(event, Usage):
             self._prompt_tokens, self._completion_tokens = event.prompt_tokens, event.completion_tokens
-            self._cached_tokens = event.cached_tokens
+            self._cached_tokens, self._precision = event.cached_tokens, event.precision
 
     def failed(self, fault: AshoreError) -> None:
         """Hear that the answer broke off."""
@@ -138,6 +141,7 @@ class Watch:
             ignored=self.arrival.ignored,
             trace=self.arrival.trace,
             error_code=self._error_code,
+            precision=self._precision,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
             prompt=digest(self._prompt),
             answer=digest(answer) if answer else "",

@@ -122,6 +122,10 @@ class ReplicaSet:
         self._seats = tuple(Seat(socket, factory, self._changed) for socket in sockets)
 
     @property
+    def seats(self) -> tuple[Seat, ...]:
+        return self._seats
+
+    @property
     def sockets(self) -> tuple[str, ...]:
         return tuple(seat.socket for seat in self._seats)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from msgspec import Meta
 
-from ashore.core import AtLeast0, Port, Section
+from ashore.core import AtLeast0, Port, Seconds, Section, toml
+from ashore.errors import InvalidSpec
 
 MAX_DEADLINE_S: Final = 3600.0
 """Longest deadline that a client may ask for, unless the operator's default is longer."""
@@ -82,6 +83,40 @@ class MetricsSection(Section, frozen=True, kw_only=True):
 
     vllm_names: bool = True
     """vLLM's names beside ashore's own, for dashboards, autoscalers and routers that know those."""
+
+
+class RouteByCost(Section, frozen=True, kw_only=True):
+    """An alias whose requests several models answer, each where it costs least and is in time."""
+
+    alias: Annotated[str, Meta(min_length=1, examples=['"chat"'])]
+    """Alias that clients ask for. Its model brings template and tokenizer; the others must have the same tokenizer."""
+    prices: Annotated[dict[str, Annotated[float, Meta(ge=0)]], Meta(examples=["{ chat = 0.40, chat-gpu = 3.00 }"])]
+    """Price of one replica for an hour of work, by alias of the model; any one currency. Names `alias`, too."""
+    answer_within_s: Seconds = 30.0
+    """From arrival to the whole answer, for requests that set no deadline. The cheapest model that is in time answers,
+    so a later deadline costs less and brings later answers."""
+
+    def checked(self, where: str) -> Self:
+        if self.alias not in self.prices:
+            raise InvalidSpec(
+                f"{where} prices has no {self.alias!r}", hint="give the price of the model that has the alias, too"
+            )
+        if len(self.prices) < 2:
+            raise InvalidSpec(f"{where} prices has one model; there is no choice", hint="name the other models, too")
+        return self
+
+
+class DispatchSection(Section, frozen=True, kw_only=True):
+    """Choice by cost among models on unlike hardware. Without it, each alias has its own model."""
+
+    routes: Annotated[tuple[RouteByCost, ...], toml("route")] = ()
+
+    def checked(self, where: str) -> Self:
+        aliases = [one.alias for one in self.routes]
+        twice = sorted({alias for alias in aliases if aliases.count(alias) > 1})
+        if twice:
+            raise InvalidSpec(f"{where} has two routes for {twice[0]!r}", hint="give each alias one route")
+        return self
 
 
 class AdmissionSection(Section, frozen=True, kw_only=True):

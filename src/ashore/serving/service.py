@@ -109,6 +109,8 @@ class ServingService:
             board=board,
             limit=limit,
             refused=lambda alias, reason: metrics.add("ashore_refused", 1, alias, reason),
+            clock=clock,
+            metrics=metrics,
         )
         self.behind: Final = self._roster.behind
         """Gives the models behind a name, where it is an alias of others. Callable from any thread."""
@@ -315,7 +317,7 @@ class ServingService:
         if span is not None:
             span.asked(request, content=masked.traces_content)
             request = replace(request, arrival=watch.arrival)
-        question = find_question(self._cache, request, model.served, principal, masked)
+        question = find_question(self._cache, request, model.as_kept, principal, masked)
         route = self._roster.routes.get(request.model)
         trial = None if route is None else self.trials.begin(request, principal, model, route)
         if trial is not None and trial.copied and "logprobs" in model.info.features:
@@ -427,7 +429,12 @@ class ServingService:
         """Tell an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
-        terms = Terms(deadline_s=allowed_s, priority=request.priority, waits_behind=request.urgency != "interactive")
+        terms = Terms(
+            deadline_s=allowed_s,
+            priority=request.priority,
+            waits_behind=request.urgency != "interactive",
+            min_precision=request.min_precision,
+        )
         joins = self._flights.flying(question.wording, terms)
         self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
         budgets = self._guards.budgets

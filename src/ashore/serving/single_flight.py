@@ -34,6 +34,8 @@ class Terms:
     priority: int
     waits_behind: bool
     """It is background work, and waits behind everybody who is waited for."""
+    min_precision: str = ""
+    """Below which no token of it is computed."""
 
     def cover(self, wanted: Terms) -> bool:
         """Return whether who wants those terms loses nothing by these."""
@@ -41,6 +43,7 @@ class Terms:
             self.deadline_s >= wanted.deadline_s
             and self.priority >= wanted.priority
             and (wanted.waits_behind or not self.waits_behind)
+            and wanted.min_precision in ("", self.min_precision)
         )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ashore.core import OrderId
-from ashore.engines import CancelOrder, EngineEvent, Failed, Finished, GenerateOrder, OrderHearer, Token
+from ashore.engines import CancelOrder, EngineEvent, Finished, GenerateOrder, OrderHearer, Token
 from ashore.errors import AshoreError
 from ashore.serving.ports import Replica, ServedText
 
@@ -111,7 +111,7 @@ class _Thinking:
         )
         self._cancel = self._replica.start(after, self)
 
-    def _renamed(self, event: Token | Failed | Finished) -> EngineEvent:
+    def _renamed(self, event: EngineEvent) -> EngineEvent:
         """Return an event of the second part under the name of the whole."""
         if isinstance(event, Finished):
             return self._whole(event, made=self._before + event.completion_tokens)

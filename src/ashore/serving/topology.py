@@ -21,7 +21,7 @@ from ashore.jobs import EgressSection, JobsSection
 from ashore.privacy import PrivacyPolicy
 from ashore.releases import ReleasePolicy
 from ashore.residency import Served
-from ashore.serving.section import AdmissionSection, Intake, MetricsSection
+from ashore.serving.section import AdmissionSection, DispatchSection, Intake, MetricsSection
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +130,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     board: str = ""
     """File on which several workers tell each other their load; empty: there is one."""
     admission: AdmissionSection = AdmissionSection()
+    dispatch: DispatchSection = DispatchSection()
     limits: Limits = Limits()
     metrics: MetricsSection = MetricsSection()
     cache: CachePolicy = CachePolicy()

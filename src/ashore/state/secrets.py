@@ -130,6 +130,7 @@ class _SecretTable:
 
 
 _CONTENT_KEY: Final = "audit-content-key/"
+_FACTOR: Final = "login-factor/"
 _TABLES: Final = (
     _SecretTable(
         select="SELECT name AS id, value FROM secret",
@@ -139,6 +140,16 @@ _TABLES: Final = (
         select="SELECT key_id AS id, secret AS value FROM audit_subject WHERE erased_s IS NULL",
         update="UPDATE audit_subject SET secret = :after WHERE key_id = :key AND secret = :before AND erased_s IS NULL",
         prefix=_CONTENT_KEY,
+    ),
+    _SecretTable(
+        select="SELECT id, factor AS value FROM login_account WHERE factor <> ''",
+        update="UPDATE login_account SET factor = :after WHERE id = :key AND factor = :before",
+        prefix=_FACTOR,
+    ),
+    _SecretTable(
+        select="SELECT id, factor_new AS value FROM login_account WHERE factor_new <> ''",
+        update="UPDATE login_account SET factor_new = :after WHERE id = :key AND factor_new = :before",
+        prefix=_FACTOR,
     ),
 )
 

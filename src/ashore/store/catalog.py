@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from typing import Any, get_args
 
@@ -78,7 +78,7 @@ def _entry(name: str, table: dict[str, Any]) -> CatalogEntry:
     table = dict(table)
     numbers: dict[str, int] = table.pop("shape", {})
     architecture = str(table.get("architecture", ""))
-    wanted = {f.name for f in fields(ModelShape)} - {"architecture", "num_active_parameters", "latent_rank"}
+    wanted = {f.name for f in fields(ModelShape) if f.default is MISSING} - {"architecture"}
     names = {f.name for f in fields(ModelShape)}
     unknown = set(numbers) - names | set(table.get("unverified", ())) - names - {"shape", "weight_bytes"}
     recommended: dict[str, float] = table.pop("recommended", {})

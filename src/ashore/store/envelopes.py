@@ -45,7 +45,7 @@ def push_envelope(sources: SourceOpener, target: str, keys: DataKeys, key_id: st
                 path = Path(folder) / blob.path
                 path.write_bytes(content)
                 remote.send_blob(blob, path, silent)
-    remote.write_manifest(_manifest(config, layer), name="envelope")
+    remote.write_manifest(envelope_manifest(data), name="envelope")
 
 
 def pull_envelope(sources: SourceOpener, source: str, keys: DataKeys, key_id: str, staging: Path) -> None:
@@ -85,7 +85,9 @@ def _descriptor(data: bytes, path: str) -> Descriptor:
     return Descriptor(digest=digest, num_bytes=len(data), path=path)
 
 
-def _manifest(config: Descriptor, layer: Descriptor) -> bytes:
+def envelope_manifest(data: bytes) -> bytes:
+    """Return the manifest of an envelope: its blobs are `EMPTY` and the envelope itself."""
+    config, layer = _descriptor(EMPTY, "config"), _descriptor(data, "envelope.json")
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,

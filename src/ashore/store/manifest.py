@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
-from ashore.core import Digest, ModelFormat, foreign_errors
+from ashore.core import Digest, ModelFormat, ModelShape, foreign_errors
 from ashore.errors import CorruptBlob, UnsupportedModel
 from ashore.sealing import is_key_id
 from ashore.store.conversion.checkedshape import checked_shape
@@ -45,6 +45,12 @@ def media_type_of(path: str) -> str:
     return WEIGHT_CONFIG
 
 
+_ALWAYS_WRITTEN: Final = frozenset(
+    {f.name for f in dataclasses.fields(ModelShape) if f.default is dataclasses.MISSING}
+    | {"num_active_parameters", "latent_rank"}
+)
+
+
 def config_bytes(model: StoredModel) -> bytes:
     """Return the ModelPack config blob."""
     document = {
@@ -60,12 +66,21 @@ def config_bytes(model: StoredModel) -> bytes:
     return _canonical(document)
 
 
+def _written(shape: ModelShape) -> dict[str, str | int]:
+    """Return the fields of a shape that a manifest holds: those of every model, and of the others what is set."""
+    return {
+        field.name: value
+        for field in dataclasses.fields(shape)
+        if (value := getattr(shape, field.name)) or field.name in _ALWAYS_WRITTEN
+    }
+
+
 def manifest_bytes(model: StoredModel, config_digest: Digest, config_size: int) -> bytes:
     """Return the manifest. Equal models give equal bytes; `name`, `digest` and `created_s` do not enter."""
     notes = {
         "ashore.format": model.format,
         "ashore.weights": model.weights,
-        "ashore.shape": json.dumps(dataclasses.asdict(model.shape), sort_keys=True),
+        "ashore.shape": json.dumps(_written(model.shape), sort_keys=True),
         "ashore.source": model.source,
         "ashore.recipe": json.dumps(model.recipe, sort_keys=True),
         "org.opencontainers.image.licenses": model.licence,

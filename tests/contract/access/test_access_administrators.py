@@ -52,6 +52,16 @@ def test_the_first_key_makes_the_three_administrators_and_dies(house: House) -> 
         house.who(house.first_key)
 
 
+def test_homes_that_share_a_state_have_a_first_key_each_and_a_home_may_get_another_name(house: House) -> None:
+    keys = [new_key(), new_key()]
+    with house.database.write() as connection:
+        for number, key in enumerate(keys):
+            assert keep_first_key(connection, key, machine=f"node:/home/{number}", created_s=1)
+        assert keep_first_key(connection, keys[0], machine="renamed:/home/0", created_s=1)
+    for key in (house.first_key, *keys):
+        assert house.may(key, "infer", "model/chat")
+
+
 @pytest.mark.parametrize(
     "wish",
     [

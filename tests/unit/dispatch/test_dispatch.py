@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ashore.dispatch import POLICIES, SHAPES, Backend, Request, choose, lower_bound, simulate, synthesise
+from ashore.dispatch.fleet import Device, Fleet
+from ashore.dispatch.policies import ByCost
 from ashore.dispatch.program import SLOTS_S
-from ashore.dispatch.simulate import ByCost, Device, Fleet
 
 DEAR = Backend(
     name="dear", price_per_hour=7200, prefill_tokens_per_s=1e6, decode_tokens_per_s=1000, stream_tokens_per_s=100

@@ -30,13 +30,16 @@ from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
+from ashore.api.http.visiting import session_of, visit_of
 from ashore.api.origin import Origins, origin_of
 from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, bodies_of
 from ashore.cache import directive_of
+from ashore.console import Console
 from ashore.core import Recorder, split_url
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.jobs import JobDesk
+from ashore.learning.votes import key_of_basic
 from ashore.metrics import Metrics
 from ashore.rooms import Rooms
 from ashore.serving import Limits, ServingService
@@ -51,6 +54,8 @@ OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 RATES: Final = b"x-ratelimit-"
 PROBES: Final = ("/healthz", "/health", "/ping", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
+LANGFUSE: Final = "/api/public/"
+"""Below it, clients send their key as the password of Basic authentication."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
 
@@ -74,6 +79,7 @@ class HttpApp:
         origins: Origins | None = None,
         rooms: Rooms | None = None,
         bodies: Bodies | None = None,
+        console: Console | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -89,6 +95,7 @@ class HttpApp:
         self._origins = origins or Origins()
         self._bodies = bodies or bodies_of(limits)
         self.rooms: Final = rooms or Rooms()
+        self.console: Final = console
         self._desk = self.rooms.find(JobDesk)
         self._on_behalf = self.rooms.find(OnBehalf)
         self.making_metrics: dict[bool, asyncio.Task[bytes]] = {}
@@ -134,9 +141,12 @@ class HttpApp:
         try:
             route, exchange.arguments = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
-            principal = self._identify(route, exchange)
+            if route.guard == "session":
+                principal = await self._of_session(exchange)
+            else:
+                principal = self._identify(route, exchange)
             if principal is not NOBODY:  # else the route needs no key
-                if route.guard != "key":
+                if route.guard not in ("key", "session"):
                     self._check_route(route, principal)
                 exchange.hold = self._bodies.hold(principal.tenant, principal.id)
             repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
@@ -189,6 +199,22 @@ class HttpApp:
             principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
         return principal
+
+    async def _of_session(self, exchange: Exchange) -> Principal:
+        """Return who is logged in to the console.
+
+        Raises:
+            Unauthenticated, PermissionDenied: nobody is, or another site asked.
+        """
+        visit = visit_of(exchange, self.origin_of(exchange), behind_tls=self.is_behind_tls(exchange))
+        token = exchange.headers.get(b"x-csrf-token", b"").decode("latin-1")
+        principal = (await session_of(self.console, visit, token)).principal
+        exchange.origin, exchange.principal_id = self.origin_of(exchange), principal.id
+        return principal
+
+    def is_behind_tls(self, exchange: Exchange) -> bool:
+        """Return whether an edge that is believed says that the browser speaks TLS."""
+        return self._origins.trusted_proxies > 0 and exchange.headers.get(b"x-forwarded-proto") == b"https"
 
     def _operator_here(self, route: Route, exchange: Exchange) -> Principal:
         """Return who looks from this machine: the owner of the home, who alone reaches a socket; a key that may look;
@@ -348,6 +374,8 @@ def token_of(exchange: Exchange) -> str | None:
     given = exchange.headers.get(b"authorization")
     if given is not None:
         scheme, _, token = given.partition(b" ")
+        if scheme.lower() == b"basic" and exchange.path.startswith(LANGFUSE):
+            return key_of_basic(token.decode("latin-1"))
         return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
     given = exchange.headers.get(b"x-api-key")
     return given.decode("latin-1") if given is not None else None

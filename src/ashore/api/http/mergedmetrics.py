@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-SEEN_BY_ALL: Final = ("ashore_host_", "ashore_replicas_ready", "ashore_shared_cache_up")
+SEEN_BY_ALL: Final = (
+    "ashore_host_", "ashore_replicas_ready", "ashore_route_price", "ashore_route_ready",
+    "ashore_route_tokens_per_second", "ashore_shared_cache_up",
+)  # fmt: skip
 """Beginnings of metrics in which every worker reports the same thing. The highest is kept."""
 
 

@@ -40,10 +40,10 @@ NOT_HERE: Final = (
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
-Guard = Literal["open", "key", "infer", "operator", "admin"]
-"""open: anybody. key: a principal. infer: one that may ask some model, for what is kept of requests (`stored.py` says
-who sees what). operator: loopback, or a principal that may do `metrics:read`. admin: a principal that may do the
-route's `action`."""
+Guard = Literal["open", "key", "infer", "operator", "admin", "session"]
+"""open: anybody. session: a person who is logged in to the console, whose page sent its token along. key: a principal.
+infer: one that may ask some model, for what is kept of requests (`stored.py` says who sees what). operator:
+loopback, or a principal that may do `metrics:read`. admin: a principal that may do the route's `action`."""
 
 Handler = Callable[[Any, Exchange, Principal], Awaitable[None]]
 """Given the application, whose type would close a circle, the request and who asks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import msgspec
@@ -233,6 +233,8 @@ async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> N
     if answer.started.good_until_s:
         exchange.take_down(answer.started)
     exchange.tokens = answer.usage.completion_tokens
+    if answer.usage.precision:
+        answer = replace(answer, started=msgspec.structs.replace(answer.started, precision=answer.usage.precision))
     await exchange.respond(200, [JSON, *answer_headers(answer.started), *cut_headers(answer.choices)], body)
 
 

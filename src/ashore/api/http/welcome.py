@@ -3,7 +3,6 @@ a key."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
@@ -12,6 +11,7 @@ from ashore import __version__
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.routes import Route
+from ashore.api.http.visiting import HOST
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -28,7 +28,6 @@ STYLE: Final = (
     "pre,code{font-family:ui-monospace,monospace;font-size:.9em}pre{padding:.8rem;border:1px solid #8886;overflow:auto}"
     "td{padding:.1rem 1rem .1rem 0;vertical-align:top}h2{margin-top:2rem;font-size:1.1rem}"
 )
-HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
 ASK: Final = """curl BASE/v1/chat/completions \\
   -H "Authorization: Bearer $ASHORE_API_KEY" -H "Content-Type: application/json" \\
   -d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hello"}]}'"""

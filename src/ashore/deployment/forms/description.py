@@ -228,7 +228,9 @@ def _engines(spec: Spec, places: Places, hidden: Hidden) -> tuple[Engine, ...]:
         card.kind: card.program for card in CARDS if card.program is not None and card.program.flags
     }
     outside = {
-        alias: model for alias, model in aliases.items() if model.engine.kind in programs and not model.engine.addresses
+        alias: model
+        for alias, model in aliases.items()
+        if model.engine.kind in programs and not model.engine.is_elsewhere
     }
     if places.image.accelerator == "cuda":
         outside = {}

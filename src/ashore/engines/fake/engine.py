@@ -31,6 +31,7 @@ from ashore.engines.model import (
     Finished,
     GenerateOrder,
     ModelFiles,
+    Rung,
     ScoredText,
     ScoreText,
     Token,
@@ -44,6 +45,7 @@ _TICK_S: Final = 0.002
 _BLOCK_TOKENS: Final = 16
 _MOST_BLOCKS: Final = 65_536
 _CALL: Final = re.compile(rb"<tool_call>.*</tool_call>", re.DOTALL)
+_PRECISIONS: Final = ("fp64", "fp32", "fp16", "int8")
 _PLAIN: Final = (Sampling(), Sampling(temperature=0.0))
 
 
@@ -61,6 +63,7 @@ class _Sequence:
         "prompt_counts",
         "quick",
         "rng",
+        "rung",
         "salt",
     )
 
@@ -69,6 +72,7 @@ class _Sequence:
         self.due_s = due_s
         self.cached = cached
         self.made = 0
+        self.rung = -1
         self.echo = _said(order, spec)
         self.salt = hash(tuple(order.prompt_ids))
         self.previous = order.prompt_ids[-1]
@@ -117,7 +121,8 @@ class FakeEngine:
             kind="fake",
             version="fake 1",
             model=files.name,
-            precision="fp64",
+            precision=_PRECISIONS[0],
+            rungs=_PRECISIONS[: spec.rungs] if spec.rungs > 1 else (),
             context_tokens=context_tokens,
             vocab_size=VOCAB_SIZE,
             kv_tokens=self._kv_tokens,
@@ -168,6 +173,8 @@ class FakeEngine:
             self._break_if_told()
             self._sleep(self._spec.step_s)
             for sequence in ready:
+                if self._spec.rungs > 1:
+                    events += self._told_rung(sequence)
                 events.append(self._advance(sequence))
             self._steps += 1
             self._step_seconds += self._clock.monotonic_s() - started_s
@@ -193,6 +200,7 @@ class FakeEngine:
             completion_tokens=self._completion_tokens,
             scored_tokens=self._scored_tokens,
             block_tokens=_BLOCK_TOKENS,
+            rung=self._rung,
             adapters=len(self._adapters),
             running_adapters=_adapters_of(sequence.order for sequence in running),
             waiting_adapters=_adapters_of(order for *_, order in self._waiting if order.order_id in self._live),
@@ -274,6 +282,19 @@ class FakeEngine:
 
     def _push(self, sequence: _Sequence) -> None:
         heapq.heappush(self._due, (self._grid(sequence.due_s), next(self._numbers), sequence))
+
+    @property
+    def _rung(self) -> int:
+        return min(self._spec.rungs - 1, len(self._live) // max(1, self._spec.rung_from))
+
+    def _told_rung(self, sequence: _Sequence) -> list[EngineEvent]:
+        """Return what is told where a rung takes part in an answer for the first time."""
+        least = sequence.order.min_precision
+        rung = min(self._rung, _PRECISIONS.index(least)) if least else self._rung
+        if rung <= sequence.rung:
+            return []
+        sequence.rung = rung
+        return [Rung(sequence.order.order_id, _PRECISIONS[rung])]
 
     def _advance(self, sequence: _Sequence) -> EngineEvent:
         """Make one token of `sequence` and return it, or how the sequence ended."""

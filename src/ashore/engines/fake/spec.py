@@ -11,7 +11,7 @@ from ashore.core import did_you_mean
 from ashore.errors import InvalidSpec
 
 _SCHEME: Final = "fake:"
-MOST: Final = {"embed": 65_536, "context": 100_000_000, "sequences": 1_000_000}
+MOST: Final = {"rungs": 4, "embed": 65_536, "context": 100_000_000, "sequences": 1_000_000}
 """Of options that a request makes memory of: whoever may make a release names them, too."""
 
 
@@ -47,6 +47,10 @@ class FakeSpec:
     """Seconds that loading takes."""
     memory_bytes: int = 0
     """Memory that it is counted with where models share a budget; it takes none."""
+    rungs: int = 1
+    """Precisions that it says it answers in, as an engine with a ladder does: fp64, fp32, fp16, int8."""
+    rung_from: int = 2
+    """Sequences at once from which it says that the second one computes; the third from twice as many, and so on."""
     raise_after: int = 0
     """The step after this many tokens raises, as a broken library would, and so does each later one; 0 is never."""
     hang_after: int = 0

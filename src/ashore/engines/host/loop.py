@@ -34,7 +34,7 @@ from ashore.engines.frames import (
 )
 from ashore.engines.host.calls import Calls
 from ashore.engines.host.link import Link, LinkClosed
-from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
+from ashore.engines.model import EngineEvent, EngineInfo, Failed, Finished, GenerateOrder
 from ashore.engines.ports import CanWait, Engine
 from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest
 
@@ -45,6 +45,9 @@ MOST_FAILED_STEPS: Final = 3
 LAST_WORDS_S: Final = 2.0
 """Longest that a host which ends waits for workers to read what it has told them: far below `DRAIN_MARGIN_S`, after
 which the supervisor kills it."""
+
+_LAST: Final = (Finished, Failed)
+"""After these, nothing follows of an order."""
 
 _log = logging.getLogger(__name__)
 
@@ -275,7 +278,7 @@ class HostLoop:
             if batch is None:
                 batch = batches[link] = []
             batch.append(event)
-            if type(event) is not Token:
+            if type(event) in _LAST:
                 del owners[event.order_id]
                 link.orders.discard(event.order_id)
         for link, batch in batches.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ashore.core import did_you_mean, human_bytes
 from ashore.engines.model import EngineOptions
 from ashore.engines.openvino.card import CARD
+from ashore.engines.openvino.ladder import Objective
 from ashore.errors import InvalidSpec, KvCacheExhausted
 
 _OWN_OPTIONS = tuple(name for name in CARD.options.known if name != name.upper())
@@ -26,6 +27,8 @@ class RunConfig:
     """Most seconds that prompts may add to a step in which other sequences are generating."""
     may_pair: bool = True
     """Whether a second compilation for large steps may be made where it pays; it costs memory."""
+    objective: Objective = field(default_factory=Objective)
+    """What a ladder keeps to."""
     max_prompt_step_s: float = 0.25
     """Most seconds of a step with prompts alone: how long a new prompt may have to wait for its turn."""
 
@@ -60,14 +63,22 @@ def run_config(options: EngineOptions) -> RunConfig:
         properties.update(INFERENCE_PRECISION_HINT="f32", KV_CACHE_PRECISION="f32", DYNAMIC_QUANTIZATION_GROUP_SIZE=0)
     if options.threads:
         properties["INFERENCE_NUM_THREADS"] = options.threads
-    stall_ms = own.get("max_stall_ms", 100)
-    if isinstance(stall_ms, str) or not 1 <= stall_ms <= 60_000:
-        raise InvalidSpec(f"max_stall_ms is {stall_ms!r}; expected a number from 1 to 60000")
+    stall_ms, ttft_ms, tpot_ms = (
+        _milliseconds(name, own.get(name, usual))
+        for name, usual in (("max_stall_ms", 100), ("rung_ttft_ms", 1000), ("rung_tpot_ms", 60))
+    )
     return RunConfig(
         properties={**properties, **given},
-        max_stall_s=float(stall_ms) / 1000,
+        max_stall_s=stall_ms / 1000,
+        objective=Objective(ttft_s=ttft_ms / 1000, tpot_s=tpot_ms / 1000),
         may_pair=bool(own.get("second_form", True)) and not own.get("full_precision"),
     )
+
+
+def _milliseconds(name: str, value: object) -> float:
+    if isinstance(value, str) or not isinstance(value, int | float) or not 1 <= value <= 60_000:
+        raise InvalidSpec(f"{name} is {value!r}; expected a number from 1 to 60000")
+    return float(value)
 
 
 def is_full_precision(properties: Mapping[str, object]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from collections.abc import Sequence as Seq
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -23,14 +23,16 @@ from ashore.engines.model import (
     EngineStats,
     GenerateOrder,
     ModelFiles,
+    Rung,
     ScoredText,
     ScoreText,
 )
 from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.card import CARD
-from ashore.engines.openvino.config import choose_kv_tokens, is_full_precision, run_config
+from ashore.engines.openvino.config import RunConfig, choose_kv_tokens, is_full_precision, run_config
 from ashore.engines.openvino.embedder import BertEmbedder, open_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
+from ashore.engines.openvino.ladder import Ladder
 from ashore.engines.openvino.lora import AdapterBank
 from ashore.engines.openvino.pace import Pace, usual_size
 from ashore.engines.openvino.paired import PairedModel, open_model
@@ -47,7 +49,7 @@ from ashore.engines.sampling import (
     log_softmax,
     score_row,
 )
-from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
+from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine, UnsupportedModel
 from ashore.processes import free_memory_bytes
 
 _FALLBACK_CONTEXT_TOKENS = 4096
@@ -63,6 +65,14 @@ class _Live:
     """Its `ids` are those of the answer."""
     adapter: str = ""
     """Key of its adapter in the bank."""
+    last_rung: int = 0
+    """The least exact rung that may compute it."""
+    begun_rung: int = 0
+    """Of the blocks that it may find in the prefix cache, or leave there."""
+    lowest: int = -1
+    """The least exact rung that took part in it, -1 before any did."""
+    told_rung: int = -1
+    came_s: float = 0.0
 
 
 class OpenVinoEngine:
@@ -75,6 +85,10 @@ class OpenVinoEngine:
         self._grammars: GrammarCompiler | None = None
         self._scheduler = Scheduler(BlockPool(0, BLOCK_TOKENS), max_sequences=1, prefix_cache=False)
         self._pace = Pace(max_batch_tokens=1, max_stall_s=1, max_prompt_step_s=1)
+        self._rungs: list[tuple[PairedModel, Pace]] = []
+        """Compilations of the same model over the same blocks, the most exact first; empty: there is one."""
+        self._ladder: Ladder | None = None
+        self._rung_tokens: Counter[str] = Counter()
         self._plain: PairedModel | None = None
         """The model as it was before the first adapter: for steps without any, where memory is not short."""
         self._bank: AdapterBank | None = None
@@ -123,11 +137,15 @@ class OpenVinoEngine:
         self._pace.warm_up(model, vocab_size=model.facts.vocab_size, num_blocks=num_blocks)
         self._grammars = GrammarCompiler(directory, vocab_size=model.facts.vocab_size)
         full = is_full_precision(config.properties)
+        precision = "fp32" if full and model.facts.precision == "fp16" else model.facts.precision
+        self._open_rungs(files, config, vocab_size=model.facts.vocab_size, num_blocks=num_blocks)
+        lower = [one.facts.precision for one, _ in self._rungs[1:]]
         self._info = EngineInfo(
             kind="openvino",
             version=openvino_version(),
             model=files.name,
-            precision="fp32" if full and model.facts.precision == "fp16" else model.facts.precision,
+            precision=precision,
+            rungs=(precision, *lower) if lower else (),
             context_tokens=min(context, num_blocks * BLOCK_TOKENS),
             vocab_size=model.facts.vocab_size,
             kv_tokens=num_blocks * BLOCK_TOKENS,
@@ -137,6 +155,38 @@ class OpenVinoEngine:
             deterministic_seed=full,
         )
         return self._info
+
+    def _open_rungs(self, files: ModelFiles, config: RunConfig, *, vocab_size: int, num_blocks: int) -> None:
+        """Compile the less exact variants over the same blocks.
+
+        Raises:
+            UnsupportedModel: one is another model, whose keys and values mean something else.
+        """
+        assert self._model is not None
+        if not files.rungs:
+            return
+        self._rungs = [(self._model, self._pace)]
+        for one in files.rungs:
+            opened = open_model(Path(one.directory) / (one.weights or "openvino_model.xml"), config)
+            if (opened.kv_bytes_per_block, opened.facts.vocab_size) != (self._model.kv_bytes_per_block, vocab_size):
+                raise UnsupportedModel(
+                    f"{one.name} is no rung of {files.name}: its keys and values, or its tokens, are others",
+                    hint="name variants of one model as rungs",
+                )
+            opened.use_cache_of(self._model)
+            pace = Pace(
+                max_batch_tokens=self._pace.max_batch_tokens,
+                max_stall_s=config.max_stall_s,
+                max_prompt_step_s=config.max_prompt_step_s,
+            )
+            pace.warm_up(opened, vocab_size=vocab_size, num_blocks=num_blocks)
+            self._rungs.append((opened, pace))
+        lowest = self._rungs[-1][1]
+        costs = (
+            max(pace.seconds_per_token / lowest.seconds_per_token, pace.single_s / lowest.single_s)
+            for _, pace in self._rungs
+        )
+        self._ladder = Ladder(config.objective, tuple(costs))
 
     def load_adapter(self, name: str, directory: str) -> None:
         """Do what `CanLoadAdapter` promises. The first adapter compiles the model again, with inputs for adapters.
@@ -149,6 +199,10 @@ class OpenVinoEngine:
             UnknownModel, CorruptBlob: the folder lacks a file, or one is damaged.
         """
         _, model = self._loaded()
+        if self._ladder is not None:
+            raise UnsupportedByEngine(
+                "a model with a ladder has no adapters", hint="remove [model.ladder], or the adapters"
+            )
         adapter = read_adapter(Path(directory))
         if self._bank is None and self._reopen is not None:
             opened = self._reopen()
@@ -241,6 +295,9 @@ class OpenVinoEngine:
             scored_tokens=self._counts["scored"],
             preemptions=self._scheduler.preemptions,
             block_tokens=BLOCK_TOKENS,
+            rung=0 if self._ladder is None else self._ladder.rung,
+            rung_switches=0 if self._ladder is None else self._ladder.switches,
+            rung_tokens=dict(self._rung_tokens),
             adapters=len(self._adapters),
             running_adapters=self._at_work(running),
             waiting_adapters=self._at_work(self._live.keys() - running),
@@ -257,6 +314,8 @@ class OpenVinoEngine:
         if self._grammars is not None:
             self._grammars.close()
         self._grammars = self._model = self._plain = self._embedder = self._bank = self._reopen = None
+        self._ladder = None
+        self._rungs.clear()
         self._adapters.clear()
         self._live.clear()
         self._compiling.clear()
@@ -281,7 +340,10 @@ class OpenVinoEngine:
             priority=order.priority,
             root=(order.prefix_partition, adapter),
         )
-        self._live[order.order_id] = _Live(answer, sequence, adapter)
+        live = self._live[order.order_id] = _Live(answer, sequence, adapter)
+        if info.rungs:
+            live.came_s = time.perf_counter()
+            live.last_rung = info.rungs.index(order.min_precision) if order.min_precision else len(info.rungs) - 1
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = self._grammars.compile(order.grammar)
         else:
@@ -309,17 +371,90 @@ class OpenVinoEngine:
         _, model = self._loaded()
         begun_s = time.perf_counter()
         decoding = sum(s.remaining == 1 for s in self._scheduler.running)
-        plan = self._scheduler.plan(prompt_budget=self._pace.budget(decoding=decoding))
+        rung, pace = 0, self._pace
+        if self._ladder is not None:
+            rung = self._choose_rung(self._ladder, begun_s, decoding)
+            pace = self._rungs[rung][1]
+        plan = self._scheduler.plan(prompt_budget=pace.budget(decoding=decoding))
         for sequence in plan.exhausted:
             self._fail(self._live[sequence.order_id], _exhausted(sequence, self._scheduler.pool))
         if not plan.chunks:
             return
         for source, target in plan.copies:
             model.copy_block(source, target)
-        sampling = [c for c in plan.chunks if c.samples]
+        made: list[tuple[list[Chunk], NDArray[np.float32]]] = []
+        broken: list[tuple[_Live, AshoreError]] = []
+        try:
+            for at, chunks in self._by_rung(plan.chunks, rung):
+                sampling = [c for c in chunks if c.samples]
+                logits_SV, faults = self._compute(at, chunks, sampling)
+                made.append((sampling, logits_SV))  # each rung has memory of its own for them
+                broken += faults
+        except EngineFailed as failure:
+            for chunk in plan.chunks:
+                self._fail(self._live[chunk.sequence.order_id], failure)
+            return
+        self._scheduler.commit(plan)
+        for live, error in broken:
+            self._fail(live, error)
+        for sampling, logits_SV in made:
+            for row, chunk in enumerate(sampling):
+                if chunk.sequence.order_id in self._live:
+                    self._take(self._live[chunk.sequence.order_id], logits_SV[row])
+        ended_s = time.perf_counter()
+        self._counts["steps"] += 1
+        self._step_seconds += ended_s - begun_s
+        if self._ladder is not None:
+            self._ladder.note(ended_s, seconds=ended_s - begun_s, decoding=decoding)
+
+    def _choose_rung(self, ladder: Ladder, now_s: float, decoding: int) -> int:
+        """Return what computes the next step, and have whoever begins with it look for blocks of the same rung."""
+        ahead = [s for s in (*self._scheduler.running, *self._scheduler.waiting) if s.remaining > 1]
+        came_s = [live.came_s for s in ahead if not (live := self._live[s.order_id]).answer.num_made]
+        rung = ladder.decide(
+            now_s,
+            decoding=decoding,
+            pending_s=sum(s.remaining for s in ahead) * self._rungs[ladder.rung][1].seconds_per_token,
+            oldest_wait_s=now_s - min(came_s, default=now_s),
+        )
+        for sequence in self._scheduler.waiting:
+            live = self._live[sequence.order_id]
+            live.begun_rung = min(rung, live.last_rung)
+            sequence.root = (live.answer.order.prefix_partition, f"#{live.begun_rung}")
+        return rung
+
+    def _by_rung(self, chunks: Seq[Chunk], rung: int) -> list[tuple[int, Seq[Chunk]]]:
+        """Return the chunks of a step by what computes them: one rung, but for orders that want a more exact one."""
+        if self._ladder is None:
+            return [(0, chunks)]
+        groups: dict[int, list[Chunk]] = {}
+        for chunk in chunks:
+            live = self._live[chunk.sequence.order_id]
+            at = min(rung, live.last_rung)
+            groups.setdefault(at, []).append(chunk)
+            if live.lowest < 0 and chunk.start:
+                live.lowest = live.begun_rung  # what was in the prefix cache
+            live.lowest = max(live.lowest, at)
+            if at > live.begun_rung:
+                chunk.sequence.shares = False  # its further blocks are less exact than their place in the cache says
+        return sorted(groups.items())
+
+    def _compute(
+        self, rung: int, chunks: Seq[Chunk], sampling: list[Chunk]
+    ) -> tuple[NDArray[np.float32], list[tuple[_Live, AshoreError]]]:
+        """Compute chunks with one rung; return the logits of those that sample, and whom a grammar ends.
+
+        Raises:
+            EngineFailed: the library could not.
+        """
+        _, model = self._loaded()
+        pace = self._pace
+        if self._rungs:
+            model, pace = self._rungs[rung]
+        begun_s = time.perf_counter()
         rows: list[Row] = []
         sampled, runs, total = [], [], 0
-        for chunk in plan.chunks:
+        for chunk in chunks:
             s = chunk.sequence
             rows.append((s.ids, chunk.start, chunk.end, s.table, -(-chunk.end // BLOCK_TOKENS)))
             runs.append((self._live[s.order_id].adapter, chunk.end - chunk.start))
@@ -331,24 +466,11 @@ class OpenVinoEngine:
         if fill := usual_size(total) - total:
             rows.append(model.filler(fill))
             runs.append(("", fill))
-        try:
-            model.start(make_batch(rows, sampled or [total - 1], runs if self._bank is not None else ()))
-            broken = self._mask(sampling)
-            logits_SV = model.wait()
-        except EngineFailed as failure:
-            for chunk in plan.chunks:
-                self._fail(self._live[chunk.sequence.order_id], failure)
-            return
-        self._scheduler.commit(plan)
-        for live, error in broken:
-            self._fail(live, error)
-        for row, chunk in enumerate(sampling):
-            if chunk.sequence.order_id in self._live:
-                self._take(self._live[chunk.sequence.order_id], logits_SV[row])
-        seconds = time.perf_counter() - begun_s
-        self._counts["steps"] += 1
-        self._step_seconds += seconds
-        self._pace.note(num_sequences=len(plan.chunks), num_tokens=total + fill, seconds=seconds)
+        model.start(make_batch(rows, sampled or [total - 1], runs if self._bank is not None else ()))
+        broken = self._mask(sampling)
+        logits_SV = model.wait()
+        pace.note(num_sequences=len(chunks), num_tokens=total + fill, seconds=time.perf_counter() - begun_s)
+        return logits_SV, broken
 
     def _mask(self, sampling: list[Chunk]) -> list[tuple[_Live, AshoreError]]:
         """Work out what the grammars permit next, while the model computes; return those that cannot go on."""
@@ -368,10 +490,20 @@ class OpenVinoEngine:
             answer.cached_tokens = live.sequence.cached
             self._counts["prompt"] += live.sequence.num_prompt
             self._counts["cached"] += live.sequence.cached
+        if self._ladder is not None:
+            self._tell_rung(live)
         self._events += answer.take(logits_V)
         self._counts["completion"] += answer.num_made - made
         if answer.ended:
             self._end(live)
+
+    def _tell_rung(self, live: _Live) -> None:
+        """Tell what computes the token that follows, where that is new."""
+        info, _ = self._loaded()
+        self._rung_tokens[info.rungs[live.lowest]] += 1
+        if live.lowest != live.told_rung:
+            live.told_rung = live.lowest
+            self._events.append(Rung(live.answer.order.order_id, info.rungs[live.lowest]))
 
     def _end(self, live: _Live) -> None:
         """Free what a sequence holds, wherever it is."""

@@ -38,6 +38,13 @@ class Pace:
         self._max_stall_s = max_stall_s
         self._max_prompt_step_s = max_prompt_step_s
         self._seconds_per_token = 0.0
+        self.single_s = 0.0
+        """Of a step with one token, as `warm_up` saw it."""
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Of steps with many prompt tokens; 0 before `warm_up`."""
+        return self._seconds_per_token
 
     def budget(self, *, decoding: int) -> int:
         """Return the most prompt tokens for the next step; fewer when other sequences are generating.
@@ -66,13 +73,19 @@ class Pace:
         ids = [(i * 7919) % vocab_size for i in range(min(_WARM_UP_TOKENS, num_blocks * BLOCK_TOKENS))]
         table = np.arange(-(-len(ids) // BLOCK_TOKENS), dtype=np.int32)
         readings: list[float] = []
-        for start, end in ((0, len(ids)), (0, 1), (0, min(BLOCK_TOKENS, len(ids))), (0, len(ids))):
+        single_s: list[float] = []
+        block = min(BLOCK_TOKENS, len(ids))
+        for end in (len(ids), 1, block, len(ids), 1, 1, 1):
             begun_s = time.perf_counter()
-            model.start(make_batch([(ids, start, end, table, len(table))], [end - start - 1]))
+            model.start(make_batch([(ids, 0, end, table, len(table))], [end - 1]))
             model.wait()
+            took_s = time.perf_counter() - begun_s
             if end > 1:
-                readings.append((time.perf_counter() - begun_s) / (end - start))
+                readings.append(took_s / end)
+            else:
+                single_s.append(took_s)
         self._seconds_per_token = min(readings, default=0.0)
+        self.single_s = min(single_s)
 
 
 def usual_size(num_tokens: int) -> int:

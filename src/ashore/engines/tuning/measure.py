@@ -17,7 +17,7 @@ import msgspec
 
 from ashore.core import OrderId, Sampling
 from ashore.engines.failures import error_of
-from ashore.engines.model import EngineInfo, Failed, Finished, GenerateOrder, Token
+from ashore.engines.model import EngineEvent, EngineInfo, Failed, Finished, GenerateOrder, Token
 from ashore.engines.tuning.model import MANY_STREAMS, Round
 from ashore.engines.tuning.rules import tokens_for
 from ashore.errors import EngineFailed
@@ -29,7 +29,7 @@ WARM_UP_TOKENS: Final = 8
 STREAM_TARGET_S: Final = 1.0
 """A single stream of a round should last about this long."""
 
-Event = Token | Finished | Failed
+Event = EngineEvent
 
 
 class Generates(Protocol):

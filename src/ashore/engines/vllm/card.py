@@ -33,7 +33,8 @@ CARD: Final = EngineCard(
             "quantization", "scheduling_policy", "seed", "swap_space", "tensor_parallel_size",
         ),
         operators=(
-            "api_key", "ca_file", "egress", "executable", "key", "precision", "served_model_name", "url", "vocab_size",
+            "api_key", "ca_file", "egress", "executable", "fleet", "key", "precision", "served_model_name", "url",
+            "vocab_size",
         ),
         passed_on="all",
         unused=("threads",),

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -34,7 +35,7 @@ from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.vllm import wire
 from ashore.engines.vllm.card import CARD
 from ashore.engines.vllm.command import VllmProcess, free_port, vllm_command
-from ashore.engines.vllm.reach import Reach
+from ashore.engines.vllm.reach import FleetServers, Reach
 from ashore.engines.vllm.servers import Live, Servers
 from ashore.errors import (
     AshoreError,
@@ -72,7 +73,8 @@ class VllmEngine:
         self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._scored_tokens = 0
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
-        if options.extra.get("url"):
+        fleet = FleetServers.of(options)
+        if options.extra.get("url") or fleet is not None:
             reach = Reach.of(options)
         else:
             port = free_port()
@@ -87,9 +89,12 @@ class VllmEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-http", daemon=True)
         self._thread.start()
         name = str(options.extra.get("served_model_name", ""))
-        self._servers = self._ask(self._make_servers(reach, name or files.name, is_name_given=bool(name)))
+        self._servers = self._ask(self._make_servers(reach, fleet, name or files.name, is_name_given=bool(name)))
         timeout_s = float(options.extra.get("start_timeout_s", _START_TIMEOUT_S if self._process else 10.0))
-        entry = self._wait_until_ready(reach, timeout_s)
+        if fleet is None:
+            entry = self._wait_until_ready(reach, timeout_s)
+        else:
+            entry = self._ask(self._first_of_the_fleet()) or wire.ModelEntry(id="", max_model_len=_context_of(files))
         embeds = options.extra.get("task") == "embed"
         context_tokens = options.context_tokens or entry.max_model_len or 4096
         told = (options.extra.get(name) for name in ("precision", "quantization", "dtype"))
@@ -217,8 +222,8 @@ class VllmEngine:
             adapters=len(self._adapters),
             backends=tuple(
                 BackendStatus(
-                    url=one.url, state=one.state, reason=one.reason, last_error=one.last_error, running=one.running,
-                    sent=one.sent, times_out=one.times_out,
+                    url=one.url, state="draining" if one.drains else one.state, reason=one.reason,
+                    last_error=one.last_error, running=one.running, sent=one.sent, times_out=one.times_out,
                 )
                 for one in (servers.pool.backends if servers is not None and self._process is None else ())
             ),
@@ -326,8 +331,20 @@ class VllmEngine:
         if self._process is not None:
             self._process.kill()
 
-    async def _make_servers(self, reach: Reach, wanted: str, *, is_name_given: bool) -> Servers:
-        return Servers(reach, wanted=wanted, is_name_given=is_name_given, tell=self._push, lost=self._give_up)
+    async def _make_servers(
+        self, reach: Reach, fleet: FleetServers | None, wanted: str, *, is_name_given: bool
+    ) -> Servers:
+        return Servers(
+            reach, fleet=fleet, wanted=wanted, is_name_given=is_name_given, tell=self._push, lost=self._give_up
+        )
+
+    async def _first_of_the_fleet(self) -> wire.ModelEntry | None:
+        """Return what a server of the fleet serves; None where none answers now: one may come at any time."""
+        try:
+            return await self._reached().first()
+        except AshoreError as error:
+            _log.warning("no server of the fleet answers yet: %s", error.message)
+            return None
 
     def _start(self, live: Live) -> None:
         live.task = asyncio.get_running_loop().create_task(self._run(live))
@@ -352,6 +369,19 @@ def _decoded(answer: bytes, kind: type[_T]) -> _T:
         return msgspec.json.decode(answer, type=kind)
     except UNDECODABLE as error:
         raise EngineFailed(f"vLLM sent an invalid response: {error}") from error
+
+
+def _context_of(files: ModelFiles) -> int | None:
+    """Return the longest context of a model by its config.json; None where that does not say."""
+    try:
+        config = msgspec.json.decode((Path(files.directory) / "config.json").read_bytes(), type=_Config)
+    except (OSError, *UNDECODABLE):
+        return None
+    return config.max_position_embeddings
+
+
+class _Config(msgspec.Struct, frozen=True):
+    max_position_embeddings: int | None = None
 
 
 def _stop(live: Live) -> None:

@@ -2,12 +2,12 @@
 
 A server is `new` until it has said what it serves, `ready` while it answers, `out` once it does not. One that was out
 of reach comes back when a probe finds it. One on which orders broke gets one order as a trial once its pause is over,
-for a server may answer probes and no orders.
+for a server may answer probes and no orders. One that drains gets no order, and ends those that it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -22,12 +22,14 @@ FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Backend:
     """One server."""
 
     url: str
     state: State = "new"
+    drains: bool = False
+    """Whether it gets no orders, because an operator said so."""
     reason: str = "not asked yet"
     """Why it is not ready; empty while it is."""
     last_error: str = ""
@@ -51,9 +53,21 @@ class Pool:
     def __init__(self, urls: Collection[str]) -> None:
         self.backends = tuple(Backend(url=url) for url in urls)
 
+    def set(self, listed: Mapping[str, bool]) -> None:
+        """Have these servers and no others. What is known of one that stays is kept.
+
+        Args:
+            listed: Whether each drains, by address.
+        """
+        known = {one.url: one for one in self.backends}
+        self.backends = tuple(known.get(url) or Backend(url=url) for url in listed)
+        for one in self.backends:
+            one.drains = listed[one.url]
+
     @property
     def ready(self) -> tuple[Backend, ...]:
-        return tuple(one for one in self.backends if one.state == "ready")
+        """The servers that get orders."""
+        return tuple(one for one in self.backends if one.state == "ready" and not one.drains)
 
     def pick(self, now_s: float, tried: Collection[str] = ()) -> Backend | None:
         """Return the server for an order, None where none may have it now.
@@ -63,16 +77,19 @@ class Pool:
         """
         ready = self.ready
         for one in self.backends:
-            is_due = one.state == "out" and one.by_orders and one.due_s <= now_s
-            if is_due and not one.running and not (ready and one.url in tried):
+            is_due = self._awaits_trial(one) and one.due_s <= now_s
+            if is_due and not (ready and one.url in tried):
                 return one
         fresh = [one for one in ready if one.url not in tried]
         return min(fresh or ready, key=lambda one: (one.running, one.sent), default=None)
 
     def next_trial_s(self) -> float | None:
         """Return when the next trial is due; None where none is waited for, or all of them run."""
-        waiting = (one for one in self.backends if one.state == "out" and one.by_orders and not one.running)
-        return min((one.due_s for one in waiting), default=None)
+        return min((one.due_s for one in self.backends if self._awaits_trial(one)), default=None)
+
+    @staticmethod
+    def _awaits_trial(one: Backend) -> bool:
+        return one.state == "out" and one.by_orders and not one.running and not one.drains
 
     @contextmanager
     def running(self, one: Backend) -> Iterator[None]:

@@ -1,4 +1,8 @@
-"""How a server is reached: addresses, which of them may be called, whom to trust, and the key."""
+"""How a server is reached: addresses, which of them may be called, whom to trust, and the key.
+
+The addresses stand in the options of an engine, or in a file that whoever started its host writes anew when servers
+come, drain and leave (`FleetServers`).
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import msgspec
 
-from ashore.core import Target, check_addresses, check_url, parse_allow, resolve
-from ashore.engines.model import EngineOptions
+from ashore.core import UNDECODABLE, Target, check_addresses, check_url, parse_allow, resolve
+from ashore.engines.model import FLEET_FILE, EngineOptions, FleetServer
 from ashore.errors import InvalidSpec, Unauthenticated
 
 CONNECT_S: Final = 5.0
@@ -56,20 +61,21 @@ class Reach:
             ca_file=words["ca_file"],
         )
 
-    def clients(self) -> dict[str, httpx.AsyncClient]:
-        """Return a client for each address. No proxy, no redirect."""
-        trust = self._trust()
-        return {
-            url: httpx.AsyncClient(
-                base_url=url,
-                headers={"Accept-Encoding": "identity"},
-                auth=_Key(self.key) if self.key else None,
-                timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-                transport=self._transport(number, url, trust),
-                trust_env=False,
-            )
-            for number, url in enumerate(self.urls)
-        }
+    def listed(self) -> tuple[FleetServer, ...]:
+        """Return the addresses as a fleet would list them."""
+        entries = self.entries or ("",) * len(self.urls)
+        return tuple(FleetServer(url=url, entry=entry) for url, entry in zip(self.urls, entries, strict=True))
+
+    def client(self, server: FleetServer) -> httpx.AsyncClient:
+        """Return a client for one address. No proxy, no redirect."""
+        return httpx.AsyncClient(
+            base_url=server.url,
+            headers={"Accept-Encoding": "identity"},
+            auth=_Key(self.key) if self.key else None,
+            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+            transport=self._transport(server, self._trust()),
+            trust_env=False,
+        )
 
     def _trust(self) -> ssl.SSLContext:
         if not self.ca_file:
@@ -81,12 +87,52 @@ class Reach:
                 f"ca_file {self.ca_file} cannot be used: {error}", hint="give a PEM file with the authorities"
             ) from error
 
-    def _transport(self, number: int, url: str, trust: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+    @staticmethod
+    def _transport(server: FleetServer, trust: ssl.SSLContext) -> httpx.AsyncBaseTransport:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S)
         plain = httpx.AsyncHTTPTransport(verify=trust, limits=limits, trust_env=False)
-        if not self.entries:
+        if not server.entry:
             return plain
-        return _Checked(check_url(url, parse_allow([self.entries[number]])), plain)
+        return _Checked(check_url(server.url, parse_allow([server.entry])), plain)
+
+
+class FleetServers:
+    """The servers of one model of the fleet, as a file lists them."""
+
+    def __init__(self, file: Path, alias: str) -> None:
+        self._file = file
+        self._alias = alias
+        self._seen: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, options: EngineOptions) -> FleetServers | None:
+        """Return where the servers of an engine are listed; None where its options name them.
+
+        Raises:
+            InvalidSpec: nobody said which file it is.
+        """
+        alias = str(options.extra.get("fleet", ""))
+        if not alias:
+            return None
+        if not os.environ.get(FLEET_FILE):
+            raise InvalidSpec(
+                f"{alias} takes the servers of the fleet, and no file lists them",
+                hint="a model with [model.engine] fleet is served by `ashore up`",
+            )
+        return cls(Path(os.environ[FLEET_FILE]), alias)
+
+    def read(self) -> tuple[FleetServer, ...] | None:
+        """Return the servers; None where nothing has changed since the last call, or the file cannot be read."""
+        try:
+            found = self._file.stat()
+            seen = (found.st_ino, found.st_mtime_ns)
+            if seen == self._seen:
+                return None
+            listed = msgspec.json.decode(self._file.read_bytes(), type=dict[str, tuple[FleetServer, ...]])
+        except (OSError, *UNDECODABLE):
+            return None
+        self._seen = seen
+        return listed.get(self._alias, ())
 
 
 class _Key(httpx.Auth):

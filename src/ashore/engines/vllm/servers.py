@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,10 +18,10 @@ import httpx
 import msgspec
 
 from ashore.core import UNDECODABLE
-from ashore.engines.model import EngineEvent, Finished, GenerateOrder, Token
+from ashore.engines.model import EngineEvent, Finished, FleetServer, GenerateOrder, Token
 from ashore.engines.vllm import wire
 from ashore.engines.vllm.pool import Backend, Pool
-from ashore.engines.vllm.reach import Reach
+from ashore.engines.vllm.reach import FleetServers, Reach
 from ashore.errors import (
     AshoreError,
     EngineFailed,
@@ -38,6 +38,8 @@ PROBE_S: Final = 2.0
 """Between two probes of a server."""
 PROBE_TIMEOUT_S: Final = 2.0
 """The longest that one may take."""
+LIST_S: Final = 0.1
+"""Between two looks at the file that lists servers that come and go."""
 SILENT_S: Final = 15.0
 """A server with orders that neither speaks nor answers probes for so long hangs. vLLM answers `/health` beside its
 longest step."""
@@ -107,6 +109,7 @@ class Servers:
         self,
         reach: Reach,
         *,
+        fleet: FleetServers | None = None,
         wanted: str,
         is_name_given: bool,
         tell: Callable[[EngineEvent], None],
@@ -115,15 +118,19 @@ class Servers:
         """Make it; nothing is called yet.
 
         Args:
-            reach: Addresses.
+            reach: Addresses, and how they are reached.
+            fleet: Lists them instead, where they come and go.
             wanted: What the model is called there. Where the operator did not say so and a server has one model
                 only, it is that one.
             is_name_given: Whether the operator said so.
             tell: Given the tokens and the ends of orders.
             lost: Told why a server that hangs is given up.
         """
-        self.pool = Pool(reach.urls)
-        self._talks = {url: _Talk(client=client) for url, client in reach.clients().items()}
+        self.pool = Pool(())
+        self._reach = reach
+        self._fleet = fleet
+        self._talks: dict[Backend, _Talk] = {}
+        """Of servers that are no longer listed, too, until their last orders have ended."""
         self._wanted = wanted
         self._is_name_given = is_name_given
         self._tell = tell
@@ -131,9 +138,31 @@ class Servers:
         self._adapters: dict[str, str] = {}
         self._changed = asyncio.Event()
         """Set when the state of a server has changed, or a trial has ended."""
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
+        self._list(reach.listed() if fleet is None else fleet.read() or ())
 
     # --- who they are
+
+    def _list(self, listed: Sequence[FleetServer]) -> None:
+        """Have these servers and no others. One that is gone gets no more orders, and ends those that it has."""
+        self.pool.set({server.url: server.drains for server in listed})
+        for one, server in zip(self.pool.backends, listed, strict=True):
+            if one not in self._talks:
+                self._talks[one] = _Talk(client=self._reach.client(server), heard_s=time.monotonic())
+        self._changed.set()
+
+    async def _keep_listing(self, fleet: FleetServers) -> None:
+        while True:
+            if (listed := fleet.read()) is not None:
+                _log.info("servers of the fleet: %s", ", ".join(server.url for server in listed) or "none")
+                self._list(listed)
+                for one in self.pool.backends:
+                    if one.state == "new":
+                        self._probe_soon(one)
+            for one in self._talks.keys() - set(self.pool.backends):
+                if not one.running:
+                    await self._talks.pop(one).client.aclose()
+            await asyncio.sleep(LIST_S)
 
     async def first(self) -> wire.ModelEntry:
         """Return what the first server that answers serves.
@@ -144,13 +173,13 @@ class Servers:
         """
         await asyncio.gather(*(self._probe(one) for one in self.pool.backends))
         for one in self.pool.ready:
-            entry = self._talks[one.url].entry
+            entry = self._talks[one].entry
             assert entry is not None, "a server is ready once it has said what it serves"
             return entry
         hopeless = [talk.fault for talk in self._talks.values() if talk.fault is not None]
-        if len(hopeless) == len(self._talks):
+        if hopeless and len(hopeless) == len(self._talks):
             raise hopeless[0]
-        raise SourceUnreachable(self._reasons())
+        raise SourceUnreachable(self._reasons() or "no server is listed")
 
     async def version(self) -> str:
         """Return what a ready server says of its version."""
@@ -171,7 +200,7 @@ class Servers:
 
     async def _greet(self, one: Backend) -> None:
         """Ask a server what it serves, and give it the adapters."""
-        talk = self._talks[one.url]
+        talk = self._talks[one]
         entries = msgspec.json.decode(await self._get(one, "/v1/models"), type=wire.ModelList).data
         talk.entry = self._chosen(one.url, entries)
         talk.adapters = {entry.id for entry in entries} & self._adapters.keys()
@@ -191,7 +220,7 @@ class Servers:
         )
 
     async def _give_adapters(self, one: Backend) -> None:
-        talk = self._talks[one.url]
+        talk = self._talks[one]
         for name, directory in self._adapters.items():
             if name not in talk.adapters:
                 body = {"lora_name": name, "lora_path": directory}
@@ -205,20 +234,26 @@ class Servers:
         now_s = time.monotonic()
         for talk in self._talks.values():
             talk.heard_s = now_s
-        self._watching = asyncio.get_running_loop().create_task(self._keep_probing(), name="vllm-probes")
+        loop = asyncio.get_running_loop()
+        self._watching.append(loop.create_task(self._keep_probing(), name="vllm-probes"))
+        if self._fleet is not None:
+            self._watching.append(loop.create_task(self._keep_listing(self._fleet), name="vllm-fleet"))
 
     async def _keep_probing(self) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
-            for one in self.pool.backends:
-                talk = self._talks[one.url]
-                self._judge_silence(one, talk)
-                if talk.probing is None or talk.probing.done():
-                    talk.probing = asyncio.get_running_loop().create_task(self._probe(one), name=f"probe {one.url}")
+            for one in self._talks:
+                self._judge_silence(one, self._talks[one])
+                self._probe_soon(one)
+
+    def _probe_soon(self, one: Backend) -> None:
+        talk = self._talks[one]
+        if talk.probing is None or talk.probing.done():
+            talk.probing = asyncio.get_running_loop().create_task(self._probe(one), name=f"probe {one.url}")
 
     async def _probe(self, one: Backend) -> None:
         """Ask one server whether it is well, and one that was out also what it serves."""
-        talk = self._talks[one.url]
+        talk = self._talks[one]
         why, was = "", one.state
         try:
             async with asyncio.timeout(3 * PROBE_TIMEOUT_S):  # it may be given adapters
@@ -265,7 +300,7 @@ class Servers:
         self._changed.set()
 
     def _reasons(self) -> str:
-        return "; ".join(f"{one.url}: {one.reason}" for one in self.pool.backends)
+        return "; ".join(f"{one.url}: {'draining' if one.drains else one.reason}" for one in self.pool.backends)
 
     # --- orders
 
@@ -315,7 +350,7 @@ class Servers:
                     await self._changed.wait()
             if time.monotonic() >= until_s:
                 raise NotReady(
-                    f"no server of this model answered within {PATIENCE_S:g} s: {self._reasons()}",
+                    f"no server of this model answered within {PATIENCE_S:g} s: {self._reasons() or 'none is listed'}",
                     hint="`ashore status` shows every server and what is wrong with it",
                     retry_after_s=5,
                 )
@@ -334,7 +369,7 @@ class Servers:
         Raises:
             _Elsewhere: it failed through no fault of the order's.
         """
-        talk = self._talks[one.url]
+        talk = self._talks[one]
         assert talk.entry is not None, "a server gets orders once it has said what it serves"
         talk.orders.add(live)
         try:
@@ -357,7 +392,7 @@ class Servers:
             talk.orders.discard(live)
 
     async def _read_stream(self, live: Live, one: Backend, answer: httpx.Response) -> None:
-        order, talk = live.order, self._talks[one.url]
+        order, talk = live.order, self._talks[one]
         end: wire.Choice | None = None
         stop_token_id: int | None = None
         too_many = False
@@ -416,7 +451,7 @@ class Servers:
         until_s = time.monotonic() + PATIENCE_S
         for attempt in range(1, MOST_DEATHS + 1):
             one = await self._free(tried, until_s)
-            entry = self._talks[one.url].entry
+            entry = self._talks[one].entry
             assert entry is not None, "a server gets orders once it has said what it serves"
             try:
                 with self.pool.running(one):
@@ -429,13 +464,13 @@ class Servers:
         raise AssertionError("unreachable")
 
     async def _get(self, one: Backend, path: str) -> bytes:
-        client = self._talks[one.url].client
+        client = self._talks[one].client
         async with _translated(one.url), client.stream("GET", path, timeout=PROBE_TIMEOUT_S) as answer:
             await _check(one.url, answer)
             return await _read(one.url, answer, MOST_PROBE_BYTES)
 
     async def _post(self, one: Backend, path: str, body: dict[str, Any]) -> bytes:
-        client = self._talks[one.url].client
+        client = self._talks[one].client
         async with _translated(one.url), client.stream("POST", path, json=body) as answer:
             await _check(one.url, answer)
             return await _read(one.url, answer, MOST_ANSWER_BYTES)
@@ -444,7 +479,7 @@ class Servers:
         """End every order and connection. May be called twice."""
         tasks = [live.task for talk in self._talks.values() for live in talk.orders if live.task is not None]
         tasks += [talk.probing for talk in self._talks.values() if talk.probing is not None]
-        tasks += [] if self._watching is None else [self._watching]
+        tasks += self._watching
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

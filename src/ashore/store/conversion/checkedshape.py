@@ -9,7 +9,9 @@ from typing import Any, Final
 from ashore.core import ModelShape
 from ashore.errors import UnsupportedModel
 
-_MAY_BE_ZERO: Final = ("num_parameters", "num_active_parameters", "latent_rank")
+_MAY_BE_ZERO: Final = frozenset(
+    {"num_parameters"} | {f.name for f in dataclasses.fields(ModelShape) if f.default is not dataclasses.MISSING}
+)
 _LIMITS: Final[Mapping[str, int]] = {"num_layers": 10_000, "num_parameters": 1 << 50, "num_active_parameters": 1 << 50}
 _LIMIT: Final = 1 << 31
 """Larger than any model has layers, tokens or columns."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ashore.core import ModelShape, foreign_errors
+from ashore.core import HEAVY_RATIO, LIGHT_RATIO, ModelShape, foreign_errors
 from ashore.errors import UnsupportedModel
 from ashore.store.conversion.checkedshape import checked_shape
 
@@ -35,26 +35,72 @@ def shape_of_config(config: dict[str, Any], num_parameters: int) -> ModelShape:
             f"config.json says model_type {kind[:40]!r}", hint="known: " + ", ".join(sorted(ARCHITECTURES))
         )
     with foreign_errors(f"config.json of a {kind} model lacks a dimension", UnsupportedModel, hint="fetch it again"):
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        latent = int(config.get("kv_lora_rank") or 0)
-        rope = int(config.get("qk_rope_head_dim") or 0)
-        return checked_shape(
-            {
-                "architecture": ARCHITECTURES[kind],
-                "num_layers": int(config["num_hidden_layers"]),
-                "hidden_size": hidden,
-                "num_heads": heads,
-                "num_kv_heads": int(config.get("num_key_value_heads") or heads),
-                "head_dim": int(config.get("head_dim") or config.get("v_head_dim") or hidden // heads),
-                "vocab_size": int(config["vocab_size"]),
-                "context_tokens": int(config["max_position_embeddings"]),
-                "num_parameters": num_parameters,
-                "num_active_parameters": active_parameters(config, num_parameters),
-                "latent_rank": latent + rope if latent else 0,
-            },
-            what="config.json",
-        )
+        values = {
+            **dimensions_of_config(config),
+            "architecture": ARCHITECTURES[kind],
+            "num_parameters": num_parameters,
+            "num_active_parameters": active_parameters(config, num_parameters),
+        }
+        if not values["num_experts"]:  # what the parameters tell already stays out of manifests
+            values["ffn_size"] = 0
+        return checked_shape(values, what="config.json")
+
+
+def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
+    """Return the fields of `ModelShape` that a config.json of any decoder tells, except architecture and parameters.
+
+    Raises:
+        KeyError, TypeError, ValueError: a dimension that every model has is missing, or is not a number.
+    """
+
+    def number(*names: str) -> int:
+        return next((int(config[name]) for name in names if config.get(name) is not None), 0)
+
+    heads, hidden, layers = int(config["num_attention_heads"]), int(config["hidden_size"]), number("num_hidden_layers")
+    latent = number("kv_lora_rank")
+    experts = number("n_routed_experts", "num_experts", "num_local_experts")
+    expert_size = number("moe_intermediate_size", "intermediate_size") if experts else 0
+    shared = number("shared_expert_intermediate_size") or number("n_shared_experts") * expert_size
+    found = {
+        "num_layers": layers,
+        "hidden_size": hidden,
+        "num_heads": heads,
+        "num_kv_heads": number("num_key_value_heads") or heads,
+        "head_dim": number("head_dim", "v_head_dim") or hidden // heads,
+        "vocab_size": int(config["vocab_size"]),
+        "context_tokens": int(config["max_position_embeddings"]),
+        "latent_rank": latent + number("qk_rope_head_dim") if latent else 0,
+        "ffn_size": number("intermediate_size"),
+        "num_experts": experts,
+        "experts_per_token": number("num_experts_per_tok") if experts else 0,
+        "expert_size": expert_size,
+        "shared_size": shared if experts else 0,
+        "dense_layers": number("first_k_dense_replace") if experts else 0,
+        "query_rank": number("q_lora_rank"),
+        "index_dim": number("index_head_dim"),
+    }
+    kinds = config.get("layer_types") or ()
+    linear = sum(kind == "linear_attention" for kind in kinds)
+    windows = sum(kind == "sliding_attention" for kind in kinds)
+    if not kinds and config.get("sliding_window") and config.get("use_sliding_window", True):
+        every = number("sliding_window_pattern")  # Gemma 3: each sixth layer sees everything
+        windows = layers - layers // every if every else layers
+    if linear:
+        keys = number("linear_num_key_heads") * number("linear_key_head_dim")
+        values = number("linear_num_value_heads") * number("linear_value_head_dim")
+        state = values * number("linear_key_head_dim") + (2 * keys + values) * (number("linear_conv_kernel_dim") or 4)
+        found |= {"linear_layers": linear, "linear_state": state}
+    if ratios := config.get("compress_ratios"):  # DeepSeek V4; a ratio of 0 has the window only
+        ratios = ratios[:layers]
+        found |= {
+            "window_tokens": number("sliding_window"),
+            "window_layers": sum(ratio not in (LIGHT_RATIO, HEAVY_RATIO) for ratio in ratios),
+            "light_layers": sum(ratio == LIGHT_RATIO for ratio in ratios),
+            "heavy_layers": sum(ratio == HEAVY_RATIO for ratio in ratios),
+        }
+    elif windows:
+        found |= {"window_tokens": number("sliding_window"), "window_layers": windows}
+    return found
 
 
 def active_parameters(config: dict[str, Any], total: int) -> int:
@@ -62,9 +108,9 @@ def active_parameters(config: dict[str, Any], total: int) -> int:
 
     All but the routed experts, and of these the chosen ones: three matrices of hidden times intermediate size each.
     """
-    experts = int(config.get("n_routed_experts") or config.get("num_experts") or 0)
+    experts = int(config.get("n_routed_experts") or config.get("num_experts") or config.get("num_local_experts") or 0)
     if not experts:
         return 0
     layers = int(config["num_hidden_layers"]) - int(config.get("first_k_dense_replace") or 0)
-    one = 3 * int(config["hidden_size"]) * int(config["moe_intermediate_size"])
+    one = 3 * int(config["hidden_size"]) * int(config.get("moe_intermediate_size") or config["intermediate_size"])
     return total - one * layers * (experts - int(config["num_experts_per_tok"]))

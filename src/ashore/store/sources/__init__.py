@@ -23,12 +23,15 @@ class Endpoints:
 
     hugging_face: str = ""
     model_scope: str = ""
+    identity: Path = Path("fleet")
+    """Folder with the certificate that this machine shows to others of its fleet."""
     offline: bool = False
     """Whether hubs and package indexes may not be called at all. Registries and buckets are the operator's own."""
 
 
 def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoints: Endpoints = Endpoints()) -> Source:
-    """Return the adapter for `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file. Touches no network.
+    """Return the adapter for `pypi: hf: ms: oci:// peer:// s3://`, a folder or a `.gguf` file. Touches no
+    network.
 
     Args:
         text: The source. `s3://BUCKET/PATH` is a layout that `push` wrote; with a slash at the end, or `.gguf`, plain
@@ -60,6 +63,10 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
             from ashore.store.sources.ociregistry import RegistryRemote
 
             return RegistryRemote(text)
+        case "peer":
+            from ashore.store.sources.peer import Identity, PeerRemote
+
+            return PeerRemote(text, Identity(folder=endpoints.identity))
         case "s3":
             from ashore.store.sources.s3 import S3FilesSource, S3LayoutRemote
 
@@ -73,14 +80,15 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
         return LocalSource(path, text_only=text_only)
     raise InvalidRequest(
         f"{text!r} is not a model source",
-        hint="expected a catalogue name, pypi:PACKAGE, hf:ORG/NAME, ms:ORG/NAME, oci://HOST/NAME, s3://BUCKET/PATH, "
-        "a folder or a .gguf file; `ashore model list --catalog` lists the catalogue",
+        hint="expected a catalogue name, pypi:PACKAGE, hf:ORG/NAME, ms:ORG/NAME, oci://HOST/NAME, "
+        "peer://HOST:PORT/NAME, s3://BUCKET/PATH, a folder or a .gguf file; `ashore model list --catalog` lists the "
+        "catalogue",
     )
 
 
 def is_source(text: str) -> bool:
     """Tell whether `text` names a source rather than a model."""
-    return text.startswith(("pypi:", "hf:", "ms:", "oci://", "oci+http://", "s3://")) or is_path(text)
+    return text.startswith(("pypi:", "hf:", "ms:", "oci://", "oci+http://", "peer://", "s3://")) or is_path(text)
 
 
 def is_path(text: str) -> bool:
@@ -111,8 +119,8 @@ def name_of_source(source: str) -> str:
     if not source.startswith(("/", "./", "../", "~", "file:")):
         text = source.partition("@")[0].partition("==")[0]  # a revision, a version
     scheme, _, rest = text.partition(":")
-    text = rest if scheme in ("pypi", "hf", "ms", "file", "oci", "oci+http", "s3") else text
-    if scheme.startswith("oci"):
+    text = rest if scheme in ("pypi", "hf", "ms", "file", "oci", "oci+http", "peer", "s3") else text
+    if scheme.startswith(("oci", "peer")):
         head, _, last = text.rpartition("/")
         text = f"{head}/{last.partition(':')[0]}"  # a tag
     return name_from(text)

@@ -16,7 +16,7 @@ from ashore.api.http.anthropic.types import (
     ToolUseBlock,
 )
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.common import deadline_of, directive_for, priority_of, schema_grammar
+from ashore.api.http.openai.common import deadline_of, directive_for, min_precision_of, priority_of, schema_grammar
 from ashore.api.http.tools import tool_spec
 from ashore.core import Message, ToolCall, ToolSpec, left_out, sampling_of
 from ashore.errors import InvalidRequest
@@ -49,6 +49,7 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         else schema_grammar(request.output_format.schema, "output_format"),
         priority=priority_of(exchange),
         deadline_s=deadline_of(exchange),
+        min_precision=min_precision_of(exchange),
         cache=directive_for(exchange),
         arrival=exchange.arrival,
         template_options=_template_options(request),

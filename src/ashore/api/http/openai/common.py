@@ -49,6 +49,8 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_hit_tokens: int
     """The same as `cached_tokens`, by DeepSeek's name; the next is the rest of the prompt."""
     prompt_cache_miss_tokens: int
+    precision: str | msgspec.UnsetType = msgspec.UNSET
+    """What computed the answer, of a model with a ladder: `fp16`, or `fp16>int8` where a less exact one took over."""
 
 
 def usage_out(usage: Usage) -> UsageOut:
@@ -61,6 +63,7 @@ def usage_out(usage: Usage) -> UsageOut:
         completion_tokens_details=CompletionTokensDetails(usage.reasoning_tokens),
         prompt_cache_hit_tokens=usage.cached_tokens,
         prompt_cache_miss_tokens=usage.prompt_tokens - usage.cached_tokens,
+        precision=usage.precision or msgspec.UNSET,
     )
 
 
@@ -174,6 +177,18 @@ def deadline_of(exchange: Exchange) -> float | None:
     if milliseconds is None or not 0 < milliseconds <= 86_400_000:
         raise _bad_header("x-ashore-deadline-ms", given, "milliseconds, 1 to 86400000")
     return milliseconds / 1e3
+
+
+def min_precision_of(exchange: Exchange) -> str:
+    """Return what `x-ashore-min-precision` says, empty without it.
+
+    Raises:
+        InvalidRequest: it is no name of a precision.
+    """
+    given = exchange.headers.get(b"x-ashore-min-precision", b"")
+    if len(given) > 16 or (not given.isalnum() and given):
+        raise _bad_header("x-ashore-min-precision", given, "a precision of the model, such as fp16")
+    return given.decode()
 
 
 def directive_for(exchange: Exchange) -> Directive:

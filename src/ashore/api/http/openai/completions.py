@@ -17,6 +17,7 @@ from ashore.api.http.openai.common import (
     directive_for,
     grammar_of,
     id_for,
+    min_precision_of,
     priority_of,
     prompts_of,
     stops_of,
@@ -133,6 +134,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             priority=priority_of(exchange),
             urgency=exchange.urgency,
             deadline_s=deadline_of(exchange),
+            min_precision=min_precision_of(exchange),
             cache=directive_for(exchange),
             arrival=exchange.arrival,
         )

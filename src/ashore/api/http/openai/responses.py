@@ -64,9 +64,9 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         return
     conversation = await _conversation(app, request, principal, action=STORED_REMOVE)
     history = await _history(app, request, principal, conversation)
-    generation = to_generation(request, exchange, history)
     is_job = exchange.job_id.startswith("resp_")
     response_id = exchange.job_id if is_job else new_id("resp_")
+    generation = msgspec.structs.replace(to_generation(request, exchange, history), answer_id=response_id)
     keeper, first = None, 0
     if is_job and request.stream:
         keeper, first = await keeper_of(app.desk, exchange)

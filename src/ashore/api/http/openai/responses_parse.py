@@ -11,7 +11,7 @@ import msgspec
 from ashore.api.bounds import MOST_TOOL_NAME_CHARS
 from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.common import deadline_of, directive_for, grammar_of, priority_of
+from ashore.api.http.openai.common import deadline_of, directive_for, grammar_of, min_precision_of, priority_of
 from ashore.api.http.openai.responses_types import (
     CustomCallItem,
     CustomOutputItem,
@@ -171,6 +171,7 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
         priority=priority_of(exchange),
         urgency=exchange.urgency,
         deadline_s=deadline_of(exchange),
+        min_precision=min_precision_of(exchange),
         cache=directive_for(exchange),
         arrival=exchange.arrival,
         template_options=_template_options(request),

@@ -1,0 +1,114 @@
+"""The console over HTTP: from an exchange to what `console` is asked, and back. Cookies count here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, quote
+
+from ashore.access import Principal
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai import handlers as openai
+from ashore.api.http.visiting import visit_of
+from ashore.console import Answer, Asked, Console
+from ashore.core import Download
+from ashore.errors import InvalidRequest, NotReady, UnknownRoute
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+CONSOLE: Final = "/console"
+CHUNK_BYTES: Final = 1 << 20
+MOST_FIELDS: Final = 2_000
+
+
+async def page(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET` and `POST /console/…`."""
+    console = console_of(app)
+    form: list[tuple[str, str]] = []
+    if exchange.method == "POST":
+        form = await _form(app, exchange)
+    answer = await console.answer(asked_of(app, exchange, form))
+    await _send(exchange, answer)
+
+
+async def static(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /console/static/…`."""
+    gzip = b"gzip" in exchange.headers.get(b"accept-encoding", b"")
+    answer = console_of(app).static(exchange.argument, gzip=gzip)
+    if answer is None:
+        raise UnknownRoute(f"the console has no file {exchange.argument[:100]!r}")
+    await _send(exchange, answer)
+
+
+async def ask(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /console/ask`: `/v1/chat/completions` for the person of a session."""
+    await openai.chat(app, exchange, principal)
+
+
+def console_of(app: HttpApp) -> Console:
+    """Return the console of this server.
+
+    Raises:
+        NotReady: it has none.
+    """
+    if app.console is None:
+        raise NotReady("this server has no console", hint="start the server with `ashore up`")
+    return app.console
+
+
+def asked_of(app: HttpApp, exchange: Exchange, form: list[tuple[str, str]]) -> Asked:
+    """Return what the console is asked."""
+    below = exchange.path.removeprefix(CONSOLE)
+    raw: bytes = exchange.scope.get("raw_path") or quote(exchange.path).encode()
+    part = exchange.headers.get(b"x-console-part", b"page")
+    query = exchange.scope.get("query_string", b"").decode("latin-1")
+    return Asked(
+        method="GET" if exchange.method == "HEAD" else exchange.method,
+        path=below.strip("/"),
+        depth=raw.count(b"/") - CONSOLE.count("/") - 1,
+        query=_pairs(query),
+        form=form,
+        visit=visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange)),
+        part="main" if part == b"main" else "command" if part == b"command" else "page",
+        polls=b"x-console-poll" in exchange.headers,
+        etag=exchange.headers.get(b"if-none-match", b"").decode("latin-1"),
+        token=exchange.headers.get(b"x-csrf-token", b"").decode("latin-1"),
+    )
+
+
+async def _form(app: HttpApp, exchange: Exchange) -> list[tuple[str, str]]:
+    kind = exchange.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    body = await exchange.body(app.limits)
+    if body and kind != b"application/x-www-form-urlencoded":
+        raise InvalidRequest("the console takes forms only", hint="send application/x-www-form-urlencoded")
+    try:
+        return _pairs(body.decode("utf-8"))
+    except UnicodeDecodeError as fault:
+        raise InvalidRequest("the form is not UTF-8") from fault
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError as fault:
+        raise InvalidRequest(f"more than {MOST_FIELDS} fields") from fault
+
+
+async def _send(exchange: Exchange, answer: Answer) -> None:
+    if not isinstance(answer.file, Download):
+        await exchange.respond(answer.status, answer.headers, answer.body)
+        return
+    file = answer.file
+    headers = [
+        *((name, value) for name, value in answer.headers if name != b"content-type"),
+        (b"content-type", file.content_type.encode()),
+        (b"content-disposition", f'attachment; filename="{file.file_name}"'.encode()),
+    ]
+    if isinstance(file.content, bytes):
+        await exchange.respond(200, headers, file.content)
+        return
+    with file.content as content:
+        await exchange.start_download(headers)
+        while chunk := content.read(CHUNK_BYTES):
+            await exchange.write(chunk)
+        await exchange.end_stream()

@@ -1,0 +1,116 @@
+"""`/v1/feedback`, and the routes on which clients of Langfuse send scores: votes on answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.streaming import JSON
+from ashore.core import Actor
+from ashore.core.decode import decode
+from ashore.errors import AshoreError, InvalidRequest, SwitchedOff
+from ashore.learning import Feedback, FeedbackService, Given, Score, feedback_of_score
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+MOST_EVENTS: Final = 100
+NO_STORE: Final = (b"cache-control", b"no-store")
+_encode = msgspec.json.Encoder().encode
+_feedback, _score = msgspec.json.Decoder(Feedback), msgspec.json.Decoder(Score)
+
+
+class ScoreKept(msgspec.Struct, frozen=True):
+    """The answer to a score."""
+
+    id: str
+
+
+class IngestionEvent(msgspec.Struct, frozen=True):
+    """One event of a client of Langfuse. Only scores are taken."""
+
+    id: str
+    type: str
+    body: msgspec.Raw
+
+
+class Ingestion(msgspec.Struct, frozen=True):
+    """A batch of events."""
+
+    batch: list[IngestionEvent]
+
+
+class IngestionDone(msgspec.Struct, frozen=True):
+    """What became of one event."""
+
+    id: str
+    status: int
+    message: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class IngestionOut(msgspec.Struct, frozen=True):
+    """What became of a batch."""
+
+    successes: list[IngestionDone]
+    errors: list[IngestionDone]
+
+
+_ingestion = msgspec.json.Decoder(Ingestion)
+
+
+async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/feedback`."""
+    _service(app)
+    given = await _vote(app, exchange, principal, decode(await exchange.body(app.limits), _feedback))
+    await exchange.respond(200, [JSON, NO_STORE], _encode(given))
+
+
+async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /api/public/scores`."""
+    _service(app)
+    sent = decode(await exchange.body(app.limits), _score)
+    given = await _vote(app, exchange, principal, feedback_of_score(sent))
+    await exchange.respond(200, [JSON, NO_STORE], _encode(ScoreKept(sent.id or given.id)))
+
+
+async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /api/public/ingestion`: scores are votes; traces, which ashore does not keep, are accepted and dropped."""
+    _service(app)
+    sent = decode(await exchange.body(app.limits), _ingestion)
+    if len(sent.batch) > MOST_EVENTS:
+        raise InvalidRequest(f"{len(sent.batch)} events in one batch", hint=f"send at most {MOST_EVENTS}")
+    successes, errors = [], []
+    for event in sent.batch:
+        try:
+            if event.type == "score-create":
+                await _vote(app, exchange, principal, feedback_of_score(decode(bytes(event.body), _score)))
+            successes.append(IngestionDone(event.id, 201))
+        except AshoreError as fault:
+            errors.append(IngestionDone(event.id, fault.http_status, fault.message))
+    await exchange.respond(207, [JSON, NO_STORE], _encode(IngestionOut(successes, errors)))
+
+
+async def _vote(app: HttpApp, exchange: Exchange, principal: Principal, feedback: Feedback) -> Given:
+    actor = Actor(principal=principal, origin=exchange.origin, request_id=exchange.request_id)
+    given = await asyncio.to_thread(_service(app).vote, feedback, actor)
+    app.metrics.add("ashore_feedback_votes", 1, given.model, given.rating or "none")
+    return given
+
+
+def _service(app: HttpApp) -> FeedbackService:
+    """Return what takes votes.
+
+    Raises:
+        SwitchedOff: this server takes none.
+    """
+    found: Any = app.rooms.find(FeedbackService)
+    if found is None:
+        raise SwitchedOff(
+            "feedback is off on this server", hint="set feedback = true under [learning] in ashore.toml and restart it"
+        )
+    service: FeedbackService = found
+    return service

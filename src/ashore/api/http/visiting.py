@@ -1,0 +1,63 @@
+"""Where a request to the console comes from, and whose session it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ashore.api.http.exchange import Exchange
+from ashore.console import Console
+from ashore.errors import NotReady, Unauthenticated
+from ashore.sessions import Session, Visit
+
+HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
+"""A `Host` header that may stand in a command that people copy."""
+PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]{1,64}){1,8}")
+"""A path that a proxy may say it offers this server under. A browser cannot be made to send that header to another
+site, so nobody but the caller is led anywhere by it."""
+
+
+def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
+    """Return where a request comes from, as far as a session depends on it.
+
+    Args:
+        exchange: The request.
+        origin: Address of the client.
+        behind_tls: Whether an edge that is believed says that the browser speaks TLS.
+    """
+
+    def said(name: bytes) -> str:
+        return exchange.headers.get(name, b"").decode("latin-1")
+
+    host = said(b"host")
+    is_secure = behind_tls or exchange.scope.get("scheme") == "https"
+    prefix = said(b"x-forwarded-prefix").rstrip("/")
+    return Visit(
+        origin=origin,
+        request_id=exchange.request_id,
+        base=f"{'https' if is_secure else 'http'}://{host if HOST.fullmatch(host) else '127.0.0.1'}",
+        prefix=prefix if PREFIX.fullmatch(prefix) else "",
+        cookie=said(b"cookie"),
+        agent=said(b"user-agent")[:300],
+        fetch_site=said(b"sec-fetch-site"),
+        origin_said=said(b"origin"),
+        purpose=said(b"sec-purpose"),
+        language=said(b"accept-language")[:200],
+    )
+
+
+async def session_of(console: Console | None, visit: Visit, token: str) -> Session:
+    """Return the session of a request that a script of the console sends.
+
+    Raises:
+        Unauthenticated: there is none.
+        PermissionDenied: another site, or a page of another session, asked.
+        NotReady: this server has no console.
+    """
+    if console is None or console.sessions is None:
+        raise NotReady("this server has no console", hint="start the server with `ashore up`")
+    session = await console.sessions.session_of(visit)
+    if session is None:
+        raise Unauthenticated("the session has ended", hint="log in again")
+    console.sessions.check_post(visit, session, {}, token=token)
+    return session

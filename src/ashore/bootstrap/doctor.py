@@ -1,0 +1,48 @@
+"""The doctor of a home, with everything that it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ashore.bootstrap.state import open_state
+from ashore.bootstrap.stores import build_store
+from ashore.settings import Settings
+
+if TYPE_CHECKING:
+    from ashore.doctor.examine import Doctor
+    from ashore.doctor.model import Configuration
+    from ashore.doctor.probes.home import Backend
+    from ashore.serving import ServedModel
+
+
+def open_doctor(
+    settings: Settings,
+    configuration: Callable[[Mapping[str, Any]], Configuration],
+    backends: Callable[[Sequence[ServedModel]], Sequence[Backend]],
+) -> Doctor:
+    """Return the doctor of a home. Opens nothing yet.
+
+    Args:
+        settings: Of the home.
+        configuration: Compares ashore.toml with what the supervisor says it runs.
+        backends: Gives the servers of other machines behind releases.
+    """
+    from ashore.bootstrap.secrets import list_home_secrets
+    from ashore.doctor.examine import Doctor, Sources
+
+    def unsealed() -> list[str]:
+        if not settings.sealing_key or not settings.sealing_state:
+            return []
+        return [one.place for one in list_home_secrets(settings) if one.form == "clear"]
+
+    return Doctor(
+        Sources(
+            settings=settings,
+            open_state=lambda: open_state(settings),
+            open_store=lambda: build_store(settings.home, settings),
+            configuration=configuration,
+            unsealed=unsealed,
+            backends=backends,
+        )
+    )

@@ -1,0 +1,125 @@
+"""`ashore fleet`: servers that share one state, the engine nodes behind them, and models from machine to machine."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+from msgspec.structs import replace
+
+from ashore.cli.calls import Errand, noun_of, table
+from ashore.errors import NotReady
+from ashore.fleet.calls import CALLS, DrainIn, FleetOut, NodesOut
+from ashore.settings import read_settings
+
+PIECE_S: Final = 5
+"""Longest wait in one request to the server."""
+
+_NODE = ("node", "model", "state", "running", "used_by", "address", "why")
+
+
+def _show_fleet(found: FleetOut) -> None:
+    print(table(found.nodes, _NODE) if found.nodes else "no nodes")
+    print()
+    print(table(found.servers))
+
+
+def _show_nodes(found: NodesOut) -> None:
+    print(table(found.items, _NODE))
+
+
+def _show_gone(found: NodesOut) -> None:
+    for one in found.items:
+        print(f"{one.node} left {one.model}; {one.running} requests still run on it")
+
+
+def _drain(errand: Errand, asked: DrainIn) -> None:
+    """Drain a node, and wait in pieces that no time limit of HTTP cuts off."""
+    end_s = time.monotonic() + asked.wait_s
+    while True:
+        left_s = max(0, round(end_s - time.monotonic()))
+        answer: NodesOut = errand.ask(replace(asked, wait_s=min(PIECE_S, left_s)))
+        running = sum(one.running for one in answer.items if one.state != "drained")
+        if not left_s or all(one.state == "drained" for one in answer.items):
+            break
+    errand.tell(answer)
+    if asked.wait_s and any(one.state != "drained" for one in answer.items):
+        raise NotReady(
+            f"{running} requests still run on {asked.node} after {asked.wait_s} s",
+            hint="run the command again to wait longer; the node takes no new requests meanwhile",
+        )
+
+
+app = noun_of(
+    "fleet",
+    "Add engine nodes to a model, drain them and remove them.",
+    CALLS,
+    {"status": _show_fleet, "join": _show_nodes, "drain": _show_nodes, "undrain": _show_nodes, "leave": _show_gone},
+    {"drain": _drain},
+)
+
+
+@app.command
+def certificate(
+    name: str, /, *, address: Annotated[tuple[str, ...], Parameter(consume_multiple=False)], to: Path | None = None
+) -> None:
+    """Make a certificate for one machine of the fleet, signed by the fleet's authority.
+
+    The authority is made in this home the first time, and stays here: run the command in the same home for every
+    machine. Copy the folder to the machine, as fleet/ in its home. A certificate is good for 90 days; make another
+    one to replace it.
+
+    Args:
+        name: Name of the machine, for logs.
+        address: Host name or IP address by which the other machines call it. May be given several times.
+        to: Folder for ca.pem, node.pem and node.key; default: fleet/ in this home, for this machine.
+    """
+    import datetime
+
+    from ashore.edge import make_node_certificate
+
+    home = read_settings().home
+    home.create()
+    folder = to or home.fleet
+    made = make_node_certificate(home.fleet / "authority", folder, name, address, datetime.datetime.now(datetime.UTC))
+    if made:
+        print(f"made the authority of the fleet in {home.fleet / 'authority'}; keep its key on this machine")
+    print(f"certificate of {name} for {', '.join(address)} in {folder}")
+
+
+@app.command
+def share(*, host: str = "127.0.0.1", port: int = 8444) -> None:
+    """Let the other machines of the fleet pull models from the store of this home, until Ctrl-C.
+
+    They need a certificate of the fleet's authority (`ashore fleet certificate`), and so does this machine. There, run
+    `ashore model pull peer://HOST:PORT/NAME`. Interrupted pulls are resumed, and every file is checked by its digest.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on.
+    """
+    import signal
+
+    from ashore.bootstrap import build_store
+    from ashore.processes import check_port
+    from ashore.store.peerserver import serve_store
+    from ashore.store.sources.peer import Identity
+
+    settings = read_settings()
+    check_port(host, port, option="--port")
+    server = serve_store(
+        build_store(settings.home, settings).shelves(),
+        host=host,
+        port=port,
+        identity=Identity(folder=settings.home.fleet),
+        told=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+    print(f"models of {settings.home.store} on peer://{host}:{port}; Ctrl-C stops it", flush=True)
+    with server:
+        server.serve_forever()

@@ -1,0 +1,344 @@
+"""`ashore plan size`: what to buy for a model, a load and a service level."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from cyclopts import Parameter
+
+from ashore.cli.columns import table
+from ashore.core import human_bytes
+from ashore.core.timespan import parse_seconds
+from ashore.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from ashore.planning.sizing import Choice, Figure, Level, Load, Network, Option
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+USUAL_CHIPS: Final = (
+    "A100-80G",
+    "H100",
+    "H200",
+    "H20-96G",
+    "B200",
+    "L20",
+    "L40S",
+    "RTX-4090",
+    "MI300X",
+    "Ascend-910B",
+    "Ascend-910C",
+    "Xeon-6980P",
+    "Xeon-8480+",
+    "EPYC-9654",
+)
+
+
+def size(
+    model: str | None = None,
+    /,
+    *,
+    rate: float | None = None,
+    users: int | None = None,
+    think: str = "30s",
+    isl: float | None = None,
+    osl: float | None = None,
+    trace: Path | None = None,
+    shared_prefix: float = 0.0,
+    cached: float = 0.0,
+    ttft: str | None = None,
+    tpot: str | None = None,
+    percentile: float = 95.0,
+    chip: tuple[str, ...] = (),
+    precision: tuple[str, ...] = (),
+    engine: str = "vllm",
+    most: int = 1024,
+    prices: Path | None = None,
+    years: float = 4.0,
+    tariff: float = 0.12,
+    top: int = 8,
+    plot: Path | None = None,
+    write: Path | None = None,
+    source_matrix: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Plan what to buy for a model: how many of which device, in which layout and precision, and what it will do.
+
+    Every figure has an interval that four of five published measurements are in, and says what stands behind it. A
+    load without lengths and a service level is refused.
+
+    Args:
+        model: Name (deepseek-r1, Qwen/Qwen3-32B), or a config.json, or the folder with it.
+        rate: Requests a second at the busiest time.
+        users: In place of a rate: people who ask, read the answer, and ask again.
+        think: With users: from an answer to the next question.
+        isl: Mean tokens of a prompt.
+        osl: Mean tokens of an answer.
+        trace: In place of rate and lengths: CSV of BurstGPT or Azure, or JSON lines with arrival_s, prompt_tokens and
+            output_tokens. The rate is that of its busiest minute.
+        shared_prefix: Tokens that prompts begin with alike; the engine computes them once.
+        cached: Share of the requests that the answer cache answers, 0 to 0.99.
+        ttft: Service level: time to the first token, such as 2s or 500ms.
+        tpot: Service level: time for each further token, such as 50ms.
+        percentile: Share of the requests, in percent, that get both.
+        chip: Device that may be bought; repeat it; all: the whole catalogue.
+        precision: bf16, fp8, int8, int4, fp4; repeat it. Default: what each device has units for.
+        engine: vllm, sglang or trtllm, on accelerators.
+        most: Devices that may be bought at most.
+        prices: TOML file with prices of your own: "H20-96G" = 11000, in US dollars.
+        years: In which machines are paid off.
+        tariff: US dollars for a kWh.
+        top: Options to print.
+        plot: Write latency against throughput of the cheapest options to this SVG file.
+        write: Write an ashore.toml for the cheapest option.
+        source_matrix: Judge the hardware matrix that ashore began with in place of a plan.
+        as_json: Print JSON.
+    """
+    from ashore.planning.sizing import Costs, Level, Load, choose, judge_matrix, missing, priced, refuse_without
+
+    if source_matrix:
+        _show_matrix(judge_matrix(), as_json=as_json)
+        return
+    if trace is not None:
+        rate, isl, osl = _of_trace(trace)
+    asked = {"MODEL": model, "--rate or --users": users if rate is None else rate, "--isl": isl, "--osl": osl}
+    refuse_without(missing(asked, {"--ttft": ttft, "--tpot": tpot}))
+    assert model is not None and isl is not None and osl is not None and ttft is not None and tpot is not None
+    if rate is not None and users is not None:
+        raise InvalidRequest("give --rate or --users", hint="not both", param="--users")
+    for name, value, least, limit in (
+        ("--rate", rate or 1.0, 1e-4, 1e6),
+        ("--users", users or 1, 1, 10**8),
+        ("--isl", isl, 1, 2e6),
+        ("--osl", osl, 1, 1e6),
+        ("--shared-prefix", shared_prefix, 0, isl - 1),
+        ("--cached", cached, 0, 0.99),
+        ("--percentile", percentile, 50, 99.9),
+        ("--most", most, 1, 10**6),
+        ("--years", years, 0.1, 50),
+        ("--tariff", tariff, 0, 100),
+    ):
+        if not least <= value <= limit:
+            raise InvalidRequest(
+                f"{name} is {value:g}; expected {least:g} to {limit:g}", hint="choose a value in that range", param=name
+            )
+    load = Load(
+        requests_per_s=rate or 0.0,
+        users=users or 0,
+        think_s=parse_seconds(think),
+        isl=isl,
+        osl=osl,
+        shared_tokens=shared_prefix,
+        answered_from_cache=cached,
+    )
+    level = Level(first_s=_seconds("--ttft", ttft), token_s=_seconds("--tpot", tpot), percentile=percentile)
+    network = _network(model)
+    catalogue = priced(prices)
+    names = tuple(catalogue) if chip == ("all",) else chip or USUAL_CHIPS
+    found = choose(
+        network,
+        load,
+        level,
+        model=model,
+        catalogue=[catalogue[_chip(name)] for name in names],
+        precisions=precision,
+        engine=engine,
+        most_devices=most,
+        costs=Costs(years=years, usd_per_kwh=tariff),
+    )
+    if plot is not None and found.options:
+        from ashore.planning.sizing.picture import draw
+
+        plot.write_bytes(draw(network, load, level, found.options[:5]))
+    if write is not None and found.options:
+        from ashore.planning.sizing.settings import ashore_toml
+
+        write.write_text(ashore_toml(found.options[0], model=model, load=load), encoding="utf-8")
+    if as_json:
+        print(json.dumps(_plain(network, load, level, found), indent=2))
+        return
+    _show(network, load, level, found, top)
+
+
+def _network(model: str) -> Network:
+    from ashore.planning.sizing import find_network, network_of_config
+
+    path = Path(model)
+    config = path / "config.json" if path.is_dir() else path
+    if config.is_file():
+        return network_of_config(config)
+    network = find_network(model)
+    if network is None:
+        raise InvalidRequest(
+            f"no model is known as {model[:80]!r}",
+            hint="give its config.json, or a name with its size: acme-14b, acme-120b-a12b",
+            param="MODEL",
+        )
+    return network
+
+
+def _chip(name: str) -> str:
+    from ashore.planning.sizing import find_chip
+
+    return find_chip(name).name
+
+
+def _seconds(option: str, text: str) -> float:
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*ms", text.strip()):
+        seconds = float(found[1]) / 1e3
+    else:
+        seconds = parse_seconds(text)
+    if seconds <= 0:
+        raise InvalidRequest(f"{option} is {text}; expected more than nothing", hint="such as 50ms or 2s", param=option)
+    return seconds
+
+
+def _of_trace(path: Path) -> tuple[float, float, float]:
+    """Return the requests a second of the busiest minute of a trace, and its mean lengths."""
+    from ashore.dispatch import read_trace
+
+    requests = read_trace(path, deadline_s=30.0)
+    arrivals = sorted(one.arrival_s for one in requests)
+    busiest, first = 1, 0
+    for last, at in enumerate(arrivals):
+        while at - arrivals[first] > 60.0:
+            first += 1
+        busiest = max(busiest, last - first + 1)
+    seconds = min(60.0, max(arrivals[-1] - arrivals[0], 1.0))
+    prompts = sum(one.prompt_tokens for one in requests) / len(requests)
+    answers = sum(one.output_tokens for one in requests) / len(requests)
+    return busiest / seconds, max(1.0, prompts), max(1.0, answers)
+
+
+def _show(network: Network, load: Load, level: Level, found: Choice, top: int) -> None:
+    asked = f"{load.users:,} users" if load.users else f"{load.requests_per_s:g} requests/s"
+    print(
+        f"{network.name}: {network.parameters / 1e9:.3g} billion parameters, {network.active / 1e9:.3g} active"
+        f"{'' if network.known else '; its shape is guessed from its size'}"
+    )
+    print(
+        f"{asked} of {load.isl:g} + {load.osl:g} tokens; first token in {level.first_s:g} s, each further one in "
+        f"{1e3 * level.token_s:g} ms, for {level.percentile:g} % of them\n"
+    )
+    if not found.options:
+        print("nothing of what may be bought serves this load")
+    else:
+        _options(found.options[:top])
+        _best(found.options[0], load)
+    for one in found.refused:
+        print(f"not: {one.chip} {one.precision}: {one.why}")
+    _errors(found)
+
+
+def _options(options: tuple[Option, ...]) -> None:
+    head = (
+        "what",
+        "layout",
+        "devices",
+        "first token",
+        "a token",
+        "req/s each",
+        "$/M tokens",
+        "$ to buy",
+        "kW",
+        "trust",
+    )
+    rows = [
+        (
+            f"{one.chip.name} {one.precision.name}",
+            f"tp{one.tp}{f' ep{one.ep}' if one.ep > 1 else ''} x{one.replicas}",
+            f"{one.devices.value:.0f} ({one.devices.low:.0f}-{one.devices.high:.0f})",
+            _milliseconds(one.first_s),
+            _milliseconds(one.token_s),
+            f"{one.requests_per_s.value:.3g}",
+            f"{one.usd_per_million.value:.2f} ({one.usd_per_million.low:.2f}-{one.usd_per_million.high:.2f})",
+            f"{one.usd:,.0f}",
+            f"{one.watts / 1e3:.1f}",
+            one.trust,
+        )
+        for one in options
+    ]
+    table(head, rows, names=2)
+
+
+def _milliseconds(figure: Figure) -> str:
+    return f"{1e3 * figure.value:.0f} ({1e3 * figure.low:.0f}-{1e3 * figure.high:.0f}) ms"
+
+
+def _best(one: Option, load: Load) -> None:
+    from ashore.planning.sizing import words_of
+
+    between = f", {one.network_gbit_s:g} Gbit/s between them" if one.network_gbit_s else ""
+    print(
+        f"\ncheapest: {one.devices.value:.0f} x {one.chip.name} in {one.machines} machines{between}; "
+        f"{one.replicas} replicas of {one.tp}, each with {one.at_once} requests at once and cache for "
+        f"{one.kv_tokens:,} tokens; limited by {one.bottleneck}"
+    )
+    print(
+        f"each machine: {human_bytes(one.ram_bytes)} of memory, {human_bytes(one.disk_bytes)} of disk; weights "
+        f"{human_bytes(one.weight_bytes)}; {one.watts / 1e3:.1f} kW in all"
+    )
+    print(f"trust: {one.trust}: {words_of(one.trust)}. {one.chip.source}. Prices are indicative; see --prices.")
+    del load
+
+
+def _errors(found: Choice) -> None:
+    from ashore.planning.sizing import shipped
+
+    using = shipped()
+    print(f"\nThe planner was fitted to {using.fitted_on}. Median errors on what was held out of the fit:")
+    rows = [("pairs of model and device", using.overall["pair"]), ("models", using.overall["family"])]
+    rows.append(("devices", using.overall["hardware"]))
+    for kind in ("hardware", "family"):
+        names = {one.chip.name for one in found.options} if kind == "hardware" else set()
+        rows += [(f"  {name}", miss) for name, miss in using.misses[kind].items() if name in names]
+    table(
+        ("held out", "points", "first token", "a token", "throughput"),
+        [
+            (
+                name,
+                str(miss.num_points),
+                *(
+                    "-" if value is None else f"{value:g} %"
+                    for value in (miss.first_percent, miss.token_percent, miss.speed_percent)
+                ),
+            )
+            for name, miss in rows
+        ],
+        names=1,
+    )
+
+
+def _show_matrix(rows: Any, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    for row in rows:
+        print(f"{row.claim}: {row.verdict}")
+        for line in row.lines:
+            print(f"  {line}")
+
+
+def _plain(network: Network, load: Load, level: Level, found: Choice) -> dict[str, object]:
+    from ashore.planning.sizing import shipped
+
+    using = shipped()
+    return {
+        "model": network.name,
+        "parameters": round(network.parameters),
+        "active_parameters": round(network.active),
+        "shape_known": network.known,
+        "load": asdict(load),
+        "level": asdict(level),
+        "options": [asdict(one) | {"name": one.name} for one in found.options],
+        "refused": [asdict(one) for one in found.refused],
+        "errors": {
+            "held_out": {name: asdict(miss) for name, miss in using.overall.items()},
+            "hardware": {name: asdict(miss) for name, miss in using.misses["hardware"].items()},
+            "family": {name: asdict(miss) for name, miss in using.misses["family"].items()},
+        },
+        "fitted_on": using.fitted_on,
+    }

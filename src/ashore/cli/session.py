@@ -1,0 +1,45 @@
+"""`ashore session`: who is in the console, and the one-time link into it."""
+
+from __future__ import annotations
+
+import sys
+
+from ashore.cli.calls import noun_of
+from ashore.sessions.calls import CALLS
+
+app = noun_of("session", "List and end sessions of the console.", CALLS)
+
+
+@app.command(name="link")
+def print_link(*, url: str = "") -> None:
+    """Print a one-time link into the console for whoever is at this machine, while the first key is valid.
+
+    The link works once, within ten minutes, from this machine alone. It opens a session of the first key, which creates
+    the three administrators. Links that were printed before stop working.
+
+    Args:
+        url: Address of the server; default: that of the server of this home.
+    """
+    from ashore.access import Acts
+    from ashore.bootstrap import command_recorder, open_state
+    from ashore.cli.target import local_address
+    from ashore.core import SystemClock
+    from ashore.errors import Conflict
+    from ashore.sessions.office import make_first_link
+    from ashore.settings import read_settings
+
+    settings = read_settings()
+    address = (url or local_address(settings)).rstrip("/")
+    state = open_state(settings, say=lambda line: print(line, file=sys.stderr))
+    try:
+        with command_recorder(settings.home) as recorder:
+            clock = SystemClock()
+            token = make_first_link(state, Acts(state, recorder, clock), int(clock.now_s()))
+    finally:
+        state.close()
+    if not token:
+        raise Conflict(
+            "the first key no longer works, because the three administrators exist",
+            hint=f"log in at {address}/console; a lost office is restored with `ashore access revive`",
+        )
+    print(f"{address}/console/first/{token}")

@@ -1,0 +1,73 @@
+"""What a reader of the console is offered, and how it is done: by the authority and the desks that HTTP asks, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from ashore.access import BUILT_IN, METRICS_READ, Authority
+from ashore.access.actions import matches_action
+from ashore.console.model import Asked
+from ashore.console.pages import PAGES, Atlas, Placed, may
+from ashore.console.ports import Serving
+from ashore.core import SERVER, Actor, perform
+from ashore.errors import NotReady
+from ashore.rooms import Room
+from ashore.sessions import Session
+
+HIDDEN: Final = ("first-key", "internal")
+OWN: Final = ("home", "chat", "connect", "me")
+"""Pages that everybody has who is logged in."""
+
+
+class Acts:
+    """Every call of the rooms, who may do it, and what does it."""
+
+    def __init__(
+        self, rooms: Iterable[Room], desks: Mapping[str, object], *, authority: Authority, serving: Serving
+    ) -> None:
+        """`desks`: what does the calls of each room, by its name; may still be filled."""
+        self.atlas: Final = Atlas(rooms)
+        self.authority: Final = authority
+        self.serving: Final = serving
+        self._desks = desks
+
+    async def perform(self, asked: Asked, session: Session, placed: Placed, taken: Any) -> Any:
+        """Do a call for the person of a session, as HTTP would do it for a key, and return its answer.
+
+        Raises:
+            AshoreError: it is refused, or the server lacks what does it.
+        """
+        call, principal = placed.call, session.principal
+        if not may(self.authority, principal, call):
+            self.authority.require(principal, METRICS_READ if call.operator else call.action, SERVER)
+        desk = self._desks.get(placed.room)
+        if desk is None:
+            raise NotReady(f"{placed.room} does not run on this server", hint="start the server with `ashore up`")
+        actor = Actor(principal=principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
+        return await perform(call, desk, actor, taken, aside=self.serving.read_aside)
+
+    def offers(self, session: Session, placed: Placed) -> bool:
+        """Return whether a page offers a call: whether the authority would let this person do it, once they have shown
+        anew who they are where that is asked for."""
+        return may(self.authority, session.whole, placed.call)
+
+    def sees(self, session: Session, page: str) -> bool:
+        """Return whether a person has a page."""
+        return page in OWN or any(self.offers(session, one) for one in self.atlas.placed if one.page == page)
+
+    def navigation(self, session: Session) -> list[str]:
+        """Return the pages that a person has."""
+        return [page.name for page in PAGES if self.sees(session, page.name)]
+
+
+@cache
+def who_may(action: str) -> tuple[str, ...]:
+    """Return the built-in roles that may do an action on something, for people who may not."""
+    return tuple(
+        role.name
+        for role in BUILT_IN
+        if role.name not in HIDDEN
+        and any(rule.effect == "allow" and matches_action(rule.action, action) for rule in role.rules)
+    )

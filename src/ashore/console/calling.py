@@ -1,0 +1,178 @@
+"""The page of one call: its form, the command that does the same, and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from ashore.console.command import command_for
+from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
+from ashore.console.model import PAGE_HEADERS, Answer, Pairs
+from ashore.console.pages import Placed, is_list
+from ashore.console.present import MOST_CELLS, Block, blocks_of
+from ashore.console.reader import Reader
+from ashore.core import Call, Download
+from ashore.errors import AshoreError, InvalidRequest, PermissionDenied
+
+PLAIN: Final = ((b"content-type", b"text/plain; charset=utf-8"), *PAGE_HEADERS[1:])
+NAMES: Final[dict[str, str]] = {
+    "tenant": "access tenant list",
+    "user": "access user list",
+    "owner": "access user list",
+    "account": "access user list",
+    "group": "access group list",
+    "groups": "access group list",
+    "role": "access role list",
+    "roles": "access role list",
+    "release": "release list",
+    "to": "release list",
+    "alias": "alias list",
+    "model": "alias list",
+    "models": "alias list",
+    "action": "access role actions",
+    "actions": "access role actions",
+}
+"""Which list has the names that a field may hold, by the field's name: a form suggests them."""
+MOST_NAMES: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An answer on its page."""
+
+    blocks: tuple[Block, ...]
+    raw: str
+    """The same as JSON."""
+    next: str = ""
+    """The query of the next page, where the call gives pages."""
+
+
+async def call_page(reader: Reader, placed: Placed) -> Answer:
+    """Return the page of a call; where it was sent, or needs to be told nothing, with its answer.
+
+    Raises:
+        PermissionDenied: the reader may not do it; also before anything was sent.
+        UnknownRoute: as the call.
+    """
+    asked, call = reader.asked, placed.call
+    if asked.part == "command":
+        return Answer(headers=PLAIN, body=command_of(call, asked.form or asked.query).encode())
+    if not reader.offers(placed):
+        await reader.perform(placed, None)  # refuses, in the words of the authority
+    pairs = asked.form if asked.method == "POST" else asked.query
+    sends = asked.method == "POST" if call.changes else not _lacks(call, pairs)
+    shown: Shown | None = None
+    fault: AshoreError | None = None
+    if sends:
+        try:
+            given = [*pairs, ("after", after)] if (after := dict(asked.query).get("after")) else pairs
+            taken = read_form(call, given, page=PER_PAGE)
+            answer = await reader.perform(placed, taken)
+            if isinstance(answer, Download):
+                return Answer(file=answer)
+            shown = await shown_of(reader, call, answer, pairs)
+        except PermissionDenied:
+            raise
+        except AshoreError as problem:
+            fault = problem
+    return reader.page(
+        "call.html",
+        placed.page,
+        status=200 if fault is None else fault.http_status,
+        placed=placed,
+        call=call,
+        fields=await _suggesting(reader, _marked(_fields(call, pairs), fault)),
+        command=command_of(call, pairs),
+        shown=shown,
+        fault=fault,
+        sure=_sure(call, pairs),
+        changed=shown is not None and call.changes,
+    )
+
+
+def command_of(call: Call, pairs: Pairs) -> str:
+    """Return the command that does what a form stands for, as far as it is filled in."""
+    try:
+        return command_for(call, read_form(call, _known(call, pairs)))
+    except InvalidRequest:
+        return command_for(call, None)
+
+
+async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Shown:
+    """Return an answer as its page shows it. A large one is prepared on a thread."""
+    own = dict(reader.asked.query)
+    first = max(0, int(own["_first"])) if own.get("_first", "").isdecimal() and len(own["_first"]) < 10 else 0
+    match = own.get("_match", "")[:200]
+    most = PER_PAGE if reader.asked.method == "GET" else 10 * PER_PAGE  # an answer to a POST has no second page
+    size = len(getattr(answer, "items", ()) or ())
+
+    def prepare() -> Shown:
+        blocks = blocks_of(answer, f"{call.noun} {call.word}", first=first, most=most, match=match)
+        raw = msgspec.json.format(msgspec.json.encode(answer)).decode() if not isinstance(answer, Download) else ""
+        return Shown(blocks=blocks, raw=raw if len(raw) <= 20 * MOST_CELLS else "", next=_next(answer, pairs))
+
+    return await asyncio.to_thread(prepare) if size > 100 else prepare()
+
+
+def _next(answer: Any, pairs: Pairs) -> str:
+    after = getattr(answer, "next", None)
+    if not isinstance(after, str) or not after:
+        return ""
+    return urlencode([*((name, value) for name, value in pairs if name not in ("after", "csrf")), ("after", after)])
+
+
+def _fields(call: Call, pairs: Pairs) -> tuple[Field, ...]:
+    given = {name for name, value in pairs if value}
+    return filled(fields_of(call), pairs, fixed=[name for name in call.in_path if name in given])
+
+
+def _lacks(call: Call, pairs: Pairs) -> bool:
+    given = {name for name, value in pairs if value.strip()}
+    required = {one.name for one in msgspec.structs.fields(call.takes) if one.required}
+    return bool(required - given) or (call.gives is Download and "_send" not in given)
+
+
+def _known(call: Call, pairs: Pairs) -> Pairs:
+    known = set(call.takes.__struct_fields__)
+    return [(name, value) for name, value in pairs if name.removeprefix("_") in known]
+
+
+def _marked(fields: Iterable[Field], fault: AshoreError | None) -> tuple[Field, ...]:
+    """Return the fields, with what is wrong at the one that it is about."""
+    param = (getattr(fault, "param", "") or "").partition("[")[0].partition(".")[0]
+    return tuple(replace(one, error=fault.message) if fault and one.name == param else one for one in fields)
+
+
+def _sure(call: Call, pairs: Pairs) -> str:
+    """Return what somebody is asked to confirm; empty where nothing is asked."""
+    if not call.sure:
+        return ""
+    values = dict.fromkeys(call.takes.__struct_fields__, "…") | dict(_known(call, pairs))
+    try:
+        return call.sure.format(**values)
+    except (KeyError, IndexError):
+        return call.sure
+
+
+async def _suggesting(reader: Reader, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """Return the fields with the names that they may hold, as far as the reader may list them."""
+    wanted = {key for one in fields if not one.fixed and (key := NAMES.get(one.name))}
+    found: dict[str, tuple[str, ...]] = {}
+    for key in wanted:
+        placed = reader.acts.atlas.by_key.get(key)
+        if placed is None or not is_list(placed.call) or not reader.offers(placed):
+            continue
+        try:
+            answer = await reader.perform(placed, placed.call.takes())
+        except AshoreError:
+            continue  # a form without suggestions is one still
+        names = (
+            getattr(one, "id", "") or getattr(one, "name", "") or getattr(one, "action", "") for one in answer.items
+        )
+        found[key] = tuple(name for name in names if name)[:MOST_NAMES]
+    return tuple(replace(one, suggestions=found.get(NAMES.get(one.name, ""), ())) for one in fields)

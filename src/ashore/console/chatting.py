@@ -1,0 +1,56 @@
+"""Chat, and how a program connects: what needs the address, the models and a key of the reader."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.console.calling import command_of
+from ashore.console.forms import fields_of, filled, read_form
+from ashore.console.model import Answer
+from ashore.console.reader import Reader
+from ashore.errors import AshoreError, PermissionDenied
+
+CREATE: Final = "access key create"
+KEY_PLACE: Final = "YOUR-KEY"
+
+
+def chat_page(reader: Reader) -> Answer:
+    """Return the page where one talks to a model, or to two beside each other."""
+    models = [one for one in reader.acts.serving.models(reader.session.principal) if not one.embedder]
+    wanted = dict(reader.asked.query)
+    return reader.page("chat.html", "chat", models=models, left=wanted.get("left", ""), right=wanted.get("right", ""))
+
+
+async def connect_page(reader: Reader) -> Answer:
+    """Return what a program needs: address, names, a key, and examples that hold all three."""
+    models = reader.acts.serving.models(reader.session.principal)
+    create = reader.acts.atlas.by_key.get(CREATE)
+    made: object | None = None
+    fault: AshoreError | None = None
+    offered = create is not None and reader.offers(create)
+    if create is not None and reader.asked.method == "POST":
+        try:
+            made = await reader.perform(create, read_form(create.call, reader.asked.form))
+        except PermissionDenied:
+            raise
+        except AshoreError as problem:
+            fault = problem
+    pairs = reader.asked.form or [("owner", reader.session.principal.id)]
+    visit = reader.asked.visit
+    wanted = dict(reader.asked.query).get("model", "")
+    names = [one.alias for one in models if not one.embedder]
+    return reader.page(
+        "connect.html",
+        "connect",
+        base=visit.base + visit.prefix,
+        models=models,
+        model=wanted if wanted in names else next(iter(names), "MODEL"),
+        names=names,
+        create=create,
+        offered=offered,
+        made=made,
+        fault=fault,
+        key=getattr(made, "key", KEY_PLACE),
+        fields=() if create is None else filled(fields_of(create.call), pairs),
+        command="" if create is None else command_of(create.call, pairs),
+    )

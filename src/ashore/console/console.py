@@ -1,0 +1,180 @@
+"""The console itself: which page an address means, who asks, and what goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from http.cookies import CookieError, SimpleCookie
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from ashore.access import Authority, denial_of
+from ashore.console import calling, chatting, doors, homing, mine, tabs
+from ashore.console.acts import Acts, who_may
+from ashore.console.forms import SECRETS
+from ashore.console.model import PAGE_HEADERS, Answer, Asked
+from ashore.console.pages import BY_NAME, Placed
+from ashore.console.ports import Serving
+from ashore.console.reader import Reader
+from ashore.console.rendering import THEMES, load_all, render
+from ashore.console.static import static_answer
+from ashore.console.words import LANGUAGES, Words, chosen, words_in
+from ashore.core import Recorder
+from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
+from ashore.rooms import Room
+from ashore.sessions import Sessions
+
+LOOK_COOKIE: Final = "ashore-look"
+MOST_KEPT: Final = 900
+"""Characters of a form that are kept in an address over a log-in; a longer one is filled in again."""
+NOT_KEPT: Final = SECRETS | {"csrf", "next", "text"}
+
+
+class Console:
+    """Answers requests below `/console`. Used by the event loop of one worker."""
+
+    def __init__(
+        self,
+        rooms: Iterable[Room],
+        desks: Mapping[str, object],
+        *,
+        sessions: Sessions | None,
+        authority: Authority,
+        recorder: Recorder,
+        serving: Serving,
+    ) -> None:
+        """`desks`: what does the calls of each room, by its name; may still be filled."""
+        self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving)
+        self.sessions: Final = sessions
+        self._recorder = recorder
+
+    async def start(self) -> None:
+        """Load what the first page needs."""
+        await asyncio.to_thread(load_all)
+        for language in LANGUAGES:
+            words_in(language)
+
+    def static(self, path: str, *, gzip: bool) -> Answer | None:
+        """Return a file that pages load; None: there is none of that name."""
+        return static_answer(path, gzip=gzip)
+
+    async def answer(self, asked: Asked) -> Answer:
+        """Return a page, or where to go. A refusal is a page, too, and is recorded as any other."""
+        words, theme, cookies = look_of(asked)
+        look: dict[str, object] = {"theme": theme}
+        reader: Reader | None = None
+        try:
+            if self.sessions is None:
+                raise NotReady("the console needs a state database", hint="start the server with `ashore up`")
+            if asked.path == "oidc/ended" and asked.method == "POST":
+                ended = await self.sessions.ended_by_provider(asked.fields)
+                return Answer(status=ended.status, headers=((b"cache-control", b"no-store"),))
+            outcome = await doors.open_door(self.sessions, asked)
+            if outcome is not None:
+                return _with(doors.door_page(outcome, asked, words, look), cookies)
+            session = await self.sessions.session_of(asked.visit, active=not asked.polls)
+            if session is None:
+                return _with(_going(asked, "log-in"), cookies)
+            reader = Reader(asked=asked, words=words, session=session, look=look, acts=self.acts)
+            if asked.method == "POST":
+                self.sessions.check_post(asked.visit, session, asked.fields, token=asked.token)
+            answer = await self._page(reader)
+        except AshoreError as fault:
+            answer = self._refused(reader, asked, words, look, fault)
+        return _with(_kept(answer, asked), cookies)
+
+    async def _page(self, reader: Reader) -> Answer:
+        path = reader.asked.path
+        if path == "":
+            return await homing.home_page(reader)
+        if path.startswith("call/"):
+            return await calling.call_page(reader, self._placed(path))
+        if path == "chat":
+            return chatting.chat_page(reader)
+        if path == "connect":
+            return await chatting.connect_page(reader)
+        if path == "me":
+            return await mine.my_page(reader)
+        page = BY_NAME.get(path)
+        if page is None or path == "home":
+            raise UnknownRoute(f"the console has no page {path[:100]!r}", hint="choose one from the navigation")
+        return await tabs.tab_page(reader, page)
+
+    def _placed(self, path: str) -> Placed:
+        placed = self.acts.atlas.by_address.get(path)
+        if placed is None:
+            raise UnknownRoute(f"the console has no act {path[:100]!r}", hint="choose a page from the navigation")
+        return placed
+
+    def _refused(
+        self, reader: Reader | None, asked: Asked, words: Words, look: Mapping[str, object], fault: AshoreError
+    ) -> Answer:
+        principal = None if reader is None else reader.session.principal
+        if reader is not None and self.sessions is not None and self.sessions.needs_proof(reader.session, fault):
+            return _going(asked, "step-up")
+        act = denial_of(fault, principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
+        if act is not None:
+            self._recorder.record(act)
+        who = who_may(fault.action) if isinstance(fault, PermissionDenied) and fault.action else ()
+        if reader is not None:
+            return reader.page("refused.html", "", status=fault.http_status, fault=fault, who=who)
+        body = render("outside.html", asked, words, {**look, "fault": fault, "who": who})
+        return Answer(status=fault.http_status, body=body)
+
+
+def _going(asked: Asked, where: str) -> Answer:
+    """Return the way to a page that asks for a proof, and from there back to what was being done."""
+    location = f"{asked.root}{where}?{urlencode({'next': way_back(asked)})}"
+    status = 303 if asked.part == "page" else 401  # the script goes there itself
+    return Answer(status=status, headers=(*PAGE_HEADERS, (b"location", location.encode())))
+
+
+def way_back(asked: Asked) -> str:
+    """Return the path of what a request asked for, with what its form held: nothing is done twice, and nothing has to
+    be typed again. Secrets and long texts are left out."""
+    pairs = [pair for pair in (asked.form if asked.method == "POST" else asked.query) if pair[0] not in NOT_KEPT]
+    query = urlencode(pairs)
+    path = asked.visit.prefix + "/console" + (f"/{quote(asked.path)}" if asked.path else "")
+    return f"{path}?{query}" if query and len(query) <= MOST_KEPT else path
+
+
+def look_of(asked: Asked) -> tuple[Words, str, tuple[tuple[bytes, bytes], ...]]:
+    """Return language and colours of a page, and the cookie that keeps a choice just made. It is no secret and names
+    nobody."""
+    language, theme = _look_cookie(asked.visit.cookie)
+    query = dict(asked.query)
+    said, colour = query.get("_lang", ""), query.get("_theme", "")
+    cookies: tuple[tuple[bytes, bytes], ...] = ()
+    if said in LANGUAGES or colour in THEMES:
+        language, theme = said if said in LANGUAGES else language, colour if colour in THEMES else theme
+        text = f"{LOOK_COOKIE}={language}.{theme}; Path={asked.visit.prefix}/console; Max-Age=31536000; SameSite=Lax"
+        cookies = ((b"set-cookie", (text + "; Secure" * asked.visit.is_secure).encode()),)
+    return words_in(chosen(language, asked.visit.language)), theme, cookies
+
+
+def _look_cookie(header: str) -> tuple[str, str]:
+    try:
+        kept = SimpleCookie(header).get(LOOK_COOKIE)
+    except CookieError:
+        kept = None
+    found = re.fullmatch(r"(\w*)\.(\w*)", kept.value if kept is not None else "")
+    language, theme = (found[1], found[2]) if found else ("", "")
+    return language if language in LANGUAGES else "", theme if theme in THEMES else "auto"
+
+
+def _with(answer: Answer, cookies: tuple[tuple[bytes, bytes], ...]) -> Answer:
+    return replace(answer, headers=(*answer.headers, *cookies)) if cookies else answer
+
+
+def _kept(answer: Answer, asked: Asked) -> Answer:
+    """Return 304 to a page that polls and has what it would get."""
+    if not asked.polls or answer.status != 200 or answer.file is not None:
+        return answer
+    tag = f'"{hashlib.sha256(answer.body).hexdigest()[:16]}"'.encode()
+    headers = (*answer.headers, (b"etag", tag))
+    if asked.etag.encode("latin-1", "replace") == tag:
+        return Answer(status=304, headers=headers)
+    return replace(answer, headers=headers)

@@ -1,0 +1,33 @@
+"""Me: who I am here, by which way I came in, what I may do, and my keys."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ashore.access import ACTIONS
+from ashore.console.calling import Shown, shown_of
+from ashore.console.model import Answer
+from ashore.console.present import cell
+from ashore.console.reader import Reader
+from ashore.errors import AshoreError
+
+MINE: Final[dict[str, dict[str, str]]] = {"session list": {"account": "id"}, "access key list": {"owner": "id"}}
+"""Lists of what is the reader's own, and which field says so: with what of the principal."""
+
+
+async def my_page(reader: Reader) -> Answer:
+    """Return the page of the reader."""
+    principal = reader.session.principal
+    lists: list[tuple[str, Shown | None, AshoreError | None]] = []
+    for key, own in MINE.items():
+        placed = reader.acts.atlas.by_key.get(key)
+        if placed is None:
+            continue
+        values: dict[str, Any] = {name: getattr(principal, what) for name, what in own.items()}
+        try:
+            answer = await reader.perform(placed, placed.call.takes(**values))
+            lists.append((placed.call.noun, await shown_of(reader, placed.call, answer, ()), None))
+        except AshoreError as fault:
+            lists.append((placed.call.noun, None, fault))
+    rights = [one.name for one in ACTIONS if reader.acts.authority.holds(reader.session.whole, one.name)]
+    return reader.page("me.html", "me", lists=lists, rights=rights, cell=cell)

@@ -1,0 +1,156 @@
+"""The pages of the console, and on which of them a call stands.
+
+A call stands on the page of its noun. One whose noun no page names stands on the last one, so that whatever a new room
+declares is there without a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ashore.access import METRICS_READ, Authority
+from ashore.console.forms import fields_of
+from ashore.core import SERVER, Call, Download, Principal
+from ashore.rooms import Room
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One entry of the navigation."""
+
+    name: str
+    """Also its address, `/console/NAME`, and the key of its words, `page.NAME`."""
+    nouns: tuple[str, ...] = ()
+    """What its tabs are about, in their order."""
+    calls: tuple[str, ...] = ()
+    """Calls that it shows although their noun stands elsewhere, `access usage`."""
+
+
+PAGES: Final = (
+    Page(name="home"),
+    Page(name="chat"),
+    Page(name="connect"),
+    Page(name="models", nouns=("model", "engine")),
+    Page(name="releases", nouns=("release", "alias")),
+    Page(name="jobs", nouns=("job",)),
+    Page(name="usage", nouns=("access budget",), calls=("access usage",)),
+    Page(
+        name="people",
+        nouns=(
+            "access user", "access service", "access group", "access tenant", "access key", "access role",
+            "access policy", "access", "account", "session",
+        ),
+    ),
+    Page(name="privacy", nouns=("privacy", "privacy policy")),
+    Page(name="audit", nouns=("audit",)),
+    Page(name="server", nouns=("cache", "backup")),
+    Page(name="me"),
+)  # fmt: skip
+BY_NAME: Final = {page.name: page for page in PAGES}
+REST: Final = "server"
+"""The page of nouns that no other names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A call, with the room that does it and the page that it stands on."""
+
+    room: str
+    call: Call
+    page: str
+    tab: str
+
+    @property
+    def address(self) -> str:
+        """Its address below `/console/`."""
+        return f"call/{self.call.noun.replace(' ', '-')}/{self.call.word}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.call.noun} {self.call.word}"
+
+
+class Atlas:
+    """Every call of the rooms, by page and by address."""
+
+    def __init__(self, rooms: Iterable[Room]) -> None:
+        self.placed: Final = tuple(_place(room.name, call) for room in rooms for call in room.calls)
+        self.by_address: Final = {one.address: one for one in self.placed}
+        self.by_key: Final = {one.key: one for one in self.placed}
+
+    def tabs(self, page: Page) -> tuple[str, ...]:
+        """Return what the tabs of a page are about."""
+        own = {one.tab for one in self.placed if one.page == page.name}
+        listed = [*(("access usage",) if page.calls else ()), *page.nouns]
+        return (*(tab for tab in listed if tab in own), *sorted(own - set(listed)))
+
+    def on(self, page: str, tab: str) -> tuple[Placed, ...]:
+        """Return the calls of one tab."""
+        return tuple(one for one in self.placed if one.page == page and one.tab == tab)
+
+
+def _place(room: str, call: Call) -> Placed:
+    key = f"{call.noun} {call.word}"
+    for page in PAGES:
+        if key in page.calls:
+            return Placed(room, call, page.name, key)
+    page_name = next((page.name for page in PAGES if call.noun in page.nouns), REST)
+    return Placed(room, call, page_name, call.noun)
+
+
+def may(authority: Authority, principal: Principal, call: Call) -> bool:
+    """Return whether a caller may do a call on something; on what, the call asks itself. The same question as the one
+    that HTTP asks before it reads a request."""
+    if call.operator:
+        return authority.decide(principal, METRICS_READ, SERVER).allowed
+    if not call.action:
+        return True
+    if not call.on_server and authority.holds(principal, call.action):
+        return True
+    return authority.decide(principal, call.action, SERVER).allowed
+
+
+def is_list(call: Call) -> bool:
+    """Return whether a call shows what there is, and needs to be told nothing."""
+    if call.changes or call.gives is Download or call.in_path:
+        return False
+    return not any(one.required for one in msgspec.structs.fields(call.takes))
+
+
+def lead_of(calls: Sequence[Placed]) -> Placed | None:
+    """Return the call whose answer a tab opens with: its list, else what shows all of it."""
+    able = [one for one in calls if is_list(one.call)]
+    for one in able:
+        if one.call.word in ("list", "ps", "search"):
+            return one
+    return next((one for one in able if "items" in getattr(one.call.gives, "__struct_fields__", ())), None) or next(
+        iter(able), None
+    )
+
+
+def on_row(call: Call, lead: Call, values: dict[str, Any]) -> dict[str, str] | None:
+    """Return what a call takes of a row of the list of its noun; None where it is not about one row."""
+    if len(call.in_path) != 1:
+        return None
+    (place,) = call.in_path
+    for name in (place, "id", "name", "alias"):
+        value = values.get(name)
+        if isinstance(value, str) and value:
+            return {place: value}
+    return None
+
+
+def row_calls(calls: Iterable[Placed], lead: Placed) -> Iterator[Placed]:
+    """Yield the calls about one row of a list."""
+    for one in calls:
+        if one is not lead and len(one.call.in_path) == 1 and one.call.noun == lead.call.noun:
+            yield one
+
+
+def needs_nothing(call: Call) -> bool:
+    """Return whether a form of a call has no field to fill in."""
+    return not fields_of(call)

@@ -1,0 +1,224 @@
+"""What people see of an answer: facts and tables, out of any struct that a call gives.
+
+A value, none yet, and not yours to see are three different things, and look different. The last one is `Denied`: no
+answer comes with it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ashore.core import field_docs, human_bytes, human_seconds
+
+CellKind = Literal["text", "none", "time", "number", "yes", "no", "code", "list", "link", "document"]
+MOST_CELLS: Final = 4_000
+"""Cells of one table that a page shows without being asked for more."""
+CLOSED: Final = frozenset(
+    {"state", "outcome", "kind", "status", "goal", "source", "window", "shared", "load", "pin", "tier"}
+)
+"""Names of fields whose values are words of a closed set."""
+CODES: Final = frozenset(
+    {"id", "request_id", "key_id", "digest", "chain", "resource", "rule", "key", "model", "content"}
+)
+WIDE: Final = frozenset({"masked", "text", "why", "error_message", "prompt", "answer"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One value."""
+
+    kind: CellKind
+    text: str = ""
+    machine: str = ""
+    """The value for a machine, where the text is for people: of a time."""
+    items: tuple[Cell, ...] = ()
+
+
+RECORD: Final = (
+    "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "tenant", "origin", "request_id",
+)  # fmt: skip
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"audit search": RECORD, "audit request": RECORD}
+"""Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has
+them all."""
+
+NONE: Final = Cell(kind="none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a table."""
+
+    cells: tuple[Cell, ...]
+    values: Mapping[str, Any]
+    """The fields of its item, for the acts on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Items of one kind."""
+
+    name: str
+    """The field that has them."""
+    columns: tuple[str, ...]
+    helps: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    total: int = 0
+    """Of what came, before it was cut to this page."""
+    first: int = 0
+    """Place of the first row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Fields of one thing."""
+
+    name: str
+    items: tuple[tuple[str, Cell, str], ...]
+    """Name of the field, value, what the declaration says of it."""
+
+
+Block = Table | Facts
+
+
+def blocks_of(
+    answer: Any, call: str = "", *, first: int = 0, most: int = 0, match: str = "", name: str = ""
+) -> tuple[Block, ...]:
+    """Return what people see of an answer.
+
+    Args:
+        answer: What a call gave.
+        call: Its noun and word.
+        first: Place of the first row of a table `items`.
+        most: Rows on a page; 0: all.
+        match: Show only rows in which this text stands.
+        name: The field that the answer is in.
+    """
+    if not isinstance(answer, msgspec.Struct):
+        return (Facts(name=name, items=(("value", cell("value", answer), ""),)),)
+    facts: list[tuple[str, Cell, str]] = []
+    below: list[Block] = []
+    docs = field_docs(type(answer))
+    for one in answer.__struct_fields__:
+        value = getattr(answer, one)
+        if one == "next":
+            continue
+        if isinstance(value, list) and (one == "items" or (value and _is_record(value[0]))):
+            table = table_of(one, value, first=first, most=most, match=match, kind=_item_type(answer, one))
+            below.append(narrowed(table, COLUMNS.get(call, ())) if one == "items" else table)
+        elif isinstance(value, msgspec.Struct):
+            below += blocks_of(value, name=one)
+        else:
+            facts.append((one, cell(one, value), docs.get(one, "")))
+    return (*((Facts(name=name, items=tuple(facts)),) if facts else ()), *below)
+
+
+def table_of(
+    name: str, items: Sequence[Any], *, first: int = 0, most: int = 0, match: str = "", kind: Any = None
+) -> Table:
+    """Return items as a table."""
+    values = [_values(one) for one in items]
+    if match:
+        needle = match.casefold()
+        values = [one for one in values if needle in " ".join(_plain(v) for v in one.values()).casefold()]
+    shown = values[first : first + most] if most else values
+    columns = _columns(kind, values)
+    return Table(
+        name=name,
+        columns=columns,
+        helps=field_docs(kind) if kind is not None else {},
+        rows=tuple(Row(cells=tuple(cell(c, one.get(c)) for c in columns), values=one) for one in shown),
+        total=len(values),
+        first=first,
+    )
+
+
+def narrowed(table: Table, columns: tuple[str, ...]) -> Table:
+    """Return a table with some of its columns; all of them where none are named."""
+    if not columns:
+        return table
+    rows = tuple(replace(row, cells=tuple(cell(c, row.values.get(c)) for c in columns)) for row in table.rows)
+    return replace(table, columns=columns, rows=rows)
+
+
+def _columns(kind: Any, values: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    if kind is not None:
+        return tuple(kind.__struct_fields__)
+    found: dict[str, None] = {}
+    for one in values:
+        found |= dict.fromkeys(one)
+    return tuple(found)
+
+
+def _item_type(answer: msgspec.Struct, name: str) -> Any:
+    kind = next(one.type for one in msgspec.structs.fields(answer) if one.name == name)
+    args = getattr(kind, "__args__", ())
+    first = args[0] if args else None
+    return first if inspect.isclass(first) and issubclass(first, msgspec.Struct) else None
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, msgspec.Struct | dict)
+
+
+def _values(one: Any) -> Mapping[str, Any]:
+    if isinstance(one, msgspec.Struct):
+        return {name: getattr(one, name) for name in one.__struct_fields__}
+    return one if isinstance(one, Mapping) else {"value": one}
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else str(msgspec.to_builtins(value))
+
+
+def cell(name: str, value: Any) -> Cell:
+    """Return one value for people. The end of a field's name says its unit."""
+    if value is None or value == "" or value == [] or value == {} or value == ():
+        return NONE
+    if isinstance(value, bool):
+        return Cell(kind="yes" if value else "no")
+    if isinstance(value, int | float):
+        return _number(name, value)
+    if isinstance(value, msgspec.Struct):
+        value = {field: getattr(value, field) for field in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        parts = [(key, one) for key, one in value.items() if one not in (None, "", [], {})]
+        if any(isinstance(one, Mapping | list | msgspec.Struct) for _, one in parts):
+            return Cell(kind="document", text=msgspec.json.format(msgspec.json.encode(value)).decode())
+        return Cell(
+            kind="list", items=tuple(Cell(kind="text", text=f"{key} {cell(key, one).text}") for key, one in parts)
+        )
+    if isinstance(value, list | tuple | set | frozenset):
+        return Cell(kind="list", items=tuple(cell(name, one) for one in value))
+    text = value if isinstance(value, str) else str(msgspec.to_builtins(value))
+    if name in CODES or name.endswith("_id"):
+        return Cell(kind="code", text=text)
+    return Cell(kind="text", text=text)
+
+
+def _number(name: str, value: float) -> Cell:
+    for unit, scale in (("_at_us", 1e-6), ("_at_ms", 1e-3), ("_at_s", 1), ("_at", 1), ("time_us", 1e-6)):
+        if name.endswith(unit) and value > 0:
+            return _time(value * scale)
+    if name in ("since", "until", "created", "started", "finished", "expires", "deadline") and value > 1_000_000_000:
+        return _time(value if value < 1e11 else value / 1000)
+    if name.endswith(("_bytes", "bytes")) and isinstance(value, int):
+        return Cell(kind="number", text=human_bytes(value), machine=str(value))
+    if name.endswith("_percent"):
+        return Cell(kind="number", text=f"{value:g} %")
+    if name.endswith("_s"):
+        return Cell(kind="number", text=human_seconds(value), machine=str(value))
+    return Cell(kind="number", text=f"{value:,}" if isinstance(value, int) else f"{value:,.6g}")
+
+
+def _time(seconds: float) -> Cell:
+    try:
+        at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (OverflowError, ValueError, OSError):
+        return Cell(kind="number", text=f"{seconds:,.0f}")
+    return Cell(kind="time", text=at.strftime("%Y-%m-%d %H:%M:%SZ"), machine=at.isoformat())

@@ -1,0 +1,71 @@
+"""From a page's content to HTML. Templates escape everything; none of them may say otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache, partial
+from importlib import resources
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import jinja2
+
+from ashore.console.model import Asked
+from ashore.console.words import LANGUAGES, Words
+from ashore.core import human_seconds
+
+THEMES: Final = ("auto", "light", "dark")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the templates, none of them loaded."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("ashore.console"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        enable_async=False,
+    )
+    made.filters["span"] = human_seconds
+    made.globals["static"] = static_name
+    made.globals["languages"] = LANGUAGES
+    made.globals["themes"] = THEMES
+    return made
+
+
+def load_all() -> None:
+    """Compile every template, so that no first request waits for it."""
+    made = environment()
+    for name in made.list_templates(extensions=["html"]):
+        made.get_template(name)
+
+
+def render(template: str, asked: Asked, words: Words, content: Mapping[str, Any]) -> bytes:
+    """Return a page; where only its main part is asked for, that."""
+    layout = "bare.html" if asked.part == "main" else "base.html"
+    found = environment().get_template(template)
+    at = partial(_address, asked)
+    return found.render(t=words, root=asked.root, layout=layout, at=at, **content).encode()
+
+
+def _address(asked: Asked, name: str, value: object) -> str:
+    """Return the address of this page with another value of one parameter."""
+    kept = [pair for pair in asked.query if pair[0] not in (name, "_lang", "_theme")]
+    return "?" + urlencode([*kept, (name, str(value))])
+
+
+@cache
+def static_files() -> Mapping[str, bytes]:
+    """Return what pages load, by name. Small, and asked for by every browser: it stays in memory."""
+    folder = resources.files("ashore.console") / "static"
+    return {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file()}
+
+
+@cache
+def static_name(name: str) -> str:
+    """Return the address of a file below `/console/`. It changes with the content, so browsers may keep it for good."""
+    return f"static/{hashlib.sha256(static_files()[name]).hexdigest()[:12]}/{name}"

@@ -1,0 +1,245 @@
+// The console works without this file, but for Chat. It keeps the page while a form is sent, shows the command of a form as
+// it is filled in, brings Home up to date, copies, and talks to models. No eval, no inline code, no other host.
+"use strict";
+(() => {
+  const root = document.body.dataset.root ?? "";
+  const csrf = document.body.dataset.csrf ?? "";
+  const main = document.getElementById("main");
+  const status = document.getElementById("status");
+
+  const say = (text) => {
+    if (!status) return;
+    status.textContent = text;
+    setTimeout(() => { if (status.textContent === text) status.textContent = ""; }, 4000);
+  };
+  const lost = () => say(document.body.dataset.lost ?? "");
+
+  const put = (html) => {
+    const parsed = new DOMParser().parseFromString(`<main>${html}</main>`, "text/html");
+    main.replaceChildren(...parsed.querySelector("main").childNodes);
+    wire();
+    (main.querySelector("[data-focus]") ?? main.querySelector("[role=alert]") ?? main).focus?.();
+  };
+
+  // Sends a form and shows the answer where the form was. Whoever must log in again comes back to the same form.
+  const swap = async (form, button) => {
+    const body = new URLSearchParams(new FormData(form));
+    main.classList.add("busy");
+    if (button) button.disabled = true;
+    try {
+      const answer = await fetch(form.action, {
+        method: "POST", body, headers: { "x-console-part": "main" }, redirect: "manual",
+      });
+      const where = answer.headers.get("location");
+      if (answer.status === 401 && where) { location.assign(new URL(where, form.action)); return; }
+      const kind = answer.headers.get("content-type") ?? "";
+      if (!kind.startsWith("text/html")) { form.submit(); return; }
+      put(await answer.text());
+    } catch { lost(); } finally {
+      main.classList.remove("busy");
+      if (button) button.disabled = false;
+    }
+  };
+
+  const showCommand = (form) => {
+    const target = document.getElementById(form.dataset.command);
+    let waiting = 0;
+    const ask = async () => {
+      const fields = new URLSearchParams(new FormData(form));
+      fields.delete("csrf");
+      const at = form.dataset.commandAt ?? form.getAttribute("action");
+      try {
+        const answer = await fetch(at, { method: "POST", body: fields, headers: { "x-console-part": "command", "x-csrf-token": csrf } });
+        if (answer.ok) target.textContent = await answer.text();
+      } catch { lost(); }
+    };
+    form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(ask, 250); });
+  };
+
+  const poll = (place) => {
+    let tag = "";
+    const again = async () => {
+      if (!place.isConnected) return;
+      if (!document.hidden && !place.contains(document.activeElement)) {
+        try {
+          const answer = await fetch(location.href, { headers: { "x-console-part": "main", "x-console-poll": "1", ...(tag && { "if-none-match": tag }) } });
+          if (answer.status === 401) return;
+          if (answer.status === 200) {
+            tag = answer.headers.get("etag") ?? "";
+            const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+            const fresh = parsed.querySelector("[data-poll]");
+            if (fresh && place.isConnected) { place.replaceChildren(...fresh.childNodes); copies(place); }
+          }
+        } catch { /* the next one may succeed */ }
+      }
+      setTimeout(again, Number(place.dataset.poll));
+    };
+    setTimeout(again, Number(place.dataset.poll));
+  };
+
+  const copies = (place) => {
+    for (const button of place.querySelectorAll("[data-copy]")) {
+      button.addEventListener("click", async () => {
+        const source = document.getElementById(button.dataset.copy);
+        try {
+          await navigator.clipboard.writeText(source.textContent);
+          say(document.body.dataset.copied ?? "");
+        } catch { // no clipboard over plain HTTP: select it instead
+          getSelection().selectAllChildren(source);
+        }
+      });
+    }
+  };
+
+  const wire = () => {
+    copies(main);
+    for (const form of main.querySelectorAll("form[data-swap]")) {
+      form.addEventListener("submit", (event) => { event.preventDefault(); swap(form, event.submitter); });
+    }
+    for (const form of main.querySelectorAll("form[data-command]")) showCommand(form);
+    for (const place of main.querySelectorAll("[data-poll]")) poll(place);
+    const chat = document.getElementById("chat");
+    if (chat) talk(chat);
+  };
+
+  // --- Chat
+
+  const talk = (chat) => {
+    const words = chat.dataset;
+    const prompt = chat.querySelector("#prompt");
+    const send = chat.querySelector("#send");
+    const stop = chat.querySelector("#stop");
+    const panes = [...chat.querySelectorAll(".pane")].map((pane, at) => ({
+      pane, log: pane.querySelector(".log"), choice: chat.querySelector(at ? "#right" : "#left"), said: [],
+    }));
+    let under = null;
+
+    const shown = () => panes.filter((one) => one.choice.value);
+    const arrange = () => { panes[1].pane.hidden = !panes[1].choice.value; code(); };
+    const parameters = () => Object.fromEntries([...chat.querySelectorAll("[data-parameter]")]
+      .filter((box) => box.value.trim() && Number.isFinite(Number(box.value))).map((box) => [box.dataset.parameter, Number(box.value)]));
+    const bodyOf = (one) => {
+      const system = chat.querySelector("#p-system").value.trim();
+      return { model: one.choice.value, messages: [...(system ? [{ role: "system", content: system }] : []), ...one.said], ...parameters() };
+    };
+    const line = (one, text, kind) => {
+      const place = document.createElement("div");
+      place.className = `said ${kind}`;
+      place.textContent = text;
+      one.log.append(place);
+      return place;
+    };
+
+    const answer = async (one, signal) => {
+      const place = line(one, "", "model");
+      const thought = document.createElement("span");
+      const text = document.createElement("span");
+      thought.className = "reasoning";
+      place.append(thought, text);
+      const facts = document.createElement("p");
+      facts.className = "metrics";
+      one.log.append(facts);
+      const began = performance.now();
+      let first = 0, usage = null, request = "", cached = "", broke = "";
+      try {
+        const got = await fetch(`${root}ask`, {
+          method: "POST", signal, headers: { "content-type": "application/json", "x-csrf-token": csrf },
+          body: JSON.stringify({ ...bodyOf(one), stream: true, stream_options: { include_usage: true } }),
+        });
+        request = got.headers.get("x-request-id") ?? "";
+        cached = got.headers.get("x-ashore-cache") ?? "";
+        if (!got.ok) {
+          const problem = await got.json().catch(() => null);
+          if (got.status === 401) { location.reload(); return; }
+          throw new Error([problem?.error?.message, problem?.error?.hint].filter(Boolean).join(" · ") || `HTTP ${got.status}`);
+        }
+        const reader = got.body.pipeThrough(new TextDecoderStream()).getReader();
+        let rest = "";
+        for (;;) {
+          const { value, done } = await reader.read();
+          if (done) break;
+          rest += value;
+          const lines = rest.split("\n");
+          rest = lines.pop();
+          for (const one of lines) {
+            if (!one.startsWith("data: ") || one === "data: [DONE]") continue;
+            const event = JSON.parse(one.slice(6));
+            if (event.error) throw new Error(event.error.message);
+            usage = event.usage ?? usage;
+            const delta = event.choices?.[0]?.delta ?? {};
+            if (!first && (delta.content || delta.reasoning_content)) first = performance.now();
+            if (delta.reasoning_content) thought.textContent += delta.reasoning_content;
+            if (delta.content) text.textContent += delta.content;
+          }
+        }
+      } catch (problem) {
+        broke = problem.name === "AbortError" ? words.stopped : problem.message;
+      }
+      const seconds = (performance.now() - (first || began)) / 1000;
+      const count = usage?.completion_tokens ?? 0;
+      facts.textContent = words.facts.replace("{first}", first ? Math.round(first - began) : "–")
+        .replace("{tokens}", `${usage?.prompt_tokens ?? "–"} + ${count || "–"}`)
+        .replace("{rate}", count > 1 && seconds > 0 ? ((count - 1) / seconds).toFixed(1) : "–");
+      if (cached.startsWith("hit")) facts.append(` · ${words.cached}`);
+      if (request) {
+        const link = document.createElement("a");
+        link.href = `${root}call/audit/request?request=${encodeURIComponent(request)}`;
+        link.textContent = words.find;
+        facts.append(" · ", link, ` ${request}`);
+      }
+      if (broke) line(one, broke, "wrong").setAttribute("role", "alert");
+      if (text.textContent) one.said.push({ role: "assistant", content: text.textContent });
+    };
+
+    chat.querySelector("#ask").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const question = prompt.value.trim();
+      if (!question || under) return;
+      under = new AbortController();
+      prompt.value = "";
+      send.disabled = true;
+      stop.hidden = false;
+      for (const one of shown()) { one.said.push({ role: "user", content: question }); line(one, question, "you"); }
+      code();
+      await Promise.all(shown().map((one) => answer(one, under.signal)));
+      under = null;
+      send.disabled = false;
+      stop.hidden = true;
+      say(words.done);
+      prompt.focus();
+    });
+    prompt.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send.click(); }
+    });
+    stop.addEventListener("click", () => under?.abort());
+    chat.querySelector("#again").addEventListener("click", () => {
+      under?.abort();
+      for (const one of panes) { one.said = []; one.log.replaceChildren(); }
+      prompt.focus();
+    });
+    for (const one of panes) one.choice.addEventListener("change", arrange);
+    chat.addEventListener("input", () => code());
+
+    const base = location.href.replace(/\/console\/.*$/, "");
+    const quoted = (text) => `'${text.replaceAll("'", `'"'"'`)}'`;
+    const code = () => {
+      const body = bodyOf(panes[0]);
+      if (prompt.value.trim()) body.messages = [...body.messages, { role: "user", content: prompt.value.trim() }];
+      if (!body.messages.length) body.messages = [{ role: "user", content: "Hello" }];
+      const { model, messages, ...rest } = body;
+      const python = Object.entries(rest).map(([name, value]) => `, ${name}=${JSON.stringify(value)}`).join("");
+      const system = messages.filter((one) => one.role === "system").map((one) => one.content).join("\n");
+      const turns = messages.filter((one) => one.role !== "system");
+      const { max_tokens: most = 256, seed, ...others } = rest;
+      const anthropic = Object.entries(others).map(([name, value]) => `, ${name}=${JSON.stringify(value)}`).join("");
+      const put = (name, text) => { document.getElementById(`code-${name}`).textContent = text; };
+      put("curl", `curl ${base}/v1/chat/completions \\\n  -H "Authorization: Bearer $ASHORE_API_KEY" -H "Content-Type: application/json" \\\n  -d ${quoted(JSON.stringify(body))}`);
+      put("python", `import os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=${JSON.stringify(`${base}/v1`)}, api_key=os.environ["ASHORE_API_KEY"])\nanswer = client.chat.completions.create(model=${JSON.stringify(model)}, messages=${JSON.stringify(messages)}${python})\nprint(answer.choices[0].message.content)`);
+      put("anthropic", `import os\nfrom anthropic import Anthropic\n\nclient = Anthropic(base_url=${JSON.stringify(base)}, api_key=os.environ["ASHORE_API_KEY"])\nanswer = client.messages.create(model=${JSON.stringify(model)}, max_tokens=${most}, messages=${JSON.stringify(turns)}${system ? `, system=${JSON.stringify(system)}` : ""}${anthropic})\nprint(answer.content[0].text)`);
+      put("shell", `ashore chat --url ${base} ${quoted(model)}`);
+    };
+    arrange();
+  };
+
+  if (main) wire();
+})();

@@ -1,0 +1,145 @@
+"""The page of a subject: a tab for each noun, its list, and what can be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from ashore.access import METRICS_READ
+from ashore.console.calling import Shown, command_of, shown_of
+from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
+from ashore.console.model import Answer
+from ashore.console.pages import Page, Placed, is_list, lead_of, on_row, row_calls
+from ashore.console.present import Row, Table
+from ashore.console.reader import Reader
+from ashore.core import SERVER
+from ashore.errors import AshoreError, NotReady, PermissionDenied
+
+WHOSE: Final = ("owner", "account")
+"""Fields of a list that say whose things it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An act that a page leads to."""
+
+    placed: Placed
+    query: str = ""
+
+    @property
+    def address(self) -> str:
+        """Below `/console/`."""
+        return f"{self.placed.address}?{self.query}" if self.query else self.placed.address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The list that a tab opens with."""
+
+    placed: Placed
+    shown: Shown | None
+    fault: AshoreError | None
+    fields: tuple[Field, ...]
+    """What it may be narrowed by."""
+    narrowed: bool
+    """Whether it is."""
+    command: str
+    acts: tuple[Placed, ...]
+    """On one row."""
+
+
+async def tab_page(reader: Reader, page: Page) -> Answer:
+    """Return a page with one of its tabs open.
+
+    Raises:
+        PermissionDenied: the reader may see and do nothing of it.
+    """
+    offered = [tab for tab in reader.acts.atlas.tabs(page) if _offered(reader, page, tab)]
+    if not offered:
+        _refuse(reader, page)
+    wanted = dict(reader.asked.query).get("_tab", "")
+    known = reader.acts.atlas.tabs(page)
+    if wanted in known and wanted not in offered:
+        _refuse(reader, page, wanted)
+    tab = wanted if wanted in offered else offered[0]
+    calls = _offered(reader, page, tab)
+    lead = lead_of(calls)
+    view = None if lead is None else await _view(reader, lead, calls)
+    rows = set() if lead is None else {one.key for one in row_calls(calls, lead)}
+    links = [Link(placed=one) for one in calls if one is not lead and one.key not in rows]
+    return reader.page(
+        "tab.html",
+        page.name,
+        tabs=offered,
+        tab=tab,
+        view=view,
+        acts=[one for one in links if one.placed.call.changes],
+        looks=[one for one in links if not one.placed.call.changes],
+        row_links=row_links,
+        denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
+    )
+
+
+def _offered(reader: Reader, page: Page, tab: str) -> list[Placed]:
+    return [one for one in reader.acts.atlas.on(page.name, tab) if reader.offers(one)]
+
+
+def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
+    """Refuse a page in the words of the authority."""
+    for one in reader.acts.atlas.placed:
+        if one.page == page.name and tab in ("", one.tab):
+            action = METRICS_READ if one.call.operator else one.call.action
+            reader.acts.authority.require(reader.session.whole, action, SERVER)
+    raise NotReady(f"this server has nothing for the page {page.name}", hint="start the server with `ashore up`")
+
+
+async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
+    call, query = lead.call, reader.asked.query
+    fields = filled(fields_of(call, lists=True), query)
+    shown: Shown | None = None
+    fault: AshoreError | None = None
+    try:
+        shown = await shown_of(reader, call, await _listed(reader, lead), query)
+    except AshoreError as problem:
+        fault = problem
+    return View(
+        placed=lead,
+        shown=shown,
+        fault=fault,
+        fields=fields if is_list(call) else (),
+        narrowed=any(value and not name.startswith("_") for name, value in query),
+        command=command_of(call, query),
+        acts=tuple(row_calls(calls, lead)),
+    )
+
+
+async def _listed(reader: Reader, lead: Placed) -> Any:
+    """Return the list of a tab. Whoever may see only what is their own sees that.
+
+    Raises:
+        AshoreError: as the call.
+    """
+    taken = read_form(lead.call, reader.asked.query, page=PER_PAGE)
+    try:
+        return await reader.perform(lead, taken)
+    except PermissionDenied:
+        field = next((name for name in WHOSE if getattr(taken, name, None) == ""), "")
+        if not field:
+            raise
+        own: msgspec.Struct = msgspec.structs.replace(taken, **{field: reader.session.principal.id})
+        return await reader.perform(lead, own)
+
+
+def row_links(view: View, table: Table, row: Row) -> list[Link]:
+    """Return what can be done with one row of the list."""
+    if table.name != "items":
+        return []
+    values: dict[str, Any] = dict(row.values)
+    found = []
+    for one in view.acts:
+        if (given := on_row(one.call, view.placed.call, values)) is not None:
+            found.append(Link(placed=one, query=urlencode(given)))
+    return found

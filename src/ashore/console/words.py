@@ -1,0 +1,112 @@
+"""The words of the console in each language, from one catalogue.
+
+`words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. What calls say of themselves stands in their
+declarations, in English; `words/calls.zh.toml` has the same in Chinese: `[nouns]`, `[calls]` (by noun and word),
+`[fields]` (by the field's name) and `[help]` (by the English sentence). What is missing there is shown in English.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Final, Literal
+
+from ashore.core import Call
+
+Language = Literal["en", "zh"]
+LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
+TAGS: Final[Mapping[Language, str]] = {"en": "en", "zh": "zh-CN"}
+UNITS: Final = ("_at_us", "_at_ms", "_at_s", "_at", "_bytes", "_percent", "_min", "_ms", "_us", "_s")
+"""Ends of names that say a unit, and are no words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One language."""
+
+    language: Language
+    texts: Mapping[str, str]
+    calls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> str:
+        """The value of `lang`."""
+        return TAGS[self.language]
+
+    def __call__(self, key: str, /, **places: object) -> str:
+        """Return a text of a page, with what stands in its places."""
+        text = self.texts[key]
+        return text.format(**places) if places else text
+
+    def noun(self, noun: str) -> str:
+        """Return what calls are about: `access key` gives `Keys`."""
+        return self._of("nouns", noun) or self.texts.get(f"noun.{noun}") or noun.rpartition(" ")[2].capitalize()
+
+    def summary(self, call: Call) -> str:
+        """Return what a call does, in one sentence."""
+        return self._of("calls", f"{call.noun} {call.word}") or call.summary.rstrip(".")
+
+    def act(self, call: Call) -> str:
+        """Return the verb of a call, for a button or link."""
+        return self._of("verbs", call.word) or call.word.replace("-", " ").capitalize()
+
+    def label(self, name: str) -> str:
+        """Return the name of a field for people."""
+        return self._of("fields", name) or spelled(name)
+
+    def help(self, sentence: str) -> str:
+        """Return what a declaration says of a field or call."""
+        return self._of("help", " ".join(sentence.split())) or sentence
+
+    def value(self, text: str) -> str:
+        """Return a value out of a closed set, `ready`."""
+        return self._of("values", text) or text
+
+    def _of(self, part: str, key: str) -> str:
+        return self.calls.get(part, {}).get(key, "")
+
+
+def spelled(name: str) -> str:
+    """Return the name of a field as English words: `last_used_at` gives `Last used`."""
+    for unit in UNITS:
+        if name.endswith(unit) and len(name) > len(unit):
+            name = name.removesuffix(unit)
+            break
+    text = name.replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+def chosen(wanted: str, accepted: str) -> Language:
+    """Return the language of a page.
+
+    Args:
+        wanted: What the person chose; empty: nothing.
+        accepted: The header `Accept-Language`.
+    """
+    for text in (wanted, *(part.partition(";")[0].strip() for part in accepted.split(","))):
+        for language in LANGUAGES:
+            if text.lower().partition("-")[0] == language:
+                return language
+    return "en"
+
+
+@cache
+def words_in(language: Language) -> Words:
+    """Return the words of a language."""
+    return Words(
+        language, _flat(_read(f"{language}.toml")), {} if language == "en" else _read(f"calls.{language}.toml")
+    )
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files("ashore.console") / "words" / name).read_text(encoding="utf-8"))
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: value}
+    return found

@@ -1,0 +1,290 @@
+"""What stands beside the workers: the shared cache, the state, the edge, GPUs, and names of other machines."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ashore.doctor.look import Between
+from ashore.doctor.model import Cache, Edge, Gpu, Lookup, State
+from ashore.processes import get_from
+
+WAIT_S: Final = 1.0
+_CACHE_NUMBERS: Final = ("evicted_keys", "rejected_connections", "used_memory", "maxmemory")
+_EDGE_FAILURES: Final = (
+    "upstream_rq_timeout", "upstream_cx_connect_fail", "upstream_cx_overflow", "upstream_rq_pending_overflow",
+)  # fmt: skip
+_GPU_FIELDS: Final = (
+    "index", "name", "utilization.gpu", "memory.used", "memory.total", "temperature.gpu", "clocks.sm", "clocks.max.sm",
+    "power.draw", "power.limit", "ecc.errors.uncorrected.volatile.total", "pcie.link.width.current",
+    "pcie.link.width.max", "pcie.link.gen.current", "pcie.link.gen.max", "persistence_mode",
+    "clocks_event_reasons.active",
+)  # fmt: skip
+_REASONS: Final = (
+    (0x1, "idle"),
+    (0x2, "locked"),
+    (0x4, "power-cap"),
+    (0x8, "hardware"),
+    (0x20, "thermal"),
+    (0x40, "thermal"),
+)
+"""Bits of clocks_event_reasons.active (NVML, nvmlClocksEventReasons): idle, application clocks, software power cap,
+hardware slowdown, software and hardware thermal slowdown."""
+
+
+def count_cache(url: str) -> Iterator[tuple[str, float]]:
+    """Yield what the shared cache counts; nothing where it does not answer."""
+    for name, value in _cache_information(url).items():
+        if name in _CACHE_NUMBERS or name == "ping_ms":
+            yield f"cache.{name}", value
+
+
+def _cache_information(url: str) -> dict[str, float]:
+    if not url or url.startswith("redis+sentinel"):
+        return {}
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    try:
+        with closing(Redis.from_url(url, socket_timeout=WAIT_S, socket_connect_timeout=WAIT_S)) as client:
+            client.ping()
+            start_s = time.monotonic()
+            client.ping()
+            took_ms = 1e3 * (time.monotonic() - start_s)
+            told = client.info()
+    except (RedisError, OSError, ValueError):
+        return {}
+    numbers = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+    return {**numbers, "ping_ms": took_ms}
+
+
+def read_cache(url: str, up: float | None, between: Between, missing: dict[str, str]) -> Cache:
+    """Return the shared cache. `up`: what the server's metrics say of it; None: it has none."""
+    if not url:
+        return Cache(used=False)
+    if "cache.ping_ms" not in between.after.numbers:
+        missing["cache.memory_most_bytes"] = "the shared cache does not answer"
+        return Cache(used=True, up=False)
+    return Cache(
+        used=True,
+        up=up != 0,
+        ping_ms=between.now("cache.ping_ms"),
+        memory_bytes=int(between.now("cache.used_memory")),
+        memory_most_bytes=int(between.now("cache.maxmemory")),
+        evicted=int(between.grew("cache.evicted_keys")),
+        rejected=int(between.grew("cache.rejected_connections")),
+    )
+
+
+def read_sqlite(path: Path) -> State:
+    """Return the state of a home that keeps it in a file. Takes the write lock for a moment, and changes nothing."""
+    wal = path.with_name(path.name + "-wal")
+    wal_bytes = wal.stat().st_size if wal.exists() else 0
+    start_s = time.monotonic()
+    try:
+        with closing(
+            sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=WAIT_S, isolation_level=None)
+        ) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            answer_ms = 1e3 * (time.monotonic() - start_s)
+            start_s = time.monotonic()
+            with suppress(sqlite3.OperationalError):  # locked for longer than we wait
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            lock_ms = 1e3 * (time.monotonic() - start_s)
+    except sqlite3.Error as fault:
+        return State(kind="sqlite", path=str(path), error=str(fault), wal_bytes=wal_bytes)
+    return State(kind="sqlite", path=str(path), answer_ms=answer_ms, lock_ms=lock_ms, wal_bytes=wal_bytes)
+
+
+def read_postgres(ask: Callable[[str], Sequence[Sequence[object]]]) -> State:
+    """Return the state behind a Postgres URL. `ask` runs one query and returns its rows."""
+    start_s = time.monotonic()
+    ask("SELECT 1")
+    answer_ms = 1e3 * (time.monotonic() - start_s)
+
+    def number(query: str) -> float:
+        rows = ask(query)
+        return float(str(rows[0][0] or 0)) if rows else 0.0
+
+    used = number("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    most = number("SELECT setting FROM pg_settings WHERE name = 'max_connections'")
+    dead = number(
+        "SELECT max(n_dead_tup::float / nullif(n_live_tup + n_dead_tup, 0)) FROM pg_stat_user_tables "
+        "WHERE n_live_tup + n_dead_tup > 10000"
+    )
+    lag_s = number("SELECT max(extract(epoch FROM replay_lag)) FROM pg_stat_replication")
+    return State(
+        kind="postgres",
+        answer_ms=answer_ms,
+        connections_share=used / most if most else 0.0,
+        dead_share=dead,
+        lag_s=lag_s,
+    )
+
+
+def count_edge(admin: Path) -> Iterator[tuple[str, float]]:
+    """Yield what the edge counts; nothing where it does not answer."""
+    page = get_from(
+        admin, "/stats?filter=" + "%7C".join((*_EDGE_FAILURES, "downstream_rq_total", "downstream_cx_active"))
+    )
+    for line in (page or b"").decode(errors="replace").splitlines():
+        name, _, value = line.rpartition(": ")
+        last = name.rpartition(".")[2]
+        if (name.startswith("cluster.api_") and last in _EDGE_FAILURES) or last in (
+            "downstream_rq_total",
+            "downstream_cx_active",
+        ):
+            yield f"edge.{name}", float(value)
+    if page is not None:
+        yield "edge.answers", 1.0
+
+
+def read_edge(used: bool, certificates: Path, between: Between, most_connections: int) -> Edge:
+    """Return the edge. `certificates`: folder of those that ashore made."""
+    if not used:
+        return Edge(used=False)
+    failed: dict[str, int] = {}
+    requests = 0
+    for name in between.after.numbers:
+        last = name.rpartition(".")[2]
+        if name.startswith("edge.cluster.") and (grew := int(between.grew(name))):
+            failed[last] = failed.get(last, 0) + grew
+        if last == "downstream_rq_total":
+            requests += int(between.grew(name))
+    open_now = max((between.now(n) for n in between.after.numbers if n.endswith("downstream_cx_active")), default=0.0)
+    file, ends_s = _soonest(certificates, between.after.at_s)
+    return Edge(
+        used=True,
+        answers="edge.answers" in between.after.numbers,
+        requests=requests,
+        failed=failed,
+        certificate=str(file) if file else "",
+        certificate_ends_s=ends_s,
+        connections_share=open_now / most_connections if most_connections else 0.0,
+    )
+
+
+def _soonest(folder: Path, now_s: float) -> tuple[Path | None, float]:
+    """Return the certificate that ends first, and in how many seconds."""
+    found = [(ends_in(path, now_s), path) for path in sorted(folder.glob("*.pem")) if "key" not in path.name]
+    known = [(ends_s, path) for ends_s, path in found if ends_s is not None]
+    if not known:
+        return None, 90 * 86_400.0
+    ends_s, path = min(known)
+    return path, ends_s
+
+
+def ends_in(path: Path, now_s: float) -> float | None:
+    """Return in how many seconds the first certificate of a file ends; None where there is none."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return (certificate.not_valid_after_utc - datetime.fromtimestamp(now_s, UTC)).total_seconds()
+
+
+def read_gpus(own: Collection[int], missing: dict[str, str]) -> tuple[Gpu, ...]:
+    """Return the NVIDIA GPUs of this machine, as `nvidia-smi` tells. `own`: processes of this home."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        missing["gpus"] = "no nvidia-smi here: no NVIDIA GPU, or no driver"
+        return ()
+    try:
+        page = _run(program, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits")
+        held = _run(program, "--query-compute-apps=gpu_bus_id,pid,used_memory", "--format=csv,noheader,nounits")
+        buses = _run(program, "--query-gpu=index,pci.bus_id", "--format=csv,noheader")
+        rows = _run(
+            program,
+            "--query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure",
+            "--format=csv,noheader",
+        )
+    except (OSError, subprocess.SubprocessError) as fault:
+        missing["gpus"] = f"nvidia-smi failed: {fault}"
+        return ()
+    return gpus_of(page, held, buses, rows, own)
+
+
+def gpus_of(page: str, held: str, buses: str, rows: str, own: Collection[int]) -> tuple[Gpu, ...]:
+    """Return the GPUs that tables of `nvidia-smi` describe."""
+    bus_of = {index.strip(): bus.strip() for index, _, bus in (line.partition(",") for line in buses.splitlines())}
+    strangers: dict[str, int] = {}
+    for line in held.splitlines():
+        bus, pid, mib = ([*map(str.strip, line.split(",")), "", "", ""])[:3]
+        if pid.isdigit() and mib.isdigit() and int(pid) not in own:
+            strangers[bus] = strangers.get(bus, 0) + (int(mib) << 20)
+    bad = {line.partition(",")[0].strip() for line in rows.splitlines() if "yes" in line.lower()}
+    found = []
+    for line in page.splitlines():
+        values = dict(zip(_GPU_FIELDS, map(str.strip, line.split(",")), strict=False))
+        bus = bus_of.get(values.get("index", ""), "")
+        active = values.get("clocks_event_reasons.active", "")
+        bits = int(active, 16) if active.startswith("0x") else 0
+        found.append(
+            Gpu(
+                index=int(_number(values, "index")),
+                name=values.get("name", ""),
+                busy_share=_number(values, "utilization.gpu") / 100,
+                memory_used_bytes=int(_number(values, "memory.used")) << 20,
+                memory_bytes=int(_number(values, "memory.total")) << 20,
+                celsius=int(_number(values, "temperature.gpu")),
+                clock_mhz=int(_number(values, "clocks.sm")),
+                clock_most_mhz=int(_number(values, "clocks.max.sm")),
+                reasons=tuple(dict.fromkeys(name for bit, name in _REASONS if bits & bit)),
+                power_w=_number(values, "power.draw"),
+                power_most_w=_number(values, "power.limit"),
+                lost_bits=int(_number(values, "ecc.errors.uncorrected.volatile.total")),
+                bad_rows=bus in bad,
+                link_width=int(_number(values, "pcie.link.width.current")),
+                link_width_most=int(_number(values, "pcie.link.width.max")),
+                link_generation=int(_number(values, "pcie.link.gen.current")),
+                link_generation_most=int(_number(values, "pcie.link.gen.max")),
+                persistent=values.get("persistence_mode", "Enabled") != "Disabled",
+                strangers_bytes=strangers.get(bus, 0),
+            )
+        )
+    return tuple(found)
+
+
+def _number(values: Mapping[str, str], name: str) -> float:
+    try:
+        return float(values.get(name, ""))
+    except ValueError:
+        return 0.0  # `[N/A]`
+
+
+def _run(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout
+
+
+def look_up(names: Sequence[str]) -> tuple[Lookup, ...]:
+    """Look each name up, all at once, and wait two seconds at most."""
+    found: dict[str, Lookup] = {}
+
+    def one(name: str) -> None:
+        start_s = time.monotonic()
+        error = ""
+        try:
+            socket.getaddrinfo(name, None)
+        except OSError as fault:
+            error = fault.strerror or str(fault)
+        found[name] = Lookup(name=name, took_s=time.monotonic() - start_s, error=error)
+
+    threads = [threading.Thread(target=one, args=(name,), daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    end_s = time.monotonic() + 2 * WAIT_S
+    for thread in threads:
+        thread.join(max(0.0, end_s - time.monotonic()))
+    return tuple(found.get(name) or Lookup(name=name, took_s=2 * WAIT_S, error="no answer in 2 s") for name in names)

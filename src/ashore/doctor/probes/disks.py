@@ -1,0 +1,147 @@
+"""The folders that a server writes to, the file systems below them, and how long a write takes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from ashore.doctor.look import Between
+from ashore.doctor.model import Disk, Place
+from ashore.doctor.probes.files import text_of, whole_of
+
+WRITES: Final = 8
+WRITE_BYTES: Final = 4096
+LONGEST_S: Final = 2.0
+"""No further write is tried after so long."""
+PROBE: Final = ".doctor-write"
+
+
+def mounts(root: Path) -> dict[str, tuple[str, str, bool]]:
+    """Return kind, device and whether it is read-only, of each mount, by its path. A later mount hides an earlier "
+    "one."""
+    found = {}
+    for line in text_of(root / "proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        own, rest = before.split(), after.split()
+        if len(own) > 5 and len(rest) > 1:
+            path = own[4].replace("\\040", " ")
+            options = {*own[5].split(","), *(rest[2].split(",") if len(rest) > 2 else ())}
+            found[path] = (rest[0], rest[1], "ro" in options)
+    return found
+
+
+def mount_of(path: Path, known: Mapping[str, tuple[str, str, bool]]) -> tuple[str, str, bool]:
+    """Return the mount that a folder lies on."""
+    for folder in (path, *path.parents):
+        if str(folder) in known:
+            return known[str(folder)]
+    return "", "", False
+
+
+def count(root: Path, places: Mapping[str, Path]) -> Iterator[tuple[str, float]]:
+    """Yield the counters of the disks, and the free bytes of the places."""
+    for line in text_of(root / "proc/diskstats").splitlines():
+        row = line.split()
+        if len(row) >= 13:
+            name = f"disk.{row[0]}:{row[1]}"
+            yield f"{name}.operations", float(row[3]) + float(row[7])
+            yield f"{name}.wait_ms", float(row[6]) + float(row[10])
+            yield f"{name}.busy_ms", float(row[12])
+    for name, path in places.items():
+        try:
+            yield f"place.{name}.free", float(_free(os.statvfs(path)))
+        except OSError:
+            continue
+
+
+def _free(told: os.statvfs_result) -> int:
+    return told.f_bavail * told.f_frsize
+
+
+def read_places(root: Path, places: Mapping[str, Path], between: Between) -> tuple[Place, ...]:
+    """Return the places that are there."""
+    known = mounts(root)
+    found = []
+    for name, path in places.items():
+        try:
+            told = os.statvfs(path)
+            device = path.stat().st_dev
+        except OSError:
+            continue
+        kind, _, read_only = mount_of(path.resolve(), known)
+        free = _free(told)
+        lost_per_s = -_change(between, f"place.{name}.free")
+        found.append(
+            Place(
+                name=name,
+                path=str(path),
+                device=f"{os.major(device)}:{os.minor(device)}",
+                kind=kind,
+                total_bytes=told.f_blocks * told.f_frsize,
+                free_bytes=free,
+                free_files_share=told.f_favail / told.f_files if told.f_files else 1.0,
+                read_only=read_only,
+                fills_in_s=free / lost_per_s if lost_per_s > 0 and between.span_s >= 600 else 0.0,
+            )
+        )
+    return tuple(found)
+
+
+def _change(between: Between, name: str) -> float:
+    if between.before is None or name not in between.before.numbers or not between.span_s:
+        return 0.0
+    return (between.now(name) - between.before.numbers[name]) / between.span_s
+
+
+def read_disk(root: Path, home: Path, between: Between, missing: dict[str, str]) -> Disk:
+    """Return the disk of the home. Writes a small file there several times, and removes it."""
+    slowest_ms, error = 0.0, ""
+    try:
+        slowest_ms = _time_writes(home / PROBE)
+    except FileNotFoundError:
+        missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{home} is not there"
+    except PermissionError as fault:
+        missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{home}: {fault.strerror}"
+    except OSError as fault:
+        error = fault.strerror or str(fault)
+    device = home.stat().st_dev if home.exists() else 0
+    key = f"disk.{os.major(device)}:{os.minor(device)}"
+    operations = between.grew(f"{key}.operations")
+    if f"{key}.operations" not in between.after.numbers or between.before is None:
+        missing["disk.busy_share"] = "the kernel counts nothing for this disk, or there was one look"
+    queue = root / "sys/dev/block" / f"{os.major(device)}:{os.minor(device)}" / "queue"
+    if not queue.is_dir():
+        queue = queue.parent.parent / "queue"
+    if not queue.is_dir():
+        missing["disk.read_ahead_kib"] = "the home lies on no disk of this machine"
+    return Disk(
+        fsync_ms=slowest_ms,
+        write_error=error,
+        busy_share=min(1.0, between.grew(f"{key}.busy_ms") / (1e3 * between.span_s)) if between.span_s else 0.0,
+        wait_ms=between.grew(f"{key}.wait_ms") / operations if operations else 0.0,
+        pressure_share=between.per_s("pressure.io.full"),
+        rotational=whole_of(queue / "rotational") == 1,
+        read_ahead_kib=whole_of(queue / "read_ahead_kb", 4096),
+    )
+
+
+def _time_writes(path: Path) -> float:
+    """Return the milliseconds that the slowest of several writes took until it was safe."""
+    slowest_s = 0.0
+    began_s = time.monotonic()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        for number in range(WRITES):
+            start_s = time.monotonic()
+            os.pwrite(descriptor, bytes([number]) * WRITE_BYTES, number * WRITE_BYTES)
+            os.fsync(descriptor)
+            slowest_s = max(slowest_s, time.monotonic() - start_s)
+            if time.monotonic() - began_s > LONGEST_S:
+                break
+    finally:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+    return 1e3 * slowest_s

@@ -1,0 +1,179 @@
+"""What the server says of itself: its metrics, whether it is ready, what its supervisor knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ashore.doctor.look import Between
+from ashore.doctor.model import Audit, Backup, Host, Model, Server
+from ashore.doctor.samples import Samples
+from ashore.serving import ServedModel, Topology
+
+CAPACITY: tuple[str, ...] = ("429", "503")
+ADMINISTRATION: tuple[str, ...] = ("/metrics", "/readyz", "/healthz", "/livez")
+
+
+def samples_of(between: Between) -> Samples:
+    """Return the page of the later look, against the earlier one. With one look alone, nothing has grown."""
+    page = between.after.page
+    before = between.page_before
+    return Samples(page, page if before is None else before)
+
+
+def read_models(samples: Samples, topology: Topology, tuned: Mapping[str, bool]) -> tuple[Model, ...]:
+    """Return what clients ask for, and how it went."""
+    found: list[Model] = []
+    for one in (*topology.models, *topology.beside):
+        by = {"model": one.alias}
+        if any(model.alias == one.alias for model in found):
+            continue
+        reasons = {has["reason"]: int(grew) for has, grew in samples.grown("ashore_answers_total", **by)}
+        refused = {has["reason"]: int(grew) for has, grew in samples.grown("ashore_refused_total", **by) if grew}
+        lookups = {has["result"]: int(grew) for has, grew in samples.grown("ashore_cache_lookups_total", **by)}
+        found.append(
+            Model(
+                alias=one.alias,
+                replicas=len(one.sockets),
+                replicas_ready=int(samples.total("ashore_replicas_ready", **by) or 0) if one.sockets else 0,
+                answers=sum(number for reason, number in reasons.items() if reason != "cancelled"),
+                ended_by_length=reasons.get("length", 0),
+                ended_by_error=reasons.get("error", 0),
+                cancelled=int(samples.growth("ashore_cancelled_total", **by)),
+                refused=sum(refused.values()),
+                refused_why=max(refused, key=lambda why: refused[why], default=""),
+                retries=int(samples.growth("ashore_retries_total", **by)),
+                waiting=int(samples.total("ashore_waiting_sequences", **by) or 0),
+                running=int(samples.total("ashore_running_sequences", **by) or 0),
+                first_token_s=samples.mean("ashore_ttft_seconds", **by),
+                queue_s=samples.mean("ashore_queue_seconds", **by),
+                token_s=samples.quantile("ashore_time_per_token_seconds", 0.5, **by),
+                token_slow_s=samples.quantile("ashore_time_per_token_seconds", 0.95, **by),
+                lookups=sum(lookups.values()),
+                hits=sum(number for result, number in lookups.items() if result.startswith("hit")),
+                loads=int(samples.growth("ashore_model_loads", **by)),
+                failed_loads=int(samples.growth("ashore_model_failed_loads", **by)),
+                tuned=tuned.get(one.alias, True),
+            )
+        )
+    return tuple(found)
+
+
+def read_hosts(
+    samples: Samples, served: Sequence[ServedModel], pids: Mapping[str, int],
+    launches: Mapping[str, Mapping[str, object]], needed: Mapping[str, int],
+) -> tuple[Host, ...]:  # fmt: skip
+    """Return each replica.
+
+    Args:
+        samples: The page.
+        served: From the topology, the live ones first.
+        pids: Of hosts, by their socket.
+        launches: What each host was started with, by its socket: `options`, `files`.
+        needed: Bytes that the plan gives one replica, by release.
+    """
+    found = []
+    for one in served:
+        for replica, socket in enumerate(one.sockets):
+            by = {"model": one.alias, "replica": str(replica)}
+            launch = launches.get(socket, {})
+            options = launch.get("options")
+            files = launch.get("files")
+            own = options if isinstance(options, Mapping) else {}
+            steps = samples.growth("ashore_host_steps_total", **by)
+            total = samples.total("ashore_host_kv_tokens_total", **by) or 0.0
+            used = samples.total("ashore_host_kv_tokens_used", **by) or 0.0
+            name = str(files.get("name", "")) if isinstance(files, Mapping) else ""
+            found.append(
+                Host(
+                    alias=one.alias,
+                    release=one.release,
+                    replica=replica,
+                    kind=one.kind,
+                    pid=pids.get(socket, 0),
+                    threads=int(own.get("threads", 0) or 0),
+                    weights=_precision_of(name),
+                    needed_bytes=needed.get(one.release, 0),
+                    running=int(samples.total("ashore_host_running", **by) or 0),
+                    waiting=int(samples.total("ashore_host_waiting", **by) or 0),
+                    steps=int(steps),
+                    step_s=samples.growth("ashore_host_step_seconds_total", **by) / steps if steps else 0.0,
+                    tokens=int(samples.growth("ashore_host_completion_tokens_total", **by)),
+                    kv_used_share=used / total if total else 0.0,
+                    kv_tokens=int(total),
+                    preemptions=int(samples.growth("ashore_host_preemptions_total", **by)),
+                    prompt_tokens=int(samples.growth("ashore_host_prompt_tokens_total", **by)),
+                    cached_tokens=int(samples.growth("ashore_host_cached_tokens_total", **by)),
+                )
+            )
+    return tuple(found)
+
+
+def _precision_of(name: str) -> str:
+    """Return the precision that the name of a variant says: `fp16` of `smollm2@fp16`."""
+    variant = name.partition("@")[2].lower()
+    return next((one for one in ("fp32", "fp16", "bf16", "int8", "int4", "nf4") if variant.startswith(one)), "")
+
+
+def read_server(
+    samples: Samples, *, why_not: str, answered_in_s: float, by_unit: bool, restarts: Mapping[str, int]
+) -> Server:
+    """Return the server as a whole."""
+    requests = failed = 0
+    for has, grew in samples.grown("ashore_requests_total"):
+        route, status = has.get("route", ""), has.get("status", "")
+        if route in ADMINISTRATION or route.startswith("/admin"):
+            continue
+        requests += int(grew)
+        wrong = status in ("500", "502", "504", "INTERNAL", "UNKNOWN", "UNAVAILABLE") or status == "503"
+        failed += int(grew) if wrong else 0
+    errors = {has["code"]: int(grew) for has, grew in samples.grown("ashore_errors_total") if grew}
+    for code in ("overloaded", "deadline_exceeded", "budget_exceeded"):
+        failed -= min(failed, errors.get(code, 0)) if code == "overloaded" else 0
+    limit = samples.total("ashore_running_limit")
+    return Server(
+        answers=not why_not,
+        why_not=why_not,
+        answered_in_s=answered_in_s,
+        requests=requests,
+        failed=failed,
+        errors=errors,
+        ignored_fields=int(samples.growth("ashore_ignored_fields_total")),
+        workers=int(samples.total("ashore_workers") or 1),
+        loop_busy_share=samples.total("ashore_loop_busy_share") or 0.0,
+        loop_lag_s=samples.total("ashore_loop_lag_seconds") or 0.0,
+        running_limit=int(limit) if limit is not None else 1 << 20,
+        jobs_dead=int(samples.total("ashore_jobs", state="dead") or 0),
+        jobs_queued=int(samples.total("ashore_jobs", state="queued") or 0),
+        spans_failed=int(samples.growth("ashore_trace_spans_total", result="failed")),
+        by_unit=by_unit,
+        restarts=dict(restarts),
+    )
+
+
+def audit_figures(samples: Samples, audit: Audit) -> Audit:
+    """Return the audit log with what the page says of its archive."""
+    import msgspec
+
+    failures = int(samples.total("ashore_audit_archive_failures") or 0)
+    return msgspec.structs.replace(audit, archive_failures=failures)
+
+
+def read_backup(samples: Samples, now_s: float, *, set_up: bool, shared_device: Sequence[str]) -> Backup:
+    """Return the backup, as far as the server that makes it tells."""
+    spare = samples.total("ashore_backup_nodes", what="spare")
+    found = samples.total("ashore_backup_harms", what="found") or 0.0
+    repaired = samples.total("ashore_backup_harms", what="repaired") or 0.0
+    return Backup(
+        set_up=set_up,
+        spare=1 if spare is None else int(spare),
+        failures={
+            has.get("kind", "run"): int(value) for has, value in samples.each("ashore_backup_failures") if value > 0
+        },
+        late_s={
+            has.get("kind", "run"): now_s - due
+            for has, due in samples.each("ashore_backup_time_seconds", what="due")
+            if due and now_s > due
+        },
+        harms=max(0, int(found - repaired)),
+        shared_device=tuple(shared_device),
+    )

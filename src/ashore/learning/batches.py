@@ -1,0 +1,96 @@
+"""The steps of a learning run: corrections, votes, pairs, and in every step a share of the base's own answers.
+
+The share of replay holds in each step and not only over all of them, and which example is in which step is a function
+of the step number, so that an interrupted run goes on with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ashore.learning.objectives import Role
+from ashore.training.batches import Batch, Corpus, group_rows, make_corpus, pack_rows
+from ashore.training.data import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Examples of one role as tokens. Of pairs, better and worse in turns."""
+
+    role: Role
+    examples: Sequence[Tokens]
+
+
+class FeedbackBatches:
+    """A `BatchSource` over several roles and replay."""
+
+    def __init__(
+        self,
+        fresh: Sequence[Learned],
+        replay: Sequence[Tokens],
+        *,
+        row_tokens: int,
+        batch_tokens: int,
+        seed: int,
+        epochs: int,
+    ) -> None:
+        """Plan the run. The share of replay is that of the examples given."""
+        roles: list[Role] = []
+        examples: list[Tokens] = []
+        for one in fresh:
+            roles += [one.role] * len(one.examples)
+            examples += one.examples
+        first_replay = len(examples)
+        roles += ["learn"] * len(replay)
+        examples += replay
+        self.corpus: Final[Corpus] = make_corpus(examples)
+        self.roles: Final[dict[int, Role]] = dict(enumerate(roles))
+        self._steps: list[tuple[tuple[int, ...], ...]] = []
+        for epoch in range(epochs):
+            rng = np.random.Generator(np.random.PCG64([seed, epoch]))
+            lengths = self.corpus.lengths
+            own = _rows(rng, range(first_replay), roles, lengths, row_tokens)
+            kept = pack_rows(lengths, first_replay + rng.permutation(len(replay)), row_tokens)
+            self._steps += group_rows(_woven(own, kept), lengths, max(batch_tokens, row_tokens))
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return len(self._steps)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the whole run goes through."""
+        lengths = self.corpus.lengths
+        return int(sum(lengths[list(row)].sum() for step in self._steps for row in step))
+
+    def batches(self, step: int) -> tuple[Batch, ...]:
+        """See `BatchSource`."""
+        return tuple(self.corpus.batch(row) for row in self._steps[step])
+
+
+def _rows(
+    rng: np.random.Generator, numbers: range, roles: Sequence[Role], lengths: np.ndarray, row_tokens: int
+) -> list[tuple[int, ...]]:
+    """Return rows of one role each, in an order drawn at random. A pair is a row."""
+    rows: list[tuple[int, ...]] = []
+    by_role: dict[Role, list[int]] = {}
+    for number in numbers:
+        by_role.setdefault(roles[number], []).append(number)
+    for role, members in sorted(by_role.items()):
+        if role == "pair":
+            rows += list(zip(members[::2], members[1::2], strict=True))
+        else:
+            rows += pack_rows(lengths, rng.permutation(members), row_tokens)
+    return [rows[place] for place in rng.permutation(len(rows))]
+
+
+def _woven(own: Sequence[tuple[int, ...]], kept: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Return both with the second spread evenly among the first."""
+    places = [(at / max(1, len(own)), 0, row) for at, row in enumerate(own)]
+    places += [((at + 0.5) / max(1, len(kept)), 1, row) for at, row in enumerate(kept)]
+    return [row for _, _, row in sorted(places, key=lambda one: one[:2])]

@@ -1,0 +1,166 @@
+"""From votes to what a model learns: examples, each with where it comes from. Pure, but for opening sealed texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ashore.errors import CorruptBlob
+from ashore.learning.consent import Purpose
+from ashore.learning.filters import (
+    Filter,
+    Held,
+    Row,
+    bursts,
+    caps,
+    contradictions,
+    disagreement,
+    distrust,
+    duplicates,
+    focus,
+    secrets,
+    shift,
+    sieve,
+    source_cap,
+    unfit,
+)
+from ashore.learning.model import Said, Vote
+from ashore.learning.texts import SealedTexts, messages_of, opened
+
+Kind = Literal["correction", "preferred", "up", "down"]
+"""correction: learned word for word, and preferred to what the model said. preferred: preferred to what the model said.
+up: made likelier. down: made less likely."""
+CAP_SHARE: Final = 0.02
+CAP_LEAST: Final = 20
+SOURCE_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """Something to learn."""
+
+    kind: Kind
+    row: Row
+
+    @property
+    def messages(self) -> tuple[Said, ...]:
+        return self.row.messages
+
+    @property
+    def wanted(self) -> str:
+        """What the answer should be; of a `down`, nothing says it."""
+        return "" if self.kind == "down" else self.row.better or self.row.answer
+
+    @property
+    def unwanted(self) -> str:
+        """What the answer should not be; empty for an `up`."""
+        return "" if self.kind == "up" else self.row.answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Examples, and what was held back from them."""
+
+    model: str
+    examples: tuple[Example, ...]
+    held: tuple[Held, ...]
+
+    @property
+    def digest(self) -> str:
+        """Names exactly these examples, by the votes that they come from and what those say."""
+        lines = sorted(f"{one.kind} {one.row.feedback_id} {one.row.digest} {one.wanted}" for one in self.examples)
+        text = "\n".join([self.model, *lines])
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Examples by kind."""
+        return dict(Counter(one.kind for one in self.examples))
+
+    @property
+    def held_counts(self) -> dict[str, int]:
+        """What was held, by filter."""
+        return dict(Counter(one.filter for one in self.held))
+
+
+def make_dataset(
+    model: str,
+    rows: Sequence[Row],
+    *,
+    past: Sequence[Row] = (),
+    reference: Mapping[str, str] | None = None,
+    cap_share: float = CAP_SHARE,
+    cap_least: int = CAP_LEAST,
+    filtered: bool = True,
+) -> Dataset:
+    """Return the data set of some votes.
+
+    Args:
+        model: Whose answers were voted on.
+        rows: The votes.
+        past: Votes of the time before, that an earlier data set was made of.
+        reference: Right answers by the plain text of their question (`filters.plain`): canaries.
+        cap_share: Most of all votes that one person may give.
+        cap_least: Examples that one person may give however few votes there are.
+        filtered: Whether the filters that judge people and patterns are asked; without them, for trials alone, only
+            what cannot be learned and what is there twice is left out.
+    """
+    chain: list[tuple[str, Filter]] = [("unfit", unfit), ("duplicates", duplicates)]
+    if filtered:
+        chain += [
+            ("secrets", secrets),
+            ("bursts", bursts),
+            ("contradictions", contradictions),
+            ("distrust", distrust(reference or {})),
+            ("focus", focus),
+            ("shift", shift(past)),
+            ("disagreement", disagreement),
+            ("caps", caps(share=cap_share, least=cap_least)),
+            ("source", source_cap(SOURCE_SHARE)),
+        ]
+    kept, held = sieve(sorted(rows, key=lambda one: (one.created_ms, one.feedback_id)), chain)
+    return Dataset(model=model, examples=tuple(map(_example, kept)), held=tuple(held))
+
+
+def rows_of(votes: Iterable[Vote], texts: SealedTexts, purposes: Mapping[str, Purpose]) -> Iterator[Row]:
+    """Yield votes with their texts. Left out are those without texts, those of people who were erased, and those of
+    tenants that do not consent to training now.
+
+    Args:
+        votes: As they lie in the state.
+        texts: Opens them.
+        purposes: By tenant, of every tenant among them.
+    """
+    for vote in votes:
+        key = texts.find(vote.key_id) if vote.key_id and purposes[vote.tenant] == "train" else None
+        if key is None:
+            continue
+        try:
+            yield Row(
+                feedback_id=vote.feedback_id,
+                tenant=vote.tenant,
+                account=vote.account,
+                voter=vote.voter,
+                messages=messages_of(opened(key, vote.question)),
+                answer=opened(key, vote.answer),
+                correction=opened(key, vote.correction),
+                preferred=opened(key, vote.preferred),
+                rating=vote.rating,
+                digest=vote.digest,
+                num_tokens=vote.num_tokens,
+                created_ms=vote.created_ms,
+                release=vote.release,
+            )
+        except CorruptBlob:
+            continue
+
+
+def _example(row: Row) -> Example:
+    if row.correction:
+        return Example(kind="correction", row=row)
+    if row.preferred:
+        return Example(kind="preferred", row=row)
+    return Example(kind="up" if row.rating == "up" else "down", row=row)

@@ -1,0 +1,243 @@
+"""Receipts: what was asked and answered, masked, for as long as it may be voted on.
+
+The request path only gathers pieces and puts the whole into a queue with a bound; masking, sealing and writing is done
+on a thread, many at a time. What does not fit is dropped and counted: nobody waits for a receipt, except a vote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ashore.audit import RequestNote
+from ashore.core import Clock
+from ashore.errors import AshoreError
+from ashore.learning.consent import Consents
+from ashore.learning.model import Answered, Receipt, Said
+from ashore.learning.sql import save_receipts
+from ashore.learning.texts import SealedTexts, as_text, seal
+from ashore.learning.votes import answer_key
+from ashore.serving import Arrival, Delta, GenerationRequest, ServingEvent, Span
+from ashore.state import Database
+
+log = logging.getLogger("ashore.learning")
+
+MOST_WAITING: Final = 4_096
+"""Answers that wait to be written; further ones get no receipt."""
+MOST_WAITING_CHARS: Final = 32 << 20
+"""Of all texts that wait."""
+MOST_CHARS: Final = 65_536
+"""Of question and answer together; a longer one can be voted on, and nothing is learned from it."""
+BATCH: Final = 256
+EVERY_S: Final = 0.2
+"""How long answers are gathered for one transaction."""
+
+Blacken = Callable[[Sequence[str]], Sequence[str]]
+Counted = Callable[[int, str], None]
+
+
+class Receipts:
+    """A `Tracer` of `serving/guards.py` that keeps what may be voted on. Called on one event loop; `close` on a thread.
+
+    It begins no trace of its own: what it hears it hears beside the one that does.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        texts: SealedTexts,
+        consents: Consents,
+        *,
+        secret: bytes,
+        ttl_s: float,
+        blacken: Blacken,
+        counted: Counted,
+        clock: Clock,
+    ) -> None:
+        """Make it and start the thread.
+
+        Args:
+            database: Where receipts go.
+            texts: Seals them.
+            consents: Says of which tenant what may be kept.
+            secret: Key of the digests of questions.
+            ttl_s: How long an answer may be voted on.
+            blacken: Masks everything that it finds in texts, whatever the policy allows. Called on the thread.
+            counted: Told how many answers were `kept`, or `dropped`; on the thread or the loop.
+            clock: For the time of an answer.
+        """
+        self.ttl_s = ttl_s
+        self._database, self._texts, self._consents = database, texts, consents
+        self._secret, self._blacken, self._counted, self._clock = secret, blacken, counted, clock
+        self._waiting: deque[Answered] = deque()
+        self._chars = 0
+        self._lock = threading.Condition()
+        self._writing = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
+        self._thread.start()
+
+    def begin(self, operation: str, alias: str, arrival: Arrival) -> Span | None:
+        """Return what gathers one answer; None where it is none of a chat."""
+        return _Gathering(self, arrival) if operation == "chat" else None
+
+    def repeated(self, note: RequestNote, request_id: str, arrival: Arrival) -> None:
+        """A finished response has the id of the answer that it repeats, and so its receipt."""
+
+    def take(self, answered: Answered) -> None:
+        """Put an answer into the queue, or drop it where that is full."""
+        with self._lock:
+            chars = self._chars + answered.num_chars
+            if len(self._waiting) >= MOST_WAITING or chars > MOST_WAITING_CHARS or self._closing:
+                dropped = True
+            else:
+                self._waiting.append(answered)
+                self._chars, dropped = chars, False
+                self._lock.notify_all()
+        if dropped:
+            self._counted(1, "dropped")
+
+    def may_keep(self, tenant: str) -> bool:
+        """Return whether answers of a tenant get receipts at all."""
+        return self._consents.purpose(tenant) != "none"
+
+    def now_ms(self) -> int:
+        return int(self._clock.now_s() * 1000)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Return when everything that was taken so far is written, or after so long; return whether it is."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._waiting and not self._writing, timeout_s)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._waiting) or self._writing
+
+    def close(self) -> None:
+        """Write what is left and end. May be called twice."""
+        with self._lock:
+            self._closing = True
+            self._lock.notify_all()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                if not self._closing and len(self._waiting) < BATCH:
+                    self._lock.wait_for(lambda: self._closing or len(self._waiting) >= BATCH, EVERY_S)
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._chars -= sum(one.num_chars for one in batch)
+                self._writing = True
+            try:
+                self._write(batch)
+            except AshoreError as fault:
+                log.warning("cannot keep receipts of %d answers: %s", len(batch), fault.message)
+                self._counted(len(batch), "dropped")
+            except Exception:  # the outermost loop of this thread: the next batch may be well
+                log.exception("cannot keep receipts of %d answers", len(batch))
+                self._counted(len(batch), "dropped")
+            finally:
+                with self._lock:
+                    self._writing = False
+                    self._lock.notify_all()
+
+    def _write(self, batch: Sequence[Answered]) -> None:
+        receipts = [self._receipt(one) for one in batch]
+        with self._database.write() as connection:
+            save_receipts(connection, receipts)
+        self._counted(len(batch), "kept")
+
+    def _receipt(self, one: Answered) -> Receipt:
+        """Mask and seal. Where no text may be kept, the receipt says only whose answer it is."""
+        key_id = question = answer = digest = ""
+        if self._consents.purpose(one.tenant) == "train" and one.messages and one.answer:
+            masked = self._blacken([*(message.content for message in one.messages), one.answer])
+            said = tuple(Said(m.role, text) for m, text in zip(one.messages, masked[:-1], strict=True))
+            key = self._texts.key(one.tenant, one.account)
+            key_id, text = key.key_id, as_text(said)
+            question, answer = seal(key, text), seal(key, masked[-1])
+            digest = question_digest(self._secret, said)
+        return Receipt(
+            tenant=one.tenant,
+            account=one.account,
+            answer_id=one.answer_id,
+            model=one.model,
+            release=one.release,
+            digest=digest,
+            num_tokens=one.num_tokens,
+            key_id=key_id,
+            question=question,
+            answer=answer,
+            made_ms=one.made_ms,
+            expires_ms=one.made_ms + int(self.ttl_s * 1000),
+        )
+
+
+class _Gathering:
+    """The `Span` of one answer."""
+
+    __slots__ = ("_answer", "_chars", "_left_out", "_messages", "_receipts", "answer_id", "trace_id", "traceparent")
+
+    def __init__(self, receipts: Receipts, arrival: Arrival) -> None:
+        self._receipts = receipts
+        self.trace_id, self.traceparent = arrival.trace, arrival.traceparent
+        self.answer_id = ""
+        self._messages: tuple[Said, ...] = ()
+        self._answer: list[str] = []
+        self._chars = 0
+        self._left_out = False
+
+    def asked(self, request: GenerationRequest, *, content: bool) -> None:
+        """Take the question as the model sees it. What its client wants kept nowhere, what is one line of a batch, and
+        what has several answers, has no receipt."""
+        self.answer_id, self._answer = request.answer_id, []
+        self._left_out = request.cache.no_store or request.urgency == "batch" or request.num_choices > 1
+        chars = sum(len(message.content) for message in request.messages)
+        calls = any(message.tool_calls for message in request.messages)
+        if not self._left_out and not calls and chars <= MOST_CHARS:
+            self._chars = chars
+            self._messages = tuple(Said(message.role, message.content) for message in request.messages)
+        else:
+            self._chars = MOST_CHARS + 1
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event in the model's words, before masked values are restored."""
+        if isinstance(event, Delta) and self._chars <= MOST_CHARS:
+            if event.tool_calls:
+                self._chars = MOST_CHARS + 1
+            self._chars += len(event.text)
+            self._answer.append(event.text)
+
+    def end(self, note: RequestNote) -> None:
+        """Hand over what was gathered, where the answer is whole."""
+        if note.outcome != "answered" or self._left_out or not self._receipts.may_keep(note.tenant):
+            return
+        fits = self._chars <= MOST_CHARS
+        self._receipts.take(
+            Answered(
+                answer_id=answer_key(self.answer_id or note.request_id),
+                tenant=note.tenant,
+                account=note.principal,
+                model=note.alias,
+                release=note.release,
+                messages=self._messages if fits else (),
+                answer="".join(self._answer) if fits else "",
+                num_tokens=note.completion_tokens,
+                made_ms=self._receipts.now_ms(),
+            )
+        )
+
+
+def question_digest(secret: bytes, messages: Sequence[Said]) -> str:
+    """Return what equal questions share, whatever their spaces and case; without the secret nobody can try texts."""
+    plain = "\x00".join(f"{one.role}\x01{' '.join(one.content.lower().split())}" for one in messages)
+    return hmac.new(secret, plain.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]

@@ -1,0 +1,272 @@
+"""Votes on answers: who may give one, what is kept of it, and how a person is erased."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from ashore.core import Actor, Clock, Recorder, Rights, check_on
+from ashore.errors import InvalidRequest, NotFound, PermissionDenied
+from ashore.learning.consent import Consents, Purpose
+from ashore.learning.model import Receipt, Vote
+from ashore.learning.receipts import Blacken, Receipts
+from ashore.learning.sql import find_receipts, find_vote, forget_person, remove_vote, save_vote
+from ashore.learning.texts import SealedTexts, opened, seal
+from ashore.learning.votes import Feedback, answer_key
+from ashore.state import Database
+
+REVIEW: Final = "feedback:review"
+ELSEWHERE_S: Final = 1.5
+"""How long a vote waits for a receipt that another worker may be about to write."""
+LOOK_EVERY_S: Final = 0.05
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a vote."""
+
+    id: str
+    """Of the vote. The same vote again has the same id."""
+    object: str = "feedback"
+    answer: str
+    """Id of the answer, as it was sent."""
+    model: str
+    release: str
+    rating: str | None
+    """`up`, `down`, or null: only tags were given, or the vote was taken back."""
+    score: float | None = None
+    tags: list[str] = []
+    learns: bool
+    """Whether question and answer are kept with it, so that a model can learn from it."""
+    why: str = ""
+    """Why it is not."""
+    created: int
+    """Seconds since 1970, of the first vote."""
+
+
+class FeedbackService:
+    """Takes votes. Safe to use from several threads; every call waits for the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        texts: SealedTexts,
+        consents: Consents,
+        receipts: Receipts,
+        *,
+        secret: bytes,
+        blacken: Blacken,
+        rights: Rights,
+        recorder: Recorder,
+        clock: Clock,
+    ) -> None:
+        self._database, self._texts, self._consents, self._receipts = database, texts, consents, receipts
+        self._secret, self._blacken, self._rights = secret, blacken, rights
+        self._recorder, self._clock = recorder, clock
+
+    def vote(self, feedback: Feedback, actor: Actor) -> Given:
+        """Keep a vote. The same again changes nothing; another one of the same voter takes its place. When this
+        returns, it is on disk.
+
+        Raises:
+            InvalidRequest: it says nothing, contradicts itself, or prefers an answer to another question.
+            NotFound: there is no such answer, it expired, or it is somebody else's and the caller may not review.
+            PermissionDenied: the tenant did not consent, or `user` names somebody else and the caller may not review.
+        """
+        feedback.check()
+        me = actor.principal
+        tenant, purpose = str(me.tenant), self._consents.purpose(str(me.tenant))
+        if purpose == "none":
+            raise PermissionDenied(
+                f"the tenant {tenant!r} did not consent to feedback",
+                hint="a security officer changes that with `ashore learn consent`",
+                action=REVIEW,
+                resource=f"tenant/{tenant}",
+                rule="[learning] tenants, or `ashore learn consent`",
+            )
+        if feedback.user and feedback.user != me.id:
+            check_on(self._rights, me, REVIEW, f"tenant/{tenant}")
+        key = answer_key(feedback.id)
+        receipt = self._receipt(key, feedback, actor) or self._voted_before(key, feedback, actor)
+        if receipt is None:
+            raise NotFound(
+                f"there is no answer {feedback.id[:80]!r} to vote on",
+                hint=f"send the id of an answer of yours that is not older than {self._receipts.ttl_s / 3600:g} h; "
+                "answers to requests with `Cache-Control: no-store`, in batches or with several choices have none",
+                param="id",
+            )
+        if receipt.account != me.id:
+            check_on(self._rights, me, REVIEW, f"tenant/{tenant}")
+        if feedback.takes_back:
+            return self._take_back(feedback, receipt, actor)
+        vote = self._made(feedback, receipt, actor, keeps_text=purpose == "train")
+        with self._database.write() as connection:
+            kept = save_vote(connection, vote)
+        if receipt.account != me.id:
+            actor.record(
+                self._recorder, REVIEW, f"tenant/{tenant}", detail={"feedback": kept.feedback_id, "rating": kept.rating}
+            )
+        why = "" if kept.has_text else _why_no_text(purpose)
+        return Given(
+            id=kept.feedback_id,
+            answer=feedback.id,
+            model=kept.model,
+            release=kept.release,
+            rating=kept.rating or None,
+            score=kept.score,
+            tags=list(kept.tags),
+            learns=kept.has_text,
+            why=why,
+            created=kept.created_ms // 1000,
+        )
+
+    def forget(self, tenant: str, person: str) -> tuple[int, int]:
+        """Erase a person: destroy the key of their texts, then drop their receipts, the votes on their answers and the
+        votes that they gave; return how many receipts and votes there were. May be called twice."""
+        self._receipts.flush()
+        self._texts.erase(tenant, person)
+        with self._database.write() as connection:
+            return forget_person(connection, tenant, person)
+
+    def _receipt(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
+        """Return the receipt of an answer. One that was given a moment ago may still be on its way to the disk."""
+        until = time.monotonic() + ELSEWHERE_S
+        while True:
+            self._receipts.flush()
+            found = self._look(key, feedback, actor)
+            if found is not None or time.monotonic() > until:
+                return found
+            time.sleep(LOOK_EVERY_S)
+
+    def _look(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
+        me = actor.principal
+        own = feedback.user or me.id
+        now_ms = self._receipts.now_ms()
+        with self._database.read() as connection:
+            found = find_receipts(connection, str(me.tenant), key, account=own, now_ms=now_ms)
+            if not found and not feedback.user and self._may_review(actor):
+                found = find_receipts(connection, str(me.tenant), key, account="", now_ms=now_ms)
+        if len({one.account for one in found}) > 1:
+            raise InvalidRequest(
+                f"{len(found)} people got an answer with the id {feedback.id[:80]!r}",
+                hint="send user, the one who got it",
+                param="user",
+            )
+        return found[0] if found else None
+
+    def _may_review(self, actor: Actor) -> bool:
+        return self._rights.decide(actor.principal, REVIEW, f"tenant/{actor.principal.tenant}").allowed
+
+    def _voted_before(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
+        """Return what a vote of the same voter still has of an answer whose receipt expired."""
+        me = actor.principal
+        with self._database.read() as connection:
+            vote = find_vote(connection, str(me.tenant), feedback.user or me.id, key, me.id)
+        if vote is None:
+            return None
+        return Receipt(
+            tenant=vote.tenant,
+            account=vote.account,
+            answer_id=vote.answer_id,
+            model=vote.model,
+            release=vote.release,
+            digest=vote.digest,
+            num_tokens=vote.num_tokens,
+            key_id=vote.key_id,
+            question=vote.question,
+            answer=vote.answer,
+            made_ms=vote.answered_ms,
+            expires_ms=0,
+        )
+
+    def _take_back(self, feedback: Feedback, receipt: Receipt, actor: Actor) -> Given:
+        with self._database.write() as connection:
+            was = find_vote(connection, receipt.tenant, receipt.account, receipt.answer_id, actor.principal.id)
+            remove_vote(connection, receipt.tenant, receipt.account, receipt.answer_id, actor.principal.id)
+        return Given(
+            id="" if was is None else was.feedback_id,
+            answer=feedback.id,
+            model=receipt.model,
+            release=receipt.release,
+            rating=None,
+            learns=False,
+            why="the vote was taken back",
+            created=0 if was is None else was.created_ms // 1000,
+        )
+
+    def _made(self, feedback: Feedback, receipt: Receipt, actor: Actor, *, keeps_text: bool) -> Vote:
+        """Return the vote as it is kept: texts masked, and sealed under the key of who got the answer."""
+        now_ms = self._receipts.now_ms()
+        preferred = "" if feedback.preferred is None else self._preferred(feedback.preferred, receipt)
+        correction = ""
+        key = self._texts.find(receipt.key_id) if receipt.key_id and keeps_text else None
+        if key is None:
+            receipt, preferred = replace(receipt, key_id="", question="", answer="", digest=""), ""
+        elif feedback.correction is not None:
+            correction = seal(key, self._blacken([feedback.correction])[0])
+        return Vote(
+            feedback_id=f"fb_{secrets.token_hex(12)}",
+            tenant=receipt.tenant,
+            account=receipt.account,
+            answer_id=receipt.answer_id,
+            voter=actor.principal.id,
+            model=receipt.model,
+            release=receipt.release,
+            rating=feedback.verdict(),
+            score=feedback.score,
+            tags=tuple(feedback.tags),
+            digest=receipt.digest,
+            num_tokens=receipt.num_tokens,
+            key_id=receipt.key_id,
+            question=receipt.question,
+            answer=receipt.answer,
+            correction=correction,
+            preferred=preferred,
+            said=self._said(feedback, keeps=key is not None),
+            answered_ms=receipt.made_ms,
+            created_ms=now_ms,
+            changed_ms=now_ms,
+        )
+
+    def _preferred(self, preferred_id: str, receipt: Receipt) -> str:
+        """Return the sealed text of a better answer that the same account got to the same question."""
+        with self._database.read() as connection:
+            found = find_receipts(
+                connection,
+                receipt.tenant,
+                answer_key(preferred_id),
+                account=receipt.account,
+                now_ms=self._receipts.now_ms(),
+            )
+        if not found:
+            raise NotFound(
+                f"there is no answer {preferred_id[:80]!r} that could be preferred",
+                hint="send the id of another answer to the same question",
+                param="preferred",
+            )
+        other = found[0]
+        if other.digest != receipt.digest:
+            raise InvalidRequest(
+                "the preferred answer is one to another question",
+                hint="send the id of another answer to the same question, or a correction",
+                param="preferred",
+            )
+        if not other.key_id or not receipt.key_id:
+            return ""
+        mine, theirs = self._texts.find(receipt.key_id), self._texts.find(other.key_id)
+        return "" if mine is None or theirs is None else seal(mine, opened(theirs, other.answer))
+
+    def _said(self, feedback: Feedback, *, keeps: bool) -> str:
+        said = (keeps, feedback.verdict(), feedback.score, feedback.correction, feedback.preferred, feedback.tags)
+        return hmac.new(self._secret, msgspec.json.encode(said), hashlib.sha256).hexdigest()[:32]
+
+
+def _why_no_text(purpose: Purpose) -> str:
+    if purpose == "measure":
+        return "only the vote is kept: the votes of this tenant are for measuring"
+    return "only the vote is kept: question and answer are too long, a tool was called, or their key was erased"

@@ -1,0 +1,186 @@
+"""Receipts and votes in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.learning.model import Receipt, Vote
+from ashore.state import Database, execute, execute_many
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_RECEIPT: Final = tuple(field.name for field in fields(Receipt))
+_VOTE: Final = tuple(field.name for field in fields(Vote))
+PAGE_ROWS: Final = 500
+PRUNE_ROWS: Final = 1_000
+
+
+def save_receipts(connection: Connection, receipts: Iterable[Receipt]) -> None:
+    """Keep receipts, each in place of an older one of the same account and id."""
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _RECEIPT)
+    execute_many(
+        connection,
+        f"INSERT INTO feedback_receipt ({', '.join(_RECEIPT)}) VALUES ({', '.join(f':{name}' for name in _RECEIPT)}) "
+        f"ON CONFLICT (tenant, account, answer_id) DO UPDATE SET {changed}",
+        [asdict(one) for one in receipts],
+    )
+
+
+def find_receipts(connection: Connection, tenant: str, answer_id: str, *, account: str, now_ms: int) -> list[Receipt]:
+    """Return the receipts of an answer that have not expired: of an account, or with an empty one of all."""
+    where = " AND account = :account" if account else ""
+    rows = execute(
+        connection,
+        f"SELECT {', '.join(_RECEIPT)} FROM feedback_receipt WHERE tenant = :tenant AND answer_id = :id "
+        f"AND expires_ms > :now{where} ORDER BY made_ms DESC",
+        tenant=tenant,
+        id=answer_id,
+        account=account,
+        now=now_ms,
+    ).mappings()
+    return [Receipt(**{name: row[name] for name in _RECEIPT}) for row in rows]
+
+
+def save_vote(connection: Connection, vote: Vote) -> Vote:
+    """Keep a vote in place of the one that the same voter gave on the same answer, under its id and its first time;
+    return it as it is kept. A vote that says what was said before changes nothing."""
+    before = find_vote(connection, vote.tenant, vote.account, vote.answer_id, vote.voter)
+    if before is not None and before.said == vote.said:
+        return before
+    values = {**asdict(vote), "tags": msgspec.json.encode(vote.tags).decode()}
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _VOTE if name not in ("feedback_id", "created_ms"))
+    execute(
+        connection,
+        f"INSERT INTO feedback ({', '.join(_VOTE)}) VALUES ({', '.join(f':{name}' for name in _VOTE)}) "
+        f"ON CONFLICT (tenant, account, answer_id, voter) DO UPDATE SET {changed}",
+        **values,
+    )
+    kept = find_vote(connection, vote.tenant, vote.account, vote.answer_id, vote.voter)
+    assert kept is not None
+    return kept
+
+
+def remove_vote(connection: Connection, tenant: str, account: str, answer_id: str, voter: str) -> bool:
+    """Drop a vote; return whether there was one."""
+    done = execute(
+        connection,
+        "DELETE FROM feedback WHERE tenant = :tenant AND account = :account AND answer_id = :id AND voter = :voter",
+        tenant=tenant,
+        account=account,
+        id=answer_id,
+        voter=voter,
+    )
+    return bool(done.rowcount)
+
+
+def find_vote(connection: Connection, tenant: str, account: str, answer_id: str, voter: str) -> Vote | None:
+    """Return what a voter said of an answer; None where nothing was said."""
+    row = (
+        execute(
+            connection,
+            f"SELECT {', '.join(_VOTE)} FROM feedback WHERE tenant = :tenant AND account = :account "
+            "AND answer_id = :id AND voter = :voter",
+            tenant=tenant,
+            account=account,
+            id=answer_id,
+            voter=voter,
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else _vote(row)
+
+
+def votes_on(database: Database, model: str, *, since_ms: int = 0) -> Iterator[Vote]:
+    """Yield the votes on the answers of a model that were given or changed since a moment, by age. Each page is read in
+    a transaction of its own, so that a long reader holds nobody up."""
+    after = (since_ms - 1, "\U0010ffff")
+    while True:
+        with database.read() as connection:
+            rows = (
+                execute(
+                    connection,
+                    f"SELECT {', '.join(_VOTE)} FROM feedback WHERE model = :model "
+                    "AND (changed_ms, feedback_id) > (:ms, :id) ORDER BY changed_ms, feedback_id LIMIT :most",
+                    model=model,
+                    ms=after[0],
+                    id=after[1],
+                    most=PAGE_ROWS,
+                )
+                .mappings()
+                .all()
+            )
+        yield from (found := [_vote(row) for row in rows])
+        if len(found) < PAGE_ROWS:
+            return
+        after = (found[-1].changed_ms, found[-1].feedback_id)
+
+
+def count_votes(connection: Connection, *, tenants: Sequence[str] | None = None) -> list[Mapping[str, Any]]:
+    """Return how many votes there are, by tenant, model and release: ups, downs, corrections, and with text."""
+    rows = execute(
+        connection,
+        "SELECT tenant, model, release, COUNT(*) AS votes, "
+        "SUM(CASE WHEN rating = 'up' THEN 1 ELSE 0 END) AS up, "
+        "SUM(CASE WHEN rating = 'down' THEN 1 ELSE 0 END) AS down, "
+        "SUM(CASE WHEN correction <> '' THEN 1 ELSE 0 END) AS corrections, "
+        "SUM(CASE WHEN key_id <> '' THEN 1 ELSE 0 END) AS with_text, "
+        "COUNT(DISTINCT voter) AS voters "
+        "FROM feedback GROUP BY tenant, model, release ORDER BY tenant, model, release",
+    ).mappings()
+    return [dict(row) for row in rows if tenants is None or row["tenant"] in tenants]
+
+
+def prune(connection: Connection, *, now_ms: int, votes_before_ms: int) -> tuple[int, int]:
+    """Drop receipts that have expired and votes that are older than a moment, some at a time; return how many of both
+    went."""
+    receipts = execute(
+        connection,
+        "DELETE FROM feedback_receipt WHERE (tenant, account, answer_id) IN (SELECT tenant, account, answer_id "
+        "FROM feedback_receipt WHERE expires_ms <= :now ORDER BY expires_ms LIMIT :most)",
+        now=now_ms,
+        most=PRUNE_ROWS,
+    ).rowcount
+    votes = execute(
+        connection,
+        "DELETE FROM feedback WHERE feedback_id IN "
+        "(SELECT feedback_id FROM feedback WHERE changed_ms < :before LIMIT :most)",
+        before=votes_before_ms,
+        most=PRUNE_ROWS,
+    ).rowcount
+    return int(receipts), int(votes)
+
+
+def forget_person(connection: Connection, tenant: str, person: str) -> tuple[int, int]:
+    """Drop the receipts of a person, the votes on their answers, and those that they gave on answers of others; return
+    how many receipts and votes went."""
+    given = {"tenant": tenant, "person": person}
+    receipts = execute(
+        connection, "DELETE FROM feedback_receipt WHERE tenant = :tenant AND account = :person", **given
+    ).rowcount
+    votes = execute(
+        connection, "DELETE FROM feedback WHERE tenant = :tenant AND (account = :person OR voter = :person)", **given
+    ).rowcount
+    return int(receipts), int(votes)
+
+
+def forget_texts(connection: Connection, tenant: str) -> tuple[int, int]:
+    """Drop every receipt of a tenant, and the texts of its votes; return how many of both there were."""
+    receipts = execute(connection, "DELETE FROM feedback_receipt WHERE tenant = :tenant", tenant=tenant).rowcount
+    votes = execute(
+        connection,
+        "UPDATE feedback SET key_id = '', question = '', answer = '', correction = '', preferred = '', digest = '' "
+        "WHERE tenant = :tenant AND key_id <> ''",
+        tenant=tenant,
+    ).rowcount
+    return int(receipts), int(votes)
+
+
+def _vote(row: Mapping[Any, Any]) -> Vote:
+    values = {name: row[name] for name in _VOTE}
+    return Vote(**{**values, "tags": tuple(msgspec.json.decode(values["tags"]))})

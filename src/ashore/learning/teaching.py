@@ -1,0 +1,178 @@
+"""From a data set to an adapter, and the model that it makes when it is added to the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ashore.core import Message
+from ashore.engines import torch_libraries
+from ashore.errors import BrokenData
+from ashore.learning.batches import FeedbackBatches, Learned
+from ashore.learning.dataset import Dataset, Example
+from ashore.learning.objectives import BETA, FeedbackLoss
+from ashore.store import ModelFilesOnDisk, StoredModel, versions_of
+from ashore.text import TextModel
+from ashore.training import (
+    LoopOptions,
+    LoopResult,
+    LoraOptions,
+    RunState,
+    Watcher,
+    add_lora,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
+from ashore.training.adapters import save_adapter
+from ashore.training.data import Tokens, chat_tokens
+from ashore.training.datalines import ChatExample
+
+MAX_LENGTH: Final = 1024
+SMALLEST_ROW: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teaching:
+    """How a model is taught."""
+
+    rank: int = 16
+    learning_rate: float = 5e-4
+    batch_tokens: int = 512
+    epochs: int = 1
+    seed: int = 0
+    beta: float = BETA
+    threads: int = 0
+    """0: all that torch takes."""
+
+
+def learned_of(examples: Sequence[Example], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Learned]:
+    """Return examples as tokens, by their role. A correction is learned word for word, and preferred to what the model
+    said; what does not fit is left out.
+
+    Raises:
+        InvalidRequest: the template refuses a conversation.
+    """
+    learn: list[Tokens] = []
+    pairs: list[Tokens] = []
+    ups: list[Tokens] = []
+    downs: list[Tokens] = []
+    for one in examples:
+        better = _tokens(one, one.wanted, text, max_length)
+        worse = _tokens(one, one.unwanted, text, max_length)
+        if one.kind == "correction" and better:
+            learn.append(better)
+        if one.kind in ("correction", "preferred") and better and worse:
+            pairs += [better, worse]
+        if one.kind == "up" and better:
+            ups.append(better)
+        if one.kind == "down" and worse:
+            downs.append(worse)
+    return [Learned("learn", learn), Learned("pair", pairs), Learned("up", ups), Learned("down", downs)]
+
+
+def replay_of(own: Sequence[tuple[str, str]], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Tokens]:
+    """Return the model's own answers as tokens."""
+    found = [_chat((Message(role="user", content=prompt),), said, text) for prompt, said in own]
+    return [one for one in found if len(one[0]) <= max_length]
+
+
+def batches_of(learned: Sequence[Learned], replay: Sequence[Tokens], how: Teaching) -> FeedbackBatches:
+    """Return the steps of a run.
+
+    Raises:
+        BrokenData: there is nothing to learn.
+    """
+    lengths = [len(ids) for one in learned for ids, _ in one.examples]
+    if not lengths:
+        raise BrokenData("no example of the data set fits the context", hint="see `ashore learn dataset`")
+    pair = max((a + b for one in learned if one.role == "pair" for a, b in _pair_lengths(one)), default=0)
+    longest = max([SMALLEST_ROW, pair, *lengths, *(len(ids) for ids, _ in replay)])
+    return FeedbackBatches(
+        learned, replay, row_tokens=longest, batch_tokens=how.batch_tokens, seed=how.seed, epochs=how.epochs
+    )
+
+
+def teach(
+    files: ModelFilesOnDisk,
+    parent: StoredModel,
+    batches: FeedbackBatches,
+    how: Teaching,
+    *,
+    adapter: Path,
+    merged: Path | None,
+    state: RunState | None = None,
+    watch: Watcher = lambda report: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> LoopResult:
+    """Train an adapter, and write it, and where asked the model with the adapter added to its weights.
+
+    Args:
+        files: The model, from `ModelStore.reading`.
+        parent: The same in the store.
+        batches: What is learned.
+        how: How.
+        adapter: Folder that the adapter is written to.
+        merged: Folder for the merged model; None: none is made.
+        state: Where checkpoints are kept, so that the run goes on after any kill with the same bits.
+        watch: Hears of steps.
+        stop: Asked after each step; where it says yes nothing is written.
+
+    Raises:
+        MissingExtra: no torch. TrainingDiverged, DiskFull, Conflict: see `train`.
+    """
+    torch, _ = torch_libraries()
+    if how.threads:
+        torch.set_num_threads(how.threads)
+    peft_model = add_lora(load_checkpoint(files), LoraOptions(rank=how.rank, alpha=2 * how.rank), seed=how.seed)
+    options = LoopOptions(learning_rate=how.learning_rate, seed=how.seed)
+    loss = FeedbackLoss(peft_model, batches.roles, beta=how.beta)
+    result = train(peft_model.get_base_model(), batches, loss, options, state=state, watch=watch, stop=stop)
+    if result.stopped_by == "end":
+        save_adapter(peft_model, adapter, parent=parent)
+        if merged is not None:
+            save_checkpoint(peft_model.merge_and_unload(), files, merged)
+    return result
+
+
+def recipe_notes(dataset: Dataset, how: Teaching, result: LoopResult, *, replay: int) -> dict[str, str]:
+    """Return what is kept beside a learned model: how it was made, and of what. It cannot be made again from that
+    alone: the votes may have been erased."""
+    facts: Mapping[str, object] = {
+        "maker": "learn",
+        "dataset": dataset.digest,
+        "examples": len(dataset.examples),
+        "replay": replay,
+        "rank": how.rank,
+        "learning_rate": how.learning_rate,
+        "batch_tokens": how.batch_tokens,
+        "epochs": how.epochs,
+        "seed": how.seed,
+        "beta": how.beta,
+        "steps": result.steps,
+        **versions_of("torch", "transformers", "peft"),
+    }
+    return {f"learn.{name}": str(value) for name, value in facts.items()}
+
+
+def _tokens(example: Example, answer: str, text: TextModel, max_length: int) -> Tokens | None:
+    if not answer:
+        return None
+    messages = tuple(Message(role=one.role, content=one.content) for one in example.messages)
+    found = _chat(messages, answer, text)
+    return found if len(found[0]) <= max_length else None
+
+
+def _chat(messages: tuple[Message, ...], answer: str, text: TextModel) -> Tokens:
+    """Return a conversation of which the last answer alone is learned."""
+    ids, targets = chat_tokens(ChatExample(messages=(*messages, Message(role="assistant", content=answer))), text)[-1]
+    turns = [at for at in range(1, len(targets)) if targets[at] and not targets[at - 1]]
+    last = turns[-1] if turns else 1
+    return ids, [mark and at >= last for at, mark in enumerate(targets)]
+
+
+def _pair_lengths(learned: Learned) -> list[tuple[int, int]]:
+    sizes = [len(ids) for ids, _ in learned.examples]
+    return list(zip(sizes[::2], sizes[1::2], strict=True))

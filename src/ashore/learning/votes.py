@@ -1,0 +1,135 @@
+"""What a vote says, whichever door it came by. Pure."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from ashore.errors import InvalidRequest
+
+Rating = Literal["up", "down"]
+MOST_CORRECTION_CHARS: Final = 65_536
+MOST_TAGS: Final = 16
+MOST_ID_CHARS: Final = 200
+
+_PREFIX: Final = re.compile(r"\A(?:chatcmpl-|cmpl-|msg_|req_)")
+_UP: Final = frozenset(("up", "positive", "good", "like", "liked", "thumbs_up", "true", "yes"))
+_DOWN: Final = frozenset(("down", "negative", "bad", "dislike", "disliked", "thumbs_down", "false", "no"))
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_ID_CHARS)]
+Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A vote on one answer. The last one of a voter counts."""
+
+    id: Id
+    """Id of the answer: `chatcmpl-…`, `resp_…` or `msg_…`."""
+    rating: Rating | msgspec.UnsetType | None = msgspec.UNSET
+    """`up` or `down`; null takes the whole vote back."""
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """How good the answer is, from 0 to 1. Without `rating`, 0.5 or more counts as `up`."""
+    correction: Annotated[str, msgspec.Meta(max_length=MOST_CORRECTION_CHARS)] | None = None
+    """What the answer should have been."""
+    preferred: Id | None = None
+    """Id of another answer to the same question, which is better."""
+    tags: Annotated[list[Tag], msgspec.Meta(max_length=MOST_TAGS)] = []
+    user: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Who got the answer, where that was not the caller. Needs the right `feedback:review`."""
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether it removes the vote that was there."""
+        return self.rating is None
+
+    def verdict(self) -> Rating | Literal[""]:
+        """Return the rating, also where a score, a correction or a better answer says it; empty where nothing does."""
+        if isinstance(self.rating, str):
+            return self.rating
+        if self.score is not None:
+            return "up" if self.score >= 0.5 else "down"
+        return "down" if self.correction is not None or self.preferred is not None else ""
+
+    def check(self) -> None:
+        """Return when it says something.
+
+        Raises:
+            InvalidRequest: it says nothing, or contradicts itself.
+        """
+        said = (self.score, self.correction, self.preferred)
+        if self.takes_back:
+            if any(one is not None for one in said) or self.tags:
+                raise InvalidRequest(
+                    "rating null takes the vote back, and the other fields give one",
+                    hint='send {"id": "…", "rating": null} alone to take a vote back',
+                    param="rating",
+                )
+            return
+        if not self.verdict() and not self.tags:
+            raise InvalidRequest(
+                "the vote says nothing", hint='send rating ("up", "down"), score, correction, preferred or tags'
+            )
+        if self.correction is not None and not self.correction.strip():
+            raise InvalidRequest("the correction is empty", hint="leave it out, or send a text", param="correction")
+        if self.rating == "up" and self.preferred is not None:
+            raise InvalidRequest(
+                "rating up and preferred contradict each other: preferred names a better answer",
+                hint="send the vote up for the better answer",
+                param="preferred",
+            )
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A score as clients of Langfuse send it. Fields of Langfuse that say nothing of an answer are ignored."""
+
+    trace_id: Id
+    """Id of the answer."""
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    value: float | bool | str
+    data_type: Literal["NUMERIC", "BOOLEAN", "CATEGORICAL", "TEXT", "CORRECTION"] | None = None
+    comment: str | None = None
+    """With the name `correction`, or a value that is one: what the answer should have been."""
+    id: str | None = None
+    observation_id: str | None = None
+
+
+def feedback_of_score(score: Score) -> Feedback:
+    """Return a score as a vote.
+
+    BOOLEAN, and numbers from 0 to 1, are a score; known words are a rating; the name `correction` brings a text. What
+    else there is becomes the tag `name=value`, so that nothing is lost.
+    """
+    value = score.value
+    if score.data_type == "CORRECTION" or (score.name == "correction" and isinstance(value, str)):
+        return Feedback(id=score.trace_id, correction=str(value))
+    tag = f"{score.name}={_shown(value)}"[:64]
+    if isinstance(value, str):
+        word = value.strip().lower().replace("-", "_")
+        rating: Any = "up" if word in _UP else "down" if word in _DOWN else msgspec.UNSET
+        return Feedback(id=score.trace_id, rating=rating, tags=[tag])
+    number = float(value)
+    if 0 <= number <= 1:
+        return Feedback(id=score.trace_id, score=number, tags=[tag])
+    return Feedback(id=score.trace_id, tags=[tag])
+
+
+def answer_key(answer_id: str) -> str:
+    """Return what an answer is kept under: its id without what its route puts before that of the request."""
+    return _PREFIX.sub("", answer_id, count=1)
+
+
+def key_of_basic(given: str) -> str:
+    """Return the secret of `Authorization: Basic …`, where Langfuse's clients send a key: the password, or the name
+    where that is empty; empty where it is malformed."""
+    try:
+        name, _, secret = base64.b64decode(given, validate=True).decode("utf-8").partition(":")
+    except ValueError:
+        return ""
+    return secret or name
+
+
+def _shown(value: float | bool | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}" if not isinstance(value, bool) else str(int(value))

@@ -1,0 +1,48 @@
+"""What to buy: how fast a model answers on devices that nobody here has, and which of them serve a load.
+
+Owns: the catalogue of devices and of model shapes, the physics of serving, its calibration on published measurements,
+and the choice. Refuses: a figure without its interval, and a load without lengths and a service level.
+"""
+
+from ashore.planning.sizing.calibration import Calibration, Miss, Trust, shipped
+from ashore.planning.sizing.check import Report, Score, check
+from ashore.planning.sizing.chips import Chip, chips, find_chip
+from ashore.planning.sizing.choose import Choice, Figure, Option, Refusal, capacity, choose, words_of
+from ashore.planning.sizing.matrix import Judgement, judge_matrix
+from ashore.planning.sizing.networks import Network, find_network, network_of_config, networks
+from ashore.planning.sizing.points import Point, read_points
+from ashore.planning.sizing.wish import Costs, Level, Load, missing, priced, refuse_without
+
+__all__ = [
+    "Calibration",
+    "Chip",
+    "Choice",
+    "Costs",
+    "Figure",
+    "Judgement",
+    "Level",
+    "Load",
+    "Miss",
+    "Network",
+    "Option",
+    "Point",
+    "Refusal",
+    "Report",
+    "Score",
+    "Trust",
+    "capacity",
+    "check",
+    "chips",
+    "choose",
+    "find_chip",
+    "find_network",
+    "judge_matrix",
+    "missing",
+    "network_of_config",
+    "networks",
+    "priced",
+    "read_points",
+    "refuse_without",
+    "shipped",
+    "words_of",
+]

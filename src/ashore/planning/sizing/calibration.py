@@ -1,0 +1,130 @@
+"""What was fitted to published measurements: efficiencies, trees, how far they miss, and what they have seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ashore.planning.sizing.case import Case
+from ashore.planning.sizing.residual import QUANTITIES, Trees, correct, trees_of
+from ashore.planning.sizing.steps import Batch, Efficiencies, Times, make_batch, times
+
+Trust = Literal["fitted", "neighbour", "new model", "new device"]
+TRUST: Final[Mapping[Trust, str]] = {
+    "fitted": "this model on this device is among the measurements",
+    "neighbour": "the device and the model are among the measurements, but not together",
+    "new model": "the model is not among the measurements; its shape is",
+    "new device": "the device is not among the measurements; the figures of its data sheet are",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Median error in percent on what was held out, and from how many points."""
+
+    first_percent: float | None
+    token_percent: float | None
+    speed_percent: float | None
+    num_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a fit found; read it with `shipped()`."""
+
+    efficiencies: Efficiencies
+    trees: tuple[Trees, ...]
+    tree_weight: float
+    seen: frozenset[tuple[str, str]]
+    """Device and model of every measurement."""
+    intervals: Mapping[str, tuple[tuple[float, float], ...]]
+    """By trust and kind of load, the 10th and 90th percentile of what was missed, as logarithms, of each quantity."""
+    misses: Mapping[str, Mapping[str, Miss]]
+    """By what was held out (`hardware`, `family`, `pair`) and its name."""
+    overall: Mapping[str, Miss]
+    fitted_on: str
+
+    def trust(self, case: Case) -> Trust:
+        """Return how near the measurements a case is."""
+        device, model = device_name(case), case.network.name
+        if (device, model) in self.seen:
+            return "fitted"
+        if device not in {one for one, _ in self.seen}:
+            return "new device"
+        return "neighbour" if model in {one for _, one in self.seen} else "new model"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Figures of many cases: seconds to the first token, seconds a token, output tokens a second.
+
+    Each array has one row for each case and one column for each of the three.
+    """
+
+    value: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    """Ten of a hundred measurements are below."""
+    high: npt.NDArray[np.float64]
+    """Ten of a hundred are above."""
+    trust: tuple[Trust, ...]
+    physics: Times
+    batch: Batch
+
+
+def device_name(case: Case) -> str:
+    """Return the device of a case, and what is beside it."""
+    return f"{case.chip.name} with CPU" if case.host else case.chip.name
+
+
+def estimate(cases: Sequence[Case], calibration: Calibration | None = None) -> Estimate:
+    """Return what cases take, with the interval that four of five measurements are in.
+
+    Args:
+        cases: At least one.
+        calibration: What to compute with; None: what is shipped.
+    """
+    using = calibration or shipped()
+    batch = make_batch(cases)
+    physics = times(batch, using.efficiencies)
+    said = correct(batch, physics, using.trees, using.tree_weight)
+    trust = tuple(using.trust(case) for case in cases)
+    bounds = np.array([_bounds(using, one, case) for one, case in zip(trust, cases, strict=True)])
+    return Estimate(np.exp(said), np.exp(said + bounds[:, :, 0]), np.exp(said + bounds[:, :, 1]), trust, physics, batch)
+
+
+def _bounds(using: Calibration, trust: Trust, case: Case) -> tuple[tuple[float, float], ...]:
+    kind = "official" if case.official else case.load_kind
+    for name in (f"{trust} {kind}", trust):
+        if name in using.intervals:
+            return using.intervals[name]
+    return ((-0.7, 0.7),) * len(QUANTITIES)
+
+
+@cache
+def shipped() -> Calibration:
+    """Return the calibration of this version of ashore."""
+    text = files("ashore.planning.sizing").joinpath("efficiencies.json").read_text(encoding="utf-8")
+    return calibration_of(json.loads(text))
+
+
+def calibration_of(told: Mapping[str, Any]) -> Calibration:
+    """Return a calibration as `benchmarks/plan_fit.py` writes it."""
+    return Calibration(
+        efficiencies=Efficiencies(told["base"], told["effects"]),
+        trees=tuple(trees_of(told["trees"][name]) for name in QUANTITIES),
+        tree_weight=float(told["tree_weight"]),
+        seen=frozenset((device, model) for device, models in told["seen"].items() for model in models),
+        intervals={name: tuple((low, high) for low, high in bounds) for name, bounds in told["intervals"].items()},
+        misses={
+            held: {name: Miss(*numbers) for name, numbers in table.items()} for held, table in told["misses"].items()
+        },
+        overall={held: Miss(*numbers) for held, numbers in told["overall"].items()},
+        fitted_on=str(told["fitted_on"]),
+    )

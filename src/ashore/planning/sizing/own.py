@@ -1,0 +1,252 @@
+"""A machine of one's own: what it would do by its data sheet, and what its own measurements change in that."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import exp, log
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ashore.core import foreign_errors
+from ashore.errors import InvalidRequest
+from ashore.planning.sizing.calibration import Calibration, Estimate, estimate, shipped
+from ashore.planning.sizing.case import Case, engine_of, precision_of
+from ashore.planning.sizing.chips import GB, Chip, find_machine
+from ashore.planning.sizing.networks import find_network
+from ashore.planning.sizing.residual import logarithms
+from ashore.planning.sizing.steps import Efficiencies, make_batch, times
+
+MOVED: Final = ("bandwidth", "prefill_flops", "layer_s", "first_s", "decode_flops", "token_s")
+"""What measurements of one's own may change, in the order in which they are told apart."""
+HELD: Final = (0.5, 0.5, 0.5, 0.3, 0.3, 0.3)
+"""How strongly each stays at what was published, against one measured figure."""
+LEAST_BAND: Final = 0.10
+"""Measurements of one's own repeat within this, at best."""
+_FLOPS_A_CYCLE: Final = {"amx_bf16": 1024.0, "avx512f": 64.0, "avx2": 32.0}
+_BYTES_A_CORE: Final = 10e9
+"""That one core of a server reads from memory in a second; a socket reads what its channels give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One load test of a server: a mean of many requests."""
+
+    isl: float
+    osl: float
+    load: float
+    load_kind: str
+    """closed or rate."""
+    first_s: float
+    token_s: float
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What was measured on one machine: changes of the efficiencies, as logarithms, and how well they fit."""
+
+    machine: str
+    engine: str
+    changes: tuple[tuple[str, float], ...]
+    misses: tuple[float, float, float]
+    """Largest miss of first token, time a token and speed, as logarithms, after the change."""
+    num_reports: int
+
+
+def read_report(path: Path) -> Measured:
+    """Return what `ashore bench serve --json` wrote.
+
+    Raises:
+        InvalidRequest: the file is none of these, or nothing in it succeeded.
+    """
+    with foreign_errors(f"{path} is not a report of `ashore bench serve --json`", InvalidRequest, hint="run it again"):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        number = int(told["succeeded"])
+        if not number:
+            raise InvalidRequest(f"{path}: no request succeeded", hint="look at its errors, and run it again")
+        words = str(told["load"])
+        amount = re.search(r"[\d.]+", words)
+        if amount is None:
+            raise ValueError(f"its load is {words[:40]!r}")
+        return Measured(
+            isl=max(1.0, (float(told["prompt_tokens"]) - float(told["cached_tokens"])) / number),
+            osl=max(1.0, float(told["completion_tokens"]) / number),
+            load=float(amount[0]),
+            load_kind="rate" if "open" in words else "closed",
+            first_s=float(told["ttft_ms"]["mean"]) / 1e3,
+            token_s=float(told["tpot_ms"]["mean"]) / 1e3,
+            tokens_per_s=float(told["tok_per_s"]),
+        )
+
+
+def this_machine(*, cores: int, memory_bytes: int, cpu: str, flags: frozenset[str], clock_hz: float = 2.5e9) -> Chip:
+    """Return the part of a CPU that a process may use, as a device.
+
+    Args:
+        cores: That may be used.
+        memory_bytes: That may be used.
+        cpu: As the kernel names it.
+        flags: Of /proc/cpuinfo.
+        clock_hz: That all cores hold under load.
+    """
+    like, _ = find_machine(f"CPU {cpu}")
+    each = next((flops for flag, flops in _FLOPS_A_CYCLE.items() if flag in flags), 16.0)
+    whole = like.bandwidth if like is not None else 100e9
+    dots = 4.0 if "avx512_vnni" in flags or "avx_vnni" in flags else 2.0
+    return Chip(
+        name=f"{cpu or 'CPU'}, {cores} cores",
+        vendor="cpu",
+        memory_bytes=memory_bytes,
+        bandwidth=min(whole, _BYTES_A_CORE * cores),
+        bf16=each * clock_hz * cores,
+        fp8=0.0,
+        int8=dots * each * clock_hz * cores,
+        fp4=0.0,
+        link=48.0 * GB,
+        watts=10.0 * cores,
+        usd=100.0 * cores,
+        source="cores, flags and name of this machine",
+    )
+
+
+def case_of(one: Measured, chip: Chip, *, model: str, engine: str, precision: str, devices: int = 1) -> Case:
+    """Return what a load test measured, as a case.
+
+    Raises:
+        InvalidRequest: the model is not known, and its name does not tell its size.
+    """
+    network = find_network(model)
+    if network is None:
+        raise InvalidRequest(
+            f"no model is known as {model[:80]!r}", hint="give a name with its size: acme-1.5b", param="--model"
+        )
+    family = engine_of(engine)
+    return Case(
+        chip=chip,
+        host=None,
+        network=network,
+        precision=precision_of(precision, model=model, chip=chip, network=network, engine=family),
+        engine=family,
+        devices=devices,
+        tp=devices,
+        isl=one.isl,
+        osl=one.osl,
+        load_kind="rate" if one.load_kind == "rate" else "closed",
+        load=one.load,
+    )
+
+
+def calibrate(machine: str, cases: Sequence[tuple[Case, Measured]], using: Calibration | None = None) -> Own:
+    """Return what measurements of one machine change in the published efficiencies.
+
+    Few measurements move few things: each change is held where publications put it, so that one report alone mostly
+    moves bandwidth and prompt speed together with what it shows.
+
+    Args:
+        machine: Name of the device of the cases.
+        cases: What was measured, and of what; one engine.
+        using: Where to begin; None: what is shipped.
+
+    Raises:
+        InvalidRequest: there is no case, or more than one engine.
+    """
+    engines = {case.engine for case, _ in cases}
+    if len(engines) != 1:
+        raise InvalidRequest("no report is given" if not cases else "give the reports of one engine at a time")
+    begin = (using or shipped()).efficiencies
+    batch = make_batch([case for case, _ in cases])
+    there = np.log([[one.first_s, one.token_s, one.tokens_per_s] for _, one in cases])
+
+    def missed(changes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        moved = with_changes(begin, machine, tuple(zip(MOVED, changes, strict=True)))
+        left = (logarithms(times(batch, moved)) - there).ravel()
+        return np.concatenate([left, np.array(HELD) * changes])
+
+    changes = np.zeros(len(MOVED))
+    for _ in range(30):
+        left = missed(changes)
+        slopes = np.stack(
+            [(missed(changes + 1e-4 * unit) - left) / 1e-4 for unit in np.eye(len(MOVED))],
+            axis=1,
+        )
+        step = np.linalg.lstsq(slopes.T @ slopes + 1e-6 * np.eye(len(MOVED)), -slopes.T @ left, rcond=None)[0]
+        changes = changes + np.clip(step, -0.7, 0.7)
+        if np.abs(step).max() < 1e-4:
+            break
+    left = missed(changes)[: there.size].reshape(there.shape)
+    worst = np.abs(left).max(axis=0)
+    return Own(
+        machine=machine,
+        engine=engines.pop(),
+        changes=tuple((name, round(float(value), 4)) for name, value in zip(MOVED, changes, strict=True)),
+        misses=(float(worst[0]), float(worst[1]), float(worst[2])),
+        num_reports=len(cases),
+    )
+
+
+def with_changes(begin: Efficiencies, machine: str, changes: Sequence[tuple[str, float]]) -> Efficiencies:
+    """Return efficiencies with those of one machine changed."""
+    effects = {level: dict(entries) for level, entries in begin.effects.items()}
+    effects.setdefault("chip", {})[machine] = {name: float(value) for name, value in changes}
+    return Efficiencies(begin.base, effects)
+
+
+def expect(cases: Sequence[Case], own: Own | None) -> Estimate:
+    """Return what a machine of one's own will do: by its measurements, or by published ones where it has none."""
+    if own is None:
+        return estimate(cases)
+    begin = shipped()
+    bands = tuple(max(LEAST_BAND, miss) for miss in own.misses)
+    measured = replace(
+        begin,
+        efficiencies=with_changes(begin.efficiencies, own.machine, own.changes),
+        tree_weight=0.0,
+        seen=frozenset((own.machine, case.network.name) for case in cases) | begin.seen,
+        intervals={"fitted": tuple((-band, band) for band in bands)},
+    )
+    return estimate(cases, measured)
+
+
+def own_bytes(own: Own) -> bytes:
+    """Return the form in which a home keeps it."""
+    told = {
+        "machine": own.machine,
+        "engine": own.engine,
+        "changes": dict(own.changes),
+        "misses": own.misses,
+        "num_reports": own.num_reports,
+    }
+    return (json.dumps(told, indent=2) + "\n").encode()
+
+
+def read_own(path: Path) -> Own | None:
+    """Return what `ashore plan calibrate` left at `path`, or None where nothing is.
+
+    Raises:
+        InvalidRequest: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    with foreign_errors(f"{path} is damaged", InvalidRequest, hint="run `ashore plan calibrate` again"):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        first, token, speed = (float(one) for one in told["misses"])
+        changes = tuple((str(name), float(value)) for name, value in told["changes"].items())
+        if not {name for name, _ in changes} <= set(MOVED):
+            raise ValueError("it names an efficiency that is none")
+        return Own(
+            machine=str(told["machine"]),
+            engine=str(told["engine"]),
+            changes=changes,
+            misses=(first, token, speed),
+            num_reports=int(told["num_reports"]),
+        )
+
+
+def factor(change: float) -> str:
+    """Return a change for people: `x 0.82`."""
+    return f"x {exp(change):.2f}" if abs(change) < log(1000) else f"e^{change:.0f}"

@@ -1,0 +1,181 @@
+"""Read published measurements: a CSV file with one row for each."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Final
+
+from ashore.errors import InvalidRequest
+from ashore.planning.sizing.case import Case, LoadKind, engine_of, precision_of, weight_bytes, year_of
+from ashore.planning.sizing.chips import find_machine
+from ashore.planning.sizing.networks import find_network
+
+NEEDED: Final = ("model", "hardware")
+"""Columns without which a file is refused. The others may be empty or missing: quant, params_b, active_b, n, tp, isl,
+osl, load_kind, load, ttft_ms, tpot_ms, tok_s, ttft_stat, tpot_stat, engine, note."""
+
+USUAL_LENGTHS: Final[Mapping[str, tuple[float, float]]] = {
+    "llama-2-70b": (294, 294),
+    "gpt-j-6b": (778, 69),
+    "mixtral-8x7b": (353, 146),
+    "llama-3-8b": (778, 128),
+    "llama-3.1-405b": (9500, 680),
+    "deepseek-v3": (800, 3880),
+}
+"""Prompt and answer of MLPerf's data sets by model, where a row leaves them out (inference rules v4.1 and v5.1)."""
+_CHAT: Final = (225.0, 230.0)
+"""ShareGPT, the usual load of a row that states no lengths."""
+_OPENVINO: Final = (225.0, 465.0)
+"""The sweeps of OpenVINO's model server print tokens a second of about 465 for each request a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One row: what was measured, and of what; or why it cannot be planned."""
+
+    model: str
+    hardware: str
+    case: Case | None
+    first_s: float | None
+    token_s: float | None
+    tokens_per_s: float | None
+    grade: str = ""
+    source: str = ""
+    why_not: str = ""
+
+
+def read_points(path: Path) -> tuple[Point, ...]:
+    """Return every row of a file of measurements.
+
+    Raises:
+        InvalidRequest: it is not a CSV file with the columns model and hardware.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+        raise InvalidRequest(f"{path} cannot be read: {fault}", hint="give a CSV file", param="--points") from fault
+    missing = [name for name in NEEDED if not rows or name not in rows[0]]
+    if missing:
+        raise InvalidRequest(
+            f"{path} has no column {' and no column '.join(missing)}" if rows else f"{path} has no rows",
+            hint="the first line names the columns: model, hardware, quant, n, tp, isl, osl, load_kind, load, ttft_ms, "
+            "tpot_ms, tok_s",
+            param="--points",
+        )
+    return tuple(point_of(row) for row in rows)
+
+
+def point_of(row: Mapping[str, str]) -> Point:
+    """Return one row, by column; model and hardware are there."""
+    case, why = _case(row)
+    return Point(
+        model=row["model"],
+        hardware=row["hardware"],
+        case=case,
+        first_s=_measured(row, "ttft_ms", 1e-3),
+        token_s=_measured(row, "tpot_ms", 1e-3),
+        tokens_per_s=_measured(row, "tok_s", 1.0),
+        grade=row.get("grade") or "",
+        source=row.get("source") or "",
+        why_not=why,
+    )
+
+
+def _measured(row: Mapping[str, str], name: str, scale: float) -> float | None:
+    value = _number(row, name)
+    return value * scale if value > 0 else None
+
+
+def _number(row: Mapping[str, str], name: str) -> float:
+    try:
+        value = float(row.get(name) or 0)
+    except ValueError:
+        return 0.0
+    return value if 0 <= value < 1e15 else 0.0
+
+
+def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
+    chip, host = find_machine(row["hardware"])
+    if chip is None:
+        return None, f"no device is known as {row['hardware'][:60]!r}"
+    network = find_network(row["model"], parameters_b=_number(row, "params_b"), active_b=_number(row, "active_b"))
+    if network is None:
+        return None, f"no model is known as {row['model'][:60]!r}, and its number of parameters is not given"
+    engine = engine_of(row.get("engine") or "")
+    note = row.get("note") or ""
+    precision = precision_of(row.get("quant") or "", model=row["model"], chip=chip, network=network, engine=engine)
+    kind, official = _load_kind(row.get("load_kind") or "")
+    isl, osl = _lengths(row, network.name)
+    devices = max(1, int(_number(row, "n")))
+    layout = {word: int(number) for word, number in re.findall(r"\b(pp|adp|ep)(\d+)\b", note)}
+    attention_dp = max(1, layout.get("adp", 1))
+    if match := re.search(r"--(?:dp-size|data-parallel-size|dp)[= ](\d+)", note):
+        attention_dp = int(match[1]) if "enable-dp-attention" in note or "data-parallel" in note else 1
+    tp = int(_number(row, "tp"))
+    if not tp:
+        fits = ceil(weight_bytes(network, precision) / (0.8 * chip.memory_bytes)) if not chip.is_cpu else devices
+        tp = min(devices, 1 << max(0, (fits - 1).bit_length()))
+    if engine == "llama.cpp" and not host:
+        tp, devices = 1, 1  # devices hold layers one after the other
+    ep = layout.get("ep", 1)
+    if match := re.search(r"--(?:ep-size|ep)[= ](\d+)", note):
+        ep = int(match[1])
+    if ep > 1 and tp == ep * ep:  # seen in aiconfigurator's samples: the same figures as the row with tp = ep
+        tp = devices = ep
+    if attention_dp > 1 and attention_dp == ep * ep:
+        attention_dp = devices = ep
+    if attention_dp > 1 and tp * attention_dp == ep and tp == attention_dp:  # likewise
+        attention_dp, ep, devices = 1, tp, tp
+    if attention_dp > 1:
+        attention_dp = min(attention_dp, devices)
+        tp = max(1, devices // attention_dp) if tp * attention_dp > devices else tp
+    load = _number(row, "load") or (1e5 if kind == "burst" else 1.0)
+    case = Case(
+        chip=chip,
+        host=host,
+        network=network,
+        precision=precision,
+        engine=engine,
+        devices=max(devices, tp * attention_dp),
+        tp=tp,
+        attention_dp=attention_dp,
+        ep=max(1, ep),
+        isl=isl,
+        osl=osl,
+        load_kind=kind,
+        load=load,
+        year=year_of(engine, row.get("engine_version") or "", row.get("date") or ""),
+        statistic="p99" if (row.get("ttft_stat") or row.get("tpot_stat") or "").startswith("p9") else "mean",
+        eager="eager" in note.lower(),
+        speculative=bool(re.search(r"^spec\b|speculative|num_speculative|\bMTP\b", note))
+        and "cells use MTP" not in note,
+        official=official,
+    )
+    return case, ""
+
+
+def _load_kind(told: str) -> tuple[LoadKind, bool]:
+    kinds: Mapping[str, LoadKind] = {
+        "closed": "closed",
+        "all_at_once": "burst",
+        "burst": "burst",
+        "rate": "rate",
+        "saturated": "saturated",
+        "mlperf_offline": "saturated",
+        "mlperf_server": "rate",
+        "mlperf_interactive": "rate",
+    }
+    return kinds.get(told, "closed"), told.startswith("mlperf")
+
+
+def _lengths(row: Mapping[str, str], network: str) -> tuple[float, float]:
+    isl, osl, told = _number(row, "isl"), _number(row, "osl"), (row.get("engine") or "").lower()
+    official = (row.get("load_kind") or "").startswith("mlperf")
+    usual = USUAL_LENGTHS.get(network, _CHAT) if official else _OPENVINO if "openvino" in told else _CHAT
+    return isl or usual[0], osl or usual[1]

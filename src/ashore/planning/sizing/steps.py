@@ -1,0 +1,342 @@
+"""How long a model takes: memory, arithmetic, communication, batching and queueing, for many cases at once.
+
+Every quantity of a case is an array with one number for each case. The efficiencies are not physics: they come from
+published measurements (`efficiencies.json`), as a value for all and a deviation for each engine, device, precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ashore.core import kv_bytes
+from ashore.planning.sizing.case import Case, weight_bytes
+
+Array = npt.NDArray[np.float64]
+
+COEFFICIENTS: Final[Mapping[str, tuple[float, float, float]]] = {
+    "bandwidth": (0.55, 0.03, 1.0),
+    "layer_s": (10e-6, 5e-7, 3e-3),
+    "token_s": (4e-6, 1e-7, 2e-3),
+    "decode_flops": (0.35, 0.005, 1.0),
+    "prefill_flops": (0.40, 0.01, 1.0),
+    "reduce_s": (6e-6, 1e-7, 1e-3),
+    "far_s": (40e-6, 1e-6, 5e-3),
+    "link": (0.30, 0.005, 1.5),
+    "first_s": (0.020, 0.0005, 1.0),
+    "mix": (0.8, 0.1, 4.0),
+    "queue": (0.5, 0.02, 6.0),
+    "surge": (0.05, 0.001, 1.0),
+    "arrive_s": (1e-3, 1e-5, 0.05),
+    "room": (1.5, 0.3, 5.0),
+    "token_power": (0.8, 0.4, 1.0),
+    "cache": (1.0, 0.2, 6.0),
+    "expert_bandwidth": (0.7, 0.05, 1.2),
+    "eager": (2.5, 1.0, 6.0),
+    "drafts": (1.7, 1.0, 4.0),
+    "slots": (0.8, 0.1, 2.0),
+    "steady": (0.85, 0.3, 1.2),
+    "tail_first": (2.0, 1.0, 10.0),
+    "tail_token": (1.1, 1.0, 2.0),
+    "official": (0.75, 0.2, 1.5),
+}
+"""Name: where the fit begins, least, most. Efficiencies are shares of the data sheet; *_s are seconds."""
+
+_SPEED: Final = frozenset({"bandwidth", "layer_s", "decode_flops", "prefill_flops"})
+_BATCHING: Final = frozenset({"token_s", "mix", "queue", "surge", "arrive_s", "room", "cache", "slots"})
+LEVELS: Final[Mapping[str, frozenset[str]]] = {
+    "engine": _SPEED | _BATCHING | {"first_s", "expert_bandwidth"},
+    "chip": _SPEED | {"first_s"},
+    "precision": _SPEED | {"expert_bandwidth"},
+    "vendor": _SPEED | {"reduce_s", "link", "first_s"},
+    "form": _SPEED | {"first_s"},
+    "engine with form": frozenset({"layer_s", "prefill_flops", "expert_bandwidth", "first_s"}),
+    "year": _SPEED | {"expert_bandwidth", "first_s", "token_s"},
+}
+"""Which coefficients an engine, a device, a precision, a maker and the form of a model may change. The change of a year
+is taken as often as years have passed since YEAR_ZERO."""
+YEAR_ZERO: Final = 2025.8
+SUPERNODES: Final = frozenset({"GB200", "GB300", "Ascend-910C"})
+"""Devices that reach more than eight others over their own links."""
+MOST_AT_ONCE: Final = 1024.0
+"""Sequences that engines run at once unless they are told otherwise."""
+USABLE: Final = 0.94
+"""Share of a device's memory that engines take."""
+FIXED_BYTES: Final = 2.5e9
+"""Graphs, communication buffers and activations on each device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Many cases as arrays."""
+
+    values: Mapping[str, Array]
+    entries: Mapping[str, tuple[str, ...]]
+    """For each level of LEVELS, the entries that occur."""
+    codes: Mapping[str, npt.NDArray[np.int64]]
+    """For each level, the place in `entries` of each case."""
+
+    def __len__(self) -> int:
+        return len(self.values["isl"])
+
+    def __getitem__(self, name: str) -> Array:
+        return self.values[name]
+
+    def take(self, chosen: npt.NDArray[Any]) -> Batch:
+        index = np.arange(len(self))[chosen]
+        return Batch(
+            {name: column[index] for name, column in self.values.items()},
+            self.entries,
+            {name: column[index] for name, column in self.codes.items()},
+        )
+
+    def has(self, level: str, entry: str) -> npt.NDArray[np.bool_]:
+        """Return which cases have this entry."""
+        if entry not in self.entries[level]:
+            return np.zeros(len(self), dtype=bool)
+        found: npt.NDArray[np.bool_] = self.codes[level] == self.entries[level].index(entry)
+        return found
+
+
+def make_batch(cases: Sequence[Case]) -> Batch:
+    """Return cases as arrays."""
+    rows = [_row(case) for case in cases]
+    values = {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
+    keys: dict[str, tuple[str, ...]] = {
+        "engine": tuple(case.engine for case in cases),
+        "chip": tuple(case.chip.name for case in cases),
+        "precision": tuple(case.precision.name for case in cases),
+        "vendor": tuple(case.chip.vendor for case in cases),
+        "form": tuple(_form(case) for case in cases),
+        "engine with form": tuple(f"{case.engine} {_form(case)}" if case.engine else "" for case in cases),
+        "year": ("passed",) * len(cases),
+    }
+    entries = {level: tuple(sorted(set(column))) for level, column in keys.items()}
+    places = {level: {entry: at for at, entry in enumerate(column)} for level, column in entries.items()}
+    codes = {level: np.array([places[level][entry] for entry in column]) for level, column in keys.items()}
+    return Batch(values, entries, codes)
+
+
+def _form(case: Case) -> str:
+    shape = case.network.shape
+    attention = "latent" if shape.latent_rank else "linear" if shape.linear_layers else "grouped"
+    return attention + (" experts" if shape.num_experts else "")
+
+
+def _row(case: Case) -> dict[str, float]:
+    network, precision, chip, shape = case.network, case.precision, case.chip, case.network.shape
+    instances = max(1, case.devices // (case.tp * case.attention_dp))
+    together = case.tp * case.attention_dp
+    context = case.isl + case.osl / 2
+    far = together > (72 if chip.name in SUPERNODES else 8)
+    return {
+        "isl": case.isl,
+        "osl": max(case.osl, 1.0),
+        "load": case.load,
+        "closed": float(case.load_kind == "closed"),
+        "burst": float(case.load_kind == "burst"),
+        "rate": float(case.load_kind == "rate"),
+        "saturated": float(case.load_kind == "saturated"),
+        "p99": float(case.statistic == "p99"),
+        "eager": float(case.eager),
+        "speculative": float(case.speculative),
+        "official": float(case.official),
+        "instances": float(instances),
+        "tp": float(case.tp),
+        "dp": float(case.attention_dp),
+        "n": float(together),
+        "ep": float(case.ep),
+        "layers": float(shape.num_layers),
+        "hidden": float(shape.hidden_size),
+        "experts": float(shape.num_experts),
+        "chosen": float(shape.experts_per_token),
+        "attention": network.attention,
+        "dense": network.dense,
+        "shared": network.shared,
+        "expert": network.expert,
+        "head": network.head,
+        "active": network.active,
+        "weight_item": precision.weight,
+        "attention_item": precision.attention,
+        "weights": weight_bytes(network, precision),
+        "kv": kv_bytes(shape, tokens=max(1, int(context)), itemsize=1, tensor_parallel=case.tp) * precision.cache,
+        "kv_full": kv_bytes(shape, tokens=max(1, int(case.isl + case.osl)), itemsize=1, tensor_parallel=case.tp)
+        * precision.cache,
+        "pair_flops": network.pair_flops,
+        "decode_pair_flops": network.decode_pair_flops,
+        "bandwidth": chip.bandwidth,
+        "memory": float(chip.memory_bytes),
+        "flops": getattr(chip, precision.units) or chip.bf16,
+        "bf16": chip.bf16,
+        "link": min(chip.link, 50e9) if far else chip.link,
+        "far": float(far),
+        "host_bandwidth": case.host.bandwidth if case.host else 0.0,
+        "host_flops": (case.host.int8 if precision.weight < 2 else case.host.bf16) if case.host else 0.0,
+        "cpu": float(chip.is_cpu),
+        "year": case.year - YEAR_ZERO,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiencies:
+    """What the physics are multiplied by: logarithms, a value for all and deviations by level and entry."""
+
+    base: Mapping[str, float]
+    effects: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """By level, entry, coefficient."""
+
+    def of(self, batch: Batch, name: str) -> Array:
+        """Return one coefficient for each case."""
+        total = np.full(len(batch), self.base[name])
+        for level, names in LEVELS.items():
+            if name in names:
+                found = self.effects.get(level, {})
+                of_entry = np.array([found.get(entry, {}).get(name, 0.0) for entry in batch.entries[level]])
+                change = of_entry[batch.codes[level]]
+                total += change * batch["year"] if level == "year" else change
+        _, least, most = COEFFICIENTS[name]
+        value: Array = np.clip(np.exp(total), least, most)
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """What the physics say, in seconds and tokens a second, for each case."""
+
+    first_s: Array
+    token_s: Array
+    tokens_per_s: Array
+    concurrency: Array
+    """Requests that one instance works on at once."""
+    capacity: Array
+    """Requests for which one instance has KV cache."""
+    weight_s: Array
+    cache_s: Array
+    compute_s: Array
+    overhead_s: Array
+    network_s: Array
+    prefill_s: Array
+
+
+def times(batch: Batch, efficiencies: Efficiencies) -> Times:
+    """Return what a model takes, by physics and efficiencies alone.
+
+    A decode step reads what its tokens need (of the experts those that any of them chose), computes, and crosses the
+    network twice a layer; the slower of reading and computing rules, with a smooth corner. Prompts are computed between
+    the steps: in the steady state of a closed loop each request brings one prompt for `osl` steps. Offered all at once,
+    requests wait for a slot and for the prompts before theirs. With a rate, the requests at once follow from Little's
+    law.
+    """
+    e = {name: efficiencies.of(batch, name) for name in COEFFICIENTS}
+    b = batch.values
+    capacity = np.maximum(b["memory"] * USABLE - b["weights"] / b["n"] - FIXED_BYTES, 0.03 * b["memory"])
+    capacity = e["room"] * capacity / b["kv_full"]
+    capacity = np.maximum(1.0, capacity * np.where(b["dp"] > 1, b["dp"], 1.0))
+    slots = np.maximum(1.0, np.minimum(capacity, MOST_AT_ONCE * e["slots"]))
+    prefill = _prefill(b, e)
+    offered = np.where(b["saturated"] > 0, slots, b["load"] / b["instances"])
+    rate = b["load"] / b["instances"]
+    at_once = np.clip(offered, 1.0, slots)
+    at_once = np.where(b["rate"] > 0, 1.0, at_once)
+    share = np.zeros(len(batch))
+    parts = _decode(b, e, at_once)
+    for _ in range(12):
+        parts = _decode(b, e, at_once)
+        step = parts[0]
+        work = e["mix"] * np.maximum(at_once - 1, 0) * prefill / (np.maximum(b["osl"], 1) * step)
+        share = work / (1 + work)
+        if not b["rate"].any():
+            break
+        token = step / (1 - np.minimum(share, 0.97))
+        wanted = rate * (prefill + b["osl"] * token)
+        at_once = np.where(b["rate"] > 0, np.clip(0.5 * at_once + 0.5 * wanted, 1.0, slots), at_once)
+    step = parts[0]
+    token = step / (1 - np.minimum(share, 0.985))
+    drafts = np.where(b["speculative"] > 0, 1 + (e["drafts"] - 1) / (1 + at_once / 64), 1.0)
+    token = token / drafts
+    alone = e["first_s"] + prefill + step
+    crowd = np.minimum(np.maximum(at_once - 1, 0), 8.0)
+    behind = np.maximum(at_once - 1, 0)
+    first = alone + prefill * (e["queue"] * share * crowd + e["surge"] * behind) + e["arrive_s"] * behind
+    answer = b["osl"] * token
+    waiting = np.maximum(b["load"] / b["instances"] - slots, 0.0)
+    turn = answer + prefill
+    late = waiting / (2 * np.maximum(offered, 1.0)) * waiting / slots * turn
+    first_burst = alone + (0.5 * e["queue"] * prefill + e["arrive_s"]) * at_once + late
+    first_closed = first + np.where(b["load"] / b["instances"] > slots, turn * waiting / slots, 0.0)
+    first = np.where(b["burst"] > 0, first_burst, np.where(b["closed"] > 0, first_closed, first))
+    whole = first + np.maximum(b["osl"] - 1, 0) * token
+    closed = b["load"] * b["osl"] / whole
+    rounds = np.maximum(1.0, b["load"] / b["instances"] / slots)
+    burst = b["load"] * b["osl"] / (rounds * turn + e["queue"] * prefill * at_once * 0.5 + e["first_s"]) * e["steady"]
+    full = b["instances"] * at_once * b["osl"] / (b["osl"] * token + prefill) * e["steady"]
+    full = np.where(b["osl"] > 1, full, b["instances"] / prefill)
+    opened = np.minimum(b["load"] * b["osl"], full)
+    speed = np.select([b["burst"] > 0, b["saturated"] > 0, b["rate"] > 0], [burst, full, opened], closed)
+    speed = speed * np.where((b["official"] > 0) & (b["rate"] == 0), 1 / e["official"], 1.0)
+    first = first * np.where(b["p99"] > 0, e["tail_first"], 1.0)
+    token = token * np.where(b["p99"] > 0, e["tail_token"], 1.0) * np.where(b["official"] > 0, e["official"], 1.0)
+    _, weight_s, cache_s, compute_s, overhead_s, network_s = parts
+    return Times(
+        first_s=first,
+        token_s=token,
+        tokens_per_s=speed,
+        concurrency=at_once,
+        capacity=capacity,
+        weight_s=weight_s,
+        cache_s=cache_s,
+        compute_s=compute_s,
+        overhead_s=overhead_s,
+        network_s=network_s,
+        prefill_s=prefill,
+    )
+
+
+def _decode(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array) -> tuple[Array, ...]:
+    """Return the seconds of one decode step, and of its parts: weights, cache, arithmetic, overhead, network."""
+    n, tp, dp = b["n"], b["tp"], b["dp"]
+    ratio = np.where(b["experts"] > 0, np.minimum(b["chosen"] / np.maximum(b["experts"], 1), 1.0), 0.0)
+    seen = np.where(b["experts"] > 0, 1 - (1 - ratio) ** at_once, 0.0)
+    on_device = np.where(b["host_bandwidth"] > 0, 0.0, 1.0)
+    fixed = b["attention"] * b["attention_item"] / tp + b["head"] * 2.0 / tp
+    fixed = fixed + (b["dense"] + b["shared"]) * b["weight_item"] / n
+    experts = b["expert"] * b["experts"] * seen * b["weight_item"] / n * on_device
+    weight_s = fixed / (b["bandwidth"] * e["bandwidth"])
+    weight_s = weight_s + experts / (b["bandwidth"] * e["bandwidth"] * e["expert_bandwidth"])
+    cache_s = at_once / dp * b["kv"] * e["cache"] / (b["bandwidth"] * e["bandwidth"])
+    work = 2 * b["active"] * at_once / (n * b["flops"] * e["decode_flops"])
+    work = work + at_once / n * b["decode_pair_flops"] * (b["isl"] + b["osl"] / 2) / (b["bf16"] * e["decode_flops"])
+    read_s = weight_s + cache_s
+    busy = (read_s**3 + work**3) ** (1 / 3)
+    graphs = np.where(b["eager"] > 0, e["eager"], 1.0)
+    overhead = b["layers"] * e["layer_s"] * graphs + e["token_s"] * at_once ** e["token_power"]
+    crossing = e["reduce_s"] + b["far"] * e["far_s"] + at_once / dp * b["hidden"] * 2 / (b["link"] * e["link"])
+    crossing = np.where(n > 1, 2 * b["layers"] * crossing, 0.0)
+    host = np.where(
+        b["host_bandwidth"] > 0,
+        b["expert"] * b["experts"] * seen * b["weight_item"] / np.maximum(b["host_bandwidth"] * 0.7, 1.0),
+        0.0,
+    )
+    return busy + overhead + crossing + host, weight_s + host, cache_s, work, overhead, crossing
+
+
+def _prefill(b: Mapping[str, Array], e: Mapping[str, Array]) -> Array:
+    """Return the seconds that the prompt of one request takes alone."""
+    n = b["n"]
+    small = b["isl"] / (b["isl"] + 128.0)  # few rows fill no arithmetic unit
+    linear = 2 * (b["active"] - b["head"]) * b["isl"] / (n * b["flops"] * e["prefill_flops"] * small)
+    pairs = b["pair_flops"] * b["isl"] ** 2 / 2 / (n * b["bf16"] * e["prefill_flops"])
+    crossing = np.where(n > 1, 2 * b["layers"] * b["isl"] * b["hidden"] * 2 / (b["link"] * e["link"]), 0.0)
+    host = np.where(
+        b["host_flops"] > 0,
+        2 * b["expert"] * b["chosen"] * b["isl"] / np.maximum(b["host_flops"] * 0.15, 1.0),
+        0.0,
+    )
+    passes = np.maximum(1.0, np.ceil(b["isl"] / 8192.0))
+    reading = passes * np.where(b["host_flops"] > 0, 0.0, b["weights"] / n / (b["bandwidth"] * e["bandwidth"]))
+    total: Array = ((linear + pairs) ** 3 + reading**3) ** (1 / 3) + crossing + host
+    return total

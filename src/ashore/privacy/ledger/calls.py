@@ -1,0 +1,312 @@
+"""What is asked of privacy budgets: grant one, see what is left, ask a dataset with noise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
+from ashore.core import Actor, Call, Rights, check_on, may_on
+from ashore.errors import AshoreError, NotFound
+from ashore.privacy.ledger.model import FEMTO, MICRO, Kind, Spend, Standing, State
+from ashore.privacy.ledger.section import DatasetSection
+from ashore.privacy.ledger.service import GRANT, SPEND, Ledger
+from ashore.privacy.ledger.statistics import Cell, Noise, Question, Row, What, answer, read_rows
+from ashore.state import execute
+
+if TYPE_CHECKING:
+    from ashore.state import Database
+
+READ: Final = "privacy-budget:read"
+Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+Positional = Annotated[Name, msgspec.Meta(extra={"positional": True})]
+Epsilon = Annotated[float, msgspec.Meta(gt=0, le=10)]
+
+
+@dataclass(slots=True, kw_only=True)
+class LedgerDesk:
+    """The ledger, the datasets that may be asked, and who may."""
+
+    ledger: Ledger
+    database: Database
+    rights: Rights
+    datasets: Sequence[DatasetSection] = field(default=())
+
+
+class GrantIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a dataset may lose."""
+
+    dataset: Positional
+    """Name of the dataset: one of [statistics], or any name that private training runs give."""
+    epsilon: Epsilon
+    """Privacy loss of everything together, in nats; 0.5 to 2 is usual. Smaller protects more."""
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-6
+    """Probability that the promise does not hold; below a tenth of one by the number of people."""
+    questions: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    """Share of it for questions; the rest is for training. Fixed with the budget."""
+    tenant: Name = "default"
+    """Tenant whose dataset it is."""
+
+
+class DatasetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dataset."""
+
+    dataset: Positional
+    """Name of the dataset."""
+    tenant: Name = "default"
+    """Tenant whose dataset it is."""
+
+
+class HistoryIn(DatasetIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dataset, and how much of its history."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    """Maximum number of spends."""
+
+
+class BudgetsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which budgets."""
+
+    tenant: str = ""
+    """List only budgets of this tenant."""
+
+
+class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget and what is left of it."""
+
+    dataset: str
+    tenant: str
+    epsilon: float
+    delta: float
+    spent_epsilon: float
+    """By plain addition; the share of questions counts whole from the first question on."""
+    spent_delta: float
+    questions: int
+    """Questions that were answered."""
+    questions_left_percent: float
+    """Of the share of questions."""
+    training_left_epsilon: float
+    runs: int
+    """Private training runs."""
+    granted_by: str
+    granted_s: int
+
+
+class BudgetList(msgspec.Struct, frozen=True, kw_only=True):
+    """Budgets in force."""
+
+    items: list[BudgetOut]
+
+
+class SpendOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One spend."""
+
+    id: str
+    kind: Kind
+    state: State
+    what: str
+    actor: str
+    share_percent: float
+    """Of the share of questions, or of the epsilon of the budget."""
+    began_s: int
+
+
+class SpendList(msgspec.Struct, frozen=True, kw_only=True):
+    """Spends, newest first."""
+
+    items: list[SpendOut]
+
+
+class QueryIn(DatasetIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question about a dataset."""
+
+    what: What = "count"
+    """count: rows. sum, mean: of a column between bounds. histogram: rows by the value of a column."""
+    column: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Column of a sum, a mean or a histogram."""
+    low: float = 0.0
+    """Least value of the column; smaller ones count as it."""
+    high: float = 0.0
+    """Greatest value of the column; larger ones count as it."""
+    groups: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=200)], ...],
+        msgspec.Meta(max_length=200, extra={"commas": True}),
+    ] = ()
+    """Values of the column that a histogram counts."""
+    epsilon: Epsilon = 0.1
+    """Privacy loss of this question alone. Half of it is twice the noise, and a quarter of the cost."""
+    fresh: bool = False
+    """Ask anew although this question was answered before: new noise, and it costs again."""
+    dry_run: bool = False
+    """Show what it would cost and how much noise it would have; ask nothing."""
+
+
+class AnswerOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer with noise."""
+
+    items: list[Cell]
+    cost_percent: float
+    """Of the share of questions; 0: it was answered before."""
+    left_percent: float
+    """Of the share of questions, afterwards."""
+    repeated: bool = False
+    """Whether it is the answer that was given before."""
+
+
+def grant_budget(desk: LedgerDesk, actor: Actor, asked: GrantIn) -> BudgetOut:
+    """Grant a privacy budget for a dataset, in the place of the one in force. What was spent under that one counts in
+    the new one; nothing takes it back."""
+    standing = desk.ledger.grant(
+        actor, asked.tenant, asked.dataset, epsilon=asked.epsilon, delta=asked.delta, questions=asked.questions
+    )
+    return _budget(standing)
+
+
+def list_budgets(desk: LedgerDesk, actor: Actor, asked: BudgetsIn) -> BudgetList:
+    """List the privacy budgets in force, and what is left of them."""
+    seen = [
+        one
+        for one in desk.ledger.standings(asked.tenant)
+        if may_on(desk.rights, actor.principal, READ, _resource(one.budget.tenant, one.budget.dataset))
+    ]
+    if not seen:
+        check_on(desk.rights, actor.principal, READ, "dataset/*")
+    return BudgetList(items=[_budget(one) for one in seen])
+
+
+def show_budget(desk: LedgerDesk, actor: Actor, asked: DatasetIn) -> BudgetOut:
+    """Show the privacy budget of a dataset, and what is left of it."""
+    check_on(desk.rights, actor.principal, READ, _resource(asked.tenant, asked.dataset))
+    return _budget(desk.ledger.standing(asked.tenant, asked.dataset))
+
+
+def list_spends(desk: LedgerDesk, actor: Actor, asked: HistoryIn) -> SpendList:
+    """Show who spent what of a privacy budget, newest first."""
+    check_on(desk.rights, actor.principal, READ, _resource(asked.tenant, asked.dataset))
+    standing = desk.ledger.standing(asked.tenant, asked.dataset)
+    found = desk.ledger.history(asked.tenant, asked.dataset, asked.limit)
+    return SpendList(items=[_spend(one, standing) for one in found])
+
+
+def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
+    """Ask a dataset for a count, sum, mean or histogram. The answer has noise that hides each person, and is paid from
+    the dataset's privacy budget. The same question again gets the same answer for nothing."""
+    check_on(desk.rights, actor.principal, SPEND, _resource(asked.tenant, asked.dataset))
+    question = Question(
+        what=asked.what, column=asked.column, low=asked.low, high=asked.high, groups=asked.groups
+    ).checked()
+    dataset = _dataset(desk, asked)
+    key = hashlib.sha256(msgspec.json.encode((dataset.unit, dataset.rows_per_unit, question))).hexdigest()
+    if not asked.fresh and not asked.dry_run:
+        kept = desk.ledger.answered(asked.tenant, asked.dataset, key)
+        if kept is not None and kept.answer:
+            cells = msgspec.json.decode(kept.answer, type=list[Cell])
+            left = _left_percent(desk.ledger.standing(asked.tenant, asked.dataset))
+            return AnswerOut(items=cells, cost_percent=0.0, left_percent=left, repeated=True)
+    multiplier, units = 0.0, 0
+
+    def cost(standing: Standing) -> tuple[int, int]:
+        nonlocal multiplier, units
+        multiplier, units = desk.ledger.question_noise(standing, asked.epsilon, question.parts)
+        return units, 0
+
+    if asked.dry_run:
+        standing = desk.ledger.standing(asked.tenant, asked.dataset)
+        cost(standing)
+        return AnswerOut(items=[], cost_percent=_percent(units, standing), left_percent=_left_percent(standing))
+    told = f"{asked.what}{' of ' + asked.column if asked.column else ''}, epsilon {asked.epsilon:g}"
+    with desk.ledger.reserved(
+        actor,
+        asked.tenant,
+        asked.dataset,
+        "question",
+        cost,
+        what=told[:200],
+        question=key,
+    ) as reservation:
+        try:
+            noise = Noise(multiplier=multiplier, rows_per_unit=dataset.rows_per_unit)
+            cells = answer(question, list(_rows(desk, dataset)), dataset.unit, noise)
+        except AshoreError:
+            reservation.release()  # it failed before any noise was drawn
+            raise
+        reservation.answer = msgspec.json.encode(cells).decode()
+    after = desk.ledger.standing(asked.tenant, asked.dataset)
+    return AnswerOut(items=cells, cost_percent=_percent(units, after), left_percent=_left_percent(after))
+
+
+def _dataset(desk: LedgerDesk, asked: DatasetIn) -> DatasetSection:
+    for one in desk.datasets:
+        if (one.tenant, one.name) == (asked.tenant, asked.dataset):
+            return one
+    raise NotFound(
+        f"ashore.toml has no dataset {asked.dataset!r} of {asked.tenant}",
+        hint="describe it in [[statistics.dataset]], then: ashore reload",
+    )
+
+
+def _rows(desk: LedgerDesk, dataset: DatasetSection) -> Iterable[Row]:
+    if dataset.file:
+        yield from read_rows(Path(dataset.file))
+        return
+    with desk.database.read() as connection:
+        for row in execute(connection, dataset.select).mappings():
+            yield {str(name): value for name, value in row.items()}
+
+
+def _resource(tenant: str, dataset: str) -> str:
+    return f"dataset/{tenant}/{dataset}"
+
+
+def _percent(units: int, standing: Standing) -> float:
+    return round(100 * units / max(1, standing.budget.capacity), 3)
+
+
+def _left_percent(standing: Standing) -> float:
+    return round(100 * max(0, standing.budget.capacity - standing.question_units) / max(1, standing.budget.capacity), 3)
+
+
+def _budget(one: Standing) -> BudgetOut:
+    budget = one.budget
+    left = budget.epsilon - budget.carried_epsilon - budget.questions_epsilon - one.training_epsilon
+    return BudgetOut(
+        dataset=budget.dataset,
+        tenant=budget.tenant,
+        epsilon=budget.epsilon / MICRO,
+        delta=budget.delta / FEMTO,
+        spent_epsilon=one.spent_epsilon / MICRO,
+        spent_delta=one.spent_delta / FEMTO,
+        questions=one.questions,
+        questions_left_percent=_left_percent(one),
+        training_left_epsilon=max(0, left) / MICRO,
+        runs=one.runs,
+        granted_by=budget.granted_by,
+        granted_s=budget.granted_s,
+    )
+
+
+def _spend(one: Spend, standing: Standing) -> SpendOut:
+    whole = standing.budget.capacity if one.kind == "question" else standing.budget.epsilon
+    return SpendOut(
+        id=one.id,
+        kind=one.kind,
+        state=one.state,
+        what=one.what,
+        actor=one.actor,
+        share_percent=round(100 * one.units / max(1, whole), 3),
+        began_s=one.began_s,
+    )
+
+
+QUERY: Final = Call("privacy", "query", "POST", "/privacy/budgets/{dataset}/questions", SPEND, ask_dataset)
+CALLS: Final = (
+    Call("privacy budget", "grant", "POST", "/privacy/budgets", GRANT, grant_budget, on_server=True),
+    Call("privacy budget", "list", "GET", "/privacy/budgets", READ, list_budgets),
+    Call("privacy budget", "show", "GET", "/privacy/budgets/{dataset}", READ, show_budget),
+    Call("privacy budget", "history", "GET", "/privacy/budgets/{dataset}/spends", READ, list_spends),
+    QUERY,
+)

@@ -1,0 +1,47 @@
+"""Noise without a seed: exact samples of the discrete Gaussian (Canonne, Kamath and Steinke 2020).
+
+Whole numbers and the system's randomness alone; no floating point, whose gaps would tell the value (Mironov 2012).
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from fractions import Fraction
+
+
+def discrete_gaussian(variance: Fraction) -> int:
+    """Return a whole number drawn with a probability that is proportional to exp(-x² / (2 variance))."""
+    scale = math.isqrt(variance.numerator // variance.denominator) + 1
+    while True:
+        drawn = _discrete_laplace(scale)
+        off = abs(drawn) - variance / scale
+        if _bernoulli_exp(off * off / (2 * variance)):
+            return drawn
+
+
+def _discrete_laplace(scale: int) -> int:
+    while True:
+        low = secrets.randbelow(scale)
+        if not _bernoulli_exp(Fraction(low, scale)):
+            continue
+        high = 0
+        while _bernoulli_exp(Fraction(1)):
+            high += 1
+        size = low + scale * high
+        negative = secrets.randbelow(2)
+        if negative and not size:
+            continue
+        return -size if negative else size
+
+
+def _bernoulli_exp(gamma: Fraction) -> bool:
+    """Return true with the probability exp(-gamma)."""
+    while gamma > 1:
+        if not _bernoulli_exp(Fraction(1)):
+            return False
+        gamma -= 1
+    count = 1
+    while secrets.randbelow(gamma.denominator * count) < gamma.numerator:
+        count += 1
+    return count % 2 == 1

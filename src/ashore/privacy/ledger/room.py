@@ -1,0 +1,38 @@
+"""The privacy ledger of an API worker; nothing where there is no state."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.core import ForgetsAll, Recollection
+from ashore.privacy.ledger.calls import CALLS, LedgerDesk
+from ashore.privacy.ledger.section import StatisticsSection
+from ashore.privacy.ledger.service import Ledger
+from ashore.rooms import Context, Opened, Room
+
+
+async def open_ledger(context: Context) -> Opened:
+    """Open it."""
+    database = context.database
+    if database is None:
+        return Opened()
+    ledger = Ledger(
+        database,
+        clock=context.clock,
+        recorder=context.recorder,
+        remembers=context.find(Recollection) or ForgetsAll(),
+    )
+    desk = LedgerDesk(
+        ledger=ledger,
+        database=database,
+        rights=context.rights,
+        datasets=context.section("statistics", StatisticsSection).datasets,
+    )
+
+    async def reload(context: Context) -> None:
+        desk.datasets = context.section("statistics", StatisticsSection).datasets
+
+    return Opened(desk=desk, gives={Ledger: ledger}, reload=(reload,))
+
+
+ROOM: Final = Room(name="privacy budget", calls=CALLS, section=StatisticsSection, open=open_ledger)

@@ -1,0 +1,257 @@
+"""The ledger of one home or of several machines on one Postgres: granted, reserved, spent. One transaction each.
+
+A reservation counts before the first noisy bit is drawn, and counts for ever unless the process that made it says that
+nobody saw anything. So a crash costs the whole of it, and never more than the budget.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from ashore.core import Actor, Clock, Recollection, Recorder
+from ashore.errors import NotFound, StateLost
+from ashore.privacy.ledger import rules
+from ashore.privacy.ledger.accountant import gaussian_noise, gaussian_rdp
+from ashore.privacy.ledger.model import FEMTO, MICRO, Budget, Kind, Spend, Standing, femto, micro
+from ashore.privacy.ledger.sql import answered, budgets, end_spend, open_budget, put_budget, put_spend, spends
+
+if TYPE_CHECKING:
+    from ashore.state import Database
+
+GRANT: Final = "privacy-budget:grant"
+SPEND: Final = "privacy-budget:spend"
+RECORD_S: Final = 5.0
+"""How long the audit log may take to have a spend on disk before it is refused."""
+
+
+class Ledger:
+    """Safe on several threads and over several processes: the database decides."""
+
+    def __init__(self, database: Database, *, clock: Clock, recorder: Recorder, remembers: Recollection) -> None:
+        """Make it.
+
+        Args:
+            database: The state.
+            clock: For when things happened; no rule goes by it.
+            recorder: The audit log, which has each spend before it is made.
+            remembers: What the audit log knows of earlier spends: a state that was restored may know less.
+        """
+        self._database = database
+        self._clock = clock
+        self._recorder = recorder
+        self._remembers = remembers
+        self._compared: set[str] = set()
+        self._lock = threading.Lock()
+
+    def grant(
+        self, actor: Actor, tenant: str, dataset: str, *, epsilon: float, delta: float, questions: float
+    ) -> Standing:
+        """Grant a budget for a dataset, in the place of the one in force. What that one spent counts in the new one.
+
+        Raises:
+            InvalidRequest: see `rules.granted`.
+        """
+        with self._database.write() as connection:
+            before = open_budget(connection, tenant, dataset, held=True)
+            budget = rules.granted(
+                f"dpb_{secrets.token_hex(8)}",
+                tenant,
+                dataset,
+                epsilon=epsilon,
+                delta=delta,
+                questions=questions,
+                before=before,
+            )
+            budget = _signed(budget, actor, int(self._clock.now_s()))
+            put_budget(connection, budget)
+        detail: dict[str, str | int] = {
+            "budget": budget.id,
+            "epsilon_micro": budget.epsilon,
+            "delta_femto": budget.delta,
+        }
+        actor.record(self._recorder, GRANT, f"dataset/{tenant}/{dataset}", detail=detail)
+        return self.standing(tenant, dataset)
+
+    def standing(self, tenant: str, dataset: str) -> Standing:
+        """Return the budget in force of a dataset.
+
+        Raises:
+            NotFound: none was granted.
+        """
+        with self._database.read() as connection:
+            return _found(open_budget(connection, tenant, dataset), dataset)
+
+    def standings(self, tenant: str = "") -> list[Standing]:
+        """Return the budgets in force, of one tenant where it is named."""
+        with self._database.read() as connection:
+            return budgets(connection, tenant)
+
+    def history(self, tenant: str, dataset: str, limit: int) -> list[Spend]:
+        """Return what was reserved and spent for a dataset, newest first."""
+        with self._database.read() as connection:
+            return spends(connection, tenant, dataset, limit)
+
+    def answered(self, tenant: str, dataset: str, question: str) -> Spend | None:
+        """Return the answer that this question had under the budget in force; it costs nothing to see it again."""
+        with self._database.read() as connection:
+            budget = open_budget(connection, tenant, dataset)
+            return None if budget is None else answered(connection, budget.budget.id, question)
+
+    def question_noise(self, standing: Standing, epsilon: float, parts: int) -> tuple[float, int]:
+        """Return the noise multiplier of a question, and its units. `parts`: noisy sums that share epsilon."""
+        delta = standing.budget.delta / FEMTO * rules.QUESTION_DELTA_SHARE
+        multiplier = gaussian_noise(epsilon / parts, delta / parts)
+        order = standing.budget.order
+        return multiplier, max(1, micro(parts * gaussian_rdp(multiplier, order)))
+
+    @contextmanager
+    def reserved(
+        self,
+        actor: Actor,
+        tenant: str,
+        dataset: str,
+        kind: Kind,
+        cost: Callable[[Standing], tuple[int, int]],
+        *,
+        what: str,
+        question: str = "",
+    ) -> Iterator[Reservation]:
+        """Reserve a spend, and give it. It is spent when the block ends, also by an error, unless `release` was called.
+
+        Args:
+            actor: Who spends.
+            tenant: Whose dataset it is.
+            dataset: Name of the dataset.
+            kind: Question or training.
+            cost: Gives units and delta (1e-15) under the budget in force.
+            what: In words, for the history.
+            question: Where the answer is kept for who asks the same again.
+
+        Raises:
+            NotFound: no budget was granted. PrivacyBudgetSpent: it does not fit. StateLost: the audit log knows of more
+                than the state does. AuditUnavailable: the spend cannot be recorded, so nothing is spent.
+        """
+        spend = self._reserve(actor, tenant, dataset, kind, cost, what, question)
+        reservation = Reservation(spend)
+        try:
+            yield reservation
+        finally:
+            state = "released" if reservation.is_released else "spent"
+            with self._database.write() as connection:
+                end_spend(connection, spend.id, state, now_s=int(self._clock.now_s()), answer=reservation.answer)
+
+    def _reserve(
+        self,
+        actor: Actor,
+        tenant: str,
+        dataset: str,
+        kind: Kind,
+        cost: Callable[[Standing], tuple[int, int]],
+        what: str,
+        question: str,
+    ) -> Spend:
+        resource = f"dataset/{tenant}/{dataset}"
+        self._compare(self.standing(tenant, dataset), resource)
+        with self._database.write() as connection:
+            standing = _found(open_budget(connection, tenant, dataset, held=True), dataset)
+            units, delta = cost(standing)
+            rules.check_fits(standing, kind, units, delta)
+            spend = Spend(
+                id=f"dps_{secrets.token_hex(8)}",
+                budget=standing.budget.id,
+                kind=kind,
+                state="reserved",
+                units=units,
+                delta=delta,
+                what=what,
+                actor=actor.principal.id,
+                began_s=int(self._clock.now_s()),
+            )
+            put_spend(connection, spend, question)
+            so_far = {"question": standing.question_units, "training": standing.training_epsilon}[kind]
+        actor.record(
+            self._recorder,
+            SPEND,
+            resource,
+            detail={"budget": spend.budget, "spend": spend.id, "kind": kind, "units": units, "total": so_far + units},
+        )
+        self._recorder.settle(RECORD_S)  # what cannot be recorded is not begun; the reservation then stays spent
+        return spend
+
+    def _compare(self, standing: Standing, resource: str) -> None:
+        """Raise `StateLost` where the audit log has more spends of this budget than the state. Once in a process."""
+        budget = standing.budget.id
+        with self._lock:
+            if budget in self._compared:
+                return
+            known: dict[str, int] = {}
+            for detail in self._remembers.details(SPEND, resource):
+                if detail.get("budget") == budget:
+                    kind = str(detail.get("kind"))
+                    known[kind] = max(known.get(kind, 0), int(detail.get("total", 0)))
+            for kind, here in (("question", standing.question_units), ("training", standing.training_epsilon)):
+                if known.get(kind, 0) > here and not self._released(standing, kind, known[kind] - here):
+                    raise StateLost(
+                        f"the audit log has {known[kind]} units of {kind} spent on {standing.budget.dataset}, and the "
+                        f"state {here}: the state is older than the log",
+                        hint="an older backup was restored; grant a new budget that counts what was spent since, or "
+                        "restore the newest backup",
+                    )
+            self._compared.add(budget)
+
+    def _released(self, standing: Standing, kind: str, units: int) -> bool:
+        """Return whether reservations that showed nothing to anybody explain what the log has more."""
+        held = self.history(standing.budget.tenant, standing.budget.dataset, 10_000)
+        given_back = sum(
+            one.units
+            for one in held
+            if one.budget == standing.budget.id and one.kind == kind and one.state == "released"
+        )
+        return units <= given_back
+
+
+class Reservation:
+    """A spend under way."""
+
+    def __init__(self, spend: Spend) -> None:
+        self.spend = spend
+        self.answer = ""
+        """What is kept with it for who asks the same again."""
+        self.is_released = False
+
+    def release(self) -> None:
+        """Give it back: no noise was drawn, and nobody saw anything."""
+        self.is_released = True
+
+
+def _found(standing: Standing | None, dataset: str) -> Standing:
+    if standing is None:
+        raise NotFound(
+            f"no privacy budget was granted for {dataset[:80]!r}",
+            hint="a security officer grants one: ashore privacy budget grant DATASET --epsilon 1 --delta 1e-6",
+        )
+    return standing
+
+
+def _signed(budget: Budget, actor: Actor, now_s: int) -> Budget:
+    return replace(budget, granted_by=actor.principal.id, granted_s=now_s)
+
+
+def shown_epsilon(units: int) -> float:
+    """Return micro-nats in nats."""
+    return units / MICRO
+
+
+def shown_delta(units: int) -> float:
+    """Return 1e-15 as a fraction of 1."""
+    return units / FEMTO
+
+
+def training_cost(epsilon: float, delta: float) -> tuple[int, int]:
+    """Return what a training run reserves."""
+    return micro(epsilon), femto(delta)

@@ -1,0 +1,142 @@
+"""The ledger in the state: budgets, and what was reserved and spent in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ashore.privacy.ledger.model import Budget, Spend, Standing
+from ashore.state import execute, row_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+_BUDGET = (
+    "id, tenant, dataset, epsilon, delta, questions_epsilon, questions_delta, rdp_order, capacity, carried_epsilon, "
+    "carried_delta, granted_by, granted_s, closed_s"
+)
+_SPEND = "id, budget, kind, state, units, delta, what, actor, began_s, ended_s, answer"
+
+
+def open_budget(connection: Connection, tenant: str, dataset: str, *, held: bool = False) -> Standing | None:
+    """Return the budget in force of a dataset; None: there is none. `held`: until the end of a writing transaction."""
+    row = (
+        execute(
+            connection,
+            f"SELECT {_BUDGET} FROM dp_budget WHERE tenant = :tenant AND dataset = :dataset AND closed_s = 0"
+            + (row_lock(connection) if held else ""),
+            tenant=tenant,
+            dataset=dataset,
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else _standing(connection, _budget(row))
+
+
+def budgets(connection: Connection, tenant: str = "") -> list[Standing]:
+    """Return the budgets in force, of one tenant where it is named."""
+    rows = execute(
+        connection,
+        f"SELECT {_BUDGET} FROM dp_budget WHERE closed_s = 0 AND (:tenant = '' OR tenant = :tenant) "
+        "ORDER BY tenant, dataset",
+        tenant=tenant,
+    ).mappings()
+    return [_standing(connection, _budget(row)) for row in rows.all()]
+
+
+def put_budget(connection: Connection, budget: Budget) -> None:
+    """Keep a new budget, in the place of the one in force. Needs a writing transaction."""
+    execute(
+        connection,
+        "UPDATE dp_budget SET closed_s = :now_s WHERE tenant = :tenant AND dataset = :dataset AND closed_s = 0",
+        now_s=budget.granted_s,
+        tenant=budget.tenant,
+        dataset=budget.dataset,
+    )
+    execute(
+        connection,
+        f"INSERT INTO dp_budget ({_BUDGET}) VALUES (:id, :tenant, :dataset, :epsilon, :delta, :questions_epsilon, "
+        ":questions_delta, :order, :capacity, :carried_epsilon, :carried_delta, :granted_by, :granted_s, 0)",
+        **{name: getattr(budget, name) for name in Budget.__dataclass_fields__ if name != "closed_s"},
+    )
+
+
+def put_spend(connection: Connection, spend: Spend, question: str = "") -> None:
+    """Keep a new reservation. `question`: what it asks, to find its answer again."""
+    execute(
+        connection,
+        f"INSERT INTO dp_spend ({_SPEND}, question) VALUES (:id, :budget, :kind, :state, :units, :delta, :what, "
+        ":actor, :began_s, :ended_s, :answer, :question)",
+        question=question,
+        **{name: getattr(spend, name) for name in Spend.__dataclass_fields__},
+    )
+
+
+def end_spend(connection: Connection, spend: str, state: str, *, now_s: int, answer: str = "") -> bool:
+    """End a reservation; return whether it was one."""
+    done = execute(
+        connection,
+        "UPDATE dp_spend SET state = :state, ended_s = :now_s, answer = :answer WHERE id = :id AND state = 'reserved'",
+        id=spend,
+        state=state,
+        now_s=now_s,
+        answer=answer,
+    )
+    return bool(done.rowcount)
+
+
+def answered(connection: Connection, budget: str, question: str) -> Spend | None:
+    """Return the newest answer to a question that was asked under a budget."""
+    row = (
+        execute(
+            connection,
+            f"SELECT {_SPEND} FROM dp_spend WHERE budget = :budget AND question = :question AND state = 'spent' "
+            "ORDER BY began_s DESC LIMIT 1",
+            budget=budget,
+            question=question,
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else Spend(**row)
+
+
+def spends(connection: Connection, tenant: str, dataset: str, limit: int) -> list[Spend]:
+    """Return what was reserved and spent for a dataset, newest first, under any of its budgets."""
+    columns = ", ".join(f"s.{name.strip()}" for name in _SPEND.split(","))
+    rows = execute(
+        connection,
+        f"SELECT {columns} FROM dp_spend s JOIN dp_budget b ON b.id = s.budget WHERE b.tenant = :tenant "
+        "AND b.dataset = :dataset ORDER BY s.began_s DESC, s.id LIMIT :limit",
+        tenant=tenant,
+        dataset=dataset,
+        limit=limit,
+    ).mappings()
+    return [Spend(**row) for row in rows.all()]
+
+
+def _budget(row: Mapping[Any, Any]) -> Budget:
+    values = {str(name): value for name, value in row.items()}
+    return Budget(order=values.pop("rdp_order"), **values)
+
+
+def _standing(connection: Connection, budget: Budget) -> Standing:
+    rows = execute(
+        connection,
+        "SELECT kind, COUNT(*) AS num, COALESCE(SUM(units), 0) AS units, COALESCE(SUM(delta), 0) AS delta "
+        "FROM dp_spend WHERE budget = :budget AND state <> 'released' GROUP BY kind",
+        budget=budget.id,
+    ).mappings()
+    sums = {str(row["kind"]): (int(row["num"]), int(row["units"]), int(row["delta"])) for row in rows.all()}
+    questions, question_units, _ = sums.get("question", (0, 0, 0))
+    runs, training_epsilon, training_delta = sums.get("training", (0, 0, 0))
+    return Standing(
+        budget=budget,
+        question_units=question_units,
+        questions=questions,
+        training_epsilon=training_epsilon,
+        training_delta=training_delta,
+        runs=runs,
+    )

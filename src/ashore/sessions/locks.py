@@ -1,0 +1,50 @@
+"""When an account is locked. Pure: the caller says what time it is and keeps the counts.
+
+Names are counted whether or not there is such an account, so that a lock tells nothing. A browser that logged in to the
+account before has a count of its own and is not held up by the tries of others: whoever wants to lock somebody out can
+do so for strangers' browsers only, and never for longer than `LONGEST_S`.
+
+Source of the second rule: OWASP, "Slow Down Online Guessing Attacks with Device Cookies".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ashore.sessions.rules import Rules
+
+WINDOW_S: Final = 900
+"""Failures that are older count no more."""
+LONGEST_S: Final = 3_600
+CALM_S: Final = 86_400
+"""After so long without a failure the next lock is short again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tries:
+    """What is held against one name, or one browser of an account."""
+
+    failures: int = 0
+    since_s: int = 0
+    """When the first of them happened."""
+    at_s: int = 0
+    locked_until_s: int = 0
+    locks: int = 0
+
+    def left_s(self, now_s: float) -> float:
+        """Return for how long nobody is heard."""
+        return max(0.0, self.locked_until_s - now_s)
+
+
+def after_failure(tries: Tries, rules: Rules, now_s: int) -> Tries:
+    """Return the count after one more failure."""
+    if now_s - tries.at_s > CALM_S:
+        tries = Tries()
+    if now_s - tries.since_s > WINDOW_S:
+        tries = replace(tries, failures=0, since_s=now_s)
+    tries = replace(tries, failures=tries.failures + 1, at_s=now_s)
+    if tries.failures < rules.tries:
+        return tries
+    length_s = min(max(LONGEST_S, rules.lock_s), rules.lock_s * 2 ** min(tries.locks, 12))
+    return replace(tries, failures=0, since_s=now_s, locked_until_s=now_s + length_s, locks=tries.locks + 1)

@@ -1,0 +1,151 @@
+"""What a session of the console is, where a visit comes from, and what a step of logging in comes to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from ashore.access import Principal
+from ashore.errors import AshoreError
+
+CONSOLE: Final = "/console"
+"""Path, behind the prefix of the site, below which alone a cookie counts."""
+
+Way = Literal["password", "provider", "first-link"]
+"""How a session was opened: a local account, an OpenID provider, or the link that `ashore up` printed."""
+Stage = Literal["code", "enrol", "new-password", "open"]
+"""What the session still lacks. Nothing but its forms can be used before it is `open`:
+
+- `code`: the password was right, the code of the second factor is missing;
+- `enrol`: this account must have a second factor, and has none;
+- `new-password`: the password has expired, or was given out by somebody else.
+"""
+Form = Literal["log-in", "code", "enrol", "recovery-codes", "new-password", "invitation", "step-up", "message"]
+"""Which page an outcome asks for. Its fields are in `FIELDS`."""
+
+FIELDS: Final[Mapping[Form, tuple[str, ...]]] = {
+    "log-in": ("account", "password"),
+    "code": ("code",),
+    "enrol": ("code",),
+    "recovery-codes": (),
+    "new-password": ("password", "new_password", "again"),
+    "invitation": ("account", "invitation", "new_password", "again"),
+    "step-up": ("proof",),
+    "message": (),
+}
+"""Fields that a person fills in each form. Every form also posts `csrf` (`Outcome.csrf`), and `next` where to go then.
+
+`code` takes six digits or a recovery code. `proof` takes a code where the account has a second factor, and the password
+where it has none.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One request to the console, as far as logging in goes. The caller fills it from the HTTP request."""
+
+    origin: str = ""
+    """Address of the client as the edge says it (`HttpApp.origin_of`); empty: this machine."""
+    request_id: str = ""
+    base: str
+    """Scheme, host and port that the browser used, without a path: `https://ai.corp.example`, `http://127.0.0.1:8080`.
+    From the `Host` header and, behind an edge, from what the edge says; never from a header that a client may set."""
+    prefix: str = ""
+    """Path under which a proxy offers this server, without a slash at its end: `` or `/ashore`."""
+    cookie: str = ""
+    """The whole `Cookie` header."""
+    agent: str = ""
+    """The `User-Agent` header, shown in the list of sessions."""
+    fetch_site: str = ""
+    """The `Sec-Fetch-Site` header."""
+    origin_said: str = ""
+    """The `Origin` header."""
+    purpose: str = ""
+    """The `Sec-Purpose` header. A browser that only looks ahead uses up no link."""
+    language: str = ""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the browser speaks TLS."""
+        return self.base.startswith("https://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An open session. Holds no secret but `csrf`."""
+
+    id: str
+    """Public name for lists and the audit log, `ses_0a1b2c3d4e5f`. It opens nothing."""
+    principal: Principal
+    """Who acts, for every call. While no recent proof was given (`is_fresh`), its scope lacks the changes that belong
+    to an office, so that the authority refuses them wherever it is asked."""
+    whole: Principal
+    """The same person as a fresh proof would have it: for what a page offers, never for doing it."""
+    way: Way
+    csrf: str
+    """Token that each form of this session posts as `csrf`."""
+    opened_s: int
+    active_s: int
+    """Last request by a person. Requests that poll (`active=False`) do not count."""
+    ends_s: int
+    """When it ends at the latest, whatever is done."""
+    idle_ends_s: int
+    """When it ends if nothing more is done."""
+    is_fresh: bool
+    """Whether a proof was given within the last minutes."""
+    origin: str = ""
+    agent: str = ""
+    account: str = ""
+    """Id of the local account; empty for a provider's people and the first link."""
+    has_factor: bool = False
+    notices: tuple[str, ...] = ()
+    """What the person should be told on the next page, as plain sentences: the password expires in 3 days."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """An OpenID provider that the log-in page offers."""
+
+    name: str
+    """Name of its `[[access.issuer]]`."""
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """A second factor that is being set up. Shown once."""
+
+    uri: str
+    """`otpauth://totp/…`, for a QR code that the page draws, or as a link."""
+    secret: str
+    """The same secret as base32 in groups of four, to type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a step came to: go somewhere, or show a form. The console turns it into one answer."""
+
+    status: int = 200
+    """HTTP status: 303 where `goto` is set; else 200, or that of `error`."""
+    goto: str = ""
+    """Path of this server, with the prefix, or the address of a provider: answer with `Location` and nothing else."""
+    cookies: tuple[str, ...] = ()
+    """Values of `Set-Cookie` headers, to be sent as they are."""
+    form: Form = "message"
+    """Which form to show where there is no `goto`."""
+    csrf: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What the form is filled with. Never a password or code."""
+    error: AshoreError | None = None
+    """What went wrong; `error.param` is the field, where it is one."""
+    providers: tuple[Provider, ...] = ()
+    """Offered on `log-in`, each by a POST to `/console/oidc/NAME`."""
+    local: bool = True
+    """Whether `log-in` offers account and password."""
+    enrolment: Enrolment | None = None
+    """On `enrol`."""
+    recovery_codes: tuple[str, ...] = ()
+    """On `recovery-codes`: shown once, with a link to `values["next"]`."""
+    rules: tuple[str, ...] = ()
+    """On forms with a new password: what it must have, a sentence each."""

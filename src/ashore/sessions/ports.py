@@ -1,0 +1,113 @@
+"""What the console asks of this room. `opened.find(Sessions)` gives it in an API worker; None: the console is off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ashore.access import Principal
+from ashore.errors import AshoreError
+from ashore.sessions.model import Outcome, Session, Visit
+
+Fields = Mapping[str, str]
+"""Fields of a posted form, or parameters of a query: the last one of each name."""
+
+
+class Sessions(Protocol):
+    """Sessions and the steps of logging in. Used by the event loop of one worker; hashing and SQL run on threads.
+
+    A method that takes `fields` of a POST checks `Sec-Fetch-Site`, `Origin` and the field `csrf` itself and answers a
+    form with `error` where they are wrong. The path in brackets is where the console offers it.
+    """
+
+    async def session_of(self, visit: Visit, *, active: bool = True) -> Session | None:
+        """Return the open session of the cookie; None: none, ended, or not open yet.
+
+        Costs no I/O within a few seconds of the last call. `active=False` for what a page asks by itself (polling, an
+        event stream): that keeps no session alive.
+        """
+        ...
+
+    async def principal_of(self, visit: Visit, *, active: bool = True) -> Principal | None:
+        """Return `session_of(...).principal`."""
+        ...
+
+    def check_post(self, visit: Visit, session: Session, fields: Fields, *, token: str = "") -> None:
+        """Return when a change was asked by a page of this session. To be called before every act of the console.
+
+        Args:
+            visit: The request.
+            session: Its session.
+            fields: The form; `csrf` is looked at.
+            token: The header `X-CSRF-Token`, for requests that post no form.
+
+        Raises:
+            PermissionDenied: another site, or a page of another session, asked.
+        """
+        ...
+
+    def needs_proof(self, session: Session, fault: AshoreError) -> bool:
+        """Return whether a call was refused only for want of a fresh proof: show `step_up_form` then, and do it again
+        afterwards."""
+        ...
+
+    async def log_in_form(self, visit: Visit, query: Fields) -> Outcome:
+        """Return the form to begin with, or that of the next step; whoever is in already goes to `next`.
+        [GET /console/log-in]"""
+        ...
+
+    async def log_in(self, visit: Visit, fields: Fields) -> Outcome:
+        """Take account and password. The answer and its time are the same for an unknown account and a wrong password.
+        [POST /console/log-in]"""
+        ...
+
+    async def give_code(self, visit: Visit, fields: Fields) -> Outcome:
+        """Take the code of the second factor, or a recovery code. [POST /console/log-in/code]"""
+        ...
+
+    async def enrol(self, visit: Visit, fields: Fields) -> Outcome:
+        """Begin a second factor (no `code` in fields), or confirm it by its first code, which shows the recovery codes.
+        For an unfinished log-in that must have one, and for an open session. [POST /console/me/factor]"""
+        ...
+
+    async def change_password(self, visit: Visit, fields: Fields) -> Outcome:
+        """Set a new password. Other sessions of the account end. [POST /console/me/password]"""
+        ...
+
+    async def invitation_form(self, visit: Visit, query: Fields) -> Outcome:
+        """Return the form for an invitation. [GET /console/invitation]"""
+        ...
+
+    async def redeem(self, visit: Visit, fields: Fields) -> Outcome:
+        """Take an invitation once, with the person's own first password. [POST /console/invitation]"""
+        ...
+
+    async def first(self, visit: Visit, token: str) -> Outcome:
+        """Open a session by the link that `ashore up` printed: once, within minutes, from this machine.
+        [GET /console/first/TOKEN]"""
+        ...
+
+    async def to_provider(self, visit: Visit, name: str, fields: Fields) -> Outcome:
+        """Send the browser to an OpenID provider. [POST /console/oidc/NAME]"""
+        ...
+
+    async def from_provider(self, visit: Visit, query: Fields) -> Outcome:
+        """Take what the provider sent the browser back with. [GET /console/oidc]"""
+        ...
+
+    async def ended_by_provider(self, fields: Fields) -> Outcome:
+        """End the sessions that a logout token names (OpenID Connect Back-Channel Logout 1.0). Asked by the provider
+        itself, without a cookie: answer status, no body, `Cache-Control: no-store`. [POST /console/oidc/ended]"""
+        ...
+
+    async def step_up_form(self, visit: Visit, query: Fields) -> Outcome:
+        """Return the form that asks for a fresh proof. [GET /console/step-up]"""
+        ...
+
+    async def step_up(self, visit: Visit, fields: Fields) -> Outcome:
+        """Take a fresh proof; the session goes on under a new cookie. [POST /console/step-up]"""
+        ...
+
+    async def log_out(self, visit: Visit, fields: Fields) -> Outcome:
+        """End this session. [POST /console/log-out]"""
+        ...

@@ -1,0 +1,104 @@
+"""Sessions of the console in one API worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ashore.access import AccessSection, Acts, Authenticator, Authority, Directory
+from ashore.access.issuers import Fetch
+from ashore.rooms import Context, Opened, Room
+from ashore.sessions.calls import CALLS, SessionsDesk
+from ashore.sessions.cookies import Cookies
+from ashore.sessions.doors import Doors, InForce
+from ashore.sessions.gate import Gate
+from ashore.sessions.hashing import Hasher
+from ashore.sessions.keeper import Keeper
+from ashore.sessions.model import Provider
+from ashore.sessions.office import LogInOffice
+from ashore.sessions.ports import Sessions
+from ashore.sessions.providers import Providers
+from ashore.sessions.section import ConsoleSection
+from ashore.sessions.service import ConsoleSessions
+from ashore.sessions.sql import SESSIONS_EPOCH
+from ashore.state import Database, kept_secret
+
+
+@dataclass(slots=True)
+class _Held:
+    """What ashore.toml said last."""
+
+    in_force: InForce = field(default_factory=InForce)
+
+
+async def open_sessions(context: Context) -> Opened:
+    """Open them; nothing where there is no state to keep them in, or the console is off.
+
+    Raises:
+        AshoreError: the state cannot be read.
+    """
+    database, directory = context.database, context.find(Directory)
+    section = context.section("console", ConsoleSection)
+    if database is None or directory is None or not section.enabled:
+        return Opened()
+    held, clock = _Held(_in_force(section)), context.clock
+    cookies = Cookies(await asyncio.to_thread(_secret, database))
+    keeper = Keeper(
+        database, directory, clock, context.recorder, cookies,
+        rules=lambda: held.in_force.rules, lax=lambda: bool(held.in_force.providers),
+    )  # fmt: skip
+    hasher, acts = Hasher(), Acts(database, context.recorder, clock)
+    gate = Gate(database, clock, context.recorder, cookies)
+    doors = Doors(keeper, gate, hasher, acts, context.need(Authenticator), in_force=lambda: held.in_force)
+    providers = Providers(
+        keeper, doors, clock, fetch=context.need(Fetch), all_strong=lambda: held.in_force.rules.factor == "all"
+    )
+
+    async def take(context: Context) -> None:
+        section = context.section("console", ConsoleSection)
+        access: AccessSection = context.told("access")
+        held.in_force = _in_force(section)
+        keeper.forget()
+        await providers.apply(section.providers, access.issuers, context.told("egress").allow)
+
+    def changed(kind: str, value: int) -> None:
+        """Runs on the thread of the watch."""
+        if kind == SESSIONS_EPOCH:
+            keeper.forget()
+
+    if context.watch is not None:
+        context.watch.on_change(changed)
+    await take(context)
+
+    async def close() -> None:
+        hasher.close()
+
+    background: dict[str, Callable[[], Awaitable[None]]] = {
+        "who uses the console": keeper.keep_flushing,
+        "keys of providers": providers.keep_fetching,
+    }
+    if context.worker == 0:
+        background["sessions that have ended"] = keeper.keep_clearing
+    gives: dict[Any, Any] = {
+        Sessions: ConsoleSessions(keeper, doors, providers, context.need(Authority)),
+    }
+    desk = SessionsDesk(
+        office=LogInOffice(acts, changed=keeper.forget), rules=lambda: held.in_force.rules, now_s=clock.now_s,
+        alone=context.alone,
+    )  # fmt: skip
+    return Opened(desk=desk, gives=gives, reload=(take,), background=background, close=close)
+
+
+def _in_force(section: ConsoleSection) -> InForce:
+    offered = tuple(Provider(name=one.issuer, title=one.title or one.issuer) for one in section.providers)
+    return InForce(rules=section.rules, local=section.local, providers=offered)
+
+
+def _secret(database: Database) -> bytes:
+    with database.write() as connection:
+        return kept_secret(connection, "console")
+
+
+ROOM: Final = Room(name="account", calls=CALLS, section=ConsoleSection, open=open_sessions)

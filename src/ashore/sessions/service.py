@@ -1,0 +1,53 @@
+"""The port of this room in one worker: doors, providers and the keeper of sessions behind one face."""
+
+from __future__ import annotations
+
+from ashore.access import Authority, Principal
+from ashore.errors import AshoreError, PermissionDenied
+from ashore.sessions.doors import Doors
+from ashore.sessions.gate import check_site, check_token
+from ashore.sessions.keeper import Keeper
+from ashore.sessions.model import Outcome, Session, Visit
+from ashore.sessions.ports import Fields
+from ashore.sessions.providers import Providers
+
+
+class ConsoleSessions:
+    """See `Sessions` in ports.py."""
+
+    def __init__(self, keeper: Keeper, doors: Doors, providers: Providers, authority: Authority) -> None:
+        self._keeper = keeper
+        self._authority = authority
+        self.log_in_form = doors.log_in_form
+        self.log_in = doors.log_in
+        self.give_code = doors.give_code
+        self.enrol = doors.enrol
+        self.change_password = doors.change_password
+        self.redeem = doors.redeem
+        self.first = doors.first
+        self.step_up_form = doors.step_up_form
+        self.step_up = doors.step_up
+        self.log_out = doors.log_out
+        self.to_provider = providers.to_provider
+        self.from_provider = providers.from_provider
+        self.ended_by_provider = providers.ended_by_provider
+        self._doors = doors
+
+    async def session_of(self, visit: Visit, *, active: bool = True) -> Session | None:
+        return await self._keeper.session_of(visit, active=active)
+
+    async def principal_of(self, visit: Visit, *, active: bool = True) -> Principal | None:
+        session = await self.session_of(visit, active=active)
+        return None if session is None else session.principal
+
+    async def invitation_form(self, visit: Visit, query: Fields) -> Outcome:
+        return self._doors.invitation_form(visit, query)
+
+    def check_post(self, visit: Visit, session: Session, fields: Fields, *, token: str = "") -> None:
+        check_site(visit)
+        check_token(session.csrf, token or fields.get("csrf", ""))
+
+    def needs_proof(self, session: Session, fault: AshoreError) -> bool:
+        if not isinstance(fault, PermissionDenied) or session.principal == session.whole or not fault.action:
+            return False
+        return self._authority.decide(session.whole, fault.action, fault.resource).allowed

@@ -1,0 +1,144 @@
+"""A store for the other machines of a fleet, read-only: OCI's distribution protocol over mutual TLS.
+
+Who has a certificate of the fleet's authority may read all of the store, and nobody else gets a word.
+
+Source: OCI distribution-spec v1.1, pull.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import BinaryIO, Final
+from urllib.parse import urlsplit
+
+from ashore.store.layout import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
+from ashore.store.shelves import Shelves
+from ashore.store.sources.peer import Identity
+
+MOST_CONNECTIONS: Final = 64
+QUIET_S: Final = 60.0
+"""A client that neither asks nor reads for so long is cut off."""
+PIECE_BYTES: Final = 1 << 20
+_ROUTE: Final = re.compile(r"/v2/(?P<name>[a-z0-9._-]+)/(?P<kind>manifests|blobs|referrers)/(?P<which>[\w.:-]+)")
+_RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = QUIET_S
+    server_version, sys_version = "ashore", ""
+
+    def __init__(self, shelves: Shelves, told: Callable[[str], None], *rest: object) -> None:
+        self._shelves = shelves
+        self._told = told
+        super().__init__(*rest)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        """Answer a pull."""
+        path = urlsplit(self.path).path
+        if path == "/v2/":
+            self._send(b"{}", "application/json")
+            return
+        found = _ROUTE.fullmatch(path)
+        name, kind, which = (found["name"], found["kind"], found["which"]) if found else ("", "", "")
+        content: BinaryIO | bytes | None = None
+        if kind == "manifests":
+            content = self._shelves.manifest(name, which)
+        elif kind == "blobs":
+            content = self._shelves.blob(which)
+        elif kind == "referrers":
+            content = self._shelves.referrers(which)
+        if content is None:
+            self._send(b'{"errors":[{"code":"NAME_UNKNOWN"}]}', "application/json", status=404)
+        elif isinstance(content, bytes):
+            types = {"manifests": MANIFEST_MEDIA_TYPE, "referrers": INDEX_MEDIA_TYPE}
+            self._send(content, types.get(kind, "application/octet-stream"))
+        else:
+            with content:
+                self._send_file(content)
+
+    do_HEAD = do_GET
+
+    def _send(self, data: bytes, kind: str, *, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _send_file(self, file: BinaryIO) -> None:
+        size = file.seek(0, 2)
+        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        begin, end = (int(asked[1]), int(asked[2] or size - 1)) if asked else (0, size - 1)
+        if begin >= size > 0:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{size}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        end = min(end, size - 1)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(end - begin + 1))
+        if asked:
+            self.send_header("Content-Range", f"bytes {begin}-{end}/{size}")
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        file.seek(begin)
+        left = end - begin + 1
+        while left and (piece := file.read(min(PIECE_BYTES, left))):
+            self.wfile.write(piece)
+            left -= len(piece)
+
+    def log_message(self, format: str, *values: object) -> None:
+        """Tell of an answer: who asked, by the name in the certificate, and for what."""
+        try:
+            shown = self.connection.getpeercert() or {}
+        except (OSError, ValueError):
+            shown = {}
+        names = [value for part in shown.get("subject", ()) for key, value in part if key == "commonName"]
+        self._told(f"{', '.join(names) or self.client_address[0]}: {format % values}")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *rest: object, context: ssl.SSLContext) -> None:
+        super().__init__(*rest)  # type: ignore[arg-type]
+        self._room = threading.Semaphore(MOST_CONNECTIONS)
+        # The handshake is made by the thread of each connection, so that a client that makes none holds up nobody.
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def process_request(self, request: object, client_address: object) -> None:
+        self._room.acquire()
+        super().process_request(request, client_address)  # type: ignore[arg-type]
+
+    def process_request_thread(self, request: object, client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that breaks, or shows no certificate of ours, ends alone."""
+
+
+def serve_store(
+    shelves: Shelves, *, host: str, port: int, identity: Identity, told: Callable[[str], None]
+) -> ThreadingHTTPServer:
+    """Return a server that answers once `serve_forever` is called; `shutdown` ends that.
+
+    Raises:
+        InvalidSpec: the certificate cannot be used.
+        OSError: nobody can listen there.
+    """
+    context = identity.context(server=True)
+    return _Server((host, port), partial(_Handler, shelves, told), context=context)

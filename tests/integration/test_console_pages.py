@@ -1,0 +1,288 @@
+"""The console over a whole worker: who sees what, what a page may hold, and that nothing is done by accident."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+import pytest
+from console_site import PEOPLE, Page, Site, Tags, console_site
+from hostile_texts import HOSTILE
+
+from ashore.console.pages import PAGES, Placed, on_row
+from ashore.core import ADMIN
+
+ROLES = tuple(PEOPLE)
+GROUPS = "/call/access-group/create"
+PATHS = ("", *(f"/{page.name}" for page in PAGES if page.name != "home"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with console_site(tmp_path_factory.mktemp("console")) as made:
+        yield made
+
+
+def placed(site: Site) -> tuple[Placed, ...]:
+    return site.console.acts.atlas.placed
+
+
+def shown_paths(site: Site, role: str) -> list[str]:
+    """Return every page of a role, each with each of its tabs."""
+    found = []
+    for path in PATHS:
+        page = site.get(path, role)
+        found.append(path)
+        links = [link for link in page.tags.links if f"{path.removeprefix('/')}?_tab=" in link]
+        found += [f"{path}?{urlsplit(link).query}" for link in links]
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_page_offers_exactly_what_the_authority_lets_its_reader_do_over_http(site: Site, role: str) -> None:
+    """HTTP asks before it reads a request: one that nobody could read tells whether it was let in, and does nothing."""
+    for one in placed(site):
+        call = one.call
+        path = re.sub(r"\{\w+\}", "x", ADMIN + call.path)
+        unreadable = b"{" if call.has_body else b""
+        over_http = site.send(call.method, f"{path}?nonsense=1", body=unreadable, key=site.keys[role]).status
+        on_page = site.get(f"/{one.address}?nonsense=1", role).status
+        assert (over_http == 403) == (on_page == 403), f"{one.key}: HTTP {over_http}, page {on_page}"
+        posted = site.post(f"/{one.address}", role, {"nonsense": 1}).status
+        assert (posted == 403) == (over_http == 403), f"{one.key}: HTTP {over_http}, form {posted}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_page_of_a_role_leads_only_to_what_it_may_do(site: Site, role: str) -> None:
+    atlas = site.console.acts.atlas
+    navigation = {urlsplit(link).path for link in site.get("", role).tags.links}
+    for path in shown_paths(site, role):
+        page = site.get(path, role)
+        name = path.removeprefix("/").partition("?")[0]
+        assert (page.status == 403) == (f"console/{name}" not in navigation and name not in ("", "home")), path
+        for link in page.tags.links:
+            address = urlsplit(urljoin(f"http://h/console{path}", link)).path.removeprefix("/console/")
+            if address in atlas.by_address:
+                assert site.get(f"/{address}?nonsense=1", role).status != 403, f"{path} leads to {address}"
+
+
+def test_every_call_is_reached_from_a_page_by_those_who_may_do_it(site: Site) -> None:
+    """Acts on a row are reached where the list has one; here each list has the row that its own items would make."""
+    atlas = site.console.acts.atlas
+    reached = set()
+    for role in ROLES:
+        for path in shown_paths(site, role):
+            text = site.get(path, role).text
+            reached |= {one.key for one in atlas.placed if f'{one.address}"' in text or f"{one.address}?" in text}
+            reached |= {one.key for one in atlas.placed if f">ashore {one.key}<" in text}
+    rows = {one.key for one in atlas.placed if len(one.call.in_path) == 1}
+    assert {one.key for one in atlas.placed} - reached - rows == set()
+    for one in atlas.placed:
+        if one.key in rows:
+            assert on_row(one.call, one.call, {one.call.in_path[0]: "x"}) == {one.call.in_path[0]: "x"}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_page_has_anything_inline_or_foreign_and_all_its_addresses_are_relative(site: Site, language: str) -> None:
+    for role in ("system-administrator", "security-officer", "auditor"):
+        calls = [f"/{one.address}" for one in placed(site) if site.console.acts.atlas]
+        for path in (*shown_paths(site, role), *calls, "/log-in", "/nothing/here"):
+            page = site.get(path, role, accept_language=language)
+            assert_clean(page, path)
+            assert ('lang="zh-CN"' in page.text[:200]) == (language == "zh"), path
+
+
+def assert_clean(page: Page, path: str) -> None:
+    policy = page.headers["content-security-policy"]
+    assert "unsafe" not in policy and policy.startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in policy and page.headers["x-frame-options"] == "DENY"
+    assert page.headers["cache-control"] == "no-store" and page.headers["x-content-type-options"] == "nosniff"
+    assert "content-encoding" not in page.headers
+    tags = page.tags
+    for tag, name, value in tags.attributes:
+        assert not name.startswith("on") and name != "style", f"{path}: {tag} {name}={value}"
+        if name in ("href", "src", "action"):
+            assert not urlsplit(value).scheme and not value.startswith("/"), f"{path}: {tag} {name}={value}"
+            target = urlsplit(urljoin(f"http://h/a/b/console{path.partition('?')[0]}", value)).path
+            assert target.startswith(("/a/b/console/", "/a/b/console")), f"{path}: {value} leads out of the console"
+    assert tags.names.count("style") == 0
+    assert tags.names.count("script") == sum(t == "script" and n == "src" for t, n, _ in tags.attributes)
+    assert tags.names.count("h1") == 1 and tags.names.count("main") == 1
+
+
+def test_every_address_of_a_page_leads_somewhere(site: Site) -> None:
+    seen: set[str] = set()
+    for path in shown_paths(site, "auditor"):
+        page = site.get(path, "auditor")
+        for _, name, value in page.tags.attributes:
+            if name in ("href", "src") and not value.startswith("#"):
+                target = urlsplit(urljoin(f"http://h/console{path}", value))
+                seen.add(f"{target.path}?{target.query}".rstrip("?"))
+    for address in sorted(seen):
+        page = site.send("GET", address, "auditor")
+        assert page.status in (200, 303) or "the console has no" not in page.text, address
+
+
+def test_a_form_of_another_site_or_session_does_nothing(site: Site) -> None:
+    path, form = "/call/access-group/create", {"name": "forged"}
+    body = urlencode(form).encode()
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert site.send("POST", f"/console{path}", "security-officer", body, kind).status == 403
+    other = urlencode({**form, "csrf": f"token-of-{PEOPLE['auditor']}"}).encode()
+    assert site.send("POST", f"/console{path}", "security-officer", other, kind).status == 403
+    assert site.post(path, "security-officer", form, sec_fetch_site="cross-site").status == 403
+    assert site.get(f"{path}?name=forged&_send=1", "security-officer").status == 200
+    assert "forged" not in site.get("/call/access-group/list", "security-officer").text
+    assert site.post(path, "security-officer", form).status == 200
+    assert "forged" in site.get("/call/access-group/list", "security-officer").text
+
+
+def test_a_cookie_opens_nothing_but_the_console(site: Site) -> None:
+    for method, path in (("GET", "/admin/v1/users"), ("GET", "/v1/models"), ("POST", "/v1/chat/completions")):
+        assert site.send(method, path, "system-administrator").status == 401, path
+
+
+def test_who_is_not_logged_in_comes_back_to_the_form_that_they_had_filled_in(site: Site) -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    form = urlencode({"name": "night shift", "csrf": "old", "password": "secret"}).encode()
+    page = site.send("POST", "/console/call/access-group/create", body=form, headers=kind)
+    assert page.status == 303 and page.headers["location"].startswith("../../log-in?next=")
+    back = page.headers["location"].partition("next=")[2]
+    assert "night" in back and "secret" not in back and "old" not in back
+    assert site.get("/models").headers["location"] == "./log-in?next=%2Fconsole%2Fmodels"
+    assert site.get("").headers["location"] == "console/log-in?next=%2Fconsole"
+    asked = site.get("/models", x_forwarded_prefix="/ai/house")
+    assert asked.headers["location"] == "./log-in?next=%2Fai%2Fhouse%2Fconsole%2Fmodels"
+    for evil in ("//evil.example", "/a//b", "https://evil.example", "/%0d%0a"):
+        assert site.get("/models", x_forwarded_prefix=evil).headers["location"].endswith("next=%2Fconsole%2Fmodels")
+
+
+def test_what_is_done_on_a_page_is_in_the_audit_log_under_the_id_that_the_page_shows(site: Site) -> None:
+    done = site.post("/call/access-tenant/create", "security-officer", {"name": "acme", "title": "Acme"})
+    assert done.status == 200 and "Acme" in done.text
+    shown = re.findall(r"audit/request\?request=([\w-]+)", done.text)[0]
+    assert shown == done.headers["x-request-id"]
+    found = site.get(f"/audit?request_id={shown}", "auditor")
+    assert "tenant:create" in found.text or "tenant/acme" in found.text
+    assert "ashore audit search --request" in found.text
+
+
+def test_a_refusal_says_who_may_and_is_recorded(site: Site) -> None:
+    page = site.get("/call/access-user/create", "auditor")
+    assert page.status == 403 and "security-officer" in page.text and "not yours" in page.text.lower()
+    found = site.get("/audit?outcome=denied", "auditor")
+    assert "access:write" in found.text and PEOPLE["auditor"] in found.text
+
+
+def test_a_value_none_yet_and_not_yours_are_three_different_texts(site: Site) -> None:
+    home = site.get("", "viewer").text
+    assert "not yours to see" in home and "none yet" in home
+    assert "audit:search" in home and "auditor" in home
+    assert re.search(r'class="figure"[^>]*>\d', site.get("", "auditor").text)
+
+
+def test_hostile_texts_in_a_form_stay_texts(site: Site) -> None:
+    address = "/call/access-user/create"
+    plain = shape(site.get(f"{address}?id=x&title=benign&groups=x&roles=x", "security-officer"))
+    assert len(HOSTILE) >= 300
+    for text in HOSTILE:
+        given = quote(text)
+        page = site.get(f"{address}?id={given}&title={given}&groups={given}&roles={given}", "security-officer")
+        assert page.status == 200 and shape(page) == plain, text
+
+
+def test_hostile_texts_that_are_refused_or_searched_for_stay_texts(site: Site) -> None:
+    plain = shape(site.get("/audit?actor=benign", "auditor"))
+    for text in HOSTILE[::3]:
+        given = quote(text, safe="")
+        assert shape(site.get(f"/audit?actor={quote(text)}", "auditor")) == plain, text
+        for path, page in (
+            ("/people", site.get(f"/people?{quote(text)}={quote(text)}", "security-officer")),
+            (f"/call/{given}", site.get(f"/call/{given}", "auditor")),
+            (GROUPS, site.post(GROUPS, "security-officer", {"name": text})),
+        ):
+            assert_clean(page, path)
+
+
+def test_hostile_texts_that_people_wrote_down_stay_texts(site: Site) -> None:
+    for at in range(0, len(HOSTILE), 20):
+        title = " ".join(HOSTILE[at : at + 20])[:200]
+        made = site.post("/call/access-group/create", "security-officer", {"name": f"hostile-{at}", "title": title})
+        assert made.status in (200, 400)
+    page = site.get("/people?_tab=access+group", "security-officer")
+    assert page.text.count("hostile-") >= 5
+    assert_clean(page, "/people")
+    assert not {"img", "svg", "iframe", "object", "embed", "math", "base", "video"} & set(inside_main(page))
+
+
+def shape(page: Page) -> list[tuple[str, str]]:
+    return [(tag, name) for tag, name, _ in page.tags.attributes]
+
+
+def inside_main(page: Page) -> list[str]:
+    return Tags.of(page.text.partition("<main")[2].partition("</main>")[0]).names
+
+
+def test_a_page_that_polls_keeps_no_session_alive_and_costs_nothing_where_nothing_changed(site: Site) -> None:
+    polling = {"x_console_poll": "1", "x_console_part": "main"}
+    first = site.get("", "viewer", **polling)
+    assert first.status == 200 and "<html" not in first.text
+    again = site.get("", "viewer", **polling, if_none_match=first.headers["etag"])
+    assert again.status == 304 and again.body == b""
+
+
+def test_the_first_page_is_small_on_the_wire_and_its_files_are_kept_for_good(site: Site) -> None:
+    page = site.get("", "system-administrator", accept_encoding="gzip")
+    total = len(page.body)
+    for _, name, value in page.tags.attributes:
+        if "static/" in value and name in ("href", "src"):
+            path = urlsplit(urljoin("http://h/console", value)).path.removeprefix("/console")
+            file = site.get(path, accept_encoding="gzip")
+            assert file.status == 200 and "immutable" in file.headers["cache-control"]
+            total += len(file.body)
+    assert total <= 60_000
+    assert site.get("/static/0/console.css").headers["cache-control"] == "public, max-age=300"
+    assert site.get("/static/0/passwd").status == 404 and site.get("/static/../words/en.toml").status == 404
+
+
+def test_a_model_answers_the_person_of_a_session_and_nobody_else(site: Site) -> None:
+    question = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+    body, kind = json.dumps(question).encode(), {"content-type": "application/json"}
+    token = {"x-csrf-token": f"token-of-{PEOPLE['developer']}"}
+    answer = site.send("POST", "/console/ask", "developer", body, kind | token)
+    assert answer.status == 200 and json.loads(answer.body)["choices"][0]["message"]["content"]
+    assert site.send("POST", "/console/ask", "developer", body, kind).status == 403
+    assert site.send("POST", "/console/ask", body=body, headers=kind | token).status == 401
+    other = {"x-csrf-token": f"token-of-{PEOPLE['auditor']}"}
+    assert site.send("POST", "/console/ask", "auditor", body, kind | other).status == 403
+    found = site.get(f"/audit?request_id={answer.headers['x-request-id']}", "auditor").text
+    assert PEOPLE["developer"] in found
+
+
+def test_a_key_is_made_where_a_program_is_connected_and_stands_in_its_examples(site: Site) -> None:
+    page = site.post("/connect", "security-officer", {"owner": PEOPLE["developer"], "title": "laptop"})
+    (key,) = set(re.findall(r'id="new-key"[^>]*>(\S+?)<', page.text))
+    assert page.status == 200 and page.text.count(key) > 5
+    assert "http://ashore.test:8080/v1" in page.text
+    assert site.send("GET", "/v1/models", key=key).status == 200
+    assert key not in site.get("/people?_tab=access+key", "security-officer").text
+    evil = site.get("/connect", "developer", host='x"><script>alert(1)</script>')
+    assert "<script>alert" not in evil.text and "127.0.0.1" in evil.text
+
+
+def test_the_command_of_a_form_follows_what_is_filled_in(site: Site) -> None:
+    shown = site.post(
+        "/call/access-key/create", "security-officer", {"owner": "dev person", "expires_in_s": "90d"},
+        x_console_part="command",
+    )  # fmt: skip
+    assert shown.text == "ashore access key create 'dev person' --expires 90d"
+    assert shown.headers["content-type"].startswith("text/plain")
+
+
+def test_a_download_comes_as_a_file(site: Site) -> None:
+    assert site.get("/call/audit/export", "auditor").headers["content-type"].startswith("text/html")
+    file = site.get("/call/audit/export?_send=1&form=jsonl", "auditor")
+    assert file.headers["content-disposition"] == 'attachment; filename="audit-export.tar"'
+    assert file.status == 200 and len(file.body) > 1000

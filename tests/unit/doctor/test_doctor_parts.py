@@ -1,0 +1,151 @@
+"""Looks, what is kept of them, support bundles, and tables of `nvidia-smi`."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ashore.doctor import RULES, Readings, diagnose
+from ashore.doctor.bundle import clean, clean_log, contents, write
+from ashore.doctor.history import History
+from ashore.doctor.look import Between, Look
+from ashore.doctor.probes.beside import gpus_of
+from ashore.doctor.samples import Samples
+from ashore.settings import Home
+
+
+def look(at_s: float, boot: str = "b", **numbers: float) -> Look:
+    return Look(at_s=at_s, mono_s=at_s, boot=boot, numbers=numbers)
+
+
+def test_two_looks_give_rates_and_one_gives_none() -> None:
+    between = Between(look(10, a=5, b=9), look(14, a=25, b=3, c=7))
+    assert (between.grew("a"), between.per_s("a")) == (20, 5)
+    assert between.grew("b") == 0, "it began anew"
+    assert between.grew("c") == 0, "the first look lacks it"
+    alone = Between(None, look(14, a=25))
+    assert (alone.span_s, alone.grew("a"), alone.now("a")) == (0, 0, 25)
+    assert Between(look(10, boot="before", a=1), look(14, a=25)).grew("a") == 0, "another start of the machine"
+
+
+def test_a_clock_that_was_set_is_seen_against_the_other_clock() -> None:
+    after = Look(at_s=100.0, mono_s=14.0, boot="b", numbers={})
+    assert Between(look(10), after).stepped_s == pytest.approx(86.0)
+
+
+def test_looks_are_kept_for_since_and_the_oldest_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(tmp_path)
+    assert history.at(0) is None
+    assert [history.keep(look(at_s, n=at_s)) for at_s in (1000, 1010, 1060, 1120)] == [True, False, True, True]
+    found = history.at(1055)
+    assert found is not None and found.numbers == {"n": 1060}
+    monkeypatch.setattr("ashore.doctor.history.MOST_LOOKS", 2)
+    history.keep(look(1200))
+    assert sorted(float(path.name) for path in (tmp_path / "doctor" / "looks").iterdir()) == [1120, 1200]
+    (tmp_path / "doctor" / "looks" / "0000001200.000").write_bytes(b"broken")
+    found = history.at(1200)
+    assert found is not None and found.at_s == 1120
+
+
+PAGE_1 = """ashore_errors_total{code="a"} 3
+ashore_ttft_seconds_sum{model="m"} 1.0
+ashore_ttft_seconds_count{model="m"} 2
+ashore_t_seconds_bucket{model="m",le="0.1"} 1
+ashore_t_seconds_bucket{model="m",le="1.0"} 1
+ashore_t_seconds_bucket{model="m",le="+Inf"} 1
+"""
+PAGE_2 = """ashore_errors_total{code="a"} 5
+ashore_errors_total{code="b"} 1
+ashore_ttft_seconds_sum{model="m"} 7.0
+ashore_ttft_seconds_count{model="m"} 4
+ashore_t_seconds_bucket{model="m",le="0.1"} 2
+ashore_t_seconds_bucket{model="m",le="1.0"} 21
+ashore_t_seconds_bucket{model="m",le="+Inf"} 21
+"""
+
+
+def test_what_two_pages_of_metrics_say_together() -> None:
+    samples = Samples(PAGE_2, PAGE_1)
+    assert {has["code"]: grew for has, grew in samples.grown("ashore_errors_total")} == {"a": 2, "b": 1}
+    assert samples.mean("ashore_ttft_seconds", model="m") == 3.0
+    assert samples.quantile("ashore_t_seconds", 0.05, model="m") == 0.1
+    assert samples.quantile("ashore_t_seconds", 0.5, model="m") == 1.0
+    assert Samples(PAGE_1, PAGE_1).quantile("ashore_t_seconds", 0.5, model="m") == 0.0
+    assert Samples(PAGE_1, PAGE_2).growth("ashore_errors_total") == 3, "the server began anew"
+
+
+SECRETS = {
+    "a key": "using ash_AbCd1234efgh5678 now",
+    "a header": "Authorization: Bearer sk-abcdefghijklmnop",
+    "a password in an address": "postgresql://ashore:hunter22@db.bank.example:5432/x",
+    "a word in a setting": 'password = "hunter22"',
+    "a token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl",
+    "a client": "connection of 10.3.4.5 closed",
+    "a person": "mail to alice.b@bank.example",
+    "a prompt": '{"prompt": "my account is 12345"}',
+    "a private key": "-----BEGIN PRIVATE KEY-----\nMIIabc\n-----END PRIVATE KEY-----",
+}
+PLANTED = (
+    "AbCd1234", "abcdefghijklmnop", "hunter22", "eyJzdWIi", "10.3.4.5", "alice.b", "12345", "MIIabc",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)
+def test_no_secret_and_no_content_gets_through(text: str) -> None:
+    cleaned = clean(text)
+    assert not [word for word in PLANTED if word in cleaned], cleaned
+
+
+def test_of_a_log_only_lines_of_ours_are_kept_and_no_words_of_an_error() -> None:
+    text = (
+        "2026-11-28 10:00:00,1 INFO ashore.host: loaded\nwhat a library printed of a request\n"
+        'Traceback (most recent call last):\n  File "x.py", line 3, in f\nValueError: my account is 777\n'
+    )
+    assert clean_log(text).splitlines() == [
+        "2026-11-28 10:00:00,1 INFO ashore.host: loaded",
+        "Traceback (most recent call last):",
+        '  File "x.py", line 3, in f',
+        "ValueError: (left out)",
+    ]
+
+
+def test_a_bundle_holds_nothing_of_what_was_planted_in_every_source(tmp_path: Path) -> None:
+    home = Home(root=tmp_path / "home")
+    home.create()
+    everything = "\n".join(SECRETS.values())
+    (home.logs / "api.log").write_text(f"2026-11-28 10:00:00 INFO x\n{everything}\n")
+    (home.root / "first-key").write_text("ash_AbCd1234efgh5678")
+    readings = Readings()
+    settings = {"redis": {"url": "redis://u:hunter22@10.3.4.5/0"}, "note": everything}
+    files = contents(home, readings, diagnose(readings, RULES), settings, everything)
+    path = tmp_path / "bundle.tar.gz"
+    write(path, files)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(path) as tar:
+        texts = {one.name: (tar.extractfile(one) or pytest.fail()).read().decode() for one in tar.getmembers()}
+    assert {"ashore-bundle/readings.json", "ashore-bundle/logs/api.log"} <= set(texts)
+    for name, text in texts.items():
+        assert not [word for word in PLANTED if word in text], name
+    with pytest.raises(FileExistsError):
+        write(path, files)
+
+
+def test_tables_of_nvidia_smi_become_gpus() -> None:
+    page = (
+        "0, NVIDIA H100 80GB HBM3, 12, 61000, 81559, 41, 1350, 1980, 120.50, 700.00, 0, 16, 16, 5, 5, Enabled, "
+        "0x0000000000000002\n"
+        "1, NVIDIA H100 80GB HBM3, 0, 3, 81559, 88, 345, 1980, 70.1, 700.00, 2, 8, 16, 1, 5, Disabled, "
+        "0x0000000000000021\n"
+        "2, Tesla T4, [N/A], 3, 15360, 30, 300, 1590, [N/A], 70.00, [N/A], 16, 16, 3, 3, Enabled, [N/A]\n"
+    )
+    held = "00000000:01:00.0, 77, 60000\n00000000:01:00.0, 99, 900\n"
+    buses = "0, 00000000:01:00.0\n1, 00000000:02:00.0\n2, 00000000:03:00.0\n"
+    rows = "00000000:02:00.0, Yes, No\n"
+    first, second, third = gpus_of(page, held, buses, rows, {77})
+    assert (first.index, first.name, first.busy_share) == (0, "NVIDIA H100 80GB HBM3", 0.12)
+    assert (first.reasons, first.clock_mhz, first.strangers_bytes) == (("locked",), 1350, 900 << 20)
+    assert (second.reasons, second.lost_bits, second.bad_rows) == (("idle", "thermal"), 2, True)
+    assert (second.link_width, second.persistent) == (8, False)
+    assert (third.busy_share, third.power_w, third.lost_bits, third.reasons) == (0.0, 0.0, 0, ())

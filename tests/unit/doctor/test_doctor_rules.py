@@ -1,0 +1,377 @@
+"""Each rule of the doctor on readings that it is about, and all of them on those of a healthy server."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from ashore.doctor import BY_ID, RULES, Readings, diagnose
+from ashore.doctor.model import (
+    Access,
+    Audit,
+    Backup,
+    Cache,
+    Clock,
+    Configuration,
+    Cpu,
+    Disk,
+    Edge,
+    Gpu,
+    Group,
+    Host,
+    Log,
+    Lookup,
+    Memory,
+    Model,
+    Network,
+    Note,
+    Place,
+    Process,
+    Releases,
+    Server,
+    State,
+    Stored,
+)
+
+GIB = 1 << 30
+HOST = Host(alias="chat", pid=7, threads=8)
+SEEN_HOST = Process(name="host chat-0", role="host", pid=7)
+WORKER = Process(name="api 0", role="api", pid=8)
+CHAT = Model(alias="chat", answers=100)
+H100 = Gpu(name="NVIDIA H100", memory_used_bytes=60 * GIB, busy_share=0.8)
+
+
+def hosts(**fields: Any) -> dict[str, Any]:
+    return {"hosts": (replace(HOST, **fields),)}
+
+
+def models(**fields: Any) -> dict[str, Any]:
+    return {"models": (replace(CHAT, **fields),)}
+
+
+def process(one: Process = SEEN_HOST, **fields: Any) -> dict[str, Any]:
+    return {"processes": (replace(one, **fields),)}
+
+
+def gpu(**fields: Any) -> dict[str, Any]:
+    return {"gpus": (replace(H100, **fields),)}
+
+
+def place(**fields: Any) -> dict[str, Any]:
+    return {"places": (Place(name="home", path="/h", device="8:1", **fields),)}
+
+
+def group(**fields: Any) -> dict[str, Any]:
+    return {"groups": (Group(path="/a.service", **fields),)}
+
+
+BUSY = Cpu(idle_share=0.02)
+
+CASES: dict[str, list[dict[str, Any]]] = {
+    "D101": [hosts(threads=9)],
+    "D102": [group(quota_cores=1.5, throttled_share=0.4, throttled_s_per_s=0.3)],
+    "D103": [{**hosts(threads=2), **models(waiting=3), "cpu": Cpu(idle_share=0.7)}],
+    "D104": [{"cpu": Cpu(steal_share=0.2)}],
+    "D105": [{**process(preempted_per_s=2000), "cpu": BUSY}],
+    "D106": [{"cpu": Cpu(governor="powersave", clock_share=0.5, idle_share=0.2)}],
+    "D107": [
+        process(variables={"PYTHONMALLOC": "debug"}),
+        {**process(variables={"CUDA_VISIBLE_DEVICES": "-1"}), **gpu()},
+    ],
+    "D108": [{"cpu": Cpu(numa_nodes=2, numa_miss_share=0.4)}],
+    "D109": [{**hosts(threads=8), "cpu": Cpu(cores_physical=4)}],
+    "D110": [{**process(role="backup", name="backup", cpu_cores=1.0), **models(running=2), "cpu": BUSY}],
+    "D111": [{"cpu": Cpu(stranger="yes", stranger_pid=9, stranger_cores=4, idle_share=0.0)}],
+    "D112": [{"cpu": Cpu(throttled=3)}],
+    "D113": [{**hosts(), **process(cores=1)}],
+    "D114": [process(WORKER, idle_class=True)],
+    "D201": [{"memory": Memory(available_bytes=100 << 20)}],
+    "D202": [{"memory": Memory(oom_kills=1)}, group(memory_limit_bytes=GIB, oom_kills=1)],
+    "D203": [process(swapped_bytes=GIB)],
+    "D204": [{**hosts(), "memory": Memory(huge_pages="never")}],
+    "D206": [process(major_faults_per_s=100)],
+    "D207": [{**process(WORKER, grows_bytes_per_s=1e6), "span_s": 3600.0}],
+    "D208": [{"places": (Place(name="shm", path="/dev/shm", kind="tmpfs", total_bytes=GIB, free_bytes=GIB // 10),)}],
+    "D209": [{"memory": Memory(overcommit=2)}, process(maps=60_000)],
+    "D210": [{"memory": Memory(pressure_share=0.2)}],
+    "D211": [{"releases": Releases(largest_bytes=40 * GIB)}],
+    "D212": [group(memory_limit_bytes=GIB, memory_used_bytes=GIB - 1)],
+    "D213": [{"memory": Memory(errors=1)}],
+    "D214": [{**hosts(needed_bytes=GIB), **process(memory_bytes=4 * GIB)}],
+    "D301": [place(free_bytes=GIB), place(total_bytes=64 << 20, free_bytes=0)],
+    "D302": [{"disk": Disk(fsync_ms=250)}],
+    "D303": [{"disk": Disk(busy_share=0.99, wait_ms=300)}],
+    "D304": [place(kind="nfs4"), place(kind="overlay")],
+    "D305": [{"log": Log(disk_faults=("I/O error, dev sda, sector 9",))}],
+    "D306": [place(read_only=True)],
+    "D307": [{"disk": Disk(rotational=True, read_ahead_kib=128)}],
+    "D308": [{"stored": Stored(garbage_bytes=9 * GIB, store_bytes=20 * GIB)}],
+    "D309": [{"stored": Stored(missing=("smollm2@int8: model.bin",))}],
+    "D310": [{"stored": Stored(unfinished_bytes=2 * GIB)}],
+    "D312": [place(free_files_share=0.02)],
+    "D313": [{"stored": Stored(logs_bytes=3 * GIB)}],
+    "D314": [{"disk": Disk(pressure_share=0.5)}],
+    "D315": [{"disk": Disk(write_error="No space left on device")}],
+    "D401": [{"clock": Clock(synchronised=False)}, {"clock": Clock(error_s=4)}],
+    "D402": [{"clock": Clock(stepped_s=-30)}, {"clock": Clock(behind_record_s=60)}],
+    "D403": [{"lookups": (Lookup(name="gpu1", took_s=2.0),)}, {"lookups": (Lookup(name="gpu1", error="unknown"),)}],
+    "D404": [{"network": Network(sent_segments=1000, resent_share=0.2)}],
+    "D405": [{"network": Network(overflows=3, backlog_most=128)}],
+    "D406": [{"network": Network(waiting_ports=20_000)}, {"network": Network(tracked_share=0.95)}],
+    "D407": [
+        {"edge": Edge(used=True, certificate="/h/edge/c.pem", certificate_ends_s=-5)},
+        {"edge": Edge(used=True, certificate="/h/c.pem", certificate_ends_s=600_000, generated=False)},
+    ],
+    "D408": [{"network": Network(errors=50, packets=1000)}],
+    "D409": [process(role="supervisor", name="supervisor", variables={"https_proxy": "set"})],
+    "D501": [process(files=60_000), process(files=60, files_soft=64, files_hard=64)],
+    "D502": [group(processes=95, processes_most=100)],
+    "D503": [{"server": Server(restarts={"host m": 5})}],
+    "D504": [{"server": Server(loop_busy_share=0.97)}, {"server": Server(loop_busy_share=0.6, loop_lag_s=0.2)}],
+    "D506": [{"server": Server(by_unit=False)}],
+    "D507": [process(stale=True)],
+    "D508": [
+        {**hosts(running=3), **process(state="S")},
+        {**hosts(), **process(state="T")},
+    ],
+    "D509": [process(WORKER, state="T")],
+    "D510": [process(state="D")],
+    "D511": [hosts(pid=0)],
+    "D512": [process(orphan=True)],
+    "D513": [
+        {**process(role="supervisor", name="supervisor", state="T"), "server": Server(running=False, answers=False)}
+    ],
+    "D514": [process(WORKER, files_soft=1024, files_hard=65_536)],
+    "D515": [{"log": Log(tracebacks={"api.log": 2})}],
+    "D600": [{"server": Server(answers=False, why_not="chat is not ready")}],
+    "D602": [models(tuned=False)],
+    "D603": [hosts(prompt_tokens=90_000, cached_tokens=100)],
+    "D604": [hosts(kv_used_share=0.99, waiting=4), hosts(preemptions=9, kv_used_share=0.7)],
+    "D605": [hosts(kv_tokens=256)],
+    "D606": [{**models(waiting=5, running=4), "server": Server(running_limit=4), "cpu": Cpu(idle_share=0.8)}],
+    "D607": [
+        models(token_s=0.01, token_slow_s=0.5),
+        {**models(token_s=0.01, token_slow_s=0.5), **gpu(reasons=("idle",))},
+    ],
+    "D608": [models(queue_s=3.0, first_token_s=3.2)],
+    "D609": [models(refused=20, refused_why="queue")],
+    "D610": [
+        {
+            "hosts": tuple(Host(alias="chat", replica=n, pid=n + 1, running=2) for n in range(4)),
+            **models(running=8),
+            "cpu": BUSY,
+        }
+    ],
+    "D611": [{**hosts(weights="fp16"), "cpu": Cpu(flags=("avx2", "avx512f"))}],
+    "D612": [models(ended_by_length=90)],
+    "D613": [{"server": Server(requests=100, failed=9, errors={"audit_unavailable": 9})}],
+    "D614": [models(cancelled=90)],
+    "D615": [models(retries=1)],
+    "D616": [models(replicas=2), models(replicas_ready=0)],
+    "D617": [{"server": Server(requests=100, errors={"context_too_long": 9})}],
+    "D618": [{**models(loads=40), "span_s": 1200.0}],
+    "D619": [models(failed_loads=1)],
+    "D620": [{"server": Server(requests=100, ignored_fields=90)}],
+    "D621": [{"hosts": (HOST, Host(alias="toy", kind="fake", pid=9))}],
+    "D622": [{"server": Server(answered_in_s=2.5)}],
+    "D623": [{"server": Server(jobs_dead=2)}],
+    "D624": [models(lookups=5000, hits=3)],
+    "D625": [{"server": Server(jobs_queued=50_000)}],
+    "D626": [{**hosts(needed_bytes=100 * GIB), **process(memory_bytes=GIB)}],
+    "D701": [{**gpu(busy_share=0.2), **process(eager=True), **models(running=4)}],
+    "D702": [
+        {**gpu(busy_share=0.1), **models()},
+        {**gpu(busy_share=0.1), **process(busiest_thread_share=0.99), **models(waiting=9)},
+    ],
+    "D703": [{"log": Log(out_of_memory=("host chat-0: CUDA out of memory",))}],
+    "D704": [{"log": Log(training_out_of_memory=("run-1: OutOfMemoryError",))}],
+    "D705": [gpu(reasons=("thermal",), clock_mhz=900), gpu(reasons=("locked",), clock_mhz=1350)],
+    "D706": [{**hosts(), **gpu(memory_used_bytes=0, busy_share=0.0)}],
+    "D707": [{"log": Log(gpu_faults=("Xid (PCI:0000:01:00): 79",))}],
+    "D708": [gpu(lost_bits=1), gpu(bad_rows=True)],
+    "D709": [gpu(link_width=8)],
+    "D711": [gpu(persistent=False)],
+    "D713": [{**gpu(strangers_bytes=20 * GIB), **hosts(kind="vllm")}],
+    "D801": [{"cache": Cache(used=True, up=False)}, {"cache": Cache(used=True, ping_ms=80)}],
+    "D802": [
+        {"cache": Cache(used=True, memory_most_bytes=0)},
+        {"cache": Cache(used=True, evicted=900, written=100)},
+    ],
+    "D803": [{"cache": Cache(used=True, rejected=4)}],
+    "D804": [
+        {"state": State(lock_ms=1000)},
+        {"state": State(wal_bytes=200 << 20, path="/h/state.db")},
+        {"state": State(answer_ms=900)},
+    ],
+    "D805": [
+        {"state": State(kind="postgres", connections_share=0.9)},
+        {"state": State(kind="postgres", dead_share=0.5)},
+        {"state": State(kind="postgres", lag_s=60)},
+    ],
+    "D806": [{"state": State(error="connection refused")}],
+    "D807": [{"edge": Edge(used=True, requests=100, failed={"upstream_rq_timeout": 9})}],
+    "D811": [{"edge": Edge(used=True, answers=False)}],
+    "D812": [{"edge": Edge(used=True, connections_share=0.9)}],
+    "D901": [{"audit": Audit(checkpoint_age_s=900)}],
+    "D902": [{"audit": Audit(broken="api-0 line 3: the hash is another one")}],
+    "D903": [{"backup": Backup(spare=0)}, {"backup": Backup(spare=-1)}],
+    "D904": [{"backup": Backup(failures={"run": 1})}],
+    "D905": [{"backup": Backup(late_s={"scrub": 7300.0})}],
+    "D906": [{"backup": Backup(set_up=False)}],
+    "D907": [{"backup": Backup(shared_device=("/mnt/b",))}],
+    "D908": [{"backup": Backup(harms=1)}],
+    "D912": [{"audit": Audit(silent_anchors=("/mnt/worm: Permission denied",))}],
+    "D913": [{"audit": Audit(anchors=0)}],
+    "D914": [{"audit": Audit(archive_failures=1)}],
+    "D919": [{"stored": Stored(restricted=("x (cc-by-nc-4.0)",))}, {"stored": Stored(unlicensed=("x",))}],
+    "D920": [{"access": Access(open_paths=("0644 /h/first-key",))}],
+    "D921": [{"access": Access(first_key_left=True)}],
+    "D922": [{"access": Access(ending_keys=("ash_1 of app in 3 days",))}],
+    "D923": [{"access": Access(missing_offices=("auditor",))}],
+    "D924": [{"access": Access(full_budgets=("tokens per day of app: 97%",))}],
+    "D925": [{"access": Access(unsealed=("state: content",))}],
+    "D930": [{"releases": Releases(failed=(("chat-2", "out of memory"),))}],
+    "D931": [{"releases": Releases(cold_way_back=("chat",))}],
+    "D932": [{"releases": Releases(stuck=("chat-2 (canary for 3 days)",))}],
+    "D933": [{"releases": Releases(outdated=("chat-2 is live although its gate was overridden: urgent",))}],
+    "D934": [
+        {"releases": Releases(out=("http://gpu1:8000: refused",))},
+        {"releases": Releases(without_servers=("v-1",))},
+    ],
+    "D940": [
+        {"configuration": Configuration(unreadable="/e/ashore.toml: unknown key")},
+        {"configuration": Configuration(needs_restart=("[http] port: 1 -> 2",))},
+        {"configuration": Configuration(differs=("[cache] ttl_s: 60 -> 90",))},
+    ],
+    "D941": [{"configuration": Configuration(notes=(Note(what="no TLS", do="run the edge"),))}],
+    "D942": [{"configuration": Configuration(unknown_variables=("ASHORE_HOEM is not known",))}],
+    "D943": [{"stored": Stored(restoring=True)}],
+    "D944": [{"server": Server(spans_failed=3)}],
+}
+"""By rule: changes to a healthy server on which it must fire."""
+
+ROWS = [pytest.param(rule, fields, id=f"{rule}-{n}") for rule, rows in CASES.items() for n, fields in enumerate(rows)]
+HEALTHY = Readings(
+    hosts=(HOST,), processes=(SEEN_HOST, WORKER), models=(CHAT,), gpus=(H100,), groups=(Group(path="/"),)
+)
+
+
+def test_every_rule_has_a_case_and_every_case_a_rule() -> None:
+    assert set(CASES) == set(BY_ID)
+    assert len(RULES) == len(BY_ID) >= 60, "two rules share an id"
+
+
+def test_a_healthy_server_gets_no_finding() -> None:
+    loaded = replace(
+        HEALTHY,
+        models=(replace(CHAT, running=4, first_token_s=0.2, token_s=0.02, token_slow_s=0.03, lookups=900, hits=300),),
+        hosts=(replace(HOST, running=4, steps=90, kv_used_share=0.4, kind="vllm"),),
+        cpu=Cpu(idle_share=0.1),
+        server=Server(requests=400, loop_busy_share=0.4, loop_lag_s=0.01),
+    )
+    for seen in (Readings(), loaded):
+        assert diagnose(seen, RULES).findings == ()
+        assert diagnose(seen, RULES).worst is None
+
+
+@pytest.mark.parametrize(("rule", "fields"), ROWS)
+def test_a_rule_fires_on_what_it_is_about_and_says_what_to_do(rule: str, fields: dict[str, Any]) -> None:
+    seen = replace(Readings(), **fields)
+    found = [one for one in diagnose(seen, RULES).findings if one.rule == rule]
+    assert found, f"{rule} is silent"
+    for one in found:
+        assert one.area == BY_ID[rule].area
+        assert one.what and one.cause and one.remedy and one.evidence
+        assert len(one.what) < 200
+        assert all(figure.name and figure.seen for figure in one.evidence)
+        assert msgspec.json.decode(msgspec.json.encode(one), type=type(one)) == one
+
+
+@pytest.mark.parametrize("rule", sorted(BY_ID))
+def test_a_rule_without_its_readings_is_unknown_and_silent(rule: str) -> None:
+    needs = BY_ID[rule].needs
+    assert needs, "what it reads is not said"
+    for name in needs:
+        seen = replace(Readings(), **CASES[rule][0], missing={name: "not here"})
+        diagnosis = diagnose(seen, [BY_ID[rule]])
+        assert diagnosis.findings == ()
+        assert [(one.rule, one.missing) for one in diagnosis.unknown] == [(rule, f"{name}: not here")]
+
+
+def test_what_a_rule_needs_is_a_reading() -> None:
+    known = {field.name: field.type for field in msgspec.structs.fields(Readings)}
+    for rule in RULES:
+        for name in rule.needs:
+            part, _, field = name.partition(".")
+            assert part in known, f"{rule.id} needs {name}"
+            if field:
+                assert field in {one.name for one in msgspec.structs.fields(known[part])}, f"{rule.id} needs {name}"
+
+
+def test_causes_have_no_circles_and_name_rules() -> None:
+    graph = {rule.id: rule.explains for rule in RULES}
+    TopologicalSorter(graph).prepare()
+    assert {one for rule in RULES for one in rule.explains} <= set(BY_ID)
+
+
+def test_a_consequence_stands_below_its_cause_and_the_worst_first() -> None:
+    seen = replace(
+        Readings(),
+        **group(quota_cores=1.0, throttled_share=0.5),
+        models=(replace(CHAT, queue_s=3.0, first_token_s=3.1, token_s=0.01, token_slow_s=0.5),),
+        stored=Stored(restoring=True),
+        backup=Backup(set_up=False),
+    )
+    found = diagnose(seen, RULES).findings
+    assert [one.rule for one in found] == ["D943", "D102", "D608", "D607", "D906"]
+    assert [one.because_of for one in found] == ["", "", "D102", "D102", ""]
+
+
+def test_a_rule_that_is_ignored_is_not_asked() -> None:
+    seen = replace(Readings(), **CASES["D501"][0])
+    assert [one.rule for one in diagnose(seen, RULES).findings] == ["D501"]
+    assert diagnose(seen, RULES, ignored=["D501"]).findings == ()
+
+
+def test_without_a_server_only_what_lies_on_the_disk_is_judged() -> None:
+    seen = replace(
+        Readings(),
+        server=Server(running=False, answers=False, why_not="no server runs from this home"),
+        **place(free_bytes=GIB),
+    )
+    assert [one.rule for one in diagnose(seen, RULES).findings] == ["D301"]
+
+
+HANDBOOK = {
+    "CUDA graphs at low utilisation": ("D702", {**gpu(busy_share=0.1), **models()}, "CUDA graphs"),
+    "gradient checkpointing at out of memory": (
+        "D703",
+        {"log": Log(out_of_memory=("host chat-0: CUDA out of memory",))},
+        "gradient checkpointing",
+    ),
+    "locking clocks at jitter": ("D607", {**models(token_s=0.01, token_slow_s=0.5), **gpu()}, "1350"),
+}
+
+
+@pytest.mark.parametrize(("rule", "fields", "remedy"), HANDBOOK.values(), ids=HANDBOOK)
+def test_the_three_rows_of_the_handbook_say_where_their_remedy_is_wrong(
+    rule: str, fields: dict[str, Any], remedy: str
+) -> None:
+    found = next(one for one in diagnose(replace(Readings(), **fields), RULES).findings if one.rule == rule)
+    assert remedy in found.wrong_remedy and remedy not in found.remedy
+
+
+def test_graphs_are_the_remedy_where_kernels_are_launched_one_by_one_under_load() -> None:
+    seen = replace(Readings(), **gpu(busy_share=0.2), **process(eager=True), **models(running=4))
+    (found,) = (one for one in diagnose(seen, RULES).findings if one.area == "gpu")
+    assert found.rule == "D701" and "enforce-eager" in " ".join(found.commands) and not found.wrong_remedy
+
+
+def test_checkpointing_is_the_remedy_in_training() -> None:
+    seen = replace(Readings(), log=Log(training_out_of_memory=("run-1: OutOfMemoryError",)))
+    (found,) = diagnose(seen, RULES).findings
+    assert "gradient checkpointing is right" in found.remedy and not found.wrong_remedy

@@ -1,0 +1,219 @@
+"""Votes, receipts, consent and erasure, over a state of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from ashore.access import Authority, PolicyAuthority, Principal
+from ashore.audit import RequestNote, SqlSubjectKeys
+from ashore.core import Actor, ManualClock, Message, RequestId, TenantId
+from ashore.core.recorder import MemoryRecorder
+from ashore.errors import InvalidRequest, NotFound, PermissionDenied
+from ashore.learning import Feedback, FeedbackService, Receipts, Score, feedback_of_score
+from ashore.learning import receipts as receipts_module
+from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, forget, set_consent
+from ashore.learning.consent import Consents
+from ashore.learning.sql import count_votes, prune, votes_on
+from ashore.learning.texts import SealedTexts
+from ashore.learning.votes import answer_key, key_of_basic
+from ashore.serving import NOWHERE, Delta, GenerationRequest
+from ashore.state import Database, execute
+from ashore.state.sqlite import open_scratch
+
+
+@dataclass
+class House:
+    """Feedback over a state in memory."""
+
+    database: Database
+    clock: ManualClock
+    counted: dict[str, int] = field(default_factory=dict)
+    recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
+    rights: Authority = field(default_factory=PolicyAuthority)
+
+    def __post_init__(self) -> None:
+        self.texts = SealedTexts(SqlSubjectKeys(self.database))
+        self.consents = Consents("train", {"shut": "none", "lab": "measure"}, self.database)
+        self.receipts = Receipts(
+            self.database, self.texts, self.consents, secret=b"k" * 32, ttl_s=3600, blacken=self.blacken,
+            counted=self.count, clock=self.clock,
+        )  # fmt: skip
+        self.feedback = FeedbackService(
+            self.database, self.texts, self.consents, self.receipts, secret=b"k" * 32, blacken=self.blacken,
+            rights=self.rights, recorder=self.recorder, clock=self.clock,
+        )  # fmt: skip
+        self.desk = LearningDesk(
+            database=self.database, consents=self.consents, feedback=self.feedback, rights=self.rights,
+            recorder=self.recorder, clock=self.clock,
+        )  # fmt: skip
+
+    def blacken(self, texts: object) -> tuple[str, ...]:
+        return tuple(str(text).replace("4111", "[CARD]") for text in texts)  # type: ignore[attr-defined]
+
+    def count(self, number: int, result: str) -> None:
+        self.counted[result] = self.counted.get(result, 0) + number
+
+    def answer(self, answer_id: str, question: str = "why?", said: str = "so", **who: str) -> None:
+        """Have an answer end on the request path."""
+        span = self.receipts.begin("chat", "chat", NOWHERE)
+        assert span is not None
+        request = GenerationRequest(
+            request_id=RequestId(answer_id), model="chat", messages=(Message(role="user", content=question),)
+        )
+        span.asked(request, content=False)
+        for letter in said:
+            span.hear(Delta(choice=0, text=letter))
+        names = {"principal": "alice", "tenant": "default", "outcome": "answered", **who}
+        span.end(RequestNote(request_id=answer_id, alias="chat", release="chat-1", cache="miss", **names))
+
+    def actor(self, person: str = "alice", tenant: str = "default", **fields: object) -> Actor:
+        return Actor(principal=Principal(id=person, tenant=TenantId(tenant), **fields))  # type: ignore[arg-type]
+
+    def vote(self, answer_id: str, person: str = "alice", tenant: str = "default", **said: object) -> object:
+        return self.feedback.vote(Feedback(id=answer_id, **said), self.actor(person, tenant))  # type: ignore[arg-type]
+
+    def count_of(self, table: str) -> int:
+        with self.database.read() as connection:
+            return int(execute(connection, f"SELECT COUNT(*) FROM {table}").scalar_one())
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House(open_scratch(), ManualClock())
+    yield house
+    house.receipts.close()
+    house.database.close()
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.learning.service.ELSEWHERE_S", 0.0)
+
+
+def test_only_who_got_an_answer_votes_on_it(house: House) -> None:
+    house.answer("chatcmpl-a")
+    house.vote("chatcmpl-a", rating="up")
+    with pytest.raises(NotFound):
+        house.vote("chatcmpl-a", "mallory", rating="down")
+    with pytest.raises(NotFound):
+        house.vote("chatcmpl-a", "alice", "other", rating="down")
+    with pytest.raises(PermissionDenied):
+        house.vote("chatcmpl-a", "mallory", rating="down", user="alice")
+    assert house.count_of("feedback") == 1
+
+
+def test_a_vote_needs_a_receipt_that_has_not_expired_but_may_be_changed_later(house: House) -> None:
+    house.answer("a"), house.answer("b")
+    house.vote("a", rating="up")
+    house.clock.advance(3601)
+    with house.database.write() as connection:
+        assert prune(connection, now_ms=house.receipts.now_ms(), votes_before_ms=0) == (2, 0)
+    with pytest.raises(NotFound):
+        house.vote("b", rating="up")
+    house.vote("a", correction="because")
+    (vote,) = votes_on(house.database, "chat")
+    assert (vote.rating, bool(vote.correction), vote.has_text) == ("down", True, True)
+    with house.database.write() as connection:
+        assert prune(connection, now_ms=house.receipts.now_ms(), votes_before_ms=house.receipts.now_ms() + 1) == (0, 1)
+
+
+def test_what_fails_or_was_left_out_has_no_receipt(house: House) -> None:
+    house.answer("a", outcome="failed")
+    house.answer("b", tenant="shut")
+    house.answer("c", "x" * 70_000)
+    assert house.receipts.begin("text_completion", "chat", NOWHERE) is None
+    assert house.receipts.flush()
+    assert house.count_of("feedback_receipt") == 1
+    assert house.vote("c", rating="up").learns is False, "too long to learn from"  # type: ignore[attr-defined]
+    with pytest.raises(PermissionDenied, match="did not consent"):
+        house.vote("b", "alice", "shut", rating="up")
+
+
+def test_a_tenant_that_only_measures_leaves_no_text(house: House) -> None:
+    house.answer("a", tenant="lab")
+    given = house.vote("a", "alice", "lab", rating="down", correction="a secret")
+    assert (given.learns, "measuring" in given.why) == (False, True)  # type: ignore[attr-defined]
+    (vote,) = votes_on(house.database, "chat")
+    assert (vote.question, vote.answer, vote.correction, vote.key_id) == ("", "", "", "")
+
+
+def test_who_waits_for_the_disk_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receipts_module, "MOST_WAITING", 10)
+    gate = threading.Event()
+    house.receipts._blacken = lambda texts: gate.wait(60) and house.blacken(texts)
+    for number in range(100):
+        house.answer(str(number))
+    gate.set()
+    assert house.receipts.flush(60)
+    assert house.counted["kept"] + house.counted["dropped"] == 100 and house.counted["dropped"] >= 80
+    assert house.count_of("feedback_receipt") == house.counted["kept"]
+
+
+def test_erasing_a_person_leaves_nothing_and_nobody_else_loses_anything(house: House) -> None:
+    for person in ("alice", "bob"):
+        house.answer(f"{person}-1", principal=person)
+        house.answer(f"{person}-2", principal=person)
+        house.vote(f"{person}-1", person, correction="better")
+    (before,) = [one for one in votes_on(house.database, "chat") if one.account == "alice"]
+    security = house.actor("officer", roles=frozenset({"security-officer"}))
+    done = forget(house.desk, security, ForgetIn(person="alice"))
+    assert (done.receipts, done.votes) == (2, 1)
+    assert [one.account for one in votes_on(house.database, "chat")] == ["bob"]
+    assert house.texts.find(before.key_id) is None, "what a copy of the state still holds is noise"
+    assert forget(house.desk, security, ForgetIn(person="alice")).votes == 0
+    with pytest.raises(PermissionDenied):
+        forget(house.desk, house.actor("mallory"), ForgetIn(person="bob"))
+    assert [act.action for act in house.recorder.acts] == ["feedback:forget", "feedback:forget"]
+
+
+def test_withdrawing_consent_erases_texts_and_keeps_counts(house: House) -> None:
+    house.answer("a"), house.answer("b")
+    house.vote("a", rating="up")
+    officer = house.actor("officer", roles=frozenset({"security-officer"}))
+    done = set_consent(house.desk, officer, ConsentIn(tenant="default", purpose="none"))
+    assert (done.receipts, done.texts) == (2, 1)
+    (vote,) = votes_on(house.database, "chat")
+    assert (vote.rating, vote.has_text, vote.digest) == ("up", False, "")
+    with house.database.read() as connection:
+        (row,) = count_votes(connection)
+    assert (row["up"], row["with_text"]) == (1, 0)
+    house.answer("c")
+    assert house.receipts.flush() and house.count_of("feedback_receipt") == 0
+
+
+@pytest.mark.parametrize(
+    ("score", "rating", "number", "tags"),
+    [
+        ({"value": 1, "data_type": "BOOLEAN"}, "up", 1.0, ["n=1"]),
+        ({"value": 0.2}, "down", 0.2, ["n=0.2"]),
+        ({"value": 5}, "", None, ["n=5"]),
+        ({"value": "Thumbs-Up", "data_type": "CATEGORICAL"}, "up", None, ["n=Thumbs-Up"]),
+        ({"value": "blue", "data_type": "CATEGORICAL"}, "", None, ["n=blue"]),
+    ],
+)
+def test_scores_of_langfuse_are_votes(
+    score: dict[str, object], rating: str, number: float | None, tags: list[str]
+) -> None:
+    found = feedback_of_score(Score(trace_id="a", name="n", **score))  # type: ignore[arg-type]
+    assert (found.verdict(), found.score, found.tags) == (rating, number, tags)
+    found.check()
+
+
+def test_a_correction_comes_as_a_score_too() -> None:
+    found = feedback_of_score(Score(trace_id="a", name="correction", value="Paris"))
+    assert (found.correction, found.verdict()) == ("Paris", "down")
+
+
+def test_ids_and_keys_are_read_whatever_stands_around_them() -> None:
+    assert [answer_key(one) for one in ("chatcmpl-a", "msg_a", "req_a", "a", "resp_a")] == ["a"] * 4 + ["resp_a"]
+    assert (key_of_basic("cGs6c2s="), key_of_basic("c2s="), key_of_basic("%")) == ("sk", "sk", "")
+
+
+def test_a_vote_that_says_nothing_is_refused() -> None:
+    for said in ({}, {"rating": None, "score": 1.0}, {"correction": " "}, {"rating": "up", "preferred": "b"}):
+        with pytest.raises(InvalidRequest):
+            Feedback(id="a", **said).check()  # type: ignore[arg-type]

@@ -1,0 +1,205 @@
+"""What a budget takes and refuses, over threads, crashes, and a state that was set back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ashore.core import Actor, ForgetsAll, ManualClock, MemoryRecorder, Principal, TenantId
+from ashore.errors import AuditUnavailable, BrokenData, InvalidRequest, NotFound, PrivacyBudgetSpent, StateLost
+from ashore.privacy.ledger.accountant import training_epsilon
+from ashore.privacy.ledger.calls import GrantIn, HistoryIn, LedgerDesk, QueryIn, ask_dataset, grant_budget, list_spends
+from ashore.privacy.ledger.model import MICRO
+from ashore.privacy.ledger.section import DatasetSection
+from ashore.privacy.ledger.service import Ledger, training_cost
+from ashore.state import Database, open_database
+
+OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
+
+
+class All:
+    """Rights that allow everything."""
+
+    allowed, rule = True, "all"
+
+    def decide(self, principal: Principal, action: str, resource: str) -> All:
+        return self
+
+    def require(self, principal: Principal, action: str, resource: str) -> None:
+        return None
+
+
+class Site:
+    """A ledger over one dataset of 2,000 rows of 500 people."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = ManualClock()
+        self.recorder = MemoryRecorder()
+        self.database: Database = open_database(folder / "state.db", snapshots=folder / "snapshots", clock=self.clock)
+        rows = [f"u{n % 500},{('icu', 'surgery')[n % 2]},{n % 50}" for n in range(2000)]
+        (folder / "calls.csv").write_text("user,dept,minutes\n" + "\n".join(rows) + "\n")
+        self.ledger = self.opened(self.recorder)
+        self.desk = LedgerDesk(
+            ledger=self.ledger,
+            database=self.database,
+            rights=All(),
+            datasets=(
+                DatasetSection(name="calls", file=str(folder / "calls.csv"), unit="user", rows_per_unit=2),
+                DatasetSection(name="budgets", select="SELECT id, dataset FROM dp_budget", unit="id"),
+            ),
+        )
+
+    def opened(self, remembers: MemoryRecorder | ForgetsAll) -> Ledger:
+        return Ledger(self.database, clock=self.clock, recorder=self.recorder, remembers=remembers)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    one = Site(tmp_path)
+    grant_budget(one.desk, OFFICER, GrantIn(dataset="calls", epsilon=1.0))
+    yield one
+    one.database.close()
+
+
+def test_answers_are_near_the_truth_and_their_interval_says_how_near(site: Site) -> None:
+    counted = ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", epsilon=0.3)).items[0]
+    assert counted.low < counted.value < counted.high and abs(counted.value - 1000) < 400, "two rows of each of 500"
+    mean = ask_dataset(
+        site.desk, OFFICER, QueryIn(dataset="calls", what="mean", column="minutes", high=50, epsilon=0.4)
+    ).items[0]
+    assert 0 <= mean.low <= mean.value <= mean.high <= 50
+
+
+def test_the_same_question_gets_the_same_answer_for_nothing(site: Site) -> None:
+    asked = QueryIn(dataset="calls", what="histogram", column="dept", groups=("icu", "surgery", "none"))
+    first, again = ask_dataset(site.desk, OFFICER, asked), ask_dataset(site.desk, OFFICER, asked)
+    assert again.items == first.items and again.repeated and again.cost_percent == 0
+    assert again.left_percent == first.left_percent < 100
+
+
+def test_a_dry_run_says_the_cost_and_spends_nothing(site: Site) -> None:
+    would = ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", dry_run=True))
+    assert would.items == [] and would.cost_percent > 0 and would.left_percent == 100
+
+
+def test_half_the_epsilon_is_a_quarter_of_the_cost(site: Site) -> None:
+    whole, half = (
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", epsilon=epsilon, dry_run=True)).cost_percent
+        for epsilon in (0.2, 0.1)
+    )
+    assert 3.5 < whole / half < 4.5
+
+
+def test_threads_together_never_spend_more_than_there_is(site: Site) -> None:
+    answered, refused = [], []
+
+    def ask() -> None:
+        for _ in range(12):
+            try:
+                answered.append(ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", fresh=True, epsilon=0.15)))
+            except PrivacyBudgetSpent as fault:
+                refused.append(fault)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    standing = site.ledger.standing("default", "calls")
+    assert answered and refused and len(answered) == standing.questions
+    assert standing.question_units <= standing.budget.capacity < standing.question_units * (1 + 2 / len(answered))
+    assert "left for questions" in refused[0].message
+
+
+def test_a_run_that_dies_is_spent_in_full(site: Site) -> None:
+    with (
+        pytest.raises(RuntimeError),
+        site.ledger.reserved(OFFICER, "default", "calls", "training", lambda _: training_cost(0.3, 1e-7), what="a run"),
+    ):
+        raise RuntimeError("killed after its first step")
+    assert site.ledger.standing("default", "calls").training_epsilon == 0.3 * MICRO
+    with site.database.write() as connection:  # as `kill -9` leaves it: reserved, and nobody to end it
+        connection.exec_driver_sql("UPDATE dp_spend SET state = 'reserved'")
+    assert site.ledger.standing("default", "calls").training_epsilon == 0.3 * MICRO
+    another = site.ledger.reserved(
+        OFFICER, "default", "calls", "training", lambda _: training_cost(0.3, 1e-7), what="another"
+    )
+    with pytest.raises(PrivacyBudgetSpent, match=r"epsilon 0\.2, delta .* left for training"):
+        another.__enter__()
+
+
+def test_a_question_that_fails_before_its_noise_costs_nothing(site: Site) -> None:
+    with pytest.raises(BrokenData, match="no column 'salary'"):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", what="sum", column="salary", high=1))
+    assert site.ledger.standing("default", "calls").questions == 0
+    [spend] = list_spends(site.desk, OFFICER, HistoryIn(dataset="calls")).items
+    assert spend.state == "released"
+
+
+def test_a_state_older_than_the_audit_log_spends_nothing(site: Site) -> None:
+    ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+    with site.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM dp_spend")
+    site.desk.ledger = site.opened(site.recorder)
+    with pytest.raises(StateLost, match="the state is older than the log"):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+    site.desk.ledger = site.opened(ForgetsAll())
+    assert not ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls")).repeated
+
+
+def test_what_was_given_back_is_no_reason_to_think_the_state_old(site: Site) -> None:
+    with pytest.raises(BrokenData):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", what="sum", column="salary", high=1))
+    site.desk.ledger = site.opened(site.recorder)
+    assert ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls")).items
+
+
+def test_a_larger_budget_carries_what_was_spent_and_a_smaller_one_is_refused(site: Site) -> None:
+    ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+    raised = grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=2.0))
+    assert raised.spent_epsilon == 0.5, "the share of questions, whole"
+    with pytest.raises(InvalidRequest, match="below what is spent already"):
+        grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=0.4))
+    assert not ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls")).repeated, "under a new budget it is asked anew"
+
+
+def test_what_cannot_be_recorded_is_not_asked_and_stays_reserved(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(timeout_s: float) -> None:
+        raise AuditUnavailable("the disk is full")
+
+    monkeypatch.setattr(site.recorder, "settle", full)
+    with pytest.raises(AuditUnavailable):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+    assert site.ledger.standing("default", "calls").questions == 1
+
+
+def test_questions_without_bounds_groups_budget_or_dataset_say_what_to_do(site: Site) -> None:
+    for asked, words in (
+        (QueryIn(dataset="calls", what="mean"), "which column"),
+        (QueryIn(dataset="calls", what="mean", column="minutes"), "between 0 and 0"),
+        (QueryIn(dataset="calls", what="histogram", column="dept"), "0 groups"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            ask_dataset(site.desk, OFFICER, asked)
+    with pytest.raises(NotFound, match="no dataset 'other'"):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="other"))
+    with pytest.raises(NotFound, match="no privacy budget was granted for 'budgets'"):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="budgets"))
+
+
+def test_a_dataset_of_the_state_is_read_by_its_select(site: Site) -> None:
+    grant_budget(site.desk, OFFICER, GrantIn(dataset="budgets", epsilon=2.0))
+    assert ask_dataset(site.desk, OFFICER, QueryIn(dataset="budgets", epsilon=1.0)).items[0].value < 1000
+
+
+def test_a_training_run_pays_by_its_noise(site: Site) -> None:
+    epsilon = training_epsilon(4.0, 0.01, 100, 1e-7)
+    with site.ledger.reserved(
+        OFFICER, "default", "calls", "training", lambda _: training_cost(epsilon, 1e-7), what="100 steps"
+    ):
+        pass
+    assert site.ledger.standing("default", "calls").training_epsilon == pytest.approx(epsilon * MICRO, abs=1)

@@ -1,0 +1,94 @@
+"""The planner against measurements, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ashore.cli.main import main
+from ashore.errors import InvalidRequest
+from ashore.planning.sizing import check, read_points, shipped
+from ashore.planning.sizing.calibration import estimate
+from ashore.planning.sizing.case import Case
+from ashore.planning.sizing.points import point_of
+
+SAMPLE = Path(__file__).parents[2] / "benchmarks/data/plan_points.csv"
+HEAD = "model,hardware,quant,n,tp,isl,osl,load_kind,load,ttft_ms,tpot_ms,tok_s,engine\n"
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> Path:
+    file = tmp_path / "points.csv"
+    file.write_text(
+        HEAD
+        + "llama-3.1-70b,H200,fp8,8,8,1024,1024,closed,32,137,11.0,2874,vllm\n"
+        + "llama-3.1-70b,H200,fp8,4,4,1024,1024,closed,128,750,19.3,6403,trtllm\n"
+        + "nobody-knows,H200,fp8,8,8,1024,1024,closed,32,137,11.0,2874,vllm\n"
+        + "llama-3.1-70b,some new card,fp8,8,8,1024,1024,closed,32,,,2874,vllm\n"
+    )
+    return file
+
+
+def test_a_row_that_cannot_be_planned_counts_with_its_whole_error(points: Path) -> None:
+    report = check(read_points(points))
+    assert (report.whole.num_points, report.whole.num_not_planned) == (4, 2)
+    assert np.isnan(report.errors[3]).tolist() == [True, True, False] and report.errors[2].tolist() == [1, 1, 1]
+    assert set(report.by_hardware) == {"H200", "some new card"}
+    assert report.by_family["llama-3-70b"].num_points == 3
+    assert report.by_hardware["some new card"].tok_s_median_percent == 100
+    assert any("some new card" in why for why in report.reasons)
+
+
+def test_published_measurements_are_met() -> None:
+    score = check(read_points(SAMPLE)).whole
+    assert score.num_points > 100 and score.num_not_planned == 0
+    assert score.tpot_median_percent is not None and score.tpot_median_percent < 18
+    assert score.tok_s_median_percent is not None and score.tok_s_median_percent < 18
+    assert score.ttft_median_percent is not None and score.ttft_median_percent < 40
+    assert score.covered_percent is not None and 65 < score.covered_percent < 97
+
+
+def test_more_bandwidth_more_requests_and_longer_prompts_go_the_right_way() -> None:
+    rows = [("A100-80G", 1, 512), ("H200", 1, 512), ("H200", 64, 512), ("H200", 1, 8192)]
+    cases = [_case(*row) for row in rows]
+    slow, fast, full, long = estimate(cases).value
+    assert fast[1] < slow[1], "twice the bandwidth: less time a token"
+    assert full[1] > fast[1] and full[2] > 10 * fast[2], "64 at once: each slower, all together faster"
+    assert long[0] > 2 * fast[0], "16 times the prompt: later first token"
+
+
+def _case(hardware: str, load: int, isl: int) -> Case:
+    names = HEAD.strip().split(",")
+    told = f"llama-3.1-8b,{hardware},bf16,1,1,{isl},256,closed,{load},,,,vllm".split(",")
+    case = point_of(dict(zip(names, told, strict=True))).case
+    assert case is not None
+    return case
+
+
+def test_the_command_prints_what_a_judge_reads(points: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "check", "--points", str(points), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    for name in ("tpot_median_percent", "ttft_median_percent", "tok_s_median_percent", "covered_percent", "num_points"):
+        assert name in told and name in told["hardware"]["H200"] and name in told["family"]["llama-3-70b"]
+    assert told["held_out"]["pair"]["num_points"] > 3000
+    assert main(["plan", "check", "--points", str(points)]) == 0
+    out = capsys.readouterr().out
+    assert "not planned, counted as 100 %" in out and "devices: first token" in out
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        read_points(tmp_path / "nowhere.csv")
+    file = tmp_path / "other.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(InvalidRequest, match="no column model and no column hardware"):
+        read_points(file)
+
+
+def test_trust_follows_what_was_seen() -> None:
+    using = shipped()
+    assert using.trust(_case("H200", 1, 512)) == "fitted"
+    assert using.trust(_case("T4", 1, 512)) == "new device"
