@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--vocabulary", type=int, default=49152)
     parser.add_argument("--steps", type=int, default=60, help="of the loader's part")
     parser.add_argument("--peer", type=Path, help="folder that has webdataset")
     parser.add_argument("--out", type=Path)
@@ -58,7 +59,7 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="training-io-") as folder:
         if words.only != "loader":
-            rows += checkpoints(Path(folder), words.rounds, words.layers, words.tokens)
+            rows += checkpoints(Path(folder), words.rounds, words.layers, words.tokens, words.vocabulary)
         if words.only != "checkpoints":
             rows += loader(Path(folder), words.steps, words.peer)
     report = render(rows)
@@ -67,7 +68,7 @@ def main() -> None:
         words.out.write_text(report, encoding="utf-8")
 
 
-def checkpoints(folder: Path, rounds: int, layers: int, tokens: int) -> list[Row]:
+def checkpoints(folder: Path, rounds: int, layers: int, tokens: int, vocabulary: int) -> list[Row]:
     """Measure what a checkpoint holds up, in turns."""
     import torch
     from safetensors.torch import save_file
@@ -75,12 +76,12 @@ def checkpoints(folder: Path, rounds: int, layers: int, tokens: int) -> list[Row
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers, num_attention_heads=9,
+        vocab_size=vocabulary, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers, num_attention_heads=9,
         num_key_value_heads=3, tie_word_embeddings=True,
     )  # fmt: skip
     model = LlamaForCausalLM(config).float()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    ids = torch.randint(0, 49152, (1, tokens))
+    ids = torch.randint(0, vocabulary, (1, tokens))
     state = RunState(folder=folder / "ours")
     writer, tensors = state.writer(), dict[str, Any]()
 
@@ -136,6 +137,7 @@ def checkpoints(folder: Path, rounds: int, layers: int, tokens: int) -> list[Row
             save()
             taken.append(time.perf_counter() - began)
             gc.collect()
+        print(f"round {number}: stall {begin + settle:.4f} s, synchronous {own[-1]:.3f} s", file=sys.stderr, flush=True)
     writer.close()
     usual = statistics.median(updates)
     held = [waited + max(0.0, update - usual) for waited, update in stalls[1:]]  # the first makes the spare memory
