@@ -207,7 +207,7 @@ def loader(folder: Path, steps: int, peer: Path | None) -> list[Row]:
 
         return _waits(batch, steps)
 
-    local = str(shards / "shard-{000000..%06d}.tar" % (packed.shards - 1))
+    local = f"{shards}/shard-{{000000..{packed.shards - 1:06d}}}.tar"
     rows += _compared("from a folder", ours(str(shards)), theirs(local))
     server = folder / "weed"
     server.mkdir()
