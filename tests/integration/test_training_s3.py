@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,18 @@ from slow_link import slow_link
 from tiny_text import CHATML, byte_level
 
 from ashore.errors import Conflict, InvalidRequest, SourceUnreachable
-from ashore.training import AheadBatches, PackedBatches, ReadOptions, TrainingSet, look_at, open_set, pack_shards
+from ashore.training import (
+    AheadBatches,
+    LogBucket,
+    PackedBatches,
+    ReadOptions,
+    RunLogs,
+    TrainingSet,
+    look_at,
+    open_set,
+    pack_shards,
+)
+from ashore.training.runlog import RunLog
 
 
 @pytest.fixture
@@ -41,25 +52,27 @@ def test_a_bucket_gives_what_a_folder_gives_over_a_link_that_is_cut(
 
     def opened(name: str, folder: str, workers: int = 0) -> TrainingSet:
         options = ReadOptions(folder=tmp_path / folder, max_length=64, workers=workers, cache_bytes=120_000)
-        return open_set(name, text, options, text_folder=tmp_path / "text", say=heard.append)
+        return open_set(name, text, options, text_folder=tmp_path / "text", say=hear)
 
     heard: list[str] = []
     with slow_link(s3) as link:
+
+        def hear(line: str) -> None:
+            heard.append(line)
+            if line.startswith("waiting for shard-"):
+                link.mend()
+
         monkeypatch.setenv("AWS_ENDPOINT_URL", link.url)
         here = opened(local, "here")
         link.cut_after = 70_000
-        mender = threading.Timer(2.0, link.mend)
-        mender.start()
         away = opened(remote + "/", "away", workers=2)
-        mender.join()
-        assert link.cuts == 1 and heard[0].startswith("waiting for shard-")
+        assert link.cuts == 1 and heard[0].startswith("waiting for shard-") and heard[-1].endswith("is here")
         assert away.pieces.tobytes() == here.pieces.tobytes() and away.used.digest == here.used.digest
         plans = [PackedBatches(one, row_tokens=64, batch_tokens=256, seed=1, epochs=1) for one in (here, away)]
-        with AheadBatches(plans[1], away, workers=2) as ahead:
+        with AheadBatches(plans[1], away, workers=2, say=hear) as ahead:
             for step in range(plans[0].num_steps):
                 if step == 4:
                     link.cut()
-                    threading.Timer(1.0, link.mend).start()
                 ours, theirs = ahead.batches(step), plans[0].batches(step)
                 assert [b.ids_T.tolist() for b in ours] == [b.ids_T.tolist() for b in theirs]
         assert sum(path.stat().st_size for path in (tmp_path / "away" / "shards").glob("*.shard")) <= 120_000
@@ -90,3 +103,22 @@ def test_an_object_that_changed_is_never_taken_for_the_one_that_was_indexed(tmp_
     with pytest.raises(InvalidRequest, match="does not exist"):
         open_set("s3://models/data/changed/nothing.tar", text, options)
     data.close()
+
+
+def test_old_logs_go_into_the_bucket_and_are_found_there(tmp_path: Path, s3: str) -> None:
+    for run, at in (("old", 1_000.0), ("new", 2_000.0)):
+        with RunLog(tmp_path, run, now=lambda at=at: at) as log:  # type: ignore[misc]
+            log.say("begin", f"of {run}")
+        os.utime(tmp_path / f"{run}.jsonl", (at, at))
+    logs = RunLogs(tmp_path, LogBucket("s3://models/logs/train"))
+    before = logs.figures("old")
+    for _ in range(2):
+        moved = logs.archive(older_than_s=500, now_s=1_600)
+    assert moved == [] and [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]
+    assert logs.figures("old") == before and logs.runs() == ["new", "old"]
+    assert [line.text for line, _ in logs.lines(pattern="of old")] == ["of old"]
+    assert not list(logs.lines("old", since_s=1_500))
+    with RunLog(tmp_path, "old", now=lambda: 3_000.0) as log:
+        log.say("begin", "again")
+    assert [line.text for line, _ in logs.lines("old")] == ["of old", "again"]
+    assert RunLogs(tmp_path).runs() == ["new", "old"]

@@ -20,7 +20,7 @@ from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.rounding import RoundOrder
 from ashore.errors import Conflict, InvalidRequest, MemoryFull, UnsupportedModel
 from ashore.store import ModelStore, VariantRecipe
-from ashore.training import SftMaker, SftReport, SftRequest, SftRun, load_checkpoint, plan_sft
+from ashore.training import RunLogs, SftMaker, SftReport, SftRequest, SftRun, load_checkpoint, plan_sft
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -46,7 +46,9 @@ def asked(tmp_path: Path, **fields: Any) -> SftRequest:
 
 def tune(store: ModelStore, tmp_path: Path, **fields: Any) -> SftReport:
     plan = plan_sft(store, asked(tmp_path, **fields), available_bytes=PLENTY, cache=tmp_path / "cache")
-    report = SftRun(store, plan, runs=tmp_path / "runs", adapters=tmp_path / "adapters").run(resume=True)
+    report = SftRun(store, plan, runs=tmp_path / "runs", adapters=tmp_path / "adapters", logs=tmp_path / "logs").run(
+        resume=True
+    )
     assert report is not None
     return report
 
@@ -133,7 +135,7 @@ def test_what_was_stopped_goes_on_to_the_same_adapter(tmp_path: Path) -> None:
     pull_tiny(store, tmp_path, kind="qwen2")
     whole = tune(store, tmp_path, name="whole")
     plan = plan_sft(store, asked(tmp_path, name="cut"), available_bytes=PLENTY, cache=tmp_path / "cache")
-    places = {"runs": tmp_path / "runs", "adapters": tmp_path / "adapters"}
+    places = {"runs": tmp_path / "runs", "adapters": tmp_path / "adapters", "logs": tmp_path / "logs"}
     assert SftRun(store, plan, **places).run(resume=True, stop=lambda: True) is None
     assert not (tmp_path / "adapters" / "cut").exists()
     with pytest.raises(Conflict, match="unfinished run of cut"):
@@ -143,6 +145,14 @@ def test_what_was_stopped_goes_on_to_the_same_adapter(tmp_path: Path) -> None:
         SftRun(store, other, **places).run(resume=True)
     cut = SftRun(store, plan, **places).run(resume=True)
     assert cut is not None and cut.resumed_at_step == 1
+    logs = RunLogs(tmp_path / "logs")
+    figures = logs.figures("cut")
+    assert (figures.state, figures.begun, figures.steps, figures.tokens) == ("ended", 4, cut.steps, cut.tokens)
+    assert [line.loss for line, _ in logs.lines("cut") if line.what == "step"] == [
+        line.loss for line, _ in logs.lines("whole") if line.what == "step"
+    ]
+    assert {line.what for line, _ in logs.lines("cut")} == {"begin", "step", "stop", "end"}
+    assert not [raw for _, raw in logs.lines() if b"say 1" in raw or b"abcabc" in raw], "no word of the data"
     assert cut.digest == whole.digest
     assert not (tmp_path / "runs" / "cut").exists()
 

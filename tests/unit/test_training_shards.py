@@ -3,6 +3,7 @@ refused. No torch, no network."""
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -149,6 +150,7 @@ def test_packing_shuffles_on_request_and_keeps_the_parts_of_others_shards(tmp_pa
             found[name] = [(m.name, tar.extractfile(m).read()) for m in tar]  # type: ignore[union-attr]
     assert sorted(found["kept"]) == sorted(found["mixed"]) and found["kept"] != found["mixed"]
     assert found["kept"][0] == ("a/0.jpg", b"\0" * 5)
+    assert look_at(str(tmp_path / "kept"), tmp_path / "t").shards[0].parts == {"jpg": 9, "json": 9}
 
 
 def test_resumed_at_any_step_with_any_number_of_workers_nothing_is_lost_and_nothing_twice(
@@ -222,10 +224,9 @@ def test_a_worker_that_is_killed_is_replaced_and_one_that_keeps_dying_ends_the_r
                 os.kill(process._process.pid, signal.SIGKILL)
             assert content(source.batches(step)) == content(plan.batches(step))
     assert heard == ["a loader process died (signal 9) and is replaced"] * 2
-    with AheadBatches(plan, data, workers=1) as source:
-        source._processes[0]._setup = msgspec.structs.replace(data.setup, text=str(tmp_path / "gone"))
-        with pytest.raises(LoaderDied, match="3 loader processes died over the same examples"):
-            source.batches(0)
+    lost = dataclasses.replace(data, setup=msgspec.structs.replace(data.setup, text=str(tmp_path / "gone")))
+    with AheadBatches(plan, lost, workers=1) as source, pytest.raises(LoaderDied, match="3 loader processes died"):
+        source.batches(0)
 
 
 def test_no_more_waits_than_may(tmp_path: Path, text: TextModel, text_folder: Path) -> None:

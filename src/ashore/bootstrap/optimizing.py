@@ -59,7 +59,9 @@ def sft_run(home: Home, store: ModelStore, plan: SftPlan, *, say: Callable[[str]
     """Return what carries out a plan; unfinished runs are in the home's cache, adapters in its `adapters`."""
     from ashore.training import SftRun
 
-    return SftRun(store, plan, runs=home.cache / "training", adapters=home.adapters, say=say)
+    return SftRun(
+        store, plan, runs=home.cache / "training", adapters=home.adapters, logs=home.logs / "training", say=say
+    )
 
 
 def distiller(store: ModelStore, home: Home, *, told: Callable[[str, float], None] = quietly) -> Distiller:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,10 +18,10 @@ from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.trainprivate import private
-from ashore.core import human_bytes
+from ashore.core import counted, human_bytes, parse_seconds
 
 if TYPE_CHECKING:
-    from ashore.training import SftPlan, SftReport
+    from ashore.training import LogLine, RunFigures, SftPlan, SftReport
 
 app = App(name="train", help="Fine-tune a model on your own examples: adapters or all weights.")
 
@@ -51,6 +53,9 @@ def sft(
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     gradient_checkpointing: bool | None = None,
     max_minutes: float = 0.0,
+    checkpoint_every: float = 0.0,
+    keep: int = 2,
+    checkpoints: str = "",
     workers: int | None = None,
     skip_broken: Flag = False,
     data_cache_gib: float = 4.0,
@@ -98,6 +103,14 @@ def sft(
         Recompute activations instead of keeping them, which saves memory; default: only if memory is short.
     max_minutes
         Stop after this many minutes, and keep what was learned by then; 0: no limit.
+    checkpoint_every
+        Seconds between two checkpoints; default: 30, or more if one costs more than a twentieth of a processor. They
+        are written while training goes on.
+    keep
+        Number of checkpoints to keep, 2 or more.
+    checkpoints
+        s3://BUCKET/PATH: copy each checkpoint there too, below the name of the run. If the home is lost, the same
+        command resumes from there.
     workers
         Processes that read and tokenise ahead of the training; 0: the training process does. Default: by the data and
         the machine. Does not change the result.
@@ -134,6 +147,9 @@ def sft(
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
         max_seconds=60 * max_minutes,
+        checkpoint_s=checkpoint_every,
+        kept=keep,
+        mirror=checkpoints,
         workers=AUTO_WORKERS if workers is None else workers,
         skip_broken=skip_broken,
         data_cache_bytes=int(data_cache_gib * (1 << 30)),
@@ -165,6 +181,79 @@ def sft(
         return EXIT_INTERRUPTED
     _print(asdict(report)) if as_json else _show_report(report)
     return 0
+
+
+@app.command
+def log(
+    run: str = "",
+    /,
+    *,
+    grep: str = "",
+    since: str = "",
+    archive: str = "",
+    older_than: str = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show and search the logs of training runs: loss, rate, throughput, waits, stalls and memory of every step.
+
+    Without a name, all runs in figures. Logs stay when a run ends.
+
+    Parameters
+    ----------
+    run
+        Name of the run, which is the name of its result.
+    grep
+        Only lines with this word, such as begin, stop or "step":120.
+    since
+        Only what is not older, such as 2h or 7d.
+    archive
+        s3://BUCKET/PATH of archived logs; they are searched too.
+    older_than
+        With --archive: move logs whose last line is older than this into the bucket first, such as 30d.
+    as_json
+        Print JSON: a line for each step, or the figures of all runs.
+    """
+    from ashore.settings import read_settings
+    from ashore.training import LogBucket, RunLogs
+
+    logs = RunLogs(read_settings().home.logs / "training", LogBucket(archive) if archive else None)
+    now_s = time.time()
+    if older_than:
+        for name in logs.archive(older_than_s=parse_seconds(older_than), now_s=now_s):
+            print(f"archived {name}", file=sys.stderr)
+    if not run and not grep and not since:
+        found = [logs.figures(name) for name in logs.runs()]
+        if as_json:
+            _print(found)
+        for one in () if as_json else found:
+            print(_figures(one))
+        return
+    for line, raw in logs.lines(run, pattern=grep, since_s=now_s - parse_seconds(since) if since else 0.0):
+        print(raw.decode() if as_json else _line(line))
+
+
+def _figures(one: RunFigures) -> str:
+    memory = human_bytes(one.peak_memory_bytes)
+    return (
+        f"{one.run}: {one.state} at step {one.steps:,} of {one.num_steps:,}, loss {one.loss_first:.3f} -> "
+        f"{one.loss_last:.3f}, rate {one.learning_rate:.2g}, {one.tok_per_s:.0f} tokens/s, waiting for data "
+        f"{one.data_wait_share:.1%}, for checkpoints {one.stall_share:.1%}, at most {memory}, begun "
+        f"{_utc(one.begun_at)}"
+    )
+
+
+def _line(line: LogLine) -> str:
+    if line.what != "step":
+        return f"{_utc(line.at)}  {line.run}  {line.what}  {line.text}"
+    return (
+        f"{_utc(line.at)}  {line.run}  step {line.step:,} of {line.num_steps:,}  loss {line.loss:.4f}  rate "
+        f"{line.learning_rate:.2g}  {line.tok_per_s:.0f} tokens/s  data {line.data_wait_s:.3f} s  checkpoint "
+        f"{line.stall_s:.3f} s  {human_bytes(line.memory_bytes)}"
+    )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 @contextmanager
@@ -236,6 +325,9 @@ def _show_report(report: SftReport) -> None:
         print(f"validation loss {report.validation_loss_before:.3f} -> {report.validation_loss_after:.3f}")
     if report.steps < report.planned_steps:
         print(f"stopped by --max-minutes after {report.steps:,} of {report.planned_steps:,} steps")
+    if report.checkpoints:
+        stall = f"{report.checkpoint_stall_s:.2f} s for {counted(report.checkpoints, 'checkpoint')}"
+        print(f"waited {report.data_wait_s:.2f} s for data and {stall}")
     peak = human_bytes(report.peak_memory_bytes)
     print(f"{report.tokens:,} tokens in {report.seconds:.0f} s ({report.tok_per_s:.0f} tokens/s), at most {peak}")
     if report.kind == "model":
@@ -245,5 +337,5 @@ def _show_report(report: SftReport) -> None:
     print(f'  [model.adapters]\n  {report.name} = "{Path(report.folder).absolute()}"')
 
 
-def _print(document: dict[str, Any]) -> None:
+def _print(document: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -51,6 +51,7 @@ from ashore.sealing.passphrase import PassphraseKeeper
 from ashore.sealing.ports import KeyKeeper, Wrapped
 from ashore.sealing.scratch import memory_scratch
 from ashore.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
+from ashore.sealing.sealedstream import SealedStream
 from ashore.sealing.secretfolder import ENVELOPE as ENVELOPE_FILE
 from ashore.sealing.secretfolder import OpenEnvelope, SecretFolder, opened_by_keeper, opened_by_link
 from ashore.sealing.section import SealingSection
@@ -85,6 +86,7 @@ __all__ = [
     "PassphraseKeeper",
     "SealedFile",
     "SealedFiles",
+    "SealedStream",
     "SealingSection",
     "SecretBox",
     "SecretFolder",

@@ -12,6 +12,7 @@ from ashore.core import Act, Clock, Digest, MemoryRecorder, ModelFormat, Recorde
 from ashore.errors import AshoreError, InvalidRequest, UnknownModel, UnsupportedModel
 from ashore.sealing import (
     ClearFiles,
+    DataKey,
     DataKeys,
     KeyInMemory,
     KeyKeeper,
@@ -252,6 +253,14 @@ class ModelStore:
             return
         with opened_files(files.sealed) as clear:
             yield dataclasses.replace(files, directory=clear.path, sealed=None)
+
+    def data_key(self, model: StoredModel) -> DataKey:
+        """Return the key that a sealed model is sealed with, for files that are made of it and must not lie in clear.
+
+        Raises:
+            InvalidRequest: it is not sealed. SealingKeyMissing, CorruptBlob: as `open`.
+        """
+        return self._sealer.open(model).key
 
     @contextmanager
     def scratch(self, parent: StoredModel) -> Iterator[Path]:

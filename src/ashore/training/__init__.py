@@ -17,6 +17,7 @@ from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watc
 from ashore.training.losses import answer_loss, hidden_states
 from ashore.training.private import FEW_UNITS, PrivateOptions
 from ashore.training.privaterun import PrivateReport, run_private
+from ashore.training.runlog import LogBucket, LogLine, RunFigures, RunLogs
 from ashore.training.runstate import RunState
 from ashore.training.sft import SftMaker, SftRun
 from ashore.training.sftmodel import AUTO_WORKERS, SftPlan, SftReport, SftRequest
@@ -35,6 +36,8 @@ __all__ = [
     "AheadBatches",
     "Batch",
     "Corpus",
+    "LogBucket",
+    "LogLine",
     "LoopOptions",
     "LoopResult",
     "LoraOptions",
@@ -44,6 +47,8 @@ __all__ = [
     "PrivateOptions",
     "PrivateReport",
     "ReadOptions",
+    "RunFigures",
+    "RunLogs",
     "RunState",
     "SetLook",
     "SftMaker",

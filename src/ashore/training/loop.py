@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import cos, pi
 from typing import Any, Final, Literal, Protocol
 
@@ -17,7 +17,9 @@ from ashore.core import Clock, SystemClock
 from ashore.errors import TrainingDiverged
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, BatchSource
-from ashore.training.runstate import Checkpoint, Position, RunState
+from ashore.training.checkpointing.form import Checkpoint, Position
+from ashore.training.checkpointing.writer import CheckpointWriter
+from ashore.training.runstate import RunState
 
 Precision = Literal["float32", "bfloat16"]
 StoppedBy = Literal["end", "time", "request"]
@@ -37,7 +39,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopOptions:
-    """How a run is driven. Everything but `max_seconds` changes what comes out of it."""
+    """How a run is driven. Everything but `max_seconds` and `checkpoint_s` changes what comes out of it."""
 
     learning_rate: float
     """The highest of the schedule."""
@@ -56,6 +58,8 @@ class LoopOptions:
     """Stop, with a checkpoint, after this time; 0: never."""
     stop_at_step: int = 0
     """End after this many steps, whatever the schedule was made for; 0: at its end."""
+    checkpoint_s: float = 0.0
+    """Time between two checkpoints; 0: half a minute, or more where one costs more than a twentieth of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,12 @@ class StepReport:
     tok_per_s: float
     """Of this process, from its first step."""
     eta_s: float
+    data_wait_s: float
+    """Time of this step in which its data was waited for."""
+    stall_s: float
+    """Time of this step, and of the end of the one before, in which a checkpoint held it up."""
+    seconds: float
+    """Of this step, all in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +100,12 @@ class LoopResult:
     stopped_by: StoppedBy
     resumed_at: int
     """Step from which this process went on; 0: it began."""
+    data_wait_s: float = 0.0
+    """Time in which this process waited for data."""
+    stall_s: float = 0.0
+    """Time in which checkpoints held this process up, the last apart."""
+    checkpoints: int = 0
+    """Written by this process."""
 
 
 Watcher = Callable[[StepReport], None]
@@ -132,14 +148,15 @@ def train(
     found = state.load() if state else None
     if found is not None:
         run.restore(found)
-    resumed_at, saved_at = run.step, run.step if found else -1
+    resumed_at, begun_at = run.step, run.step if found else -1
     started_s = last_save_s = run.clock.monotonic_s()
-    save_cost_s, last_step = 0.0, min(source.num_steps, options.stop_at_step or source.num_steps)
+    last_step = min(source.num_steps, options.stop_at_step or source.num_steps)
     stopped_by: StoppedBy = "end"
+    writer = state.writer() if state else None
     model.train()
-    with packed_attention(model), _activations(model, options.gradient_checkpointing):
+    with packed_attention(model), _activations(model, options.gradient_checkpointing), _closing(writer):
         while run.step < last_step:
-            watch(run.advance())
+            watch(run.advance(writer))
             now_s = run.clock.monotonic_s()
             if stop():
                 stopped_by = "request"
@@ -147,12 +164,14 @@ def train(
             if options.max_seconds and now_s - started_s >= options.max_seconds and run.step < last_step:
                 stopped_by = "time"
                 break
-            if state and now_s - last_save_s >= next_checkpoint_s(save_cost_s):
-                state.save(run.position(), run.tensors())
-                saved_at, last_save_s = run.step, run.clock.monotonic_s()
-                save_cost_s = last_save_s - now_s
-    if state and saved_at != run.step:
-        state.save(run.position(), run.tensors())
+            due_s = options.checkpoint_s or next_checkpoint_s(writer.times.cost_s if writer else 0.0)
+            if writer and now_s - last_save_s >= due_s and writer.begin(run.position(), run.tensors):
+                begun_at, last_save_s = run.step, run.clock.monotonic_s()
+        if writer:
+            writer.finish()
+            if begun_at != run.step:
+                writer.begin(run.position(), run.tensors)
+                writer.finish()
     model.eval()
     return LoopResult(
         steps=run.step,
@@ -161,7 +180,20 @@ def train(
         losses=tuple(run.losses),
         stopped_by=stopped_by,
         resumed_at=resumed_at,
+        data_wait_s=run.data_wait_s,
+        stall_s=writer.times.stall_s if writer else 0.0,
+        checkpoints=writer.times.saved if writer else 0,
     )
+
+
+@contextmanager
+def _closing(writer: CheckpointWriter | None) -> Iterator[None]:
+    """End a writer with the block, however that ends; a checkpoint that was begun is whole then."""
+    try:
+        yield
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def mean_loss(model: Any, batches: Iterable[Batch], loss: Loss, precision: Precision = "float32") -> float:
@@ -198,13 +230,16 @@ class _Run:
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.losses: list[float] = []
         self._here_s, self._here_tokens, self._here_steps = 0.0, 0, 0
+        self.data_wait_s = self._stalled_s = 0.0
+        self._tensors: dict[str, Any] = {}
 
-    def advance(self) -> StepReport:
-        """Do one step."""
+    def advance(self, writer: CheckpointWriter | None) -> StepReport:
+        """Do one step; `writer` may still be writing the state before it."""
         import torch
 
         begun_s = self.clock.monotonic_s()
         batches = self.source.batches(self.step)
+        waited_s = self.clock.monotonic_s() - begun_s
         num_targets = sum(batch.num_targets for batch in batches)
         total = 0.0
         for batch in batches:
@@ -223,9 +258,14 @@ class _Run:
         self._require_numbers(total / num_targets, norm, rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if writer is not None:
+            writer.before_update()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return self._account(batches, total / num_targets, norm, rate, self.clock.monotonic_s() - begun_s)
+        stalled_s, self._stalled_s = self._stalled_s, writer.times.stall_s if writer else 0.0
+        self.data_wait_s += waited_s
+        report = self._account(batches, total / num_targets, norm, rate, self.clock.monotonic_s() - begun_s)
+        return replace(report, data_wait_s=waited_s, stall_s=self._stalled_s - stalled_s)
 
     def _account(self, batches: Iterable[Batch], loss: float, norm: float, rate: float, took_s: float) -> StepReport:
         tokens = sum(batch.num_tokens for batch in batches)
@@ -243,6 +283,9 @@ class _Run:
             gradient_norm=norm,
             tok_per_s=self._here_tokens / max(self._here_s, 1e-9),
             eta_s=self._here_s / self._here_steps * (self.source.num_steps - self.step),
+            data_wait_s=0.0,
+            stall_s=0.0,
+            seconds=took_s,
         )
 
     def _require_numbers(self, loss: float, norm: float, rate: float) -> None:
@@ -256,15 +299,19 @@ class _Run:
         return Position(step=self.step, tokens=self.tokens, seconds=self.seconds, losses=tuple(self.losses))
 
     def tensors(self) -> dict[str, Any]:
-        """Return all that the next step depends on."""
+        """Return all that the next step depends on: the live tensors, in one mapping as long as they are the same."""
         import torch
 
-        tensors = {"generator": torch.get_rng_state()}
+        moments = sum(map(len, self.optimizer.state.values()))
+        if len(self._tensors) == 1 + len(self.parameters) + moments:
+            self._tensors["generator"].copy_(torch.get_rng_state())
+            return self._tensors
+        self._tensors = {"generator": torch.get_rng_state()}
         for name, parameter in self.parameters.items():
-            tensors[f"parameter/{name}"] = parameter.detach()
+            self._tensors[f"parameter/{name}"] = parameter.detach()
             for moment, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{moment}/{name}"] = value
-        return tensors
+                self._tensors[f"{moment}/{name}"] = value
+        return self._tensors
 
     def restore(self, found: Checkpoint) -> None:
         import torch
@@ -303,7 +350,7 @@ def _activations(model: Any, only_inputs: bool) -> Iterator[None]:
 
 CHECKPOINT_S: Final = 30.0
 SAVING_SHARE: Final = 0.05
-"""Most of the time that writing checkpoints may take; a crash costs at most the steps since the last."""
+"""Most of a processor that writing checkpoints may take; a crash costs at most the steps since the last."""
 
 
 def rate_share(step: int, *, num_steps: int, warmup_share: float = 0.05, final_share: float = 0.1) -> float:
@@ -323,5 +370,5 @@ def rate_share(step: int, *, num_steps: int, warmup_share: float = 0.05, final_s
 
 
 def next_checkpoint_s(last_cost_s: float) -> float:
-    """Return the seconds to train between two checkpoints, when the last took `last_cost_s` to write."""
+    """Return the seconds to train between two checkpoints, when the last took `last_cost_s` of a processor."""
     return max(CHECKPOINT_S, last_cost_s / SAVING_SHARE)

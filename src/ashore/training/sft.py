@@ -17,7 +17,9 @@ from ashore.engines import Told, torch_libraries
 from ashore.errors import Conflict, UnsupportedModel
 from ashore.store import ModelStore, StoredModel, VariantRecipe
 from ashore.training.adapters import keep_adapter
-from ashore.training.loop import LoopResult, Watcher
+from ashore.training.checkpointing.mirror import CheckpointBucket, Mirror
+from ashore.training.loop import LoopResult, StepReport, Watcher
+from ashore.training.runlog import RunLog
 from ashore.training.runstate import RunState
 from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
@@ -30,7 +32,7 @@ class SftRun:
     """Carries out one plan. Nothing of the model or the adapters is changed before the end, and then at once."""
 
     def __init__(
-        self, store: ModelStore, plan: SftPlan, *, runs: Path, adapters: Path, say: Say = lambda line: None
+        self, store: ModelStore, plan: SftPlan, *, runs: Path, adapters: Path, logs: Path, say: Say = lambda line: None
     ) -> None:
         """Make the object.
 
@@ -39,35 +41,38 @@ class SftRun:
             plan: From `plan_sft`.
             runs: Folder in which each run, by its name, keeps where it stands.
             adapters: Folder of the adapters of this installation.
+            logs: Folder of the logs of runs.
             say: Told what happens beside the steps.
         """
         self._store, self._plan, self._adapters, self._say = store, plan, adapters, say
-        self._folder = runs / plan.name
+        self._folder, self._logs = runs / plan.name, logs
 
     def run(
         self, *, resume: bool, watch: Watcher = lambda report: None, stop: Callable[[], bool] = lambda: False
     ) -> SftReport | None:
         """Train, keep what came out, and return the report; None where `stop` ended it, which `resume` goes on from.
 
-        May be called again after a crash at any point, with `resume`. Checkpoints of a sealed model are not kept, for
-        they would lie in clear.
+        May be called again after a crash at any point, with `resume`. Checkpoints of a sealed model are sealed with the
+        model's data key.
 
         Raises:
             MissingExtra: no torch. Conflict: an unfinished run of this name is there, or one is under way.
-            TrainingDiverged, DiskFull: see `train`.
+            TrainingDiverged, DiskFull: see `train`. SealingKeyMissing: the model is sealed, and its key is not there.
         """
         torch, _ = torch_libraries()
         plan = self._plan
-        if plan.parent.sealed is not None:
-            if plan.kind == "adapter":
-                raise UnsupportedModel(
-                    f"{plan.parent.name} is sealed, but an adapter would be stored unencrypted",
-                    hint="add --merge; the merged model is sealed like its parent",
-                )
-            self._say(f"{plan.parent.name} is sealed: no checkpoints are written, and an interrupted run starts over")
-            return self._trained(None, "", watch, stop)
+        if plan.parent.sealed is not None and plan.kind == "adapter":
+            raise UnsupportedModel(
+                f"{plan.parent.name} is sealed, but an adapter would be stored unencrypted",
+                hint="add --merge; the merged model is sealed like its parent",
+            )
+        key = self._store.data_key(plan.parent) if plan.parent.sealed is not None else None
+        mirror = None
+        if plan.request.mirror:
+            bucket = CheckpointBucket(f"{plan.request.mirror.rstrip('/')}/{plan.name}")
+            mirror = Mirror(bucket, kept=plan.request.kept, say=self._say)
         with self._alone():
-            state = RunState(folder=self._folder)
+            state = RunState(folder=self._folder, kept=plan.request.kept, key=key, mirror=mirror)
             begun = state.begun_with() if state.exists else {}
             if begun and not resume:
                 raise Conflict(
@@ -76,26 +81,30 @@ class SftRun:
                 )
             if begun.get("threads", "").isdigit():
                 torch.set_num_threads(int(begun["threads"]))
-            return self._trained(state, begun.get("precision", ""), watch, stop)
+            with RunLog(self._logs, plan.name) as log:
+                log.say(
+                    "begin", f"{plan.parent.reference} -> {plan.kind}, {plan.request.method}, {plan.data.used.name}"
+                )
+                report = self._trained(state, begun.get("precision", ""), _both(watch, log.step), stop)
+                log.say("end" if report else "stop", f"{report.kind} {report.digest}" if report else "on request")
+                return report
 
-    def _trained(
-        self, state: RunState | None, precision: str, watch: Watcher, stop: Callable[[], bool]
-    ) -> SftReport | None:
+    def _trained(self, state: RunState, precision: str, watch: Watcher, stop: Callable[[], bool]) -> SftReport | None:
         with (
             self._store.reading(self._plan.parent.reference) as files,
             self._store.scratch(self._plan.parent) as scratch,
         ):
             trained = Trainee(self._plan, files, precision, self._say)
             self._say(f"{trained.precision} on {trained.threads} threads")
-            if state is not None:
-                state = dataclasses.replace(state, facts=trained.facts())
+            state = dataclasses.replace(state, facts=trained.facts())
             before = trained.validate()
             result = trained.train(state, watch, stop)
             if result.stopped_by == "request":
+                if state.mirror is not None:
+                    state.mirror.finish()
                 return None
             report = self._kept(trained, result, before, trained.validate(), scratch)
-        if state is not None:
-            state.clear()
+        state.clear()
         return report
 
     def _kept(
@@ -134,6 +143,9 @@ class SftRun:
             trained_parameters=trained.num_trained,
             parameters=plan.parent.shape.num_parameters,
             resumed_at_step=result.resumed_at,
+            data_wait_s=result.data_wait_s,
+            checkpoint_stall_s=result.stall_s,
+            checkpoints=result.checkpoints,
             examples=plan.data.num_examples,
             examples_cut=plan.data.num_cut,
             lines_left_out=plan.data.left_out,
@@ -209,6 +221,14 @@ def peak_memory_bytes() -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _both(*watchers: Watcher) -> Watcher:
+    def told(report: StepReport) -> None:
+        for watcher in watchers:
+            watcher(report)
+
+    return told
 
 
 def _mean(values: Sequence[float]) -> float:

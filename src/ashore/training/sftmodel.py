@@ -11,6 +11,7 @@ from ashore.text import TextModel
 from ashore.training.batches import PackedBatches
 from ashore.training.loop import Precision
 from ashore.training.memory import MemoryNeed, Method
+from ashore.training.runstate import KEPT
 from ashore.training.shards.cache import CACHE_BYTES
 from ashore.training.shards.trainingset import TrainingSet
 
@@ -51,6 +52,12 @@ class SftRequest:
     stop_at_step: int = 0
     """Ends the run there, as a time limit did before; zero: nowhere."""
     threads: int = 0
+    checkpoint_s: float = 0.0
+    """Time between two checkpoints; zero: see `LoopOptions`."""
+    kept: int = KEPT
+    """Checkpoints that stay."""
+    mirror: str = ""
+    """`s3://BUCKET/PATH`, where copies of checkpoints go; empty: nowhere."""
     workers: int = AUTO_WORKERS
     """Processes that load data; 0: the training process does."""
     skip_broken: bool = False
@@ -112,6 +119,12 @@ class SftReport:
     trained_parameters: int
     parameters: int
     resumed_at_step: int
+    data_wait_s: float
+    """Time that this process waited for data."""
+    checkpoint_stall_s: float
+    """Time that checkpoints held this process up."""
+    checkpoints: int
+    """Written by this process."""
     examples: int
     examples_cut: int
     lines_left_out: tuple[str, ...]

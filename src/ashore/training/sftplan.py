@@ -12,6 +12,7 @@ from ashore.text import TextModel
 from ashore.training.batches import PackedBatches
 from ashore.training.checkpoints import TRAINABLE
 from ashore.training.memory import RunShape, estimate, require_memory
+from ashore.training.runstate import KEPT
 from ashore.training.sftmodel import AUTO_WORKERS, LEARNING_RATES, Kept, SftPlan, SftRequest
 from ashore.training.shards.cache import Say
 from ashore.training.shards.trainingset import ReadOptions, Told, auto_workers, open_set
@@ -112,7 +113,9 @@ def _check(request: SftRequest) -> None:
         "--batch-tokens": (request.batch_tokens < 1, request.batch_tokens, "a positive number"),
         "--max-length": (request.max_length < 2, request.max_length, "2 or more"),
         "--workers": (request.workers < AUTO_WORKERS, request.workers, "0 or more"),
-        "--data-cache": (request.data_cache_bytes < 1, request.data_cache_bytes, "a positive size"),
+        "--keep": (request.kept < KEPT, request.kept, f"{KEPT} or more"),
+        "--checkpoint-every": (request.checkpoint_s < 0, request.checkpoint_s, "a positive number of seconds"),
+        "--data-cache-gib": (request.data_cache_bytes < 1, request.data_cache_bytes, "a positive size"),
         "--rank": (not 1 <= request.rank <= 1024, request.rank, "1 to 1024"),
     }
     for flag, (is_wrong, seen, expected) in wrong.items():

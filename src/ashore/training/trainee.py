@@ -56,6 +56,7 @@ class Trainee:
             precision=self.precision,
             gradient_checkpointing=plan.gradient_checkpointing,
             max_seconds=plan.request.max_seconds,
+            checkpoint_s=plan.request.checkpoint_s,
             stop_at_step=plan.request.stop_at_step,
         )
         with contextlib.closing(plan.data), self._source() as source:

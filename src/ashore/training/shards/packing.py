@@ -274,7 +274,7 @@ def _look(cache: ShardCache, shard: Shard, sums: dict[str, str]) -> ShardLook:
         for sample, data in walk(path, form):
             found.samples += 1
             if form == "tar":
-                parts.update(one_sample(data).parts)
+                parts.update(iter(one_sample(data).parts))
             if fault := _fault(data, form):
                 found.num_broken += 1
                 found.broken += [f"{sample.where}: {fault}"] if len(found.broken) < MOST_TOLD else []
