@@ -355,7 +355,14 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore access revive", "restore an office that nobody can use any more; the server must be stopped"
             ),
         ),
-        "plan": (Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),),
+        "plan": (
+            Example(
+                "ashore plan size Qwen/Qwen3-32B --rate 2 --isl 1500 --osl 300 --ttft 2s --tpot 50ms", "what to buy"
+            ),
+            Example("ashore plan check --points points.csv", "how far the planner is from measurements"),
+            Example("ashore plan calibrate report.json --model smollm2", "fit it to load tests of this machine"),
+            Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),
+        ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
