@@ -193,12 +193,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore job list --state running", "batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
         ),
-        "learn": (
-            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
-            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
-            Example("ashore learn consents", "what was set for which tenant"),
-            Example("ashore learn forget alice", "erase the votes and receipts of a person"),
-        ),
         "account": (
             Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
             Example("ashore account reset alice", "for a lost password or telephone"),
