@@ -4,46 +4,56 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
+from ashore.listed import LISTED, PACKAGE
+
 _BY_NOUN: Final = {
     "access": "authenticate lock-out read use write",
     "account": "create disable enable lock reset unlock",
     "alias": "remove set",
-    "audit": "anchor archive content erase export rotate-key search settings tampered verify",
+    "audit": "anchor archive erase rotate-key settings tampered",
     "auditor": "consent",
     "backup": "confirm init rekey repair replace restore run scrub",
-    "budget": "read refuse write",
-    "cache": "import purge read",
+    "budget": "refuse",
+    "cache": "import",
     "clock": "jump",
     "deployment": "reload",
+    "doctor": "undo",
+    "drill": "report run",
     "factor": "enrol",
     "first-key": "revive",
-    "fleet": "drain join leave read undrain write",
+    "fleet": "drain join leave undrain",
     "group": "create members remove",
-    "job": "cancel read",
     "key": "create revoke rotate rotate-own",
     "metrics": "read",
-    "model": "begin cool export gc import infer load open pin pull push read rekey remove seal unpin unseal warm",
+    "model": "begin cool export gc import infer open pin pull push rekey remove seal unpin unseal warm",
     "optimize": "evaluate",
     "password": "change set",
     "policy": "apply check read write",
-    "privacy": "detect read write",
-    "privacy-budget": "grant read spend",
-    "release": "adopt automatic-rollback canary clock-jumped create fell on-time pairs promote read retire rollback "
-    "shadow warmed write",
+    "release": "adopt automatic-rollback canary clock-jumped create fell on-time promote retire rollback shadow warmed",
     "role": "grant put remove revoke",
     "secret": "rekey seal unseal",
     "segment": "close open",
     "server": "reload",
-    "session": "end link open prove read refuse",
     "service": "change create remove",
+    "session": "link open prove refuse",
     "state": "begin-anew",
     "stored": "remove show",
     "tenant": "change create",
-    "usage": "read",
     "user": "change create remove",
     "writer": "start stop",
 }
-ACTIONS: Final = frozenset(("infer", *(f"{noun}:{verb}" for noun, verbs in _BY_NOUN.items() for verb in verbs.split())))
+_RIGHTS: Final = frozenset(
+    action["name"]
+    for one in LISTED
+    if (file := PACKAGE / one.folder.replace(".", "/") / "actions.json").is_file()
+    for action in msgspec.json.decode(file.read_bytes())
+)
+"""What rooms bring in `actions.json`: a right that was decided on is an action, and so is what it allows."""
+ACTIONS: Final = _RIGHTS | frozenset(
+    ("infer", *(f"{noun}:{verb}" for noun, verbs in _BY_NOUN.items() for verb in verbs.split()))
+)
 """What an auditor may ask for by name. Records of another version of ashore may have others: what the log holds is
 found, whatever stands here."""
 
