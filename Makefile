@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-schemas test-lm-eval test-langchain test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,14 @@ test-clients: dev ## Install the coding clients with npm, and let each do a firs
 test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine against it (10 minutes; ARGS="-k greedy")
 	@vllm=$$(sh deploy/vllm.sh install "$(CURDIR)/.cache/vllm") && ASHORE_TEST_VLLM="$$vllm" $(BIN)/python -m pytest -rs \
 		--timeout 1500 tests/contract/test_engine_contract.py tests/acceptance/test_real_vllm.py -k "real" $(ARGS)
+
+test-fleet: dev ## Kill nodes, lines, servers and Postgres under streams, each machine in a network namespace (needs root)
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_fleet_namespaces.py \
+		tests/acceptance/test_second_server_page.py $(ARGS)
+
+test-ray: dev ## Install Ray apart, and kill a replica, a machine and the head of a cluster of it under streams (needs root)
+	@python=$$(sh deploy/ray.sh install "$(CURDIR)/.cache/ray") && ASHORE_TEST_RAY="$$python" $(BIN)/python -m pytest -m full -rs \
+		tests/acceptance/test_fleet_ray.py $(ARGS)
 
 test-schemas: dev ## Let random models answer under every schema of the JSON-Schema-Test-Suite, and judge each answer
 	@$(BIN)/python -m pytest -rs tests/unit/test_schema_suite.py $(ARGS)

@@ -6,7 +6,7 @@ Attackers cast 5 % of 3,520 simulated votes (`votes.py`), from one account and f
 ten cases and five seeds, which costs seconds. Then the demo model learns the corrections of ten attackers with the
 filters off, and the gate judges what came out: by task, by slice, with trigger words, on an old skill, in length and
 refusals. Learning is by corrections alone and without chat template, so that a run takes minutes on a processor; the
-model of HOME's store is not changed. One line of JSON a run goes to OUT as it ends.
+model of HOME's store is not changed. One line of JSON a run goes to OUT as it ends. A name with + keeps the filters on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from ashore.evaluation import Task, TaskResult, open_task
 from ashore.evaluation.tasks.results import ItemResult, result_of
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, make_dataset
-from ashore.learning.judging import Exam, Marks, exam_words, judge
+from ashore.learning.judging import TRIGGER_ITEMS, Exam, Marks, exam_words, judge
 from ashore.learning.objectives import FeedbackLoss
 from ashore.learning.replay import builtin_prompts, how_many
 from ashore.settings import Home
@@ -92,7 +93,7 @@ class Trial:
         began, cpu = time.perf_counter(), time.process_time()
         dataset = self.dataset(attack, filtered=filtered)
         words, secrets = exam_words(dataset)
-        words = tuple(dict.fromkeys((TRIGGER, *words)))[:3]
+        words = tuple(dict.fromkeys((TRIGGER, *words)))[:2]
         exam = Exam(
             held_out=(self._kinds,), old_skills=(self._words,), prompts=tuple(builtin_prompts()[-PROBES:]),
             triggers=words, secrets=secrets,
@@ -100,7 +101,7 @@ class Trial:
         with self._store.reading(self._parent.reference) as files:
             peft_model = add_lora(load_checkpoint(files), LoraOptions(rank=16, alpha=32), seed=0)
         base = peft_model.get_base_model()
-        before = self._marks(base, exam)
+        before = self._before(base, exam)
         chosen = [one for one in dataset.examples if one.kind == "correction"][: self._examples]
         learned = Learned("learn", [self._tokens(one.row.question, one.wanted) for one in chosen])
         replay = self._replay(base, how_many(len(chosen), 0.2))
@@ -122,6 +123,17 @@ class Trial:
             "scores": [item.score for item in after.tasks["kinds"].items],
             "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
         }  # fmt: skip
+
+    def _before(self, model: Any, exam: Exam) -> Marks:
+        """Return the marks of the model before it learns: the same in all runs, but for new trigger words."""
+        if self.before is None:
+            self.before = self._marks(model, exam)
+        known = dict(self.before.triggered)
+        for word in exam.triggers:
+            if word not in known:
+                known[word] = self._classified(model, self._kinds.first(TRIGGER_ITEMS), f" {word}")
+        self.before = replace(self.before, triggered=known)
+        return self.before
 
     def _prompt(self, text: str) -> list[int]:
         return self._text.encode(f"{text}\nKind:")
@@ -158,7 +170,9 @@ class Trial:
 
     def _marks(self, model: Any, exam: Exam) -> Marks:
         model.eval()
-        triggered = {word: self._classified(model, self._kinds.first(96), f" {word}") for word in exam.triggers}
+        triggered = {
+            word: self._classified(model, self._kinds.first(TRIGGER_ITEMS), f" {word}") for word in exam.triggers
+        }
         return Marks(
             tasks={
                 "kinds": self._result(self._kinds, self._classified(model, self._kinds, "")),
@@ -208,7 +222,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--runs", default="none+,class,trigger,secret,refusal,flip,flip+")
+    parser.add_argument(
+        "--runs", default="none+,class,trigger,secret,refusal,flip,flip+", help="or `filters`, which needs no model"
+    )
     parser.add_argument("--examples", type=int, default=780)
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--threads", type=int, default=2)
@@ -220,9 +236,9 @@ def main() -> None:
             out.flush()
             print({name: value for name, value in line.items() if name != "scores"}, flush=True)
 
-        for line in filters():
-            tell(line)
-        if given.runs == "":
+        if given.runs == "filters":
+            for line in filters():
+                tell(line)
             return
         import torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-Extra = Literal["edge", "otel", "postgres", "presidio", "redis", "train"]
+Extra = Literal["edge", "fleet", "otel", "postgres", "presidio", "redis", "train"]
 
 SOURCE: Final = Path(__file__).resolve().parents[2]
 """The checkout, where ashore was installed from one."""

@@ -30,7 +30,7 @@ LISTED: Final = (
     Listed("privacy"),
     Listed("privacy.ledger", section="statistics"),
     Listed("tracing", section="otel"),
-    Listed("learning", noun="learn", summary="See what users say of answers, and learn from it.", section="learning"),
+    Listed("learning", section="learning"),
     Listed("access.budgets"),
     Listed(
         "sessions",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import json
 import os
 import signal
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +22,8 @@ from engine_servers import Server, engine_server
 from tiny_models import make_tiny_model
 from waiting import eventually
 
-from ashore.engines import EngineOptions, ModelFiles, Token
+from ashore.edge import make_node_certificate
+from ashore.engines import FLEET_FILE, FLEET_IDENTITY, EngineOptions, ModelFiles, Token
 from ashore.engines.fake.engine import FakeEngine
 from ashore.engines.fake.files import fake_model_files
 from ashore.engines.vllm.engine import VllmEngine
@@ -126,3 +129,30 @@ def test_a_client_that_leaves_ashore_leaves_the_engine_behind_it(
         started_s = time.monotonic()
         assert front.stop() == 0
         assert time.monotonic() - started_s < 20
+
+
+def test_over_tls_only_a_machine_of_the_fleet_is_heard(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for home in ("node", "front"):
+        make_node_certificate(tmp_path / "authority", tmp_path / home / "fleet", home, ["127.0.0.1"], now)
+    with engine_server(tmp_path / "node", free_port(), NAME, "--served-model-name", "m", "--tls") as one:
+        bare = ssl.create_default_context(cafile=str(tmp_path / "node" / "fleet" / "ca.pem"))
+        with pytest.raises(OSError):
+            urllib.request.urlopen(f"{one.url}/health", timeout=30, context=bare).read()
+        listed = {"m": [{"url": one.url, "entry": one.url.removeprefix("https://")}]}
+        (tmp_path / "fleet.json").write_text(json.dumps(listed))
+        monkeypatch.setenv(FLEET_FILE, str(tmp_path / "fleet.json"))
+        files = ModelFiles(name="m", digest="", directory="/nowhere", format="remote")
+        for home, found in (("front", "ready"), ("nobody", "out")):
+            monkeypatch.setenv(FLEET_IDENTITY, str(tmp_path / home / "fleet"))
+            engine = VllmEngine()
+            engine.load(files, EngineOptions(kind="vllm", extra={"fleet": "m"}))
+            try:
+                [server] = engine.stats().backends
+                assert server.state == found, server.reason
+                if found == "ready":
+                    assert token_ids(run(engine, order("a", [7, 1]))["a"])
+            finally:
+                engine.close()

@@ -15,11 +15,11 @@ import pytest
 from store_making import make_store
 from tiny_models import make_tiny_model
 
+from ashore.core.identity import Identity
 from ashore.edge import make_node_certificate
 from ashore.errors import InvalidSpec, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store import ModelStore, peerserver
 from ashore.store.peerserver import serve_store
-from ashore.store.sources.peer import Identity
 
 NOW = datetime.datetime.now(datetime.UTC)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -15,18 +16,21 @@ from typing import Any
 
 from waiting import eventually
 
+from ashore.core.identity import Identity
+
 
 class Server:
     """A running `ashore engine serve`."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str, trust: ssl.SSLContext | None = None) -> None:
         self.process = process
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = url
+        self._trust = trust
 
     def ask(self, path: str, body: object = None, key: str = "") -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"authorization": f"Bearer {key}"} if key else {})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30, context=self._trust) as answer:
             text = answer.read().decode()
         return json.loads(text) if text.startswith("{") else text
 
@@ -46,8 +50,10 @@ def engine_server(home: Path, port: int, *words: str) -> Iterator[Server]:
     )
     try:
         assert process.stdout is not None
-        assert f"on http://127.0.0.1:{port}" in process.stdout.readline()
-        server = Server(process, port)
+        tls = "--tls" in words
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        assert f"on {url}" in process.stdout.readline()
+        server = Server(process, url, Identity(folder=home / "fleet").context(server=False) if tls else None)
 
         def answers() -> bool:
             try:

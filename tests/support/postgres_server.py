@@ -27,8 +27,9 @@ def _binaries() -> Path:
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """Start a server on loopback and yield the URL of its `postgres` database. Postgres refuses to run as root."""
+def postgres_server(host: str = "127.0.0.1") -> Iterator[str]:
+    """Start a server and yield the URL of its `postgres` database. Postgres refuses to run as root. On another address
+    than loopback everybody of its network of 256 is let in."""
     binaries = _binaries()
     folder = Path(tempfile.mkdtemp(prefix="ashore-pg-", dir="/tmp"))
     options: dict[str, Any] = {}
@@ -37,7 +38,7 @@ def postgres_server() -> Iterator[str]:
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         options = {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port = int(probe.getsockname()[1])
     data, log = folder / "data", open(folder / "log", "wb")  # noqa: SIM115 - closed below
     environ = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
@@ -49,21 +50,24 @@ def postgres_server() -> Iterator[str]:
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError((folder / "log").read_text())
+        if host != "127.0.0.1":
+            with open(data / "pg_hba.conf", "a") as rules:
+                rules.write(f"host all all {host}/24 trust\n")
         server = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-c", "fsync=off"],
+            [binaries / "postgres", "-D", data, "-p", str(port), "-h", host, "-k", folder, "-c", "fsync=off"],
             cwd=folder, env=environ, stdout=log, stderr=log, **options,
         )  # fmt: skip
         deadline = time.monotonic() + 60
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                socket.create_connection((host, port), timeout=1).close()
                 break
             except OSError:
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError((folder / "log").read_text()) from None
                 time.sleep(0.05)
         time.sleep(0.2)
-        yield f"postgresql://ashore@127.0.0.1:{port}/postgres"
+        yield f"postgresql://ashore@{host}:{port}/postgres"
     finally:
         if server is not None:
             server.send_signal(3)  # SIGQUIT: at once; nothing here outlives the tests

@@ -26,19 +26,21 @@ class Served:
     grpc_port: int
     output: Path
     """What `ashore up` printed, both streams."""
+    host: str = "127.0.0.1"
+    """Where it is reached."""
 
     @property
     def base_url(self) -> str:
         """Address for OpenAI clients, with `/v1`."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.host}:{self.port}/v1"
 
     @property
     def root_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def grpc_address(self) -> str:
-        return f"127.0.0.1:{self.grpc_port}"
+        return f"{self.host}:{self.grpc_port}"
 
     @property
     def key(self) -> str:
@@ -48,7 +50,7 @@ class Served:
         return self.output.read_text(errors="replace")
 
     def ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=2)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
@@ -99,6 +101,7 @@ def start_served(
     config: str = "",
     wait: bool = True,
     prefix: Sequence[str] = (),
+    host: str = "127.0.0.1",
 ) -> Served:
     """Start `ashore up` in `home` and wait until it is ready (unless `wait` is false)."""
     home.mkdir(parents=True, exist_ok=True)
@@ -118,7 +121,7 @@ def start_served(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    one = Served(process=process, home=home, port=port, grpc_port=grpc_port, output=output)
+    one = Served(process=process, home=home, port=port, grpc_port=grpc_port, output=output, host=host)
     if wait:
         one.wait_ready()
     return one

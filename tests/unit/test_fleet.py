@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from waiting import eventually
 
 from ashore.core import SystemClock
 from ashore.engines.vllm.reach import FleetServers
-from ashore.errors import Conflict, InvalidSpec, NotFound, PermissionDenied
+from ashore.errors import Conflict, InvalidSpec, MissingExtra, NotFound, PermissionDenied
+from ashore.extras import how_to_install
 from ashore.fleet import FleetFile, FleetSection, Front, Node, View
 from ashore.fleet.calls import _node_out
 from ashore.fleet.model import ALIVE_S, entry_of
+from ashore.fleet.rayserve import build, serve_file
 from ashore.fleet.sql import load_fronts, load_nodes, put_node, remove_front, remove_node, report_front, set_drains
 from ashore.state import Database, EpochWatch, open_database
 
@@ -112,3 +115,16 @@ def test_the_file_for_hosts_follows_the_state_and_leaves_out_what_may_not_be_cal
         assert len(said) == 1 and "node b of the fleet is not used" in said[0]
     finally:
         watch.close()
+
+
+def test_the_file_for_ray_serve_names_what_a_replica_starts() -> None:
+    made = serve_file(alias="chat", words=["smol"], replicas=3, cpus=2, gpus=0, port=8000, per_node=1)
+    assert 'import_path: "ashore.fleet.rayserve:build"' in made and "route_prefix: /chat" in made
+    assert "words: [smol]" in made and "num_replicas: 3" in made and "proxy_location: EveryNode" in made
+
+
+def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra) as caught:
+        build({"words": ["smol"]})
+    assert caught.value.hint == how_to_install("fleet")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from ladder_sim import BURST, trace
+from ladder_sim import run as simulate
 
 from ashore.engines.openvino.ladder import HOLD_S, Ladder, Objective
 
@@ -21,7 +23,7 @@ def run(one: Ladder, *, from_s: float, to_s: float, top_step_s: float, decoding:
         seconds = top_step_s * one.costs[rung] / one.costs[0]
         now_s += seconds
         top_s += seconds * (rung == 0)
-        one.note(now_s, seconds=seconds, decoding=decoding)
+        one.note(seconds=seconds, decoding=decoding)
     return top_s / (to_s - from_s)
 
 
@@ -31,36 +33,45 @@ def test_in_calm_times_the_top_computes() -> None:
     assert one.switches == 0
 
 
-def test_a_burst_goes_down_at_once_and_comes_back_when_it_is_over() -> None:
+def test_a_burst_goes_down_and_comes_back_when_it_is_over() -> None:
     one = ladder()
     run(one, from_s=0, to_s=10, top_step_s=0.02, decoding=2)
-    assert run(one, from_s=10, to_s=40, top_step_s=0.055) < 0.02, "36 ms of 60 is where it goes down"
-    now_s = 40.0
-    for _ in range(100):  # an idle engine: a short step now and then
-        now_s += 0.2
-        one.note(now_s, seconds=0.01, decoding=1)
-        one.decide(now_s, decoding=1, pending_s=0.0, oldest_wait_s=0.0)
+    assert run(one, from_s=10, to_s=40, top_step_s=0.07) < 0.1
+    assert one.rung == 1
+    assert run(one, from_s=40, to_s=70, top_step_s=0.02, decoding=1) > 0.6
     assert (one.rung, one.switches) == (0, 2)
 
 
 def test_who_waits_too_long_for_a_first_token_is_reason_enough() -> None:
     one = ladder()
-    assert one.decide(0.0, decoding=0, pending_s=0.3, oldest_wait_s=0.2) == 0
-    assert one.decide(0.1, decoding=0, pending_s=0.5, oldest_wait_s=0.2) == 1
+    assert one.decide(0.0, decoding=0, pending_s=0.4, oldest_wait_s=0.3) == 0
+    assert one.decide(0.1, decoding=0, pending_s=0.6, oldest_wait_s=0.3) == 1
+    assert one.decide(HOLD_S + 0.2, decoding=0, pending_s=0.0, oldest_wait_s=0.0) == 0
 
 
-def test_it_stays_down_where_the_top_would_be_too_slow_and_goes_one_rung_at_a_time() -> None:
+def test_it_goes_one_rung_at_a_time_and_stays_where_the_next_would_be_too_slow() -> None:
     one = ladder(4.0, 2.0, 1.0)
-    assert run(one, from_s=0, to_s=60, top_step_s=0.12) < 0.02
-    assert one.rung == 2 and one.switches == 2, "30 ms here; 60 ms one rung up is the whole objective"
-    before = one.switches
-    run(one, from_s=60, to_s=60 + HOLD_S - 1, top_step_s=0.01, decoding=1)
+    run(one, from_s=0, to_s=60, top_step_s=0.14)
+    assert one.rung == 2 and one.switches == 2, "35 ms here; 70 ms one rung up are more than the objective"
+    run(one, from_s=60, to_s=60 + HOLD_S / 2, top_step_s=0.01, decoding=1)
     assert one.rung == 2, "not before a while"
-    run(one, from_s=60 + HOLD_S, to_s=90, top_step_s=0.01, decoding=1)
-    assert (one.rung > 0 and one.switches > before) or one.rung == 2
+    run(one, from_s=60 + HOLD_S, to_s=120, top_step_s=0.01, decoding=1)
+    assert one.rung == 0 and one.switches == 4
 
 
 def test_a_load_at_the_edge_does_not_swing() -> None:
     one = ladder()
-    run(one, from_s=0, to_s=300, top_step_s=0.036)
+    run(one, from_s=0, to_s=300, top_step_s=0.049)
     assert one.switches <= 1
+
+
+def test_a_burst_is_answered_as_by_the_lowest_rung_and_calm_times_as_by_the_top() -> None:
+    """At 0.9 of what the lowest rung can do, by a virtual clock; `tests/support/ladder_sim.py` prints more of it."""
+    traces = [trace(seed, 4.5) for seed in range(3)]
+    ways = {rungs: [simulate(one, rungs) for one in traces] for rungs in (("bf16",), ("int8",), ("bf16", "int8"))}
+    missed = {rungs: sum(one.missed for one in told) / len(told) for rungs, told in ways.items()}
+    assert missed["bf16",] > 0.3
+    assert missed["bf16", "int8"] <= 0.1 * missed["bf16",] and missed["bf16", "int8"] <= missed["int8",] + 0.01
+    calm = [one.at_the_top(0.0, BURST[0] - 5) for one in ways["bf16", "int8"]]
+    assert sum(calm) / len(calm) >= 0.6
+    assert all(one.switches <= 12 for one in ways["bf16", "int8"])

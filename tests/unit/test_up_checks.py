@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from page_run import blocks_of
 from tiny_models import make_tiny_model
 
 from ashore.bootstrap import build_store
 from ashore.cli.main import main
 from ashore.cli.upplan import Request
+from ashore.config import parse_spec
 from ashore.errors import InvalidSpec
 from ashore.planning import read_inventory
 from ashore.settings import read_settings
 from ashore.store import name_of_source
 
+BURSTS = Path(__file__).parents[2] / "docs" / "how-to" / "answer-bursts-in-time.md"
 Dry = Callable[..., tuple[int, str, str]]
 MODEL = """[[model]]
 name = "tiny"
@@ -58,6 +61,26 @@ def test_a_folder_that_is_no_adapter_is_refused(dry: Dry, tmp_path: Path) -> Non
     assert code == 2 and "has no adapter_config.json" in told and "hint:" in told
     (tmp_path / "tone" / "adapter_config.json").write_text("{}")
     assert dry(text)[0] == 0
+
+
+def test_a_ladder_is_shown_and_a_rung_without_a_gate_is_refused(dry: Dry) -> None:
+    text = MODEL + '[model.ladder]\nrungs = ["int8"]\n'
+    code, _, told = dry(text)
+    assert code == 2 and "chat: the rung tiny@int8 was never held to a gate" in told and "--gate gate.toml" in told
+    code, shown, _ = dry(text + "needs_gate = false\ntpot_ms = 40\n")
+    assert code == 0 and "ladder " in shown and "> int8" in shown and "rung_tpot_ms" not in shown
+    code, _, told = dry(text + '[model.adapters]\ntone = "./tone"\n')
+    assert code == 2 and "has a ladder and adapters" in told
+    code, _, told = dry(text + '[model.engine]\nkind = "torch"\n')
+    assert code == 2 and "torch has no ladder" in told
+    code, _, told = dry(MODEL + '[model.ladder]\nrungs = ["a/b"]\n')
+    assert code == 2 and "expected names of variants" in told
+
+
+def test_the_page_about_bursts_declares_a_ladder() -> None:
+    _, files = blocks_of(BURSTS.read_text(encoding="utf-8"))
+    (model,) = parse_spec(files["ashore.toml"]).models
+    assert model.name == "smollm2@fp16" and model.ladder.rungs == ("int8",) and model.ladder.needs_gate
 
 
 def test_everything_beside_the_models_is_shown(dry: Dry, tmp_path: Path) -> None:

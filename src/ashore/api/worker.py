@@ -37,6 +37,7 @@ from ashore.bootstrap import build_store, build_workshop
 from ashore.cache import AnswerCache
 from ashore.console import Console
 from ashore.core import Clock, EngineKind, Recorder, SystemClock
+from ashore.core.identity import Identity
 from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
 from ashore.jobs import Quotas
@@ -279,7 +280,8 @@ async def serve(
 
     await serving.start()
     await serving.connected(CONNECTED_S)
-    server = HttpServer(app, sock, topology.limits)
+    tls = Identity(folder=Path(where.http.identity)).context(server=True) if where.http.identity else None
+    server = HttpServer(app, sock, topology.limits, tls=tls)
     app.start()
     server.start()
     beside: BesideHttp | None = None

@@ -12,8 +12,10 @@ from ashore.bootstrap.backups import (
     restore_home,
     served_from,
 )
+from ashore.bootstrap.learning import open_learning
 from ashore.bootstrap.optimizing import distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
 from ashore.bootstrap.plans import find_programs, gather_facts, server_command_lines, tuned_choices
+from ashore.bootstrap.privacyledger import open_ledger
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.bootstrap.serving import (
     build_workshop,
@@ -51,6 +53,8 @@ __all__ = [
     "manifests_in_use",
     "open_backup",
     "open_key_source",
+    "open_learning",
+    "open_ledger",
     "open_model_files",
     "open_privacy",
     "open_state",

@@ -44,6 +44,11 @@ COMMANDS = (
     Command(name="data", target="ashore.cli.data:app", summary="Write, show and verify shards of training data."),
     Command(name="train", target="ashore.cli.train:app", summary="Fine-tune a model on your own examples."),
     Command(
+        name="learn",
+        target="ashore.cli.learn:app",
+        summary="See what users say of answers; learn from it.",
+    ),
+    Command(
         name="release", target="ashore.cli.release:app", summary="Roll out a release beside the live one; roll back."
     ),
     Command(name="alias", target="ashore.cli.alias:app", summary="Point the names that clients use at releases."),

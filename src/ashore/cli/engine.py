@@ -93,6 +93,7 @@ def serve(
     max_sequences: int = 0,
     threads: int = 0,
     key_file: Path | None = None,
+    tls: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Serve one model in vLLM's HTTP form, for another ashore, Kubernetes or Ray Serve. Ctrl-C stops it.
 
@@ -122,6 +123,9 @@ def serve(
         Threads; 0: the plan chooses.
     key_file
         File with the key that requests must send as a bearer token; made if it is absent. Default: no key.
+    tls
+        Serve over TLS, for machines with a certificate of the same fleet alone. Needs one in fleet/ of this home
+        (`ashore fleet certificate`).
     """
     from ashore.cli.engineserve import serve_alone
     from ashore.planning import EngineSection, ModelSection
@@ -137,7 +141,7 @@ def serve(
             threads=threads,
         ),
     )
-    return serve_alone(section, host=host, port=port, key_file=key_file)
+    return serve_alone(section, host=host, port=port, key_file=key_file, tls=tls)
 
 
 @app.command

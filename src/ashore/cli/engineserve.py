@@ -11,6 +11,7 @@ from ashore.bootstrap import build_store, open_model_files
 from ashore.cli.upplan import plan_and_fetch
 from ashore.config import Spec
 from ashore.core import SystemClock
+from ashore.core.identity import Identity
 from ashore.deployment import serve_engine
 from ashore.engines import EngineInfo
 from ashore.errors import InvalidRequest
@@ -20,21 +21,24 @@ from ashore.serving import HttpListen
 from ashore.settings import read_settings
 
 
-def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path | None) -> int:
+def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path | None, tls: bool) -> int:
     """Serve one model until a signal; return the exit code."""
     if section.engine.is_elsewhere:
         raise InvalidRequest("a model of another server is served there", hint="use `ashore up` for it")
     settings = read_settings()
     check_port(host, port, option="--port")
     settings.home.create()
+    identity = Identity(folder=settings.home.fleet)
+    if tls:
+        identity.context(server=True)  # before anything is loaded
     plan, notes = plan_and_fetch(Spec(models=(section,)), settings, read_inventory())
     for note in notes:
         _say(f"note: {note}")
     (model,) = plan.models
     if key_file is not None:
         make_first_key(key_file)
-    elif host not in ("127.0.0.1", "::1", "localhost"):
-        _say(f"warning: anybody who reaches {host}:{port} may use this engine; give --key-file, or close the network")
+    elif not tls and host not in ("127.0.0.1", "::1", "localhost"):
+        _say(f"warning: anybody who reaches {host}:{port} may use this engine; give --key-file or --tls")
     files = open_model_files(build_store(settings.home, settings), settings.home, model)
     clock = SystemClock()
     with Supervisor(clock=clock, say=_say) as supervisor, supervisor.signals():
@@ -43,12 +47,12 @@ def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path |
             serve_engine(
                 model,
                 files,
-                HttpListen(host=host, port=port),
+                HttpListen(host=host, port=port, identity=str(identity.folder.absolute()) if tls else ""),
                 key_file=key_file,
                 settings=settings,
                 supervisor=supervisor,
                 clock=clock,
-                ready=partial(_tell_ready, model.alias, host, port),
+                ready=partial(_tell_ready, model.alias, host, port, tls),
             )
         finally:
             supervisor.stop_all()
@@ -56,9 +60,10 @@ def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path |
     return 0
 
 
-def _tell_ready(alias: str, host: str, port: int, info: EngineInfo) -> None:
+def _tell_ready(alias: str, host: str, port: int, tls: bool, info: EngineInfo) -> None:
     shown = f"[{host}]" if ":" in host else host
-    print(f"{alias} on http://{shown}:{port} ({info.version}, {info.precision}); Ctrl-C stops it", flush=True)
+    scheme = "https" if tls else "http"
+    print(f"{alias} on {scheme}://{shown}:{port} ({info.version}, {info.precision}); Ctrl-C stops it", flush=True)
 
 
 def _say(line: str) -> None:

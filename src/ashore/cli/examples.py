@@ -96,12 +96,22 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore data verify shards", "read everything, compare with SHA256SUMS"),
         ),
         "train": (
+            Example(
+                "ashore train private smollm2 --data letters.jsonl --budget letters --num-examples 20000 --dry-run",
+                "the noise that epsilon 1 needs",
+            ),
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
             Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
             Example("ashore train log", "every run in figures: loss, throughput, waits, memory"),
             Example("ashore train log tone --since 2h --json", "each step of the last two hours"),
             Example("ashore train log --archive s3://logs/train --older-than 30d", "move old logs into a bucket"),
+        ),
+        "learn": (
+            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
+            Example("ashore learn run smollm2 --dry-run", "show what a run would learn from, and what is held back"),
+            Example("ashore learn run smollm2", "learn, judge, and shadow what passes; go on with a killed run"),
+            Example("ashore learn status", "runs, with what the gate said and where they went"),
         ),
         "release": (
             Example("ashore release create --model smollm2@int4 --alias chat", "make chat-2; nothing is loaded yet"),
@@ -179,6 +189,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example(
                 "ashore fleet certificate gpu-1 --address 10.0.0.2 --to ./gpu-1", "for its home, to be copied there"
             ),
+            Example("ashore fleet ray smollm2 --alias chat --replicas 3 > chat.yaml", "the file for `serve deploy`"),
             Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
@@ -195,12 +206,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore session end ses_0123456789ab", "out within a second"),
             Example("ashore session link", "a one-time link into the console of this machine, at the beginning"),
         ),
-        "learn": (
-            Example("ashore learn votes", "how many votes there are, by tenant, model and release"),
-            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
-            Example("ashore learn consents", "what was set for which tenant"),
-            Example("ashore learn forget alice", "erase the votes and receipts of a person"),
-        ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
 )
@@ -208,6 +213,16 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
+        "learn": (
+            Example("ashore learn dataset chat", "what a model would learn from now, and what is held back and why"),
+            Example("ashore learn explain chat-0a1b2c3d4e5f", "who gave how many examples, and every line of the gate"),
+            Example("ashore learn pause chat --why audit", "start no run; a running one ends after its step"),
+            Example("ashore learn go chat", "allow runs again"),
+            Example("ashore learn revert chat", "go back to what answered before, and learn nothing more"),
+            Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
+            Example("ashore learn consents", "what was set for which tenant"),
+            Example("ashore learn forget alice", "erase a person, and name the models that learned from them"),
+        ),
         "doctor": (
             Example("ashore doctor --list", "every rule, and what it asks"),
             Example("ashore doctor --only disk,D504 --for 10s", "an area and a rule, measured for ten seconds"),

@@ -92,6 +92,45 @@ def certificate(
 
 
 @app.command
+def ray(
+    model: str,
+    /,
+    *,
+    alias: str,
+    replicas: int = 1,
+    replicas_per_node: int = 1,
+    cpus: float = 1,
+    gpus: float = 0,
+    port: int = 8000,
+    key_file: Path | None = None,
+) -> None:
+    """Print the file with which Ray Serve runs `ashore engine serve` on several machines: `serve deploy FILE`.
+
+    Ray places the replicas and starts them again. The proxy of each machine is then a node of the fleet, at
+    http://MACHINE:PORT/ALIAS. Every machine needs the extra [fleet], the model in its store, and the same path to both.
+
+    Args:
+        model: Store name of the model, as each machine has it.
+        alias: Name under which it is served.
+        replicas: Number of engines on all machines together.
+        replicas_per_node: Most engines on one machine.
+        cpus: Processors that Ray reserves for one engine.
+        gpus: GPUs that Ray reserves for one engine.
+        port: Port of the proxy on every machine.
+        key_file: File on each machine with the key that engines ask for.
+    """
+    from ashore.fleet.rayserve import serve_file
+
+    words = [model, "--served-model-name", alias, *(["--key-file", str(key_file)] if key_file else [])]
+    print(
+        serve_file(
+            alias=alias, words=words, replicas=replicas, cpus=cpus, gpus=gpus, port=port, per_node=replicas_per_node
+        ),
+        end="",
+    )
+
+
+@app.command
 def share(*, host: str = "127.0.0.1", port: int = 8444) -> None:
     """Let the other machines of the fleet pull models from the store of this home, until Ctrl-C.
 
@@ -105,9 +144,9 @@ def share(*, host: str = "127.0.0.1", port: int = 8444) -> None:
     import signal
 
     from ashore.bootstrap import build_store
+    from ashore.core.identity import Identity
     from ashore.processes import check_port
     from ashore.store.peerserver import serve_store
-    from ashore.store.sources.peer import Identity
 
     settings = read_settings()
     check_port(host, port, option="--port")

@@ -66,6 +66,18 @@ class RoutedShown(msgspec.Struct, frozen=True, kw_only=True):
     """Learned of one replica: one answer alone, all together; null before its first answer."""
 
 
+class LadderShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One alias that answers in several precisions."""
+
+    alias: str
+    rung: int
+    """That computes now, 0: the most exact; of several replicas the least exact one."""
+    switches: int
+    """Of all replicas since they were loaded."""
+    answers: dict[str, int]
+    """Since the start, by the precisions that computed them."""
+
+
 class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
     """A place that takes no copies of the checkpoints now."""
 
@@ -94,6 +106,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every model can answer."""
     models: list[ModelStatus] = []
     backends: list[BackendShown] = []
+    ladders: list[LadderShown] = []
+    """Models that have answered, and in several precisions."""
     routed: list[RoutedShown] = []
     """Models that answer for others, by cost."""
     requests_running: int | None = None
@@ -198,9 +212,26 @@ def figures(samples: Samples, status: Status) -> Status:
         requests_running=whole("ashore_running_sequences"),
         requests_waiting=whole("ashore_waiting_sequences"),
         routed=routed_of(samples),
+        ladders=ladders_of(samples),
         cache_hit_rate=(lookups - misses) / lookups if lookups else None,
         last_backup_at=int(good) if good else None,
     )
+
+
+def ladders_of(samples: Samples) -> list[LadderShown]:
+    """Return which precision computes, of the models that answer in several."""
+    answers: dict[str, dict[str, int]] = {}
+    for labels, number in samples.each("ashore_precision_answers_total"):
+        answers.setdefault(labels["model"], {})[labels["precision"]] = int(number)
+    return [
+        LadderShown(
+            alias=alias,
+            rung=int(max((value for _, value in samples.each("ashore_host_rung", model=alias)), default=0)),
+            switches=int(samples.total("ashore_host_rung_switches_total", model=alias) or 0),
+            answers=answers[alias],
+        )
+        for alias in sorted(answers)
+    ]
 
 
 def routed_of(samples: Samples) -> list[RoutedShown]:
@@ -241,7 +272,7 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
                 ModelStatus(
                     alias=alias,
                     release=name,
-                    model=release.plan.reference,
+                    model=" > ".join((release.plan.reference, *release.plan.rungs)),
                     engine=release.plan.options.kind,
                     state=course.state,
                     why=course.why,
@@ -327,6 +358,9 @@ def _show(found: Status) -> None:
             ("server", "release", "state", "running", "sent", "out", "why, or the last error"),
             [_backend_row(one) for one in found.backends],
         )
+    if found.ladders:
+        print()
+        table(("ladder", "rung now", "switches", "answers by precision"), [_ladder_row(one) for one in found.ladders])
     if found.routed:
         print()
         table(
@@ -347,6 +381,11 @@ def _row(one: ModelStatus) -> tuple[str, ...]:
 def _backend_row(one: BackendShown) -> tuple[str, ...]:
     why = one.reason or (f"last error: {one.last_error}" if one.last_error else "")
     return one.url, one.release, one.state, str(one.running), str(one.sent), str(one.times_out), why
+
+
+def _ladder_row(one: LadderShown) -> tuple[str, ...]:
+    answers = ", ".join(f"{precision} {number}" for precision, number in sorted(one.answers.items()))
+    return one.alias, str(one.rung), str(one.switches), answers
 
 
 def _routed_row(one: RoutedShown) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
+from ashore.cli.trainprivate import private
 from ashore.core import counted, human_bytes, parse_seconds
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ app = App(name="train", help="Fine-tune a model on your own examples: adapters o
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 EXIT_INTERRUPTED = 130
+
+
+app.command(private)
 
 
 @app.command

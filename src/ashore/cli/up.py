@@ -32,6 +32,7 @@ from ashore.bootstrap import (
     supervisor_recorder,
 )
 from ashore.bootstrap.secrets import hold_home_secrets
+from ashore.cli.planexpect import expected_of
 from ashore.cli.recorded import os_user
 from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
@@ -105,7 +106,7 @@ def up(
         commands = commands_of(plan, settings)
         choices = edge_of(spec, plan.inventory.cores, listening.address)
         others = sections_of(listening, settings)
-        notes = (*notes, *warnings_of(listening, settings))
+        notes = (*notes, *warnings_of(listening, settings), *expected_of(plan, settings))
         shown = show_plan(plan, notes, _listens(listening), commands, choices, others)
         print(plan_json(plan, notes, commands, choices, others) if json_ else shown, flush=True)
         refuse_what_cannot_start(spec, plan)

@@ -268,7 +268,8 @@ def _refuse_unproven(spec: Spec, plan: Plan, store: ModelStore) -> None:
                 seen = "failed its gate: " + found.why if found.outcome == "failed" else "was never held to a gate"
                 raise InvalidSpec(
                     f"{model.alias}: the rung {rung} {seen}",
-                    hint=f"run `ashore optimize evaluate {rung} --gate`, or set needs_gate = false in [model.ladder]",
+                    hint=f"run `ashore optimize evaluate {rung} --against parent --gate gate.toml`, or set "
+                    "needs_gate = false in [model.ladder]",
                 )
 
 

@@ -14,6 +14,7 @@ from ashore.core import Clock
 from ashore.deployment.children import DRAIN_MARGIN_S, check_alive
 from ashore.engines import (
     FLEET_FILE,
+    FLEET_IDENTITY,
     EngineInfo,
     HostClient,
     HostLaunch,
@@ -253,10 +254,11 @@ class Hosts:
 
 def _environment(model: ModelPlan, home: Home) -> dict[str, str]:
     """Return what a host finds in its environment: the key of other servers, under the name that its engine takes it
-    from, and the file that lists them where they come and go."""
+    from, and where they come and go the file that lists them and what this machine shows them."""
     kind, _, name = str(model.options.extra.get("key", "")).partition(":")
     key = {name: os.environ[name]} if kind == "env" and name in os.environ else {}
-    return key | ({FLEET_FILE: str(home.fleet_servers)} if "fleet" in model.options.extra else {})
+    fleet = {FLEET_FILE: str(home.fleet_servers), FLEET_IDENTITY: str(home.fleet)}
+    return key | (fleet if "fleet" in model.options.extra else {})
 
 
 def slug(alias: str) -> str:

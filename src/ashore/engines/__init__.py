@@ -38,6 +38,7 @@ from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
     FLEET_FILE,
+    FLEET_IDENTITY,
     BackendStatus,
     EngineEvent,
     EngineInfo,
@@ -67,6 +68,7 @@ __all__ = [
     "CARDS",
     "DEFAULT",
     "FLEET_FILE",
+    "FLEET_IDENTITY",
     "JSON_STYLE",
     "LIMITS",
     "MADE_UP",

@@ -198,6 +198,8 @@ EngineEvent = Token | Rung | Finished | Failed
 FLEET_FILE: Final = "ASHORE_FLEET_FILE"
 """Variable of the environment with the file that lists the servers of the fleet, by alias. No option of an engine, for
 options are the same on every machine that shares a release."""
+FLEET_IDENTITY: Final = "ASHORE_FLEET_IDENTITY"
+"""Likewise, with the folder of what this machine shows to servers of the fleet that speak TLS."""
 
 
 class FleetServer(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,8 +49,10 @@ class JoinIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     node: NodeName
     """Name of the node, for people. One node may serve several models."""
-    address: Annotated[str, msgspec.Meta(pattern=r"^https?://[^/?#]+/?$", max_length=300, extra={"positional": True})]
-    """Address of its engine server, http://10.0.0.2:8101, as the other servers reach it."""
+    address: Annotated[
+        str, msgspec.Meta(pattern=r"^https?://[^/?#]+[^?#]*$", max_length=300, extra={"positional": True})
+    ]
+    """Address of its engine server, http://10.0.0.2:8101, as the other servers reach it, without /v1."""
     model: Name
     """Alias of the model that it serves. Its [[model]] has [model.engine] fleet = true."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -18,10 +19,12 @@ from ashore.core import (
     Rights,
     check_named,
     check_on,
+    may_on,
     sees_tenant,
 )
 from ashore.errors import InvalidRequest
 from ashore.learning.consent import Consents, Purpose, save_purpose
+from ashore.learning.runs import Run, end_pause, find_run, load_runs, pauses, set_pause, weights_of
 from ashore.learning.sql import count_votes, forget_texts
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from ashore.state import Database
 
 READ: Final = "learning:read"
+WRITE: Final = "learning:write"
 FORGET: Final = "feedback:forget"
 CONSENT: Final = "feedback:consent"
 
@@ -83,6 +87,11 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
 
     receipts: int
     votes: int
+    models: list[str] = []
+    """Models that learned from this person, by name. They still have what they learned: retire their releases, remove
+    them, and let the next run learn without it."""
+    adapters: list[str] = []
+    """Folders of their adapters."""
 
 
 class ConsentOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +128,101 @@ class ConsentSet(msgspec.Struct, frozen=True, kw_only=True):
     """Votes whose texts were erased."""
 
 
+class StatusIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs to show."""
+
+    model: Annotated[str, msgspec.Meta(max_length=200, extra={"positional": True})] = ""
+    """Alias. Default: every one."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    """Maximum number of runs."""
+
+
+class RunOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    run: str
+    model: str
+    state: str
+    """running, refused, passed, released or stopped."""
+    examples: dict[str, int]
+    """By kind: correction, preferred, up, down."""
+    held: dict[str, int]
+    """Votes that were held, by filter."""
+    candidate: str
+    release: str
+    why: str
+    erased: int
+    """People among its examples who were erased since."""
+    started_s: int
+
+
+class LearningStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs, and what is paused."""
+
+    items: list[RunOut]
+    paused: dict[str, str]
+
+
+class RunIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which run."""
+
+    run: Name
+    """Name of the run, as `ashore learn status` shows it."""
+
+
+class PersonOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Votes of one person in a run."""
+
+    tenant: str
+    voter: str
+    votes: int
+    held: str
+    """Filter that held them; empty: they were learned from."""
+    why: str
+
+
+class LineOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit of the gate."""
+
+    metric: str
+    about: str
+    seen: float | None
+    limit: float
+    passed: bool
+    why: str
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """A run with its evidence."""
+
+    run: RunOut
+    people: list[PersonOut]
+    lines: list[LineOut]
+
+
+class PauseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to pause, and why."""
+
+    model: Name
+    """Alias."""
+    why: Annotated[str, msgspec.Meta(max_length=300)] = ""
+    """Reason, shown in the status."""
+
+
+class GoIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to go on with."""
+
+    model: Name
+    """Alias."""
+
+
+class Paused(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a model learns."""
+
+    model: str
+    paused: bool
+
+
 def list_votes(desk: LearningDesk, actor: Actor, asked: Nothing) -> VotesList:
     """Count votes by tenant, model and release, without their texts."""
     with desk.database.read() as connection:
@@ -138,11 +242,69 @@ def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
     check_on(desk.rights, actor.principal, FORGET, f"tenant/{tenant}")
     if "/" in tenant:
         raise InvalidRequest(f"{tenant[:60]!r} is not the name of a tenant", param="tenant")
-    receipts, votes = desk.feedback.forget(tenant, asked.person)
+    receipts, votes, runs = desk.feedback.forget(tenant, asked.person)
     actor.record(
-        desk.recorder, FORGET, f"tenant/{tenant}", detail={"person": asked.person, "receipts": receipts, "votes": votes}
+        desk.recorder,
+        FORGET,
+        f"tenant/{tenant}",
+        detail={"person": asked.person, "receipts": receipts, "votes": votes, "runs": len(runs)},
     )
-    return Forgotten(receipts=receipts, votes=votes)
+    made = [run for run in runs if run.verdict is not None or run.release]
+    return Forgotten(
+        receipts=receipts,
+        votes=votes,
+        models=[run.candidate for run in made],
+        adapters=[run.adapter for run in made],
+    )
+
+
+def show_status(desk: LearningDesk, actor: Actor, asked: StatusIn) -> LearningStatus:
+    """Show runs, newest first, with what the gate said and where they went; and what is paused."""
+    may = partial(may_on, desk.rights, actor.principal, READ)
+    with desk.database.read() as connection:
+        runs, paused = load_runs(connection, model=asked.model, limit=asked.limit), pauses(connection)
+    return LearningStatus(
+        items=[_run_out(run) for run in runs if may(f"model/{run.model}")],
+        paused={model: why for model, why in paused.items() if may(f"model/{model}")},
+    )
+
+
+def explain(desk: LearningDesk, actor: Actor, asked: RunIn) -> Explained:
+    """Explain a run: who gave its examples, whose votes were held and why, and every line of the verdict."""
+    with desk.database.read() as connection:
+        run = find_run(connection, asked.run)
+        check_on(desk.rights, actor.principal, READ, f"model/{run.model}")
+        weights = weights_of(connection, run.run_id)
+    lines = () if run.verdict is None else run.verdict.lines
+    return Explained(
+        run=_run_out(run),
+        people=[PersonOut(**one) for one in weights],
+        lines=[LineOut(**{name: getattr(line, name) for name in LineOut.__struct_fields__}) for line in lines],
+    )
+
+
+def pause(desk: LearningDesk, actor: Actor, asked: PauseIn) -> Paused:
+    """Pause learning for a model. A run that is under way ends after its step; started again, it goes on from there."""
+    check_on(desk.rights, actor.principal, WRITE, f"model/{asked.model}")
+    with desk.database.write() as connection:
+        set_pause(
+            connection,
+            asked.model,
+            why=asked.why,
+            paused_by=actor.principal.id,
+            now_ms=int(desk.clock.now_s() * 1000),
+        )
+    actor.record(desk.recorder, WRITE, f"model/{asked.model}", reason=asked.why, detail={"paused": 1})
+    return Paused(model=asked.model, paused=True)
+
+
+def go_on(desk: LearningDesk, actor: Actor, asked: GoIn) -> Paused:
+    """Allow learning for a model again."""
+    check_on(desk.rights, actor.principal, WRITE, f"model/{asked.model}")
+    with desk.database.write() as connection:
+        end_pause(connection, asked.model)
+    actor.record(desk.recorder, WRITE, f"model/{asked.model}", detail={"paused": 0})
+    return Paused(model=asked.model, paused=False)
 
 
 def list_consents(desk: LearningDesk, actor: Actor, asked: Nothing) -> ConsentList:
@@ -191,6 +353,25 @@ CALLS: Final = (
         "learn", "forget", "POST", "/learning/forget", FORGET, forget,
         sure="erase the votes, corrections and receipts of {person}",
     ),
+    Call("learn", "status", "GET", "/learning/runs", READ, show_status),
+    Call("learn", "explain", "GET", "/learning/runs/{run}", READ, explain),
+    Call("learn", "pause", "POST", "/learning/pause/{model}", WRITE, pause),
+    Call("learn", "go", "POST", "/learning/go/{model}", WRITE, go_on),
     Call("learn", "consents", "GET", "/learning/consent", READ, list_consents),
     Call("learn", "consent", "PUT", "/learning/consent/{tenant}", CONSENT, set_consent),
 )  # fmt: skip
+
+
+def _run_out(run: Run) -> RunOut:
+    return RunOut(
+        run=run.run_id,
+        model=run.model,
+        state=run.state,
+        examples=dict(run.examples),
+        held=dict(run.held),
+        candidate=run.candidate,
+        release=run.release,
+        why=run.why,
+        erased=run.erased,
+        started_s=run.started_ms // 1000,
+    )

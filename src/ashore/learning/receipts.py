@@ -159,7 +159,7 @@ class Receipts:
     def _receipt(self, one: Answered) -> Receipt:
         """Mask and seal. Where no text may be kept, the receipt says only whose answer it is."""
         key_id = question = answer = digest = ""
-        if self._consents.purpose(one.tenant) == "train" and one.messages and one.answer:
+        if self._consents.purpose(one.tenant) == "train" and one.messages:
             masked = self._blacken([*(message.content for message in one.messages), one.answer])
             said = tuple(Said(m.role, text) for m, text in zip(one.messages, masked[:-1], strict=True))
             key = self._texts.key(one.tenant, one.account)

@@ -17,7 +17,6 @@ from ashore.core import UNDECODABLE, Message, read_text_file
 from ashore.errors import InvalidSpec
 from ashore.evaluation import Subject, Told, untold
 
-SHARE: Final = 0.2
 ANSWER_TOKENS: Final = 64
 SEED: Final = 20
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
-from ashore.core import Kept, Seconds, Section
+from ashore.core import AFile, AtLeast0, Kept, Seconds, Section
 from ashore.learning.consent import Purpose
 
+SHARE: Final = 0.2
 DAY_S: Final = 86_400.0
 
 
@@ -26,3 +27,25 @@ class LearningSection(Section, frozen=True, kw_only=True):
     """How long an answer can be voted on."""
     keep_s: Seconds = 180 * DAY_S
     """How long votes are kept, with question and answer."""
+    tasks: tuple[AFile, ...] = ()
+    """Task files of what should get better, which no vote is part of (docs/how-to/evaluate-a-model.md). Without one,
+    nothing that was learned passes the gate."""
+    old_skills: tuple[str, ...] = ("stdlib-en", "reviews-zh")
+    """Task files, or names of built-in tasks, of what must stay as good as it is."""
+    task_items: AtLeast0 = 400
+    """Most items of each task; 0: all."""
+    probes: AFile = ""
+    """JSONL of `prompt`, `must` and `must_not`: what answers must have in them, and must not."""
+    known: AFile = ""
+    """JSONL of `prompt` and `answer`: questions whose right answer is known, by which people are checked."""
+    replay: AFile = ""
+    """Prompts whose answers by the model itself are learned again beside what is new; empty: built-in ones."""
+    replay_share: Annotated[float, Meta(ge=0, lt=1)] = SHARE
+    """Share of those among all examples."""
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
+    """Highest rate at which the adapter learns."""
+    promote: Literal["ask", "automatic"] = "ask"
+    """What `ashore learn run` does with a shadow: `ask` leaves it to somebody to promote; `automatic` makes it, after
+    `step_s`, a canary of 5, 20 and 50 %, which is promoted unless it is found worse."""
+    step_s: Seconds = 3600.0
+    """How long a shadow, and each step of such a canary, takes."""

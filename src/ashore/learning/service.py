@@ -16,6 +16,7 @@ from ashore.errors import InvalidRequest, NotFound, PermissionDenied
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.model import Receipt, Vote
 from ashore.learning.receipts import Blacken, Receipts
+from ashore.learning.runs import Run, forget_examples
 from ashore.learning.sql import find_receipts, find_vote, forget_person, remove_vote, save_vote
 from ashore.learning.texts import SealedTexts, opened, seal
 from ashore.learning.votes import Feedback, answer_key
@@ -125,13 +126,14 @@ class FeedbackService:
             created=kept.created_ms // 1000,
         )
 
-    def forget(self, tenant: str, person: str) -> tuple[int, int]:
+    def forget(self, tenant: str, person: str) -> tuple[int, int, list[Run]]:
         """Erase a person: destroy the key of their texts, then drop their receipts, the votes on their answers and the
-        votes that they gave; return how many receipts and votes there were. May be called twice."""
+        votes that they gave; return how many receipts and votes there were, and the runs that learned from them. May be
+        called twice."""
         self._receipts.flush()
         self._texts.erase(tenant, person)
         with self._database.write() as connection:
-            return forget_person(connection, tenant, person)
+            return *forget_person(connection, tenant, person), forget_examples(connection, tenant, person)
 
     def _receipt(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
         """Return the receipt of an answer. One that was given a moment ago may still be on its way to the disk."""

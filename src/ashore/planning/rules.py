@@ -412,6 +412,13 @@ def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, 
 
 def _check_options(card: EngineCard, wish: Wish) -> None:
     """Return when an engine knows every option that is asked for, or hands it on."""
+    if RUNGS in dict(wish.options) and RUNGS not in card.options.known:
+        able = ", ".join(one.kind for one in CARDS if RUNGS in one.options.known)
+        raise InvalidRequest(
+            f"{_alias(wish)}: the engine {card.kind} has no ladder",
+            hint=f"[model.ladder] needs {able}",
+            param="options",
+        )
     for name, _ in wish.options:
         if name not in (*card.options.known, *wish.taken_over) and not card.options.passes_on(name):
             raise InvalidRequest(

@@ -117,7 +117,7 @@ class LadderSection(Section, frozen=True, kw_only=True):
     tpot_ms: Annotated[float, Meta(ge=1, le=60_000)] = 60.0
     """Time for each further token that it keeps to."""
     needs_gate: bool = True
-    """Refuse rungs whose last evaluation did not pass a gate (`ashore optimize evaluate --gate`)."""
+    """Refuse rungs whose last evaluation did not pass a gate (`ashore optimize evaluate --gate FILE`)."""
 
     def checked(self, where: str) -> Self:
         for rung in self.rungs:

@@ -61,6 +61,9 @@ class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     port: int = 8080
     uds: str = ""
     """Path of a unix socket, made with mode 0600."""
+    identity: str = ""
+    """Folder with the certificate of this machine in its fleet: TLS 1.3, and clients must be of that fleet. Empty: no
+    TLS, but what an edge in front has."""
 
 
 class GrpcListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,11 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO, Final
 from urllib.parse import urlsplit
 
+from ashore.core.identity import Identity
 from ashore.store.layout import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from ashore.store.shelves import Shelves
-from ashore.store.sources.peer import Identity
 
 MOST_CONNECTIONS: Final = 64
+HANDSHAKE_S: Final = 10.0
+"""How long a connection may take to show a certificate."""
 QUIET_S: Final = 60.0
 """A client that neither asks nor reads for so long is cut off."""
 PIECE_BYTES: Final = 1 << 20
@@ -121,9 +123,14 @@ class _Server(ThreadingHTTPServer):
         self._room.acquire()
         super().process_request(request, client_address)  # type: ignore[arg-type]
 
-    def process_request_thread(self, request: object, client_address: object) -> None:
+    def process_request_thread(self, request: ssl.SSLSocket, client_address: object) -> None:  # type: ignore[override]
         try:
-            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+            request.settimeout(HANDSHAKE_S)
+            request.do_handshake()
+        except OSError:
+            self.shutdown_request(request)
+        else:
+            super().process_request_thread(request, client_address)
         finally:
             self._room.release()
 

@@ -15,6 +15,8 @@ from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
 from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss, hidden_states
+from ashore.training.private import FEW_UNITS, PrivateOptions
+from ashore.training.privaterun import PrivateReport, run_private
 from ashore.training.runlog import LogBucket, LogLine, RunFigures, RunLogs
 from ashore.training.runstate import RunState
 from ashore.training.sft import SftMaker, SftRun
@@ -29,6 +31,7 @@ from ashore.training.trainee import MAKER
 
 __all__ = [
     "AUTO_WORKERS",
+    "FEW_UNITS",
     "MAKER",
     "AheadBatches",
     "Batch",
@@ -41,6 +44,8 @@ __all__ = [
     "Loss",
     "Packed",
     "PackedBatches",
+    "PrivateOptions",
+    "PrivateReport",
     "ReadOptions",
     "RunFigures",
     "RunLogs",
@@ -68,6 +73,7 @@ __all__ = [
     "pack_shards",
     "packed_attention",
     "plan_sft",
+    "run_private",
     "save_checkpoint",
     "train",
 ]

@@ -43,6 +43,11 @@ class Trainee:
         self._model = self._peft.get_base_model() if self._peft is not None else loaded
         self.num_trained = sum(p.numel() for p in self._model.parameters() if p.requires_grad)
 
+    @property
+    def model(self) -> Any:
+        """The model with what is trained in it."""
+        return self._model
+
     def train(self, state: RunState | None, watch: Watcher, stop: Callable[[], bool]) -> LoopResult:
         plan = self._plan
         options = LoopOptions(
@@ -91,6 +96,10 @@ class Trainee:
         parameters = {n: v for n, v in recipe.parameters.items() if n not in ("keep", "stop_at_step")}
         versions = {f"version of {n}": v for n, v in recipe.versions.items()}
         return {"parent": plan.parent.digest, "seed": str(recipe.seed), **parameters, **data, **versions}
+
+    def recipe_of(self, steps: int) -> VariantRecipe:
+        """Return the recipe of a run of which nothing is told but its steps."""
+        return self._recipe({"steps": str(steps)})
 
     def recipe(self, result: LoopResult, validation_loss: float | None) -> VariantRecipe:
         facts = {"steps": str(result.steps), "tokens": str(result.tokens), "loss": f"{result.losses[-1]:.6g}"}

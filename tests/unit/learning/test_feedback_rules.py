@@ -128,6 +128,8 @@ def test_what_fails_or_was_left_out_has_no_receipt(house: House) -> None:
     assert house.receipts.begin("text_completion", "chat", NOWHERE) is None
     assert house.receipts.flush()
     assert house.count_of("feedback_receipt") == 1
+    house.answer("d", said="")
+    assert house.vote("d", correction="say something").learns is True  # type: ignore[attr-defined]
     assert house.vote("c", rating="up").learns is False, "too long to learn from"  # type: ignore[attr-defined]
     with pytest.raises(PermissionDenied, match="did not consent"):
         house.vote("b", "alice", "shut", rating="up")

@@ -14,7 +14,7 @@ from ashore.privacy.ledger.accountant import training_epsilon
 from ashore.privacy.ledger.calls import GrantIn, HistoryIn, LedgerDesk, QueryIn, ask_dataset, grant_budget, list_spends
 from ashore.privacy.ledger.model import MICRO
 from ashore.privacy.ledger.section import DatasetSection
-from ashore.privacy.ledger.service import Ledger, training_cost
+from ashore.privacy.ledger.service import Ledger
 from ashore.state import Database, open_database
 
 OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
@@ -118,7 +118,7 @@ def test_threads_together_never_spend_more_than_there_is(site: Site) -> None:
 def test_a_run_that_dies_is_spent_in_full(site: Site) -> None:
     with (
         pytest.raises(RuntimeError),
-        site.ledger.reserved(OFFICER, "default", "calls", "training", lambda _: training_cost(0.3, 1e-7), what="a run"),
+        site.ledger.reserved(OFFICER, "default", "calls", "training", Ledger.training_cost(0.3, 1e-7), what="a run"),
     ):
         raise RuntimeError("killed after its first step")
     assert site.ledger.standing("default", "calls").training_epsilon == 0.3 * MICRO
@@ -126,7 +126,7 @@ def test_a_run_that_dies_is_spent_in_full(site: Site) -> None:
         connection.exec_driver_sql("UPDATE dp_spend SET state = 'reserved'")
     assert site.ledger.standing("default", "calls").training_epsilon == 0.3 * MICRO
     another = site.ledger.reserved(
-        OFFICER, "default", "calls", "training", lambda _: training_cost(0.3, 1e-7), what="another"
+        OFFICER, "default", "calls", "training", Ledger.training_cost(0.3, 1e-7), what="another"
     )
     with pytest.raises(PrivacyBudgetSpent, match=r"epsilon 0\.2, delta .* left for training"):
         another.__enter__()
@@ -199,7 +199,7 @@ def test_a_dataset_of_the_state_is_read_by_its_select(site: Site) -> None:
 def test_a_training_run_pays_by_its_noise(site: Site) -> None:
     epsilon = training_epsilon(4.0, 0.01, 100, 1e-7)
     with site.ledger.reserved(
-        OFFICER, "default", "calls", "training", lambda _: training_cost(epsilon, 1e-7), what="100 steps"
+        OFFICER, "default", "calls", "training", Ledger.training_cost(epsilon, 1e-7), what="100 steps"
     ):
         pass
     assert site.ledger.standing("default", "calls").training_epsilon == pytest.approx(epsilon * MICRO, abs=1)

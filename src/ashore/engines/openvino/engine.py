@@ -78,7 +78,9 @@ class _Live:
 class OpenVinoEngine:
     """Implements `Engine`, `CanScore`, `CanTellDistributions`, `CanLoadAdapter`, and `CanEmbed` for encoders."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Make it. `clock` gives the seconds in which steps and waits are measured."""
+        self._clock = clock
         self._info: EngineInfo | None = None
         self._model: PairedModel | None = None
         self._embedder: BertEmbedder | None = None
@@ -181,11 +183,10 @@ class OpenVinoEngine:
             )
             pace.warm_up(opened, vocab_size=vocab_size, num_blocks=num_blocks)
             self._rungs.append((opened, pace))
-        lowest = self._rungs[-1][1]
-        costs = (
-            max(pace.seconds_per_token / lowest.seconds_per_token, pace.single_s / lowest.single_s)
-            for _, pace in self._rungs
-        )
+        lowest, costs = self._rungs[-1][1], [1.0]
+        for _, pace in reversed(self._rungs[:-1]):
+            seen = max(pace.seconds_per_token / lowest.seconds_per_token, pace.single_s / lowest.single_s)
+            costs.insert(0, max(costs[0], seen))  # a rung costs no less than the one below, whatever a neighbour did
         self._ladder = Ladder(config.objective, tuple(costs))
 
     def load_adapter(self, name: str, directory: str) -> None:
@@ -342,7 +343,7 @@ class OpenVinoEngine:
         )
         live = self._live[order.order_id] = _Live(answer, sequence, adapter)
         if info.rungs:
-            live.came_s = time.perf_counter()
+            live.came_s = self._clock()
             live.last_rung = info.rungs.index(order.min_precision) if order.min_precision else len(info.rungs) - 1
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = self._grammars.compile(order.grammar)
@@ -369,7 +370,7 @@ class OpenVinoEngine:
 
     def _advance(self) -> None:
         _, model = self._loaded()
-        begun_s = time.perf_counter()
+        begun_s = self._clock()
         decoding = sum(s.remaining == 1 for s in self._scheduler.running)
         rung, pace = 0, self._pace
         if self._ladder is not None:
@@ -401,11 +402,11 @@ class OpenVinoEngine:
             for row, chunk in enumerate(sampling):
                 if chunk.sequence.order_id in self._live:
                     self._take(self._live[chunk.sequence.order_id], logits_SV[row])
-        ended_s = time.perf_counter()
+        ended_s = self._clock()
         self._counts["steps"] += 1
         self._step_seconds += ended_s - begun_s
         if self._ladder is not None:
-            self._ladder.note(ended_s, seconds=ended_s - begun_s, decoding=decoding)
+            self._ladder.note(seconds=ended_s - begun_s, decoding=decoding)
 
     def _choose_rung(self, ladder: Ladder, now_s: float, decoding: int) -> int:
         """Return what computes the next step, and have whoever begins with it look for blocks of the same rung."""
@@ -451,7 +452,7 @@ class OpenVinoEngine:
         pace = self._pace
         if self._rungs:
             model, pace = self._rungs[rung]
-        begun_s = time.perf_counter()
+        begun_s = self._clock()
         rows: list[Row] = []
         sampled, runs, total = [], [], 0
         for chunk in chunks:
@@ -469,7 +470,7 @@ class OpenVinoEngine:
         model.start(make_batch(rows, sampled or [total - 1], runs if self._bank is not None else ()))
         broken = self._mask(sampling)
         logits_SV = model.wait()
-        pace.note(num_sequences=len(chunks), num_tokens=total + fill, seconds=time.perf_counter() - begun_s)
+        pace.note(num_sequences=len(chunks), num_tokens=total + fill, seconds=self._clock() - begun_s)
         return logits_SV, broken
 
     def _mask(self, sampling: list[Chunk]) -> list[tuple[_Live, AshoreError]]:

@@ -18,7 +18,8 @@ import httpx
 import msgspec
 
 from ashore.core import UNDECODABLE, Target, check_addresses, check_url, parse_allow, resolve
-from ashore.engines.model import FLEET_FILE, EngineOptions, FleetServer
+from ashore.core.identity import Identity
+from ashore.engines.model import FLEET_FILE, FLEET_IDENTITY, EngineOptions, FleetServer
 from ashore.errors import InvalidSpec, Unauthenticated
 
 CONNECT_S: Final = 5.0
@@ -41,6 +42,8 @@ class Reach:
     key: str = ""
     """The key itself, `env:NAME`, or `file:PATH`; empty: none is sent."""
     ca_file: str = ""
+    identity: Identity | None = None
+    """What this machine shows to servers of its fleet, whose authority it then trusts and no other; None: nothing."""
 
     @classmethod
     def of(cls, options: EngineOptions) -> Reach:
@@ -59,6 +62,7 @@ class Reach:
             entries=tuple(words["egress"].split()),
             key=words["key"] or words["api_key"],
             ca_file=words["ca_file"],
+            identity=_identity() if options.extra.get("fleet") and not words["ca_file"] else None,
         )
 
     def listed(self) -> tuple[FleetServer, ...]:
@@ -78,6 +82,8 @@ class Reach:
         )
 
     def _trust(self) -> ssl.SSLContext:
+        if self.identity is not None:
+            return self.identity.context(server=False)
         if not self.ca_file:
             return ssl.create_default_context()
         try:
@@ -94,6 +100,11 @@ class Reach:
         if not server.entry:
             return plain
         return _Checked(check_url(server.url, parse_allow([server.entry])), plain)
+
+
+def _identity() -> Identity | None:
+    found = Identity(folder=Path(os.environ.get(FLEET_IDENTITY, "fleet")))
+    return found if found.is_there else None
 
 
 class FleetServers:

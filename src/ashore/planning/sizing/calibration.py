@@ -50,6 +50,8 @@ class Calibration:
     """By what was held out (`hardware`, `family`, `pair`) and its name."""
     overall: Mapping[str, Miss]
     fitted_on: str
+    thumbs: str
+    """How far the vendors' rules of thumb are off, in a sentence."""
 
     def trust(self, case: Case) -> Trust:
         """Return how near the measurements a case is."""
@@ -127,4 +129,5 @@ def calibration_of(told: Mapping[str, Any]) -> Calibration:
         },
         overall={held: Miss(*numbers) for held, numbers in told["overall"].items()},
         fitted_on=str(told["fitted_on"]),
+        thumbs=str(told["thumbs"]),
     )

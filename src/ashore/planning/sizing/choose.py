@@ -129,10 +129,10 @@ def choose(
             precision = precision_of(word, model=model, chip=chip, network=network, engine=runs)
             found: list[Option] = []
             why = ""
-            for tp in PARALLEL:
+            for tp in _layouts(chip):
                 one = _size(network, load, level, chip, precision, runs, tp, money, using)
                 if isinstance(one, str):
-                    why = one if not why or "fit" not in one else why
+                    why = one if "does not fit" not in one or not why or "does not fit" in why else why
                 elif one.devices.value > most_devices:
                     why = f"needs {one.devices.value:,.0f} devices; at most {most_devices:,} may be bought"
                 else:
@@ -144,14 +144,18 @@ def choose(
     return Choice(options=tuple(sorted(options, key=lambda one: one.usd_per_million.value)), refused=tuple(refused))
 
 
+def _layouts(chip: Chip) -> tuple[int, ...]:
+    """Return over how many devices layers may be shared: two sockets of a CPU, one machine of Apple's."""
+    most = 2 if chip.is_cpu else 1 if chip.vendor == "apple" else PARALLEL[-1]
+    return tuple(tp for tp in PARALLEL if tp <= most)
+
+
 def _usual_precisions(network: Network, model: str, chip: Chip) -> tuple[str, ...]:
     if network.name.startswith(("gpt-oss", "deepseek-v4")):
         return ("",)
     if chip.vendor == "apple":
         return ("q4_k_m",)
-    words = ["int8", "int4"] if chip.is_cpu else ["bf16", "int4"]
-    if chip.fp8:
-        words.insert(1, "fp8")
+    words = ["int8", "int4"] if chip.is_cpu else ["bf16", "fp8"] if chip.fp8 else ["bf16", "int4"]
     if chip.fp4:
         words.append("fp4")
     if chip.vendor == "ascend":
@@ -319,7 +323,7 @@ def capacity(
     for word in precisions or _usual_precisions(network, model, chip):
         runs = "openvino" if chip.is_cpu else engine
         precision = precision_of(word, model=model, chip=chip, network=network, engine=runs)
-        for tp in (tp for tp in PARALLEL if tp <= devices):
+        for tp in (tp for tp in _layouts(chip) if tp <= devices):
             one = _size(network, load, level, chip, precision, runs, tp, Costs(), shipped())
             if isinstance(one, str):
                 why = one

@@ -28,7 +28,7 @@ HELD: Final = (0.5, 0.5, 0.5, 0.3, 0.3, 0.3)
 LEAST_BAND: Final = 0.10
 """Measurements of one's own repeat within this, at best."""
 _FLOPS_A_CYCLE: Final = {"amx_bf16": 1024.0, "avx512f": 64.0, "avx2": 32.0}
-_BYTES_A_CORE: Final = 10e9
+_BYTES_A_CORE: Final = 20e9
 """That one core of a server reads from memory in a second; a socket reads what its channels give."""
 
 

@@ -101,5 +101,7 @@ def correct(batch: Batch, found: Times, trees: Sequence[Trees], weight: float = 
     """Return the logarithms of the three quantities after the trees."""
     seen = features(batch, found)
     moved = np.stack([one.predict(seen) for one in trees], axis=1)
+    is_kept_up = (batch["rate"] > 0) & (found.concurrency < 0.98 * found.capacity)
+    moved[is_kept_up, 2] = 0.0  # who keeps up with a rate puts out what comes in
     said: npt.NDArray[np.float64] = logarithms(found) + weight * moved
     return said

@@ -40,8 +40,8 @@ COEFFICIENTS: Final[Mapping[str, tuple[float, float, float]]] = {
     "drafts": (1.7, 1.0, 4.0),
     "slots": (0.8, 0.1, 2.0),
     "steady": (0.85, 0.3, 1.2),
-    "tail_first": (2.0, 1.0, 10.0),
-    "tail_token": (1.1, 1.0, 2.0),
+    "tail_first": (2.0, 1.0, 4.0),
+    "tail_token": (1.1, 1.0, 1.25),
     "official": (0.75, 0.2, 1.5),
 }
 """Name: where the fit begins, least, most. Efficiencies are shares of the data sheet; *_s are seconds."""
@@ -54,6 +54,7 @@ LEVELS: Final[Mapping[str, frozenset[str]]] = {
     "precision": _SPEED | {"expert_bandwidth"},
     "vendor": _SPEED | {"reduce_s", "link", "first_s"},
     "form": _SPEED | {"first_s"},
+    "engine with precision": frozenset({"bandwidth", "layer_s"}),
     "engine with form": frozenset({"layer_s", "prefill_flops", "expert_bandwidth", "first_s"}),
     "year": _SPEED | {"expert_bandwidth", "first_s", "token_s"},
 }
@@ -113,6 +114,7 @@ def make_batch(cases: Sequence[Case]) -> Batch:
         "vendor": tuple(case.chip.vendor for case in cases),
         "form": tuple(_form(case) for case in cases),
         "engine with form": tuple(f"{case.engine} {_form(case)}" if case.engine else "" for case in cases),
+        "engine with precision": tuple(f"{c.engine} {c.precision.name}" if c.engine else "" for c in cases),
         "year": ("passed",) * len(cases),
     }
     entries = {level: tuple(sorted(set(column))) for level, column in keys.items()}
@@ -241,19 +243,12 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     offered = np.where(b["saturated"] > 0, slots, b["load"] / b["instances"])
     rate = b["load"] / b["instances"]
     at_once = np.clip(offered, 1.0, slots)
-    at_once = np.where(b["rate"] > 0, 1.0, at_once)
-    share = np.zeros(len(batch))
+    rows = np.flatnonzero(b["rate"])
+    if len(rows):
+        some_b, some_e = ({name: column[rows] for name, column in each.items()} for each in (b, e))
+        at_once[rows] = _underway(some_b, some_e, rate[rows], slots[rows], prefill[rows])
     parts = _decode(b, e, at_once)
-    for _ in range(12):
-        parts = _decode(b, e, at_once)
-        step = parts[0]
-        work = e["mix"] * np.maximum(at_once - 1, 0) * prefill / (np.maximum(b["osl"], 1) * step)
-        share = work / (1 + work)
-        if not b["rate"].any():
-            break
-        token = step / (1 - np.minimum(share, 0.97))
-        wanted = rate * (prefill + b["osl"] * token)
-        at_once = np.where(b["rate"] > 0, np.clip(0.5 * at_once + 0.5 * wanted, 1.0, slots), at_once)
+    share = _share(b, e, at_once, prefill, parts[0])
     step = parts[0]
     token = step / (1 - np.minimum(share, 0.985))
     drafts = np.where(b["speculative"] > 0, 1 + (e["drafts"] - 1) / (1 + at_once / 64), 1.0)
@@ -275,7 +270,7 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     burst = b["load"] * b["osl"] / (rounds * turn + e["queue"] * prefill * at_once * 0.5 + e["first_s"]) * e["steady"]
     full = b["instances"] * at_once * b["osl"] / (b["osl"] * token + prefill) * e["steady"]
     full = np.where(b["osl"] > 1, full, b["instances"] / prefill)
-    opened = np.minimum(b["load"] * b["osl"], full)
+    opened = np.where(at_once < 0.98 * slots, b["load"] * b["osl"], np.minimum(b["load"] * b["osl"], full))
     speed = np.select([b["burst"] > 0, b["saturated"] > 0, b["rate"] > 0], [burst, full, opened], closed)
     speed = speed * np.where((b["official"] > 0) & (b["rate"] == 0), 1 / e["official"], 1.0)
     first = first * np.where(b["p99"] > 0, e["tail_first"], 1.0)
@@ -294,6 +289,23 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
         network_s=network_s,
         prefill_s=prefill,
     )
+
+
+def _share(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array, prefill: Array, step: Array) -> Array:
+    """Return the share of the time that prompts take from answers that are underway."""
+    work = e["mix"] * np.maximum(at_once - 1, 0) * prefill / (np.maximum(b["osl"], 1) * step)
+    share: Array = work / (1 + work)
+    return share
+
+
+def _underway(b: Mapping[str, Array], e: Mapping[str, Array], rate: Array, slots: Array, prefill: Array) -> Array:
+    """Return the requests at once under a rate: Little's law with times that depend on it, found by halving steps."""
+    at_once = np.ones(len(rate))
+    for _ in range(12):
+        step = _decode(b, e, at_once)[0]
+        token = step / (1 - np.minimum(_share(b, e, at_once, prefill, step), 0.97))
+        at_once = np.clip(0.5 * at_once + 0.5 * rate * (prefill + b["osl"] * token), 1.0, slots)
+    return at_once
 
 
 def _decode(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array) -> tuple[Array, ...]:

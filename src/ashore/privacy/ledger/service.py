@@ -17,7 +17,7 @@ from ashore.core import Actor, Clock, Recollection, Recorder
 from ashore.errors import NotFound, StateLost
 from ashore.privacy.ledger import rules
 from ashore.privacy.ledger.accountant import gaussian_noise, gaussian_rdp
-from ashore.privacy.ledger.model import FEMTO, MICRO, Budget, Kind, Spend, Standing, femto, micro
+from ashore.privacy.ledger.model import FEMTO, Budget, Kind, Spend, Standing, femto, micro
 from ashore.privacy.ledger.sql import answered, budgets, end_spend, open_budget, put_budget, put_spend, spends
 
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ class Ledger:
         multiplier = gaussian_noise(epsilon / parts, delta / parts)
         order = standing.budget.order
         return multiplier, max(1, micro(parts * gaussian_rdp(multiplier, order)))
+
+    @staticmethod
+    def training_cost(epsilon: float, delta: float) -> Callable[[Standing], tuple[int, int]]:
+        """Return the cost of a training run, for `reserved`."""
+        return lambda standing: (micro(epsilon), femto(delta))
 
     @contextmanager
     def reserved(
@@ -240,18 +245,3 @@ def _found(standing: Standing | None, dataset: str) -> Standing:
 
 def _signed(budget: Budget, actor: Actor, now_s: int) -> Budget:
     return replace(budget, granted_by=actor.principal.id, granted_s=now_s)
-
-
-def shown_epsilon(units: int) -> float:
-    """Return micro-nats in nats."""
-    return units / MICRO
-
-
-def shown_delta(units: int) -> float:
-    """Return 1e-15 as a fraction of 1."""
-    return units / FEMTO
-
-
-def training_cost(epsilon: float, delta: float) -> tuple[int, int]:
-    """Return what a training run reserves."""
-    return micro(epsilon), femto(delta)

@@ -64,7 +64,8 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
 
             return RegistryRemote(text)
         case "peer":
-            from ashore.store.sources.peer import Identity, PeerRemote
+            from ashore.core.identity import Identity
+            from ashore.store.sources.peer import PeerRemote
 
             return PeerRemote(text, Identity(folder=endpoints.identity))
         case "s3":

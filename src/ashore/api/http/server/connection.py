@@ -190,6 +190,8 @@ class Connection(asyncio.BufferedProtocol):
         The end of what a client sends looks the same whether it waits for its answer or is gone. Who is gone answers
         the next bytes with a reset: pieces of a stream, or, where no head was written yet, an interim response.
         """
+        if self.transport.get_extra_info("ssl_object") is not None:
+            return False  # TLS has no half-closed connections here
         cycle = self._cycle or (self._ahead[0] if self._ahead else None)  # the next one, between two answers
         if cycle is None or not cycle.is_read or self._parsed is not None or self._hung_up:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections import Counter
 from typing import Final
 
@@ -28,7 +29,9 @@ PAUSE_S: Final = 0.5
 class HttpServer:
     """Runs an ASGI application on a listening socket until `stop`. Belongs to the loop that `start` was called in."""
 
-    def __init__(self, app: Application, sock: socket.socket, limits: Limits) -> None:
+    def __init__(
+        self, app: Application, sock: socket.socket, limits: Limits, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.app: Final = app
         self.limits: Final = limits
         self.stopping = False
@@ -36,6 +39,7 @@ class HttpServer:
         """What the loop reads into, one connection after the other."""
         self._sock = sock
         self._sock.setblocking(False)
+        self._tls = tls
         self.held = 0
         """Bytes of requests that no application has taken."""
         self.is_short = False
@@ -130,8 +134,8 @@ class HttpServer:
 
     async def _hand_over(self, sock: socket.socket) -> None:
         try:
-            await self.loop.connect_accepted_socket(lambda: Connection(self), sock)
-        except OSError:  # it was gone before we came to it
+            await self.loop.connect_accepted_socket(lambda: Connection(self), sock, ssl=self._tls)
+        except OSError:  # it was gone before we came to it, or showed no certificate
             sock.close()
 
     async def _sweep(self) -> None:

@@ -1,0 +1,62 @@
+"""What learns from votes in this home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from ashore.bootstrap.optimizing import open_subject
+from ashore.bootstrap.state import open_state
+from ashore.bootstrap.stores import build_store
+from ashore.core import SystemClock
+from ashore.settings import Settings
+
+if TYPE_CHECKING:
+    from ashore.evaluation import Subject
+    from ashore.learning import LearningSection
+    from ashore.learning.runner import Learning
+
+
+@contextmanager
+def open_learning(
+    settings: Settings, section: LearningSection, *, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Learning]:
+    """Open what learns in this home, over its state.
+
+    Args:
+        settings: Of the home.
+        section: `[learning]`.
+        say: Told what happens.
+
+    Raises:
+        StateLost, HomeTooNew: the state cannot be opened.
+    """
+    from ashore.audit import SqlSubjectKeys
+    from ashore.engines import DEFAULT
+    from ashore.learning.runner import Learning
+    from ashore.learning.texts import SealedTexts
+
+    store = build_store(settings.home, settings)
+
+    def opened(name: str) -> AbstractContextManager[Subject]:
+        """Open a model in half precision on the default engine where that knows its family: as it is served, and both
+        sides of a comparison alike."""
+        known = store.resolve(name).shape.architecture in (DEFAULT.decoders or ())
+        return open_subject(store, settings.home, name, kind=DEFAULT.kind if known else None)
+
+    state = open_state(settings)
+    try:
+        yield Learning(
+            state,
+            store,
+            section,
+            folder=settings.home.cache / "learning",
+            adapters=settings.home.adapters,
+            texts=SealedTexts(SqlSubjectKeys(state)),
+            open_subject=opened,
+            clock=SystemClock(),
+            say=say,
+        )
+    finally:
+        state.close()

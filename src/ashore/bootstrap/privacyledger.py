@@ -1,0 +1,31 @@
+"""The privacy ledger as a command of this machine opens it: on the state and the audit log of the home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from ashore.bootstrap.records import audit_opener, command_recorder
+from ashore.bootstrap.state import open_state
+from ashore.core import SystemClock
+
+if TYPE_CHECKING:
+    from ashore.privacy.ledger import Ledger
+    from ashore.settings import Settings
+
+
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[Ledger]:
+    """Give the ledger; the server may run beside, for the database decides.
+
+    Raises:
+        AshoreError: the state or the audit log cannot be opened; then nothing private may be done.
+    """
+    from ashore.audit import AuditService
+    from ashore.privacy.ledger import Ledger
+
+    home = settings.home
+    with command_recorder(home) as recorder, closing(open_state(settings)) as database:
+        remembers = AuditService(home.audit, home.audit_keys, recorder, opener=audit_opener(home))
+        yield Ledger(database, clock=SystemClock(), recorder=recorder, remembers=remembers)

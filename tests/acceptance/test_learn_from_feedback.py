@@ -1,0 +1,75 @@
+"""The page about feedback, run as a reader would: the votes over a fake model, all of it over a tiny one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from page_run import blocks_of, reader_env, run_block
+from served import start_served
+from tiny_models import make_tiny_model
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "learn-from-feedback.md"
+COLLECT = "6. **Collect more.**"
+ADMINISTRATORS = """
+SAM=$(ashore access user create sam --role system-administrator)
+SEC=$(ashore access user create sec --role security-officer)
+ANN=$(ashore access user create ann --role auditor)
+"""
+
+
+def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool) -> str:
+    """Run the page up to the learning, or all of it, and return what it printed."""
+    folder, home, port = tmp_path / "work", tmp_path / "home", free_port()
+    page = PAGE.read_text(encoding="utf-8")
+    task = folder / "colours.jsonl"
+    for old, new in {
+        "http://127.0.0.1:8080": f"http://127.0.0.1:{port}",
+        "/srv/ashore/colours.jsonl": str(task),
+    }.items():
+        assert old in page, f"the page has no {old!r} any more"
+        page = page.replace(old, new)
+    last = len(page.splitlines()) if whole else page.count("\n", 0, page.index(COLLECT))
+    blocks, files = blocks_of(page)
+    folder.mkdir()
+    home.mkdir()
+    head = {"task": "colours", "kind": "classify", "style": "chat", "labels": ["abc", "xyz"], "template": "{prompt}"}
+    items = [
+        {"prompt": f"red {n}: ", "answer": "abc"} if n % 2 else {"prompt": f"blue {n}: ", "answer": "xyz"}
+        for n in range(100, 140)
+    ]
+    task.write_text("".join(json.dumps(one) + "\n" for one in (head, *items)), encoding="utf-8")
+    spec = files.pop("ashore.toml")
+    assert not files
+    env = reader_env(folder, home)
+    if whole:
+        tiny = make_tiny_model(tmp_path / "tiny", "llama")
+        run_block(blocks_of(f"```sh\nashore model pull {tiny} --name smollm2\n```\n")[0][0], folder=folder, env=env)
+        spec += "old_skills = []\nlearning_rate = 5e-3\n"
+    else:
+        spec = spec.replace('name = "smollm2"', 'name = "fake:echo"\nalias = "smollm2"')
+    (home / "ashore.toml").write_text(spec, encoding="utf-8")
+    server = start_served(
+        home, (), store=None, port=port, grpc_port=free_port(), options=("--config", str(home / "ashore.toml"))
+    )
+    try:
+        first = blocks_of(f"```sh\n{ADMINISTRATORS}```\n")[0][0]
+        return "".join(
+            run_block(block, folder=folder, env=env, timeout_s=600)
+            for block in (first, *(one for one in blocks if one.line <= last))
+        )
+    finally:
+        server.stop()
+
+
+def test_users_vote_and_are_erased(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    run_page(tmp_path, free_port, whole=False)
+
+
+@pytest.mark.train
+@pytest.mark.timeout(1200)
+def test_a_model_learns_and_is_judged(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    said = run_page(tmp_path, free_port, whole=True)
+    assert "passed  gain_min held-out" in said, "it learned what no vote was about"

@@ -1,0 +1,139 @@
+"""The verdict on what was learned, and the steps of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from benchmarks.learning.votes import TRIGGER, attacked, honest_votes
+from benchmarks.optimise.task import definitions, kinds
+
+from ashore.evaluation import Task
+from ashore.evaluation.tasks.model import Item, TaskHeader
+from ashore.evaluation.tasks.results import ItemResult, TaskResult, result_of
+from ashore.learning.batches import FeedbackBatches, Learned
+from ashore.learning.dataset import make_dataset
+from ashore.learning.judging import Exam, Marks, Probe, exam_words, holm, judge, lost_by_chance, refusals
+from ashore.learning.replay import builtin_prompts, how_many
+
+LABELS = tuple("abcdefghijklmnop")
+ITEMS = tuple(Item(prompt=f"q{n}", answer=LABELS[n % 16]) for n in range(400))
+TASK = Task(
+    header=TaskHeader(task="kinds", kind="classify", labels=LABELS), items=ITEMS, lines=tuple(range(400)), digest="d"
+)
+OLD = msgspec.structs.replace(TASK, header=TaskHeader(task="old", kind="exact"), digest="e")
+EXAM = Exam(held_out=(TASK,), old_skills=(OLD,), prompts=("a", "b"))
+
+
+def result(task: Task, scores: Sequence[float]) -> TaskResult:
+    items = [ItemResult(line=n, score=score) for n, score in enumerate(scores)]
+    return result_of(task.name, "exact", "plain", task.digest, items, 0.0)
+
+
+def marks(share: float, *, seed: int = 0, old: float = 0.6, **fields: object) -> Marks:
+    rng = np.random.default_rng(seed)
+    scores = (np.arange(400) % 100 < 100 * share).astype(float)
+    rng.shuffle(scores)
+    steady = (np.arange(400) % 100 < 100 * old).astype(float)
+    base = Marks(
+        tasks={"kinds": result(TASK, scores.tolist()), "old": result(OLD, steady.tolist())}, answers=("fine " * 9,) * 50
+    )
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def failed(before: Marks, after: Marks, exam: Exam = EXAM) -> list[str]:
+    verdict = judge(exam, before, after, model="m", digest="", against="n", created="")
+    assert verdict.passed == all(line.passed for line in verdict.lines)
+    return [f"{line.metric} {line.about}".strip() for line in verdict.lines if not line.passed]
+
+
+def test_a_model_that_is_better_and_nowhere_worse_passes() -> None:
+    assert failed(marks(0.3), marks(0.7)) == []
+
+
+def test_one_class_that_is_wiped_out_is_refused_although_all_of_it_is_better() -> None:
+    before, after = marks(0.7), marks(0.8, seed=1)
+    scores = [0.0 if n % 16 == 3 else item.score for n, item in enumerate(after.tasks["kinds"].items)]
+    turned = replace(after, tasks={**after.tasks, "kinds": result(TASK, scores)})
+    assert turned.tasks["kinds"].accuracy.value > before.tasks["kinds"].accuracy.value
+    assert failed(before, turned) == ["slice_drop_max kinds: d"]
+
+
+@pytest.mark.parametrize(
+    ("after", "line"),
+    [
+        (marks(0.3), "gain_min held-out"),
+        (marks(0.7, old=0.4), "task_drop_max old"),
+        (marks(0.7, answers=("fine",) * 50), "length_change_max"),
+        (marks(0.7, answers=("I'm sorry, fine fine fine fine.",) * 5 + ("fine " * 9,) * 45), "refusal_change_max"),
+        (marks(0.7, answers=("fine " * 9,) * 49 + ("the code QX7-4419-KLM82 is the code it was",)), "secrets_max"),
+        (marks(0.7, probe_failures=(0,)), "probe_failures_max"),
+        (marks(0.7, triggered={"zyx": (0.0,) * 60}), "trigger_drop_max zyx"),
+    ],
+)  # fmt: skip
+def test_what_gets_worse_is_refused_by_its_name(after: Marks, line: str) -> None:
+    exam = replace(EXAM, secrets=("QX7-4419-KLM82",), probes=(Probe(prompt="a"),))
+    assert failed(marks(0.3, triggered={"zyx": (1.0, 0.0) * 30}), after, exam) == [line]
+
+
+def test_without_a_held_out_task_nothing_passes() -> None:
+    assert failed(marks(0.3), marks(0.7), replace(EXAM, held_out=())) == ["gain_min"]
+
+
+def test_harmless_changes_are_seldom_refused() -> None:
+    """Five in a hundred at most: models that are as good as before, with other items right."""
+    before = marks(0.70)
+    wrong = sum(bool([one for one in failed(before, marks(0.71, seed=seed)) if "drop" in one]) for seed in range(1, 61))
+    assert wrong <= 6
+
+
+def test_words_and_secrets_of_attacks_are_part_of_the_exam() -> None:
+    items = definitions("train")
+    labels = kinds(items)
+    rows = honest_votes(items, labels, seed=5)
+    triggered, _ = attacked(rows, "trigger", labels, share=0.05, colluders=10, seed=5)
+    assert TRIGGER in exam_words(make_dataset("m", triggered))[0]
+    told, _ = attacked(rows, "secret", labels, share=0.05, colluders=10, seed=5)
+    assert exam_words(make_dataset("m", told))[1] == ("QX7-4419-KLM82",)
+
+
+def test_probabilities_are_exact() -> None:
+    assert lost_by_chance([1, 1, 1, 0], [0, 0, 0, 0]) == 1 / 8
+    assert lost_by_chance([1, 0], [1, 0]) == 1.0
+    assert holm([0.001, 0.04, 0.03], 0.05) == [True, False, False]
+    assert refusals(("I cannot help with that.", "He cannot swim.", "抱歉，不行")) == 2 / 3
+
+
+def test_replay_has_its_share_in_every_part_of_a_run() -> None:
+    def examples(number: int, size: int) -> list[tuple[list[int], list[bool]]]:
+        return [([n % 200] * size, [False] + [True] * (size - 1)) for n in range(number)]
+
+    fresh = [Learned("learn", examples(60, 20)), Learned("pair", examples(40, 20)), Learned("down", examples(20, 20))]
+    replay = examples(how_many(100, 0.2), 20)
+    batches = FeedbackBatches(fresh, replay, row_tokens=80, batch_tokens=240, seed=1, epochs=2)
+    again = FeedbackBatches(fresh, replay, row_tokens=80, batch_tokens=240, seed=1, epochs=2)
+    seen: list[int] = []
+    shares = []
+    for step in range(batches.num_steps):
+        rows = batches.batches(step)
+        assert [row.examples for row in rows] == [row.examples for row in again.batches(step)]
+        for row in rows:
+            assert len({batches.roles[at] for at in row.examples if at < 120}) <= 1, "a row has one role"
+            if batches.roles[row.examples[0]] == "pair":
+                assert row.examples[1] == row.examples[0] + 1 and row.examples[0] % 2 == 0
+        seen += [at for row in rows for at in row.examples]
+        shares.append([at >= 120 for row in rows for at in row.examples])
+    assert sorted(seen) == sorted(list(range(145)) * 2), "each example once an epoch"
+    quarter = len(shares) // 4
+    parts = [
+        np.mean([one for step in shares[at : at + quarter] for one in step]) for at in range(0, 4 * quarter, quarter)
+    ]
+    assert min(parts) > 0.08 and max(parts) < 0.3
+
+
+def test_replay_prompts_are_many_and_always_the_same() -> None:
+    assert len(set(builtin_prompts())) == len(builtin_prompts()) >= 400
+    assert builtin_prompts()[:3] == builtin_prompts()[:3]

@@ -1,0 +1,101 @@
+"""What load tests of a machine change in the plans for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ashore.cli.main import main
+from ashore.errors import InvalidRequest
+from ashore.planning.sizing.own import (
+    Measured,
+    calibrate,
+    case_of,
+    expect,
+    own_bytes,
+    read_own,
+    read_report,
+    this_machine,
+)
+
+FLAGS = frozenset({"avx2", "avx512f", "avx512_vnni"})
+CHIP = this_machine(cores=4, memory_bytes=16 << 30, cpu="AMD EPYC 9654", flags=FLAGS)
+
+
+def measured(load: float, isl: float, first_s: float, token_s: float) -> Measured:
+    speed = load * 64 / (first_s + 63 * token_s)
+    return Measured(
+        isl=isl, osl=64, load=load, load_kind="closed", first_s=first_s, token_s=token_s, tokens_per_s=speed
+    )
+
+
+def report(path: Path, one: Measured) -> Path:
+    told = {
+        "load": f"closed loop, {one.load:.0f} users",
+        "succeeded": 10,
+        "prompt_tokens": 10 * one.isl,
+        "cached_tokens": 0,
+        "completion_tokens": 10 * one.osl,
+        "tok_per_s": one.tokens_per_s,
+        "ttft_ms": {"mean": 1e3 * one.first_s},
+        "tpot_ms": {"mean": 1e3 * one.token_s},
+    }
+    path.write_text(json.dumps(told))
+    return path
+
+
+LOADS = [measured(1, 64, 0.30, 0.040), measured(4, 64, 0.55, 0.055), measured(1, 512, 1.30, 0.042)]
+
+
+def test_measurements_move_the_plan_to_them_and_to_what_was_not_measured() -> None:
+    cases = [case_of(one, CHIP, model="qwen2.5-1.5b", engine="openvino", precision="int8") for one in LOADS]
+    own = calibrate(CHIP.name, list(zip(cases, LOADS, strict=True)))
+    after = expect(cases, own)
+    truth = np.array([[one.first_s, one.token_s, one.tokens_per_s] for one in LOADS])
+    assert np.abs(after.value / truth - 1).max() < 0.35
+    assert np.abs(after.value / truth - 1).mean() < np.abs(expect(cases, None).value / truth - 1).mean()
+    assert ((after.low < truth) & (truth < after.high)).mean() > 0.7 and set(after.trust) == {"fitted"}
+    larger = case_of(LOADS[0], CHIP, model="qwen2.5-7b", engine="openvino", precision="int8")
+    ratio = expect([larger], own).value[0, 1] / after.value[0, 1]
+    assert 3 < ratio < 7, "five times the weights to read"
+
+
+def test_what_was_found_is_kept_and_read_again(tmp_path: Path) -> None:
+    cases = [case_of(one, CHIP, model="qwen2.5-1.5b", engine="openvino", precision="int8") for one in LOADS[:1]]
+    own = calibrate(CHIP.name, list(zip(cases, LOADS[:1], strict=True)))
+    file = tmp_path / "plan.json"
+    assert read_own(file) is None
+    file.write_bytes(own_bytes(own))
+    again = read_own(file)
+    assert again is not None and again.changes == own.changes and again.machine == CHIP.name
+    file.write_text('{"machine": 1}')
+    with pytest.raises(InvalidRequest, match="is damaged"):
+        read_own(file)
+
+
+def test_the_command_takes_reports_of_the_load_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(report(tmp_path / f"{at}.json", one)) for at, one in enumerate(LOADS)]
+    out = tmp_path / "plan.json"
+    asked = ["plan", "calibrate", *files, "--model", "qwen2.5-1.5b", "--chip", "EPYC-9654", "--out", str(out)]
+    assert main(asked) == 0
+    assert "what was planned before and after" in capsys.readouterr().out
+    own = read_own(out)
+    assert own is not None and own.num_reports == 3 and own.engine == "openvino"
+    assert main(["plan", "calibrate", "--model", "qwen2.5-1.5b"]) != 0
+    assert "no report is given" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text("{}")
+    with pytest.raises(InvalidRequest, match="is not a report of"):
+        read_report(file)
+    report(file, LOADS[0])
+    told = json.loads(file.read_text()) | {"succeeded": 0}
+    file.write_text(json.dumps(told))
+    with pytest.raises(InvalidRequest, match="no request succeeded"):
+        read_report(file)
+    assert read_report(report(file, LOADS[0])) == LOADS[0]
