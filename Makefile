@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills test-console
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ test-lm-eval: dev ## Install lm-evaluation-harness apart, and compare its log-li
 test-langchain: dev ## Install LangChain's standard tests apart, and run them over chat, Responses and Messages
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_langchain.py $(ARGS)
 
+test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes its pictures)
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py $(ARGS)
+
 test-training-kills: dev ## Kill training at 200 random moments of saving, and compare every bit (10 minutes)
 	@sh deploy/torch.sh install $(VENV)
 	@$(BIN)/python -m pytest -m full -rs tests/integration/test_training_checkpointing.py $(ARGS)
@@ -144,6 +147,12 @@ test-wheel: dev ## Install the wheel with pip into a clean environment, start it
 
 test-prometheus: dev ## Scrape a server with a real Prometheus, and ask it what the boards and alert rules ask
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_prometheus.py
+
+test-doctor: dev ## Make every fault that this machine can make, and see that the doctor finds each (some need root)
+	@$(BIN)/python -m pytest -rs tests/unit/doctor tests/acceptance/test_doctor_faults.py tests/acceptance/test_doctor_hard_faults.py tests/acceptance/test_doctor_pages.py $(ARGS)
+
+test-drills: dev ## Run every drill on a twin; each must pass (some need root or strace; ARGS="-k disk")
+	@$(BIN)/python -m pytest -rs tests/unit/drills tests/acceptance/test_drills.py $(ARGS)
 
 record: dev ## Record the first minute again, from an empty home on port 8080, and draw docs/first-minute.svg
 	@$(BIN)/python deploy/record_first_minute.py docs/first-minute.json docs/first-minute.svg

@@ -43,6 +43,8 @@ LISTED: Final = (
     Listed("fleet", section="fleet"),
     Listed("releases"),
     Listed("backup"),
+    Listed("server"),
     Listed("doctor"),
+    Listed("drills", section="drills"),
 )
 """In the order in which an API worker opens them; it closes them in the reverse one."""

@@ -14,6 +14,7 @@ import pytest
 from access_house import House
 from console_house import Browser, ConsoleHouse, run
 from http_worker import Worker, http_worker, state_link
+from waiting import eventually
 
 from ashore.access import Binding, Issuer, keep_first_key, new_key
 from ashore.api.issuers import fetch_jwks
@@ -139,3 +140,15 @@ def test_a_real_provider_logs_people_in(tmp_path: Path) -> None:
             run(story())
         finally:
             state.close()
+
+
+def test_figures_are_read_by_whoever_may_see_metrics(worker: Worker, keys: dict[str, str]) -> None:
+    def requests() -> list[float]:
+        found = ask(worker, keys["sam"], "GET", "/server/history?series=requests")[1]["series"][0]
+        return [value for value in found["values"] if value]
+
+    assert eventually(requests)
+    assert ask(worker, keys["dev"], "GET", "/server/history")[0] == 403
+    assert ask(worker, keys["dev"], "GET", "/server/config")[0] == 403
+    status, refused = ask(worker, keys["sam"], "GET", "/server/logs")
+    assert status == 503 and "no home" in str(refused)

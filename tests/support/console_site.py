@@ -301,8 +301,9 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event)
     )  # fmt: skip
     opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
     await opened.open("serving")
+    authenticator = opened.context.need(Authenticator)
     console = Console(
-        rooms(), opened.desks, sessions=CookieSessions(opened.context.need(Authenticator)), authority=authority,
+        rooms(), opened.desks, sessions=CookieSessions(authenticator), authenticator=authenticator, authority=authority,
         recorder=opened.context.recorder, serving=serving,
     )  # fmt: skip
     await console.start()

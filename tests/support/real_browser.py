@@ -15,7 +15,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -151,9 +150,9 @@ def axe_source() -> str:
     return _AXE["source"]
 
 
-def code_of(secret: str, *, steps: int = 0) -> str:
-    """Return what an authenticator app shows for a secret in base32 (RFC 6238)."""
+def code_of(secret: str, step: int) -> str:
+    """Return what an authenticator app shows for a secret in base32 in one step of 30 s (RFC 6238)."""
     key = base64.b32decode(secret.replace(" ", "") + "=" * (-len(secret.replace(" ", "")) % 8))
-    digest = hmac.new(key, struct.pack(">Q", int(time.time()) // 30 + steps), hashlib.sha1).digest()
+    digest = hmac.new(key, struct.pack(">Q", step), hashlib.sha1).digest()
     at = digest[-1] & 15
     return f"{(struct.unpack('>I', digest[at : at + 4])[0] & 0x7FFFFFFF) % 1_000_000:06}"

@@ -51,6 +51,7 @@ from ashore.residency import AsksSupervisor
 from ashore.rooms import Context, Rooms, rooms
 from ashore.rooms import Siblings as SiblingsPort
 from ashore.sealing import secrets_by_link
+from ashore.server.calls import ListsModels
 from ashore.serving import (
     BEAT_S,
     Board,
@@ -202,7 +203,8 @@ def releasing_of(topology: Topology) -> dict[type, object]:
         return {}
     store = cache(lambda: build_store(Home(root=Path(topology.home))))
     workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
-    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store)}
+    models: ListsModels = lambda: store().list()  # noqa: E731
+    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store), ListsModels: models}
 
 
 async def serve(
@@ -259,7 +261,7 @@ async def serve(
     opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
     await opened.open("serving")
     console = Console(
-        rooms(), opened.desks, sessions=opened.find(Sessions), authority=authority,
+        rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
         recorder=opened.context.recorder, serving=serving,
     )  # fmt: skip
     await console.start()

@@ -6,6 +6,7 @@ from typing import Final
 
 _BY_NOUN: Final = {
     "access": "authenticate lock-out read use write",
+    "account": "create disable enable lock reset unlock",
     "alias": "remove set",
     "audit": "anchor archive content erase export rotate-key search settings tampered verify",
     "auditor": "consent",
@@ -14,6 +15,7 @@ _BY_NOUN: Final = {
     "cache": "import purge read",
     "clock": "jump",
     "deployment": "reload",
+    "factor": "enrol",
     "first-key": "revive",
     "fleet": "drain join leave read undrain write",
     "group": "create members remove",
@@ -22,6 +24,7 @@ _BY_NOUN: Final = {
     "metrics": "read",
     "model": "begin cool export gc import infer load open pin pull push read rekey remove seal unpin unseal warm",
     "optimize": "evaluate",
+    "password": "change set",
     "policy": "apply check read write",
     "privacy": "detect read write",
     "privacy-budget": "grant read spend",
@@ -31,6 +34,7 @@ _BY_NOUN: Final = {
     "secret": "rekey seal unseal",
     "segment": "close open",
     "server": "reload",
+    "session": "end link open prove read refuse",
     "service": "change create remove",
     "state": "begin-anew",
     "stored": "remove show",

@@ -24,6 +24,9 @@ COMMANDS = (
         name="status", target="ashore.cli.status:app", summary="Show what the server of this home runs; needs no key."
     ),
     Command(name="doctor", target="ashore.cli.doctor:app", summary="Find what is wrong, why, and what to do."),
+    Command(
+        name="drill", target="ashore.cli.drill:app", summary="Rehearse failures; report whether the server survived."
+    ),
     Command(name="logs", target="ashore.cli.logs:app", summary="Show what the processes of this home log."),
     Command(name="stop", target="ashore.cli.stop:app", summary="Stop the server of this home; running answers finish."),
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
@@ -62,7 +65,6 @@ COMMANDS = (
     ),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="Show and set masking; ask datasets with noise."),
     Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
-    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
     Command(
@@ -75,6 +77,12 @@ COMMANDS = (
     ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
+    Command(
+        name="server",
+        target="ashore.cli.server:app",
+        summary="Look at figures over time, logs, configuration and stored models.",
+    ),
+    Command(name="session", target="ashore.cli.session:app", summary="List and end sessions of the console."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
 )
 

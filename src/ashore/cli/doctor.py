@@ -183,6 +183,15 @@ def examine(one: Doctor, settings: Settings, *, span_s: float, since: str) -> tu
     return readings, scene, look
 
 
+def examine_here(settings: Settings, *, span_s: float) -> Readings:
+    """Look twice at a home, and keep nothing."""
+    one = _doctor(settings)
+    before, _ = one.look()
+    time.sleep(span_s)
+    look, scene = one.look()
+    return one.readings(before, look, scene)
+
+
 def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[Readings, str]:
     """Look once, and return what was measured and the server's page of metrics. What only grows is not judged."""
     from ashore.bootstrap.doctor import open_doctor

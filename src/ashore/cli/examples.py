@@ -38,6 +38,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore doctor --apply --dry-run", "the safe changes that it would make"),
             Example("ashore doctor bundle", "a file for support, without prompts and secrets"),
         ),
+        "drill": (
+            Example("ashore drill list", "what can be rehearsed, its last verdict, and when it is due"),
+            Example("ashore drill run host-killed --twin", "on a server of its own that is thrown away"),
+            Example("ashore drill report --since 90d", "the verdicts of a quarter, against the audit log"),
+        ),
         "logs": (
             Example("ashore logs", "the last lines of every process"),
             Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
@@ -201,6 +206,12 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore account reset alice", "for a lost password or telephone"),
             Example("ashore account list", "who logs in by a password, with second factor, lock and last log-in"),
         ),
+        "server": (
+            Example(
+                "ashore server history --since 8h", "requests, tokens, waits and load, without a monitoring system"
+            ),
+            Example("ashore server config --changed", "what is in force, and where each value comes from"),
+        ),
         "session": (
             Example("ashore session list --account alice", "where alice is in the console now"),
             Example("ashore session end ses_0123456789ab", "out within a second"),
@@ -213,6 +224,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
 
 MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
+        "drill": (
+            Example("ashore drill show host-hung", "its fault, bounds, and what must hold"),
+            Example("ashore drill run host-killed --dry-run", "what would be broken, and whether it is refused"),
+            Example("ashore drill consent host-killed", "as a security officer, for one run within 24 hours"),
+            Example("ashore drill schedule host-killed --every 30d", "due once a month; `run --due` runs it"),
+            Example("ashore drill stop", "end the drill that runs, and undo what it broke"),
+        ),
         "learn": (
             Example("ashore learn dataset chat", "what a model would learn from now, and what is held back and why"),
             Example("ashore learn explain chat-0a1b2c3d4e5f", "who gave how many examples, and every line of the gate"),
@@ -337,7 +355,14 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
                 "ashore access revive", "restore an office that nobody can use any more; the server must be stopped"
             ),
         ),
-        "plan": (Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),),
+        "plan": (
+            Example(
+                "ashore plan size Qwen/Qwen3-32B --rate 2 --isl 1500 --osl 300 --ttft 2s --tpot 50ms", "what to buy"
+            ),
+            Example("ashore plan check --points points.csv", "how far the planner is from measurements"),
+            Example("ashore plan calibrate report.json --model smollm2", "fit it to load tests of this machine"),
+            Example("ashore plan pool --cards 32 --logical 64 --models 24", "how full shared cards can be kept"),
+        ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
@@ -347,6 +372,11 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore account disable alice", "no log-in and no session; keys keep working"),
             Example("ashore account enable alice", "as before"),
             Example("ashore account unlock alice", "after too many failed log-ins"),
+        ),
+        "server": (
+            Example("ashore server logs", "which processes log, and since when nothing came"),
+            Example("ashore server tail api --lines 100", "the end of a log, also from another machine"),
+            Example("ashore server models", "models of the store with their variants"),
         ),
         "session": (Example("ashore session end-all alice", "every browser of alice is out within a second"),),
         "completion": (Example("ashore completion show zsh", "the script itself, to install by hand"),),

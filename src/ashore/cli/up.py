@@ -51,6 +51,7 @@ from ashore.cli.upplan import (
     told_of,
 )
 from ashore.config import Listening, Spec
+from ashore.config.effective import document_of, in_force
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
@@ -238,6 +239,9 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "restarts": deployment.restarts(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
+            case "config":
+                held = in_force(deployment.listening, request.spec(), document_of(request.config), os.environ)
+                caller.tell({"done": True, "items": msgspec.to_builtins(held)})
             case "models":
                 caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from ashore.config.differences import is_secret, shown
-from ashore.config.document import Spec
-from ashore.core import keys_of
+from ashore.config.document import Listening, Spec
+from ashore.core import foreign_errors, keys_of
+from ashore.errors import InvalidSpec
 from ashore.settings import READERS, read_settings
 
-Source = Literal["default", "file", "environment"]
+Source = Literal["default", "file", "environment", "option", "earlier file"]
 ELSEWHERE = {
     "state_url": ("[state]", "url"),
     "sealing_key": ("[sealing]", "key"),
@@ -58,6 +62,51 @@ def effective(spec: Spec, document: Mapping[str, Any], environ: Mapping[str, str
     return tuple(found)
 
 
+def in_force(
+    listening: Listening, spec: Spec, document: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[Held, ...]:
+    """Return every key as a running server goes by it.
+
+    Args:
+        listening: What the server uses beside its models.
+        spec: What `ashore up` would go by now: the file as it is, with the options that it was started with.
+        document: The file as it is, parsed; empty: there is none.
+        environ: Environment of the process.
+
+    Raises:
+        InvalidSpec: a setting is malformed.
+    """
+    now = effective(spec, document, environ)
+    running = {(one.table, one.key): one.value for one in _walk(listening, document, "")}
+    found = []
+    for one in now:
+        value = running.get((one.table, one.key), one.value)
+        source = one.source
+        if value != one.value:
+            source = "earlier file"
+        elif one.source == "default" and value != _defaults().get((one.table, one.key), value):
+            source = "option"
+        found.append(replace(one, value=value, source=source))
+    return tuple(found)
+
+
+def document_of(file: Path | None) -> Mapping[str, Any]:
+    """Return an ashore.toml as it is written, parsed; empty where there is none.
+
+    Raises:
+        InvalidSpec: it cannot be read, or is not TOML.
+    """
+    if file is None:
+        return {}
+    with foreign_errors(f"{file} cannot be read", InvalidSpec, hint="check the path, and that it is TOML"):
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _defaults() -> Mapping[tuple[str, str], str]:
+    return {(one.table, one.key): one.value for one in _walk(Spec(), {}, "")}
+
+
 def _walk(struct: msgspec.Struct, written: Mapping[str, Any], path: str) -> Iterator[Held]:
     inner: list[Held] = []
     for key in keys_of(type(struct)):
@@ -67,10 +116,11 @@ def _walk(struct: msgspec.Struct, written: Mapping[str, Any], path: str) -> Iter
             inner += _walk(value, raw or {}, name)
         elif key.tables is not None:
             for number, one in enumerate(value, start=1):
-                inner += _walk(one, (raw or [])[number - 1], f"[{name}] {number}")
+                said = raw[number - 1] if raw and number <= len(raw) else {}
+                inner += _walk(one, said, f"[{name}] {number}")
         elif key.inner is not None:
             for label, one in value.items():
-                inner += _walk(one, raw[label] if raw else {}, f"{name}.{label}")
+                inner += _walk(one, (raw or {}).get(label, {}), f"{name}.{label}")
         elif path:
             yield _held(_title(path), key.name, value, "default" if raw is None else "file")
     yield from inner

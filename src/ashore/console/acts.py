@@ -11,7 +11,7 @@ from ashore.access.actions import matches_action
 from ashore.console.model import Asked
 from ashore.console.pages import PAGES, Atlas, Placed, may
 from ashore.console.ports import Serving
-from ashore.core import SERVER, Actor, perform
+from ashore.core import SERVER, Actor, Principal, perform
 from ashore.errors import NotReady
 from ashore.rooms import Room
 from ashore.sessions import Session
@@ -33,13 +33,13 @@ class Acts:
         self.serving: Final = serving
         self._desks = desks
 
-    async def perform(self, asked: Asked, session: Session, placed: Placed, taken: Any) -> Any:
-        """Do a call for the person of a session, as HTTP would do it for a key, and return its answer.
+    async def perform(self, asked: Asked, principal: Principal, placed: Placed, taken: Any) -> Any:
+        """Do a call for somebody, as HTTP would do it for their key, and return its answer.
 
         Raises:
             AshoreError: it is refused, or the server lacks what does it.
         """
-        call, principal = placed.call, session.principal
+        call = placed.call
         if not may(self.authority, principal, call):
             self.authority.require(principal, METRICS_READ if call.operator else call.action, SERVER)
         desk = self._desks.get(placed.room)

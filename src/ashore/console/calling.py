@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -14,7 +14,7 @@ from ashore.console.command import command_for
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import PAGE_HEADERS, Answer, Pairs
 from ashore.console.pages import Placed, is_list
-from ashore.console.present import MOST_CELLS, Block, blocks_of
+from ashore.console.present import MOST_CELLS, Shown, blocks_of
 from ashore.console.reader import Reader
 from ashore.core import Call, Download
 from ashore.errors import AshoreError, InvalidRequest, PermissionDenied
@@ -39,17 +39,6 @@ NAMES: Final[dict[str, str]] = {
 }
 """Which list has the names that a field may hold, by the field's name: a form suggests them."""
 MOST_NAMES: Final = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """An answer on its page."""
-
-    blocks: tuple[Block, ...]
-    raw: str
-    """The same as JSON."""
-    next: str = ""
-    """The query of the next page, where the call gives pages."""
 
 
 async def call_page(reader: Reader, placed: Placed) -> Answer:
@@ -80,15 +69,15 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
             raise
         except AshoreError as problem:
             fault = problem
-    return reader.page(
+    return await reader.large_page(
         "call.html",
         placed.page,
+        shown,
         status=200 if fault is None else fault.http_status,
         placed=placed,
         call=call,
         fields=await _suggesting(reader, _marked(_fields(call, pairs), fault)),
         command=command_of(call, pairs),
-        shown=shown,
         fault=fault,
         sure=_sure(call, pairs),
         changed=shown is not None and call.changes,

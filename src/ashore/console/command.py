@@ -50,7 +50,7 @@ def _bind(call: Call, values: Values) -> Sequence[str]:
 
 def _apply_policy(call: Call, values: Values) -> Sequence[str]:
     comment = ("--comment", str(values["comment"])) if values.get("comment") else ()
-    return (*_begin(call), "apply", "policy.toml", *comment, *(("--dry-run",) if values.get("dry_run") else ()))
+    return (*_begin(call), "apply", "policy.toml", *comment, *_dry(values))
 
 
 def _made_with_key(call: Call, values: Values) -> Sequence[str]:
@@ -71,9 +71,12 @@ def _detect(call: Call, values: Values) -> Sequence[str]:
 
 
 def _set_privacy(call: Call, values: Values) -> Sequence[str]:
-    if values.get("policy") is None:
-        return ("ashore", "privacy", "policy", "set", "--from-config")
-    return ("ashore", "privacy", "policy", "set", "policy.toml")
+    replaces = ("--replaces", str(values.get("replaces", 0)))
+    return ("ashore", "privacy", "policy", "set", "policy.toml", *replaces, *_dry(values))
+
+
+def _dry(values: Values) -> Sequence[str]:
+    return ("--dry-run",) if values.get("dry_run") else ()
 
 
 def _export(call: Call, values: Values) -> Sequence[str]:
@@ -143,7 +146,7 @@ def _plain(call: Call, values: Values) -> Sequence[str]:
 def _items(extra: Mapping[str, Any], value: Any) -> list[str]:
     if isinstance(value, dict):
         return [f"{name}={_text(one)}" for name, one in value.items()]
-    return [_text(one) for one in value] if isinstance(value, list) else [_text(value)]
+    return [_text(one) for one in value] if isinstance(value, list | tuple) else [_text(value)]
 
 
 def _option(one: Any, extra: Mapping[str, Any], value: Any) -> list[str]:
@@ -156,11 +159,11 @@ def _option(one: Any, extra: Mapping[str, Any], value: Any) -> list[str]:
         return [flag, written_span(value)]
     if READS in extra:
         return [flag, _as_read(extra[READS], value)]
-    if isinstance(value, list) and COMMAS in extra:
+    if isinstance(value, list | tuple) and COMMAS in extra:
         return [flag, ",".join(map(_text, value))]
-    if isinstance(value, list) and SEVERAL in extra:
+    if isinstance(value, list | tuple) and SEVERAL in extra:
         return [flag, *map(_text, value)] if value else []
-    if isinstance(value, list | dict):
+    if isinstance(value, list | tuple | dict):
         return [word for item in _items(extra, value) for word in (flag, item)]
     return [flag, _text(value)]
 

@@ -11,7 +11,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from ashore.access import Authority, denial_of
+from ashore.access import Authenticator, Authority, denial_of
 from ashore.console import calling, chatting, doors, homing, mine, tabs
 from ashore.console.acts import Acts, who_may
 from ashore.console.forms import SECRETS
@@ -42,6 +42,7 @@ class Console:
         desks: Mapping[str, object],
         *,
         sessions: Sessions | None,
+        authenticator: Authenticator,
         authority: Authority,
         recorder: Recorder,
         serving: Serving,
@@ -49,6 +50,7 @@ class Console:
         """`desks`: what does the calls of each room, by its name; may still be filled."""
         self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving)
         self.sessions: Final = sessions
+        self._authenticator = authenticator
         self._recorder = recorder
 
     async def start(self) -> None:
@@ -72,6 +74,9 @@ class Console:
             if asked.path == "oidc/ended" and asked.method == "POST":
                 ended = await self.sessions.ended_by_provider(asked.fields)
                 return Answer(status=ended.status, headers=((b"cache-control", b"no-store"),))
+            if asked.path == "key":
+                found = await doors.key_door(self.sessions, self._authenticator, self.acts, asked, words, look)
+                return _with(found, cookies)
             outcome = await doors.open_door(self.sessions, asked)
             if outcome is not None:
                 return _with(doors.door_page(outcome, asked, words, look), cookies)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from ashore.access import Authenticator
+from ashore.console.acts import Acts
 from ashore.console.model import PAGE_HEADERS, Answer, Asked
 from ashore.console.rendering import render
 from ashore.console.words import Words
+from ashore.errors import AshoreError, PermissionDenied
 from ashore.sessions import FIELDS, Outcome, Sessions
 
 ACTIONS: Final = {
@@ -20,6 +24,10 @@ ACTIONS: Final = {
 """Where each form is sent, below `/console/`."""
 KINDS: Final = {"account": "username", "code": "one-time-code", "password": "current-password", "invitation": "off"}
 """What a browser may fill in (`autocomplete`); anything else is a new password."""
+
+
+CREATE: Final = "account create"
+"""The call that stands behind the page of a key."""
 
 
 async def open_door(sessions: Sessions, asked: Asked) -> Outcome | None:
@@ -52,6 +60,38 @@ async def open_door(sessions: Sessions, asked: Asked) -> Outcome | None:
     return None if step is None else await step(visit, fields)
 
 
+async def key_door(
+    sessions: Sessions, authenticator: Authenticator, acts: Acts, asked: Asked, words: Words, look: dict[str, object]
+) -> Answer:
+    """Return the page on which somebody comes from a key of their own to a password: the key stands for an invitation.
+    [/console/key]"""
+    fault: AshoreError | None = None
+    if asked.method == "POST":
+        try:
+            check_site(asked)
+            principal = authenticator.authenticate(asked.fields.get("key", "").strip(), asked.visit.origin)
+            placed = acts.atlas.by_key[CREATE]
+            invited = await acts.perform(asked, principal, placed, placed.call.takes(account=principal.id))
+            outcome = await sessions.invitation_form(asked.visit, {"account": principal.id})
+            values = {**outcome.values, "invitation": invited.invitation}
+            return door_page(replace(outcome, values=values), asked, words, look)
+        except AshoreError as problem:
+            fault = problem
+    status = 200 if fault is None else fault.http_status
+    return Answer(status=status, body=render("key.html", asked, words, {**look, "fault": fault}))
+
+
+def check_site(asked: Asked) -> None:
+    """Return when a form without a session was sent by a page of this server.
+
+    Raises:
+        PermissionDenied: another site sent it.
+    """
+    visit = asked.visit
+    if visit.fetch_site not in ("", "same-origin") or visit.origin_said not in ("", visit.base):
+        raise PermissionDenied("another site sent this form", action="access:use", resource="server")
+
+
 def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, object]) -> Answer:
     """Return what a browser gets of an outcome."""
     cookies = tuple((b"set-cookie", one.encode("latin-1")) for one in outcome.cookies)
@@ -62,6 +102,7 @@ def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, obje
         **look,
         "outcome": outcome,
         "fields": FIELDS[outcome.form],
+        "kept": {"invitation": asked.fields.get("invitation", ""), **outcome.values},
         "action": ACTIONS.get(outcome.form, ""),
         "kinds": KINDS,
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ashore.access import ACTIONS
-from ashore.console.calling import Shown, shown_of
+from ashore.console.calling import shown_of
 from ashore.console.model import Answer
-from ashore.console.present import cell
+from ashore.console.present import Shown, cell
 from ashore.console.reader import Reader
 from ashore.errors import AshoreError
 

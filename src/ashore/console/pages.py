@@ -34,8 +34,8 @@ PAGES: Final = (
     Page(name="home"),
     Page(name="chat"),
     Page(name="connect"),
-    Page(name="models", nouns=("model", "engine")),
-    Page(name="releases", nouns=("release", "alias")),
+    Page(name="models", nouns=("model", "engine", "fleet"), calls=("server models",)),
+    Page(name="releases", nouns=("release", "alias", "learn")),
     Page(name="jobs", nouns=("job",)),
     Page(name="usage", nouns=("access budget",), calls=("access usage",)),
     Page(
@@ -45,9 +45,9 @@ PAGES: Final = (
             "access policy", "access", "account", "session",
         ),
     ),
-    Page(name="privacy", nouns=("privacy", "privacy policy")),
+    Page(name="privacy", nouns=("privacy", "privacy policy", "privacy budget")),
     Page(name="audit", nouns=("audit",)),
-    Page(name="server", nouns=("cache", "backup")),
+    Page(name="server", nouns=("server", "cache")),
     Page(name="me"),
 )  # fmt: skip
 BY_NAME: Final = {page.name: page for page in PAGES}
@@ -85,7 +85,7 @@ class Atlas:
     def tabs(self, page: Page) -> tuple[str, ...]:
         """Return what the tabs of a page are about."""
         own = {one.tab for one in self.placed if one.page == page.name}
-        listed = [*(("access usage",) if page.calls else ()), *page.nouns]
+        listed = [*page.calls, *page.nouns]
         return (*(tab for tab in listed if tab in own), *sorted(own - set(listed)))
 
     def on(self, page: str, tab: str) -> tuple[Placed, ...]:

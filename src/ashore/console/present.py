@@ -16,7 +16,7 @@ import msgspec
 
 from ashore.core import field_docs, human_bytes, human_seconds
 
-CellKind = Literal["text", "none", "time", "number", "yes", "no", "code", "list", "link", "document"]
+CellKind = Literal["text", "none", "time", "number", "yes", "no", "code", "list", "lines", "chart", "document"]
 MOST_CELLS: Final = 4_000
 """Cells of one table that a page shows without being asked for more."""
 CLOSED: Final = frozenset(
@@ -43,9 +43,18 @@ class Cell:
 RECORD: Final = (
     "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "tenant", "origin", "request_id",
 )  # fmt: skip
-COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {"audit search": RECORD, "audit request": RECORD}
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "audit search": RECORD,
+    "audit request": RECORD,
+    "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
+}
 """Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has
 them all."""
+
+LEAST_POINTS: Final = 8
+"""So many numbers in one field are drawn."""
+CHART_WIDTH: Final = 240
+CHART_HEIGHT: Final = 40
 
 NONE: Final = Cell(kind="none")
 
@@ -84,6 +93,24 @@ class Facts:
 
 
 Block = Table | Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An answer on its page."""
+
+    blocks: tuple[Block, ...]
+    raw: str
+    """The same as JSON."""
+    next: str = ""
+    """The query of the next page, where the call gives pages."""
+
+    @property
+    def num_cells(self) -> int:
+        """How much there is to show."""
+        return sum(
+            len(one.rows) * len(one.columns) if isinstance(one, Table) else len(one.items) for one in self.blocks
+        )
 
 
 def blocks_of(
@@ -193,12 +220,39 @@ def cell(name: str, value: Any) -> Cell:
         return Cell(
             kind="list", items=tuple(Cell(kind="text", text=f"{key} {cell(key, one).text}") for key, one in parts)
         )
+    if isinstance(value, list | tuple) and len(value) >= LEAST_POINTS and _are_numbers(value):
+        return chart(value)
+    if name == "lines" and isinstance(value, list | tuple):
+        return Cell(kind="lines", text="\n".join(map(str, value)))
     if isinstance(value, list | tuple | set | frozenset):
         return Cell(kind="list", items=tuple(cell(name, one) for one in value))
     text = value if isinstance(value, str) else str(msgspec.to_builtins(value))
     if name in CODES or name.endswith("_id"):
         return Cell(kind="code", text=text)
     return Cell(kind="text", text=text)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(one is None or (isinstance(one, int | float) and not isinstance(one, bool)) for one in values)
+
+
+def chart(values: Sequence[float | None]) -> Cell:
+    """Return figures over time as the path of a line, 240 wide and 40 high, broken where nothing was measured."""
+    known = [one for one in values if one is not None]
+    if not known:
+        return NONE
+    least, most = min(0.0, *known), max(known)
+    wide, high = CHART_WIDTH / max(1, len(values) - 1), CHART_HEIGHT / ((most - least) or 1)
+    parts, draws = [], False
+    for at, one in enumerate(values):
+        if one is not None:
+            parts.append(f"{'L' if draws else 'M'}{at * wide:.1f} {CHART_HEIGHT - (one - least) * high:.1f}")
+        draws = one is not None
+    last = _number("", known[-1]).text
+    figures = " ".join("–" if one is None else f"{one:g}" for one in values)
+    return Cell(
+        kind="chart", text=last, machine="".join(parts), items=(_number("", most), Cell(kind="text", text=figures))
+    )
 
 
 def _number(name: str, value: float) -> Cell:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from ashore.console.acts import Acts, who_may
 from ashore.console.model import PAGE_HEADERS, Answer, Asked
 from ashore.console.pages import Placed
+from ashore.console.present import Shown
 from ashore.console.rendering import render
 from ashore.console.words import Words
 from ashore.sessions import Session
+
+CELLS_IN_LOOP: Final = 150
+"""A cell of a table takes about ten microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +36,7 @@ class Reader:
 
     async def perform(self, placed: Placed, taken: Any) -> Any:
         """Do a call and return its answer; raises as `Acts.perform` does."""
-        return await self.acts.perform(self.asked, self.session, placed, taken)
+        return await self.acts.perform(self.asked, self.session.principal, placed, taken)
 
     def page(self, template: str, page: str, *, status: int = 200, **content: Any) -> Answer:
         """Return a page of the console.
@@ -54,3 +60,10 @@ class Reader:
         return Answer(
             status=status, headers=PAGE_HEADERS, body=render(template, self.asked, self.words, {**frame, **content})
         )
+
+    async def large_page(self, template: str, page: str, shown: Shown | None, **content: Any) -> Answer:
+        """Return a page with an answer in it; one of many cells is rendered on a thread, for the loop also answers
+        models."""
+        if shown is None or shown.num_cells <= CELLS_IN_LOOP:
+            return self.page(template, page, shown=shown, **content)
+        return await asyncio.to_thread(partial(self.page, template, page, shown=shown, **content))

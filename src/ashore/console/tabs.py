@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 import msgspec
 
 from ashore.access import METRICS_READ
-from ashore.console.calling import Shown, command_of, shown_of
+from ashore.console.calling import command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
 from ashore.console.pages import Page, Placed, is_list, lead_of, on_row, row_calls
-from ashore.console.present import Row, Table
+from ashore.console.present import Row, Shown, Table
 from ashore.console.reader import Reader
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied
@@ -70,9 +70,10 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
     view = None if lead is None else await _view(reader, lead, calls)
     rows = set() if lead is None else {one.key for one in row_calls(calls, lead)}
     links = [Link(placed=one) for one in calls if one is not lead and one.key not in rows]
-    return reader.page(
+    return await reader.large_page(
         "tab.html",
         page.name,
+        None if view is None else view.shown,
         tabs=offered,
         tab=tab,
         view=view,

@@ -1,7 +1,7 @@
 """The words of the console in each language, from one catalogue.
 
 `words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. What calls say of themselves stands in their
-declarations, in English; `words/calls.zh.toml` has the same in Chinese: `[nouns]`, `[calls]` (by noun and word),
+declarations, in English; `words/calls.zh.toml` has the same in Chinese: `[calls]` (by noun and word),
 `[fields]` (by the field's name) and `[help]` (by the English sentence). What is missing there is shown in English.
 """
 
@@ -43,7 +43,7 @@ class Words:
 
     def noun(self, noun: str) -> str:
         """Return what calls are about: `access key` gives `Keys`."""
-        return self._of("nouns", noun) or self.texts.get(f"noun.{noun}") or noun.rpartition(" ")[2].capitalize()
+        return self.texts.get(f"noun.{noun}") or noun.rpartition(" ")[2].capitalize()
 
     def summary(self, call: Call) -> str:
         """Return what a call does, in one sentence."""

@@ -70,6 +70,8 @@ class Cpu(Value, frozen=True, kw_only=True):
     stranger_pid: int = 0
     stranger_cores: float = 0.0
     """That it uses."""
+    strangers_cores: float = 0.0
+    """That all programs use which are not of this home."""
     pressure_share: float = 0.0
     """Of the time, in which somebody waited for a processor."""
     governor: str = ""

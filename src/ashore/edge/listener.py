@@ -33,8 +33,8 @@ MAX_STREAMS: Final = 128
 """Requests at once on one connection of HTTP/2."""
 OPEN_BODY_BYTES: Final = 65_536
 """Of a request that needs no key."""
-OPEN_PATHS: Final = ("/healthz", "/", "/health", "/ping", "/readyz", "/grpc.health.v1.Health")
-"""What a worker answers without a key. Everything else is refused here where none is given."""
+OPEN_PATHS: Final = ("/healthz", "/", "/health", "/ping", "/readyz", "/console", "/grpc.health.v1.Health")
+"""What a worker answers without a key; the console asks for its cookie. Everything else is refused here."""
 KEY_HEADERS: Final = ("authorization", "x-api-key")
 TLS_HANDSHAKE_S: Final = 10
 AGAIN: Final = (

@@ -355,7 +355,16 @@ class Keeper:
             with self.database.write() as connection:
                 return sql.clear_old(connection, self.now_s, idle_s=idle_s)
 
+        def there() -> tuple[SessionRow, ...]:
+            with self.database.read() as connection:
+                return sql.list_sessions(connection, limit=MOST_REMEMBERED)
+
         for row in await asyncio.to_thread(clear):
             if row.stage == "open":
                 late = self.now_s >= row.ends_s
                 self.record("session:end", row, None, reason="its time was over" if late else "nobody used it")
+        for row in await asyncio.to_thread(there):
+            try:
+                self.principal_of(row)
+            except Unauthenticated as fault:  # disabled, removed, or a first key that is dead
+                await self.end(row, reason=fault.message)

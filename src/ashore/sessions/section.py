@@ -10,11 +10,16 @@ from msgspec import Meta, field
 
 from ashore.core import Kept, Section, did_you_mean, toml
 from ashore.errors import InvalidSpec
-from ashore.sessions.rules import MLPS3, Needs, Rules, rules_of
+from ashore.sessions.rules import MLPS3, Rules, rules_of
 
-Minutes = Annotated[int, Meta(ge=60, le=86_400)]
-Most = Annotated[int, Meta(ge=1, le=1000)]
+OrProfile = Annotated[int, Meta(ge=0, le=86_400)]
 
+_BOUNDS: Final = {
+    "idle_s": (60, 86_400), "longest_s": (60, 86_400), "fresh_s": (60, 86_400), "most_sessions": (1, 1_000),
+    "tries": (3, 20), "lock_s": (60, 86_400), "password_chars": (8, 64), "password_kinds": (1, 4),
+    "password_max_age_days": (1, 3_650), "password_former": (1, 24),
+}  # fmt: skip
+"""Of keys that are given."""
 _TIGHTER_IS_LESS: Final = ("idle_s", "longest_s", "fresh_s", "tries", "most_sessions", "password_max_age_days")
 
 
@@ -65,36 +70,39 @@ class ConsoleSection(Section, frozen=True, kw_only=True):
     profile, and not looser."""
     local: bool = True
     """Let local accounts log in by password. Without, people come from a provider; the first link still works."""
-    factor: Needs | None = None
-    """Who must have a second factor: `all`, `offices` (whoever holds one of the three offices) or `nobody`.
-    Default: offices; mlps3: all."""
-    idle_s: Minutes | None = None
-    """Seconds without a person's request after which a session ends; polling by a page does not count. Default: 900."""
-    longest_s: Minutes | None = None
-    """Seconds after which a session ends whatever is done. Default: 36,000; mlps3: 28,800."""
-    fresh_s: Minutes | None = None
-    """Seconds for which a proof (code or password) opens acts of an office. Default: 300."""
-    most_sessions: Most | None = None
-    """Sessions that one person may have at once; a further one ends the oldest. Default: 10; mlps3: 3."""
-    tries: Annotated[int, Meta(ge=3, le=20)] | None = None
-    """Wrong passwords or codes for one account, within 15 minutes, that lock it. Default: 5."""
-    lock_s: Minutes | None = None
-    """Seconds of the first lock; each further one lasts twice as long, at most an hour. Default: 900; mlps3: 1,800."""
-    password_chars: Annotated[int, Meta(ge=8, le=64)] | None = None
-    """Fewest characters of a password. Default: 12; mlps3: 10."""
-    password_kinds: Annotated[int, Meta(ge=1, le=4)] | None = None
-    """Kinds of characters that a password must have: small letters, capitals, digits, others. Default: 1; mlps3: 3."""
-    password_max_age_days: Annotated[int, Meta(ge=0, le=3650)] | None = None
-    """Days after which a password must be changed; 0: never. Default: 0; mlps3: 90."""
-    password_former: Annotated[int, Meta(ge=0, le=24)] | None = None
-    """Former passwords that may not be used again. Default: 5."""
+    factor: Literal["", "all", "offices", "nobody"] = ""
+    """Who must have a second factor: `all`, `offices` (whoever holds one of the three offices) or `nobody`. Empty: as
+    the profile says: offices; mlps3: all."""
+    idle_s: OrProfile = 0
+    """Seconds without a person's request after which a session ends; polling by a page does not count. 0: as the
+    profile says: 900."""
+    longest_s: OrProfile = 0
+    """Seconds after which a session ends whatever is done. 0: as the profile says: 36,000; mlps3: 28,800."""
+    fresh_s: OrProfile = 0
+    """Seconds for which a proof (code or password) opens acts of an office. 0: as the profile says: 300."""
+    most_sessions: OrProfile = 0
+    """Sessions that one person may have at once; one more ends the oldest. 0: as the profile says: 10; mlps3: 3."""
+    tries: OrProfile = 0
+    """Wrong passwords or codes for one account, within 15 minutes, that lock it. 0: as the profile says: 5."""
+    lock_s: OrProfile = 0
+    """Seconds of the first lock; each further one lasts twice as long, at most an hour. 0: as the profile says: 900;
+    mlps3: 1,800."""
+    password_chars: OrProfile = 0
+    """Fewest characters of a password. 0: as the profile says: 12; mlps3: 10."""
+    password_kinds: OrProfile = 0
+    """Kinds of characters that a password must have: small letters, capitals, digits, others. 0: as the profile says:
+    1; mlps3: 3."""
+    password_max_age_days: OrProfile = 0
+    """Days after which a password must be changed. 0: as the profile says: never; mlps3: 90."""
+    password_former: OrProfile = 0
+    """Former passwords that may not be used again. 0: as the profile says: 5."""
     providers: Annotated[tuple[ProviderSection, ...], toml("provider")] = field(default=())
 
     @property
     def rules(self) -> Rules:
         """What is in force: the keys that were given, over those of the profile."""
         given = {name: getattr(self, name) for name in Rules.__dataclass_fields__}
-        return rules_of(self.profile, {name: value for name, value in given.items() if value is not None})
+        return rules_of(self.profile, {name: value for name, value in given.items() if value})
 
     @property
     def calls(self) -> Mapping[str, str]:
@@ -114,6 +122,10 @@ class ConsoleSection(Section, frozen=True, kw_only=True):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise InvalidSpec(f"{where} has two providers of the issuer {twice!r}", hint="give each issuer one")
+        for name, (least, most) in _BOUNDS.items():
+            given = getattr(self, name)
+            if given and not least <= given <= most:
+                raise InvalidSpec(f"{where} {name} = {given}", hint=f"expected {least:,} to {most:,}, or 0")
         if self.profile == "mlps3":
             self._check_profile(where)
         return self
@@ -121,10 +133,10 @@ class ConsoleSection(Section, frozen=True, kw_only=True):
     def _check_profile(self, where: str) -> None:
         for name in Rules.__dataclass_fields__:
             given, least = getattr(self, name), getattr(MLPS3, name)
-            if given is None or given == least:
+            if not given or given == least:
                 continue
             looser = given > least if name in _TIGHTER_IS_LESS else name == "factor" or given < least
-            if looser or (name == "password_max_age_days" and given == 0):
+            if looser:
                 raise InvalidSpec(
                     f'{where} {name} = {given!r} is looser than profile = "mlps3" allows; its value is {least!r}',
                     hint="leave the key out, or make it stricter",

@@ -85,7 +85,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D108": [{"cpu": Cpu(numa_nodes=2, numa_miss_share=0.4)}],
     "D109": [{**hosts(threads=8), "cpu": Cpu(cores_physical=4)}],
     "D110": [{**process(role="backup", name="backup", cpu_cores=1.0), **models(running=2), "cpu": BUSY}],
-    "D111": [{"cpu": Cpu(stranger="yes", stranger_pid=9, stranger_cores=4, idle_share=0.0)}],
+    "D111": [{"cpu": Cpu(stranger="yes", stranger_pid=9, stranger_cores=4, strangers_cores=5, idle_share=0.0)}],
     "D112": [{"cpu": Cpu(throttled=3)}],
     "D113": [{**hosts(), **process(cores=1)}],
     "D114": [process(WORKER, idle_class=True)],

@@ -192,11 +192,14 @@ def test_the_first_link_makes_the_administrators_and_ends_with_them(fresh: Any) 
         assert fresh.authority.decide(session.principal, "access:write", "first-administrators/auditor").allowed
         assert not fresh.authority.decide(session.principal, "server:reload", "server").allowed
         actor = replace(fresh.house.actor(fresh.house.first_key), principal=session.principal)
-        for name, role in (("a", "system-administrator"), ("b", "security-officer"), ("c", "auditor")):
-            fresh.house.make(actor, name, role)
+        roles = {"a": "system-administrator", "b": "security-officer", "c": "auditor"}
+        keys = {name: fresh.house.make(actor, name, role) for name, role in roles.items()}
         fresh.reread()
-        assert await browser.session() is None, "the first key is dead"
         assert fresh.link() == "", "and there are no more links"
+        assert len(fresh.office.sessions(fresh.house.actor(keys["b"]))) == 1
+        await fresh.keeper.clear()
+        assert not fresh.office.sessions(fresh.house.actor(keys["b"])), "the first key is dead"
+        assert await browser.session() is None
 
     run(story())
 

@@ -82,7 +82,7 @@ def test_the_profile_is_in_force_and_can_be_made_stricter() -> None:
     [
         ('[console]\nprofile = "mlps3"\nidle_s = 1800', "looser"),
         ('[console]\nprofile = "mlps3"\nfactor = "nobody"', "looser"),
-        ('[console]\nprofile = "mlps3"\npassword_max_age_days = 0', "looser"),
+        ('[console]\nprofile = "mlps3"\npassword_max_age_days = 91', "looser"),
         ('[console]\nprofile = "mlps3"\npassword_kinds = 2', "looser"),
         ('[console]\nprofile = "mlps3"\nlock_s = 60', "looser"),
         ('[console]\nprofile = "djcp"', "profile"),

@@ -213,8 +213,10 @@ class HttpApp:
         return principal
 
     def is_behind_tls(self, exchange: Exchange) -> bool:
-        """Return whether an edge that is believed says that the browser speaks TLS."""
-        return self._origins.trusted_proxies > 0 and exchange.headers.get(b"x-forwarded-proto") == b"https"
+        """Return whether the edge says that the browser speaks TLS. Only the edge, and the owner of the home, come by a
+        unix socket; it lets nobody else say this."""
+        by_socket = not exchange.client_host or exchange.client_host.startswith(("/", "unix:"))
+        return by_socket and exchange.headers.get(b"x-forwarded-proto") == b"https"
 
     def _operator_here(self, route: Route, exchange: Exchange) -> Principal:
         """Return who looks from this machine: the owner of the home, who alone reaches a socket; a key that may look;

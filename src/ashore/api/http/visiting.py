@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from functools import lru_cache
 from typing import Final
 
 from ashore.api.http.exchange import Exchange
@@ -10,6 +12,7 @@ from ashore.console import Console
 from ashore.errors import NotReady, Unauthenticated
 from ashore.sessions import Session, Visit
 
+LOOPBACK: Final = "127.0.0.1"
 HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
 """A `Host` header that may stand in a command that people copy."""
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]{1,64}){1,8}")
@@ -33,7 +36,7 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
     is_secure = behind_tls or exchange.scope.get("scheme") == "https"
     prefix = said(b"x-forwarded-prefix").rstrip("/")
     return Visit(
-        origin=origin,
+        origin=LOOPBACK if behind_tls and is_own_address(origin) else origin,
         request_id=exchange.request_id,
         base=f"{'https' if is_secure else 'http'}://{host if HOST.fullmatch(host) else '127.0.0.1'}",
         prefix=prefix if PREFIX.fullmatch(prefix) else "",
@@ -44,6 +47,18 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
         purpose=said(b"sec-purpose"),
         language=said(b"accept-language")[:200],
     )
+
+
+@lru_cache(maxsize=256)
+def is_own_address(address: str) -> bool:
+    """Return whether an address is one of this machine. Envoy says its own one of a client on loopback."""
+    try:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return bool(address)
 
 
 async def session_of(console: Console | None, visit: Visit, token: str) -> Session:

@@ -61,7 +61,7 @@ def _network(root: Path) -> Iterator[tuple[str, float]]:
     yield "net.packets", packets
 
 
-def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float], missing: dict[str, str]) -> Cpu:
+def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float, float], missing: dict[str, str]) -> Cpu:
     """Return the processors. `stranger`: name, process and processors of the busiest program of others."""
     all_s = sum(between.grew(f"cpu.{name}") for name in _CPU_COLUMNS)
 
@@ -96,6 +96,7 @@ def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float], mis
         stranger=stranger[0],
         stranger_pid=stranger[1],
         stranger_cores=stranger[2],
+        strangers_cores=stranger[3],
         pressure_share=between.per_s("pressure.cpu.some"),
         governor=governor,
         clock_share=now / most if now and most else 1.0,

@@ -149,14 +149,18 @@ def _memory(root: Path, pid: int) -> int:
     return int(row[1]) * os.sysconf("SC_PAGE_SIZE") if len(row) > 1 else 0
 
 
-def stranger_of(everyone: Mapping[int, Seen], between: Between) -> tuple[str, int, float]:
-    """Return name, process and processors of the busiest program that is not of this home."""
-    best = ("", 0, 0.0)
+def stranger_of(everyone: Mapping[int, Seen], between: Between) -> tuple[str, int, float, float]:
+    """Return name, process and processors of the busiest program that is not of this home, and the processors that all
+    of them use."""
+    best, total = ("", 0, 0.0), 0.0
     for one in everyone.values():
         cores = between.per_s(f"stranger.{one.pid}@{one.start}")
-        if cores > best[2] and one.pid != os.getpid():
+        if one.pid == os.getpid():
+            continue
+        total += cores
+        if cores > best[2]:
             best = (one.name, one.pid, cores)
-    return best
+    return *best, total
 
 
 def read_processes(

@@ -258,19 +258,21 @@ def background_competes(seen: Readings) -> Iterator[Finding]:
     explains=("D105", "D504", "D607"),
 )
 def stranger(seen: Readings) -> Iterator[Finding]:
-    share = seen.cpu.stranger_cores / max(1, seen.cpu.cores)
+    share = seen.cpu.strangers_cores / max(1, seen.cpu.cores)
     if share > STRANGER_SHARE and seen.cpu.idle_share < 0.25:
         yield Finding(
             severity="warning",
-            what=f"{seen.cpu.stranger} (process {seen.cpu.stranger_pid}) uses {seen.cpu.stranger_cores:.1f} of "
-            f"{seen.cpu.cores} processors",
-            cause="a program outside of this server takes processors that engines wait for",
+            what=f"other programs use {seen.cpu.strangers_cores:.1f} of {seen.cpu.cores} processors, "
+            f"{seen.cpu.stranger} "
+            f"(process {seen.cpu.stranger_pid}) most of it",
+            cause="programs outside of this server take processors that engines wait for",
             evidence=(
-                evidence("used by it", f"{share:.0%}", f"{STRANGER_SHARE:.0%}"),
+                evidence("used by others", f"{share:.0%}", f"{STRANGER_SHARE:.0%}"),
+                evidence("the busiest", f"{seen.cpu.stranger_cores:.1f} processors"),
                 evidence("idle", f"{seen.cpu.idle_share:.0%}", "25%"),
             ),
             sure="certain",
-            remedy="run it elsewhere or at another time, or lower its weight",
+            remedy="run them elsewhere or at another time, or lower their weight",
             commands=(f"renice 19 {seen.cpu.stranger_pid}",),
         )
 

@@ -1,0 +1,429 @@
+"""`ashore drill`: rehearse a failure, and report whether the server survived."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from cyclopts import Parameter
+
+from ashore.cli.calls import noun_of
+from ashore.cli.recorded import acting, owner
+from ashore.core import did_you_mean, human_seconds, parse_seconds
+from ashore.drills.calls import CALLS, Consented, subject_of
+from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.model import EXIT
+from ashore.errors import Conflict, InvalidRequest, NotReady
+from ashore.settings import Home, Settings, read_settings
+
+if TYPE_CHECKING:
+    from ashore.drills.load import Asked
+    from ashore.drills.model import Drill, Report
+    from ashore.drills.section import DrillsSection
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+STOP_S: Final = 20.0
+TWINS: Final = "on a twin"
+
+
+def _show_consent(done: Consented) -> None:
+    print(f"consented to {done.consented_to}, for {human_seconds(done.holds_for_s)}")
+
+
+app = noun_of("drill", "Rehearse failures; report whether the server survived.", CALLS, {"consent": _show_consent})
+
+
+@app.command(name="list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List the drills, where each may run, its last verdict, and when it is due.
+
+    Args:
+        as_json: Print JSON.
+    """
+    from ashore.cli.columns import table
+    from ashore.drills import Book
+
+    book = Book(read_settings().home.root)
+    last = {report.drill: report for report, _ in book.reports()}
+    due = book.due(time.time())
+    if as_json:
+        rows = [
+            {
+                **msgspec.to_builtins(one),
+                "last": None if one.name not in last else {"id": last[one.name].id, "verdict": last[one.name].verdict},
+                "late_s": due.get(one.name),
+            }
+            for one in DRILLS
+        ]
+        print(json.dumps({"items": rows}))
+        return
+    rows_ = [
+        (
+            one.name,
+            one.title,
+            "twin" if one.twin_only else "server, twin",
+            last[one.name].verdict if one.name in last else "-",
+            "-" if one.name not in due else "due" if due[one.name] >= 0 else f"in {human_seconds(-due[one.name])}",
+        )
+        for one in DRILLS
+    ]
+    table(("drill", "what", "runs on", "last", "due"), rows_)
+
+
+@app.command
+def show(name: str, /, *, as_json: AsJson = False) -> None:
+    """Show what a drill breaks, within which bounds, and what must hold.
+
+    Args:
+        name: Name of the drill.
+        as_json: Print JSON.
+    """
+    one = _drill(name)
+    if as_json:
+        print(msgspec.json.encode(one).decode())
+        return
+    _show_drill(one)
+
+
+@app.command
+def run(
+    *names: str,
+    twin: Flag = False,
+    due: Flag = False,
+    reason: str = "",
+    model: str = "",
+    dry_run: Flag = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run drills, one after the other, and keep a report of each in the audit log.
+
+    On a server that users depend on, a drill needs a reason and the consent of a security officer (`ashore drill
+    consent`). With --twin it runs on a server of its own with made-up models, in a folder that is thrown away. Exits
+    with 0 if every drill passed, 3 if one failed, 4 if one said nothing (aborted, unfit, error).
+
+    Args:
+        names: Names of the drills; `all` for every one, with --twin.
+        twin: Run on a twin.
+        due: Run those that are due by their schedule.
+        reason: Why it is run, for the audit log.
+        model: Which model the load asks; default: the first with enough replicas.
+        dry_run: Show what would be done, and whether it would be refused. Breaks nothing.
+        as_json: Print one report a line.
+    """
+    from ashore.drills import Book
+
+    settings = read_settings()
+    book = Book(settings.home.root)
+    late = book.due(time.time())
+    wanted = [name for name, seconds in late.items() if seconds >= 0] if due else list(names)
+    if list(names) == ["all"]:
+        wanted = [one.name for one in DRILLS]
+    if not wanted:
+        if due:
+            print("no drill is due")
+            return 0
+        raise InvalidRequest("no drill was named", hint="`ashore drill list` lists them; --due runs those that are due")
+    worst = 0
+    for name in wanted:
+        one = _drill(name)
+        code = _one(settings, book, one, twin=twin, reason=reason, model=model, dry_run=dry_run, as_json=as_json)
+        worst = max(worst, code)
+    return worst
+
+
+@app.command
+def stop() -> None:
+    """End the drill that runs from this home, and undo what it broke. Also undoes what a drill that was killed left."""
+    from ashore.drills import Book, watcher
+
+    book = Book(read_settings().home.root)
+    told = book.now_running()
+    if told is not None:
+        book.ask_to_stop()
+        end_s = time.monotonic() + STOP_S
+        while book.now_running() is not None and time.monotonic() < end_s:
+            time.sleep(0.1)
+    left = watcher.heal(book.journal)
+    if left:
+        raise Conflict(f"what was broken could not be undone: {'; '.join(left)}", hint=f"see {book.journal}")
+    print(f"stopped {told[0]}; nothing is left broken" if told else "no drill runs; nothing is left broken")
+
+
+@app.command
+def schedule(name: str, /, *, every: str = "", off: Flag = False) -> None:
+    """Set how often a drill is due. ashore starts none by itself: let a timer run `ashore drill run --due`.
+
+    Args:
+        name: Name of the drill.
+        every: Longest time between two runs, `30d`.
+        off: Take it off the schedule.
+    """
+    from ashore.drills import Book
+
+    one = _drill(name)
+    if off == bool(every):
+        raise InvalidRequest("give either --every or --off", hint=f"ashore drill schedule {name} --every 30d")
+    book = Book(read_settings().home.root)
+    book.set_schedule(one.name, 0 if off else int(parse_seconds(every)))
+    print(
+        f"{one.name} is off the schedule" if off else f"{one.name} is due every {human_seconds(parse_seconds(every))}"
+    )
+
+
+@app.command
+def report(identity: str = "", /, *, since: str = "90d", html: Flag = False, as_json: AsJson = False) -> int:
+    """Show the reports of drills, and whether each is the one whose digest is in the audit log.
+
+    Exits with 4 if a report is not as recorded.
+
+    Args:
+        identity: Show one report in full, by its id or by the name of its drill (the last one).
+        since: Show those of this time.
+        html: Print where its HTML file is.
+        as_json: Print JSON.
+    """
+    from ashore.cli.columns import table
+    from ashore.drills import Book
+    from ashore.drills.report import markdown
+
+    home = read_settings().home
+    book = Book(home.root)
+    found = book.reports(0.0 if identity else time.time() - parse_seconds(since))
+    if identity:
+        found = tuple(one for one in found if identity in (one[0].id, one[0].drill))[-1:]
+        if not found:
+            raise InvalidRequest(f"there is no report {identity!r}", hint="`ashore drill report` lists them")
+    recorded = _recorded_digests(home) if found else {}
+    changed = [one.id for one, digest in found if recorded.get(one.id) != digest]
+    if as_json:
+        rows = [{**msgspec.to_builtins(one), "outcomes": [], "recorded": one.id not in changed} for one, _ in found]
+        print(json.dumps({"items": rows}))
+    elif identity and html:
+        print(book.folder / "reports" / f"{found[0][0].id}.html")
+    elif identity:
+        print(markdown(found[0][0], BY_NAME.get(found[0][0].drill)))
+    elif not found:
+        print(f"no drill was run in the last {since}")
+    else:
+        rows_ = [
+            (
+                time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(one.began_s)),
+                one.id,
+                one.on if one.on == "twin" else "server",
+                one.verdict,
+                "-" if one.recovered_s is None else f"{one.recovered_s:.1f} s",
+                "as recorded" if one.id not in changed else "NOT AS RECORDED",
+            )
+            for one, _ in found
+        ]
+        table(("began", "report", "on", "verdict", "well after", "audit log"), rows_)
+    if changed:
+        print(f"not as the audit log has it: {', '.join(changed)}", file=sys.stderr)
+    return 4 if changed else 0
+
+
+def _drill(name: str) -> Drill:
+    found = BY_NAME.get(name)
+    if found is None:
+        raise InvalidRequest(
+            f"there is no drill {name!r}", hint=did_you_mean(name, sorted(BY_NAME)) or "`ashore drill list` lists them"
+        )
+    return found
+
+
+def _show_drill(one: Drill) -> None:
+    allowed = {
+        "none": "no request may fail",
+        "refused": "requests may be refused with a status that says so",
+        "in-flight": f"at most {one.load} answers may be interrupted, each with an error",
+        "any": "requests may fail, each with an error",
+    }[one.loss]
+    rows = (
+        ("drill", f"{one.name}: {one.title}"),
+        ("steady state", one.steady),
+        ("fault", one.fault),
+        ("bounds", f"one process or folder, {one.hold_s:g} s, at most {one.most_s:g} s; then it is undone"),
+        ("aborts", "when more fails than it allows, when its time is over, on `ashore drill stop`, when it is killed"),
+        ("must hold", one.expects),
+        ("loss", allowed),
+        ("recovery", f"five requests in a row succeed and every replica is ready, within {one.recovery_s:g} s"),
+        ("runs", "on a twin alone" if one.twin_only else "on the server, or on a twin"),
+        ("needs", ", ".join(one.needs) or "nothing"),
+    )
+    for name, text in rows:
+        print(f"{name:<13} {text}")
+
+
+def _one(
+    settings: Settings,
+    book: Any,
+    one: Drill,
+    *,
+    twin: bool,
+    reason: str,
+    model: str,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    from ashore.drills import Stage, run_drill
+    from ashore.drills.faults import lacking
+    from ashore.drills.guard import refusal
+
+    section = _section(settings)
+    asked, situation = (None, _on_twin()) if twin else _on_server(settings, section, one, reason, model)
+    why, do = refusal(one, section, situation)
+    if dry_run:
+        _show_drill(one)
+        print(f"{'would run on':<13} {TWINS if asked is None else asked.url}")
+        print(f"{'refused':<13} {why or lacking(one.needs) or 'no'}")
+        return 0 if not why else Conflict.exit_code
+    if why:
+        raise Conflict(why, hint=do)
+    consent = ", ".join(situation.consents) if situation.production and not twin else ""
+
+    def say(line: str) -> None:
+        print(f"{one.name}: {line}", file=sys.stderr, flush=True)
+
+    with book.running(one.name), acting("drill:run", f"drill/{one.name}") as recorder:
+        identity = book.new_id(one.name, time.time())
+        if consent:
+            _use_consent(settings, one.name)
+        owner().record(
+            recorder,
+            "drill:run",
+            f"drill/{one.name}",
+            reason=reason,
+            detail={"on": TWINS if asked is None else asked.url, "report": identity, "consent": consent},
+        )
+        done: Report = run_drill(
+            one,
+            Stage(
+                home=settings.home,
+                journal=book.journal,
+                asked=asked,
+                say=say,
+                noticed=_noticed,
+                stopped=book.is_stopped,
+                id=identity,
+                actor=owner().principal.id,
+                consent=consent,
+                production=situation.production and not twin,
+            ),
+        )
+        base, digest = book.keep(done, one)
+        owner().record(
+            recorder,
+            "drill:report",
+            f"drill/{done.id}",
+            reason=done.verdict,
+            detail={"sha256": digest, "verdict": done.verdict, "on": done.on},
+        )
+    if as_json:
+        print(json.dumps({**msgspec.to_builtins(done), "outcomes": len(done.outcomes), "sha256": digest}), flush=True)
+    else:
+        print(f"{done.verdict:<8} {one.name}: {done.why}")
+        print(f"         {base}.html")
+    return EXIT[done.verdict]
+
+
+def _noticed(home: Home) -> tuple[str, ...]:
+    """Return the rules of the doctor that fire now in a home."""
+    from ashore.cli.doctor import examine_here
+    from ashore.doctor import RULES, diagnose
+
+    found = diagnose(examine_here(Settings(home=home), span_s=0.5), RULES).findings
+    return tuple(dict.fromkeys(one.rule for one in found if one.severity != "advice"))
+
+
+def _section(settings: Settings) -> DrillsSection:
+    """Return `[drills]` of the server that runs; without one, the defaults."""
+    from ashore.drills.section import DrillsSection
+    from ashore.serving import read_topology
+
+    if not settings.home.topology.is_file():
+        return DrillsSection()
+    return msgspec.convert(read_topology(settings.home.topology).told("drills") or {}, DrillsSection)
+
+
+def _on_twin() -> Any:
+    from ashore.drills.guard import Situation
+
+    return Situation(on_twin=True, production=False, now_s=time.time())
+
+
+def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: str, model: str) -> tuple[Asked, Any]:
+    """Return where the load asks, and what is so there.
+
+    Raises:
+        NotReady: no server runs.
+        InvalidRequest: no model has enough replicas, or no key is at hand.
+    """
+    from ashore.access.offices import CONSENT_S, missing_offices
+    from ashore.access.sql import consents_to
+    from ashore.bootstrap import open_state
+    from ashore.cli.target import find_target
+    from ashore.drills.guard import Situation, is_production
+    from ashore.drills.load import Asked
+    from ashore.releases import load_book
+    from ashore.serving import read_topology
+
+    target = find_target(None)
+    topology = read_topology(settings.home.topology)
+    fitting = [each for each in topology.models if not each.embedder and (not model or each.alias == model)]
+    enough = [each for each in fitting if len(each.sockets) > one.spare]
+    if not fitting:
+        raise InvalidRequest(f"this server has no model {model!r} that answers", hint="`ashore status` lists them")
+    if not target.key:
+        raise NotReady("no key is at hand for the load", hint="set ASHORE_API_KEY to a key that may ask the model")
+    now_s = int(time.time())
+    state = open_state(settings)
+    try:
+        with state.read() as connection:
+            lacking = missing_offices(connection, now_s)
+            agreed = consents_to(connection, subject_of(one.name), since_s=now_s - CONSENT_S)
+            book = load_book(connection)
+    finally:
+        state.close()
+    situation = Situation(
+        on_twin=False,
+        production=is_production(section, lacking),
+        consents=agreed,
+        reason=reason,
+        candidates=tuple(
+            each.release for each in book.courses.values() if each.state in ("warming", "shadow", "canary")
+        ),
+        now_s=now_s,
+    )
+    asked = Asked(
+        url=target.url, key=target.key, model=(enough or fitting)[0].alias, ca_file=target.ca_file, timeout_s=60.0
+    )
+    return asked, situation
+
+
+def _use_consent(settings: Settings, drill: str) -> None:
+    from ashore.access.sql import use_consents
+    from ashore.bootstrap import open_state
+
+    state = open_state(settings)
+    try:
+        with state.write() as connection:
+            use_consents(connection, subject_of(drill))
+    finally:
+        state.close()
+
+
+def _recorded_digests(home: Home) -> dict[str, str]:
+    """Return the digest of each report as the audit log has it."""
+    from ashore.audit import Query
+    from ashore.audit.search import search
+    from ashore.audit.segments import LocalShelf
+
+    found = {}
+    for hit in search(LocalShelf(home.audit), Query(action="drill:report", limit=10_000)):
+        name = hit.record.resource.partition("/")[2]
+        found[name] = str(hit.record.detail.get("sha256", ""))
+    return found

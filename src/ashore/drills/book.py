@@ -1,0 +1,131 @@
+"""What a home keeps of its drills: reports, which one runs, when each is due."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ashore.core import UNDECODABLE, make_folder
+from ashore.drills.model import Drill, Report
+from ashore.drills.report import digest_of, encoded, markdown, page
+from ashore.errors import Conflict
+
+FOLDER: Final = "drills"
+_ID: Final = re.compile(r"^[a-z-]+-\d{8}T\d{6}$")
+
+
+class Book:
+    """`drills/` of a home."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / FOLDER
+        self.journal = self.folder / "undo.jsonl"
+
+    def new_id(self, drill: str, now_s: float) -> str:
+        """Return the name of a run: `host-killed-20261128T100000`."""
+        return f"{drill}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now_s))}"
+
+    @contextmanager
+    def running(self, drill: str) -> Iterator[None]:
+        """Hold the place of the one drill that may run.
+
+        Raises:
+            Conflict: another one runs.
+        """
+        make_folder(self.folder, mode=0o700)
+        descriptor = os.open(self.folder / "running.json", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as fault:
+                told = self.now_running()
+                raise Conflict(
+                    f"another drill runs: {told[0] if told else 'unknown'}", hint="`ashore drill stop` ends it"
+                ) from fault
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps({"drill": drill, "pid": os.getpid()}).encode())
+            (self.folder / "stop").unlink(missing_ok=True)
+            yield
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def now_running(self) -> tuple[str, int] | None:
+        """Return the drill that runs and its process; None: none does."""
+        path = self.folder / "running.json"
+        with suppress(OSError, ValueError, KeyError):
+            told = json.loads(path.read_bytes())
+            if Path(f"/proc/{told['pid']}").exists():
+                return str(told["drill"]), int(told["pid"])
+        return None
+
+    def ask_to_stop(self) -> None:
+        """Have the drill that runs end at its next look."""
+        make_folder(self.folder, mode=0o700)
+        (self.folder / "stop").touch()
+
+    def is_stopped(self) -> bool:
+        return (self.folder / "stop").exists()
+
+    def keep(self, report: Report, drill: Drill | None) -> tuple[Path, str]:
+        """Write a report in its three forms; return the folder's file without ending, and the digest of the JSON."""
+        folder = self.folder / "reports"
+        make_folder(folder, mode=0o700)
+        data = encoded(report)
+        digest = digest_of(data)
+        base = folder / report.id
+        texts = {".json": data, ".md": markdown(report, drill).encode(), ".html": page(report, drill, digest).encode()}
+        for end, text in texts.items():
+            path = base.with_name(base.name + end)
+            path.write_bytes(text)
+            path.chmod(0o600)
+        return base, digest
+
+    def reports(self, since_s: float = 0.0) -> tuple[tuple[Report, str], ...]:
+        """Return the reports since a moment with the digests of their files, the oldest first."""
+        found = []
+        for path in sorted((self.folder / "reports").glob("*.json")):
+            if not _ID.match(path.stem):
+                continue
+            data = path.read_bytes()
+            try:
+                report = msgspec.json.decode(data, type=Report)
+            except UNDECODABLE:
+                continue
+            if report.began_s >= since_s:
+                found.append((report, digest_of(data)))
+        return tuple(sorted(found, key=lambda one: one[0].began_s))
+
+    def schedule(self) -> dict[str, int]:
+        """Return how many seconds may lie between two runs, by drill."""
+        path = self.folder / "schedule.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+        except (OSError, *UNDECODABLE):
+            return {}
+
+    def set_schedule(self, drill: str, every_s: int) -> None:
+        """Have a drill be due so often; 0: never."""
+        kept = {**self.schedule(), drill: every_s}
+        make_folder(self.folder, mode=0o700)
+        path = self.folder / "schedule.json"
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch.write_bytes(msgspec.json.encode({name: one for name, one in kept.items() if one}))
+        scratch.replace(path)
+
+    def due(self, now_s: float) -> Mapping[str, float]:
+        """Return how many seconds each scheduled drill is late; below 0: it is not due yet."""
+        last: dict[str, float] = {}
+        for report, _ in self.reports():
+            if report.verdict in ("pass", "fail"):
+                last[report.drill] = max(last.get(report.drill, 0.0), report.began_s)
+        return {name: now_s - last.get(name, 0.0) - every_s for name, every_s in self.schedule().items()}

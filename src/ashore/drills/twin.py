@@ -1,0 +1,158 @@
+"""A server for one drill: made-up models in a folder that is thrown away, whatever becomes of the drill."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ashore.drills.load import Asked
+from ashore.drills.model import Drill
+from ashore.drills.undoing import Undoing
+from ashore.errors import EngineFailed, EnvironmentFault
+from ashore.processes import get_from
+from ashore.settings import Home
+
+MODEL: Final = "rehearsal"
+START_S: Final = 90.0
+NODES: Final = 3
+
+
+class TwinServer:
+    """One running twin. Its watcher ends it."""
+
+    def __init__(self, drill: Drill, folder: Path, undoing: Undoing) -> None:
+        """Make it; nothing is started."""
+        self.folder = folder
+        self.home = Home(root=folder / "home")
+        self.url = ""
+        self.group: Path | None = None
+        self._drill = drill
+        self._undoing = undoing
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port, self._grpc = _free_port(), _free_port()
+
+    def start(self) -> Asked:
+        """Start it, and return where it is asked.
+
+        Raises:
+            EnvironmentFault: its disk cannot be mounted.
+            EngineFailed: it did not start.
+        """
+        twin = self._drill.twin
+        root = self.home.root
+        root.mkdir(parents=True, mode=0o700)
+        if twin.disk_bytes:
+            self._undoing.before("twin", pid=0, start="", path=str(self.folder), mounted=str(root))
+            size = f"size={twin.disk_bytes},mode=0700"
+            words = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(root)]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise EnvironmentFault(
+                    f"no file system of its own for the twin: {done.stderr.strip()}", hint="run it as root"
+                )
+        (root / "ashore.toml").write_text(
+            f'[[model]]\nname = "fake:random?tok_per_s=200&tokens=40"\nalias = "{MODEL}"\nreplicas = {twin.replicas}\n'
+            f"[audit]\ncheckpoint_s = 2\n{twin.more}"
+        )
+        if "[backup]" in twin.more:
+            nodes = [self.folder / f"node-{number}" for number in range(NODES)]
+            self.ashore("backup", "init", "--nodes", ",".join(map(str, nodes)), "--code", "2+1")
+        self.restart()
+        if "[backup]" in twin.more:
+            self.ashore("backup", "run")
+        key = self.home.first_key.read_text().strip()
+        authority = self.home.edge / "ca.pem"
+        return Asked(url=self.url, key=key, model=MODEL, ca_file=str(authority) if authority.is_file() else "")
+
+    def restart(self) -> None:
+        """Start the server, as a service manager would. Returns when it is ready.
+
+        Raises:
+            EngineFailed: it did not start.
+        """
+        if self._process is not None:
+            self._process.wait()
+        words = [
+            *self._into_group(),
+            sys.executable, "-m", "ashore.cli.main", "up", "--config", str(self.home.root / "ashore.toml"), "--port",
+            str(self._port), "--grpc-port", str(self._grpc), *self._drill.twin.options,
+        ]  # fmt: skip
+        with open(self.folder / "up.out", "ab") as sink:
+            self._process = subprocess.Popen(
+                words,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        mounted = str(self.home.root) if self._drill.twin.disk_bytes else ""
+        self._undoing.process("twin", self._process.pid, path=str(self.folder), mounted=mounted)
+        end_s = time.monotonic() + START_S
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > end_s:
+                said = (self.folder / "up.out").read_text(errors="replace")[-1500:]
+                raise EngineFailed(
+                    f"the twin did not start:\n{said}", hint="`ashore up` with the same options says more"
+                )
+            time.sleep(0.1)
+
+    def _into_group(self) -> list[str]:
+        """Make the control group of the twin, and return the words that start a program in it; none: it has none."""
+        if not self._drill.twin.group:
+            return []
+        old = Path("/sys/fs/cgroup/memory")
+        self.group = (old if old.is_dir() else old.parent) / f"ashore-drill-{os.getpid()}"
+        if not self.group.is_dir():
+            self._undoing.before("group", path=str(self.group))
+            self.group.mkdir()
+        return ["sh", "-c", f'echo $$ > {self.group}/cgroup.procs; exec "$@"', "sh"]
+
+    def _is_ready(self) -> bool:
+        from ashore.serving import read_topology
+
+        if not self.home.topology.is_file():
+            return False
+        try:
+            topology = read_topology(self.home.topology)
+        except (OSError, ValueError):
+            return False
+        self.url = topology.edge.url if topology.edge else f"http://127.0.0.1:{self._port}"
+        workers = [one.http for one in topology.workers] or [topology.http]
+        if any(get_from(Path(one.uds) if one.uds else (one.host, one.port), "/readyz") is None for one in workers):
+            return False
+        return topology.edge is None or _takes(self._port)
+
+    def ashore(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ashore in the twin's home."""
+        return subprocess.run(
+            [sys.executable, "-m", "ashore.cli.main", *words],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def _environment(self) -> Mapping[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ASHORE_")}
+        return {**kept, "ASHORE_HOME": str(self.home.root), "ASHORE_STEP_TIMEOUT_S": "5"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _takes(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

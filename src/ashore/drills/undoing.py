@@ -1,0 +1,77 @@
+"""The drill's side of the watcher: steps are written down before they are needed, and undone by another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ashore.core import make_folder
+from ashore.drills import watcher
+from ashore.errors import EnvironmentFault
+
+
+class Undoing:
+    """One journal and its watcher. Leaving the block heals everything, whatever happened."""
+
+    def __init__(self, journal: Path, most_s: float) -> None:
+        """Make it; nothing runs yet. The watcher heals after `most_s` even where the drill goes on."""
+        self._journal = journal
+        self._most_s = most_s
+        self._watcher: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Undoing:
+        make_folder(self._journal.parent, mode=0o700)
+        left = watcher.heal(self._journal)
+        if left:
+            raise EnvironmentFault(
+                f"an earlier drill left what cannot be undone: {'; '.join(left)}", hint=f"see {self._journal}"
+            )
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", watcher.__file__, str(self._journal), str(self._most_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        assert self._watcher is not None and self._watcher.stdin is not None and self._watcher.stdout is not None
+        self._watcher.stdin.close()
+        self._watcher.wait()
+        self._watcher.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        """Process of the watcher."""
+        assert self._watcher is not None
+        return self._watcher.pid
+
+    def before(self, kind: str, **fields: Any) -> None:
+        """Write down how to undo what is done next; it is on the disk when this returns."""
+        self._append({"kind": kind, **fields})
+
+    def process(self, kind: str, pid: int, **fields: Any) -> None:
+        """Write down a step about a process, which is known again by when it began."""
+        self.before(kind, pid=pid, start=watcher.start_of(pid), **fields)
+
+    def heal(self) -> tuple[str, ...]:
+        """Undo everything but the twin now, and return what could not be undone."""
+        assert self._watcher is not None and self._watcher.stdin is not None and self._watcher.stdout is not None
+        self._watcher.stdin.write(b"heal\n")
+        self._watcher.stdin.flush()
+        line = self._watcher.stdout.readline()
+        failed: list[str] = json.loads(line or b'["the watcher ended"]')
+        return tuple(failed)
+
+    def _append(self, step: Mapping[str, Any]) -> None:
+        descriptor = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, json.dumps(step).encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

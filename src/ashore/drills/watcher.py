@@ -1,0 +1,139 @@
+"""Undoes what a drill did: when it is told to, when the drill is gone, or when its time is over.
+
+A process of its own, in a session of its own, so that what ends the drill does not end it. It reads one journal of
+steps to undo, and its standard input: the drill holds the other end, which closes when the drill ends, however it
+ends. Runs with nothing but the standard library: `python -I -S watcher.py JOURNAL SECONDS`.
+
+The journal has a line of JSON for each step, written and synced before the fault is made. Undoing may be done twice.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+DONE = b'{"kind": "done"}\n'
+
+
+def start_of(pid: int) -> str:
+    """Return when a process began, in ticks; empty where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    row = text.rpartition(")")[2].split()
+    return "" if row[0] == "Z" else row[19]
+
+
+def undo(step: dict[str, Any]) -> None:
+    """Undo one step. What is gone already needs nothing."""
+    kind = step["kind"]
+    if kind in ("continue", "end", "files-limit") and start_of(step["pid"]) != (step["start"] or "gone"):
+        return  # another process has that number now, or none
+    match kind:
+        case "continue":
+            os.kill(step["pid"], signal.SIGCONT)
+        case "end":
+            os.kill(step["pid"], signal.SIGKILL)
+        case "files-limit":
+            resource.prlimit(step["pid"], resource.RLIMIT_NOFILE, tuple(step["value"]))
+        case "delete":
+            Path(step["path"]).unlink(missing_ok=True)
+        case "move":
+            if os.path.exists(step["path"]) and not os.path.exists(step["to"]):
+                os.rename(step["path"], step["to"])
+        case "write":
+            if os.path.exists(step["path"]):
+                Path(step["path"]).write_text(step["value"])
+        case "bytes":
+            with open(step["path"], "r+b") as file:
+                file.seek(step["at"])
+                file.write(bytes.fromhex(step["value"]))
+        case "writable":
+            subprocess.run(["mount", "-o", "remount,rw", step["path"]], check=False, capture_output=True)
+        case "group":
+            _end_group(step["path"])
+        case "twin":
+            _end_twin(step)
+
+
+def _end_group(path: str) -> None:
+    """Give the processes of a control group back to the one above, and remove it."""
+    if not os.path.isdir(path):
+        return
+    for pid in Path(path, "cgroup.procs").read_text().split():
+        with contextlib.suppress(OSError):
+            Path(path).parent.joinpath("cgroup.procs").write_text(pid)
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+
+
+def _end_twin(step: dict[str, Any]) -> None:
+    """End a server that was made for the drill, and delete its folder."""
+    pid, folder = step["pid"], step["path"]
+    if pid and start_of(pid) == step["start"]:
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGTERM)
+        end = time.monotonic() + 10
+        while start_of(pid) == step["start"] and time.monotonic() < end:
+            time.sleep(0.05)
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+    if step.get("mounted"):
+        subprocess.run(["umount", "-l", step["mounted"]], check=False, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def heal(journal: Path, *, keep_twin: bool = False) -> list[str]:
+    """Undo every step of a journal, the last one first, and delete it. Return what could not be undone."""
+    steps = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in journal.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError):
+                steps.append(json.loads(line))
+    failed = []
+    for step in reversed(steps):
+        if keep_twin and step.get("kind") == "twin":
+            continue
+        try:
+            undo(step)
+        except (OSError, KeyError, ValueError) as fault:
+            failed.append(f"{step.get('kind')}: {fault}")
+    if not failed and not keep_twin:
+        journal.unlink(missing_ok=True)
+    return failed
+
+
+def main() -> int:
+    """Wait, then heal."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    journal, end = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+    while True:
+        left = end - time.monotonic()
+        ready, _, _ = select.select([0], [], [], max(0.0, left))
+        if ready:
+            line = os.read(0, 65536)
+            if b"heal" in line:
+                failed = heal(journal, keep_twin=True)
+                os.write(1, (json.dumps(failed) + "\n").encode())
+                continue
+            if line:
+                continue
+        failed = heal(journal)
+        if failed:
+            time.sleep(1)
+            heal(journal)
+        return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

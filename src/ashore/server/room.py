@@ -1,0 +1,56 @@
+"""What an operator looks at, in one API worker."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ashore.errors import NotReady
+from ashore.processes import ask
+from ashore.rooms import Context, Opened, Room
+from ashore.server.calls import CALLS, ListsModels, ServerDesk
+from ashore.server.history import Ring
+from ashore.server.series import Sampler
+from ashore.settings import Home
+
+
+def ask_config(socket: Path) -> Sequence[Mapping[str, Any]]:
+    """Ask the supervisor of a home what is in force.
+
+    Raises:
+        NotReady: nobody listens there, or what listens is of another version.
+    """
+    for line in ask(socket, {"op": "config"}):
+        if line.get("error"):
+            raise NotReady(f"the supervisor cannot tell: {line['error']}", hint=str(line.get("hint", "")))
+        if "items" in line:
+            return msgspec.convert(line["items"], list[dict[str, Any]])
+    raise NotReady("the supervisor gave no configuration", hint="restart it, so that it is of the same version")
+
+
+async def open_room(context: Context) -> Opened:
+    """Open what operators look at."""
+    home, database = context.told("home"), context.database
+    root = Home(root=Path(home)) if home else None
+    background: dict[str, Callable[[], Awaitable[None]]] = {}
+    if database is not None:
+        source = f"{platform.node()}/{context.worker}"
+        ring = Ring(database, Sampler(context.metrics), context.clock, source=source)
+        background["figures of the last hours"] = ring.keep_writing
+    desk = ServerDesk(
+        database=database,
+        recorder=context.recorder,
+        now_s=context.clock.now_s,
+        logs=None if root is None else root.logs,
+        models=context.find(ListsModels),
+        config=None if root is None else partial(ask_config, root.control_socket),
+    )
+    return Opened(desk=desk, background=background)
+
+
+ROOM: Final = Room(name="server", calls=CALLS, open=open_room, stage="serving")

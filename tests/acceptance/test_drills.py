@@ -1,0 +1,151 @@
+"""Drills on a server and on twins: a verdict each, nothing left broken, a report that the audit log vouches for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import run_command
+from home_processes import processes_of
+from served import Served, call, start_served
+from waiting import eventually
+
+from ashore.drills.catalog import DRILLS
+from ashore.drills.faults import lacking
+
+CONFIG = """
+[[model]]
+name = "fake:random?tok_per_s=200&tokens=40"
+alias = "pair"
+replicas = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    ports = [socket.socket() for _ in range(2)]
+    for one in ports:
+        one.bind(("127.0.0.1", 0))
+    numbers = [int(one.getsockname()[1]) for one in ports]
+    for one in ports:
+        one.close()
+    running = start_served(
+        tmp_path_factory.mktemp("drills") / "home", (), store=None, port=numbers[0], grpc_port=numbers[1], config=CONFIG
+    )
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def drill(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return run_command("drill", *words, env={"ASHORE_HOME": str(home), **env})
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_drill_on_the_server_passes_and_its_report_is_vouched_for(server: Served) -> None:
+    dry = drill(server.home, "run", "host-killed", "--dry-run")
+    assert dry.returncode == 0 and "refused       no" in dry.stdout
+    hosts = processes_of(server.home, "ashore.engines.host")
+    done = drill(server.home, "run", "host-killed", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = told(done)
+    assert (report["verdict"], report["on"], report["production"]) == ("pass", server.root_url, False)
+    assert report["felt"] and report["recovered_s"] is not None
+    assert hosts[0] not in processes_of(server.home, "ashore.engines.host")
+    listed = drill(server.home, "report")
+    assert listed.returncode == 0 and "as recorded" in listed.stdout
+    path = server.home / "drills" / "reports" / f"{report['id']}.json"
+    path.write_text(path.read_text().replace('"pass"', '"fail"'))
+    changed = drill(server.home, "report")
+    assert changed.returncode == 4 and "NOT AS RECORDED" in changed.stdout
+    path.unlink()
+
+
+def test_a_drill_that_is_killed_in_the_middle_leaves_the_server_as_it_was(server: Served) -> None:
+    """The engine host is let go, no journal is left, and the next drill may run."""
+    words = [sys.executable, "-m", "ashore.cli.main", "drill", "run", "host-hung"]
+    env = {**os.environ, "ASHORE_HOME": str(server.home)}
+    running = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert running.stderr is not None
+    try:
+        eventually(lambda: b"fault:" in (running.stderr.readline() if running.stderr else b""))
+        journal = server.home / "drills" / "undo.jsonl"
+        lines = eventually(lambda: journal.exists() and journal.read_bytes())
+        (step,) = [json.loads(line) for line in lines.splitlines()]
+        eventually(lambda: "\nState:\tT" in Path(f"/proc/{step['pid']}/status").read_text())
+        running.send_signal(signal.SIGKILL)
+        eventually(lambda: not journal.exists())
+        state = Path(f"/proc/{step['pid']}/status")
+        assert not state.exists() or "\nState:\tT" not in state.read_text()
+    finally:
+        running.kill()
+        running.wait()
+        running.stderr.close()
+    stopped = drill(server.home, "stop")
+    assert stopped.returncode == 0 and "nothing is left broken" in stopped.stdout
+
+
+def test_production_needs_a_reason_and_the_consent_of_a_security_officer(server: Served) -> None:
+    keys = {"first": server.key}
+    for user, role in (("sec", "security-officer"), ("sys", "system-administrator"), ("aud", "auditor")):
+        maker = keys.get("sec", keys["first"])
+        made = call(server, "POST", "/admin/v1/users", maker, {"id": user, "roles": [role], "key": {}})
+        keys[user] = made["key"]["key"]
+    made = call(server, "POST", "/admin/v1/users", keys["sec"], {"id": "dev", "roles": ["developer"], "key": {}})
+    load = {"ASHORE_API_KEY": made["key"]["key"]}
+    without = drill(server.home, "run", "jobs-killed", **load)
+    assert without.returncode != 0 and "no reason was given" in without.stderr
+    alone = drill(server.home, "run", "jobs-killed", "--reason", "yearly", **load)
+    assert alone.returncode != 0 and "no security officer consented" in alone.stderr
+    refused = drill(server.home, "consent", "jobs-killed", ASHORE_API_KEY=keys["sys"])
+    assert refused.returncode == 5, "an administrator runs servers, and does not consent to breaking them"
+    agreed = drill(server.home, "consent", "jobs-killed", ASHORE_API_KEY=keys["sec"])
+    assert agreed.returncode == 0, agreed.stderr
+    done = drill(server.home, "run", "jobs-killed", "--reason", "yearly", "--json", **load)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (told(done)["production"], told(done)["consent"]) == (True, "sec")
+    again = drill(server.home, "run", "jobs-killed", "--reason", "yearly", **load)
+    assert "no security officer consented" in again.stderr, "it was used up"
+
+
+def test_what_is_scheduled_is_due_until_it_was_run(tmp_path: Path) -> None:
+    assert drill(tmp_path, "run", "--due").stdout.strip() == "no drill is due"
+    assert drill(tmp_path, "schedule", "host-killed", "--every", "30d").returncode == 0
+    rows = json.loads(drill(tmp_path, "list", "--json").stdout)["items"]
+    assert [one["name"] for one in rows if one["late_s"] is not None and one["late_s"] > 0] == ["host-killed"]
+    refused = drill(tmp_path, "run", "--due")
+    assert refused.returncode == 4 and "no server is running" in refused.stderr, (
+        "a drill that is due is one of a server"
+    )
+    assert drill(tmp_path, "schedule", "host-killed", "--off").returncode == 0
+    assert drill(tmp_path, "run", "--due").stdout.strip() == "no drill is due"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [one.name for one in DRILLS])
+def test_every_drill_passes_on_a_twin(name: str, tmp_path: Path) -> None:
+    lacks = lacking(next(one.needs for one in DRILLS if one.name == name))
+    if lacks:
+        pytest.skip(lacks)
+    before = time.time()
+    done = drill(tmp_path, "run", name, "--twin", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = told(done)
+    assert report["verdict"] == "pass" and report["felt"] and all(one["held"] for one in report["checks"])
+    assert not (tmp_path / "drills" / "undo.jsonl").exists()
+    left = [one for one in Path("/tmp").glob("ashore-drill-*") if one.stat().st_mtime > before and any(one.iterdir())]
+    assert not left

@@ -1,0 +1,120 @@
+"""What a drill broke is whole again when it ends, however it ends: also when it is killed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from waiting import eventually
+
+from ashore.drills import watcher
+from ashore.drills.undoing import Undoing
+from ashore.errors import EnvironmentFault
+
+SLEEPS = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
+DRILL = """
+import os, sys, time
+from pathlib import Path
+from ashore.drills.undoing import Undoing
+journal, pid, fill, kept = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+with Undoing(journal, 120) as undoing:
+    undoing.process("continue", pid)
+    os.kill(pid, 19)
+    undoing.before("delete", path=str(fill))
+    fill.write_bytes(b"x" * 1000)
+    undoing.before("write", path=str(kept), value=kept.read_text())
+    kept.write_text("broken")
+    print("broken", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def victim() -> Iterator[subprocess.Popen[bytes]]:
+    one = subprocess.Popen(SLEEPS)
+    yield one
+    one.kill()
+    one.wait()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_drill_that_is_killed_leaves_nothing_broken(
+    how: signal.Signals, tmp_path: Path, victim: subprocess.Popen[bytes]
+) -> None:
+    journal, fill, kept = tmp_path / "drills" / "undo.jsonl", tmp_path / "fill", tmp_path / "ashore.toml"
+    kept.write_text("as it was")
+    words = [sys.executable, "-c", DRILL, str(journal), str(victim.pid), str(fill), str(kept)]
+    drill = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert drill.stdout is not None
+    try:
+        assert drill.stdout.readline().strip() == b"broken"
+        assert state_of(victim.pid) == "T" and fill.exists() and kept.read_text() == "broken"
+        drill.send_signal(how)
+        killed_s = time.monotonic()
+        eventually(lambda: state_of(victim.pid) != "T" and not fill.exists() and kept.read_text() == "as it was")
+        eventually(lambda: not journal.exists())
+        assert time.monotonic() - killed_s < 20, "it is promised within two seconds of an idle machine"
+    finally:
+        drill.kill()
+        drill.wait()
+        drill.stdout.close()
+
+
+def test_what_is_undone_early_stays_undone_and_the_block_ends_clean(
+    tmp_path: Path, victim: subprocess.Popen[bytes]
+) -> None:
+    journal = tmp_path / "undo.jsonl"
+    with Undoing(journal, 60) as undoing:
+        undoing.process("continue", victim.pid)
+        os.kill(victim.pid, signal.SIGSTOP)
+        eventually(lambda: state_of(victim.pid) == "T")
+        assert undoing.heal() == ()
+        eventually(lambda: state_of(victim.pid) == "S")
+        before = resource.prlimit(victim.pid, resource.RLIMIT_NOFILE)
+        undoing.process("files-limit", victim.pid, value=list(before))
+        resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (64, before[1]))
+    assert resource.prlimit(victim.pid, resource.RLIMIT_NOFILE) == before
+    assert not journal.exists()
+
+
+def test_time_that_is_over_heals_while_the_drill_still_runs(tmp_path: Path, victim: subprocess.Popen[bytes]) -> None:
+    with Undoing(tmp_path / "undo.jsonl", 0.2) as undoing:
+        undoing.process("continue", victim.pid)
+        os.kill(victim.pid, signal.SIGSTOP)
+        eventually(lambda: state_of(victim.pid) == "S")
+
+
+def test_a_process_that_has_the_number_of_another_is_not_touched(victim: subprocess.Popen[bytes]) -> None:
+    watcher.undo({"kind": "end", "pid": victim.pid, "start": "1"})
+    assert victim.poll() is None
+    watcher.undo({"kind": "end", "pid": victim.pid, "start": watcher.start_of(victim.pid)})
+    assert victim.wait() == -signal.SIGKILL
+    watcher.undo({"kind": "continue", "pid": victim.pid, "start": watcher.start_of(victim.pid)})
+
+
+def test_every_step_may_be_undone_twice_and_what_cannot_be_is_told(tmp_path: Path) -> None:
+    file, moved = tmp_path / "shard", tmp_path / "shard.away"
+    file.write_bytes(b"abc")
+    journal = tmp_path / "undo.jsonl"
+    journal.write_text(
+        f'{{"kind":"bytes","path":"{file}","at":1,"value":"58"}}\n{{"kind":"move","path":"{moved}","to":"{file}"}}\n{{"cut'
+    )
+    for _ in range(2):
+        assert watcher.heal(journal) == []
+        assert file.read_bytes() == b"aXc"
+        journal.write_text(f'{{"kind":"bytes","path":"{file}","at":1,"value":"58"}}\n')
+    journal.write_text(f'{{"kind":"write","path":"{tmp_path}","value":""}}\n')
+    assert watcher.heal(journal) and journal.exists()
+    with pytest.raises(EnvironmentFault, match="an earlier drill"), Undoing(journal, 5):
+        pass
