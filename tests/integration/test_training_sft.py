@@ -147,7 +147,7 @@ def test_what_was_stopped_goes_on_to_the_same_adapter(tmp_path: Path) -> None:
     assert cut is not None and cut.resumed_at_step == 1
     logs = RunLogs(tmp_path / "logs")
     figures = logs.figures("cut")
-    assert (figures.state, figures.begun, figures.steps, figures.tokens) == ("ended", 4, cut.steps, cut.tokens)
+    assert (figures.state, figures.begun, figures.steps, figures.tokens) == ("ended", 3, cut.steps, cut.tokens)
     assert [line.loss for line, _ in logs.lines("cut") if line.what == "step"] == [
         line.loss for line, _ in logs.lines("whole") if line.what == "step"
     ]
