@@ -10,21 +10,37 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.calls import command_of, noun_of, show
+from ashore.cli.calls import command_of, noun_of
+from ashore.cli.columns import table
 from ashore.cli.privacypolicy import policy_app
 from ashore.errors import InvalidRequest
 from ashore.privacy.calls import Detected, detected
 from ashore.privacy.ledger.calls import CALLS as LEDGER_CALLS
-from ashore.privacy.ledger.calls import QUERY
+from ashore.privacy.ledger.calls import QUERY, AnswerOut
 from ashore.settings import read_settings
 
 app = App(name="privacy", help="Show and set masking; ask datasets with noise.")
 app.command(policy_app)
 app.command(noun_of("privacy budget", "Grant privacy budgets of datasets, and see what is spent.", LEDGER_CALLS))
-app.command(command_of(QUERY, show), name="query")
+
 
 TextFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 MOST_BYTES = 64 << 20
+
+
+def show_answer(answer: AnswerOut) -> None:
+    """Print the figures with five digits, what the question costs, and what is left."""
+    if answer.items:
+        rows = [
+            (one.group or "-", *(f"{figure:,.5g}" for figure in (one.value, one.low, one.high))) for one in answer.items
+        ]
+        table(("group", "value", "low", "high"), rows)
+    if answer.repeated:
+        print("answered before, perhaps with another epsilon: costs nothing; --fresh asks anew")
+    print(f"costs {answer.cost_percent:g} % of what is for questions; {answer.left_percent:g} % left")
+
+
+app.command(command_of(QUERY, show_answer), name="query")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from ashore.cli.privacy import show_answer
 from ashore.core import Actor, ForgetsAll, ManualClock, MemoryRecorder, Principal, TenantId
 from ashore.errors import AuditUnavailable, BrokenData, InvalidRequest, NotFound, PrivacyBudgetSpent, StateLost
 from ashore.privacy.ledger.accountant import training_epsilon
-from ashore.privacy.ledger.calls import GrantIn, HistoryIn, LedgerDesk, QueryIn, ask_dataset, grant_budget, list_spends
+from ashore.privacy.ledger.calls import (
+    AnswerOut,
+    GrantIn,
+    HistoryIn,
+    LedgerDesk,
+    QueryIn,
+    ask_dataset,
+    grant_budget,
+    list_spends,
+)
 from ashore.privacy.ledger.model import MICRO
 from ashore.privacy.ledger.section import DatasetSection
 from ashore.privacy.ledger.service import Ledger
+from ashore.privacy.ledger.statistics import Cell
 from ashore.state import Database, open_database
 
 OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
@@ -203,3 +214,19 @@ def test_a_training_run_pays_by_its_noise(site: Site) -> None:
     ):
         pass
     assert site.ledger.standing("default", "calls").training_epsilon == pytest.approx(epsilon * MICRO, abs=1)
+
+
+def test_the_command_prints_short_figures_the_cost_and_whether_an_answer_is_old(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = [Cell(group="icu", value=1017.0, low=746.8932833065838, high=1287.1067166934163)]
+    show_answer(AnswerOut(items=cells, cost_percent=3.8, left_percent=96.2))
+    assert capsys.readouterr().out.splitlines() == [
+        "group  value  low     high",
+        "icu    1,017  746.89  1,287.1",
+        "costs 3.8 % of what is for questions; 96.2 % left",
+    ]
+    show_answer(AnswerOut(items=[], cost_percent=3.8, left_percent=96.2))
+    assert capsys.readouterr().out == "costs 3.8 % of what is for questions; 96.2 % left\n"
+    show_answer(AnswerOut(items=cells, cost_percent=0, left_percent=96.2, repeated=True))
+    assert "--fresh" in capsys.readouterr().out

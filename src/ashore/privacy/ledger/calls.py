@@ -93,7 +93,7 @@ class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
     runs: int
     """Private training runs."""
     granted_by: str
-    granted_s: int
+    granted_at: int
 
 
 class BudgetList(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class SpendOut(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     share_percent: float
     """Of the share of questions, or of the epsilon of the budget."""
-    began_s: int
+    began_at: int
 
 
 class SpendList(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +142,7 @@ class QueryIn(DatasetIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fresh: bool = False
     """Ask anew although this question was answered before: new noise, and it costs again."""
     dry_run: bool = False
-    """Show what it would cost and how much noise it would have; ask nothing."""
+    """Show what it would cost; ask nothing."""
 
 
 class AnswerOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,7 +244,7 @@ def _dataset(desk: LedgerDesk, asked: DatasetIn) -> DatasetSection:
         if (one.tenant, one.name) == (asked.tenant, asked.dataset):
             return one
     raise NotFound(
-        f"ashore.toml has no dataset {asked.dataset!r} of {asked.tenant}",
+        f"ashore.toml has no dataset {asked.dataset!r} of tenant {asked.tenant!r}",
         hint="describe it in [[statistics.dataset]], then: ashore reload",
     )
 
@@ -285,7 +285,7 @@ def _budget(one: Standing) -> BudgetOut:
         training_left_epsilon=max(0, left) / MICRO,
         runs=one.runs,
         granted_by=budget.granted_by,
-        granted_s=budget.granted_s,
+        granted_at=budget.granted_s,
     )
 
 
@@ -298,7 +298,7 @@ def _spend(one: Spend, standing: Standing) -> SpendOut:
         what=one.what,
         actor=one.actor,
         share_percent=round(100 * one.units / max(1, whole), 3),
-        began_s=one.began_s,
+        began_at=one.began_s,
     )
 
 
