@@ -108,6 +108,8 @@ class Opened:
 
     desk: object | None = None
     """What does its calls; None: this server cannot."""
+    off: str = ""
+    """What to set in ashore.toml, where the room opened without a desk because it is switched off."""
     gives: Mapping[Any, Any] = field(default_factory=dict)
     """What the request path and later rooms may ask the context for."""
     over_state: Callable[[Context], object] | None = None
@@ -165,6 +167,8 @@ class Rooms:
         self.context = context or Context()
         self.desks: Final[dict[str, object]] = {}
         """What does the calls of each room, by the room's name; one that this server lacks is left out."""
+        self.off: Final[dict[str, str]] = {}
+        """What switches a room on, by its name, where ashore.toml does not."""
         self.measures: Final[list[Work]] = []
         self.opened: Final[list[Opened]] = []
         self._listed = listed
@@ -198,6 +202,8 @@ class Rooms:
         self.give(opened.gives)
         if opened.desk is not None:
             self.desks[room.name] = opened.desk
+        if opened.off:
+            self.off[room.name] = opened.off
         if opened.measure is not None:
             self.measures.append(opened.measure)
         if opened.close is not None:

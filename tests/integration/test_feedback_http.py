@@ -168,3 +168,5 @@ def test_a_server_with_feedback_off_says_how_to_switch_it_on(tmp_path: Path) -> 
         assert (status, fault["error"]["code"]) == (404, "switched_off")
         assert "[learning]" in fault["error"]["hint"] or "[learning]" in json.dumps(fault)
         assert rows(plain, "SELECT COUNT(*) FROM feedback_receipt") == [(0,)]
+        status, fault = post(plain, "/admin/v1/learning/votes", {}, method="GET")
+        assert (status, fault["error"]["code"]) == (404, "switched_off") and "[learning]" in fault["error"]["hint"]

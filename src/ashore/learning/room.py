@@ -44,7 +44,7 @@ async def open_learning(context: Context) -> Opened:
     section = context.section("learning", LearningSection)
     database = context.database
     if not section.feedback:
-        return Opened()
+        return Opened(off="feedback = true under [learning]")
     if database is None:
         raise NotReady("[learning] feedback needs a state database", hint="start the server with `ashore up`")
     return await asyncio.to_thread(_opened, context, section, database)

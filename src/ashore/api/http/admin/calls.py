@@ -14,7 +14,7 @@ from ashore.api.http.siblings import OWN_ONLY
 from ashore.api.http.streaming import JSON
 from ashore.core import ADMIN, Actor, Call, Download, Principal, perform
 from ashore.core.decode import convert, decode
-from ashore.errors import NotReady
+from ashore.errors import NotReady, SwitchedOff
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -81,6 +81,8 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
 
     async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         desk = app.rooms.desks.get(room)
+        if desk is None and (off := app.rooms.off.get(room)):
+            raise SwitchedOff(f"{room} is off on this server", hint=f"set {off} in ashore.toml and restart it")
         if desk is None:
             raise NotReady(
                 f"{room} needs a state database; this server runs without one", hint="start the server with `ashore up`"
