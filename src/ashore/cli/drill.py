@@ -252,7 +252,7 @@ def _show_drill(one: Drill) -> None:
         ("loss", allowed),
         ("recovery", f"five requests in a row succeed and every replica is ready, within {one.recovery_s:g} s"),
         ("runs", "on a twin alone" if one.twin_only else "on the server, or on a twin"),
-        ("needs", ", ".join(one.needs) or "nothing"),
+        ("needs", ", ".join((*one.needs, *([f"{one.spare + 1} replicas"] if one.spare else ()))) or "nothing"),
     )
     for name, text in rows:
         print(f"{name:<13} {text}")
@@ -388,6 +388,7 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
             book = load_book(connection)
     finally:
         state.close()
+    chosen = (enough or fitting)[0]
     situation = Situation(
         on_twin=False,
         production=is_production(section, lacking),
@@ -396,11 +397,10 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
         candidates=tuple(
             each.release for each in book.courses.values() if each.state in ("warming", "shadow", "canary")
         ),
+        replicas=len(chosen.sockets),
         now_s=now_s,
     )
-    asked = Asked(
-        url=target.url, key=target.key, model=(enough or fitting)[0].alias, ca_file=target.ca_file, timeout_s=60.0
-    )
+    asked = Asked(url=target.url, key=target.key, model=chosen.alias, ca_file=target.ca_file, timeout_s=60.0)
     return asked, situation
 
 

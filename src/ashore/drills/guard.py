@@ -22,6 +22,8 @@ class Situation:
     candidates: tuple[str, ...] = ()
     """Releases that are being compared with the live one."""
     backup_runs: bool = False
+    replicas: int | None = None
+    """How many the model has that the load asks; None: not known."""
     now_s: float = 0.0
 
 
@@ -38,6 +40,11 @@ def refusal(drill: Drill, section: DrillsSection, now: Situation) -> tuple[str, 
         return "", ""
     if drill.twin_only:
         return f"{drill.name} is run on a twin alone: {drill.fault}", "add --twin"
+    if now.replicas is not None and drill.spare and now.replicas <= drill.spare:
+        return (
+            f"{drill.name} needs a model with {drill.spare + 1} replicas, and this one has {now.replicas}",
+            f"set replicas = {drill.spare + 1} under [[model]] in ashore.toml, or name another --model; or add --twin",
+        )
     moment = time.gmtime(now.now_s)
     if not is_open(section.window, moment.tm_wday, moment.tm_hour * 60 + moment.tm_min):
         return f"drills may run here in the window {section.window!r} (UTC) alone", "wait for it, or add --twin"
