@@ -138,6 +138,10 @@ def test_a_form_of_another_site_or_session_does_nothing(site: Site) -> None:
     body = urlencode(form).encode()
     kind = {"content-type": "application/x-www-form-urlencoded"}
     assert site.send("POST", f"/console{path}", "security-officer", body, kind).status == 403
+    kind |= {"sec-fetch-site": "same-origin"}
+    tokenless = site.send("POST", f"/console{path}", "security-officer", body, kind)
+    assert tokenless.status == 403
+    assert "No built-in role" not in tokenless.text, "no role would help"
     other = urlencode({**form, "csrf": f"token-of-{PEOPLE['auditor']}"}).encode()
     assert site.send("POST", f"/console{path}", "security-officer", other, kind).status == 403
     assert site.post(path, "security-officer", form, sec_fetch_site="cross-site").status == 403
@@ -175,6 +179,13 @@ def test_what_is_done_on_a_page_is_in_the_audit_log_under_the_id_that_the_page_s
     found = site.get(f"/audit?request_id={shown}", "auditor")
     assert "tenant:create" in found.text or "tenant/acme" in found.text
     assert "ashore audit search --request" in found.text
+
+
+def test_a_new_key_is_said_to_be_shown_once_and_what_it_is_for(site: Site) -> None:
+    made = site.post("/call/access-user/create", "security-officer", {"id": "nina", "_key": "1", "key": "yes"})
+    assert made.status == 200 and "This key is shown once" in made.text and "chooses a password" in made.text
+    bare = site.post("/call/access-user/create", "security-officer", {"id": "nils", "_key": "1"})
+    assert bare.status == 200 and "shown once" not in bare.text
 
 
 def test_a_refusal_says_who_may_and_is_recorded(site: Site) -> None:

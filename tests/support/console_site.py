@@ -94,7 +94,7 @@ class CookieSessions:
 
     def check_post(self, visit: Visit, session: Session, fields: Mapping[str, str], *, token: str = "") -> None:
         if visit.fetch_site not in ("same-origin", "") or session.csrf not in (fields.get("csrf"), token):
-            raise PermissionDenied("this form is not of your session", action="access:use", resource="server")
+            raise PermissionDenied("this form is not of your session", rule="token")
 
     def needs_proof(self, session: Session, fault: AshoreError) -> bool:
         return False

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from ashore.access.calls.keys import NewKeyOut
 from ashore.console.command import command_for
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import PAGE_HEADERS, Answer, Pairs
@@ -103,7 +104,12 @@ async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Sho
     def prepare() -> Shown:
         blocks = blocks_of(answer, f"{call.noun} {call.word}", first=first, most=most, match=match)
         raw = msgspec.json.format(msgspec.json.encode(answer)).decode() if not isinstance(answer, Download) else ""
-        return Shown(blocks=blocks, raw=raw if len(raw) <= 20 * MOST_CELLS else "", next=_next(answer, pairs))
+        return Shown(
+            blocks=blocks,
+            raw=raw if len(raw) <= 20 * MOST_CELLS else "",
+            next=_next(answer, pairs),
+            new_key=any(isinstance(one, NewKeyOut) for one in (answer, getattr(answer, "key", None))),
+        )
 
     return await asyncio.to_thread(prepare) if size > 100 else prepare()
 

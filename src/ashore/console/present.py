@@ -104,6 +104,8 @@ class Shown:
     """The same as JSON."""
     next: str = ""
     """The query of the next page, where the call gives pages."""
+    new_key: bool = False
+    """Whether it has a key, which no later page can show again."""
 
     @property
     def num_cells(self) -> int:

@@ -475,7 +475,9 @@ class Doors:
 
         key_id = await asyncio.to_thread(take)
         if not key_id:
-            fault = Unauthenticated("this link was used, or is older than ten minutes", hint=hint)
+            fault = Unauthenticated(
+                "this link was used, is older than ten minutes, or was replaced by a newer one", hint=hint
+            )
             return Outcome(status=fault.http_status, error=fault)
         row = self._keeper.new_row(
             visit, stage="open", way="first-link", owner="first-key", tenant="default", claims=key_id

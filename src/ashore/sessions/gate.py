@@ -34,9 +34,9 @@ def check_site(visit: Visit) -> None:
     """
     if visit.fetch_site == "same-origin" or (not visit.fetch_site and visit.origin_said == visit.base):
         return
-    seen = visit.fetch_site or visit.origin_said or "nothing"
+    seen = visit.fetch_site or visit.origin_said
     raise PermissionDenied(
-        f"{_SITE}; the browser says that this came from {seen[:100]!r}",
+        f"{_SITE}; the browser says that this came from {seen[:100]!r}" if seen else f"{_SITE}; it came without Origin",
         hint="open the console anew and try again; a proxy must pass the headers Host and Origin on as they are",
         rule="same origin",
     )
@@ -50,7 +50,9 @@ def check_token(right: str, given: str) -> None:
     """
     if not right or not same(right, given):
         raise PermissionDenied(
-            "this form belongs to a session that has ended", hint="load the page again, then send it", rule="token"
+            "the CSRF token of this form is missing, or belongs to a session that has ended",
+            hint="load the page again, then send it",
+            rule="token",
         )
 
 
