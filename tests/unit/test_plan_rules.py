@@ -208,6 +208,12 @@ def test_a_vllm_address_goes_to_the_engine() -> None:
     assert model.choices[0].why == "an external server at 2 addresses"
 
 
+def test_a_name_with_an_engine_of_its_own_is_answered_by_no_node() -> None:
+    facts = {"fake:echo": ModelFacts(name="fake:echo", format="fake", shape=None)}
+    with pytest.raises(UnsupportedModel, match="names with fake: never ask a node"):
+        make_plan([Wish(name="fake:echo", fleet=True)], facts, MACHINE, {})
+
+
 def test_a_vllm_of_this_machine_takes_as_many_adapters_as_are_asked_for() -> None:
     facts = {"r1": replace(R1, format="safetensors", programs={"vllm": "/opt/vllm"})}
     wish = Wish(name="r1", kind="vllm", adapters=(("bank", "/a"), ("law", "/b")))

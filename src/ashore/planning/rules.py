@@ -280,6 +280,11 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
 
 def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
     if (card := card_by_name(facts.name)) is not None:
+        if wish.fleet:
+            raise UnsupportedModel(
+                f"{wish.name}: fleet = true is for models of the store; names with {card.prefix} never ask a node",
+                hint="name the model that the nodes serve, or remove fleet = true from [model.engine]",
+            )
         return card.kind, "", f"the name starts with {card.prefix}"
     if wish.fleet:
         return card_reading("remote").kind, "", "the servers that joined with `ashore fleet join`"
