@@ -268,14 +268,18 @@ def _milliseconds(figure: Figure) -> str:
     return f"{1e3 * figure.value:.0f} ({1e3 * figure.low:.0f}-{1e3 * figure.high:.0f}) ms"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _best(one: Option, load: Load) -> None:
     from ashore.planning.sizing import words_of
 
     between = f", {one.network_gbit_s:g} Gbit/s between them" if one.network_gbit_s else ""
     print(
-        f"\ncheapest: {one.devices.value:.0f} x {one.chip.name} in {one.machines} machines{between}; "
-        f"{one.replicas} replicas of {one.tp}, each with {one.at_once} requests at once and cache for "
-        f"{one.kv_tokens:,} tokens; limited by {one.bottleneck}"
+        f"\ncheapest: {one.devices.value:.0f} x {one.chip.name} in {_count(one.machines, 'machine')}{between}; "
+        f"{_count(one.replicas, 'replica')} of {_count(one.tp, 'device')}, each with {one.at_once} requests at once "
+        f"and cache for {one.kv_tokens:,} tokens; limited by {one.bottleneck}"
     )
     print(
         f"each machine: {human_bytes(one.ram_bytes)} of memory, {human_bytes(one.disk_bytes)} of disk; weights "
