@@ -14,6 +14,7 @@ import pytest
 from console_site import PEOPLE, Page, Site, Tags, console_site
 from hostile_texts import HOSTILE
 
+from ashore.api.underway import Bodies
 from ashore.console import Asked
 from ashore.console.pages import PAGES, Placed, on_row
 from ashore.core import ADMIN
@@ -326,3 +327,35 @@ async def resumed(waited: Any) -> None:
     if waited is not None:
         waited._asyncio_future_blocking = False
         await asyncio.wait([waited])
+
+
+def test_no_header_of_a_stranger_holds_up_the_loop(site: Site) -> None:
+    cookie = "a=b; " * 11_000 + "ashore-look=zh.dark"
+    spent = []
+    for path, headers in (("/log-in", {"cookie": cookie}), ("/log-in?" + "a=b&" * 1_900, {})):
+
+        async def ask(path: str = path, headers: dict[str, str] = headers) -> Page:
+            began = time.thread_time()
+            page = await site._asked("GET", f"/console{path}", b"", {"host": "h", "content-length": "0", **headers})
+            spent.append(time.thread_time() - began)
+            return page
+
+        site.run(ask())
+        page = site.run(ask())
+    assert min(spent[:2]) < 0.02 and min(spent[2:]) < 0.02, "a parser of cookies takes 100 ms"
+    assert page.status == 400
+    assert 'data-theme="dark"' in site.get("/log-in", cookie=cookie).text
+
+
+def test_a_form_of_a_stranger_is_short_and_counted(site: Site) -> None:
+    """It is read before anybody knows who sends it."""
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert site.send("POST", "/console/log-in", body=b"account=" + b"x" * 60_000, headers=kind).status == 401
+    long = site.send("POST", "/console/log-in", body=b"account=" + b"x" * 70_000, headers=kind)
+    assert long.status == 413 and b"65,536" in long.body
+    kept = site.app._bodies
+    site.app._bodies = Bodies(20_000, 20_000, free_bytes=0)
+    try:
+        assert site.send("POST", "/console/log-in", body=b"account=" + b"x" * 30_000, headers=kind).status == 429
+    finally:
+        site.app._bodies = kept

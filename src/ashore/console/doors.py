@@ -95,6 +95,9 @@ def check_site(asked: Asked) -> None:
 def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, object]) -> Answer:
     """Return what a browser gets of an outcome."""
     cookies = tuple((b"set-cookie", one.encode("latin-1")) for one in outcome.cookies)
+    if outcome.goto.startswith(("https://", "http://")):  # a form may lead to this site alone, also by a redirect
+        body = render("leave.html", asked, words, {**look, "goto": outcome.goto})
+        return Answer(headers=(*PAGE_HEADERS, *cookies), body=body)
     if outcome.goto:
         headers = (*PAGE_HEADERS, (b"location", outcome.goto.encode("latin-1")), *cookies)
         return Answer(status=303, headers=headers)
