@@ -17,7 +17,7 @@ from hostile_texts import HOSTILE
 from ashore.api.underway import Bodies
 from ashore.console import Asked
 from ashore.console.pages import PAGES, Placed, on_row
-from ashore.core import ADMIN
+from ashore.core import ADMIN, Act
 from ashore.sessions import Visit
 
 ROLES = tuple(PEOPLE)
@@ -327,6 +327,13 @@ async def resumed(waited: Any) -> None:
     if waited is not None:
         waited._asyncio_future_blocking = False
         await asyncio.wait([waited])
+
+
+def test_a_wrong_key_on_the_page_of_keys_is_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Act] = []
+    monkeypatch.setattr(site.console._recorder, "record", told.append)
+    assert site.post("/key", "none", {"key": "ash_" + "x" * 40}).status == 401
+    assert [(one.action, one.outcome) for one in told] == [("access:authenticate", "denied")]
 
 
 def test_no_header_of_a_stranger_holds_up_the_loop(site: Site) -> None:

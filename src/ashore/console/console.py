@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from ashore.access import Authenticator, Authority, denial_of
+from ashore.access import Authenticator, Authority, Principal, denial_of
 from ashore.console import calling, chatting, doors, homing, mine, tabs
 from ashore.console.acts import Acts, who_may
 from ashore.console.forms import SECRETS
@@ -75,7 +75,10 @@ class Console:
                 ended = await self.sessions.ended_by_provider(asked.fields)
                 return Answer(status=ended.status, headers=((b"cache-control", b"no-store"),))
             if asked.path == "key":
-                found = await doors.key_door(self.sessions, self._authenticator, self.acts, asked, words, look)
+                found = await doors.key_door(
+                    self.sessions, self._authenticator, self.acts, asked, words, look,
+                    refused=lambda fault: self._record(asked, None, fault),
+                )  # fmt: skip
                 return _with(found, cookies)
             outcome = await doors.open_door(self.sessions, asked)
             if outcome is not None:
@@ -120,14 +123,17 @@ class Console:
         principal = None if reader is None else reader.session.principal
         if reader is not None and self.sessions is not None and self.sessions.needs_proof(reader.session, fault):
             return _going(asked, "step-up")
-        act = denial_of(fault, principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
-        if act is not None:
-            self._recorder.record(act)
+        self._record(asked, principal, fault)
         who = who_may(fault.action) if isinstance(fault, PermissionDenied) and fault.action else ()
         if reader is not None:
             return reader.page("refused.html", "", status=fault.http_status, fault=fault, who=who)
         body = render("outside.html", asked, words, {**look, "fault": fault, "who": who})
         return Answer(status=fault.http_status, body=body)
+
+    def _record(self, asked: Asked, principal: Principal | None, fault: AshoreError) -> None:
+        act = denial_of(fault, principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
+        if act is not None:
+            self._recorder.record(act)
 
 
 def _going(asked: Asked, where: str) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -61,10 +62,11 @@ async def open_door(sessions: Sessions, asked: Asked) -> Outcome | None:
 
 
 async def key_door(
-    sessions: Sessions, authenticator: Authenticator, acts: Acts, asked: Asked, words: Words, look: dict[str, object]
-) -> Answer:
+    sessions: Sessions, authenticator: Authenticator, acts: Acts, asked: Asked, words: Words, look: dict[str, object],
+    *, refused: Callable[[AshoreError], None],
+) -> Answer:  # fmt: skip
     """Return the page on which somebody comes from a key of their own to a password: the key stands for an invitation.
-    [/console/key]"""
+    `refused` records why one did not. [/console/key]"""
     fault: AshoreError | None = None
     if asked.method == "POST":
         try:
@@ -77,6 +79,7 @@ async def key_door(
             return door_page(replace(outcome, values=values), asked, words, look)
         except AshoreError as problem:
             fault = problem
+            refused(problem)
     status = 200 if fault is None else fault.http_status
     return Answer(status=status, body=render("key.html", asked, words, {**look, "fault": fault}))
 

@@ -117,11 +117,14 @@ class Gate:
             TooManyAttempts: the address or the account is locked.
         """
         now_s = int(self._clock.now_s())
+        value = self._cookies.read(visit, "device")
+        device = digest_of(value)
         try:
             self._guesses.check(_mark(account), visit.origin, now_s)
         except TooManyAttempts as fault:
-            raise _locked(fault.retry_after_s or 0.0) from fault
-        device = digest_of(self._cookies.read(visit, "device"))
+            # A whole office may stand behind one address: a browser that was in before has a count of its own.
+            if not value or not await asyncio.to_thread(self._knows, device, account):
+                raise _locked(fault.retry_after_s or 0.0) from fault
 
         def count() -> Trying:
             with self._database.write() as connection:
@@ -175,6 +178,10 @@ class Gate:
 
         await asyncio.to_thread(write)
         return new
+
+    def _knows(self, device: str, account: str) -> bool:
+        with self._database.read() as connection:
+            return sql.is_device_of(connection, device, account)
 
     def _forget(self, device: str) -> None:
         with self._database.write() as connection:

@@ -9,6 +9,7 @@ import pytest
 from console_house import BETTER, GOOD, Browser, run, secret_of
 
 from ashore.access import KeyScope, KeyWish
+from ashore.access.guessing import Guesses
 from ashore.access.keyring import Keyring
 from ashore.access.people import AccountWish
 from ashore.errors import Conflict, PermissionDenied, TooManyAttempts, Unauthenticated
@@ -186,3 +187,18 @@ def test_sessions_end_with_the_way_that_they_came_by(rig: Any) -> None:
     assert run(browser.session()) is not None
     rig.local = False
     assert run(browser.session()) is None
+
+
+def test_nobody_locks_out_the_browsers_behind_the_same_address(rig: Any) -> None:
+    async def story() -> None:
+        mine = Browser(rig)
+        await mine.redeem("dev", rig.invite("dev", rig.keys["sec"]))
+        mine.cookies.pop("__Host-ashore")
+        rig.doors._gate._guesses = Guesses()  # as after a restart
+        insider = Browser(rig)
+        for at in range(10):
+            await insider.log_in(f"nobody-{at}")
+        assert isinstance((await Browser(rig).log_in("dev")).error, TooManyAttempts)
+        assert (await mine.log_in("dev")).status == 303
+
+    run(story())
