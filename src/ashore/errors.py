@@ -19,7 +19,7 @@
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
         LoaderDied      500
         SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500            WeightsAway 503
-        AuditUnavailable 503  TamperedAudit 500              SwitchedOff 501
+        AuditUnavailable 503  TamperedAudit 500              SwitchedOff 404
         NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
       Bug             500           our invariant broke; report it         exit 70
 
@@ -676,7 +676,7 @@ class SwitchedOff(EnvironmentFault):
     """
 
     code = "switched_off"
-    http_status = 501
+    http_status = 404
 
 
 class LoaderDied(EnvironmentFault):

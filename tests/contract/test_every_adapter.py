@@ -56,7 +56,10 @@ COVERED = {
 """By port its suite, and by adapter the word in it that opens the adapter."""
 
 ELSEWHERE = {
+    "audit/anchors:Anchor BucketPlace": "reads shards of training data; no anchor",
+    "audit/anchors:Anchor CheckpointBucket": "keeps checkpoints of a training run; no anchor",
     "audit/anchors:Anchor FileOfLines": "a part of FolderAnchor",
+    "audit/anchors:Anchor LogBucket": "keeps logs of training runs; no anchor",
     "backup:Node UnknownNode": "stands for a place that is no form of ours, and refuses every call",
     "backup:Sink _Shard": "one shard of a backup, which fills the sinks of nodes",
     "evaluation:Subject HostSubject": "unit/evaluation/test_eval_scoring.py asks both the same",
@@ -76,6 +79,7 @@ ELSEWHERE = {
     "serving:ToolCallPieceLike ToolCallPiece": "data",
     "store:FileSource LocalSource": "unit/test_store_service.py: there is no other side that could fail as hubs do",
     "store:FileSource S3FilesSource": "integration/test_store_s3.py, against a real server",
+    "store:ManifestRemote PeerRemote": "integration/test_store_peer.py, against a server of another home",
     "store:ManifestRemote S3LayoutRemote": "integration/test_store_s3.py, against a real server",
 }
 """Adapters in no contract suite, and why."""

@@ -165,6 +165,6 @@ def test_a_server_with_feedback_off_says_how_to_switch_it_on(tmp_path: Path) -> 
     with http_worker(tmp_path / "run", state=StateLink(path=str(tmp_path / "state.db"))) as plain:
         answer = ask(plain, "hello")
         status, fault = post(plain, "/v1/feedback", {"id": answer, "rating": "up"})
-        assert (status, fault["error"]["code"]) == (501, "switched_off")
+        assert (status, fault["error"]["code"]) == (404, "switched_off")
         assert "[learning]" in fault["error"]["hint"] or "[learning]" in json.dumps(fault)
         assert rows(plain, "SELECT COUNT(*) FROM feedback_receipt") == [(0,)]

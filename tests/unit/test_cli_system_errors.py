@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashore.cli.systemerrors import fault_of
-from ashore.errors import HomeNotOurs
+from ashore.errors import DiskFull, HomeNotOurs
 
 
 def test_a_home_that_cannot_be_made_is_no_home_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +23,8 @@ def test_a_home_that_cannot_be_made_is_no_home_of_another_user(tmp_path: Path, m
     assert fault.hint == "set ASHORE_HOME to a directory of your own"
     home.mkdir(parents=True)
     assert isinstance(fault_of(refused), HomeNotOurs)
+
+
+def test_a_disk_so_full_that_nothing_temporary_fits_is_full() -> None:
+    fault = fault_of(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"))
+    assert isinstance(fault, DiskFull) and "TMPDIR" in fault.hint

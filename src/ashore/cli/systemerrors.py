@@ -40,6 +40,8 @@ def fault_of(error: OSError) -> AshoreError | None:
     if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__ in ("socket", "ssl"):
         return EnvironmentFault(f"the connection was lost: {_said(error)}", hint="check that the other side is running")
     match error.errno:
+        case errno.ENOENT if not path and "temporary directory" in _said(error):  # of `tempfile`, on a full disk
+            return DiskFull(f"no directory for temporary files: {what}", hint="free some space in /tmp, or set TMPDIR")
         case errno.ENOENT if path:
             return NotFound(f"{path} does not exist", hint="check the path")
         case errno.ENOMEM:

@@ -439,6 +439,7 @@ def _launches(served: Sequence[ServedModel]) -> dict[str, Mapping[str, object]]:
 
 def _tuned(database: Database | None, topology: Topology, book: Book | None) -> dict[str, bool]:
     """Return of each alias whether its model was measured here."""
+    from ashore.engines import card_of
     from ashore.state import load_tuning
 
     if database is None or book is None:
@@ -447,7 +448,7 @@ def _tuned(database: Database | None, topology: Topology, book: Book | None) -> 
     with database.read() as connection:
         for one in topology.models:
             release = book.releases.get(one.release)
-            if release is None or one.kind in ("fake", "vllm") or one.embedder:
+            if release is None or not card_of(one.kind).memory.ours or one.embedder:
                 continue
             rows = [
                 load_tuning(connection, model=release.plan.name, goal=goal)

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ashore.engines import DEFAULT, card_of
+
 Severity = Literal["critical", "warning", "advice"]
 """critical: requests fail, or something is lost, now or soon. warning: it is slower or less safe than it should be.
 advice: nothing is wrong; this would be better."""
@@ -220,7 +222,7 @@ class Host(Value, frozen=True, kw_only=True):
     alias: str
     release: str = ""
     replica: int = 0
-    kind: str = "openvino"
+    kind: str = DEFAULT.kind
     pid: int = 0
     """0: no process has its socket open."""
     threads: int = 0
@@ -245,6 +247,21 @@ class Host(Value, frozen=True, kw_only=True):
     """Since the look before."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether this machine's processors compute for it."""
+        return card_of(self.kind).memory.ours
+
+    @property
+    def is_a_server(self) -> bool:
+        """Whether a server of another maker computes, on a GPU or another machine."""
+        return "remote" in card_of(self.kind).formats
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether nothing computes: its answers are for trials."""
+        return bool(card_of(self.kind).prefix)
 
 
 class Model(Value, frozen=True, kw_only=True):

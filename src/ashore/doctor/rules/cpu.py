@@ -13,7 +13,6 @@ STEAL_SHARE: Final = 0.03
 STRANGER_SHARE: Final = 0.3
 PREEMPTED_PER_S: Final = 500.0
 NUMA_MISSES: Final = 0.1
-_OF_OTHERS: Final = ("fake", "vllm")
 """Engines that compute nothing in the process of their host."""
 
 
@@ -26,7 +25,7 @@ _OF_OTHERS: Final = ("fake", "vllm")
     source="oneDNN and OpenVINO: one thread for each core; more wait for each other at every layer",
 )
 def too_many_threads(seen: Readings) -> Iterator[Finding]:
-    hosts = [one for one in seen.hosts if one.threads and one.kind not in _OF_OTHERS]
+    hosts = [one for one in seen.hosts if one.threads and one.computes_here]
     for one in hosts:
         if one.threads > seen.cpu.cores:
             yield Finding(
@@ -77,8 +76,8 @@ def throttled(seen: Readings) -> Iterator[Finding]:
 
 @rule("D103", "cpu", "Do engines leave processors idle while requests wait?", needs=("cpu", "hosts", "models"))
 def too_few_threads(seen: Readings) -> Iterator[Finding]:
-    threads = sum(one.threads for one in seen.hosts if one.kind not in _OF_OTHERS)
-    bound = [one for one in seen.hosts if one.threads and one.kind not in _OF_OTHERS]
+    threads = sum(one.threads for one in seen.hosts if one.computes_here)
+    bound = [one for one in seen.hosts if one.threads and one.computes_here]
     waiting = sum(one.waiting for one in seen.models)
     if bound and waiting and threads * 2 <= seen.cpu.cores and seen.cpu.idle_share > 0.4:
         yield Finding(
@@ -215,7 +214,7 @@ def far_memory(seen: Readings) -> Iterator[Finding]:
 )
 def two_on_a_core(seen: Readings) -> Iterator[Finding]:
     for one in seen.hosts:
-        if seen.cpu.cores_physical < one.threads <= seen.cpu.cores and one.kind not in _OF_OTHERS:
+        if seen.cpu.cores_physical < one.threads <= seen.cpu.cores and one.computes_here:
             yield Finding(
                 severity="advice",
                 what=f"the engine of {one.alias} has {one.threads} threads on {seen.cpu.cores_physical} physical cores",
@@ -292,7 +291,7 @@ def too_hot(seen: Readings) -> Iterator[Finding]:
 
 @rule("D113", "cpu", "May an engine run on fewer processors than it has threads?", needs=("processes", "hosts"))
 def narrow_affinity(seen: Readings) -> Iterator[Finding]:
-    pids = {one.pid: one for one in seen.hosts if one.threads and one.kind not in _OF_OTHERS}
+    pids = {one.pid: one for one in seen.hosts if one.threads and one.computes_here}
     for one in seen.processes:
         host = pids.get(one.pid)
         if host is not None and one.cores < host.threads <= seen.cpu.cores:

@@ -193,7 +193,7 @@ def held_down(seen: Readings) -> Iterator[Finding]:
 @rule("D706", "gpu", "Is a GPU of this machine not used?", needs=("gpus", "hosts"))
 def unused(seen: Readings) -> Iterator[Finding]:
     free = [gpu for gpu in seen.gpus if gpu.memory_used_bytes < 1 << 30]
-    computing = [one for one in seen.hosts if one.kind in ("openvino", "llamacpp", "torch")]
+    computing = [one for one in seen.hosts if one.computes_here]
     if free and computing and len(free) == len(seen.gpus):
         yield Finding(
             severity="warning",
@@ -201,7 +201,7 @@ def unused(seen: Readings) -> Iterator[Finding]:
             cause=f"its engine is {computing[0].kind}; the vllm engine uses GPUs",
             evidence=(
                 evidence("GPU memory in use", human_bytes(sum(one.memory_used_bytes for one in free)), "the weights"),
-                evidence("engine", computing[0].kind, "vllm"),
+                evidence("engine", computing[0].kind, "one for GPUs"),
             ),
             sure="certain",
             remedy="install vLLM, and serve the model with it",
@@ -286,7 +286,7 @@ def not_persistent(seen: Readings) -> Iterator[Finding]:
 @rule("D713", "gpu", "Does another program hold memory of a GPU?", needs=("gpus", "processes"), explains=("D703",))
 def stranger_on_gpu(seen: Readings) -> Iterator[Finding]:
     for gpu in seen.gpus:
-        if gpu.strangers_bytes > STRANGERS_BYTES and any(one.kind == "vllm" for one in seen.hosts):
+        if gpu.strangers_bytes > STRANGERS_BYTES and any(one.is_a_server for one in seen.hosts):
             yield Finding(
                 severity="warning",
                 what=f"programs that are not of this server hold {human_bytes(gpu.strangers_bytes)} of GPU {gpu.index}",

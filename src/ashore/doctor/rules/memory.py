@@ -103,7 +103,7 @@ def swapped(seen: Readings) -> Iterator[Finding]:
     source="benchmarks/reports/2026-11-27-release.md: up to 14% slower in scattered small pages",
 )
 def small_pages(seen: Readings) -> Iterator[Finding]:
-    if seen.memory.huge_pages == "never" and any(one.kind in ("openvino", "llamacpp", "torch") for one in seen.hosts):
+    if seen.memory.huge_pages == "never" and any(one.computes_here for one in seen.hosts):
         yield Finding(
             severity="warning",
             what="transparent huge pages are switched off",

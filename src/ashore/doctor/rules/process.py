@@ -147,7 +147,7 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
     by_pid = {one.pid: one for one in seen.processes}
     for one in seen.hosts:
         process = by_pid.get(one.pid)
-        if process is None or one.kind == "vllm" or seen.span_s < 1:
+        if process is None or one.is_a_server or seen.span_s < 1:
             continue
         halted = process.state in ("T", "t")
         idle = one.running > 0 and not one.steps and process.cpu_cores < 0.02 and process.state != "R"

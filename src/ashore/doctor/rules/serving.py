@@ -117,7 +117,7 @@ def kv_full(seen: Readings) -> Iterator[Finding]:
 @rule("D605", "serving", "Is a cache of keys and values too small for one long prompt?", needs=("hosts",))
 def kv_tiny(seen: Readings) -> Iterator[Finding]:
     for one in seen.hosts:
-        if 0 < one.kv_tokens < 1024 and one.kind != "vllm":
+        if 0 < one.kv_tokens < 1024 and not one.is_a_server:
             yield Finding(
                 severity="warning",
                 what=f"the KV cache of {one.alias} holds {one.kv_tokens} tokens",
@@ -242,7 +242,7 @@ def refused(seen: Readings) -> Iterator[Finding]:
 @rule("D610", "serving", "Do replicas split a batch that one could take?", needs=("hosts", "models"))
 def split_batch(seen: Readings) -> Iterator[Finding]:
     for model in seen.models:
-        own = [one for one in seen.hosts if one.alias == model.alias and one.kind not in ("vllm", "fake")]
+        own = [one for one in seen.hosts if one.alias == model.alias and one.computes_here]
         running = sum(one.running for one in own)
         if len(own) > 2 and running > len(own) and max(one.running for one in own) <= 2 and seen.cpu.idle_share < 0.2:
             yield Finding(
@@ -269,7 +269,7 @@ def wrong_precision(seen: Readings) -> Iterator[Finding]:
         return
     told: set[str] = set()
     for one in seen.hosts:
-        if one.kind in ("openvino", "llamacpp", "torch") and one.weights in ("fp16", "bf16") and one.alias not in told:
+        if one.computes_here and one.weights in ("fp16", "bf16") and one.alias not in told:
             told.add(one.alias)
             yield Finding(
                 severity="warning",
@@ -435,14 +435,14 @@ def left_out(seen: Readings) -> Iterator[Finding]:
 
 @rule("D621", "serving", "Is an engine chosen that computes nothing?", needs=("hosts", "server.requests"))
 def fake_model(seen: Readings) -> Iterator[Finding]:
-    kinds = {one.kind for one in seen.hosts}
-    if "fake" in kinds and len(kinds) > 1:
-        names = ", ".join(sorted({one.alias for one in seen.hosts if one.kind == "fake"}))
+    made_up = {one.alias for one in seen.hosts if one.is_made_up}
+    if made_up and not all(one.is_made_up for one in seen.hosts):
+        names = ", ".join(sorted(made_up))
         yield Finding(
             severity="advice",
             what=f"{names} answers with made-up text, beside real models",
             cause="the fake engine is for trials",
-            evidence=(evidence("engine", "fake", "a real one"),),
+            evidence=(evidence("models with made-up answers", len(made_up), "none beside real ones"),),
             sure="certain",
             remedy="remove it from ashore.toml before clients find it",
             commands=("ashore reload --dry-run",),
