@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills test-console
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills test-console
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ train: ## Install torch and what else training needs into .venv, with the Python
 test-train: dev ## Install torch, and run the quick tests of training and shrinking
 	@sh deploy/torch.sh install $(VENV)
 	@$(BIN)/python -m pytest -m "train and not full" $(ARGS)
+
+test-learn: dev ## Install torch, and let a model learn from votes as the page says: adapter, gate, release (10 minutes)
+	@sh deploy/torch.sh install $(VENV)
+	@$(BIN)/python -m pytest -m full tests/acceptance/test_learn_from_feedback.py $(ARGS)
 
 test-full: dev ## Make the golden figures again with torch, and run everything, the slow tests too
 	@sh deploy/torch.sh install $(VENV)

@@ -69,6 +69,7 @@ def test_users_vote_and_are_erased(tmp_path: Path, free_port: Callable[[], int])
 
 
 @pytest.mark.train
+@pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_a_model_learns_and_is_judged(tmp_path: Path, free_port: Callable[[], int]) -> None:
     said = run_page(tmp_path, free_port, whole=True)

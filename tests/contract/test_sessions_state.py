@@ -77,7 +77,8 @@ def test_what_is_used_once_is_used_once(state: Database) -> None:
     flow = Flow(state="s", provider="corp", verifier="v", nonce="n", visit="d", next_page="/console", ends_s=200)
     with state.write() as connection:
         sql.save_flow(connection, flow)
-        assert sql.count_flows(connection, 100) == 1 and sql.count_flows(connection, 300) == 0
+        assert sql.count_flows(connection, 100, "10.0.0.7") == (1, 0) and sql.count_flows(connection, 300, "") == (0, 0)
+        assert sql.count_flows(connection, 100, flow.origin) == (1, 1)
         assert sql.take_flow(connection, "s", 100) == flow and sql.take_flow(connection, "s", 100) is None
         assert sql.take_logout(connection, "j", 200) and not sql.take_logout(connection, "j", 200)
         sql.save_link(connection, "l", key_id="first-key", ends_s=200)

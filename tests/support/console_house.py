@@ -56,7 +56,8 @@ class ConsoleHouse:
         cookies = Cookies(self.secret)
         self.keeper = Keeper(
             self.database, self.directory, self.clock, self.recorder, cookies,
-            rules=lambda: self.rules, lax=lambda: bool(self.providers),
+            rules=lambda: self.rules, local=lambda: self.local,
+            providers=lambda: [one.issuer for one in self.providers],
         )  # fmt: skip
         self.hasher = Hasher(memory_kib=64)
         door = Doorkeeper(self.directory, self.clock, self.recorder)

@@ -8,9 +8,9 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.visiting import is_own_address, visit_of
 
 
-def exchange(**headers: str) -> Exchange:
+def exchange(peer: str = "", **headers: str) -> Exchange:
     scope = {
-        "type": "http", "method": "GET", "path": "/console", "client": None,
+        "type": "http", "method": "GET", "path": "/console", "client": (peer, 1) if peer else None,
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
     return Exchange(scope, None, None)  # type: ignore[arg-type]
@@ -41,3 +41,10 @@ def test_a_browser_on_this_machine_is_one_behind_an_edge_too() -> None:
 def test_a_prefix_that_could_lead_away_is_none(said: str) -> None:
     assert visit_of(exchange(host="h", x_forwarded_prefix=said), "", behind_tls=False).prefix == ""
     assert visit_of(exchange(host="h", x_forwarded_prefix="/ai/house/"), "", behind_tls=False).prefix == "/ai/house"
+
+
+def test_what_a_proxy_passed_on_comes_from_nowhere_near() -> None:
+    told = {"host": "h", "x_forwarded_for": "10.0.0.9"}
+    assert visit_of(exchange("127.0.0.1", **told), "127.0.0.1", behind_tls=False).passed_on
+    assert not visit_of(exchange("127.0.0.1", host="h"), "127.0.0.1", behind_tls=False).passed_on
+    assert not visit_of(exchange(**told), "10.0.0.9", behind_tls=False).passed_on, "the edge, by its socket"

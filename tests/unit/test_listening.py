@@ -12,6 +12,7 @@ from ashore.backup import BackupSection
 from ashore.cache import CachePolicy, RedisSection, RoutePolicy
 from ashore.cli.upplan import Request
 from ashore.config import Listening, parse_spec
+from ashore.config.differences import shown
 from ashore.deployment.topology import topology_of
 from ashore.edge import EdgeSection
 from ashore.jobs import JobsSection
@@ -92,6 +93,8 @@ def test_a_key_that_a_running_server_keeps_is_named_with_both_values() -> None:
     redis = RedisSection(url="redis://ashore:hunter2@cache:6379")
     (line,) = HERE.kept_but_changed(replace(HERE, redis=redis))[:1]
     assert line == "[redis] url: not set -> redis://ashore:…@cache:6379"
+    assert shown("postgresql://db/a?user=b&password=s3cret&ssl=on") == "postgresql://db/a?user=b&password=…&ssl=on"
+    assert shown(("http://a:s3cret@b", "http://c")) == "[http://a:…@b, http://c]"
     assert HERE.kept_but_changed(HERE) == ()
 
 

@@ -88,6 +88,16 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
         read_points(file)
 
 
+def test_rows_of_any_numbers_and_of_too_few_columns_are_rows_that_cannot_be_planned(tmp_path: Path) -> None:
+    file, nines = tmp_path / "odd.csv", "9" * 400
+    rows = (
+        "llama", f"foo-{nines}b,H100", f"llama-3.1-70b,RTX-4090 + {nines}x Xeon", f"llama-3.1-70b,H100,1e308,ep{nines}",
+        "llama-3.1-70b,H100,1e14,adp4",
+    )  # fmt: skip
+    file.write_text("\n".join(("model,hardware,n,note", *rows)), encoding="utf-8")
+    assert check(read_points(file)).whole.num_not_planned == 3
+
+
 def test_trust_follows_what_was_seen() -> None:
     using = shipped()
     assert using.trust(_case("H200", 1, 512)) == "fitted"

@@ -281,6 +281,19 @@ def test_hostile_members_are_refused(tmp_path: Path, text: TextModel, shard: byt
     assert data.num_examples == 4 and data.num_skipped == 1 and "bad.tar" in data.skipped[0]
 
 
+def test_a_sample_is_no_larger_in_all_its_parts_than_one_of_them_may_be(tmp_path: Path) -> None:
+    """It is read as a whole. A file with holes takes no room on the disk."""
+    with (tmp_path / "holes.tar").open("w+b") as file:
+        for part in ("bin", "json"):
+            info = tarfile.TarInfo(f"a.{part}")
+            info.size = 600 << 20
+            file.write(info.tobuf())
+            file.seek(info.size, os.SEEK_CUR)
+        file.truncate()
+        with pytest.raises(ValueError, match="in all its parts"):
+            list(walk_tar(file, end=file.tell()))
+
+
 @given(st.binary(max_size=3000), st.integers(0, 2000))
 def test_a_damaged_tar_is_a_value_error_or_samples(noise: bytes, at: int) -> None:
     out = io.BytesIO()

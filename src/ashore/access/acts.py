@@ -130,12 +130,17 @@ class Desk:
                 else "deny it to a user, a group or a tenant, not to every security officer",
             )
         for account in sorted(before.officers[AUDITOR] - then.officers[AUDITOR]):
-            self._use_consent(account)
+            self.use_consent(account)
         if self.principal.kind != "first-key":
             for role in roles_gained(before, then):
                 self.require(ROLE_GRANT, f"role/{role}")
 
-    def _use_consent(self, account: str) -> None:
+    def use_consent(self, account: str) -> None:
+        """Use up the consent of a system administrator to what is done to an auditor.
+
+        Raises:
+            Conflict: there is none that counts.
+        """
         subject = f"user/{account}"
         consents = set(sql.consents_to(self.connection, subject, since_s=self.now_s - CONSENT_S))
         mine = makers_of(self.connection, self.principal.id)

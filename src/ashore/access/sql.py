@@ -90,7 +90,8 @@ def save_account(connection: Connection, account: Account) -> None:
         "INSERT INTO access_account (id, kind, tenant, title, groups, disabled, removed, created_s, changed) "
         "VALUES (:id, :kind, :tenant, :title, :groups, :disabled, 0, :created_s, :changed) "
         "ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, tenant = excluded.tenant, title = excluded.title, "
-        "groups = excluded.groups, disabled = excluded.disabled, removed = 0, changed = excluded.changed",
+        "groups = excluded.groups, disabled = excluded.disabled, removed = 0, changed = excluded.changed, "
+        "created_s = CASE WHEN access_account.removed = 1 THEN excluded.created_s ELSE access_account.created_s END",
         id=account.id,
         kind=account.kind,
         tenant=account.tenant,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from ashore.cli.calls import Server, noun_of, table
+from ashore.cli.interrupted import asked_to_stop
 from ashore.errors import NotReady
 from ashore.learning.calls import CALLS, Explained, LearningStatus
 from ashore.settings import Settings, read_settings
@@ -112,7 +111,7 @@ def run(
             return 0
         become_idle()
         releasing = ServerReleases(Server(url=url, key=key), section) if release else None
-        with _asked_to_stop() as stop:
+        with asked_to_stop() as stop:
             done = learning.run(model, releasing=releasing, stop=stop)
             if releasing is not None and done.state == "released":
                 print(releasing.follow(model, done.release, why=f"learn {done.run_id}", stop=stop), file=sys.stderr)
@@ -231,23 +230,6 @@ def learning_section(settings: Settings) -> LearningSection:
     if not settings.home.topology.is_file():
         raise NotReady("no server was started from this home, so [learning] is not known", hint="run `ashore up`")
     return msgspec.convert(read_topology(settings.home.topology).told("learning"), LearningSection)
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Give what says whether Ctrl-C was pressed; a second time ends the process at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        asked.append(number)
-        print("stopping after this step", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _planned(planned: Planned) -> dict[str, Any]:

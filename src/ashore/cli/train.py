@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.interrupted import asked_to_stop
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.trainprivate import private
 from ashore.core import counted, human_bytes, parse_seconds
@@ -165,7 +163,7 @@ def sft(
         return 0
     _show_plan(plan, sys.stderr)
     run = bootstrap.sft_run(settings.home, store, plan, say=say)
-    with _asked_to_stop() as stop, TerminalProgress() as progress:
+    with asked_to_stop() as stop, TerminalProgress() as progress:
         report = run.run(
             resume=resume,
             watch=lambda step: progress.steps(
@@ -254,23 +252,6 @@ def _line(line: LogLine) -> str:
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Give what says whether Ctrl-C was pressed; a second time ends the process at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        asked.append(number)
-        print("stopping after this step", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _plan_json(plan: SftPlan) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ashore.core import split_url
 MOST_CHARS: Final = 60
 """Of a value; longer ones are cut."""
 _SECRET: Final = re.compile(r"(^|_)(key|secret|password|token)$")
+_IN_QUERY: Final = re.compile(r"([?&][^=&#]*(?:key|secret|password|passwd|token|signature)=)[^&#]*", re.IGNORECASE)
 
 
 def differences(before: object, after: object, name: str = "") -> tuple[str, ...]:
@@ -60,8 +61,8 @@ def shown(value: object) -> str:
     """Return a value in words, without the password of an address; a long one is cut."""
     if value is None or value == "":
         return "not set"
-    if isinstance(value, str) and "://" in value and split_url(value).password:
-        return value.replace(f":{split_url(value).password}@", ":…@")
+    if isinstance(value, str) and "://" in value and (bare := _without_password(value)) != value:
+        return bare
     if isinstance(value, tuple | frozenset | list):
         return f"[{', '.join(map(_named, value))}]"[:MOST_CHARS]
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool | int | float) else str(value)
@@ -72,5 +73,14 @@ def _named(value: object) -> str:
     """Return an element of a list: one that has parts by its name alone."""
     parts = _parts(value)
     if parts is None:
-        return str(value)
+        return _without_password(str(value))
     return str(parts.get("name") or parts.get("alias") or next(iter(parts.values()), "…"))
+
+
+def _without_password(text: str) -> str:
+    """Return an address without what opens it: before its host, or in its query; any other text as it is."""
+    if "://" not in text:
+        return text
+    password = split_url(text).password
+    bare = text.replace(f":{password}@", ":…@") if password else text
+    return _IN_QUERY.sub(r"\1…", bare)

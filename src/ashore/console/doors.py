@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -61,10 +62,11 @@ async def open_door(sessions: Sessions, asked: Asked) -> Outcome | None:
 
 
 async def key_door(
-    sessions: Sessions, authenticator: Authenticator, acts: Acts, asked: Asked, words: Words, look: dict[str, object]
-) -> Answer:
+    sessions: Sessions, authenticator: Authenticator, acts: Acts, asked: Asked, words: Words, look: dict[str, object],
+    *, refused: Callable[[AshoreError], None],
+) -> Answer:  # fmt: skip
     """Return the page on which somebody comes from a key of their own to a password: the key stands for an invitation.
-    [/console/key]"""
+    `refused` records why one did not. [/console/key]"""
     fault: AshoreError | None = None
     if asked.method == "POST":
         try:
@@ -77,6 +79,7 @@ async def key_door(
             return door_page(replace(outcome, values=values), asked, words, look)
         except AshoreError as problem:
             fault = problem
+            refused(problem)
     status = 200 if fault is None else fault.http_status
     return Answer(status=status, body=render("key.html", asked, words, {**look, "fault": fault}))
 
@@ -95,6 +98,9 @@ def check_site(asked: Asked) -> None:
 def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, object]) -> Answer:
     """Return what a browser gets of an outcome."""
     cookies = tuple((b"set-cookie", one.encode("latin-1")) for one in outcome.cookies)
+    if outcome.goto.startswith(("https://", "http://")):  # a form may lead to this site alone, also by a redirect
+        body = render("leave.html", asked, words, {**look, "goto": outcome.goto})
+        return Answer(headers=(*PAGE_HEADERS, *cookies), body=body)
     if outcome.goto:
         headers = (*PAGE_HEADERS, (b"location", outcome.goto.encode("latin-1")), *cookies)
         return Answer(status=303, headers=headers)

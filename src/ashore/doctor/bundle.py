@@ -29,7 +29,7 @@ _SECRETS: Final = (
     (re.compile(r"\bash_[A-Za-z0-9]{6,}[A-Za-z0-9_.-]*"), "ash_…"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), r"\1 …"),
     (re.compile(r"\b(sk|hf|ghp|xox[abp])[-_][A-Za-z0-9-_]{8,}"), r"\1-…"),
-    (re.compile(r"(://[^/\s:@]{0,80}):[^@/\s]{1,200}@"), r"\1:…@"),
+    (re.compile(r"(://[^/\s:@]{0,80}):[^@/\s]+@"), r"\1:…@"),
     (
         re.compile(r"(?i)\b(password|passwd|secret|token|api[_-]?key|authorization)(\"?\s*[=:]\s*\"?)[^\s\",}]{3,}"),
         r"\1\2…",
@@ -38,6 +38,8 @@ _SECRETS: Final = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL), "(private key)"),
     (re.compile(r"\b[0-9a-f]{40,}\b"), "(digest)"),
 )
+_SECRET_NAME: Final = re.compile(r"(?i)(^|[_-])(key|secret|password|passwd|token|authorization)$")
+"""Names of values that are secrets whatever they look like."""
 _PERSONS: Final = (
     (
         re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"),
@@ -75,11 +77,16 @@ def clean_log(text: str) -> str:
 
 
 def clean_values(value: Any) -> Any:
-    """Return JSON values with every text cleaned."""
+    """Return JSON values with every text cleaned, and those left out whose name says that they are secrets."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
-        return {clean(str(key)): clean_values(one) for key, one in value.items()}
+        return {
+            clean(str(name)): "…"
+            if one and isinstance(one, str) and _SECRET_NAME.search(str(name))
+            else clean_values(one)
+            for name, one in value.items()
+        }
     if isinstance(value, list | tuple):
         return [clean_values(one) for one in value]
     return value

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
 import sqlite3
+import stat
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
@@ -51,8 +53,11 @@ class OwnHands:
     def read(self, change: Change) -> str:
         match change.kind:
             case "mode":
-                path = Path(change.target)
-                return f"{path.stat().st_mode & 0o7777:04o}" if path.exists() else GONE
+                try:
+                    with _held(change.target) as held:
+                        return f"{os.stat(held).st_mode & 0o7777:04o}"
+                except FileNotFoundError:
+                    return GONE
             case "files-limit":
                 try:
                     return str(resource.prlimit(int(change.target), resource.RLIMIT_NOFILE)[0])
@@ -76,7 +81,8 @@ class OwnHands:
     def put(self, change: Change) -> None:
         match change.kind:
             case "mode":
-                os.chmod(change.target, int(change.value, 8))
+                with _held(change.target) as held:
+                    os.chmod(held, int(change.value, 8))
             case "files-limit":
                 pid, soft = int(change.target), int(change.value)
                 hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
@@ -95,6 +101,19 @@ class OwnHands:
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             case _:
                 assert_never(change.kind)
+
+
+@contextmanager
+def _held(path: str) -> Iterator[str]:
+    """Give a name of exactly the file that lies there, whatever is put in its place meanwhile; a link is refused: it
+    may name a file of somebody else."""
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ELOOP, f"{path} is a link")
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _state_of(pid: str) -> str:

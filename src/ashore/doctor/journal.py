@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,7 +39,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal:
-    """`doctor/changes.jsonl` of a home. One line for each step; the last line of an id says how it stands."""
+    """`doctor/changes.jsonl` of a home. One line for each step; the last line of an id says how it stands.
+
+    Undoing writes what the journal says where it says, so only one that this user wrote is read: root would otherwise
+    do what the owner of a home likes.
+    """
 
     def __init__(self, home: Path) -> None:
         self._folder = home / FOLDER
@@ -45,7 +51,7 @@ class Journal:
     def write(self, entry: Entry) -> None:
         """Add a step; it is on the disk when this returns."""
         make_folder(self._folder, mode=0o700)
-        descriptor = os.open(self._folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = self._opened(os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(descriptor, msgspec.json.encode(entry) + b"\n")
             os.fsync(descriptor)
@@ -56,11 +62,15 @@ class Journal:
         """Return each change as it stands, the first one first. A line that was cut off by a crash is left out.
 
         Raises:
-            EnvironmentFault: a line in the middle cannot be read.
+            EnvironmentFault: a line in the middle cannot be read, or another user wrote the journal.
         """
         path = self._folder / FILE
         found: dict[int, Entry] = {}
-        lines = path.read_bytes().split(b"\n") if path.is_file() else []
+        try:
+            with os.fdopen(self._opened(os.O_RDONLY), "rb") as file:
+                lines = file.read().split(b"\n")
+        except FileNotFoundError:
+            return ()
         for number, line in enumerate(lines, 1):
             if not line:
                 continue
@@ -75,3 +85,24 @@ class Journal:
                 ) from fault
             found[entry.id] = entry
         return tuple(found.values())
+
+    def _opened(self, flags: int) -> int:
+        path, why = self._folder / FILE, ""
+        descriptor = -1
+        try:
+            descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise
+        except OSError as fault:
+            why = "is a link" if fault.errno == errno.ELOOP else f"cannot be opened: {fault.strerror}"
+        else:
+            told = os.fstat(descriptor)
+            if not stat.S_ISREG(told.st_mode) or told.st_uid != os.geteuid():
+                os.close(descriptor)
+                why = "was written by another user"
+        if why:
+            raise EnvironmentFault(
+                f"the journal {path} {why}",
+                hint="make and undo changes as one user; or move the file away, and its changes stay as they are",
+            )
+        return descriptor

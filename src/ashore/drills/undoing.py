@@ -69,9 +69,6 @@ class Undoing:
         return tuple(failed)
 
     def _append(self, step: Mapping[str, Any]) -> None:
-        descriptor = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, json.dumps(step).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with watcher.open_own(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
+            file.write(json.dumps(step).encode() + b"\n")
+            os.fsync(file.fileno())

@@ -8,17 +8,19 @@ The journal has a line of JSON for each step, written and synced before the faul
 """
 
 import contextlib
+import errno
 import json
 import os
 import resource
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 DONE = b'{"kind": "done"}\n'
 
@@ -92,13 +94,29 @@ def _end_twin(step: dict[str, Any]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def open_own(journal: Path, flags: int) -> BinaryIO:
+    """Open a journal of this user, and no other: what it says is done with the rights of who heals. Raises `OSError`
+    where somebody else wrote it, or it is a link."""
+    descriptor = os.open(journal, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    told = os.fstat(descriptor)
+    if not stat.S_ISREG(told.st_mode) or told.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "it was written by another user", str(journal))
+    return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "ab", buffering=0)
+
+
 def heal(journal: Path, *, keep_twin: bool = False) -> list[str]:
     """Undo every step of a journal, the last one first, and delete it. Return what could not be undone."""
     steps = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in journal.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError):
-                steps.append(json.loads(line))
+    try:
+        with open_own(journal, os.O_RDONLY) as file:
+            for line in file.read().split(b"\n"):
+                with contextlib.suppress(ValueError):
+                    steps.append(json.loads(line))
+    except FileNotFoundError:
+        pass
+    except OSError as fault:
+        return [str(fault)]
     failed = []
     for step in reversed(steps):
         if keep_twin and step.get("kind") == "twin":

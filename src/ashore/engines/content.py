@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +59,7 @@ def _stamp(folder: Path, now_s: Callable[[], float]) -> list[tuple[str, int, int
     try:
         waiting = [folder] if folder.is_dir() else []
         while waiting:
-            with os.scandir(waiting.pop()) as entries:
+            with suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:  # it may go meanwhile
                 for entry in entries:
                     seen += 1
                     if seen > MOST_FILES:

@@ -88,8 +88,8 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     receipts: int
     votes: int
     models: list[str] = []
-    """Models that learned from this person, by name. They still have what they learned: retire their releases, remove
-    them, and let the next run learn without it."""
+    """Models that learned from this person, or are just being made, by name. They still have what they learned: retire
+    their releases, remove them, and let the next run learn without it."""
     adapters: list[str] = []
     """Folders of their adapters."""
 
@@ -249,7 +249,7 @@ def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
         f"tenant/{tenant}",
         detail={"person": asked.person, "receipts": receipts, "votes": votes, "runs": len(runs)},
     )
-    made = [run for run in runs if run.verdict is not None or run.release]
+    made = [run for run in runs if run.candidate]
     return Forgotten(
         receipts=receipts,
         votes=votes,

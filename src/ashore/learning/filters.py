@@ -428,39 +428,21 @@ def plain(text: str) -> str:
 
 
 def poisson_tail(times: int, mean: float) -> float:
-    """Return the probability of `times` or more events where `mean` are expected."""
-    if times <= 0:
-        return 1.0
-    if mean <= 0:
-        return 0.0
-    term = math.exp(-mean)
-    total = term
-    for number in range(1, times):
-        term *= mean / number
-        total += term
-    return max(0.0, 1.0 - total) if total < 1 - 1e-12 else _upper(times, mean)
+    """Return the probability of `times` or more events where `mean` are expected. However many: people decide that."""
+    from scipy.special import gammainc
+
+    return 1.0 if times <= 0 else float(gammainc(times, mean))
 
 
 def binomial_below(times: int, of: int, share: float) -> float:
     """Return the probability of `times` or fewer out of `of`, where each has the probability `share`."""
-    return math.fsum(math.comb(of, j) * share**j * (1 - share) ** (of - j) for j in range(times + 1))
+    from scipy.special import bdtr
+
+    return float(bdtr(times, of, share))
 
 
 def beta_below(limit: float, a: int, b: int) -> float:
-    """Return the probability that a share is below `limit`, known from `a` - 1 times yes and `b` - 1 times no.
+    """Return the probability that a share is below `limit`, known from `a` - 1 times yes and `b` - 1 times no."""
+    from scipy.special import betainc
 
-    Source: the regularised incomplete beta function of whole numbers is a binomial tail.
-    """
-    n = a + b - 1
-    return math.fsum(math.comb(n, j) * limit**j * (1 - limit) ** (n - j) for j in range(a, n + 1))
-
-
-def _upper(times: int, mean: float) -> float:
-    """Return the tail summed from its own end, where one minus the rest has no digits left."""
-    term = math.exp(times * math.log(mean) - mean - math.lgamma(times + 1))
-    total, number = term, times
-    while term > total * 1e-12:
-        number += 1
-        term *= mean / number
-        total += term
-    return total
+    return float(betainc(a, b, limit))

@@ -20,7 +20,7 @@ from ashore.core import Message
 from ashore.evaluation import Subject, Task, TaskResult, Verdict, run_task
 from ashore.evaluation.model import Line
 from ashore.learning.dataset import Dataset
-from ashore.learning.filters import kind_of, secret_like, words_of
+from ashore.learning.filters import binomial_below, kind_of, secret_like, words_of
 
 DROP: Final = 0.01
 """Points of accuracy that may be lost, as a share; more counts only where it is no chance."""
@@ -163,8 +163,7 @@ def lost_by_chance(before: Sequence[float], after: Sequence[float]) -> float:
     """
     lost = sum(b > a for b, a in zip(before, after, strict=True))
     won = sum(a > b for b, a in zip(before, after, strict=True))
-    of = lost + won
-    return math.fsum(math.comb(of, times) for times in range(lost, of + 1)) / 2**of if of else 1.0
+    return binomial_below(won, lost + won, 0.5) if lost else 1.0
 
 
 def _gain(exam: Exam, before: Marks, after: Marks) -> Iterator[Line]:

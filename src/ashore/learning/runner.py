@@ -26,7 +26,7 @@ from ashore.learning.dataset import Dataset, make_dataset, rows_of
 from ashore.learning.filters import plain
 from ashore.learning.judging import PROBES, Exam, Marks, Probe, exam_words, examine, judge
 from ashore.learning.replay import builtin_prompts, how_many, own_answers, read_prompts
-from ashore.learning.runs import Run, load_runs, pauses, save_examples, save_run, still_there
+from ashore.learning.runs import Run, load_runs, num_gone, pauses, save_examples, save_run
 from ashore.learning.section import LearningSection
 from ashore.learning.sql import votes_on
 from ashore.learning.teaching import Teaching, batches_of, learned_of, recipe_notes, replay_of, teach
@@ -277,7 +277,7 @@ class Learning:
     def _ended(self, run: Run, verdict: Verdict) -> Run:
         """Keep the verdict; what was erased or withdrawn meanwhile stops a run that passed."""
         with self._database.read() as connection:
-            gone = still_there(connection, run.run_id)
+            gone = num_gone(connection, run.run_id)
         broken = [f"{line.metric} {line.about}".strip() for line in verdict.lines if not line.passed]
         if broken:
             return self._keep(replace(run, state="refused", verdict=verdict, why="; ".join(broken)))

@@ -124,12 +124,14 @@ def weights_of(connection: Connection, run_id: str) -> list[Mapping[str, Any]]:
     return [dict(row) for row in rows]
 
 
-def still_there(connection: Connection, run_id: str) -> int:
-    """Return how many examples of a run come from votes that are gone, or have no text any more."""
+def num_gone(connection: Connection, run_id: str) -> int:
+    """Return how many examples of a run come from votes that are gone, or have no text any more; and of people that
+    were erased, whose examples nobody can count any more, one each."""
     return int(
         execute(
             connection,
-            "SELECT COUNT(*) FROM learning_example e LEFT JOIN feedback f ON f.feedback_id = e.feedback_id "
+            "SELECT COUNT(*) + COALESCE((SELECT erased FROM learning_run WHERE run_id = :id), 0) FROM learning_example "
+            "e LEFT JOIN feedback f ON f.feedback_id = e.feedback_id "
             "WHERE e.run_id = :id AND e.held = '' AND (f.feedback_id IS NULL OR f.key_id = '')",
             id=run_id,
         ).scalar_one()

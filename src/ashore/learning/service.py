@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -25,7 +26,11 @@ from ashore.state import Database
 REVIEW: Final = "feedback:review"
 ELSEWHERE_S: Final = 1.5
 """How long a vote waits for a receipt that another worker may be about to write."""
-LOOK_EVERY_S: Final = 0.05
+HERE_S: Final = 5.0
+"""How long it waits while this worker has receipts to write."""
+FIRST_LOOK_S: Final = 0.05
+LONGEST_LOOK_S: Final = 0.4
+"""Between two looks for a receipt: the pause doubles from one to the next."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +56,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedbackService:
-    """Takes votes. Safe to use from several threads; every call waits for the database."""
+    """Takes votes. Safe to use from several threads; every call but `vote_soon` waits for the database."""
 
     def __init__(
         self,
@@ -69,6 +74,26 @@ class FeedbackService:
         self._database, self._texts, self._consents, self._receipts = database, texts, consents, receipts
         self._secret, self._blacken, self._rights = secret, blacken, rights
         self._recorder, self._clock = recorder, clock
+
+    async def vote_soon(self, feedback: Feedback, actor: Actor, *, came_s: float) -> Given:
+        """As `vote`. An answer that was given a moment ago may still be on its way to the disk: it is waited for, and
+        no thread is held meanwhile, so that a flood of votes for answers that nobody got holds up nobody else.
+
+        Args:
+            feedback: The vote.
+            actor: Whose it is.
+            came_s: When the request came, in monotonic seconds: all votes of one request wait no longer than one.
+        """
+        pause_s = FIRST_LOOK_S
+        while True:
+            waited_s, writes_here = time.monotonic() - came_s, self._receipts.waits
+            try:
+                return await asyncio.to_thread(self.vote, feedback, actor)
+            except NotFound:
+                if waited_s > (HERE_S if writes_here else ELSEWHERE_S):
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_LOOK_S)
 
     def vote(self, feedback: Feedback, actor: Actor) -> Given:
         """Keep a vote. The same again changes nothing; another one of the same voter takes its place. When this
@@ -93,7 +118,7 @@ class FeedbackService:
         if feedback.user and feedback.user != me.id:
             check_on(self._rights, me, REVIEW, f"tenant/{tenant}")
         key = answer_key(feedback.id)
-        receipt = self._receipt(key, feedback, actor) or self._voted_before(key, feedback, actor)
+        receipt = self._look(key, feedback, actor) or self._voted_before(key, feedback, actor)
         if receipt is None:
             raise NotFound(
                 f"there is no answer {feedback.id[:80]!r} to vote on",
@@ -134,16 +159,6 @@ class FeedbackService:
         self._texts.erase(tenant, person)
         with self._database.write() as connection:
             return *forget_person(connection, tenant, person), forget_examples(connection, tenant, person)
-
-    def _receipt(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
-        """Return the receipt of an answer. One that was given a moment ago may still be on its way to the disk."""
-        until = time.monotonic() + ELSEWHERE_S
-        while True:
-            self._receipts.flush()
-            found = self._look(key, feedback, actor)
-            if found is not None or time.monotonic() > until:
-                return found
-            time.sleep(LOOK_EVERY_S)
 
     def _look(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
         me = actor.principal

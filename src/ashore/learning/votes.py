@@ -101,10 +101,13 @@ def feedback_of_score(score: Score) -> Feedback:
 
     BOOLEAN, and numbers from 0 to 1, are a score; known words are a rating; the name `correction` brings a text. What
     else there is becomes the tag `name=value`, so that nothing is lost.
+
+    Raises:
+        InvalidRequest: the correction is longer than that of a vote may be.
     """
     value = score.value
     if score.data_type == "CORRECTION" or (score.name == "correction" and isinstance(value, str)):
-        return Feedback(id=score.trace_id, correction=str(value))
+        return Feedback(id=score.trace_id, correction=_short(str(value)))
     tag = f"{score.name}={_shown(value)}"[:64]
     if isinstance(value, str):
         word = value.strip().lower().replace("-", "_")
@@ -114,6 +117,16 @@ def feedback_of_score(score: Score) -> Feedback:
     if 0 <= number <= 1:
         return Feedback(id=score.trace_id, score=number, tags=[tag])
     return Feedback(id=score.trace_id, tags=[tag])
+
+
+def _short(correction: str) -> str:
+    if len(correction) > MOST_CORRECTION_CHARS:
+        raise InvalidRequest(
+            f"the correction has {len(correction):,} characters",
+            hint=f"send at most {MOST_CORRECTION_CHARS:,}",
+            param="value",
+        )
+    return correction
 
 
 def answer_key(answer_id: str) -> str:

@@ -32,10 +32,10 @@ class Cookies:
 
     secret: bytes
 
-    def new(self) -> str:
-        """Return the value of a new cookie."""
+    def new(self, kind: Kind) -> str:
+        """Return the value of a new cookie. It counts as one of its kind alone: strangers get those of a visit."""
         random = secrets.token_bytes(_RANDOM_BYTES)
-        return base64.urlsafe_b64encode(random + self._tag(random)).decode()
+        return base64.urlsafe_b64encode(random + self._tag(kind, random)).decode()
 
     def read(self, visit: Visit, kind: Kind) -> str:
         """Return the value of a cookie that this server made; empty: there is none, or it was made up."""
@@ -47,14 +47,14 @@ class Cookies:
         except ValueError:
             return ""
         random, tag = raw[:_RANDOM_BYTES], raw[_RANDOM_BYTES:]
-        return value if hmac.compare_digest(tag, self._tag(random)) else ""
+        return value if hmac.compare_digest(tag, self._tag(kind, random)) else ""
 
     def csrf(self, value: str) -> str:
         """Return the token that forms post which were shown to the holder of this cookie."""
         return hmac.digest(self.secret, b"form:" + value.encode(), "sha256").hex()
 
-    def _tag(self, random: bytes) -> bytes:
-        return hmac.digest(self.secret, b"cookie:" + random, "sha256")[:_TAG_BYTES]
+    def _tag(self, kind: Kind, random: bytes) -> bytes:
+        return hmac.digest(self.secret, f"cookie-{kind}:".encode() + random, "sha256")[:_TAG_BYTES]
 
 
 def digest_of(value: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from ashore.access import SYSTEM, Acts, Authenticator, Principal
+from ashore.access.model import WIDE
 from ashore.errors import (
     AshoreError,
     InvalidRequest,
@@ -20,7 +21,7 @@ from ashore.errors import (
 )
 from ashore.sessions import factor, sql
 from ashore.sessions.cookies import digest_of, set_cookie
-from ashore.sessions.gate import Gate, Trying, check_channel, check_site, check_token, is_loopback
+from ashore.sessions.gate import Gate, Trying, check_channel, check_site, check_token, is_here
 from ashore.sessions.hashing import Hasher, same
 from ashore.sessions.keeper import Found, Keeper
 from ashore.sessions.model import Enrolment, Form, Outcome, Provider, Stage, Visit
@@ -86,7 +87,7 @@ class Doors:
         value = cookies.read(visit, "visit")
         headers: tuple[str, ...] = ()
         if not value:
-            value = cookies.new()
+            value = cookies.new("visit")
             headers = (set_cookie(visit, "visit", value, strict=False),)
         return Outcome(
             status=200 if error is None else error.http_status, form=form, csrf=cookies.csrf(value), cookies=headers,
@@ -106,7 +107,7 @@ class Doors:
             status=200 if error is None else error.http_status, form=shown, csrf=csrf, error=error,
             values={"next": page, "account": row.owner},
             rules=self._in_force().rules.sentences() if shown == "new-password" else (),
-            enrolment=await self._enrolment(row.owner) if shown == "enrol" else None,
+            enrolment=await self._enrolment(row) if shown == "enrol" else None,
         )  # fmt: skip
 
     def check_first(self, visit: Visit, fields: Fields) -> None:
@@ -154,7 +155,9 @@ class Doors:
                 raise Unauthenticated(_WRONG, hint="check both; a security officer resets a forgotten password")
             if not self._hasher.is_current(local.password):
                 phc = await self._hasher.hash(password, origin=visit.origin)
-                await self._change(name, lambda one: replace(one, password=phc))
+                await self._change(
+                    name, lambda one: replace(one, password=phc) if one.password == local.password else None
+                )
             return await self._go_on(visit, who, local, page, factors=("pwd",), trying=trying)
         except AshoreError as fault:
             return self.first_form(visit, page=page, error=fault, account=name)
@@ -301,19 +304,20 @@ class Doors:
         new = replace(row, factors=factors, proof_s=self._keeper.now_s)
         return _go(page, await self._keeper.open(visit, new, replaces=row))
 
-    async def _enrolment(self, account: str) -> Enrolment:
-        """Return the authenticator that is being set up; a new one where there is none."""
+    async def _enrolment(self, row: SessionRow) -> Enrolment:
+        """Return the authenticator that a session sets up; a new one where it has none."""
+        account = row.owner
 
         def begin() -> bytes:
             with self._keeper.database.write() as connection:
                 local = sql.find_account(connection, account, change=True)
                 if local is None:
                     raise NotFound(f"there is no local account {account}", hint="log in again")
-                if local.factor_new:
+                if local.factor_new and local.factor_session == row.id:
                     return sql.open_factor(connection, account, local.factor_new)
                 secret = factor.new_secret()
                 sealed = sql.seal_factor(connection, account, secret)
-                sql.save_account(connection, replace(local, factor_new=sealed))
+                sql.save_account(connection, replace(local, factor_new=sealed, factor_session=row.id))
                 return secret
 
         secret = await asyncio.to_thread(begin)
@@ -326,7 +330,7 @@ class Doors:
         def confirm() -> tuple[str, ...]:
             with self._keeper.database.write() as connection:
                 local = sql.find_account(connection, row.owner, change=True)
-                if local is None or not local.factor_new or not factor.is_code(code):
+                if local is None or local.factor_session != row.id or not local.factor_new or not factor.is_code(code):
                     return ()
                 secret = sql.open_factor(connection, row.owner, local.factor_new)
                 step = factor.step_of(secret, code, self._keeper.now_s, after=0)
@@ -359,7 +363,10 @@ class Doors:
                 raise Unauthenticated("the present password is wrong", hint="type it again", param="password")
             await self._gate.released(trying)
             changed = await self._with_password(visit, local, fields)
-            await self._change(row.owner, lambda one: _take_password(one, changed))
+            if not await self._change(
+                row.owner, lambda one: _take_password(one, changed) if one.password == local.password else None
+            ):
+                raise Unauthenticated("the password was changed meanwhile", hint="log in again")
             self._keeper.record("password:change", row, visit)
             await self._end_others(row, "the password was changed", visit)
             who = self._person(row.owner)
@@ -414,9 +421,12 @@ class Doors:
                     hint="a security officer gives you a new one: `ashore account reset NAME`",
                     param="invitation",
                 )
-            await self._gate.released(trying)
-            changed = await self._with_password(visit, local, fields)
-            await self._redeemed(changed, local)
+            try:
+                changed = await self._with_password(visit, local, fields)
+                await self._redeemed(changed, local)
+            except AshoreError:
+                await self._gate.released(trying)
+                raise
             outcome = await self._go_on(visit, who, changed, home(visit), factors=("pwd",), trying=trying)
             row = self._keeper.new_row(visit, stage="open", way="password", owner=who.id, tenant=who.tenant)
             self._keeper.record("password:set", row, visit, detail={"by": by})
@@ -429,7 +439,7 @@ class Doors:
         local = await self._local(name)
         if given.startswith("ash_"):
             who = self._authenticator.authenticate(given, visit.origin)
-            plain = who.kind == "user" and not who.issuer and not who.scope.actions and not who.scope.models
+            plain = who.kind == "user" and not who.issuer and who.scope == WIDE
             if who.id != name or not plain:
                 return None, "key"
             return local or LocalAccount(id=name, created_s=self._keeper.now_s), f"key {who.key_id}"
@@ -461,7 +471,7 @@ class Doors:
 
     async def first(self, visit: Visit, token: str) -> Outcome:
         hint = "`ashore session link` prints a new one on the machine of the server"
-        if not is_loopback(visit.origin):
+        if not is_here(visit):
             fault: AshoreError = PermissionDenied(
                 "this link opens on the machine of the server alone", hint="open it there, or through `ssh -L`"
             )
@@ -572,17 +582,20 @@ class Doors:
 
         return await asyncio.to_thread(read)
 
-    async def _change(self, account: str, change: Callable[[LocalAccount], LocalAccount]) -> None:
-        """Change an account as it is in the state now."""
+    async def _change(self, account: str, change: Callable[[LocalAccount], LocalAccount | None]) -> bool:
+        """Change an account as it is in the state now, where `change` gives another; return whether it was changed."""
 
-        def save() -> None:
+        def save() -> bool:
             with self._keeper.database.write() as connection:
                 local = sql.find_account(connection, account, change=True)
-                if local is not None:
-                    sql.save_account(connection, change(local))
+                changed = None if local is None else change(local)
+                if changed is not None:
+                    sql.save_account(connection, changed)
+                return changed is not None
 
-        await asyncio.to_thread(save)
+        done = await asyncio.to_thread(save)
         self._keeper.forget()
+        return done
 
     async def _end_others(self, row: SessionRow, reason: str, visit: Visit) -> None:
         def end() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from ashore.errors import PermissionDenied, TooManyAttempts
 from ashore.sessions import sql
 from ashore.sessions.cookies import Cookies, digest_of
 from ashore.sessions.hashing import same
-from ashore.sessions.locks import Tries, after_failure
+from ashore.sessions.locks import Tries, after_failure, taken_back
 from ashore.sessions.model import Visit
 from ashore.sessions.rules import Rules
 
@@ -62,13 +62,18 @@ def check_channel(visit: Visit) -> None:
     Raises:
         PermissionDenied: it would travel in the clear.
     """
-    if visit.is_secure or (is_loopback(urlsplit(visit.base).hostname or "") and is_loopback(visit.origin)):
+    if visit.is_secure or (is_loopback(urlsplit(visit.base).hostname or "") and is_here(visit)):
         return
     raise PermissionDenied(
         "log-in over plain HTTP is refused, because others on the network could read the password",
         hint='offer TLS: set [edge] kind = "envoy" in ashore.toml, and open the console with https',
         rule="TLS",
     )
+
+
+def is_here(visit: Visit) -> bool:
+    """Return whether the browser runs on this machine."""
+    return is_loopback(visit.origin) and not visit.passed_on
 
 
 def is_loopback(host: str) -> bool:
@@ -114,11 +119,14 @@ class Gate:
             TooManyAttempts: the address or the account is locked.
         """
         now_s = int(self._clock.now_s())
+        value = self._cookies.read(visit, "device")
+        device = digest_of(value)
         try:
             self._guesses.check(_mark(account), visit.origin, now_s)
         except TooManyAttempts as fault:
-            raise _locked(fault.retry_after_s or 0.0) from fault
-        device = digest_of(self._cookies.read(visit, "device"))
+            # A whole office may stand behind one address: a browser that was in before has a count of its own.
+            if not value or not await asyncio.to_thread(self._knows, device, account):
+                raise _locked(fault.retry_after_s or 0.0) from fault
 
         def count() -> Trying:
             with self._database.write() as connection:
@@ -150,20 +158,19 @@ class Gate:
             self._tell(visit, "address:lock", trying.account, tenant, "wrong passwords", {})
 
     async def released(self, trying: Trying) -> None:
-        """Take the count of this try back: it was right, and more is asked."""
+        """Take the count of this try back: it was right, and more is asked. Not to be called twice."""
 
         def write() -> None:
             with self._database.write() as connection:
                 now = sql.find_tries(connection, trying.subject)
-                left = replace(now, failures=now.failures - 1) if now.failures else trying.before
-                sql.save_tries(connection, trying.subject, left)
+                sql.save_tries(connection, trying.subject, taken_back(now, trying.before, trying.after))
 
         await asyncio.to_thread(write)
 
     async def passed(self, visit: Visit, trying: Trying) -> str:
         """Hold nothing against somebody any more; return the value of a new device cookie, where they have none."""
         self._guesses.succeeded(_mark(trying.account), visit.origin)
-        new = "" if trying.device else self._cookies.new()
+        new = "" if trying.device else self._cookies.new("device")
         now_s = int(self._clock.now_s())
 
         def write() -> None:
@@ -173,6 +180,10 @@ class Gate:
 
         await asyncio.to_thread(write)
         return new
+
+    def _knows(self, device: str, account: str) -> bool:
+        with self._database.read() as connection:
+            return sql.is_device_of(connection, device, account)
 
     def _forget(self, device: str) -> None:
         with self._database.write() as connection:

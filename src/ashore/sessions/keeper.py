@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -68,16 +68,18 @@ class Keeper:
         cookies: Cookies,
         *,
         rules: Callable[[], Rules],
-        lax: Callable[[], bool],
+        providers: Callable[[], Collection[str]],
+        local: Callable[[], bool],
     ) -> None:
-        """Begin. `lax`: whether people come back from a provider, so that the cookie must travel with that."""
+        """Begin. `providers`: the names of those that people may come from now. `local`: whether passwords count."""
         self.database: Final = database
         self.cookies: Final = cookies
         self._directory = directory
         self._clock = clock
         self._recorder = recorder
         self._rules = rules
-        self._lax = lax
+        self._providers = providers
+        self._local = local
         self._found: dict[str, Found] = {}
         self._generation = 0
         self._active: dict[str, int] = {}
@@ -129,6 +131,9 @@ class Keeper:
         Raises:
             Unauthenticated: nobody any more.
         """
+        name = row.owner.partition(":")[0]
+        if (row.way == "password" and not self._local()) or (row.way == "provider" and name not in self._providers()):
+            raise Unauthenticated("this way to log in is closed", hint="log in again")
         if row.way == "password":
             return self._directory.of_account(row.owner, factors=row.factors)
         if row.way == "first-link":
@@ -146,7 +151,8 @@ class Keeper:
     def _session(self, found: Found, csrf: str) -> Session:
         row, rules = found.row, self._rules()
         who = self.principal_of(row)
-        strong = row.way == "first-link" or rules.factor == "nobody" or {"otp", "mfa"} & {*row.factors}
+        second = "otp" if row.way == "password" else "mfa"  # a provider may ask for a code in place of a password
+        strong = row.way == "first-link" or rules.factor == "nobody" or second in row.factors
         fresh = row.way == "first-link" or self.now_s - row.proof_s < rules.fresh_s
         narrowed = replace(who, scope=narrow())
         active_s = self._last_active(row)
@@ -200,7 +206,12 @@ class Keeper:
                 row = sql.find_session(connection, digest)
                 if row is None:
                     return None
-                return Found(row, sql.find_account(connection, row.owner) if row.way == "password" else None)
+                if row.way != "password":
+                    return Found(row, None)
+                local = sql.find_account(connection, row.owner)
+                if local is None or local.disabled or not local.password or row.opened_s < local.created_s:
+                    return None  # of a log-in that was removed, disabled or reset while this was opened
+                return Found(row, local)
 
         found = await asyncio.to_thread(read)
         if len(self._found) >= MOST_REMEMBERED:
@@ -218,15 +229,18 @@ class Keeper:
 
         Every step of a log-in and every proof gets a new cookie, so that nobody can plant one beforehand and nobody
         who saw an earlier one goes further with it.
+
+        Raises:
+            Unauthenticated: the other one has ended meanwhile.
         """
-        value = self.cookies.new()
+        value = self.cookies.new("session")
         row = replace(row, digest=digest_of(value))
         rules = self._rules()
 
         def save() -> tuple[SessionRow, ...]:
             with self.database.write() as connection:
-                if replaces is not None:
-                    sql.end_session(connection, replaces.digest)
+                if replaces is not None and not sql.end_session(connection, replaces.digest):
+                    raise Unauthenticated("the session has ended", hint="log in again")
                 sql.save_session(connection, row)
                 if row.stage != "open":
                     return ()
@@ -242,7 +256,7 @@ class Keeper:
         for one in await asyncio.to_thread(save):
             self.record("session:end", one, visit, reason=f"more than {rules.most_sessions} sessions")
         self.forget()
-        cookies = [set_cookie(visit, "session", value, strict=not self._lax())]
+        cookies = [set_cookie(visit, "session", value, strict=not self._providers())]  # lax: it comes back from there
         if row.stage == "open":
             cookies.append(set_cookie(visit, "visit", "", strict=False))
             if replaces is None or replaces.stage != "open":

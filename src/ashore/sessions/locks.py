@@ -48,3 +48,18 @@ def after_failure(tries: Tries, rules: Rules, now_s: int) -> Tries:
         return tries
     length_s = min(max(LONGEST_S, rules.lock_s), rules.lock_s * 2 ** min(tries.locks, 12))
     return replace(tries, failures=0, since_s=now_s, locked_until_s=now_s + length_s, locks=tries.locks + 1)
+
+
+def taken_back(now: Tries, before: Tries, after: Tries) -> Tries:
+    """Return what is held when one try turns out to be no failure. A lock that other tries have brought stays.
+
+    Args:
+        now: What is held now.
+        before: What was held when that try began.
+        after: The same with that try counted.
+    """
+    if now == after:
+        return before
+    if now.locks != after.locks or now.left_s(now.at_s):
+        return now
+    return replace(now, failures=max(0, now.failures - 1))

@@ -47,6 +47,8 @@ class Visit:
 
     origin: str = ""
     """Address of the client as the edge says it (`HttpApp.origin_of`); empty: this machine."""
+    passed_on: bool = False
+    """Whether a proxy passed it on that is no edge of ours: then `origin` is that of the proxy, and says nothing."""
     request_id: str = ""
     base: str
     """Scheme, host and port that the browser used, without a path: `https://ai.corp.example`, `http://127.0.0.1:8080`.

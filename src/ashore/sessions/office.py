@@ -18,6 +18,8 @@ from ashore.access import (
 from ashore.access import sql as access_sql
 from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ROLE_GRANT
 from ashore.access.acts import Desk, page_of
+from ashore.access.model import WIDE
+from ashore.access.roles import AUDITOR
 from ashore.core import did_you_mean
 from ashore.errors import Conflict, NotFound, PermissionDenied
 from ashore.sessions import sql
@@ -25,11 +27,8 @@ from ashore.sessions.cookies import digest_of
 from ashore.sessions.gate import subject_of
 from ashore.sessions.locks import Tries
 from ashore.sessions.sql import LocalAccount, SessionRow
-from ashore.state import bump
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from ashore.state import Database
 
 SESSION_READ: Final = "session:read"
@@ -135,7 +134,7 @@ class LogInOffice:
                     f"user/{name} has no log-in to the console", hint=f"make one: `ashore account create {name}`"
                 )
             code = secrets.token_urlsafe(24)
-            local = local or LocalAccount(id=name, created_s=desk.now_s)
+            local = local or LocalAccount(id=name, created_s=max(desk.now_s, account.created_s))
             if reset:
                 local = replace(local, password="", factor="", factor_new="", recovery=())
                 _end_all(desk, name)
@@ -155,9 +154,12 @@ class LogInOffice:
         return Invited(account=name, invitation=code, ends_s=ends_s)
 
     def change(self, actor: Actor, name: str, *, disabled: bool) -> Standing:
-        """Disable the log-in of a user, which ends its sessions, or enable it again. Keys are not touched."""
+        """Disable the log-in of a user, which ends its sessions, or enable it again. Keys are not touched.
+
+        Everybody may disable their own, with a key. Nobody enables what a security officer disabled but one.
+        """
         with self._acts.write(actor, "account:disable" if disabled else "account:enable", f"account/{name}") as desk:
-            account = self._changeable(desk, name)
+            account = self._changeable(desk, name) if disabled else _enableable(desk, name)
             local = _local(desk, name)
             sql.save_account(desk.connection, replace(local, disabled=disabled))
             if disabled:
@@ -183,17 +185,30 @@ class LogInOffice:
 
         Raises:
             PermissionDenied: it may not.
+            Conflict: an auditor would lose a log-in, and no system administrator consented.
         """
         mine = name == desk.principal.id and bool(desk.principal.key_id)
         account = _user(desk, name, allowed=mine)
+        if mine and desk.principal.scope != WIDE:
+            raise PermissionDenied(
+                f"the key {desk.principal.key_id} is restricted, and a log-in has all rights of {account.subject}",
+                hint="use a key of yours without restrictions, or ask a security officer",
+                action=ACCESS_WRITE,
+                resource=f"tenant/{account.tenant}/key/{name}",
+                rule="a restricted key opens no log-in",
+            )
         if mine:
             return account
         desk.require(ACCESS_WRITE, f"tenant/{account.tenant}/key/{name}")
         if name == desk.principal.id:
             return account
         keep_administrators_keys(desk, account)
-        for role in _offices(desk, account):
+        offices = _offices(desk, account)
+        for role in offices:
             desk.require(ROLE_GRANT, f"role/{role}")
+        local = sql.find_account(desk.connection, name)
+        if AUDITOR in offices and local is not None and local.password and not local.disabled:
+            desk.use_consent(name)
         return account
 
     # --- sessions
@@ -273,6 +288,19 @@ def _user(desk: Desk, name: str, *, allowed: bool = False) -> Account:
     raise NotFound(f"there is no user {name[:100]!r}", hint=hint, param="account")
 
 
+def _enableable(desk: Desk, name: str) -> Account:
+    """Return a user whose log-in the actor may enable again. That gives the actor no way in.
+
+    Raises:
+        PermissionDenied: the actor may not.
+    """
+    account = _user(desk, name)
+    desk.require(ACCESS_WRITE, f"tenant/{account.tenant}/key/{name}")
+    for role in _offices(desk, account):
+        desk.require(ROLE_GRANT, f"role/{role}")
+    return account
+
+
 def _local(desk: Desk, name: str) -> LocalAccount:
     local = sql.find_account(desk.connection, name, change=True)
     if local is None:
@@ -308,13 +336,6 @@ def _session_resource(desk: Desk, owner: str) -> str:
         return f"tenant/{found.tenant}/session/{owner}"
     rows = sql.list_sessions(desk.connection, owner=owner, limit=1)
     return f"tenant/{rows[0].tenant if rows else '*'}/session/{owner}"
-
-
-def forget_account(connection: Connection, account: str) -> None:
-    """Let a user's log-in be no more, with its sessions."""
-    sql.remove_account(connection, account)
-    sql.end_sessions_of(connection, account)
-    bump(connection, sql.SESSIONS_EPOCH)
 
 
 __all__ = ["INVITATION_S", "LINK_S", "Invited", "LogInOffice", "PermissionDenied", "Standing", "make_first_link"]

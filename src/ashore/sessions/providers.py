@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ashore.access import Claims, Issuer, JwtVerifier
+from ashore.access.guessing import address_of
 from ashore.access.issuers import Fetch, IssuerKeys
 from ashore.access.jwt import subject_in
 from ashore.core import Clock
@@ -43,7 +44,10 @@ from ashore.sessions.sql import Flow, SessionRow
 
 FLOW_S: Final = 600
 """How long somebody may stay with a provider."""
-MOST_FLOWS: Final = 1_000
+MOST_FLOWS: Final = 10_000
+MOST_OF_ONE: Final = 200
+"""Log-ins of one address that have begun and not ended, so that nobody uses up those of all. A whole office may stand
+behind one address."""
 DISCOVERY_S: Final = 3_600.0
 FRESH_S: Final = 60
 """How old the provider's own log-in may be, where it was told to ask anew."""
@@ -141,12 +145,14 @@ class Providers:
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         flow = Flow(
             state=digest_of(state), provider=section.issuer, verifier=verifier, nonce=nonce, visit=digest_of(binding),
-            next_page=page, session="" if row is None else row.digest, ends_s=self._keeper.now_s + FLOW_S,
+            next_page=page, session="" if row is None else row.digest, origin=address_of(visit.origin),
+            ends_s=self._keeper.now_s + FLOW_S,
         )  # fmt: skip
 
         def save() -> bool:
             with self._keeper.database.write() as connection:
-                if sql.count_flows(connection, self._keeper.now_s) >= MOST_FLOWS:
+                everyone, mine = sql.count_flows(connection, self._keeper.now_s, flow.origin)
+                if everyone >= MOST_FLOWS or mine >= MOST_OF_ONE:
                     return False
                 sql.save_flow(connection, flow)
                 return True

@@ -47,7 +47,8 @@ async def open_sessions(context: Context) -> Opened:
     cookies = Cookies(await asyncio.to_thread(_secret, database))
     keeper = Keeper(
         database, directory, clock, context.recorder, cookies,
-        rules=lambda: held.in_force.rules, lax=lambda: bool(held.in_force.providers),
+        rules=lambda: held.in_force.rules, local=lambda: held.in_force.local,
+        providers=lambda: [one.name for one in held.in_force.providers],
     )  # fmt: skip
     hasher, acts = Hasher(), Acts(database, context.recorder, clock)
     gate = Gate(database, clock, context.recorder, cookies)

@@ -32,6 +32,8 @@ class LocalAccount:
     """Sealed secret of the authenticator; empty: none."""
     factor_new: str = field(default="", repr=False)
     """One that is being set up."""
+    factor_session: str = ""
+    """The session that sets it up. Another one gets another secret: whoever saw this one may be somebody else."""
     factor_step: int = 0
     """Of the last code that was taken; older ones are replays."""
     recovery: tuple[str, ...] = field(default=(), repr=False)
@@ -86,6 +88,8 @@ class Flow:
     next_page: str
     session: str = ""
     """Digest of the session that gives a fresh proof; empty: one is to be opened."""
+    origin: str = ""
+    """Address that is held responsible."""
     ends_s: int
 
 
@@ -108,16 +112,23 @@ def _plain(row: object, names: tuple[str, ...]) -> dict[str, Any]:
 # --- accounts
 
 
+_THERE: Final = (
+    "EXISTS (SELECT 1 FROM access_account AS a WHERE a.id = login_account.id AND a.removed = 0 "
+    "AND a.created_s <= login_account.created_s)"
+)
+"""A log-in belongs to the user that it was made for, and not to a later one of the same name."""
+
+
 def find_account(connection: Connection, account: str, *, change: bool = False) -> LocalAccount | None:
     """Return how somebody logs in; None: not by a password here. `change`: for a change in the same transaction."""
-    query = "SELECT * FROM login_account WHERE id = :id" + (row_lock(connection) if change else "")
+    query = f"SELECT * FROM login_account WHERE id = :id AND {_THERE}" + (row_lock(connection) if change else "")
     row = execute(connection, query, id=account).mappings().first()
     return None if row is None else _account(row)
 
 
 def list_accounts(connection: Connection, *, after: str, limit: int) -> tuple[LocalAccount, ...]:
     """Return local accounts by id, those behind `after`."""
-    query = "SELECT * FROM login_account WHERE id > :after ORDER BY id LIMIT :limit"
+    query = f"SELECT * FROM login_account WHERE id > :after AND {_THERE} ORDER BY id LIMIT :limit"
     return tuple(_account(row) for row in execute(connection, query, after=after, limit=limit).mappings())
 
 
@@ -127,12 +138,6 @@ def save_account(connection: Connection, account: LocalAccount) -> None:
     for name in ("former", "recovery"):
         values[name] = msgspec.json.encode(values[name]).decode()
     execute(connection, _insert("login_account", _ACCOUNT, "id"), **values)
-
-
-def remove_account(connection: Connection, account: str) -> None:
-    """Let an account log in here no more."""
-    execute(connection, "DELETE FROM login_account WHERE id = :id", id=account)
-    execute(connection, "DELETE FROM login_device WHERE account = :id", id=account)
 
 
 def seal_factor(connection: Connection, account: str, secret: bytes) -> str:
@@ -179,10 +184,11 @@ def save_session(connection: Connection, row: SessionRow) -> None:
     execute(connection, _insert("login_session", _SESSION, "digest"), **values)
 
 
-def end_session(connection: Connection, digest: str) -> None:
-    """Let a session be no more, in every process."""
-    execute(connection, "DELETE FROM login_session WHERE digest = :digest", digest=digest)
+def end_session(connection: Connection, digest: str) -> bool:
+    """Let a session be no more, in every process; return whether it was there."""
+    gone = execute(connection, "DELETE FROM login_session WHERE digest = :digest", digest=digest).rowcount
     bump(connection, SESSIONS_EPOCH)
+    return bool(gone)
 
 
 def end_sessions_of(connection: Connection, owner: str, *, but: str = "") -> tuple[str, ...]:
@@ -224,6 +230,8 @@ def clear_old(connection: Connection, now_s: int, *, idle_s: int) -> tuple[Sessi
     execute(connection, f"DELETE FROM login_session WHERE {over}", now_s=now_s, idle_s=now_s - idle_s)
     for table in ("login_flow", "login_link", "login_logout"):
         execute(connection, f"DELETE FROM {table} WHERE ends_s <= :now_s", now_s=now_s)
+    execute(connection, f"DELETE FROM login_account WHERE NOT {_THERE}")
+    execute(connection, "DELETE FROM login_device WHERE account NOT IN (SELECT id FROM login_account)")
     query = "DELETE FROM login_tries WHERE at_s <= :calm_s AND locked_until_s <= :now_s"
     execute(connection, query, calm_s=now_s - CALM_S, now_s=now_s)
     return gone
@@ -297,9 +305,14 @@ def take_flow(connection: Connection, state: str, now_s: int) -> Flow | None:
     return Flow(**{name: row[name] for name in _FLOW})
 
 
-def count_flows(connection: Connection, now_s: int) -> int:
-    """Return how many log-ins are with providers now."""
-    return int(execute(connection, "SELECT COUNT(*) FROM login_flow WHERE ends_s > :now_s", now_s=now_s).scalar_one())
+def count_flows(connection: Connection, now_s: int, origin: str) -> tuple[int, int]:
+    """Return how many log-ins are with providers now: of all, and of one address."""
+    query = (
+        "SELECT COUNT(*) AS everyone, COALESCE(SUM(CASE WHEN origin = :origin THEN 1 ELSE 0 END), 0) AS mine "
+        "FROM login_flow WHERE ends_s > :now_s"
+    )
+    row = execute(connection, query, now_s=now_s, origin=origin).mappings().one()
+    return int(row["everyone"]), int(row["mine"])
 
 
 def save_link(connection: Connection, digest: str, *, key_id: str, ends_s: int) -> None:

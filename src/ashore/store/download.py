@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_CAUSES = 20
 """Layers of a library's error that are looked at."""
 MAX_REASON_CHARS = 200
+ALTERED_HINT = "run the command again; if this repeats, the mirror or a proxy alters files"
 MAX_FRUITLESS_TRIES = 4
 """Tries in a row that brought not one byte, after which the source counts as gone."""
 
@@ -90,7 +91,7 @@ def _one_try(
     if have:
         asked["Range"] = f"bytes={have}-"
     with client.stream("GET", url, headers=asked, follow_redirects=True) as answer:
-        if answer.status_code == 416:
+        if answer.status_code == 416 and have:
             part.unlink(missing_ok=True)
             return False
         if answer.status_code >= 400:
@@ -98,12 +99,18 @@ def _one_try(
         resumed = answer.status_code == 206
         done = have if resumed else 0
         length = int(answer.headers.get("content-length", 0))
-        total = num_bytes or (done + length if length else 0)
+        total, too_long = num_bytes or (done + length if length else 0), False
         with disk_errors(part), part.open("ab" if resumed else "wb") as file:
             for chunk in answer.iter_raw():  # as it comes: a larger chunk size would lose what it had gathered at a cut
-                file.write(chunk)
                 done += len(chunk)
+                if num_bytes and done > num_bytes:  # no more than was promised goes to the disk
+                    too_long = True
+                    break
+                file.write(chunk)
                 progress(stage, done, total)
+    if too_long:
+        part.unlink()
+        raise CorruptBlob(f"{url} returned more than the {num_bytes} bytes that were expected", hint=ALTERED_HINT)
     if total and done < total:
         raise httpx.ReadError(f"the connection ended after {done} of {total} bytes")
     return True
@@ -111,16 +118,15 @@ def _one_try(
 
 def _accept(part: Path, target: Path, num_bytes: int, sha256: str, url: str) -> None:
     size = part.stat().st_size
-    hint = "run the command again; if this repeats, the mirror or a proxy alters files"
     if num_bytes and size != num_bytes:
         part.unlink()
-        raise CorruptBlob(f"{url} returned {size} bytes, expected {num_bytes}", hint=hint)
+        raise CorruptBlob(f"{url} returned {size} bytes, expected {num_bytes}", hint=ALTERED_HINT)
     if sha256:
         with part.open("rb") as file:
             seen = hashlib.file_digest(file, "sha256").hexdigest()
         if seen != sha256:
             part.unlink()
-            raise CorruptBlob(f"{url} has SHA-256 {seen}, expected {sha256}", hint=hint)
+            raise CorruptBlob(f"{url} has SHA-256 {seen}, expected {sha256}", hint=ALTERED_HINT)
     with disk_errors(target):
         fsync_file(part)
         part.replace(target)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ashore.doctor.changes import GONE, OwnHands, Remedies
+from ashore.doctor.changes import GONE, OwnHands, Remedies, boot_id
 from ashore.doctor.journal import Entry, Journal
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.errors import Conflict, EnvironmentFault, InvalidRequest
@@ -149,3 +151,36 @@ def test_the_mode_of_a_file_is_set_and_put_back(tmp_path: Path) -> None:
     assert secret.stat().st_mode & 0o777 == 0o600
     assert [each.stage for each in one.undo()] == ["undone"]
     assert secret.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_journal_that_another_user_wrote_is_neither_done_nor_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root would otherwise write what the owner of the home likes, where they like."""
+    journal, victim = Journal(tmp_path), tmp_path / "shadow"
+    victim.write_text("root")
+    row = Entry(id=1, stage="made", rule="D1", kind="kernel", target=str(victim), before="mine", after="", at_s=1.0)
+    journal.write(msgspec.structs.replace(row, boot=boot_id()))
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    for act in (Remedies(journal, OwnHands()).undo, lambda: journal.write(row)):
+        with pytest.raises(EnvironmentFault, match="another user"):
+            act()
+    monkeypatch.undo()
+    path = tmp_path / "doctor" / "changes.jsonl"
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+    with pytest.raises(EnvironmentFault, match="is a link"):
+        journal.entries()
+    assert victim.read_text() == "root"
+
+
+def test_the_mode_of_what_a_link_names_is_not_touched(tmp_path: Path) -> None:
+    victim, link = tmp_path / "sudo", tmp_path / "key"
+    victim.touch(mode=0o755)
+    link.symlink_to(victim)
+    change = Change(kind="mode", target=str(link), value="0600")
+    for act in (OwnHands().read, OwnHands().put):
+        with pytest.raises(OSError, match="is a link"):
+            act(change)
+    assert victim.stat().st_mode & 0o7777 == 0o755

@@ -118,7 +118,12 @@ def test_a_bundle_holds_nothing_of_what_was_planted_in_every_source(tmp_path: Pa
     (home.logs / "api.log").write_text(f"2026-11-28 10:00:00 INFO x\n{everything}\n")
     (home.root / "first-key").write_text("ash_AbCd1234efgh5678")
     readings = Readings()
-    settings = {"redis": {"url": "redis://u:hunter22@10.3.4.5/0"}, "note": everything}
+    settings = {
+        "redis": {"url": "redis://u:hunter22@10.3.4.5/0"},
+        "cache": {"url": f"redis://u:{'hunter22' * 40}@cache/0"},
+        "console": {"providers": [{"client_id": "console", "client_secret": "hunter22"}]},
+        "note": everything,
+    }
     files = contents(home, readings, diagnose(readings, RULES), settings, everything)
     path = tmp_path / "bundle.tar.gz"
     write(path, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -118,3 +119,20 @@ def test_every_step_may_be_undone_twice_and_what_cannot_be_is_told(tmp_path: Pat
     assert watcher.heal(journal) and journal.exists()
     with pytest.raises(EnvironmentFault, match="an earlier drill"), Undoing(journal, 5):
         pass
+
+
+def test_a_journal_that_another_user_wrote_is_not_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drill that runs as root would otherwise write what the owner of the home likes, where they like."""
+    journal, victim = tmp_path / "undo.jsonl", tmp_path / "shadow"
+    victim.write_text("root")
+    journal.write_text(json.dumps({"kind": "write", "path": str(victim), "value": "mine"}) + "\n")
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(EnvironmentFault, match="another user"), Undoing(journal, 60):
+        pass
+    journal.rename(tmp_path / "elsewhere")
+    journal.symlink_to(tmp_path / "elsewhere")
+    monkeypatch.undo()
+    with pytest.raises(EnvironmentFault, match="cannot be undone"), Undoing(journal, 60):
+        pass
+    assert victim.read_text() == "root"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,9 +20,10 @@ from ashore.learning import Feedback, FeedbackService, Receipts, Score, feedback
 from ashore.learning import receipts as receipts_module
 from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, forget, set_consent
 from ashore.learning.consent import Consents
+from ashore.learning.runs import Run, num_gone, save_run
 from ashore.learning.sql import count_votes, prune, votes_on
 from ashore.learning.texts import SealedTexts
-from ashore.learning.votes import answer_key, key_of_basic
+from ashore.learning.votes import MOST_CORRECTION_CHARS, answer_key, key_of_basic
 from ashore.serving import NOWHERE, Delta, GenerationRequest
 from ashore.state import Database, execute
 from ashore.state.sqlite import open_scratch
@@ -74,6 +78,7 @@ class House:
         return Actor(principal=Principal(id=person, tenant=TenantId(tenant), **fields))  # type: ignore[arg-type]
 
     def vote(self, answer_id: str, person: str = "alice", tenant: str = "default", **said: object) -> object:
+        self.receipts.flush()
         return self.feedback.vote(Feedback(id=answer_id, **said), self.actor(person, tenant))  # type: ignore[arg-type]
 
     def count_of(self, table: str) -> int:
@@ -172,6 +177,51 @@ def test_erasing_a_person_leaves_nothing_and_nobody_else_loses_anything(house: H
     assert [act.action for act in house.recorder.acts] == ["feedback:forget", "feedback:forget"]
 
 
+def test_a_flood_of_votes_for_nothing_holds_up_nobody_and_a_late_receipt_is_found(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashore.learning.service.ELSEWHERE_S", 60.0)
+
+    def cast(number: int) -> asyncio.Task[object]:
+        said = Feedback(id=str(number), rating="up")
+        return asyncio.create_task(house.feedback.vote_soon(said, house.actor(), came_s=time.monotonic()))
+
+    async def flood() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        votes = [cast(number) for number in range(40)]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.to_thread(int), 30)
+        assert not any(one.done() for one in votes), "they wait, and hold none of the two threads"
+        house.answer("7")
+        assert (await asyncio.wait_for(votes[7], 30)).rating == "up"  # type: ignore[attr-defined]
+        for one in votes:
+            one.cancel()
+        with pytest.raises(NotFound):
+            await house.feedback.vote_soon(Feedback(id="x", rating="up"), house.actor(), came_s=time.monotonic() - 61)
+
+    asyncio.run(flood())
+
+
+def test_a_run_learns_that_a_person_was_erased_while_it_learned(house: House) -> None:
+    house.answer("a")
+    house.vote("a", correction="better")
+    (vote,) = votes_on(house.database, "chat")
+    values = {"run": "r", "feedback": vote.feedback_id, "tenant": vote.tenant, "account": vote.account}
+    with house.database.write() as connection:
+        save_run(connection, Run(run_id="r", model="chat", base="b", dataset="d", candidate="chat-learned"))
+        execute(
+            connection,
+            "INSERT INTO learning_example (run_id, feedback_id, tenant, account, voter, kind, held, why) "
+            "VALUES (:run, :feedback, :tenant, :account, :account, 'correction', '', '')",
+            **values,
+        )
+        assert num_gone(connection, "r") == 0
+    officer = house.actor("officer", roles=frozenset({"security-officer"}))
+    assert forget(house.desk, officer, ForgetIn(person="alice")).models == ["chat-learned"]
+    with house.database.read() as connection:
+        assert num_gone(connection, "r") == 1
+
+
 def test_withdrawing_consent_erases_texts_and_keeps_counts(house: House) -> None:
     house.answer("a"), house.answer("b")
     house.vote("a", rating="up")
@@ -208,6 +258,8 @@ def test_scores_of_langfuse_are_votes(
 def test_a_correction_comes_as_a_score_too() -> None:
     found = feedback_of_score(Score(trace_id="a", name="correction", value="Paris"))
     assert (found.correction, found.verdict()) == ("Paris", "down")
+    with pytest.raises(InvalidRequest, match="65,537 characters"):
+        feedback_of_score(Score(trace_id="a", name="correction", value="x" * (MOST_CORRECTION_CHARS + 1)))
 
 
 def test_ids_and_keys_are_read_whatever_stands_around_them() -> None:

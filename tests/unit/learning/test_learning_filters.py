@@ -10,7 +10,8 @@ from benchmarks.learning.votes import ATTACKS, Attack, attacked, honest_votes
 from benchmarks.optimise.task import definitions, kinds
 
 from ashore.learning.dataset import make_dataset
-from ashore.learning.filters import Row, beta_below, plain, poisson_tail, secret_like
+from ashore.learning.filters import Row, beta_below, binomial_below, plain, poisson_tail, secret_like
+from ashore.learning.judging import lost_by_chance
 from ashore.learning.model import Said
 
 ITEMS = definitions("train")
@@ -140,3 +141,11 @@ def test_tails_are_those_of_the_tables() -> None:
     assert 0 < poisson_tail(60, 1.0) < 1e-60
     assert math.isclose(beta_below(0.5, 3, 3), 0.5)
     assert beta_below(0.6, 1, 9) > 0.99
+
+
+def test_tails_hold_however_many_votes_one_person_gives() -> None:
+    """With 1,030 and more, a binomial coefficient is larger than any floating-point number."""
+    assert math.isclose(binomial_below(1500, 3000, 0.5), 0.507283, rel_tol=1e-5)
+    assert beta_below(0.6, 1500, 4000) > 0.99
+    assert poisson_tail(2000, 800.0) < 1e-100, "of a mean whose exponential is no number either"
+    assert 0.4 < lost_by_chance([1.0, 0.0] * 1500, [0.0, 1.0] * 1500) < 0.6

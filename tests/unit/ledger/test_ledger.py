@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from ashore.privacy.ledger.calls import (
 from ashore.privacy.ledger.model import MICRO
 from ashore.privacy.ledger.section import DatasetSection
 from ashore.privacy.ledger.service import Ledger
-from ashore.privacy.ledger.statistics import Cell
+from ashore.privacy.ledger.statistics import Cell, Noise, Question, answer, read_rows
 from ashore.state import Database, open_database
 
 OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
@@ -160,6 +161,51 @@ def test_a_state_older_than_the_audit_log_spends_nothing(site: Site) -> None:
         ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
     site.desk.ledger = site.opened(ForgetsAll())
     assert not ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls")).repeated
+
+
+def test_what_a_restored_state_forgot_counts_in_the_next_budget(site: Site) -> None:
+    ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+    with site.database.write() as connection:  # as a backup from before the question has it
+        connection.exec_driver_sql("DELETE FROM dp_spend")
+    assert grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=1.5)).spent_epsilon == 0.5
+    ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+    with site.database.write() as connection:  # as one from before any budget
+        connection.exec_driver_sql("DELETE FROM dp_spend")
+        connection.exec_driver_sql("DELETE FROM dp_budget")
+    with pytest.raises(InvalidRequest, match=r"below what is spent already: 2\.5"):
+        grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=1.0))
+    assert grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=3.0, delta=1e-5)).spent_epsilon == 2.5
+    assert ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls")).items, "once it is counted, it goes on"
+
+
+def test_a_state_that_lost_a_whole_budget_spends_nothing_under_the_one_before(site: Site) -> None:
+    grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=2.0))
+    ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+    with site.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM dp_spend")
+        connection.exec_driver_sql("DELETE FROM dp_budget WHERE closed_s = 0")
+        connection.exec_driver_sql("UPDATE dp_budget SET closed_s = 0")
+    site.desk.ledger = site.opened(site.recorder)
+    with pytest.raises(StateLost, match="1 spends on calls"):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
+
+
+def test_no_error_tells_of_a_row(site: Site) -> None:
+    (site.folder / "calls.csv").write_text("user,minutes\n" + "u1,ill\n" + ",5\n" + "u2,7\n" * 3)
+    rows = [{"user": "u1", "hiv": 1}, {"user": "u2", "minutes": 7}, {"minutes": 9}]
+    (site.folder / "calls.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    site.desk.datasets = (
+        *site.desk.datasets,
+        DatasetSection(name="lines", file=str(site.folder / "calls.jsonl"), unit="user"),
+    )
+    grant_budget(site.desk, OFFICER, GrantIn(dataset="lines", epsilon=1.0))
+    for name, column in (("calls", "minutes"), ("lines", "minutes"), ("lines", "hiv"), ("lines", "nobody-has-it")):
+        asked = QueryIn(dataset=name, what="sum", column=column, high=10)
+        assert ask_dataset(site.desk, OFFICER, asked).cost_percent > 0, "each pays, and says nothing but its noise"
+    still = Noise(multiplier=1e-9, rows_per_unit=2)
+    question = Question(what="sum", column="minutes", high=10)
+    [cell] = answer(question, read_rows(site.folder / "calls.csv", ("user",)), "user", still)
+    assert cell.value == pytest.approx(14), "two rows of u2, and nothing of who is nobody or no number"
 
 
 def test_what_was_given_back_is_no_reason_to_think_the_state_old(site: Site) -> None:

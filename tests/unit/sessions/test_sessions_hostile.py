@@ -67,8 +67,8 @@ def test_made_up_cookies_cost_no_look_into_the_state(member: Any, monkeypatch: p
         raise AssertionError("the state was asked")
 
     monkeypatch.setattr(member.keeper, "_read", no_look)
-    stranger = Cookies(b"t" * 32).new()
-    for value in ("", "x", "x" * 64, "A" * 64, "\u00e9" * 64, stranger, stranger + "=", "a=b" * 20):
+    stranger, visit = Cookies(b"t" * 32).new("session"), Cookies(b"s" * 32).new("visit")
+    for value in ("", "x", "x" * 64, "A" * 64, "\u00e9" * 64, stranger, stranger + "=", "a=b" * 20, visit):
         assert run(Browser(member, cookies={"__Host-ashore": value}).session()) is None
 
 
@@ -329,7 +329,7 @@ def test_names_and_passwords_of_any_length_and_kind_are_answered(member: Any) ->
 
 def test_cookie_headers_of_any_form_are_read() -> None:
     cookies = Cookies(b"s" * 32)
-    value = cookies.new()
+    value = cookies.new("session")
     visit = Visit(base="https://x")
     name = name_of(visit, "session")
     for header in (f"{name}={value}", f"a=b; {name}={value}; c", f"{name}={value}; {name}=planted"):

@@ -12,8 +12,8 @@ from console_house import Browser, ConsoleHouse, attributes, run
 from fake_provider import URL, FakeProvider
 
 from ashore.access import AccountWish, Binding
-from ashore.errors import AshoreError, PermissionDenied, SourceUnreachable
-from ashore.sessions import Outcome, Session
+from ashore.errors import AshoreError, Overloaded, PermissionDenied, SourceUnreachable
+from ashore.sessions import Outcome, Session, providers
 from ashore.sessions.providers import is_strong
 
 
@@ -83,6 +83,8 @@ def test_an_office_of_an_account_of_the_provider_needs_two_factors(corp: Corp) -
         act = ("server:reload", "server")
         weak = await corp.log_in(Browser(rig), amr=["pwd"])
         assert weak is not None and not rig.authority.decide(weak.whole, *act).allowed
+        code = await corp.log_in(Browser(rig), amr=["otp"])
+        assert code is not None and not rig.authority.decide(code.whole, *act).allowed, "a code alone is one factor"
         strong = await corp.log_in(Browser(rig), amr=["pwd", "otp"])
         assert strong is not None and rig.authority.decide(strong.principal, *act).allowed
         old = await corp.log_in(Browser(rig), amr=["mfa"], auth_time=int(rig.clock.now_s()) - 3600)
@@ -257,5 +259,29 @@ def test_a_disabled_or_removed_person_is_out(corp: Corp) -> None:
         rig.reread()
         assert await browser.session() is None
         assert await corp.log_in(Browser(rig)) is None
+
+    run(story())
+
+
+def test_sessions_of_a_provider_end_with_it(corp: Corp) -> None:
+    async def story() -> None:
+        browser = Browser(corp.rig)
+        assert await corp.log_in(browser) is not None
+        corp.rig.providers = ()
+        assert await browser.session() is None
+
+    run(story())
+
+
+def test_one_address_cannot_use_up_the_log_ins_of_all(corp: Corp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "MOST_OF_ONE", 3)
+
+    async def story() -> None:
+        for at in range(4):
+            flood = Browser(corp.rig, origin=f"2001:db8::{at}")
+            await flood.open()
+            sent = await flood.post("to_provider", "corp")
+        assert isinstance(sent.error, Overloaded)
+        assert await corp.log_in(Browser(corp.rig)) is not None
 
     run(story())

@@ -30,10 +30,10 @@ from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
-from ashore.api.http.visiting import session_of, visit_of
+from ashore.api.http.visiting import FORWARDED, session_of, visit_of
 from ashore.api.origin import Origins, origin_of
 from ashore.api.recording import LogRecorder
-from ashore.api.underway import Bodies, bodies_of
+from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import directive_of
 from ashore.console import Console
 from ashore.core import Recorder, split_url
@@ -56,7 +56,6 @@ PROBES: Final = ("/healthz", "/health", "/ping", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
 LANGFUSE: Final = "/api/public/"
 """Below it, clients send their key as the password of Basic authentication."""
-FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
 
 class HttpApp:
@@ -274,6 +273,10 @@ class HttpApp:
         """Return the address that a request comes from."""
         forwarded = exchange.headers.get(b"x-forwarded-for", b"").decode("latin-1")
         return origin_of(exchange.client_host, forwarded, trusted_proxies=self._origins.trusted_proxies)
+
+    def hold_of_stranger(self, exchange: Exchange) -> Hold:
+        """Return where the body of a request is counted of which nobody knows yet whose it is: by its address."""
+        return self._bodies.hold("", self.origin_of(exchange))
 
     def _record(self, exchange: Exchange, principal: Principal | None, fault: AshoreError) -> None:
         act = denial_of(fault, principal, origin=self.origin_of(exchange), request_id=exchange.request_id)

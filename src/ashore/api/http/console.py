@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote
+
+import msgspec
 
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
@@ -11,7 +14,8 @@ from ashore.api.http.openai import handlers as openai
 from ashore.api.http.visiting import visit_of
 from ashore.console import Answer, Asked, Console
 from ashore.core import Download
-from ashore.errors import InvalidRequest, NotReady, UnknownRoute
+from ashore.errors import InvalidRequest, NotReady, PayloadTooLarge, UnknownRoute
+from ashore.serving import Limits
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 CONSOLE: Final = "/console"
 CHUNK_BYTES: Final = 1 << 20
 MOST_FIELDS: Final = 2_000
+MOST_PARAMETERS: Final = 200
+"""Of a query, which everybody may send: each costs the loop some microseconds."""
+FORM_BYTES: Final = 65_536
+"""Of a form: it is read before anybody knows who sends it. The edge takes no more without a key either."""
 
 
 async def page(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -66,7 +74,7 @@ def asked_of(app: HttpApp, exchange: Exchange, form: list[tuple[str, str]]) -> A
         method="GET" if exchange.method == "HEAD" else exchange.method,
         path=below.strip("/"),
         depth=raw.count(b"/") - CONSOLE.count("/") - 1,
-        query=_pairs(query),
+        query=_pairs(query, MOST_PARAMETERS),
         form=form,
         visit=visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange)),
         part="main" if part == b"main" else "command" if part == b"command" else "page",
@@ -78,20 +86,31 @@ def asked_of(app: HttpApp, exchange: Exchange, form: list[tuple[str, str]]) -> A
 
 async def _form(app: HttpApp, exchange: Exchange) -> list[tuple[str, str]]:
     kind = exchange.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    body = await exchange.body(app.limits)
+    exchange.hold = app.hold_of_stranger(exchange)
+    try:
+        body = await exchange.body(_short(app.limits))
+    except PayloadTooLarge as fault:
+        raise PayloadTooLarge(
+            f"the form has more than {FORM_BYTES:,} bytes", hint="use the command that the page shows"
+        ) from fault
     if body and kind != b"application/x-www-form-urlencoded":
         raise InvalidRequest("the console takes forms only", hint="send application/x-www-form-urlencoded")
     try:
-        return _pairs(body.decode("utf-8"))
+        return _pairs(body.decode("utf-8"), MOST_FIELDS)
     except UnicodeDecodeError as fault:
         raise InvalidRequest("the form is not UTF-8") from fault
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=8)
+def _short(limits: Limits) -> Limits:
+    return msgspec.structs.replace(limits, max_body_bytes=min(FORM_BYTES, limits.max_body_bytes))
+
+
+def _pairs(text: str, most: int) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=most)
     except ValueError as fault:
-        raise InvalidRequest(f"more than {MOST_FIELDS} fields") from fault
+        raise InvalidRequest(f"more than {most} fields") from fault
 
 
 async def _send(exchange: Exchange, answer: Answer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -65,7 +65,8 @@ _ingestion = msgspec.json.Decoder(Ingestion)
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/feedback`."""
     _service(app)
-    given = await _vote(app, exchange, principal, decode(await exchange.body(app.limits), _feedback))
+    sent = decode(await exchange.body(app.limits), _feedback)
+    given = await _vote(app, exchange, principal, sent, time.monotonic())
     await exchange.respond(200, [JSON, NO_STORE], _encode(given))
 
 
@@ -73,7 +74,7 @@ async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /api/public/scores`."""
     _service(app)
     sent = decode(await exchange.body(app.limits), _score)
-    given = await _vote(app, exchange, principal, feedback_of_score(sent))
+    given = await _vote(app, exchange, principal, feedback_of_score(sent), time.monotonic())
     await exchange.respond(200, [JSON, NO_STORE], _encode(ScoreKept(sent.id or given.id)))
 
 
@@ -83,20 +84,21 @@ async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     sent = decode(await exchange.body(app.limits), _ingestion)
     if len(sent.batch) > MOST_EVENTS:
         raise InvalidRequest(f"{len(sent.batch)} events in one batch", hint=f"send at most {MOST_EVENTS}")
-    successes, errors = [], []
+    successes, errors, came_s = [], [], time.monotonic()
     for event in sent.batch:
         try:
             if event.type == "score-create":
-                await _vote(app, exchange, principal, feedback_of_score(decode(bytes(event.body), _score)))
+                voted = feedback_of_score(decode(bytes(event.body), _score))
+                await _vote(app, exchange, principal, voted, came_s)
             successes.append(IngestionDone(event.id, 201))
         except AshoreError as fault:
             errors.append(IngestionDone(event.id, fault.http_status, fault.message))
     await exchange.respond(207, [JSON, NO_STORE], _encode(IngestionOut(successes, errors)))
 
 
-async def _vote(app: HttpApp, exchange: Exchange, principal: Principal, feedback: Feedback) -> Given:
+async def _vote(app: HttpApp, exchange: Exchange, principal: Principal, feedback: Feedback, came_s: float) -> Given:
     actor = Actor(principal=principal, origin=exchange.origin, request_id=exchange.request_id)
-    given = await asyncio.to_thread(_service(app).vote, feedback, actor)
+    given = await _service(app).vote_soon(feedback, actor, came_s=came_s)
     app.metrics.add("ashore_feedback_votes", 1, given.model, given.rating or "none")
     return given
 

@@ -13,6 +13,8 @@ from ashore.errors import NotReady, Unauthenticated
 from ashore.sessions import Session, Visit
 
 LOOPBACK: Final = "127.0.0.1"
+FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+"""By these a proxy says that it passes a request on."""
 HOST: Final = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
 """A `Host` header that may stand in a command that people copy."""
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]{1,64}){1,8}")
@@ -33,12 +35,15 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
         return exchange.headers.get(name, b"").decode("latin-1")
 
     host = said(b"host")
+    peer = exchange.client_host
+    by_socket = not peer or peer.startswith(("/", "unix:"))
     is_secure = behind_tls or exchange.scope.get("scheme") == "https"
     prefix = said(b"x-forwarded-prefix").rstrip("/")
     return Visit(
         origin=LOOPBACK if behind_tls and is_own_address(origin) else origin,
         request_id=exchange.request_id,
         base=f"{'https' if is_secure else 'http'}://{host if HOST.fullmatch(host) else '127.0.0.1'}",
+        passed_on=not by_socket and any(name in exchange.headers for name in FORWARDED),
         prefix=prefix if PREFIX.fullmatch(prefix) else "",
         cookie=said(b"cookie"),
         agent=said(b"user-agent")[:300],

@@ -154,8 +154,8 @@ def find_network(name: str, *, parameters_b: float = 0.0, active_b: float = 0.0)
 def read_sizes(name: str) -> tuple[float, float]:
     """Return the billions of parameters that a name tells, and of those one token touches; 0 where it does not."""
     told = plain(name)
-    active = re.search(r"(?<![a-z0-9])a(\d+(?:\.\d+)?)b(?![a-z0-9])", told)
-    total = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bmt])(?![a-z0-9])", told)
+    active = re.search(r"(?<![a-z0-9])a(\d{1,6}(?:\.\d+)?)b(?![a-z0-9])", told)
+    total = re.search(r"(?<![a-z0-9.])(\d{1,6}(?:\.\d{1,6})?)([bmt])(?![a-z0-9])", told)
     scale = {"b": 1.0, "m": 1e-3, "t": 1e3}
     return (
         float(total[1]) * scale[total[2]] if total else 0.0,

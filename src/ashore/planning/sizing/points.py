@@ -57,7 +57,7 @@ def read_points(path: Path) -> tuple[Point, ...]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+            rows = list(csv.DictReader(lines, restval=""))
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
         raise InvalidRequest(f"{path} cannot be read: {fault}", hint="give a CSV file", param="--points") from fault
     missing = [name for name in NEEDED if not rows or name not in rows[0]]
@@ -73,7 +73,10 @@ def read_points(path: Path) -> tuple[Point, ...]:
 
 def point_of(row: Mapping[str, str]) -> Point:
     """Return one row, by column; model and hardware are there."""
-    case, why = _case(row)
+    try:
+        case, why = _case(row)
+    except (ValueError, OverflowError):
+        case, why = None, "one of its numbers is out of all bounds"
     return Point(
         model=row["model"],
         hardware=row["hardware"],
@@ -113,9 +116,9 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
     kind, official = _load_kind(row.get("load_kind") or "")
     isl, osl = _lengths(row, network.name)
     devices = max(1, int(_number(row, "n")))
-    layout = {word: int(number) for word, number in re.findall(r"\b(pp|adp|ep)(\d+)\b", note)}
+    layout = {word: int(number) for word, number in re.findall(r"\b(pp|adp|ep)(\d{1,5})\b", note)}
     attention_dp = max(1, layout.get("adp", 1))
-    if match := re.search(r"--(?:dp-size|data-parallel-size|dp)[= ](\d+)", note):
+    if match := re.search(r"--(?:dp-size|data-parallel-size|dp)[= ](\d{1,5})\b", note):
         attention_dp = int(match[1]) if "enable-dp-attention" in note or "data-parallel" in note else 1
     tp = int(_number(row, "tp"))
     if not tp:
@@ -124,7 +127,7 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
     if engine == "llama.cpp" and not host:
         tp, devices = 1, 1  # devices hold layers one after the other
     ep = layout.get("ep", 1)
-    if match := re.search(r"--(?:ep-size|ep)[= ](\d+)", note):
+    if match := re.search(r"--(?:ep-size|ep)[= ](\d{1,5})\b", note):
         ep = int(match[1])
     if ep > 1 and tp == ep * ep:  # seen in aiconfigurator's samples: the same figures as the row with tp = ep
         tp = devices = ep

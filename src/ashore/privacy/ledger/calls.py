@@ -15,7 +15,7 @@ from ashore.errors import AshoreError, NotFound
 from ashore.privacy.ledger.model import FEMTO, MICRO, Kind, Spend, Standing, State
 from ashore.privacy.ledger.section import DatasetSection
 from ashore.privacy.ledger.service import GRANT, SPEND, Ledger
-from ashore.privacy.ledger.statistics import Cell, Noise, Question, Row, What, answer, read_rows
+from ashore.privacy.ledger.statistics import Cell, Noise, Question, Row, What, answer, check_columns, read_rows
 from ashore.state import execute
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
     ) as reservation:
         try:
             noise = Noise(multiplier=multiplier, rows_per_unit=dataset.rows_per_unit)
-            cells = answer(question, list(_rows(desk, dataset)), dataset.unit, noise)
+            cells = answer(question, _rows(desk, dataset, question.column), dataset.unit, noise)
         except AshoreError:
             reservation.release()  # it failed before any noise was drawn
             raise
@@ -249,12 +249,15 @@ def _dataset(desk: LedgerDesk, asked: DatasetIn) -> DatasetSection:
     )
 
 
-def _rows(desk: LedgerDesk, dataset: DatasetSection) -> Iterable[Row]:
+def _rows(desk: LedgerDesk, dataset: DatasetSection, column: str) -> Iterable[Row]:
+    wanted = (dataset.unit, column)
     if dataset.file:
-        yield from read_rows(Path(dataset.file))
+        yield from read_rows(Path(dataset.file), wanted)
         return
     with desk.database.read() as connection:
-        for row in execute(connection, dataset.select).mappings():
+        found = execute(connection, dataset.select)
+        check_columns([str(name) for name in found.keys()], wanted)  # noqa: SIM118 - of the result, not of a mapping
+        for row in found.mappings():
             yield {str(name): value for name, value in row.items()}
 
 

@@ -16,7 +16,15 @@ QUESTION_DELTA_SHARE: Final = 0.01
 
 
 def granted(
-    budget: str, tenant: str, dataset: str, *, epsilon: float, delta: float, questions: float, before: Standing | None
+    budget: str,
+    tenant: str,
+    dataset: str,
+    *,
+    epsilon: float,
+    delta: float,
+    questions: float,
+    before: Standing | None,
+    lost: tuple[int, int] = (0, 0),
 ) -> Budget:
     """Return a new budget.
 
@@ -28,6 +36,7 @@ def granted(
         delta: Of everything together.
         questions: Share of both that questions with noise have; the rest is for training.
         before: The budget that it replaces; what that one has spent counts in this one too.
+        lost: Epsilon and delta of budgets that the state lost; they count as spent.
 
     Raises:
         InvalidRequest: it promises nothing, or less than is spent already.
@@ -41,6 +50,7 @@ def granted(
     if not 0 <= questions <= 1:
         raise InvalidRequest(f"the share of questions is {questions:g}", hint="0 to 1")
     carried_epsilon, carried_delta = (before.spent_epsilon, before.spent_delta) if before else (0, 0)
+    carried_epsilon, carried_delta = carried_epsilon + lost[0], carried_delta + lost[1]
     left, left_delta = micro(epsilon) - carried_epsilon, femto(delta) - carried_delta
     if left <= 0 or left_delta <= 0:
         raise InvalidRequest(

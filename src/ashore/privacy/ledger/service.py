@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -18,9 +18,21 @@ from ashore.errors import NotFound, StateLost
 from ashore.privacy.ledger import rules
 from ashore.privacy.ledger.accountant import gaussian_noise, gaussian_rdp
 from ashore.privacy.ledger.model import FEMTO, Budget, Kind, Spend, Standing, femto, micro
-from ashore.privacy.ledger.sql import answered, budgets, end_spend, open_budget, put_budget, put_spend, spends
+from ashore.privacy.ledger.sql import (
+    answered,
+    budgets,
+    end_spend,
+    known_spends,
+    open_budget,
+    put_budget,
+    put_lost_budget,
+    put_spend,
+    spends,
+)
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.state import Database
 
 GRANT: Final = "privacy-budget:grant"
@@ -51,12 +63,16 @@ class Ledger:
     def grant(
         self, actor: Actor, tenant: str, dataset: str, *, epsilon: float, delta: float, questions: float
     ) -> Standing:
-        """Grant a budget for a dataset, in the place of the one in force. What that one spent counts in the new one.
+        """Grant a budget for a dataset, in the place of the one in force. What that one spent counts in the new one,
+        and so does what the audit log knows of and the state does not: an older backup was restored.
 
         Raises:
-            InvalidRequest: see `rules.granted`.
+            InvalidRequest: see `rules.granted`. StateLost: what was lost is not known in full.
         """
+        told, now_s = self._told(SPEND, tenant, dataset), int(self._clock.now_s())
         with self._database.write() as connection:
+            open_budget(connection, tenant, dataset, held=True)
+            lost = self._restore(connection, tenant, dataset, told, now_s)
             before = open_budget(connection, tenant, dataset, held=True)
             budget = rules.granted(
                 f"dpb_{secrets.token_hex(8)}",
@@ -66,8 +82,9 @@ class Ledger:
                 delta=delta,
                 questions=questions,
                 before=before,
+                lost=lost,
             )
-            budget = _signed(budget, actor, int(self._clock.now_s()))
+            budget = _signed(budget, actor, now_s)
             put_budget(connection, budget)
         detail: dict[str, str | int] = {
             "budget": budget.id,
@@ -161,7 +178,7 @@ class Ledger:
         question: str,
     ) -> Spend:
         resource = f"dataset/{tenant}/{dataset}"
-        self._compare(self.standing(tenant, dataset), resource)
+        self._compare(tenant, dataset)
         with self._database.write() as connection:
             standing = _found(open_budget(connection, tenant, dataset, held=True), dataset)
             units, delta = cost(standing)
@@ -179,45 +196,84 @@ class Ledger:
             )
             put_spend(connection, spend, question)
             so_far = {"question": standing.question_units, "training": standing.training_epsilon}[kind]
-        actor.record(
-            self._recorder,
-            SPEND,
-            resource,
-            detail={"budget": spend.budget, "spend": spend.id, "kind": kind, "units": units, "total": so_far + units},
-        )
+        detail: dict[str, str | int] = {
+            "budget": spend.budget, "spend": spend.id, "kind": kind, "units": units, "total": so_far + units,
+            "delta": delta,
+        }  # fmt: skip
+        actor.record(self._recorder, SPEND, resource, detail=detail)
         self._recorder.settle(RECORD_S)  # what cannot be recorded is not begun; the reservation then stays spent
         return spend
 
-    def _compare(self, standing: Standing, resource: str) -> None:
-        """Raise `StateLost` where the audit log has more spends of this budget than the state. Once in a process."""
-        budget = standing.budget.id
+    def _compare(self, tenant: str, dataset: str) -> None:
+        """Raise `StateLost` where the audit log has a spend on this dataset, under whichever budget, that the state
+        does not have. Once in a process for each budget."""
+        budget = self.standing(tenant, dataset).budget.id
         with self._lock:
             if budget in self._compared:
                 return
-            known: dict[str, int] = {}
-            for detail in self._remembers.details(SPEND, resource):
-                if detail.get("budget") == budget:
-                    kind = str(detail.get("kind"))
-                    known[kind] = max(known.get(kind, 0), int(detail.get("total", 0)))
-            for kind, here in (("question", standing.question_units), ("training", standing.training_epsilon)):
-                if known.get(kind, 0) > here and not self._released(standing, kind, known[kind] - here):
-                    raise StateLost(
-                        f"the audit log has {known[kind]} units of {kind} spent on {standing.budget.dataset}, and the "
-                        f"state {here}: the state is older than the log",
-                        hint="an older backup was restored; grant a new budget that counts what was spent since, or "
-                        "restore the newest backup",
-                    )
+            told = self._told(SPEND, tenant, dataset)
+            with self._database.read() as connection:
+                lost = _lost(connection, told)
+            if lost:
+                raise StateLost(
+                    f"the audit log has {len(lost)} spends on {dataset} that the state does not have: the state is "
+                    "older than the log",
+                    hint="an older backup was restored; restore the newest one, or have a security officer grant a new "
+                    "budget, in which what was lost counts as spent",
+                )
             self._compared.add(budget)
 
-    def _released(self, standing: Standing, kind: str, units: int) -> bool:
-        """Return whether reservations that showed nothing to anybody explain what the log has more."""
-        held = self.history(standing.budget.tenant, standing.budget.dataset, 10_000)
-        given_back = sum(
-            one.units
-            for one in held
-            if one.budget == standing.budget.id and one.kind == kind and one.state == "released"
-        )
-        return units <= given_back
+    def _told(self, action: str, tenant: str, dataset: str) -> list[Mapping[str, str | int]]:
+        """Return what the audit log has of a dataset, but for refusals. Read it before the state, which has each spend
+        first."""
+        found = self._remembers.details(action, f"dataset/{tenant}/{dataset}")
+        return [one for one in found if "budget" in one]
+
+    def _restore(
+        self, connection: Connection, tenant: str, dataset: str, told: Sequence[Mapping[str, str | int]], now_s: int
+    ) -> tuple[int, int]:
+        """Enter spends that the audit log has and the state lost; return epsilon and delta of those whose budget is not
+        the one in force: all that it was granted, whatever of it was spent.
+
+        Raises:
+            StateLost: the log has the spend of a budget, and not its grant.
+        """
+        lost = _lost(connection, told)
+        before = open_budget(connection, tenant, dataset)
+        grants = {str(one["budget"]): one for one in self._told(GRANT, tenant, dataset)} if lost else {}
+        epsilon = delta = 0
+        for budget in dict.fromkeys(str(one["budget"]) for one in lost):
+            if before is not None and budget == before.budget.id:
+                continue
+            grant = grants.get(budget)
+            if grant is None:
+                raise StateLost(
+                    f"the audit log has spends of the budget {budget}, and neither it nor the state has its grant",
+                    hint="restore the newest backup",
+                )
+            epsilon, delta = epsilon + int(grant["epsilon_micro"]), delta + int(grant["delta_femto"])
+            put_lost_budget(
+                connection, budget, tenant, dataset, epsilon=int(grant["epsilon_micro"]),
+                delta=int(grant["delta_femto"]), now_s=now_s,
+            )  # fmt: skip
+        most_delta = 0 if before is None else before.budget.delta
+        for one in lost:
+            kind: Kind = "training" if one["kind"] == "training" else "question"
+            of_run = int(one.get("delta", most_delta)) if kind == "training" else 0
+            put_spend(
+                connection,
+                Spend(
+                    id=str(one["spend"]), budget=str(one["budget"]), kind=kind, state="spent", units=int(one["units"]),
+                    delta=of_run, what="lost with the state, and known from the audit log", actor="", began_s=now_s,
+                    ended_s=now_s,
+                ),
+            )  # fmt: skip
+        return epsilon, delta
+
+
+def _lost(connection: Connection, told: Sequence[Mapping[str, str | int]]) -> list[Mapping[str, str | int]]:
+    known = known_spends(connection, [str(one["spend"]) for one in told])
+    return [one for one in told if one["spend"] not in known]
 
 
 class Reservation:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ashore.privacy.ledger.model import Budget, Spend, Standing
 from ashore.state import execute, row_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
+PAGE: Final = 500
 _BUDGET = (
     "id, tenant, dataset, epsilon, delta, questions_epsilon, questions_delta, rdp_order, capacity, carried_epsilon, "
     "carried_delta, granted_by, granted_s, closed_s"
@@ -72,6 +73,35 @@ def put_spend(connection: Connection, spend: Spend, question: str = "") -> None:
         question=question,
         **{name: getattr(spend, name) for name in Spend.__dataclass_fields__},
     )
+
+
+def put_lost_budget(
+    connection: Connection, budget: str, tenant: str, dataset: str, *, epsilon: int, delta: int, now_s: int
+) -> None:
+    """Keep a budget that only the audit log knows, as one that was replaced. One that is there stays as it is."""
+    execute(
+        connection,
+        f"INSERT INTO dp_budget ({_BUDGET}) VALUES (:id, :tenant, :dataset, :epsilon, :delta, 0, 0, 2, 0, 0, 0, '', "
+        ":now_s, :now_s) ON CONFLICT (id) DO NOTHING",
+        id=budget,
+        tenant=tenant,
+        dataset=dataset,
+        epsilon=epsilon,
+        delta=delta,
+        now_s=now_s,
+    )
+
+
+def known_spends(connection: Connection, spends: Sequence[str]) -> frozenset[str]:
+    """Return which of these spends there are."""
+    found: set[str] = set()
+    for begin in range(0, len(spends), PAGE):
+        page = {f"id{number}": one for number, one in enumerate(spends[begin : begin + PAGE])}
+        rows = execute(
+            connection, f"SELECT id FROM dp_spend WHERE id IN ({', '.join(f':{name}' for name in page)})", **page
+        )
+        found |= {str(row.id) for row in rows}
+    return frozenset(found)
 
 
 def end_spend(connection: Connection, spend: str, state: str, *, now_s: int, answer: str = "") -> bool:

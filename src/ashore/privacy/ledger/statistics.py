@@ -10,7 +10,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +27,7 @@ STEPS: Final = 1_000_000
 """In which the bound of a column is counted."""
 MOST_BYTES: Final = 256 << 20
 MOST_GROUPS: Final = 200
+MOST_BOUND: Final = 1e15
 SURE: Final = 1.959964
 """Standard deviations to each side that hold 95 %."""
 
@@ -57,7 +58,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
                     hint=f"name 1 to {MOST_GROUPS} different values: --groups cardiology surgery. Which values there "
                     "are must not come from the data: that a rare one is there tells of a person",
                 )
-        elif not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        elif not -MOST_BOUND <= self.low < self.high <= MOST_BOUND:
             raise InvalidRequest(
                 f"{self.what} of {self.column} between {self.low:g} and {self.high:g}",
                 hint="say what a value can be: --low 0 --high 100. Values beyond count as the bound",
@@ -95,26 +96,26 @@ class Noise:
 
 
 def answer(question: Question, rows: Iterable[Row], unit: str, noise: Noise) -> list[Cell]:
-    """Return the answer with noise.
+    """Return the answer with noise. Nothing but the noisy figures depends on a row: one without the unit, without the
+    column, or with a value that is no number, counts for nothing, since an error would tell that it is there.
 
     Args:
         question: What is asked.
         rows: Of the dataset.
         unit: Column that says whose row it is.
         noise: How much.
-
-    Raises:
-        BrokenData: a row has no such column, or a value is no number.
     """
     count, total, groups = 0, 0, Counter[str]()
     middle = (question.low + question.high) / 2 if question.what == "mean" else 0.0
     reach = max(abs(question.low - middle), abs(question.high - middle))
     for row in _bounded(rows, unit, noise.rows_per_unit):
-        count += 1
-        if question.what == "histogram":
-            groups[str(_cell(row, question.column))] += 1
-        elif question.what != "count":
-            value = min(question.high, max(question.low, _number(_cell(row, question.column), question.column)))
+        if question.what == "count":
+            count += 1
+        elif question.what == "histogram":
+            groups[_word(row, question.column)] += 1
+        elif (number := _number(row, question.column)) is not None:
+            count += 1
+            value = min(question.high, max(question.low, number))
             total += round((value - middle) / reach * STEPS)
     match question.what:
         case "count":
@@ -145,33 +146,42 @@ def _shown(value: float, spread: float, *, group: str = "", least: float = -math
 def _bounded(rows: Iterable[Row], unit: str, most: int) -> Iterator[Row]:
     seen = Counter[str]()
     for row in rows:
-        whose = str(_cell(row, unit))
-        seen[whose] += 1
-        if seen[whose] <= most:
-            yield row
+        if whose := _word(row, unit):
+            seen[whose] += 1
+            if seen[whose] <= most:
+                yield row
 
 
-def _cell(row: Row, column: str) -> object:
+def _word(row: Row, column: str) -> str:
+    value = row.get(column)
+    return "" if value is None else str(value)
+
+
+def _number(row: Row, column: str) -> float | None:
     try:
-        return row[column]
-    except KeyError:
-        raise BrokenData(
-            f"the dataset has no column {column[:60]!r}; it has {', '.join(map(str, row))[:200]}"
-        ) from None
-
-
-def _number(value: object, column: str) -> float:
-    try:
-        number = float(str(value))
+        number = float(_word(row, column))
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise BrokenData(f"column {column[:60]!r} holds something that is no number", hint="clean the file")
-    return number
+        return None
+    return number if math.isfinite(number) else None
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def check_columns(there: Sequence[str], wanted: Iterable[str]) -> None:
+    """Check names against those that a dataset has: of its line of names or its SELECT, and never of a row.
+
+    Raises:
+        BrokenData: one is not there.
+    """
+    for name in wanted:
+        if name and name not in there:
+            raise BrokenData(f"the dataset has no column {name[:60]!r}; it has {', '.join(there)[:200]}")
+
+
+def read_rows(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a CSV or JSONL file, as names to values.
+
+    Args:
+        path: The file.
+        wanted: Columns that a CSV must have. Names in JSONL are those of rows: whether one is there is not told.
 
     Raises:
         NotFound: it is not there. BrokenData: it is too large, or no such file.
@@ -181,7 +191,9 @@ def read_rows(path: Path) -> Iterator[Row]:
             raise BrokenData(f"{path} is larger than {MOST_BYTES >> 20} MiB", hint="leave out columns")
         with path.open(encoding="utf-8", newline="") as file:
             if path.suffix != ".jsonl":
-                yield from (_full(row, path) for row in csv.DictReader(file))
+                reader = csv.DictReader(file)
+                check_columns(reader.fieldnames or (), wanted)
+                yield from (_full(row, path) for row in reader)
                 return
             for number, line in enumerate(file, start=1):
                 row = json.loads(line)

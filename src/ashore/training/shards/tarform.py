@@ -17,6 +17,8 @@ from ashore.training.shards.naming import is_pickle
 BLOCK: Final = 512
 MOST_MEMBER_BYTES: Final = 1 << 30
 MOST_PARTS: Final = 64
+MOST_SAMPLE_BYTES: Final = MOST_MEMBER_BYTES + (1 << 20)
+"""Of all parts with their headers: a sample is read as a whole."""
 _MOST_EXTENDED_BYTES: Final = 64 << 10
 """Of a header that carries a long name; a name of that length is an attack."""
 _END: Final = bytes(BLOCK)
@@ -62,6 +64,8 @@ def walk_tar(file: BinaryIO, *, end: int) -> Iterator[TarSample]:
             raise ValueError(f"byte {header_at}: {key!r} has more than {MOST_PARTS} parts")
         parts[part] = (data_at, size)
         behind = data_at + _padded(size)
+        if behind - offset > MOST_SAMPLE_BYTES:
+            raise ValueError(f"byte {header_at}: {key!r} has more than {MOST_SAMPLE_BYTES:,} bytes in all its parts")
     if parts:
         yield TarSample(key=key, offset=offset, num_bytes=behind - offset, parts=parts)
 

@@ -1,0 +1,31 @@
+"""What a browser gets of a step of logging in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ashore.console.doors import door_page
+from ashore.console.model import Answer, Asked
+from ashore.console.words import words_in
+from ashore.sessions import Outcome, Provider, Visit
+
+ASKED = Asked(method="POST", path="step-up", visit=Visit(base="https://ai.corp.example"))
+
+
+def page(outcome: Outcome) -> Answer:
+    return door_page(outcome, ASKED, words_in("en"), {"theme": "auto"})
+
+
+def test_people_of_a_provider_give_a_fresh_proof_there_and_type_none_here() -> None:
+    outcome = Outcome(form="step-up", csrf="token", local=False, providers=(Provider(name="corp", title="Corp"),))
+    shown = page(outcome).body.decode()
+    assert 'name="proof_again" value="1"' in shown and 'name="proof"' not in shown
+    assert "proof_again" not in page(replace(outcome, form="log-in")).body.decode()
+
+
+def test_a_form_leads_to_a_provider_by_a_page_and_not_by_a_redirect() -> None:
+    """`form-action 'self'` holds for redirects, too: a browser would stop there."""
+    answer = page(Outcome(status=303, goto='https://id.corp.example/authorize?a=1&b="2'))
+    assert answer.status == 200 and b"location" not in dict(answer.headers)
+    assert b'content="0;url=https://id.corp.example/authorize?a=1&amp;b=&#34;2"' in answer.body
+    assert page(Outcome(status=303, goto="/console/me")).status == 303
