@@ -185,6 +185,7 @@ def test_sigterm_drains_and_exits_with_zero_and_sigint_is_left_to_the_supervisor
         await asyncio.sleep(0.05)
         host.process.send_signal(signal.SIGTERM)
         assert isinstance((await task)[-1], Finished)
+        await client.close()
 
     asyncio.run(use())
     assert host.exit_code() == 0
@@ -200,6 +201,7 @@ def test_draining_has_an_end(tmp_path: Path, hosts: list[Host]) -> None:
         host.process.send_signal(signal.SIGTERM)
         (last,) = (await task)[-1:]
         assert getattr(last, "code", None) == "draining"
+        await client.close()
 
     asyncio.run(use())
     assert host.exit_code() == 0
@@ -218,6 +220,7 @@ def test_a_second_sigterm_ends_a_host_at_once_and_in_order(tmp_path: Path, hosts
         host.process.send_signal(signal.SIGTERM)
         (last,) = (await task)[-1:]
         assert getattr(last, "code", None) == "draining"
+        await client.close()
 
     asyncio.run(use())
     assert host.exit_code() == 0
