@@ -159,7 +159,7 @@ def test_a_run_is_paid_keeps_an_adapter_and_what_no_longer_fits_is_refused(
         run(budget="other")
     assert run() == 0
     notes = json.loads((settings.home.adapters / "tiny-private" / "ashore.json").read_text())["recipe"]
-    assert '"private"' in json.dumps(notes) and "loss" not in json.dumps(notes)
+    assert notes["parameter.private"] == "yes" and "loss" not in json.dumps(notes)
     with bootstrap.open_ledger(settings) as ledger:
         assert ledger.standing("default", "letters").training_epsilon == 2_000_000
     with pytest.raises(PrivacyBudgetSpent, match=r"epsilon 1, delta 0\.0006 left for training"):
