@@ -46,9 +46,9 @@ def private(
 ) -> int:
     """Train an adapter with differential privacy (DP-SGD), paid from the privacy budget of a dataset.
 
-    Whoever gets the adapter, or asks the model with it, learns almost nothing of any one example. A long text that is
-    split counts as several examples: give a person one example, or count all of one person in epsilon. The run is paid
-    in full before its first step, and a run that is cut off stays paid. It has no seed and shows no loss.
+    A person who gets the adapter, or asks the model with it, learns almost nothing of any one example. A long text that
+    is split counts as several examples: give a person one example, or count all of one person in epsilon. The run is
+    paid in full before its first step, and a run that is cut off stays paid. It has no seed and shows no loss.
 
     Parameters
     ----------

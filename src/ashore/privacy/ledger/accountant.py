@@ -166,10 +166,7 @@ def _epsilon(noise: float, rate: float, steps: int, delta: float, *, removed: bo
     good = np.flatnonzero(reach <= delta)
     if not len(good):
         return math.inf
-    first = int(good[0])
-    if first == 0:  # may hold below the first bin too: at 0 it is the distance of the distributions
-        return float(losses[0])
-    return float(losses[first])
+    return float(losses[good[0]])
 
 
 def _width(step: _Step, steps: int, delta: float) -> float:
