@@ -26,7 +26,7 @@ _RULE: Final = re.compile(r"(?:(allow|deny) +)?(\S+) +on +(\S+)")
 _RESERVED: Final = frozenset({"system", "internal", "nobody", "everyone", "anonymous"})
 _RESERVED_BEGINNINGS: Final = ("first-key", "os:")
 RESOURCE_KINDS: Final = (
-    "alias", "budget", FIRST_ADMINISTRATORS, "group", "key", "model", "release", "role", "tenant",
+    "alias", "budget", "dataset", "drill", FIRST_ADMINISTRATORS, "group", "key", "model", "release", "role", "tenant",
 )  # fmt: skip
 """Before the slash in what ashore asks about. Users, service accounts, jobs and stored files are below their tenant."""
 WHOLE: Final = ("policy", "server")
