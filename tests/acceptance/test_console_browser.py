@@ -51,6 +51,9 @@ alias = "chat"
 [[model]]
 name = "fake:random"
 alias = "other"
+
+[learning]
+feedback = true
 """
 WRITES_PICTURES = bool(os.environ.get("ASHORE_PICTURES"))
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
@@ -237,6 +240,31 @@ def test_three_administrators_set_up_a_person_who_makes_a_key_and_sees_their_usa
     with browser.page(server.root_url) as sam:
         log_in(sam, "sam", office["sam"], "/usage?by=user")
         sam.page.get_by_role("cell", name="dev", exact=True).first.wait_for()
+
+
+def test_a_reader_votes_corrects_and_takes_it_back_and_reads_what_was_kept(
+    server: Served, browser: RealBrowser, office: dict[str, str]
+) -> None:
+    with browser.page(server.root_url) as one:
+        log_in(one, "sam", office["sam"], "/chat?left=chat")
+        assert "personal data masked" in one.page.locator("main").inner_text()
+        one.page.get_by_label("Message", exact=True).fill("What is the capital of Peru?")
+        one.page.get_by_role("button", name="Send", exact=True).click()
+        up = one.page.get_by_role("button", name="Good answer")
+        up.click()
+        one.page.get_by_text("A model can learn from it").wait_for()
+        assert up.get_attribute("aria-pressed") == "true" and one.violations() == []
+        up.click()
+        one.page.get_by_text("Nothing is kept").wait_for()
+        assert up.get_attribute("aria-pressed") == "false"
+        one.page.get_by_role("button", name="Correct it").click()
+        one.page.get_by_label("What the answer should have been").fill("Lima")
+        one.page.get_by_role("button", name="Send the correction").click()
+        one.page.get_by_text("A model can learn from it").wait_for()
+        assert one.page.get_by_role("button", name="Bad answer").get_attribute("aria-pressed") == "true"
+        one.open("/releases?_tab=learn")
+        row = one.page.get_by_role("row").filter(has_text="chat-1").inner_text()
+        assert re.search(r"chat\s+chat-1\s+1\s+0\s+1\s+1", row), row
 
 
 def test_an_operator_deploys_and_rolls_back(server: Served, browser: RealBrowser, office: dict[str, str]) -> None:

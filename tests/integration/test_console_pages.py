@@ -281,6 +281,36 @@ def test_a_model_answers_the_person_of_a_session_and_nobody_else(site: Site) -> 
     assert PEOPLE["developer"] in found
 
 
+class VotesFor:
+    """Takes votes for one purpose."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def purpose(self, tenant: str) -> str:
+        return self.what
+
+
+def test_chat_offers_votes_where_they_are_taken_and_says_what_is_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = {"x-csrf-token": f"token-of-{PEOPLE['developer']}", "content-type": "application/json"}
+    vote = json.dumps({"id": "chatcmpl-x", "rating": "up"}).encode()
+    off = site.send("POST", "/console/vote", "developer", vote, token)
+    assert off.status == 404 and b"feedback is off" in off.body
+    assert site.send("POST", "/console/vote", "developer", vote, {"content-type": "application/json"}).status == 403
+    assert site.send("POST", "/console/vote", body=vote, headers=token).status == 401
+    assert 'id="vote"' not in site.get("/chat", "developer").text
+    for purpose, said in (
+        ("none", ""),
+        ("measure", "The vote alone is kept"),
+        ("train", "a model can learn from them"),
+    ):
+        monkeypatch.setattr(site.console, "votes", VotesFor(purpose))
+        page = site.get("/chat", "developer").text
+        assert ('id="vote"' in page) == bool(said) and said in page
+
+
 def test_a_key_is_made_where_a_program_is_connected_and_stands_in_its_examples(site: Site) -> None:
     page = site.post("/connect", "security-officer", {"owner": PEOPLE["developer"], "title": "laptop"})
     (key,) = set(re.findall(r'id="new-key"[^>]*>(\S+?)<', page.text))

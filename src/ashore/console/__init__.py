@@ -10,6 +10,6 @@ which command does the same, `pages.py` places it by its noun. Chinese words of 
 from ashore.console.command import command_for
 from ashore.console.console import Console
 from ashore.console.model import PAGE_HEADERS, Answer, Asked
-from ashore.console.ports import Serving
+from ashore.console.ports import Serving, Votes
 
-__all__ = ["PAGE_HEADERS", "Answer", "Asked", "Console", "Serving", "command_for"]
+__all__ = ["PAGE_HEADERS", "Answer", "Asked", "Console", "Serving", "Votes", "command_for"]

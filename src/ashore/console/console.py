@@ -16,7 +16,7 @@ from ashore.console.acts import Acts, who_may
 from ashore.console.forms import SECRETS
 from ashore.console.model import PAGE_HEADERS, Answer, Asked
 from ashore.console.pages import BY_NAME, Placed
-from ashore.console.ports import Serving
+from ashore.console.ports import Serving, Votes
 from ashore.console.reader import Reader
 from ashore.console.rendering import THEMES, load_all, render
 from ashore.console.static import static_answer
@@ -46,9 +46,22 @@ class Console:
         authority: Authority,
         recorder: Recorder,
         serving: Serving,
+        votes: Votes | None = None,
     ) -> None:
-        """`desks`: what does the calls of each room, by its name; may still be filled."""
+        """Begin.
+
+        Args:
+            rooms: Whose calls have pages.
+            desks: What does the calls of each room, by its name; may still be filled.
+            sessions: Who is behind a cookie; None: this server has no console.
+            authenticator: Reads keys.
+            authority: Decides what people may do.
+            recorder: Takes refusals.
+            serving: The request path.
+            votes: Takes votes on answers; None: this server takes none.
+        """
         self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving)
+        self.votes: Final = votes
         self.sessions: Final = sessions
         self._authenticator = authenticator
         self._recorder = recorder
@@ -101,7 +114,7 @@ class Console:
         if path.startswith("call/"):
             return await calling.call_page(reader, self._placed(path))
         if path == "chat":
-            return chatting.chat_page(reader)
+            return chatting.chat_page(reader, self.votes)
         if path == "connect":
             return await chatting.connect_page(reader)
         if path == "me":

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from ashore.access import Principal
+from ashore.api.http import feedback
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.visiting import visit_of
@@ -51,6 +52,11 @@ async def static(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def ask(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /console/ask`: `/v1/chat/completions` for the person of a session."""
     await openai.chat(app, exchange, principal)
+
+
+async def vote(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /console/vote`: `/v1/feedback` for the person of a session."""
+    await feedback.create(app, exchange, principal)
 
 
 def console_of(app: HttpApp) -> Console:

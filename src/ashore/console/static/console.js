@@ -130,6 +130,43 @@
       return place;
     };
 
+    // Up, down or a correction under an answer, where this server takes votes. Pressed again, a vote is taken back.
+    const votes = (one, id, said) => {
+      const form = chat.querySelector("#vote");
+      if (!form) return;
+      const place = form.content.firstElementChild.cloneNode(true);
+      const [result, fix, boxes] = [place.querySelector("[role=status]"), place.querySelector("form"), place.querySelectorAll("[data-rating]")];
+      const open = place.querySelector("[data-fix]");
+      const show = (on) => { fix.hidden = !on; open.setAttribute("aria-expanded", String(on)); };
+      const send = async (vote) => {
+        result.className = "small";
+        try {
+          const got = await fetch(`${root}vote`, {
+            method: "POST", headers: { "content-type": "application/json", "x-csrf-token": csrf }, body: JSON.stringify({ id, ...vote }),
+          });
+          const kept = await got.json();
+          if (!got.ok) throw new Error([kept.error?.message, kept.error?.hint].filter(Boolean).join(" · "));
+          for (const box of boxes) box.setAttribute("aria-pressed", String(box.dataset.rating === kept.rating));
+          result.textContent = form.dataset[!kept.rating ? "back" : kept.learns ? "learns" : "alone"];
+          if (vote.correction) show(false);
+        } catch (problem) {
+          result.className = "wrong";
+          result.textContent = problem.message;
+        }
+      };
+      for (const box of boxes) {
+        box.addEventListener("click", () => send({ rating: box.getAttribute("aria-pressed") === "true" ? null : box.dataset.rating }));
+      }
+      open.addEventListener("click", () => {
+        show(fix.hidden);
+        const text = fix.querySelector("textarea");
+        text.value ||= said;
+        if (!fix.hidden) text.focus();
+      });
+      fix.addEventListener("submit", (event) => { event.preventDefault(); send({ correction: fix.querySelector("textarea").value }); });
+      one.log.append(place);
+    };
+
     const answer = async (one, signal) => {
       const place = line(one, "", "model");
       const thought = document.createElement("span");
@@ -140,7 +177,7 @@
       facts.className = "metrics";
       one.log.append(facts);
       const began = performance.now();
-      let first = 0, usage = null, request = "", cached = "", broke = "";
+      let first = 0, usage = null, request = "", cached = "", broke = "", id = "";
       try {
         const got = await fetch(`${root}ask`, {
           method: "POST", signal, headers: { "content-type": "application/json", "x-csrf-token": csrf },
@@ -166,6 +203,7 @@
             const event = JSON.parse(one.slice(6));
             if (event.error) throw new Error(event.error.message);
             usage = event.usage ?? usage;
+            id = event.id ?? id;
             const delta = event.choices?.[0]?.delta ?? {};
             if (!first && (delta.content || delta.reasoning_content)) first = performance.now();
             if (delta.reasoning_content) thought.textContent += delta.reasoning_content;
@@ -189,6 +227,7 @@
       }
       if (broke) line(one, broke, "wrong").setAttribute("role", "alert");
       if (text.textContent) one.said.push({ role: "assistant", content: text.textContent });
+      if (text.textContent && id && !broke) votes(one, id, text.textContent);
     };
 
     chat.querySelector("#ask").addEventListener("submit", async (event) => {
