@@ -24,7 +24,7 @@ from ashore.console.words import LANGUAGES, Words, chosen, words_in
 from ashore.core import Recorder
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 from ashore.rooms import Room
-from ashore.sessions import Sessions
+from ashore.sessions import Sessions, Visit
 
 LOOK_COOKIE: Final = "ashore-look"
 MOST_KEPT: Final = 900
@@ -163,6 +163,11 @@ def way_back(asked: Asked) -> str:
     query = urlencode(pairs)
     path = asked.visit.prefix + "/console" + (f"/{quote(asked.path)}" if asked.path else "")
     return f"{path}?{query}" if query and len(query) <= MOST_KEPT else path
+
+
+def words_of(visit: Visit) -> Words:
+    """Return the language that a browser's pages are in."""
+    return words_in(chosen(_look_cookie(visit.cookie)[0], visit.language))
 
 
 def look_of(asked: Asked) -> tuple[Words, str, tuple[tuple[bytes, bytes], ...]]:
