@@ -110,7 +110,9 @@ class CookieSessions:
     async def _form(self, visit: Visit, fields: Mapping[str, str]) -> Outcome:
         return Outcome(form="message", csrf="x")
 
-    give_code = enrol = change_password = invitation_form = redeem = from_provider = step_up_form = step_up = _form
+    give_code = enrol = passkeys = change_password = invitation_form = redeem = from_provider = step_up_form = (
+        step_up
+    ) = _form
 
     async def first(self, visit: Visit, token: str) -> Outcome:
         return Outcome(form="message")

@@ -52,6 +52,7 @@ async def open_door(sessions: Sessions, asked: Asked) -> Outcome | None:
         "log-in": sessions.log_in,
         "log-in/code": sessions.give_code,
         "me/factor": sessions.enrol,
+        "me/passkey": sessions.passkeys,
         "me/password": sessions.change_password,
         "invitation": sessions.redeem,
         "step-up": sessions.step_up,
@@ -111,6 +112,7 @@ def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, obje
         "kept": {"invitation": asked.fields.get("invitation", ""), **outcome.values},
         "action": ACTIONS.get(outcome.form, ""),
         "kinds": KINDS,
+        "passkey_at": "me/passkey" if outcome.form in ("enrol", "passkey") else ACTIONS.get(outcome.form, ""),
     }
     status = outcome.error.http_status if outcome.error is not None and outcome.status == 200 else outcome.status
     return Answer(status=status, headers=(*PAGE_HEADERS, *cookies), body=render("door.html", asked, words, content))

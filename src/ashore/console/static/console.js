@@ -91,8 +91,30 @@
     }
   };
 
+  // A passkey: what the page asks goes to the browser's authenticator, and what that gives into the form.
+  const raw = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0));
+  const coded = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  const passkey = (form) => form.addEventListener("submit", async (event) => {
+    const box = form.querySelector("[name=credential]");
+    if (box.value) return;
+    event.preventDefault();
+    const asked = JSON.parse(form.dataset.passkey);
+    asked.challenge = raw(asked.challenge);
+    for (const one of [...(asked.allowCredentials ?? []), ...(asked.excludeCredentials ?? [])]) one.id = raw(one.id);
+    if (asked.user) asked.user.id = raw(asked.user.id);
+    try {
+      const { id, response } = await (asked.user ? navigator.credentials.create({ publicKey: asked }) : navigator.credentials.get({ publicKey: asked }));
+      const sent = { id, clientData: coded(response.clientDataJSON) };
+      if (asked.user) sent.attestation = coded(response.attestationObject);
+      else Object.assign(sent, { authenticatorData: coded(response.authenticatorData), signature: coded(response.signature) });
+      box.value = JSON.stringify(sent);
+      form.submit();
+    } catch { form.querySelector("[role=alert]").textContent = form.dataset.failed; }
+  });
+
   const wire = () => {
     copies(main);
+    for (const form of main.querySelectorAll("form[data-passkey]")) passkey(form);
     for (const form of main.querySelectorAll("form[data-swap]")) {
       form.addEventListener("submit", (event) => { event.preventDefault(); swap(form, event.submitter); });
     }
