@@ -95,7 +95,7 @@ class Console:
                 return _with(found, cookies)
             outcome = await doors.open_door(self.sessions, asked)
             if outcome is not None:
-                return _with(doors.door_page(outcome, asked, words, look), cookies)
+                return _with(await doors.door_page(outcome, asked, words, look), cookies)
             session = await self.sessions.session_of(asked.visit, active=not asked.polls)
             if session is None:
                 return _with(_going(asked, "log-in"), cookies)
