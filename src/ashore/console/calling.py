@@ -117,6 +117,7 @@ async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Sho
             blocks=blocks,
             raw=raw if len(raw) <= 20 * MOST_CELLS else "",
             next=_next(answer, pairs),
+            is_bad=getattr(answer, "ok", True) is False,
             new_key=any(isinstance(one, NewKeyOut) for one in (answer, getattr(answer, "key", None))),
         )
 

@@ -108,6 +108,8 @@ class Shown:
     """The same as JSON."""
     next: str = ""
     """The query of the next page, where the call gives pages."""
+    is_bad: bool = False
+    """Whether what was looked at is not as it should be: a log that was altered."""
     new_key: bool = False
     """Whether it has a key, which no later page can show again."""
 

@@ -15,6 +15,7 @@ from ashore.console.model import Answer
 from ashore.console.pages import Page, Placed, is_list, lead_of, makes, on_row, row_calls
 from ashore.console.present import Row, Shown, Table
 from ashore.console.reader import Reader
+from ashore.console.walk import walk_of
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied
 
@@ -80,6 +81,7 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
         acts=[one for one in links if one.placed.call.changes],
         looks=[one for one in links if not one.placed.call.changes],
         row_links=row_links,
+        walk=tuple(walk_of(reader)) if page.name == "audit" else (),
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
     )
 

@@ -21,6 +21,26 @@
     (main.querySelector("[data-focus]") ?? main.querySelector("[role=alert]") ?? main).focus?.();
   };
 
+  // What was typed outlives a session that ended: it stays in this tab, without secrets, until its page is open again.
+  const KEPT = "ashore-typed";
+  const keep = (place) => {
+    const boxes = [...place.querySelectorAll("input:not([type=hidden]):not([type=password]),select,textarea")];
+    const typed = boxes.filter((one) => one.id || one.name).map((one) => [one.id, one.name, one.type === "checkbox" ? [one.value, one.checked] : one.value]);
+    try { sessionStorage.setItem(KEPT, JSON.stringify({ at: location.pathname, typed })); } catch { /* no room: it is typed again */ }
+  };
+  const bring = () => {
+    let kept = null;
+    try { kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null"); } catch { return; }
+    if (!kept || kept.at !== location.pathname || !main || document.body.classList.contains("plain")) return;
+    sessionStorage.removeItem(KEPT);
+    for (const [id, name, value] of kept.typed) {
+      const all = [...main.querySelectorAll("input:not([type=hidden]):not([type=password]),select,textarea")];
+      const box = all.find((one) => Array.isArray(value) ? one.name === name && one.value === value[0] : id ? one.id === id : one.name === name);
+      if (!box) continue;
+      if (Array.isArray(value)) box.checked = value[1]; else box.value = value;
+    }
+  };
+
   // Sends a form and shows the answer where the form was. Whoever must log in again comes back to the same form.
   const swap = async (form, button) => {
     const body = new URLSearchParams(new FormData(form));
@@ -31,7 +51,7 @@
         method: "POST", body, headers: { "x-console-part": "main" }, redirect: "manual",
       });
       const where = answer.headers.get("location");
-      if (answer.status === 401 && where) { location.assign(new URL(where, form.action)); return; }
+      if (answer.status === 401 && where) { keep(form); location.assign(new URL(where, form.action)); return; }
       const kind = answer.headers.get("content-type") ?? "";
       if (!kind.startsWith("text/html")) { form.submit(); return; }
       put(await answer.text());
@@ -209,7 +229,7 @@
         cached = got.headers.get("x-ashore-cache") ?? "";
         if (!got.ok) {
           const problem = await got.json().catch(() => null);
-          if (got.status === 401) { location.reload(); return; }
+          if (got.status === 401) { prompt.value = one.said.findLast((said) => said.role === "user").content; keep(chat); location.reload(); return; }
           throw new Error([problem?.error?.message, problem?.error?.hint].filter(Boolean).join(" · ") || `HTTP ${got.status}`);
         }
         const reader = got.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -302,5 +322,5 @@
     arrange();
   };
 
-  if (main) wire();
+  if (main) { bring(); wire(); }
 })();
