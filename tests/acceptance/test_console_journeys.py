@@ -11,6 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -62,10 +63,10 @@ def office(server: Served, browser: RealBrowser) -> dict[str, str]:
     return make_office(browser, server)
 
 
-def ask_admin(server: Served, who: str, method: str, path: str, body: Any) -> int:
+def ask_admin(server: Served, who: str, method: str, path: str, body: Any = None) -> int:
     """Do a call as an administrator, with their key; return the status."""
     asked = urllib.request.Request(
-        f"{server.root_url}/admin/v1{path}", json.dumps(body).encode(), method=method,
+        f"{server.root_url}/admin/v1{path}", json.dumps(body).encode() if body else None, method=method,
         headers={"authorization": f"Bearer {KEYS[who]}", "content-type": "application/json"},
     )  # fmt: skip
     try:
@@ -197,21 +198,21 @@ def test_what_was_typed_outlives_a_session_that_somebody_ended(
 ) -> None:
     """The session ends in the middle of a form and of a chat; neither a long text nor a box is lost, a secret is not
     kept."""
-    long = "A word on who works at night. " * 60
+    rules = "\n".join(f"infer on model/a-model-with-a-long-name-{at}" for at in range(60))
     with browser.page(server.root_url, expected=REFUSED) as sec:
-        log_in(sec, "sec", office["sec"], "/call/privacy/detect")
-        sec.page.locator("#f-text").fill(long)
-        end_sessions(server, browser, office, "sec")
-        sec.page.get_by_role("button", name="Detect").click()
+        log_in(sec, "sec", office["sec"], "/call/access-role/put")
+        sec.page.locator("#f-role").fill("asks-many")
+        sec.page.locator("#f-rules").fill(rules)
+        end_sessions(server, "sec")
+        sec.page.get_by_role("button", name="Put", exact=True).click()
         sec.page.get_by_role("heading", name="Log in").wait_for()
         again(sec, "sec", office["sec"])
-        assert (
-            sec.page.locator("#f-text").input_value() == long.rstrip()
-            or sec.page.locator("#f-text").input_value() == long
-        )
+        assert sec.page.locator("#f-role").input_value() == "asks-many"
+        assert sec.page.locator("#f-rules").input_value() == rules
         assert sec.page.evaluate("Object.keys(sessionStorage).length") == 0
+        act(sec, "Put")
         sec.open("/chat?left=chat")
-        end_sessions(server, browser, office, "sec")
+        end_sessions(server, "sec")
         sec.page.get_by_label("Message", exact=True).fill("Is this lost?")
         sec.page.get_by_role("button", name="Send", exact=True).click()
         sec.page.get_by_role("heading", name="Log in").wait_for()
@@ -219,8 +220,8 @@ def test_what_was_typed_outlives_a_session_that_somebody_ended(
         assert sec.page.get_by_label("Message", exact=True).input_value() == "Is this lost?"
 
 
-def end_sessions(server: Served, browser: RealBrowser, office: dict[str, str], name: str) -> None:
-    assert ask_admin(server, name, "DELETE", f"/log-ins/{name}/sessions", {}) == 200
+def end_sessions(server: Served, name: str) -> None:
+    assert ask_admin(server, name, "DELETE", f"/log-ins/{name}/sessions") == 200
 
 
 def again(one: Watched, name: str, secret: str) -> None:
@@ -246,7 +247,7 @@ def test_a_passkey_is_added_used_and_removed(server: Served, browser: RealBrowse
         sam.page.get_by_label("Name of the passkey").fill("this laptop")
         assert sam.violations() == []
         sam.page.get_by_role("button", name="Add a passkey").click()
-        sam.page.get_by_role("heading", name="Me").wait_for()
+        sam.page.get_by_role("heading", name="Me", exact=True).wait_for()
         assert len(devtools.send("WebAuthn.getCredentials", {"authenticatorId": authenticator})["credentials"]) == 1
         sam.page.get_by_role("button", name="Log out").click()
         sam.page.get_by_label("Account").fill("sam")
@@ -260,7 +261,7 @@ def test_a_passkey_is_added_used_and_removed(server: Served, browser: RealBrowse
         sam.page.get_by_role("button", name="Passkeys").click()
         assert "this laptop" in sam.page.locator("main").inner_text()
         sam.page.get_by_role("button", name="Remove: this laptop").click()
-        sam.page.get_by_role("heading", name="Me").wait_for()
+        sam.page.get_by_role("heading", name="Me", exact=True).wait_for()
         sam.page.get_by_role("button", name="Passkeys").click()
         assert "this laptop" not in sam.page.locator("main").inner_text()
 
@@ -280,19 +281,23 @@ def test_hostile_texts_run_in_no_field_that_is_shown(
 ) -> None:
     """Each text goes into every field that people, programs and models can write and a page shows."""
     packs = [" ".join(SHOWN[at : at + 3])[:200] for at in range(0, len(SHOWN), 3)]
-    fields = 0
-    for at, text in enumerate(packs):
-        made = [
+
+    def write(at: int) -> list[int]:
+        text = packs[at]
+        return [
             ask_admin(server, "sec", "POST", "/groups", {"name": f"h{at}", "title": text}),
             ask_admin(server, "sec", "POST", "/tenants", {"name": f"h{at}", "title": text}),
             ask_admin(server, "sec", "POST", "/users", {"id": f"h{at}", "title": text}),
             ask_admin(server, "sec", "POST", "/service-accounts", {"id": f"s{at}", "title": text}),
             ask_admin(server, "sec", "POST", "/keys", {"owner": f"h{at}", "title": text}),
             ask_admin(server, "sec", "PUT", f"/roles/h{at}", {"title": text, "rules": ["infer on model/x"]}),
-            ask_admin(server, "sec", "GET", f"/users/{urllib.parse.quote(text[:100], safe='')}", {}),
+            ask_admin(server, "sec", "GET", f"/users/{urllib.parse.quote(text[:100], safe='')}"),
         ]
-        fields = len(made)
-        assert set(made) <= {200, 201, 400, 404}, made
+
+    with ThreadPoolExecutor(12) as pool:
+        made = list(pool.map(write, range(len(packs))))
+    assert {one for some in made for one in some} <= {200, 201, 400, 404}, made
+    fields = len(made[0])
     with browser.page(server.root_url, expected=REFUSED) as sec:
         log_in(sec, "sec", office["sec"])
         for tab in ("user", "service", "group", "tenant", "key", "role"):
