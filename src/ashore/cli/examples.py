@@ -108,6 +108,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
             Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
+            Example("ashore train canaries letters.jsonl --out planted", "secrets to look for after training"),
+            Example(
+                "ashore train attack smollm2-private --members planted/members.jsonl --others planted/others.jsonl",
+                "the epsilon that an attack proves, beside the claimed one",
+            ),
             Example("ashore train log", "every run in figures: loss, throughput, waits, memory"),
             Example("ashore train log tone --since 2h --json", "each step of the last two hours"),
             Example("ashore train log --archive s3://logs/train --older-than 30d", "move old logs into a bucket"),
