@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ashore.audit import AuditService, PublicKey, VerifyReport
     from ashore.state import Database
 
-app = App(name="audit", help="Search, verify and export the audit log.")
+app = App(name="audit", help="Search, verify and export the audit log of this home.")
 
 EXIT_WRONG: Final = 4
 """The audit log was changed after it was written."""

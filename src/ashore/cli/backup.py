@@ -26,7 +26,7 @@ from ashore.settings import Home, Settings, read_settings
 if TYPE_CHECKING:
     from ashore.backup import BackupSection, BackupService, KeptBackup, RestoreReport, ScrubReport, StatusReport
 
-app = App(name="backup", help="Keep copies that survive lost disks; restore them.")
+app = App(name="backup", help="Keep copies of this home that survive lost disks; restore.")
 
 EXIT_DAMAGED: Final = 4
 """Something is wrong that could not be repaired, or could be lost now."""
