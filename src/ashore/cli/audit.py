@@ -34,7 +34,7 @@ OWN_FIELDS: Final = ("at", "actor", "action", "resource", "model", "outcome", "e
 """Of the records of a request, what its sender is shown; `--json` has all."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
-PublicKey = Annotated[Path, Parameter(name=("--public-key", "--key"))]
+PublicKeyFile = Annotated[Path, Parameter(name=("--public-key", "--key"))]
 
 
 def _digest(file: str) -> str:
@@ -111,7 +111,7 @@ app.command(command_of(next(call for call in CALLS if call.word == "request"), _
 def verify(
     *,
     path: Path | None = None,
-    key: PublicKey | None = None,
+    key: PublicKeyFile | None = None,
     anchor: str = "",
     archive: str = "",
     as_json: AsJson = False,

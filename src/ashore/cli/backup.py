@@ -260,7 +260,8 @@ def _restore(
     elif model:
         found = find_own(BackupHome(home.root))
     else:
-        raise InvalidRequest("restoring a whole home needs the recovery key", hint="--nodes DIR,DIR,DIR --recovery-key FILE")
+        hint = "--nodes DIR,DIR,DIR --recovery-key FILE"
+        raise InvalidRequest("restoring a whole home needs the recovery key", hint=hint)
     one = Restore(found, told=progress, generation=generation)
     report = one.model(home.root, model, build_store(home, settings)) if model else restore_home(one, settings)
     with command_recorder(home) as recorder:
