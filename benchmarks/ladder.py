@@ -235,7 +235,8 @@ def row(
     for some in (requests, in_burst):
         late = sum(one.is_late(ttft_s, tpot_s) for one in some)
         cells.append(f"{late} of {len(some)} ({late / len(some):.1%})")
-    cells += [share(requests, (0.0, hot[0]), top), share(requests, (hot[1] + RECOVERY_S, float("inf")), top)]
+    calm = ((0.0, hot[0]), (hot[1] + RECOVERY_S, float("inf")))
+    cells += [share(requests, span, top) if ">" in way.name else "-" for span in calm]
     return "| " + " | ".join(cells)
 
 
