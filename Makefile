@@ -110,11 +110,11 @@ test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine
 		--timeout 1500 tests/contract/test_engine_contract.py tests/acceptance/test_real_vllm.py -k "real" $(ARGS)
 
 test-fleet: dev ## Kill nodes, lines, servers and Postgres under streams, each machine in a network namespace (needs root)
-	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_fleet_namespaces.py \
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_fleet_namespaces.py \
 		tests/acceptance/test_second_server_page.py $(ARGS)
 
 test-ray: dev ## Install Ray apart, and kill a replica, a machine and the head of a cluster of it under streams (needs root)
-	@python=$$(sh deploy/ray.sh install "$(CURDIR)/.cache/ray") && ASHORE_TEST_RAY="$$python" $(BIN)/python -m pytest -m full -rs \
+	@python=$$(sh deploy/ray.sh install "$(CURDIR)/.cache/ray") && ASHORE_TEST_RAY="$$python" $(BIN)/python -m pytest -m full -rs -s \
 		tests/acceptance/test_fleet_ray.py $(ARGS)
 
 test-schemas: dev ## Let random models answer under every schema of the JSON-Schema-Test-Suite, and judge each answer
