@@ -26,12 +26,13 @@ from ashore.settings import Home, Settings, read_settings
 if TYPE_CHECKING:
     from ashore.backup import BackupSection, BackupService, KeptBackup, RestoreReport, ScrubReport, StatusReport
 
-app = App(name="backup", help="Keep copies that survive lost disks; restore them.")
+app = App(name="backup", help="Keep copies of this home that survive lost disks; restore.")
 
 EXIT_DAMAGED: Final = 4
 """Something is wrong that could not be repaired, or could be lost now."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+RecoveryKey = Annotated[Path, Parameter(name=("--recovery-key", "--key"))]
 Flag = Annotated[bool, Parameter(negative=())]
 
 
@@ -118,7 +119,7 @@ def restore(
     /,
     *,
     nodes: str = "",
-    key: Path | None = None,
+    key: RecoveryKey | None = None,
     generation: int = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -259,7 +260,8 @@ def _restore(
     elif model:
         found = find_own(BackupHome(home.root))
     else:
-        raise InvalidRequest("restoring a whole home needs the recovery key", hint="--nodes DIR,DIR,DIR --key FILE")
+        hint = "--nodes DIR,DIR,DIR --recovery-key FILE"
+        raise InvalidRequest("restoring a whole home needs the recovery key", hint=hint)
     one = Restore(found, told=progress, generation=generation)
     report = one.model(home.root, model, build_store(home, settings)) if model else restore_home(one, settings)
     with command_recorder(home) as recorder:

@@ -28,7 +28,7 @@ from ashore.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
-app = App(name="model", help="Pull, list, verify and move models.")
+app = App(name="model", help="Pull, list, verify and move models of this machine.")
 
 Wait = Annotated[bool, Parameter(help="Wait until it is done.")]
 LOOK_EVERY_S = 0.3
