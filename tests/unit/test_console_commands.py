@@ -20,7 +20,8 @@ from ashore.core import ADMIN, Call
 from ashore.core.fieldmarks import FILLED, PAGE, SWITCH, bare_of, extra_of
 from ashore.rooms import rooms
 
-CALLS = [call for room in rooms() for call in room.calls]
+CALLS = [call for room in rooms() for call in room.calls if not call.streams]
+"""Those that have a form: a stream has none, and `ashore events --follow`."""
 OTHERWISE = {
     "access policy apply": "the command reads the policy from a file",
     "privacy policy set": "the command reads the policy from a file",
