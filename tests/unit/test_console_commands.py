@@ -30,6 +30,8 @@ OTHERWISE = {
     "audit export": "the command writes a folder of its home, with no server",
     "audit verify": "the command verifies the audit log of its home, with no server",
     "audit status": "the command reads the audit log of its home, with no server",
+    "backup list": "the command reads the nodes of its home, with no server",
+    "backup status": "the command reads the nodes of its home, with no server",
     "release status": "the command asks for the alias, its releases and its history, and shows them together",
     "privacy policy show": "the command shows the policy of its home; with --toml it asks the server",
 }

@@ -16,8 +16,10 @@ from ashore.console.pages import Page, Placed, is_list, lead_of, on_row, row_cal
 from ashore.console.present import Row, Shown, Table
 from ashore.console.reader import Reader
 from ashore.core import SERVER
-from ashore.errors import AshoreError, NotReady, PermissionDenied
+from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
+POLLED: Final = {"job": 2_000, "events": 2_000, "release": 5_000}
+"""Milliseconds after which the list of a tab is asked for again; events have it asked for at once."""
 WHOSE: Final = ("owner", "account")
 """Fields of a list that say whose things it has."""
 
@@ -51,17 +53,27 @@ class View:
     """On one row."""
 
 
-async def tab_page(reader: Reader, page: Page) -> Answer:
+async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
     """Return a page with one of its tabs open.
+
+    Args:
+        reader: Who reads it.
+        page: Which page.
+        slug: The tab as an address has it, `backups`; empty: the query says it.
 
     Raises:
         PermissionDenied: the reader may see and do nothing of it.
+        UnknownRoute: it has no such tab.
     """
     offered = [tab for tab in reader.acts.atlas.tabs(page) if _offered(reader, page, tab)]
     if not offered:
         _refuse(reader, page)
-    wanted = dict(reader.asked.query).get("_tab", "")
     known = reader.acts.atlas.tabs(page)
+    wanted = next((one for one in known if slug and slug in slugs_of(one)), "") or dict(reader.asked.query).get(
+        "_tab", ""
+    )
+    if slug and wanted not in known:
+        raise UnknownRoute(f"the page {page.name} has no part {slug[:100]!r}", hint="choose one of its tabs")
     if wanted in known and wanted not in offered:
         _refuse(reader, page, wanted)
     tab = wanted if wanted in offered else offered[0]
@@ -81,7 +93,14 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
         looks=[one for one in links if not one.placed.call.changes],
         row_links=row_links,
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
+        polls=POLLED.get(tab, 0),
     )
+
+
+def slugs_of(tab: str) -> tuple[str, str]:
+    """Return how an address may name a tab: `access-key`, `access-keys`."""
+    slug = tab.replace(" ", "-")
+    return slug, slug if slug.endswith("s") else f"{slug}s"
 
 
 def _offered(reader: Reader, page: Page, tab: str) -> list[Placed]:
