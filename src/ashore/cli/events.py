@@ -71,7 +71,7 @@ def _show(event: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(event).decode(), flush=True)
         return
-    at = event.get("at_ms")
-    when = "" if at is None else datetime.datetime.fromtimestamp(at / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    at = event.get("happened_at")
+    when = "" if at is None else datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     about = " ".join(f"{name}={value}" for name, value in event.get("about", {}).items() if value not in (None, ""))
     print(f"{event['id']:>6}  {when}  {event['kind']:18}  {about}", flush=True)

@@ -39,6 +39,9 @@ NAMES: Final[dict[str, str]] = {
     "actions": "access role actions",
 }
 """Which list has the names that a field may hold, by the field's name: a form suggests them."""
+STORED: Final = frozenset({"model", "optimize", "train"})
+"""Nouns of which a model is one of the store."""
+NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "server models")
 MOST_NAMES: Final = 200
 
 
@@ -77,7 +80,7 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
         status=200 if fault is None else fault.http_status,
         placed=placed,
         call=call,
-        fields=await _suggesting(reader, _marked(_fields(call, pairs), fault)),
+        fields=await _suggesting(reader, call, _marked(_fields(call, pairs), fault)),
         command=command_of(call, pairs),
         fault=fault,
         sure=_sure(call, pairs),
@@ -154,9 +157,18 @@ def _sure(call: Call, pairs: Pairs) -> str:
         return call.sure
 
 
-async def _suggesting(reader: Reader, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+def _lists_of(call: Call) -> dict[str, str]:
+    """Return which list has the names that a field of a call may hold, by the field's name."""
+    if call.noun not in STORED or call.path.startswith("/models/{"):
+        return NAMES
+    new = {"name"} if (call.noun, call.word) != ("model", "seal") else set()
+    return {name: key for name, key in NAMES_OF_STORED.items() if name not in new}
+
+
+async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
     """Return the fields with the names that they may hold, as far as the reader may list them."""
-    wanted = {key for one in fields if not one.fixed and (key := NAMES.get(one.name))}
+    lists = _lists_of(call)
+    wanted = {key for one in fields if not one.fixed and (key := lists.get(one.name))}
     found: dict[str, tuple[str, ...]] = {}
     for key in wanted:
         placed = reader.acts.atlas.by_key.get(key)
@@ -170,4 +182,4 @@ async def _suggesting(reader: Reader, fields: tuple[Field, ...]) -> tuple[Field,
             getattr(one, "id", "") or getattr(one, "name", "") or getattr(one, "action", "") for one in answer.items
         )
         found[key] = tuple(name for name in names if name)[:MOST_NAMES]
-    return tuple(replace(one, suggestions=found.get(NAMES.get(one.name, ""), ())) for one in fields)
+    return tuple(replace(one, suggestions=found.get(lists.get(one.name, ""), ())) for one in fields)

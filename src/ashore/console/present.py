@@ -47,7 +47,7 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": RECORD,
     "audit request": RECORD,
     "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
-    "events list": ("at_ms", "kind", "resource", "about"),
+    "events list": ("happened_at", "kind", "resource", "about"),
     "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
 }
 """Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has

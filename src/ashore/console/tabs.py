@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -20,6 +21,20 @@ from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
 POLLED: Final = {"job": 2_000, "events": 2_000, "release": 5_000}
 """Milliseconds after which the list of a tab is asked for again; events have it asked for at once."""
+ON_ROWS: Final = {
+    "server models": {
+        "model verify": "ref",
+        "model seal": "name",
+        "model remove": "ref",
+        "optimize quantize": "model",
+        "optimize prune": "model",
+        "optimize distill": "teacher",
+        "optimize evaluate": "model",
+        "train sft": "model",
+        "release create": "model",
+    }
+}
+"""Calls of other nouns that are about one row of a list, with the field that the row's name fills."""
 WHOSE: Final = ("owner", "account")
 """Fields of a list that say whose things it has."""
 
@@ -51,6 +66,8 @@ class View:
     command: str
     acts: tuple[Placed, ...]
     """On one row."""
+    beside: Mapping[str, Placed]
+    """Of other nouns, by noun and word; those that the reader is offered."""
 
 
 async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
@@ -117,7 +134,7 @@ def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
 
 
 async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
-    call, query = lead.call, reader.asked.query
+    call, query, atlas = lead.call, reader.asked.query, reader.acts.atlas.by_key
     fields = filled(fields_of(call, lists=True), query)
     shown: Shown | None = None
     fault: AshoreError | None = None
@@ -133,6 +150,7 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
         narrowed=any(value and not name.startswith("_") for name, value in query),
         command=command_of(call, query),
         acts=tuple(row_calls(calls, lead)),
+        beside={key: one for key in ON_ROWS.get(lead.key, ()) if (one := atlas.get(key)) and reader.offers(one)},
     )
 
 
@@ -159,6 +177,10 @@ def row_links(view: View, table: Table, row: Row) -> list[Link]:
         return []
     values: dict[str, Any] = dict(row.values)
     found = []
+    for key, field in ON_ROWS.get(view.placed.key, {}).items():
+        beside = view.beside.get(key)
+        if beside is not None and values.get("name"):
+            found.append(Link(placed=beside, query=urlencode({field: values["name"]})))
     for one in view.acts:
         if (given := on_row(one.call, view.placed.call, values)) is not None:
             found.append(Link(placed=one, query=urlencode(given)))

@@ -33,8 +33,8 @@ class EventOut(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     """Number; give it as `after`, or as `Last-Event-ID`, to go on behind it."""
-    at_ms: int
-    """Unix time in milliseconds."""
+    happened_at: int
+    """Unix time in seconds."""
     kind: str
     """job.queued, job.running, job.succeeded, release.live, and others."""
     resource: str
@@ -152,7 +152,11 @@ class Feed:
 
 def _out(event: Event) -> EventOut:
     return EventOut(
-        id=event.number, at_ms=event.at_ms, kind=event.kind, resource=event.resource, about=dict(event.about)
+        id=event.number,
+        happened_at=event.at_ms // 1000,
+        kind=event.kind,
+        resource=event.resource,
+        about=dict(event.about),
     )
 
 
