@@ -41,7 +41,7 @@ def _list_and_follow(errand: Errand, asked: EventsIn, *, follow: Follow = False)
         _show(msgspec.to_builtins(one), as_json=errand.as_json)
     if not follow:
         return errand.tell(found)
-    for event in _followed(errand.server, found.last):
+    for event in _followed(errand.server, found.reached):
         _show(event, as_json=errand.as_json)
     return None
 

@@ -196,7 +196,7 @@ class EventList(msgspec.Struct, frozen=True, kw_only=True):
     """Events, the oldest first."""
 
     items: list[EventOut]
-    last: int
+    reached: int
     """Number to go on behind."""
 
 
@@ -276,7 +276,7 @@ async def list_events(desk: ServerDesk, actor: Actor, asked: EventsIn) -> EventL
     feed = _feed(desk)
     begins = asked.after if asked.after is not None else await feed.last(before=asked.limit)
     found, reached = await feed.after(actor.principal, begins, limit=asked.limit)
-    return EventList(items=found, last=reached)
+    return EventList(items=found, reached=reached)
 
 
 async def follow_events(desk: ServerDesk, actor: Actor, asked: FollowIn) -> Download:
