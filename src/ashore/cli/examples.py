@@ -203,8 +203,14 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
-            Example("ashore job list --state running", "batches and background answers"),
+            Example("ashore model pull smollm2 --job", "have the server pull it; prints the id of the job"),
+            Example("ashore job show op_0123456789abcdef --follow", "its progress and its log, until it ends"),
+            Example("ashore job list --state running", "operations, batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
+        ),
+        "events": (
+            Example("ashore events --follow", "jobs and releases, as it happens"),
+            Example("ashore events --after 120 --json", "what came behind that number"),
         ),
         "account": (
             Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
@@ -291,6 +297,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "backup": (
             Example("ashore backup list", "which backups there are to restore"),
+            Example("ashore backup rehearse", "read and check what a restore would need; write nothing"),
             Example("ashore backup scrub --rate 50", "read at most 50 MB/s; rebuild what is damaged"),
             Example("ashore backup replace /mnt/b /mnt/c", "a new disk replaces a lost one"),
             Example("ashore backup confirm recovery.key", "try the recovery key on every node"),
@@ -370,6 +377,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
+            Example("ashore job again op_0123456789abcdef", "after an interruption"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
         "account": (
