@@ -241,6 +241,11 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore drill consent host-killed", "as a security officer, for one run within 24 hours"),
             Example("ashore drill schedule host-killed --every 30d", "due once a month; `run --due` runs it"),
             Example("ashore drill stop", "end the drill that runs, and undo what it broke"),
+            Example("ashore drill status", "the drills of a server elsewhere, with --url and --key"),
+            Example("ashore drill explain host-hung", "its fault and bounds, over the API"),
+            Example("ashore drill verdict host-hung", "what came of its last run there"),
+            Example("ashore drill reports --since 30d", "the verdicts of a server elsewhere, with --url and --key"),
+            Example("ashore drill download host-killed > report.html", "the last report with its chart, over the API"),
         ),
         "learn": (
             Example("ashore learn dataset chat", "what a model would learn from now, and what is held back and why"),
@@ -258,6 +263,11 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore doctor --since 1h", "over the last hour, by the looks that --watch kept"),
             Example("ashore doctor --watch", "what appears and what is gone, every minute"),
             Example("ashore doctor undo --list", "the changes that --apply made"),
+            Example("ashore doctor findings --only disk", "of a server elsewhere, with --url and --key"),
+            Example("ashore doctor apply --dry-run", "the safe changes that it would make there"),
+            Example("ashore doctor changes", "the changes that it made there"),
+            Example("ashore doctor revert 1", "undo one of them"),
+            Example("ashore doctor rules", "every rule, over the API"),
         ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
