@@ -277,7 +277,9 @@ class Session:
         if not self.conversation.answer_id:
             raise InvalidRequest("there is no answer to vote on yet")
         why = self.client.vote({"id": self.conversation.answer_id, **said})
-        self.screen.note(f"noted; {why}" if why else "noted")
+        self.screen.note(
+            why or "kept: the vote, with question and answer, personal data masked; a model can learn from it"
+        )
 
     def _stats(self, _: str) -> None:
         self.screen.show_stats = not self.screen.show_stats
