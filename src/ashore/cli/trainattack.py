@@ -99,9 +99,8 @@ def attack(
     told = "not trained privately" if notes.epsilon is None else f"epsilon {notes.epsilon:g}, delta {notes.delta:.2g}"
     print(f"{verdict.members} members and {verdict.others} others, attacked by {access}")
     print(f"claimed                 {told}")
-    print(
-        f"proven                  epsilon of at least {verdict.least_epsilon:.2f}, at {verdict.confidence:.0%} confidence"
-    )
+    proven, sure = verdict.least_epsilon, verdict.confidence
+    print(f"proven                  epsilon {proven:.2f} or more, at {sure:.0%} confidence")
     print(f"guesses that prove it   {verdict.right} of {verdict.guesses} right; all right: {verdict.most_provable:.2f}")
     area, low, high = verdict.area, verdict.area_low, verdict.area_high
     print(f"member above other      {area:.1%} of pairs; chance is {low:.1%} to {high:.1%}")

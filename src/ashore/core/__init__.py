@@ -20,6 +20,7 @@ from ashore.core.call import (
 )
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
+from ashore.core.consents import Consents
 from ashore.core.counted import counted
 from ashore.core.decode import UNDECODABLE
 from ashore.core.egress import (
@@ -121,6 +122,7 @@ __all__ = [
     "Bucket",
     "Call",
     "Clock",
+    "Consents",
     "Digest",
     "Download",
     "EngineKind",

@@ -1,8 +1,8 @@
-"""Attacking an adapter: which examples does it show to have been trained on?
+"""Attacking an adapter: which examples does it show that it was trained on?
 
-Two attacks. With *answers*, somebody asks the model, and sees how much more likely the adapter makes an example than the
-bare model. With *weights*, somebody has the adapter's file, and measures how far it went into the direction
-into which the example would have pushed a fresh one: the stronger attack, and the one that a claim of privacy must bear.
+Two attacks. With *answers*, somebody asks the model, and sees how much likelier the adapter makes an example than the
+bare model does. With *weights*, somebody has the adapter's file, and measures how far it went into the direction into
+which the example would have pushed a fresh one: the stronger attack, and the one that a claim of privacy must bear.
 """
 
 from __future__ import annotations
