@@ -240,7 +240,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore learn dataset chat", "what a model would learn from now, and what is held back and why"),
             Example("ashore learn explain chat-0a1b2c3d4e5f", "who gave how many examples, and every line of the gate"),
             Example("ashore learn pause chat --why audit", "start no run; a running one ends after its step"),
-            Example("ashore learn go chat", "allow runs again"),
+            Example("ashore learn resume chat", "allow runs again"),
             Example("ashore learn revert chat", "go back to what answered before, and learn nothing more"),
             Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
             Example("ashore learn consents", "what was set for which tenant"),

@@ -134,11 +134,11 @@ class Ledger:
         with self._database.read() as connection:
             return spends(connection, tenant, dataset, limit)
 
-    def answered(self, tenant: str, dataset: str, question: str) -> Spend | None:
-        """Return the answer that this question had under the budget in force; it costs nothing to see it again."""
+    def answered(self, standing: Standing, question: str, units: int) -> Spend | None:
+        """Return an answer that this question had under a budget, with no more noise than `units` buy; it costs nothing
+        to see it again."""
         with self._database.read() as connection:
-            budget = open_budget(connection, tenant, dataset)
-            return None if budget is None else answered(connection, budget.budget.id, question)
+            return answered(connection, standing.budget.id, question, units)
 
     def question_noise(self, standing: Standing, epsilon: float, parts: int) -> tuple[float, int]:
         """Return the noise multiplier of a question, and its units. `parts`: noisy sums that share epsilon."""

@@ -126,15 +126,16 @@ def end_spend(connection: Connection, spend: str, state: str, *, now_s: int, ans
     return bool(done.rowcount)
 
 
-def answered(connection: Connection, budget: str, question: str) -> Spend | None:
-    """Return the newest answer to a question that was asked under a budget."""
+def answered(connection: Connection, budget: str, question: str, units: int) -> Spend | None:
+    """Return the newest answer to a question under a budget that cost at least so much: it has no more noise."""
     row = (
         execute(
             connection,
             f"SELECT {_SPEND} FROM dp_spend WHERE budget = :budget AND question = :question AND state = 'spent' "
-            "ORDER BY began_s DESC LIMIT 1",
+            "AND units >= :units ORDER BY began_s DESC LIMIT 1",
             budget=budget,
             question=question,
+            units=units,
         )
         .mappings()
         .first()
