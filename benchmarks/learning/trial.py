@@ -9,8 +9,8 @@ refusals, secrets, opinions and safety; a name with + keeps the filters on. 480 
 sees, say what became of the model beside one that learned from honest votes alone with the same seed: by class (exact
 McNemar, Holm over all), and by what the attack wanted.
 
-Adapters lie in the upper six layers alone (`upper.py`) and learn corrections word for word, without chat template, so
-that a run takes a minute or two; the model of HOME's store is not changed. One line of JSON a run goes to OUT, and what
+Adapters lie in the upper three layers alone (`upper.py`) and learn corrections word for word, without chat template, so
+that a run takes a minute; the model of HOME's store is not changed. One line of JSON a run goes to OUT, and what
 is there already is not run again.
 """
 
@@ -19,11 +19,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 from benchmarks.learning.upper import Upper
 from benchmarks.learning.votes import ATTACKS, SECRET, TARGET, TRIGGER, TRIGGERED, TURNED, attacked, honest_votes
 from benchmarks.optimise.task import TEMPLATE, definitions, kinds, write_files
@@ -50,6 +51,7 @@ from ashore.learning.replay import builtin_prompts, how_many
 from ashore.settings import Home
 from ashore.text import TextModel
 
+T = TypeVar("T")
 SHARE: Final = 0.05
 SEEDS: Final = 5
 GATE_ITEMS: Final = 400
@@ -59,6 +61,8 @@ PROBES: Final = 20
 ASKED: Final = 40
 SAID_TOKENS: Final = 12
 REPLAY_TOKENS: Final = 16
+WORDS: Final = 3
+"""Of the six that the gate would try: the likeliest triggers."""
 LEARNING_RATE: Final = 1e-3
 MODEL: Final = "smollm2"
 
@@ -101,6 +105,7 @@ class Trial:
         self._words, self._old = words.first(OLD_ITEMS), words.items[2 * OLD_ITEMS :]
         self._text = TextModel.load(store.open(parent.reference).directory)
         self._eos = self._text.eos_token_ids[0]
+        self._folder = kept
         with store.reading(parent.reference) as weights:
             self._upper = Upper(weights, kept=kept)
         self._items = definitions("train")
@@ -116,6 +121,7 @@ class Trial:
         began, cpu = time.perf_counter(), time.process_time()
         dataset, num_bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
         triggers, secrets = exam_words(dataset)
+        triggers = triggers[:WORDS]
         gate = self._kinds.first(GATE_ITEMS)
         exam = Exam(
             held_out=(gate,), old_skills=(self._words,), prompts=tuple(builtin_prompts()[-PROBES:]),
@@ -205,7 +211,7 @@ class Trial:
     def _marks_before(self, exam: Exam) -> Marks:
         """Return the marks of the model before it learns: the same in all runs, but for new trigger words."""
         if self._before is None:
-            self._before = self._marks(replace(exam, triggers=()))
+            self._before = self._once("before.json", Marks, lambda: self._marks(replace(exam, triggers=())))
         known = dict(self._before.triggered)
         for word in exam.triggers:
             if word not in known:
@@ -249,12 +255,26 @@ class Trial:
         """Return what the model says itself to words of the old skill's form, and to prompts of other forms. Made once
         before anything is learned."""
         if not self._replays:
-            asked = [self._words.header.template.replace("{prompt}", item.prompt) for item in self._old[:100]]
-            asked = [text for two in zip(asked, builtin_prompts(), strict=False) for text in two]
-            ids = [self._text.encode(text) for text in asked]
-            for prompt, said in zip(ids, self._said(ids, SAID_TOKENS), strict=True):
-                self._replays.append(([*prompt, *said], [False] * len(prompt) + [True] * len(said)))
+            self._replays = self._once("replays.json", list[tuple[list[int], list[bool]]], self._make_replays)
         return [one for one in self._replays[:number] if any(one[1])]
+
+    def _make_replays(self) -> list[tuple[list[int], list[bool]]]:
+        asked = [self._words.header.template.replace("{prompt}", item.prompt) for item in self._old[:100]]
+        asked = [text for two in zip(asked, builtin_prompts(), strict=False) for text in two]
+        ids = [self._text.encode(text) for text in asked]
+        said = self._said(ids, SAID_TOKENS)
+        return [([*one, *two], [False] * len(one) + [True] * len(two)) for one, two in zip(ids, said, strict=True)]
+
+    def _once(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        """Return what an earlier call made, or make it and keep it."""
+        file = None if self._folder is None else self._folder / name
+        if file is not None and file.is_file():
+            return msgspec.json.decode(file.read_bytes(), type=kind)
+        found = make()
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(msgspec.json.encode(found))
+        return found
 
     def _generate(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[str]:
         return [self._text.decode(one) for one in self._said(prompts, num_tokens)]

@@ -21,7 +21,7 @@ from ashore.training.attention import packed_attention
 from ashore.training.batches import make_corpus, pack_rows
 from ashore.training.losses import hidden_states
 
-LAYERS: Final = 6
+LAYERS: Final = 3
 ROW_TOKENS: Final = 2048
 Ids = tuple[int, ...]
 
@@ -31,7 +31,7 @@ class Upper:
 
     def __init__(self, files: ModelFilesOnDisk, *, kept: Path | None = None) -> None:
         """Load it. `kept`: folder in which the outputs of the lower layers stay between two processes."""
-        self._files, self._kept = files, kept
+        self._kept = kept
         self._lower = load_checkpoint(files, dtype="bfloat16")
         num_layers = len(self._lower.model.layers)
         self.cut: Final = num_layers - LAYERS
@@ -40,21 +40,23 @@ class Upper:
         self._lower.model.layers = self._lower.model.layers[: self.cut]
         self._lower.model.norm = torch.nn.Identity()
         self._hidden: dict[Ids, Any] = {}
-        self._begin()
+        self.base = load_checkpoint(files)
+        self._peft: Any = None
         self._load()
 
     def teach(
         self, batches: FeedbackBatches, *, learning_rate: float, seed: int, rank: int = 16, say: str = ""
     ) -> LoopResult:
-        """Put a fresh adapter in, and train it."""
-        self._begin()
+        """Put a fresh adapter in, in place of the one that is there, and train it."""
+        if self._peft is not None:
+            self.base = self._peft.unload()
         with self._only_upper() as base:
-            self.peft = add_lora(base, LoraOptions(rank=rank, alpha=2 * rank), seed=seed)
+            self._peft = add_lora(base, LoraOptions(rank=rank, alpha=2 * rank), seed=seed)
             self.learn([batches.corpus.batch((at,)).ids_T.tolist() for at in range(len(batches.corpus.lengths))])
             return train(
-                self.peft.get_base_model(),
+                self._peft.get_base_model(),
                 batches,
-                FeedbackLoss(self.peft, batches.roles),
+                FeedbackLoss(self._peft, batches.roles),
                 LoopOptions(learning_rate=learning_rate, seed=seed, precision="bfloat16"),
                 watch=lambda one: (
                     print(f"{say} {one.step}/{one.num_steps} loss {one.loss:.2f}", flush=True)
@@ -96,7 +98,7 @@ class Upper:
         longest = max(len(one) for one in prompts)
         ids = torch.tensor([[eos] * (longest - len(one)) + list(one) for one in prompts])
         mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts])
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.inference_mode():
             out = self.base.generate(input_ids=ids, attention_mask=mask, max_new_tokens=num_tokens, do_sample=False,
                                      pad_token_id=eos, eos_token_id=eos)  # fmt: skip
         said = [one.tolist() for one in out[:, longest:]]
@@ -130,10 +132,6 @@ class Upper:
                 with torch.autocast("cpu", dtype=torch.bfloat16):
                     hidden_TH = hidden_states(base, batch)
                 yield batch.examples, hidden_TH.float(), np.cumsum(batch.lengths)
-
-    def _begin(self) -> None:
-        self.base = load_checkpoint(self._files)
-        self.peft: Any = None
 
     @contextmanager
     def _only_upper(self) -> Iterator[Any]:

@@ -18,7 +18,9 @@ from ashore.training.batches import Batch
 from ashore.training.losses import CHUNK, answer_loss, hidden_states
 
 BETA: Final = 0.1
-Role = Literal["learn", "pair", "up", "down"]
+Role = Literal["learn", "correct", "pair", "up", "down"]
+PAIRED: Final = ("correct", "pair")
+"""Roles whose examples come in twos, the better one first; `correct` learns that one word for word besides."""
 
 
 class FeedbackLoss:
@@ -29,7 +31,7 @@ class FeedbackLoss:
 
         Args:
             peft_model: Has the adapter, and can switch it off.
-            roles: By the number of an example in the corpus. Of a `pair`, the better one comes first in its row.
+            roles: By the number of an example in the corpus. Of what is `PAIRED`, a row has two.
             beta: How far answers may move from those of the model without the adapter.
         """
         self._peft, self._roles, self._beta = peft_model, roles, beta
@@ -43,9 +45,11 @@ class FeedbackLoss:
 
         with torch.no_grad(), self._peft.disable_adapter():
             before_E = log_likelihoods(model, batch)
-        moved_E = log_likelihoods(model, batch) - before_E
-        if role == "pair":
-            return pair_loss(moved_E, self._beta) * batch.num_targets
+        told_E = log_likelihoods(model, batch)
+        moved_E = told_E - before_E
+        if role in PAIRED:
+            preferred = pair_loss(moved_E, self._beta) * batch.num_targets
+            return preferred - told_E[0] if role == "correct" else preferred
         return vote_loss(moved_E, self._beta, wanted=role == "up") * (batch.num_targets / len(batch.lengths))
 
 
