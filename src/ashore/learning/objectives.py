@@ -1,7 +1,7 @@
 """What is minimised: corrections word for word, votes and pairs by how much likelier an answer became than to the model
 without the adapter. The reference is the same model with the adapter switched off, so there is no second copy of it.
 
-Shapes in names: T tokens of a row, N targets, H hidden size, V vocabulary, E examples of a row.
+Shapes in names: T tokens of a row, N targets, H hidden size, V vocabulary, E examples of a row, P pairs of a row.
 
 Sources: DPO, Rafailov and others, arXiv 2305.18290, equation 7. APO-zero for votes without a partner, D'Oosterlinck and
 others, arXiv 2408.06266, as trl's `KTOTrainer` has it (`loss_type="apo_zero_unpaired"`): it needs no estimate of a
@@ -31,7 +31,7 @@ class FeedbackLoss:
 
         Args:
             peft_model: Has the adapter, and can switch it off.
-            roles: By the number of an example in the corpus. Of what is `PAIRED`, a row has two.
+            roles: By the number of an example in the corpus. Of what is `PAIRED`, better and worse ones take turns.
             beta: How far answers may move from those of the model without the adapter.
         """
         self._peft, self._roles, self._beta = peft_model, roles, beta
@@ -48,17 +48,18 @@ class FeedbackLoss:
         told_E = log_likelihoods(model, batch)
         moved_E = told_E - before_E
         if role in PAIRED:
-            preferred = pair_loss(moved_E, self._beta) * batch.num_targets
-            return preferred - told_E[0] if role == "correct" else preferred
+            weight_P = torch.from_numpy(_targets(batch)).view(-1, 2).sum(dim=1)
+            preferred = (pair_losses(moved_E, self._beta) * weight_P).sum()
+            return preferred - told_E[0::2].sum() if role == "correct" else preferred
         return vote_loss(moved_E, self._beta, wanted=role == "up") * (batch.num_targets / len(batch.lengths))
 
 
-def pair_loss(moved_E: Any, beta: float) -> Any:
-    """Return DPO's loss of one pair. `moved_E`: log-probability of the better and the worse answer, less that of the
-    reference."""
+def pair_losses(moved_E: Any, beta: float) -> Any:
+    """Return DPO's loss of each pair, `[P]`. `moved_E`: log-probability of better and worse answers in turns, less that
+    of the reference."""
     import torch
 
-    return -torch.nn.functional.logsigmoid(beta * (moved_E[0] - moved_E[1]))
+    return -torch.nn.functional.logsigmoid(beta * (moved_E[0::2] - moved_E[1::2]))
 
 
 def vote_loss(moved_E: Any, beta: float, *, wanted: bool) -> Any:
@@ -67,6 +68,12 @@ def vote_loss(moved_E: Any, beta: float, *, wanted: bool) -> Any:
 
     share = torch.sigmoid(beta * moved_E)
     return (1 - share).sum() if wanted else share.sum()
+
+
+def _targets(batch: Batch) -> np.ndarray:
+    """Return how many targets each example of a row has, `[E]`."""
+    ends = np.cumsum(batch.lengths)
+    return np.add.reduceat(batch.targets_T.astype(np.int64), ends - np.asarray(batch.lengths))
 
 
 def log_likelihoods(model: Any, batch: Batch) -> Any:
