@@ -108,6 +108,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
             Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
+            Example("ashore train canaries letters.jsonl --out planted", "secrets to look for after training"),
+            Example(
+                "ashore train attack smollm2-private --members planted/members.jsonl --others planted/others.jsonl",
+                "the epsilon that an attack proves, beside the claimed one",
+            ),
             Example("ashore train log", "every run in figures: loss, throughput, waits, memory"),
             Example("ashore train log tone --since 2h --json", "each step of the last two hours"),
             Example("ashore train log --archive s3://logs/train --older-than 30d", "move old logs into a bucket"),
@@ -141,7 +146,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore backup init --nodes /mnt/a,/mnt/b,s3://backups/ashore --code 2+1", "any one may be lost"),
             Example("ashore backup run", "make one now"),
             Example("ashore backup status", "how many nodes may be lost now"),
-            Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "into an empty home"),
+            Example("ashore backup restore --nodes /mnt/a,/mnt/b --recovery-key recovery.key", "into an empty home"),
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
@@ -198,8 +203,14 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
-            Example("ashore job list --state running", "batches and background answers"),
+            Example("ashore model pull smollm2 --job", "have the server pull it; prints the id of the job"),
+            Example("ashore job show op_0123456789abcdef --follow", "its progress and its log, until it ends"),
+            Example("ashore job list --state running", "operations, batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
+        ),
+        "events": (
+            Example("ashore events --follow", "jobs and releases, as it happens"),
+            Example("ashore events --after 120 --json", "what came behind that number"),
         ),
         "account": (
             Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
@@ -286,6 +297,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "backup": (
             Example("ashore backup list", "which backups there are to restore"),
+            Example("ashore backup rehearse", "read and check what a restore would need; write nothing"),
             Example("ashore backup scrub --rate 50", "read at most 50 MB/s; rebuild what is damaged"),
             Example("ashore backup replace /mnt/b /mnt/c", "a new disk replaces a lost one"),
             Example("ashore backup confirm recovery.key", "try the recovery key on every node"),
@@ -365,6 +377,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
+            Example("ashore job again op_0123456789abcdef", "after an interruption"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
         "account": (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.interrupted import asked_to_stop
 from ashore.core import human_seconds
@@ -77,6 +78,7 @@ app = noun_of(
 
 
 @app.command
+@also_a_job("learn run")
 def run(
     model: str,
     /,

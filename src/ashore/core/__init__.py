@@ -6,6 +6,7 @@ from ashore.core.bucket import S3_HINT, Bucket
 from ashore.core.bytesize import human_bytes
 from ashore.core.call import (
     ADMIN,
+    EVENT_STREAM,
     Actor,
     Call,
     Download,
@@ -90,6 +91,7 @@ __all__ = [
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
+    "EVENT_STREAM",
     "EVERY_NAME",
     "FROM_FILE",
     "HEAVY_RATIO",

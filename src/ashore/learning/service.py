@@ -77,6 +77,10 @@ class FeedbackService:
         self._secret, self._blacken, self._rights = secret, blacken, rights
         self._recorder, self._clock = recorder, clock
 
+    def purpose(self, tenant: str) -> Purpose:
+        """Return what votes of a tenant are for now. Waits for nothing."""
+        return self._consents.purpose(tenant)
+
     async def vote_soon(self, feedback: Feedback, actor: Actor, *, came_s: float) -> Given:
         """As `vote`. An answer that was given a moment ago may still be on its way to the disk: it is waited for, and
         no thread is held meanwhile, so that a flood of votes for answers that nobody got holds up nobody else.
