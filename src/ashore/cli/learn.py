@@ -37,6 +37,7 @@ def _show_status(found: LearningStatus) -> None:
         for one in found.items
     ]
     print(table(items, columns) if items else "no runs")
+    print(f"runs begin {found.begins}")
     if found.running:
         print(f"a run is under way on {found.running}")
     for one in found.next:
