@@ -80,6 +80,7 @@ COMMANDS = (
         name="fleet", target="ashore.cli.fleet:app", summary="Add engine nodes to a model, drain them and remove them."
     ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
+    Command(name="events", target="ashore.cli.events:app", summary="Show what happens to jobs and releases."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
     Command(
         name="server",
