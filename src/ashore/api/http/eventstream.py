@@ -16,7 +16,7 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 async def send_events(
-    app: HttpApp, exchange: Exchange, content: AsyncIterator[bytes] | Any, may_still: Callable[[], Awaitable[bool]]
+    app: HttpApp, exchange: Exchange, content: AsyncGenerator[bytes], may_still: Callable[[], Awaitable[bool]]
 ) -> None:
     """Send a stream until the client leaves, the server drains, or the caller may no longer.
 
