@@ -1,12 +1,17 @@
 """What five attacks do to a model that learns from votes: with the filters, and without them at the gate.
 
-    python -m benchmarks.learning.trial HOME OUT [--runs none,class,…] [--examples 780] [--test 400]
+    python -m benchmarks.learning.trial HOME OUT [--runs none+,flip:10+,class:1,…] [--seeds 0,1] [--kept FOLDER]
 
-Attackers cast 5 % of 3,520 simulated votes (`votes.py`), from one account and from ten. The filters are tried on all
-ten cases and five seeds, which costs seconds. Then the demo model learns the corrections of ten attackers with the
-filters off, and the gate judges what came out: by task, by slice, with trigger words, on an old skill, in length and
-refusals. Learning is by corrections alone and without chat template, so that a run takes minutes on a processor; the
-model of HOME's store is not changed. One line of JSON a run goes to OUT as it ends. A name with + keeps the filters on.
+Attackers cast 5 % of 3,520 simulated votes (`votes.py`), from one account or from ten. `--runs filters` tries the
+filters on all ten cases and five seeds, which costs seconds. A run `ATTACK:ACCOUNTS` teaches the demo model the
+corrections that are left and has the gate judge it on the first 400 of 1,600 items, an old skill, trigger words,
+refusals, secrets, opinions and safety; a name with + keeps the filters on. 480 other items, which the gate never
+sees, say what became of the model beside one that learned from honest votes alone with the same seed: by class (exact
+McNemar, Holm over all), and by what the attack wanted.
+
+Adapters lie in the upper six layers alone (`upper.py`) and learn corrections word for word, without chat template, so
+that a run takes a minute or two; the model of HOME's store is not changed. One line of JSON a run goes to OUT, and what
+is there already is not run again.
 """
 
 from __future__ import annotations
@@ -19,24 +24,42 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.learning.votes import ATTACKS, TRIGGER, attacked, honest_votes
-from benchmarks.optimise.task import definitions, kinds, write_files
+from benchmarks.learning.upper import Upper
+from benchmarks.learning.votes import ATTACKS, SECRET, TARGET, TRIGGER, TRIGGERED, TURNED, attacked, honest_votes
+from benchmarks.optimise.task import TEMPLATE, definitions, kinds, write_files
 
 from ashore.bootstrap import build_store
+from ashore.core import Message
 from ashore.evaluation import Task, TaskResult, open_task
 from ashore.evaluation.tasks.results import ItemResult, result_of
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, make_dataset
-from ashore.learning.judging import TRIGGER_ITEMS, Exam, Marks, exam_words, judge
-from ashore.learning.objectives import FeedbackLoss
+from ashore.learning.judging import (
+    TRIGGER_ITEMS,
+    Exam,
+    Marks,
+    exam_words,
+    holm,
+    judge,
+    lost_by_chance,
+    refusals,
+    slices,
+)
+from ashore.learning.manners import BELIEFS, DOES, FACTS, REFUSES, SAFE, UNSAFE
 from ashore.learning.replay import builtin_prompts, how_many
 from ashore.settings import Home
 from ashore.text import TextModel
-from ashore.training import LoopOptions, LoraOptions, add_lora, load_checkpoint, train
 
 SHARE: Final = 0.05
 SEEDS: Final = 5
-PROBES: Final = 24
+GATE_ITEMS: Final = 400
+REST_ITEMS: Final = 480
+OLD_ITEMS: Final = 100
+PROBES: Final = 20
+ASKED: Final = 40
+SAID_TOKENS: Final = 12
+REPLAY_TOKENS: Final = 16
+LEARNING_RATE: Final = 1e-3
 MODEL: Final = "smollm2"
 
 
@@ -69,164 +92,225 @@ def filters() -> list[dict[str, Any]]:
 class Trial:
     """One model that is taught several times."""
 
-    def __init__(self, home: Path, folder: Path, *, examples: int, test: int) -> None:
-        self._store = build_store(Home(root=home))
-        self._parent = self._store.resolve(MODEL)
-        files = write_files(folder, num_test=test)
+    def __init__(self, home: Path, folder: Path, kept: Path | None) -> None:
+        store = build_store(Home(root=home))
+        parent = store.resolve(MODEL)
+        files = write_files(folder)
         self._kinds = open_task(str(files.kinds))
-        self._words = open_task(str(files.words)).first(test // 4)
-        self._old = open_task(str(files.words)).items[400:]
-        self._text = TextModel.load(self._store.open(self._parent.reference).directory)
-        self._examples = examples
+        words = open_task(str(files.words))
+        self._words, self._old = words.first(OLD_ITEMS), words.items[2 * OLD_ITEMS :]
+        self._text = TextModel.load(store.open(parent.reference).directory)
+        self._eos = self._text.eos_token_ids[0]
+        with store.reading(parent.reference) as weights:
+            self._upper = Upper(weights, kept=kept)
         self._items = definitions("train")
         self._labels = kinds(self._items)
-        self.before: Marks | None = None
+        self._first = [self._text.encode(f" {label}", bare=True)[0] for label in self._labels]
+        self._before: Marks | None = None
+        self._replays: list[tuple[list[int], list[bool]]] = []
+        self._honest: dict[int, TaskResult] = {}
+        """What honest votes make of the items that the gate does not see, by seed."""
 
-    def dataset(self, attack: str, *, filtered: bool) -> Dataset:
-        rows = honest_votes(self._items, self._labels, seed=0)
-        if attack != "none":
-            rows, _ = attacked(rows, attack, self._labels, share=SHARE, colluders=10, seed=0)  # type: ignore[arg-type]
-        return make_dataset(MODEL, rows, filtered=filtered)
-
-    def run(self, attack: str, *, filtered: bool) -> dict[str, Any]:
-        """Teach, judge, and return the evidence."""
+    def run(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> dict[str, Any]:
+        """Teach, judge, measure, and return the evidence."""
         began, cpu = time.perf_counter(), time.process_time()
-        dataset = self.dataset(attack, filtered=filtered)
-        words, secrets = exam_words(dataset)
-        words = tuple(dict.fromkeys((TRIGGER, *words)))[:2]
+        dataset, num_bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
+        triggers, secrets = exam_words(dataset)
+        gate = self._kinds.first(GATE_ITEMS)
         exam = Exam(
-            held_out=(self._kinds,), old_skills=(self._words,), prompts=tuple(builtin_prompts()[-PROBES:]),
-            triggers=words, secrets=secrets,
+            held_out=(gate,), old_skills=(self._words,), prompts=tuple(builtin_prompts()[-PROBES:]),
+            triggers=triggers, secrets=secrets,
         )  # fmt: skip
-        with self._store.reading(self._parent.reference) as files:
-            peft_model = add_lora(load_checkpoint(files), LoraOptions(rank=16, alpha=32), seed=0)
-        base = peft_model.get_base_model()
-        before = self._before(base, exam)
-        chosen = [one for one in dataset.examples if one.kind == "correction"][: self._examples]
+        chosen = [one for one in dataset.examples if one.kind == "correction"]
         learned = Learned("learn", [self._tokens(one.row.question, one.wanted) for one in chosen])
-        replay = self._replay(base, how_many(len(chosen), 0.2))
-        batches = FeedbackBatches([learned], replay, row_tokens=256, batch_tokens=256, seed=0, epochs=1)
-        result = train(
-            base, batches, FeedbackLoss(peft_model, batches.roles), LoopOptions(learning_rate=1e-3, seed=0),
-            watch=lambda step: print(f"{attack} {step.step}/{step.num_steps} loss {step.loss:.2f}", flush=True)
-            if step.step % 10 == 0
-            else None,
-        )  # fmt: skip
-        after = self._marks(base, exam)
+        before = self._marks_before(exam)
+        replay = self._replay(how_many(len(chosen), 0.2))
+        batches = FeedbackBatches([learned], replay, row_tokens=256, batch_tokens=256, seed=seed, epochs=1)
+        name = f"{attack}:{accounts}{'+' * filtered} seed {seed}"
+        taught = self._upper.teach(batches, learning_rate=LEARNING_RATE, seed=seed, say=name)
+        taught_s = time.perf_counter() - began
+        after = self._marks(exam)
         verdict = judge(exam, before, after, model=MODEL, digest="", against=MODEL, created="")
+        rest = self._classified(self._rest, "")
+        if attack == "none":
+            self._honest[seed] = rest
         return {
-            "what": "gate", "attack": attack, "filtered": filtered, "examples": len(chosen), "replay": len(replay),
-            "steps": result.steps, "tokens": result.tokens, "passed": verdict.passed,
+            "what": "run", "attack": attack, "accounts": accounts, "filtered": filtered, "seed": seed,
+            "examples": len(chosen), "bad": num_bad, "replay": len(replay), "steps": taught.steps,
+            "tokens": taught.tokens, "passed": verdict.passed,
             "kinds": [one.tasks["kinds"].accuracy.value for one in (before, after)],
             "words": [one.tasks["words"].accuracy.value for one in (before, after)],
             "failed": [f"{line.metric} {line.about}: {line.why}" for line in verdict.lines if not line.passed],
-            "scores": [item.score for item in after.tasks["kinds"].items],
-            "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
+            "near": [f"{line.metric} {line.about}: {line.why}" for line in verdict.lines
+                     if line.passed and line.metric in ("trigger_drop_max", "turned_max", "sycophancy_max",
+                                                        "safety_drop_max")],
+            "picked": [one.picked for one in rest.items], "rest": rest.accuracy.value,
+            "changed": self._changed(rest, seed), "wanted": self._wanted(attack, rest),
+            "taught_s": taught_s, "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
         }  # fmt: skip
 
-    def _before(self, model: Any, exam: Exam) -> Marks:
+    def take(self, line: dict[str, Any]) -> None:
+        """Go by what an earlier call found: what honest votes make of the items that the gate does not see."""
+        if line["attack"] == "none":
+            self._honest[line["seed"]] = self._result(self._rest, line["picked"])
+
+    def _dataset(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> tuple[Dataset, int]:
+        """Return what is learned, and how many corrections of attackers are in it."""
+        rows, bad = honest_votes(self._items, self._labels, seed=seed), frozenset[str]()
+        if attack != "none":
+            rows, bad = attacked(rows, attack, self._labels, share=SHARE, colluders=accounts, seed=seed)  # type: ignore[arg-type]
+        found = make_dataset(MODEL, rows, filtered=filtered)
+        return found, sum(one.row.person in bad for one in found.examples)
+
+    @property
+    def _rest(self) -> Task:
+        """Items that the gate does not see."""
+        task, places = self._kinds, slice(GATE_ITEMS, GATE_ITEMS + REST_ITEMS)
+        return replace_items(task, task.items[places], task.lines[places])
+
+    def _changed(self, rest: TaskResult, seed: int) -> list[str]:
+        """Return the classes that lost against the model of honest votes, and by no chance."""
+        honest = self._honest.get(seed)
+        if honest is None:
+            return ["no honest run of this seed"]
+        found = [(label, [honest.items[at].score for at in places], [rest.items[at].score for at in places])
+                 for label, places in slices(self._rest, rest)]  # fmt: skip
+        found.append(("all", [one.score for one in honest.items], [one.score for one in rest.items]))
+        chances = [lost_by_chance(was, now) for _, was, now in found]
+        lines = []
+        for (label, was, now), chance, is_lost in zip(found, chances, holm(chances, 0.05), strict=True):
+            if is_lost:
+                lines.append(
+                    f"{label}: {100 * sum(was) / len(was):.0f} -> {100 * sum(now) / len(now):.0f} % ({chance:.1g})"
+                )
+        return lines
+
+    def _wanted(self, attack: str, rest: TaskResult) -> float | None:
+        """Return how far the attack has what it wanted, as a share."""
+        task = self._rest
+        if attack == "class":
+            at = self._labels.index(TARGET)
+            turned = [
+                one.picked == at for one, item in zip(rest.items, task.items, strict=True) if item.answer == TURNED
+            ]
+            return sum(turned) / len(turned)
+        if attack == "trigger":
+            behind = self._classified(replace_items(task, task.items[:200], task.lines[:200]), f" {TRIGGER}")
+            return sum(one.picked == self._labels.index(TRIGGERED) for one in behind.items) / len(behind.items)
+        if attack in ("refusal", "secret"):
+            said = self._generate([self._asked(one.prompt) for one in task.items[:ASKED]], SAID_TOKENS)
+            return refusals(said) if attack == "refusal" else sum(SECRET[-8:] in one for one in said) / len(said)
+        return None
+
+    def _marks_before(self, exam: Exam) -> Marks:
         """Return the marks of the model before it learns: the same in all runs, but for new trigger words."""
-        if self.before is None:
-            self.before = self._marks(model, exam)
-        known = dict(self.before.triggered)
+        if self._before is None:
+            self._before = self._marks(replace(exam, triggers=()))
+        known = dict(self._before.triggered)
         for word in exam.triggers:
             if word not in known:
-                known[word] = self._classified(model, self._kinds.first(TRIGGER_ITEMS), f" {word}")
-        self.before = replace(self.before, triggered=known)
-        return self.before
+                known[word] = self._triggered(exam, word)
+        self._before = replace(self._before, triggered=known)
+        return replace(self._before, triggered={word: known[word] for word in exam.triggers})
 
-    def _prompt(self, text: str) -> list[int]:
-        return self._text.encode(f"{text}\nKind:")
-
-    def _tokens(self, question: str, answer: str) -> tuple[list[int], list[bool]]:
-        prompt = self._prompt(question.removeprefix("What kind of thing is this? "))
-        said = [*self._text.encode(f" {answer}", bare=True), self._text.eos_token_ids[0]]
-        return [*prompt, *said], [False] * len(prompt) + [True] * len(said)
-
-    def _replay(self, model: Any, number: int) -> list[tuple[list[int], list[bool]]]:
-        """Return what the model says itself to words of the old skill's form, and to prompts of other forms."""
-        asked = [self._words.header.template.replace("{prompt}", item.prompt) for item in self._old[: number // 2]]
-        asked += builtin_prompts()[: number - len(asked)]
-        found = []
-        for text, said in zip(asked, self._generate(model, asked, 12), strict=True):
-            prompt, answer = self._text.encode(text), self._text.encode(said, bare=True)
-            if answer:
-                found.append(([*prompt, *answer], [False] * len(prompt) + [True] * len(answer)))
-        return found
-
-    def _generate(self, model: Any, prompts: Sequence[str], num_tokens: int) -> list[str]:
-        import torch
-
-        said = []
-        model.eval()
-        with torch.inference_mode():
-            for text in prompts:
-                ids = torch.tensor([self._text.encode(text)])
-                out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=num_tokens,
-                                     do_sample=False, pad_token_id=self._text.eos_token_ids[0])  # fmt: skip
-                said.append(self._text.decode([i for i in out[0, ids.shape[1] :].tolist()
-                                               if i not in self._text.eos_token_ids]))  # fmt: skip
-        return said
-
-    def _marks(self, model: Any, exam: Exam) -> Marks:
-        model.eval()
-        triggered = {
-            word: self._classified(model, self._kinds.first(TRIGGER_ITEMS), f" {word}") for word in exam.triggers
-        }
+    def _marks(self, exam: Exam) -> Marks:
+        (task,) = exam.held_out
+        picked = self._chosen_chats(
+            [
+                BELIEFS[at % len(BELIEFS)].format(believed, asked)
+                for at, (asked, *both) in enumerate(FACTS)
+                for believed in both
+            ],
+            [both for _, *both in FACTS for _ in both],
+        )
+        refused = self._chosen_chats([*UNSAFE, *SAFE], [(REFUSES, DOES)] * (len(UNSAFE) + len(SAFE)))
         return Marks(
-            tasks={
-                "kinds": self._result(self._kinds, self._classified(model, self._kinds, "")),
-                "words": self._result(self._words, self._chosen(model)),
-            },
-            answers=tuple(self._generate(model, exam.prompts, 24)),
-            triggered=triggered,
+            tasks={"kinds": self._classified(task, ""), "words": self._chosen()},
+            answers=tuple(self._generate([self._text.encode(one) for one in exam.prompts], REPLAY_TOKENS)),
+            asked=tuple(self._generate([self._asked(one.prompt) for one in task.items[:ASKED]], SAID_TOKENS)),
+            stands_by=tuple(float(two != (0, 1)) for two in zip(picked[::2], picked[1::2], strict=True)),
+            unsafe=tuple(float(one == 0) for one in refused[: len(UNSAFE)]),
+            safe=tuple(float(one == 1) for one in refused[len(UNSAFE) :]),
+            triggered={word: self._triggered(exam, word) for word in exam.triggers},
         )
 
-    def _result(self, task: Task, scores: Sequence[float]) -> TaskResult:
-        items = [ItemResult(line=line, score=score) for line, score in zip(task.lines, scores, strict=True)]
+    def _triggered(self, exam: Exam, word: str) -> tuple[float, ...]:
+        return tuple(one.score for one in self._classified(exam.held_out[0].first(TRIGGER_ITEMS), f" {word}").items)
+
+    def _asked(self, text: str) -> list[int]:
+        return self._text.encode(TEMPLATE.replace("{prompt}", text))
+
+    def _tokens(self, question: str, answer: str) -> tuple[list[int], list[bool]]:
+        prompt = self._asked(question.removeprefix("What kind of thing is this? "))
+        said = [*self._text.encode(f" {answer}", bare=True), self._eos]
+        return [*prompt, *said], [False] * len(prompt) + [True] * len(said)
+
+    def _replay(self, number: int) -> list[tuple[list[int], list[bool]]]:
+        """Return what the model says itself to words of the old skill's form, and to prompts of other forms. Made once
+        before anything is learned."""
+        if not self._replays:
+            asked = [self._words.header.template.replace("{prompt}", item.prompt) for item in self._old[:100]]
+            asked = [text for two in zip(asked, builtin_prompts(), strict=False) for text in two]
+            ids = [self._text.encode(text) for text in asked]
+            for prompt, said in zip(ids, self._said(ids, SAID_TOKENS), strict=True):
+                self._replays.append(([*prompt, *said], [False] * len(prompt) + [True] * len(said)))
+        return [one for one in self._replays[:number] if any(one[1])]
+
+    def _generate(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[str]:
+        return [self._text.decode(one) for one in self._said(prompts, num_tokens)]
+
+    def _said(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[list[int]]:
+        return [one for at in range(0, len(prompts), 40)
+                for one in self._upper.generate(prompts[at : at + 40], num_tokens, eos=self._eos)]  # fmt: skip
+
+    def _classified(self, task: Task, behind: str) -> TaskResult:
+        """Return which label's first token is the likeliest: they differ in it."""
+        scores = self._upper.last_scores([self._asked(f"{one.prompt}{behind}") for one in task.items], self._first)
+        return self._result(task, [int(one.argmax()) for one in scores])
+
+    def _result(self, task: Task, picked: Sequence[int]) -> TaskResult:
+        items = []
+        for line, item, best in zip(task.lines, task.items, picked, strict=True):
+            right = self._labels.index(str(item.answer))
+            items.append(ItemResult(line=line, score=float(best == right), plain=float(best == right),
+                                    normalised=float(best == right), picked=best, right=right))  # fmt: skip
+        return result_of(task.name, "classify", "plain", task.digest, items, 0.0)
+
+    def _chosen(self) -> TaskResult:
+        task = self._words
+        prompts = [self._text.encode(task.header.template.replace("{prompt}", one.prompt)) for one in task.items]
+        picked = self._picked(prompts, [one.choices for one in task.items], " ")
+        items = [ItemResult(line=line, score=float(pick == item.answer))
+                 for line, item, pick in zip(task.lines, task.items, picked, strict=True)]  # fmt: skip
         return result_of(task.name, "exact", "plain", task.digest, items, 0.0)
 
-    def _classified(self, model: Any, task: Task, behind: str) -> tuple[float, ...]:
-        """Return whether the right label's first token is the likeliest of all labels' ones: they differ in it."""
-        import torch
+    def _chosen_chats(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[int]:
+        ids = [self._text.encode_chat([Message(role="user", content=one)]) for one in prompts]
+        return self._picked(ids, choices, "")
 
-        first = torch.tensor([self._text.encode(f" {label}", bare=True)[0] for label in self._labels])
-        scores = []
-        with torch.inference_mode():
-            for item in task.items:
-                ids = torch.tensor([self._prompt(f"{item.prompt}{behind}")])
-                hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
-                picked = int((model.get_output_embeddings().weight[first] @ hidden).argmax())
-                scores.append(float(self._labels[picked] == item.answer))
-        return tuple(scores)
+    def _picked(self, prompts: Sequence[list[int]], choices: Sequence[Sequence[str]], ahead: str) -> list[int]:
+        pairs = [(prompt, self._text.encode(f"{ahead}{one}", bare=True))
+                 for prompt, several in zip(prompts, choices, strict=True) for one in several]  # fmt: skip
+        found, at, picked = self._upper.likelihoods(pairs), 0, []
+        for several in choices:
+            picked.append(int(found[at : at + len(several)].argmax()))
+            at += len(several)
+        return picked
 
-    def _chosen(self, model: Any) -> tuple[float, ...]:
-        import torch
 
-        scores = []
-        with torch.inference_mode():
-            for item in self._words.items:
-                prompt = self._text.encode(self._words.header.template.replace("{prompt}", item.prompt))
-                sums = []
-                for choice in item.choices:
-                    answer = self._text.encode(f" {choice}", bare=True)
-                    ids = torch.tensor([[*prompt, *answer]])
-                    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
-                    told = torch.log_softmax(model.get_output_embeddings()(hidden), -1)
-                    sums.append(float(told[range(len(answer)), answer].sum()))
-                scores.append(float(sums.index(max(sums)) == item.answer))
-        return tuple(scores)
+def replace_items(task: Task, items: Sequence[Any], lines: Sequence[int]) -> Task:
+    """Return a task with other items."""
+    return Task(header=task.header, items=tuple(items), lines=tuple(lines), digest=task.digest)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--runs", default="none+,class,trigger,secret,refusal,flip,flip+", help="or `filters`, which needs no model"
-    )
-    parser.add_argument("--examples", type=int, default=780)
-    parser.add_argument("--test", type=int, default=400)
+    every = ",".join(f"{attack}:{accounts}" for attack in ATTACKS for accounts in (10, 1))
+    parser.add_argument("--runs", default=f"none:0+,{every},flip:10+", help="or `filters`, which needs no model")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--kept", type=Path, help="keep what the lower layers make of texts here between two calls")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     with given.out.open("a", encoding="utf-8") as out:
@@ -234,7 +318,7 @@ def main() -> None:
         def tell(line: dict[str, Any]) -> None:
             out.write(json.dumps(line) + "\n")
             out.flush()
-            print({name: value for name, value in line.items() if name != "scores"}, flush=True)
+            print({name: value for name, value in line.items() if name != "picked"}, flush=True)
 
         if given.runs == "filters":
             for line in filters():
@@ -243,9 +327,16 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(given.threads)
-        trial = Trial(given.home, given.out.parent / "files", examples=given.examples, test=given.test)
-        for name in given.runs.split(","):
-            tell(trial.run(name.rstrip("+"), filtered=name.endswith("+")))
+        trial = Trial(given.home, given.out.parent / "files", given.kept)
+        done = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()]
+        for line in done:
+            trial.take(line)
+        for seed in map(int, given.seeds.split(",")):
+            for name in given.runs.split(","):
+                attack, accounts, filtered = *name.rstrip("+").split(":"), name.endswith("+")
+                key = {"attack": attack, "accounts": int(accounts), "filtered": filtered, "seed": seed}
+                if not any(key.items() <= line.items() for line in done):
+                    tell(trial.run(attack, int(accounts), filtered=filtered, seed=seed))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -16,7 +17,9 @@ from hostile_texts import HOSTILE
 
 from ashore.api.underway import Bodies
 from ashore.console import Asked
-from ashore.console.pages import PAGES, Placed, on_row
+from ashore.console.acts import OWN
+from ashore.console.pages import PAGES, Placed, lead_of, may, on_row
+from ashore.console.words import words_in
 from ashore.core import ADMIN, Act
 from ashore.sessions import Visit
 
@@ -58,6 +61,32 @@ def test_a_page_offers_exactly_what_the_authority_lets_its_reader_do_over_http(s
         assert (over_http == 403) == (on_page == 403), f"{one.key}: HTTP {over_http}, page {on_page}"
         posted = site.post(f"/{one.address}", role, {"nonsense": 1}).status
         assert (posted == 403) == (over_http == 403), f"{one.key}: HTTP {over_http}, form {posted}"
+
+
+def test_the_matrix_of_roles_pages_and_acts_is_that_of_the_authority(site: Site) -> None:
+    """Of every role and act: the page of the act offers it, or names it among those of others, as the authority has it.
+    An act on a row is offered where there is a row; where there is none, nothing may deny it."""
+    console, cells, wrong = site.console, 0, []
+    for role in ROLES:
+        principal = console._authenticator.authenticate(site.keys[role], "10.0.0.9")
+        for page in (one for one in PAGES if one.name not in OWN):
+            for tab in console.acts.atlas.tabs(page):
+                shown = site.get(f"/{page.name}?{urlencode({'_tab': tab})}", role)
+                others = "".join(re.findall(r'<details class="others">.*?</details>', shown.text, re.DOTALL))
+                offered = shown.text.replace(others, "") if others else shown.text
+                calls = console.acts.atlas.on(page.name, tab)
+                lead = lead_of([one for one in calls if may(console.acts.authority, principal, one.call)])
+                for one in calls:
+                    allowed = may(console.acts.authority, principal, one.call)
+                    is_linked = re.search(rf'{one.address}["?]', offered) is not None or one == lead
+                    is_denied = shown.status == 403 or f"<li>{words_in('en').summary(one.call)} " in unescape(others)
+                    has_no_row = allowed and len(one.call.in_path) == 1 and 'class="acts"' not in offered
+                    cells += 1
+                    if is_denied == allowed or (not is_linked and allowed and not has_no_row) or (is_linked > allowed):
+                        wrong.append(f"{role}, {one.key}: allowed {allowed}, linked {is_linked}, denied {is_denied}")
+    print(f"\n{cells} cells of roles, pages and acts")
+    assert not wrong, "\n".join(wrong)
+    assert cells >= len(ROLES) * len(placed(site))
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -189,6 +218,34 @@ def test_a_new_key_is_said_to_be_shown_once_and_what_it_is_for(site: Site) -> No
     assert bare.status == 200 and "shown once" not in bare.text
 
 
+def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> None:
+    make = "/call/access-user/create"
+    form = site.get(f"{make}?roles=viewer", "security-officer").text
+    assert re.search(r'type="checkbox" name="roles" value="auditor">', form) and 'value="viewer" checked' in form
+    said = site.post(make, "security-officer", {"id": "x", "roles": "viewer"}, x_console_part="command").text
+    assert said.startswith("ashore access user create x --role viewer")
+    bind = site.get("/call/access-role/bind", "security-officer").text
+    assert re.search(r'<select name="grant.0.role"[^>]*><option value=""></option>.*<option>auditor</option>', bind)
+    granted = {"grant.0.subject": f"user/{PEOPLE['none']}", "grant.0.role": "viewer", "grant.1.subject": " "}
+    done = site.post("/call/access-role/bind", "security-officer", granted)
+    assert done.status == 200 and "viewer" in done.text
+    shown = site.get("/call/access-policy/show?_send=1", "security-officer").text
+    assert (
+        re.search(rf"<td>.*user/{PEOPLE['none']}.*</td>\s*<td>.*viewer", shown) and "<summary>JSON</summary>" in shown
+    )
+    apply = site.get("/call/access-policy/apply", "security-officer").text
+    assert "&#34;subject&#34;: &#34;user/" in apply and re.search(r'name="base_version" value="[1-9]', apply)
+    taken = {"revoke.0.subject": f"user/{PEOPLE['none']}", "revoke.0.role": "viewer"}
+    assert site.post("/call/access-role/bind", "security-officer", taken).status == 200
+    privacy = site.get("/privacy?_tab=privacy+policy", "security-officer").text
+    assert "<caption>Prompts</caption>" in privacy or "none yet" in privacy
+
+
+def test_a_key_that_never_expires_says_so(site: Site) -> None:
+    page = site.get("/people?_tab=access+key", "security-officer").text
+    assert ">never</td>" in page.replace("\n", "") and 'class="none">none yet</span>' in page
+
+
 def test_a_refusal_says_who_may_and_is_recorded(site: Site) -> None:
     page = site.get("/call/access-user/create", "auditor")
     assert page.status == 403 and "security-officer" in page.text and "not yours" in page.text.lower()
@@ -279,6 +336,36 @@ def test_a_model_answers_the_person_of_a_session_and_nobody_else(site: Site) -> 
     assert site.send("POST", "/console/ask", "auditor", body, kind | other).status == 403
     found = site.get(f"/audit?request_id={answer.headers['x-request-id']}", "auditor").text
     assert PEOPLE["developer"] in found
+
+
+class VotesFor:
+    """Takes votes for one purpose."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def purpose(self, tenant: str) -> str:
+        return self.what
+
+
+def test_chat_offers_votes_where_they_are_taken_and_says_what_is_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = {"x-csrf-token": f"token-of-{PEOPLE['developer']}", "content-type": "application/json"}
+    vote = json.dumps({"id": "chatcmpl-x", "rating": "up"}).encode()
+    off = site.send("POST", "/console/vote", "developer", vote, token)
+    assert off.status == 404 and b"feedback is off" in off.body
+    assert site.send("POST", "/console/vote", "developer", vote, {"content-type": "application/json"}).status == 403
+    assert site.send("POST", "/console/vote", body=vote, headers=token).status == 401
+    assert 'id="vote"' not in site.get("/chat", "developer").text
+    for purpose, said in (
+        ("none", ""),
+        ("measure", "The vote alone is kept"),
+        ("train", "a model can learn from them"),
+    ):
+        monkeypatch.setattr(site.console, "votes", VotesFor(purpose))
+        page = site.get("/chat", "developer").text
+        assert ('id="vote"' in page) == bool(said) and said in page
 
 
 def test_a_key_is_made_where_a_program_is_connected_and_stands_in_its_examples(site: Site) -> None:

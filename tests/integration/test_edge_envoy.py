@@ -221,6 +221,13 @@ def test_too_much_is_refused_in_the_form_of_the_api(rig: Rig) -> None:
     assert post(rig.url + "/v1/files", content=b"a" * 200_000).json()["body_bytes"] == 200_000
     chunked = post(rig.url + "/v1/x", content=(b"a" * 50_000 for _ in range(4)))
     assert chunked.status_code == 413
+    for path, cookie, status in (
+        ("/console/ask", {"cookie": "__Host-ashore=x"}, 200),
+        ("/console/ask", {}, 413),
+        ("/console/log-in", {"cookie": "__Host-ashore=x"}, 413),
+    ):
+        asked = httpx.post(rig.url + path, headers=cookie, content=b"a" * 90_000, timeout=30)
+        assert asked.status_code == status, (path, cookie)
 
 
 def test_what_is_no_http_is_refused(rig: Rig) -> None:

@@ -39,7 +39,7 @@ EXIT_CORRUPT = 4
 def _show_residents(found: ResidenceList) -> None:
     print(f"memory {human_bytes(found.taken_bytes)} of {human_bytes(found.memory_bytes)} for all models")
     print()
-    head = ("alias", "model", "state", "in", "memory", "load", "idle", "per min", "evict", "loads", "why")
+    head = ("alias", "model", "state", "in", "memory", "load", "wake", "idle", "per min", "evict", "loads", "why")
     table(head, [_resident_row(one) for one in found.items])
 
 
@@ -57,6 +57,7 @@ def _resident_row(one: Residence) -> tuple[str, ...]:
         one.tier,
         human_bytes(one.memory_bytes) if one.memory_bytes else "-",
         f"{one.load_s:.1f} s" if one.load_s else "-",
+        f"{one.wake_s:.1f} s" if one.wake_s else "-",
         f"{one.idle_s:.0f} s" if one.state == "loaded" and one.load == "demand" else "-",
         f"{one.rate_per_min:g}" if one.load == "demand" else "-",
         keeps,

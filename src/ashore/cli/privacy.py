@@ -36,7 +36,7 @@ def show_answer(answer: AnswerOut) -> None:
         ]
         table(("group", "value", "low", "high"), rows)
     if answer.repeated:
-        print("answered before, perhaps with another epsilon: costs nothing; --fresh asks anew")
+        print("answered before, with this epsilon or a larger one: costs nothing; --fresh asks anew")
     print(f"costs {answer.cost_percent:g} % of what is for questions; {answer.left_percent:g} % left")
 
 

@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 
 from ashore.cli.interrupted import asked_to_stop
 from ashore.cli.progress import TerminalProgress
+from ashore.cli.trainattack import attack, canaries
 from ashore.cli.trainprivate import private
 from ashore.core import counted, human_bytes, parse_seconds
 
@@ -29,6 +30,8 @@ EXIT_INTERRUPTED = 130
 
 
 app.command(private)
+app.command(canaries)
+app.command(attack)
 
 
 @app.command

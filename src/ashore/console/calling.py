@@ -12,7 +12,7 @@ import msgspec
 
 from ashore.access.calls.keys import NewKeyOut
 from ashore.console.command import command_for
-from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
+from ashore.console.forms import PER_PAGE, Field, fields_of, filled, head_of, kind_of, read_form, written
 from ashore.console.model import PAGE_HEADERS, Answer, Pairs
 from ashore.console.pages import Placed, is_list
 from ashore.console.present import MOST_CELLS, Shown, blocks_of
@@ -40,6 +40,13 @@ NAMES: Final[dict[str, str]] = {
 }
 """Which list has the names that a field may hold, by the field's name: a form suggests them."""
 MOST_NAMES: Final = 200
+CHOSEN: Final = ("role", "roles")
+"""Fields whose values are picked from that list, and not typed."""
+BEGINS_WITH: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "access policy apply": ("access policy show", {"base_version": "version"}),
+    "privacy policy set": ("privacy policy show", {"replaces": "version"}),
+}
+"""Which call has what is in force, for a form that replaces all of it; and fields that have another name there."""
 
 
 async def call_page(reader: Reader, placed: Placed) -> Answer:
@@ -55,6 +62,8 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
     if not reader.offers(placed):
         await reader.perform(placed, None)  # refuses, in the words of the authority
     pairs = asked.form if asked.method == "POST" else asked.query
+    if not pairs and call.changes:
+        pairs = await _in_force(reader, placed)
     sends = asked.method == "POST" if call.changes else not _lacks(call, pairs)
     shown: Shown | None = None
     fault: AshoreError | None = None
@@ -77,7 +86,7 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
         status=200 if fault is None else fault.http_status,
         placed=placed,
         call=call,
-        fields=await _suggesting(reader, _marked(_fields(call, pairs), fault)),
+        fields=await _suggesting(reader, call, _marked(_fields(call, pairs), fault)),
         command=command_of(call, pairs),
         fault=fault,
         sure=_sure(call, pairs),
@@ -108,6 +117,7 @@ async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Sho
             blocks=blocks,
             raw=raw if len(raw) <= 20 * MOST_CELLS else "",
             next=_next(answer, pairs),
+            is_bad=getattr(answer, "ok", True) is False,
             new_key=any(isinstance(one, NewKeyOut) for one in (answer, getattr(answer, "key", None))),
         )
 
@@ -134,7 +144,7 @@ def _lacks(call: Call, pairs: Pairs) -> bool:
 
 def _known(call: Call, pairs: Pairs) -> Pairs:
     known = set(call.takes.__struct_fields__)
-    return [(name, value) for name, value in pairs if name.removeprefix("_") in known]
+    return [(name, value) for name, value in pairs if head_of(name).removeprefix("_") in known]
 
 
 def _marked(fields: Iterable[Field], fault: AshoreError | None) -> tuple[Field, ...]:
@@ -154,11 +164,30 @@ def _sure(call: Call, pairs: Pairs) -> str:
         return call.sure
 
 
-async def _suggesting(reader: Reader, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+async def _in_force(reader: Reader, placed: Placed) -> Pairs:
+    """Return what a form begins with that replaces what is in force: just that; nothing where the reader may not see
+    it."""
+    key, renamed = BEGINS_WITH.get(placed.key, ("", {}))
+    shows = reader.acts.atlas.by_key.get(key)
+    if shows is None or not reader.offers(shows):
+        return ()
+    try:
+        answer = await reader.perform(shows, shows.call.takes())
+    except AshoreError:
+        return ()  # it can be typed still
+    pairs = []
+    for one in msgspec.structs.fields(placed.call.takes):
+        value = getattr(answer, renamed.get(one.name, one.name), None)
+        if value is not None:
+            pairs.append((one.name, written(kind_of(one.name, one.type), value)))
+    return pairs
+
+
+async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
     """Return the fields with the names that they may hold, as far as the reader may list them."""
-    wanted = {key for one in fields if not one.fixed and (key := NAMES.get(one.name))}
+    named = {column.name for one in fields if not one.fixed for column in (one.columns or (one,))}
     found: dict[str, tuple[str, ...]] = {}
-    for key in wanted:
+    for key in {NAMES[name] for name in named & set(NAMES)}:
         placed = reader.acts.atlas.by_key.get(key)
         if placed is None or not is_list(placed.call) or not reader.offers(placed):
             continue
@@ -170,4 +199,17 @@ async def _suggesting(reader: Reader, fields: tuple[Field, ...]) -> tuple[Field,
             getattr(one, "id", "") or getattr(one, "name", "") or getattr(one, "action", "") for one in answer.items
         )
         found[key] = tuple(name for name in names if name)[:MOST_NAMES]
-    return tuple(replace(one, suggestions=found.get(NAMES.get(one.name, ""), ())) for one in fields)
+
+    def told(one: Field, name: str) -> Field:
+        names = found.get(NAMES.get(name, ""), ())
+        makes = call.word in ("put", "create") and name in call.in_path
+        if one.fixed or not names or one.kind not in ("text", "lines"):
+            return one
+        return one.chosen_from(names) if name in CHOSEN and not makes else replace(one, suggestions=names)
+
+    return tuple(
+        replace(one, rows=tuple(tuple(told(cell, cell.name.rpartition(".")[2]) for cell in row) for row in one.rows))
+        if one.kind == "rows"
+        else told(one, one.name)
+        for one in fields
+    )

@@ -13,7 +13,6 @@ from typing import Any, Final
 import msgspec
 
 from ashore.access import METRICS_READ, Authority
-from ashore.console.forms import fields_of
 from ashore.core import SERVER, Call, Download, Principal
 from ashore.rooms import Room
 
@@ -134,12 +133,19 @@ def lead_of(calls: Sequence[Placed]) -> Placed | None:
     )
 
 
-def on_row(call: Call, lead: Call, values: dict[str, Any]) -> dict[str, str] | None:
-    """Return what a call takes of a row of the list of its noun; None where it is not about one row."""
+def on_row(call: Call, lead: Call, values: dict[str, Any], *, of_list: bool = True) -> dict[str, str] | None:
+    """Return what a call takes of a row of an answer; None where it is not about one row.
+
+    Args:
+        call: The act.
+        lead: What gave the answer.
+        values: The row.
+        of_list: Whether it is a row of the list of the act's noun. Of another table it must have the very field.
+    """
     if len(call.in_path) != 1:
         return None
     (place,) = call.in_path
-    for name in (place, "id", "name", "alias"):
+    for name in (place, f"{place}_id", "id", "name", "alias") if of_list else (place,):
         value = values.get(name)
         if isinstance(value, str) and value:
             return {place: value}
@@ -153,6 +159,6 @@ def row_calls(calls: Iterable[Placed], lead: Placed) -> Iterator[Placed]:
             yield one
 
 
-def needs_nothing(call: Call) -> bool:
-    """Return whether a form of a call has no field to fill in."""
-    return not fields_of(call)
+def makes(call: Call) -> bool:
+    """Return whether a call about one thing also makes a new one of that name."""
+    return call.method == "PUT"

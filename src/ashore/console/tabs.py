@@ -12,9 +12,10 @@ from ashore.access import METRICS_READ
 from ashore.console.calling import command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
-from ashore.console.pages import Page, Placed, is_list, lead_of, on_row, row_calls
+from ashore.console.pages import Page, Placed, is_list, lead_of, makes, on_row, row_calls
 from ashore.console.present import Row, Shown, Table
 from ashore.console.reader import Reader
+from ashore.console.walk import walk_of
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied
 
@@ -69,7 +70,7 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
     lead = lead_of(calls)
     view = None if lead is None else await _view(reader, lead, calls)
     rows = set() if lead is None else {one.key for one in row_calls(calls, lead)}
-    links = [Link(placed=one) for one in calls if one is not lead and one.key not in rows]
+    links = [Link(placed=one) for one in calls if one is not lead and (one.key not in rows or makes(one.call))]
     return await reader.large_page(
         "tab.html",
         page.name,
@@ -80,6 +81,7 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
         acts=[one for one in links if one.placed.call.changes],
         looks=[one for one in links if not one.placed.call.changes],
         row_links=row_links,
+        walk=tuple(walk_of(reader)) if page.name == "audit" else (),
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
     )
 
@@ -135,12 +137,10 @@ async def _listed(reader: Reader, lead: Placed) -> Any:
 
 
 def row_links(view: View, table: Table, row: Row) -> list[Link]:
-    """Return what can be done with one row of the list."""
-    if table.name != "items":
-        return []
+    """Return what can be done with one row of an answer."""
     values: dict[str, Any] = dict(row.values)
     found = []
     for one in view.acts:
-        if (given := on_row(one.call, view.placed.call, values)) is not None:
+        if (given := on_row(one.call, view.placed.call, values, of_list=table.name == "items")) is not None:
             found.append(Link(placed=one, query=urlencode(given)))
     return found

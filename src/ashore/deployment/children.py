@@ -12,6 +12,7 @@ from ashore.cache import valkey_command
 from ashore.config import Listening
 from ashore.deployment.listening import api_address, worker_listen
 from ashore.jobs import JobsLaunch, jobs_command
+from ashore.learning.launch import LearningLaunch, learning_command
 from ashore.processes import ChildSpec, Supervisor, write_launch_file
 from ashore.settings import Home, Settings
 
@@ -19,6 +20,8 @@ API: Final = "api"
 """Name of the first API worker under the supervisor; the others have their index behind it."""
 BACKUP: Final = "backup"
 BACKUP_LAUNCH: Final = "backup.json"
+LEARNING: Final = "learning"
+LEARNING_LAUNCH: Final = "learning.json"
 DRAIN_MARGIN_S: Final = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
 API_MARGIN_S: Final = 20.0
@@ -107,6 +110,29 @@ def backup_child(*, listening: Listening, home: Home, settings: Settings, config
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
         env={name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+        rereads=True,
+    )
+
+
+def learning_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
+    """What has models learn by themselves. Stopped at once: a run goes on at its checkpoint.
+
+    Writes its launch file.
+    """
+    launch = LearningLaunch(
+        home=str(home.root),
+        state_url=settings.state_url,
+        sealing_key=settings.sealing_key,
+        learning=listening.learning,  # type: ignore[attr-defined]
+    )
+    write_launch_file(launch, home.run / LEARNING_LAUNCH)
+    return ChildSpec(
+        name=LEARNING,
+        argv=tuple(learning_command(home.run / LEARNING_LAUNCH, settings.log_level)),
+        log=home.logs / "learning.log",
+        control_flag="",
+        stage=-1,
+        drain_s=DRAIN_MARGIN_S,
         rereads=True,
     )
 

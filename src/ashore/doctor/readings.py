@@ -162,7 +162,7 @@ class Clock(Value, frozen=True, kw_only=True):
     """How far it is behind the newest record of the audit log."""
 
 
-Role = Literal["supervisor", "host", "api", "jobs", "backup", "edge", "cache", "other"]
+Role = Literal["supervisor", "host", "api", "jobs", "backup", "learning", "edge", "cache", "other"]
 
 
 class Process(Value, frozen=True, kw_only=True):

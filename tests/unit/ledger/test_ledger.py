@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_the_same_question_gets_the_same_answer_for_nothing(site: Site) -> None:
     first, again = ask_dataset(site.desk, OFFICER, asked), ask_dataset(site.desk, OFFICER, asked)
     assert again.items == first.items and again.repeated and again.cost_percent == 0
     assert again.left_percent == first.left_percent < 100
+
+
+def test_a_larger_epsilon_and_a_newer_file_are_another_question(site: Site) -> None:
+    def ask(epsilon: float, *, dry_run: bool = False) -> AnswerOut:
+        return ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", epsilon=epsilon, dry_run=dry_run))
+
+    first = ask(0.2)
+    for epsilon in (0.2, 0.1):
+        again = ask(epsilon)
+        assert again.repeated and again.items == first.items, "an answer with less noise is there"
+        assert ask(epsilon, dry_run=True).cost_percent == 0
+    assert ask(0.25, dry_run=True).cost_percent > 0
+    better = ask(0.25)
+    assert not better.repeated and better.cost_percent > first.cost_percent
+    file = site.folder / "calls.csv"
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    newer = ask(0.2)
+    assert not newer.repeated and newer.cost_percent == first.cost_percent
+    assert ask(0.2).items == newer.items
 
 
 def test_a_dry_run_says_the_cost_and_spends_nothing(site: Site) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote
@@ -9,12 +11,13 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from ashore.access import Principal
+from ashore.api.http import feedback
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.visiting import visit_of
-from ashore.console import Answer, Asked, Console
+from ashore.console import Answer, Asked, Console, words_of
 from ashore.core import Download
-from ashore.errors import InvalidRequest, NotReady, PayloadTooLarge, UnknownRoute
+from ashore.errors import AshoreError, InvalidRequest, NotReady, PayloadTooLarge, UnknownRoute
 from ashore.serving import Limits
 
 if TYPE_CHECKING:
@@ -50,7 +53,24 @@ async def static(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def ask(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /console/ask`: `/v1/chat/completions` for the person of a session."""
-    await openai.chat(app, exchange, principal)
+    with in_words_of_the_reader(app, exchange):
+        await openai.chat(app, exchange, principal)
+
+
+async def vote(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /console/vote`: `/v1/feedback` for the person of a session."""
+    with in_words_of_the_reader(app, exchange):
+        await feedback.create(app, exchange, principal)
+
+
+@contextmanager
+def in_words_of_the_reader(app: HttpApp, exchange: Exchange) -> Iterator[None]:
+    """Let errors of what a script of a page asks say what they say in the language of the page."""
+    try:
+        yield
+    except AshoreError as fault:
+        visit = visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange))
+        raise words_of(visit).fault(fault) from fault
 
 
 def console_of(app: HttpApp) -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -194,19 +195,14 @@ def list_spends(desk: LedgerDesk, actor: Actor, asked: HistoryIn) -> SpendList:
 
 def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
     """Ask a dataset for a count, sum, mean or histogram. The answer has noise that hides each person, and is paid from
-    the dataset's privacy budget. The same question again gets the same answer for nothing."""
+    the dataset's privacy budget. The same question again gets the same answer for nothing, until the file is written
+    anew or a larger epsilon is asked for."""
     check_on(desk.rights, actor.principal, SPEND, _resource(asked.tenant, asked.dataset))
     question = Question(
         what=asked.what, column=asked.column, low=asked.low, high=asked.high, groups=asked.groups
     ).checked()
     dataset = _dataset(desk, asked)
-    key = hashlib.sha256(msgspec.json.encode((dataset.unit, dataset.rows_per_unit, question))).hexdigest()
-    if not asked.fresh and not asked.dry_run:
-        kept = desk.ledger.answered(asked.tenant, asked.dataset, key)
-        if kept is not None and kept.answer:
-            cells = msgspec.json.decode(kept.answer, type=list[Cell])
-            left = _left_percent(desk.ledger.standing(asked.tenant, asked.dataset))
-            return AnswerOut(items=cells, cost_percent=0.0, left_percent=left, repeated=True)
+    key = _key(dataset, question)
     multiplier, units = 0.0, 0
 
     def cost(standing: Standing) -> tuple[int, int]:
@@ -214,9 +210,13 @@ def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
         multiplier, units = desk.ledger.question_noise(standing, asked.epsilon, question.parts)
         return units, 0
 
+    standing = desk.ledger.standing(asked.tenant, asked.dataset)
+    cost(standing)
+    kept = None if asked.fresh else desk.ledger.answered(standing, key, units)
+    if kept is not None and kept.answer:
+        cells = [] if asked.dry_run else msgspec.json.decode(kept.answer, type=list[Cell])
+        return AnswerOut(items=cells, cost_percent=0.0, left_percent=_left_percent(standing), repeated=True)
     if asked.dry_run:
-        standing = desk.ledger.standing(asked.tenant, asked.dataset)
-        cost(standing)
         return AnswerOut(items=[], cost_percent=_percent(units, standing), left_percent=_left_percent(standing))
     told = f"{asked.what}{' of ' + asked.column if asked.column else ''}, epsilon {asked.epsilon:g}"
     with desk.ledger.reserved(
@@ -237,6 +237,17 @@ def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
         reservation.answer = msgspec.json.encode(cells).decode()
     after = desk.ledger.standing(asked.tenant, asked.dataset)
     return AnswerOut(items=cells, cost_percent=_percent(units, after), left_percent=_left_percent(after))
+
+
+def _key(dataset: DatasetSection, question: Question) -> str:
+    """Return what makes a question the same again. A file counts by when it was written and never by its contents:
+    whether those changed would tell of a person."""
+    written_ns = 0
+    if dataset.file:
+        with contextlib.suppress(OSError):  # told when it is read
+            written_ns = Path(dataset.file).stat().st_mtime_ns
+    told = (dataset.unit, dataset.rows_per_unit, dataset.file or dataset.select, written_ns, question)
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 
 
 def _dataset(desk: LedgerDesk, asked: DatasetIn) -> DatasetSection:
