@@ -127,7 +127,7 @@ test-langchain: dev ## Install LangChain's standard tests apart, and run them ov
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_langchain.py $(ARGS)
 
 test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes its pictures)
-	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py $(ARGS)
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py tests/acceptance/test_console_operator.py $(ARGS)
 
 test-ledger: dev ## Reserve 100,000 times in 8 processes that are killed, on SQLite and Postgres; install dp-accounting apart, and compare
 	@$(BIN)/python -m pytest -m full -rs tests/contract/test_privacy_ledger_processes.py tests/unit/ledger $(ARGS)

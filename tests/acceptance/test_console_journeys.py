@@ -419,14 +419,11 @@ def test_an_auditor_walks_through_an_inspection_and_finds_a_record_that_was_alte
 
 def altered(server: Served) -> tuple[str, int]:
     """Change who did something, in the file of the log itself; return the name of the file and the line."""
-    for path in sorted((server.home / "audit").rglob("*")):
-        if not path.is_file():
-            continue
+    for path in sorted((server.home / "audit").rglob("*.log")):
         lines = path.read_bytes().splitlines(keepends=True)
         for at, line in enumerate(lines):
-            if b'"access:write"' in line or b'"account:create"' in line:
-                changed = re.sub(rb'"sec"', b'"sam"', line, count=1)
-                if changed != line:
-                    path.write_bytes(b"".join([*lines[:at], changed, *lines[at + 1 :]]))
-                    return path.name, at + 1
+            changed = line.replace(b'"actor":"sec"', b'"actor":"sam"', 1)
+            if changed != line:
+                path.write_bytes(b"".join([*lines[:at], changed, *lines[at + 1 :]]))
+                return path.name, at + 1
     raise AssertionError(f"no record to alter in {server.home}")

@@ -68,7 +68,7 @@ def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool) -> st
 
 def test_users_vote_and_are_erased(tmp_path: Path, free_port: Callable[[], int]) -> None:
     said = run_page(tmp_path, free_port, whole=False)
-    assert ":00 Europe/Berlin" in said, "the status says when the next run begins"
+    assert "runs begin at 02:00 Europe/Berlin" in said
     log = (tmp_path / "home" / "logs" / "learning.log").read_text(encoding="utf-8")
     assert "no run begins here" in log or not log.count("ERROR"), log
 

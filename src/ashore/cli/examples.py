@@ -146,7 +146,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore backup init --nodes /mnt/a,/mnt/b,s3://backups/ashore --code 2+1", "any one may be lost"),
             Example("ashore backup run", "make one now"),
             Example("ashore backup status", "how many nodes may be lost now"),
-            Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "into an empty home"),
+            Example("ashore backup restore --nodes /mnt/a,/mnt/b --recovery-key recovery.key", "into an empty home"),
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
@@ -203,8 +203,14 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
-            Example("ashore job list --state running", "batches and background answers"),
+            Example("ashore model pull smollm2 --job", "have the server pull it; prints the id of the job"),
+            Example("ashore job show op_0123456789abcdef --follow", "its progress and its log, until it ends"),
+            Example("ashore job list --state running", "operations, batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
+        ),
+        "events": (
+            Example("ashore events --follow", "jobs and releases, as it happens"),
+            Example("ashore events --after 120 --json", "what came behind that number"),
         ),
         "account": (
             Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
@@ -301,6 +307,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "backup": (
             Example("ashore backup list", "which backups there are to restore"),
+            Example("ashore backup rehearse", "read and check what a restore would need; write nothing"),
             Example("ashore backup scrub --rate 50", "read at most 50 MB/s; rebuild what is damaged"),
             Example("ashore backup replace /mnt/b /mnt/c", "a new disk replaces a lost one"),
             Example("ashore backup confirm recovery.key", "try the recovery key on every node"),
@@ -318,10 +325,19 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and positions, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
             Example("ashore privacy budget grant calls --epsilon 1", "what a dataset may lose; a security officer"),
+            Example("ashore privacy budget consent calls --epsilon 4", "a second officer, before a large grant"),
             Example("ashore privacy budget list", "every budget, and what is left of it"),
             Example("ashore privacy budget show calls", "one of them"),
             Example("ashore privacy budget history calls", "who asked what, and what it cost"),
             Example("ashore privacy query calls --what mean --column minutes --low 0 --high 60", "a mean, bounded"),
+            Example(
+                "ashore privacy query calls --what quantile --column minutes --low 0 --high 60 --quantiles 0.5,0.95",
+                "median and 95th percentile",
+            ),
+            Example(
+                "ashore privacy query usage --what sum --column requests --high 1000 --by group --groups icu,er",
+                "requests of each group; usage and votes are ready to be asked",
+            ),
             Example("ashore privacy query calls --what histogram --column dept --groups icu,er --dry-run", "its cost"),
             Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),
@@ -380,6 +396,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
+            Example("ashore job again op_0123456789abcdef", "after an interruption"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
         "account": (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.interrupted import asked_to_stop
 from ashore.core import human_seconds
@@ -36,6 +37,7 @@ def _show_status(found: LearningStatus) -> None:
         for one in found.items
     ]
     print(table(items, columns) if items else "no runs")
+    print(f"runs begin {found.begins}")
     if found.running:
         print(f"a run is under way on {found.running}")
     for one in found.next:
@@ -76,6 +78,7 @@ app = noun_of(
 
 
 @app.command
+@also_a_job("learn run")
 def run(
     model: str,
     /,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.interrupted import asked_to_stop
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.trainattack import attack, canaries
@@ -35,6 +36,7 @@ app.command(attack)
 
 
 @app.command
+@also_a_job("train sft")
 def sft(
     model: str,
     /,

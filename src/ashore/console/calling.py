@@ -39,6 +39,9 @@ NAMES: Final[dict[str, str]] = {
     "actions": "access role actions",
 }
 """Which list has the names that a field may hold, by the field's name: a form suggests them."""
+STORED: Final = frozenset({"model", "optimize", "train"})
+"""Nouns of which a model is one of the store."""
+NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "server models")
 MOST_NAMES: Final = 200
 CHOSEN: Final = ("role", "roles")
 """Fields whose values are picked from that list, and not typed."""
@@ -164,6 +167,14 @@ def _sure(call: Call, pairs: Pairs) -> str:
         return call.sure
 
 
+def _lists_of(call: Call) -> dict[str, str]:
+    """Return which list has the names that a field of a call may hold, by the field's name."""
+    if call.noun not in STORED or call.path.startswith("/models/{"):
+        return NAMES
+    new = {"name"} if (call.noun, call.word) != ("model", "seal") else set()
+    return {name: key for name, key in NAMES_OF_STORED.items() if name not in new}
+
+
 async def _in_force(reader: Reader, placed: Placed) -> Pairs:
     """Return what a form begins with that replaces what is in force: just that; nothing where the reader may not see
     it."""
@@ -185,9 +196,10 @@ async def _in_force(reader: Reader, placed: Placed) -> Pairs:
 
 async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
     """Return the fields with the names that they may hold, as far as the reader may list them."""
+    lists = _lists_of(call)
     named = {column.name for one in fields if not one.fixed for column in (one.columns or (one,))}
     found: dict[str, tuple[str, ...]] = {}
-    for key in {NAMES[name] for name in named & set(NAMES)}:
+    for key in {lists[name] for name in named & set(lists)}:
         placed = reader.acts.atlas.by_key.get(key)
         if placed is None or not is_list(placed.call) or not reader.offers(placed):
             continue
@@ -201,7 +213,7 @@ async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> 
         found[key] = tuple(name for name in names if name)[:MOST_NAMES]
 
     def told(one: Field, name: str) -> Field:
-        names = found.get(NAMES.get(name, ""), ())
+        names = found.get(lists.get(name, ""), ())
         makes = call.word in ("put", "create") and name in call.in_path
         if one.fixed or not names or one.kind not in ("text", "lines"):
             return one

@@ -119,10 +119,11 @@ class Console:
             return await chatting.connect_page(reader)
         if path == "me":
             return await mine.my_page(reader)
-        page = BY_NAME.get(path)
+        name, _, tab = path.partition("/")
+        page = BY_NAME.get(name)
         if page is None or path == "home":
             raise UnknownRoute(f"the console has no page {path[:100]!r}", hint="choose one from the navigation")
-        return await tabs.tab_page(reader, page)
+        return await tabs.tab_page(reader, page, tab)
 
     def _placed(self, path: str) -> Placed:
         placed = self.acts.atlas.by_address.get(path)

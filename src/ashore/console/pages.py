@@ -33,9 +33,9 @@ PAGES: Final = (
     Page(name="home"),
     Page(name="chat"),
     Page(name="connect"),
-    Page(name="models", nouns=("model", "engine", "fleet"), calls=("server models",)),
+    Page(name="models", nouns=("model", "optimize", "train", "engine", "fleet"), calls=("server models",)),
     Page(name="releases", nouns=("release", "alias", "learn")),
-    Page(name="jobs", nouns=("job",)),
+    Page(name="jobs", nouns=("job", "events")),
     Page(name="usage", nouns=("access budget",), calls=("access usage",)),
     Page(
         name="people",
@@ -48,7 +48,7 @@ PAGES: Final = (
     Page(name="audit", nouns=("audit",)),
     Page(name="doctor", nouns=("doctor",)),
     Page(name="drills", nouns=("drill",)),
-    Page(name="server", nouns=("server", "cache")),
+    Page(name="server", nouns=("server", "backup", "cache")),
     Page(name="me"),
 )  # fmt: skip
 BY_NAME: Final = {page.name: page for page in PAGES}
@@ -79,7 +79,7 @@ class Atlas:
     """Every call of the rooms, by page and by address."""
 
     def __init__(self, rooms: Iterable[Room]) -> None:
-        self.placed: Final = tuple(_place(room.name, call) for room in rooms for call in room.calls)
+        self.placed: Final = tuple(_place(room.name, call) for room in rooms for call in room.calls if not call.streams)
         self.by_address: Final = {one.address: one for one in self.placed}
         self.by_key: Final = {one.key: one for one in self.placed}
 

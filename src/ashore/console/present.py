@@ -50,6 +50,8 @@ RECORD: Final = (
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": RECORD,
     "audit request": RECORD,
+    "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
+    "events list": ("happened_at", "kind", "resource", "about"),
     "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
 }
 """Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has

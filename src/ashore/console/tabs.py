@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -17,8 +18,24 @@ from ashore.console.present import Row, Shown, Table
 from ashore.console.reader import Reader
 from ashore.console.walk import walk_of
 from ashore.core import SERVER
-from ashore.errors import AshoreError, NotReady, PermissionDenied
+from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
+POLLED: Final = {"job": 2_000, "events": 2_000, "release": 5_000}
+"""Milliseconds after which the list of a tab is asked for again; events have it asked for at once."""
+ON_ROWS: Final = {
+    "server models": {
+        "model verify": "ref",
+        "model seal": "name",
+        "model remove": "ref",
+        "optimize quantize": "model",
+        "optimize prune": "model",
+        "optimize distill": "teacher",
+        "optimize evaluate": "model",
+        "train sft": "model",
+        "release create": "model",
+    }
+}
+"""Calls of other nouns that are about one row of a list, with the field that the row's name fills."""
 WHOSE: Final = ("owner", "account")
 """Fields of a list that say whose things it has."""
 
@@ -50,19 +67,31 @@ class View:
     command: str
     acts: tuple[Placed, ...]
     """On one row."""
+    beside: Mapping[str, Placed]
+    """Of other nouns, by noun and word; those that the reader is offered."""
 
 
-async def tab_page(reader: Reader, page: Page) -> Answer:
+async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
     """Return a page with one of its tabs open.
+
+    Args:
+        reader: Who reads it.
+        page: Which page.
+        slug: The tab as an address has it, `backups`; empty: the query says it.
 
     Raises:
         PermissionDenied: the reader may see and do nothing of it.
+        UnknownRoute: it has no such tab.
     """
     offered = [tab for tab in reader.acts.atlas.tabs(page) if _offered(reader, page, tab)]
     if not offered:
         _refuse(reader, page)
-    wanted = dict(reader.asked.query).get("_tab", "")
     known = reader.acts.atlas.tabs(page)
+    wanted = next((one for one in known if slug and slug in slugs_of(one)), "") or dict(reader.asked.query).get(
+        "_tab", ""
+    )
+    if slug and wanted not in known:
+        raise UnknownRoute(f"the page {page.name} has no part {slug[:100]!r}", hint="choose one of its tabs")
     if wanted in known and wanted not in offered:
         _refuse(reader, page, wanted)
     tab = wanted if wanted in offered else offered[0]
@@ -83,7 +112,14 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
         row_links=row_links,
         walk=tuple(walk_of(reader)) if page.name == "audit" else (),
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
+        polls=POLLED.get(tab, 0),
     )
+
+
+def slugs_of(tab: str) -> tuple[str, str]:
+    """Return how an address may name a tab: `access-key`, `access-keys`."""
+    slug = tab.replace(" ", "-")
+    return slug, slug if slug.endswith("s") else f"{slug}s"
 
 
 def _offered(reader: Reader, page: Page, tab: str) -> list[Placed]:
@@ -100,7 +136,7 @@ def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
 
 
 async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
-    call, query = lead.call, reader.asked.query
+    call, query, atlas = lead.call, reader.asked.query, reader.acts.atlas.by_key
     fields = filled(fields_of(call, lists=True), query)
     shown: Shown | None = None
     fault: AshoreError | None = None
@@ -116,6 +152,7 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
         narrowed=any(value and not name.startswith("_") for name, value in query),
         command=command_of(call, query),
         acts=tuple(row_calls(calls, lead)),
+        beside={key: one for key in ON_ROWS.get(lead.key, ()) if (one := atlas.get(key)) and reader.offers(one)},
     )
 
 
@@ -140,6 +177,10 @@ def row_links(view: View, table: Table, row: Row) -> list[Link]:
     """Return what can be done with one row of an answer."""
     values: dict[str, Any] = dict(row.values)
     found = []
+    for key, field in ON_ROWS.get(view.placed.key, {}).items():
+        beside = view.beside.get(key)
+        if beside is not None and values.get("name"):
+            found.append(Link(placed=beside, query=urlencode({field: values["name"]})))
     for one in view.acts:
         if (given := on_row(one.call, view.placed.call, values, of_list=table.name == "items")) is not None:
             found.append(Link(placed=one, query=urlencode(given)))

@@ -11,7 +11,7 @@ from ashore.backup import BackupLaunch, backup_command
 from ashore.cache import valkey_command
 from ashore.config import Listening
 from ashore.deployment.listening import api_address, worker_listen
-from ashore.jobs import JobsLaunch, jobs_command
+from ashore.jobs import LOGINS, JobsLaunch, jobs_command
 from ashore.learning.launch import LearningLaunch, learning_command
 from ashore.processes import ChildSpec, Supervisor, write_launch_file
 from ashore.settings import Home, Settings
@@ -59,13 +59,14 @@ def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
     )
 
 
-def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
+def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
     """The job worker. It stops before the API does, so that what it runs is given back and not cut off.
 
-    Writes its launch file.
+    Writes its launch file. It has the logins of clouds and hubs, for the operations that it starts.
     """
+    owner = f"{platform.node()}:{home.root}"
     launch = JobsLaunch(
-        owner=f"{platform.node()}:{home.root}",
+        owner=owner,
         state_url=settings.state_url,
         state_path=str(home.state_db),
         snapshots=str(home.snapshots),
@@ -77,6 +78,8 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
         token_file=str(home.internal_token),
         jobs=listening.jobs,
         egress=listening.egress,
+        home=owner if settings.state_url else "",
+        environment=settings.as_environment() | ({"ASHORE_CHILD_CONFIG": config} if config else {}),
     )
     write_launch_file(launch, home.run / "jobs.json")
     return ChildSpec(
@@ -86,13 +89,14 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
         control_flag="",
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
+        env={name: value for name, value in os.environ.items() if name.startswith(LOGINS)},
     )
 
 
 def backup_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
     """What backs the home up by itself. Stopped first, and at once: what it was at counts for nothing.
 
-    Writes its launch file. It has the logins of clouds, which no other child gets: nodes may be buckets.
+    Writes its launch file. It has the logins of clouds, as the job worker has them: nodes may be buckets.
     """
     launch = BackupLaunch(
         home=str(home.root),

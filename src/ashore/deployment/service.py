@@ -195,7 +195,9 @@ class Deployment:
             self._supervisor.add(api_child(index, home=self._home, settings=self._settings))
         if self._edge is not None:
             self._edge.start(self._listening.edge)
-        self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
+        self._supervisor.add(
+            jobs_child(listening=self._listening, home=self._home, settings=self._settings, config=self._config)
+        )
         self._keep_house()
 
     def _instead(self, asked: ModelPlan, model: ModelPlan, fault: Exception) -> Running:

@@ -178,6 +178,8 @@ class LearningStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[RunOut]
     paused: dict[str, str]
+    begins: str = ""
+    """When runs begin: by hand, at a time of day, at a number of new votes."""
     next: list[NextOut] = []
     running: str = ""
     """Node on which a run is under way; empty: none is."""
@@ -297,6 +299,7 @@ def show_status(desk: LearningDesk, actor: Actor, asked: StatusIn) -> LearningSt
             if may(f"model/{one.model}")
         ],
         running=running,
+        begins=when.words,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ashore.core import Clock
 from ashore.errors import AshoreError, Conflict
-from ashore.learning.turns import Turn
+from ashore.learning.turns import MOST_TRIES, Turn
 from ashore.state import Database, execute
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def see(database: Database, model: str, *, now_ms: int) -> Turn:
 
 def begin(database: Database, seen: Turn, *, now_ms: int) -> Turn | None:
     """Begin the turn that follows the one that was seen; None where another node began it meanwhile."""
-    tries = seen.tries + 1 if seen.state == "running" else 1
+    tries = seen.tries + 1 if seen.state == "running" and seen.tries < MOST_TRIES else 1
     turn = replace(seen, began_ms=now_ms, state="running", tries=tries, says="")
     with database.write() as connection:
         done = execute(

@@ -33,6 +33,13 @@ class When:
     def __bool__(self) -> bool:
         return bool(self.at or self.at_examples)
 
+    @property
+    def words(self) -> str:
+        """What an operator reads: `at 02:00 Europe/Berlin, or at 1000 new votes with texts`."""
+        said = [f"at {self.at} {self.zone}"] if self.at else []
+        said += [f"at {self.at_examples} new votes with texts"] if self.at_examples else []
+        return ", or ".join(said) or "by hand"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:

@@ -219,7 +219,7 @@ def test_replay_has_its_share_in_every_part_of_a_run() -> None:
         for row in rows:
             assert len({batches.roles[at] for at in row.examples if at < 120}) <= 1, "a row has one role"
             if batches.roles[row.examples[0]] == "pair":
-                assert row.examples[1] == row.examples[0] + 1 and row.examples[0] % 2 == 0
+                assert all(two == one + 1 and one % 2 == 0 for one, two in zip(*[iter(row.examples)] * 2, strict=True))
         seen += [at for row in rows for at in row.examples]
         shares.append([at >= 120 for row in rows for at in row.examples])
     assert sorted(seen) == sorted(list(range(145)) * 2), "each example once an epoch"

@@ -51,6 +51,7 @@ def test_examples_begin_a_run_and_the_status_says_what_lacks() -> None:
     found = next_turn(turn, When(at_examples=100), fresh=99, now_ms=DAY_MS)
     assert (found.due_ms, found.why) == (None, "99 of 100 new votes with texts")
     assert next_turn(turn, When(at_examples=100), fresh=100, now_ms=DAY_MS).due_ms == DAY_MS
+    assert (NIGHTLY.words, When(at_examples=5).words) == ("at 02:00 Europe/Berlin", "at 5 new votes with texts")
     assert "by hand" in next_turn(turn, When(), fresh=10**6, now_ms=DAY_MS).why
 
 

@@ -12,12 +12,14 @@ import msgspec
 
 from ashore.access import Principal
 from ashore.api.http import feedback
+from ashore.api.http.eventstream import last_seen, send_events
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.visiting import visit_of
 from ashore.console import Answer, Asked, Console, words_of
 from ashore.core import Download
-from ashore.errors import AshoreError, InvalidRequest, NotReady, PayloadTooLarge, UnknownRoute
+from ashore.errors import AshoreError, InvalidRequest, NotReady, PayloadTooLarge, Unauthenticated, UnknownRoute
+from ashore.server import Feed
 from ashore.serving import Limits
 
 if TYPE_CHECKING:
@@ -71,6 +73,25 @@ def in_words_of_the_reader(app: HttpApp, exchange: Exchange) -> Iterator[None]:
     except AshoreError as fault:
         visit = visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange))
         raise words_of(visit).fault(fault) from fault
+
+
+async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /console/events`: what happens, for pages that show it. Keeps no session alive."""
+    sessions, feed = console_of(app).sessions, app.rooms.find(Feed)
+    if sessions is None or feed is None:
+        raise NotReady("this server has no state to keep events in", hint="start the server with `ashore up`")
+    visit = visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange))
+    session = await sessions.session_of(visit, active=False)
+    if session is None:
+        raise Unauthenticated("the session has ended", hint="log in again")
+    exchange.principal_id = session.principal.id
+
+    async def may_still() -> bool:
+        now = await sessions.session_of(visit, active=False)
+        return now is not None and now.principal.id == session.principal.id
+
+    content = await feed.follow(session.principal, last_seen(exchange))
+    await send_events(app, exchange, content, may_still)
 
 
 def console_of(app: HttpApp) -> Console:

@@ -76,9 +76,12 @@
     form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(ask, 250); });
   };
 
+  // Brings a part of the page up to date: after a while, and at once when something happens.
+  let refresh = [];
   const poll = (place) => {
-    let tag = "";
+    let tag = "", waiting = 0;
     const again = async () => {
+      clearTimeout(waiting);
       if (!place.isConnected) return;
       if (!document.hidden && !place.contains(document.activeElement)) {
         try {
@@ -92,9 +95,26 @@
           }
         } catch { /* the next one may succeed */ }
       }
-      setTimeout(again, Number(place.dataset.poll));
+      clearTimeout(waiting);
+      waiting = setTimeout(again, Number(place.dataset.poll));
     };
-    setTimeout(again, Number(place.dataset.poll));
+    waiting = setTimeout(again, Number(place.dataset.poll));
+    refresh = [...refresh.filter((one) => one.place.isConnected), { place, again }];
+  };
+
+  // One tab listens to the server for all of this browser: six streams would take every connection that HTTP/1.1 has.
+  const follow = () => {
+    if (!navigator.locks || !window.EventSource || !window.BroadcastChannel) return;
+    const channel = new BroadcastChannel("ashore-events");
+    let soon = 0;
+    const happened = () => { clearTimeout(soon); soon = setTimeout(() => { for (const one of refresh) one.again(); }, 150); };
+    channel.addEventListener("message", happened);
+    navigator.locks.request("ashore-events", () => new Promise((free) => {
+      const source = new EventSource(new URL(`${root}events`, location.href));
+      source.addEventListener("message", () => { channel.postMessage(1); happened(); });
+      source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) setTimeout(free, 30000); });
+      addEventListener("pagehide", () => { source.close(); free(); });
+    }));
   };
 
   const copies = (place) => {
@@ -323,4 +343,5 @@
   };
 
   if (main) { bring(); wire(); }
+  if (refresh.length) follow();
 })();

@@ -1,6 +1,6 @@
 """Cross-encoders of the ModernBERT family: rotary positions, layers that see a window, gated feed-forward layers.
 
-Source: transformers, `modeling_modernbert.py`; Warner et al., "Smarter, Better, Faster, Longer", 2024.
+Source: transformers, model type `modernbert`; Warner et al., "Smarter, Better, Faster, Longer", 2024.
 """
 
 from __future__ import annotations
