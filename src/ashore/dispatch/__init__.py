@@ -15,7 +15,7 @@ Where to add what:
 from ashore.dispatch.bound import lower_bound
 from ashore.dispatch.fleet import Device, Fleet
 from ashore.dispatch.model import Backend, Request, load_backends
-from ashore.dispatch.policies import POLICIES, ByCost
+from ashore.dispatch.policies import POLICIES, ByCost, CheapestInTime
 from ashore.dispatch.pool import WAYS, Pool, Shared, bound, most, share
 from ashore.dispatch.program import Prices, Solved, choose
 from ashore.dispatch.rates import LEARNED, Rates
@@ -30,6 +30,7 @@ __all__ = [
     "WAYS",
     "Backend",
     "ByCost",
+    "CheapestInTime",
     "Device",
     "Fleet",
     "Outcome",

@@ -81,6 +81,12 @@ class Case:
     """With drafted tokens (MTP, EAGLE)."""
     official: bool = False
     """Tuned for a benchmark (MLPerf), not for service."""
+    slots: int = 0
+    """Requests that one instance may work on at once; 0: as many as the engine does by itself."""
+    beams: int = 1
+    """Answers that are made side by side, of which the best is given."""
+    level: tuple[float, float] | None = None
+    """First token and time a token, in seconds, up to which a rate was raised; None: it was not."""
 
 
 def engine_of(name: str) -> str:
