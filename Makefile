@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills test-console
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills bench-doctor bench-drills test-console test-ledger
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,11 +110,11 @@ test-vllm: dev ## Install vLLM's CPU build beside .venv, and run the vllm engine
 		--timeout 1500 tests/contract/test_engine_contract.py tests/acceptance/test_real_vllm.py -k "real" $(ARGS)
 
 test-fleet: dev ## Kill nodes, lines, servers and Postgres under streams, each machine in a network namespace (needs root)
-	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_fleet_namespaces.py \
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_fleet_namespaces.py \
 		tests/acceptance/test_second_server_page.py $(ARGS)
 
 test-ray: dev ## Install Ray apart, and kill a replica, a machine and the head of a cluster of it under streams (needs root)
-	@python=$$(sh deploy/ray.sh install "$(CURDIR)/.cache/ray") && ASHORE_TEST_RAY="$$python" $(BIN)/python -m pytest -m full -rs \
+	@python=$$(sh deploy/ray.sh install "$(CURDIR)/.cache/ray") && ASHORE_TEST_RAY="$$python" $(BIN)/python -m pytest -m full -rs -s \
 		tests/acceptance/test_fleet_ray.py $(ARGS)
 
 test-schemas: dev ## Let random models answer under every schema of the JSON-Schema-Test-Suite, and judge each answer
@@ -127,7 +127,10 @@ test-langchain: dev ## Install LangChain's standard tests apart, and run them ov
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_langchain.py $(ARGS)
 
 test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes its pictures)
-	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py $(ARGS)
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py tests/acceptance/test_console_operator.py $(ARGS)
+
+test-ledger: dev ## Reserve 100,000 times in 8 processes that are killed, on SQLite and Postgres; install dp-accounting apart, and compare
+	@$(BIN)/python -m pytest -m full -rs tests/contract/test_privacy_ledger_processes.py tests/unit/ledger $(ARGS)
 
 test-training-kills: dev ## Kill training at 200 random moments of saving, and compare every bit (10 minutes)
 	@sh deploy/torch.sh install $(VENV)
@@ -157,6 +160,12 @@ test-doctor: dev ## Make every fault that this machine can make, and see that th
 
 test-drills: dev ## Run every drill on a twin; each must pass (some need root or strace; ARGS="-k disk")
 	@$(BIN)/python -m pytest -rs tests/unit/drills tests/acceptance/test_drills.py $(ARGS)
+
+bench-doctor: dev ## Look every 20 s at a server that is well, and list false alarms (ARGS="--minutes 25", ARGS="--overhead 8")
+	@$(BIN)/python -m benchmarks.doctor_false_alarms $(ARGS)
+
+bench-drills: dev ## End 200 drills half-way, by stop or kill -9, and see that nothing stays broken (root; ARGS="--runs 20")
+	@$(BIN)/python -m benchmarks.drills_left_behind $(ARGS)
 
 record: dev ## Record the first minute again, from an empty home on port 8080, and draw docs/first-minute.svg
 	@$(BIN)/python deploy/record_first_minute.py docs/first-minute.json docs/first-minute.svg

@@ -1,16 +1,24 @@
-"""A burst on the real engine: the top alone, the lowest rung alone, and the ladder over one KV cache.
+"""Bursts on the real CPU engine: the top alone, the lowest rung alone, and the ladder over one KV cache.
 
-`python -m benchmarks.ladder HOME [SEEDS]` opens `smollm2@fp16` and `smollm2@int8` of the store. Time is the processor
-time of this process divided by its threads, so that neighbours on the machine count for little; idle time is skipped.
-Rates follow from what the lowest rung can do, measured first; the objective from what one stream takes at the top.
+`python -m benchmarks.ladder HOME` opens variants of one model in the store of HOME, such as those that
+`ashore optimize quantize smollm2 --to fp16` and `--to int8` make. Requests are those of `tests/support/ladder_sim.py`:
+chat of many lengths, few, then a burst, then few again. All rates follow from what the lowest rung can do within the
+objective, which is measured first. Idle time is skipped, for everybody alike.
+
+On a machine that others use, `--clock processor` measures processor time by threads; then the caches of the neighbours
+still count. `--single` computes in single precision. `--report FILE` writes what a dated report needs, as Markdown.
 """
 
 from __future__ import annotations
 
+import argparse
+import gc
+import platform
 import random
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,26 +27,62 @@ from msgspec.structs import replace
 from ashore.core import OrderId, SystemClock
 from ashore.engines import EngineOptions, Failed, GenerateOrder, ModelFiles, Rung, Sampling, Token
 from ashore.engines.openvino.engine import OpenVinoEngine
+from ashore.engines.openvino.runtime import openvino_version
 from ashore.store import ModelStore
 
 THREADS: Final = 2
-SECONDS: Final = 40.0
-BURST: Final = (10.0, 25.0)
-CALM: Final = 0.15
-"""Rates as shares of the capacity of the lowest rung."""
+CALM_S, BURST_S, AFTER_S = 12.0, 18.0, 14.0
+RECOVERY_S: Final = 4.0
+"""After the burst, until calm is calm again: what came in it has to be answered."""
+CALM: Final = 0.17
 HOT: Final = 0.9
-PROMPT: Final = 64
-OUTPUT: Final = 48
+"""Rates as shares of the capacity of the lowest rung."""
+PROMPT, OUTPUT = (5.0, 0.6, 16, 800), (4.6, 0.5, 16, 300)
+"""Log-normal lengths in tokens: mean and deviation of the logarithm, shortest, longest."""
+MEAN_PROMPT, MEAN_OUTPUT = 177, 112
+STREAMS: Final = (16, 32, 48)
+"""Closed loops in which the capacity is looked for."""
 
 
 class Clock:
-    """Processor time for each thread, and the idle time that was skipped."""
+    """A clock that skips idle time."""
 
-    def __init__(self) -> None:
+    def __init__(self, by: str) -> None:
+        self._seconds: Callable[[], float] = time.perf_counter
+        if by == "processor":
+            self._seconds = lambda: time.process_time() / THREADS
         self.skipped_s = 0.0
 
     def __call__(self) -> float:
-        return time.process_time() / THREADS + self.skipped_s
+        return self._seconds() + self.skipped_s
+
+
+@dataclass(slots=True)
+class Request:
+    """One request of a trace, and how it was answered. Times count from the start of the trace."""
+
+    at_s: float
+    prompt: int
+    output: int
+    first_s: float = 0.0
+    last_s: float = 0.0
+    made: int = 0
+    lowest: str = ""
+    """The least exact precision that took part; empty where nothing is told, since there is one."""
+
+    def is_late(self, ttft_s: float, tpot_s: float) -> bool:
+        return self.first_s - self.at_s > ttft_s or (self.last_s - self.first_s) / max(1, self.made - 1) > tpot_s
+
+
+@dataclass(slots=True)
+class Way:
+    """One way to answer: a precision, or a ladder."""
+
+    name: str
+    engine: OpenVinoEngine
+    clock: Clock
+    requests: list[list[Request]] = field(default_factory=list)
+    switches: int = 0
 
 
 def opened(store: ModelStore, reference: str) -> ModelFiles:
@@ -61,90 +105,154 @@ def order(name: str, source: random.Random, prompt: int, output: int) -> Generat
     )
 
 
-def capacity(engine: OpenVinoEngine, clock: Clock, at_once: int, number: int) -> tuple[float, float]:
-    """Return requests a second of a closed loop, and the seconds for each of their tokens."""
-    source, begun, left = random.Random(1), 0, number
-    began_s = clock()
-    while left:
-        while begun < number and begun - (number - left) < at_once:
-            engine.submit(order(f"c{at_once}.{begun}", source, PROMPT, OUTPUT))
-            begun += 1
-        for event in engine.step(0.0):
-            left -= not isinstance(event, Token | Rung)
-    took_s = clock() - began_s
-    return number / took_s, took_s * at_once / number / OUTPUT
+def trace(seed: int, capacity_per_s: float) -> list[Request]:
+    """Return what is asked for."""
+    source, now_s, made = random.Random(seed), 0.0, []
+    while True:
+        is_hot = CALM_S <= now_s < CALM_S + BURST_S
+        now_s += source.expovariate(capacity_per_s * (HOT if is_hot else CALM))
+        if now_s >= CALM_S + BURST_S + AFTER_S:
+            return made
+        lengths = [
+            int(min(most, max(least, source.lognormvariate(mean, sigma))))
+            for mean, sigma, least, most in (PROMPT, OUTPUT)
+        ]
+        made.append(Request(now_s, *lengths))
 
 
-def burst(engine: OpenVinoEngine, clock: Clock, seed: int, per_s: float, ttft_s: float, tpot_s: float) -> str:
-    """Answer a trace, and return what came of it as cells of a table."""
-    source, arrivals, at_s = random.Random(seed), [], 0.0
-    while at_s < SECONDS:
-        at_s += source.expovariate(per_s * (HOT if BURST[0] <= at_s < BURST[1] else CALM))
-        sizes = (source.lognormvariate(0, 0.5) * PROMPT, source.lognormvariate(0, 0.4) * OUTPUT)
-        arrivals.append(
-            (at_s, *(int(min(4 * mean, max(8, size))) for size, mean in zip(sizes, (PROMPT, OUTPUT), strict=True)))
-        )
-    zero_s, begun, live = clock(), 0, {}
-    done = []
-    while begun < len(arrivals) or live:
+def answer(way: Way, requests: list[Request], name: str) -> None:
+    """Let an engine answer requests as they come, until the last token."""
+    source, clock, engine = random.Random(name), way.clock, way.engine
+    live: dict[str, Request] = {}
+    begun, zero_s = 0, clock()
+    while begun < len(requests) or live:
         if not live:
-            clock.skipped_s += max(0.0, arrivals[begun][0] - (clock() - zero_s))
-        while begun < len(arrivals) and arrivals[begun][0] <= clock() - zero_s:
-            at_s, prompt, output = arrivals[begun]
-            engine.submit(order(f"b{seed}.{begun}", source, prompt, output))
-            live[f"b{seed}.{begun}"] = [at_s, 0.0, 0.0, 0, ""]
+            clock.skipped_s += max(0.0, requests[begun].at_s - (clock() - zero_s))
+        while begun < len(requests) and requests[begun].at_s <= clock() - zero_s:
+            one = live[f"{name}.{begun}"] = requests[begun]
+            engine.submit(order(f"{name}.{begun}", source, one.prompt, one.output))
             begun += 1
         for event in engine.step(0.0):
-            told, now_s = live[event.order_id], clock() - zero_s
+            one, now_s = live[event.order_id], clock() - zero_s
             if isinstance(event, Token):
-                told[1], told[2], told[3] = told[1] or now_s, now_s, told[3] + 1
+                one.first_s, one.last_s, one.made = one.first_s or now_s, now_s, one.made + 1
             elif isinstance(event, Rung):
-                told[4] = event.precision
+                one.lowest = event.precision
             else:
                 assert not isinstance(event, Failed), event
-                done.append(live.pop(event.order_id))
-    missed = [one for one in done if one[1] - one[0] > ttft_s or (one[2] - one[1]) / max(1, one[3] - 1) > tpot_s]
-    calm = [one for one in done if one[0] < BURST[0]]
-    top = sum(one[4] in ("", "fp16") for one in calm)
-    stats = engine.stats()
-    return (
-        f"{len(missed)} of {len(done)} ({len(missed) / len(done):.1%}) | {top} of {len(calm)} | {stats.rung_switches}"
-    )
+                del live[event.order_id]
 
 
-def main(home: Path, seeds: int) -> None:
-    """Measure and print."""
+def closed_loop(way: Way, streams: int) -> tuple[float, float]:
+    """Return requests a second of so many streams without a pause, and the seconds for each of their tokens."""
+    source, engine, clock = random.Random(streams), way.engine, way.clock
+    number, begun, left = 2 * streams, 0, 2 * streams
+    began_s = clock()
+    while left:
+        while begun < number and begun - (number - left) < streams:
+            engine.submit(order(f"c{streams}.{began_s}.{begun}", source, MEAN_PROMPT, MEAN_OUTPUT))
+            begun += 1
+        left -= sum(not isinstance(event, Token | Rung) for event in engine.step(0.0))
+    took_s = clock() - began_s
+    return number / took_s, took_s * streams / number / MEAN_OUTPUT
+
+
+def capacity(way: Way, tpot_s: float) -> tuple[float, str]:
+    """Return the most requests a second of closed loops whose tokens are in time, and what all of them gave."""
+    found = {streams: closed_loop(way, streams) for streams in STREAMS}
+    told = ", ".join(f"{streams} streams {rate:.2f}/s at {s * 1e3:.0f} ms" for streams, (rate, s) in found.items())
+    in_time = [rate for rate, seconds in found.values() if seconds <= tpot_s]
+    return max(in_time, default=found[STREAMS[0]][0]), told
+
+
+def share(requests: list[Request], came: tuple[float, float], top: str) -> str:
+    """Return how many of the requests that came then were answered by the top alone."""
+    here = [one for one in requests if came[0] <= one.at_s < came[1]]
+    at_top = sum(one.lowest in ("", top) for one in here)
+    return f"{at_top} of {len(here)} ({at_top / max(1, len(here)):.0%})"
+
+
+def main(words: argparse.Namespace) -> list[str]:
+    """Measure; return the lines of the report."""
+    objective = {"rung_ttft_ms": words.ttft_ms, "rung_tpot_ms": words.tpot_ms}
+    ttft_s, tpot_s = words.ttft_ms / 1000, words.tpot_ms / 1000
+    extra = {"INFERENCE_PRECISION_HINT": "f32"} if words.single else {}
+    options = EngineOptions(kind="openvino", kv_tokens=65_536, threads=THREADS, prefix_cache=False, extra=extra)
+    rungs = words.rungs.split(",")
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
     with tempfile.TemporaryDirectory() as run:
-        store = ModelStore(home / "store", Path(run), SystemClock())
-        top, lowest = opened(store, "smollm2@fp16"), opened(store, "smollm2@int8")
-        options = EngineOptions(kind="openvino", kv_tokens=65_536, threads=THREADS, prefix_cache=False)
-        engines, clocks = {}, {}
-        for name, files in (("top", top), ("lowest", lowest)):
-            clocks[name] = Clock()
-            engines[name] = OpenVinoEngine(clock=clocks[name])
-            engines[name].load(files, options)
-            capacity(engines[name], clocks[name], 4, 8)
-        alone_s = capacity(engines["top"], clocks["top"], 1, 4)[1]
-        rates = {name: capacity(engines[name], clocks[name], 16, 32)[0] for name in engines}
-        ttft_s, tpot_s = 16 * alone_s * 3, 3 * alone_s
-        print(
-            f"capacity, requests/s: top {rates['top']:.2f}, lowest {rates['lowest']:.2f}; one stream at the top "
-            f"{alone_s * 1e3:.1f} ms a token; objective: first token {ttft_s:.2f} s, then {tpot_s * 1e3:.0f} ms",
-            flush=True,
-        )
-        clocks["ladder"] = Clock()
-        engines["ladder"] = OpenVinoEngine(clock=clocks["ladder"])
-        extra = {"rung_ttft_ms": ttft_s * 1e3, "rung_tpot_ms": tpot_s * 1e3}
-        engines["ladder"].load(replace(top, rungs=(lowest,)), replace(options, extra=extra))
-        capacity(engines["ladder"], clocks["ladder"], 4, 8)
-        print(
-            "| seed | way | missed | wholly at the top before the burst | switches |\n|---|---|---|---|--:|", flush=True
-        )
-        for seed in range(seeds):
-            for name, engine in engines.items():
-                told = burst(engine, clocks[name], seed, rates["lowest"], ttft_s, tpot_s)
-                print(f"| {seed} | {name} | {told} |", flush=True)
+        store = ModelStore(words.home / "store", Path(run), SystemClock())
+        files = [opened(store, f"{words.model}@{one}") for one in rungs]
+
+        def way(name: str, top: ModelFiles, below: tuple[ModelFiles, ...] = ()) -> Way:
+            made = Way(name, OpenVinoEngine(), Clock(words.clock))
+            made.engine = OpenVinoEngine(clock=made.clock)
+            has_rungs = replace(options, extra={**extra, **objective}) if below else options
+            made.engine.load(replace(top, rungs=below), has_rungs)
+            closed_loop(made, 4)
+            return made
+
+        ways = [way(rungs[0], files[0]), way(rungs[-1], files[-1])]
+        ways.append(way(" > ".join((rungs[0], rungs[-1])), files[0], (files[-1],)))
+        if len(rungs) > 2:
+            ways.append(way(" > ".join(rungs), files[0], tuple(files[1:])))
+        per_s, told = capacity(ways[1], tpot_s)
+        say(f"OpenVINO {openvino_version()}, {platform.machine()}, {THREADS} threads, {words.clock} clock.")
+        say(f"Objective: first token {words.ttft_ms} ms, then {words.tpot_ms} ms. Capacity of {rungs[-1]}: {told};")
+        say(f"taken: {per_s:.2f}/s. Calm {CALM * per_s:.2f}/s, burst {HOT * per_s:.2f}/s.")
+        say("")
+        say("| seed | way | late | late of those in the burst | wholly at the top before it | after it | changes |")
+        say("|--:|---|---|---|---|---|--:|")
+        hot = (CALM_S, CALM_S + BURST_S)
+        for seed in range(words.seed, words.seed + words.seeds):
+            for one in ways:
+                requests = trace(seed, per_s)
+                before = one.engine.stats().rung_switches
+                answer(one, requests, f"{one.name}{seed}")
+                one.requests.append(requests)
+                gc.collect()
+                switches = one.engine.stats().rung_switches - before
+                one.switches += switches
+                say(f"| {seed} {row(one, requests, ttft_s, tpot_s, hot, rungs[0])} | {switches} |")
+        say("")
+        for one in ways:
+            every = [request for requests in one.requests for request in requests]
+            say(f"| all {row(one, every, ttft_s, tpot_s, hot, rungs[0])} | {one.switches} |")
+    return lines
+
+
+def row(
+    way: Way, requests: list[Request], ttft_s: float, tpot_s: float, hot: tuple[float, float], top: str
+) -> str:  # fmt: skip
+    """Return the cells of one row."""
+    in_burst = [one for one in requests if hot[0] <= one.at_s < hot[1]]
+    cells = [way.name]
+    for some in (requests, in_burst):
+        late = sum(one.is_late(ttft_s, tpot_s) for one in some)
+        cells.append(f"{late} of {len(some)} ({late / len(some):.1%})")
+    calm = ((0.0, hot[0]), (hot[1] + RECOVERY_S, float("inf")))
+    cells += [share(requests, span, top) if ">" in way.name else "-" for span in calm]
+    return "| " + " | ".join(cells)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("home", type=Path, metavar="HOME")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--rungs", default="fp16,int8", help="variants, the most exact first")
+    parser.add_argument("--single", action="store_true", help="compute in single precision, whatever the weights are")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
+    parser.add_argument("--ttft-ms", type=int, default=1000)
+    parser.add_argument("--tpot-ms", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--report", type=Path)
+    words = parser.parse_args()
+    found = main(words)
+    if words.report:
+        words.report.write_text("\n".join(found) + "\n")

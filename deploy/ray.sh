@@ -15,7 +15,7 @@ install() {
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "ray[serve]==$VERSION" >&2
         # ashore and what it needs, as in .venv; what both have is Ray's.
         packages=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-        .venv/bin/python -c 'import site, sys; print("\n".join([sys.argv[1], *site.getsitepackages()]))' "$PWD/src" \
+        .venv/bin/python -c 'import sys; print(*sys.argv[1:], *(p for p in sys.path if p.endswith("-packages")), sep="\n")' "$PWD/src" \
             > "$packages/ashore.pth"
         touch "$folder/.done"
     fi

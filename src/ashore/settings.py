@@ -180,6 +180,16 @@ class Settings:
     warnings: tuple[str, ...] = ()
     """What was odd about the environment; the command line prints these once."""
 
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables with which another process of this home reads the same settings. The key that commands
+        send to the API is not among them."""
+        found: dict[str, str] = {"ASHORE_HOME": str(self.home.root)}
+        for name in READERS:
+            value = getattr(self, name)
+            if name not in ("home", "api_key") and value != "":
+                found[f"ASHORE_{name.upper()}"] = str(int(value)) if isinstance(value, bool) else str(value)
+        return found
+
 
 def _text(value: str) -> str:
     return value

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from floods import OVER_GRPC, OVER_HTTP1, OVER_HTTP2, Flood, Target, bodies
+from floods import OVER_GRPC, OVER_HTTP1, OVER_HTTP2, Flood, Target, bodies, unread_answers
 from served import Served, start_served
 from valkey_server import free_port
 
 BAR_BYTES = 64 << 20
 SECONDS, FULL_SECONDS = 1.0, 60.0
 CONNECTIONS, BODIES, FULL_CONNECTIONS = 64, 400, 1000
+KNOWN = pytest.param(
+    unread_answers,
+    marks=pytest.mark.xfail(strict=True, reason="Envoy counts no connections by address: see docs/how-to/edge.md"),
+)
 EDGE = '[edge]\nkind = "envoy"\nhost = "127.0.0.1"\nport = {port}\n'
 
 
@@ -145,6 +149,6 @@ def test_a_worker_holds_its_memory_for_a_minute(direct: Flooded, flood: Flood) -
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("flood", [*OVER_HTTP1, *OVER_HTTP2], ids=lambda flood: flood.__name__)
+@pytest.mark.parametrize("flood", [*OVER_HTTP1, *OVER_GRPC, KNOWN], ids=lambda flood: flood.__name__)
 def test_workers_and_their_edge_hold_their_memory_for_a_minute(edge: Flooded, flood: Flood) -> None:
     hold_the_bar(edge, flood, seconds=FULL_SECONDS, connections=FULL_CONNECTIONS)

@@ -14,8 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
 from served import Served, owner_key
+
+from ashore.api.grpc.gen import inference_pb2 as pb
+from ashore.api.grpc.gen import inference_pb2_grpc
 
 CONFIG = """\
 [[model]]
@@ -108,6 +112,28 @@ def test_a_precision_that_the_model_lacks_is_refused(house: Served, key: str) ->
             ask(house, key, "refused", least)
         with caught.value as answer:
             assert answer.code == 400 and why in json.load(answer)["error"]["message"]
+
+
+def test_a_grpc_client_has_a_floor_too(house: Served, key: str) -> None:
+    with grpc.insecure_channel(house.grpc_address) as channel:
+        stub = inference_pb2_grpc.InferenceStub(channel)
+
+        def told(number: int, least: str) -> str:
+            message = pb.Message(role=pb.ROLE_USER, content=f"over grpc {number:02d} " * 5)
+            asked = pb.ChatRequest(model="chat", messages=[message])
+            floor = (("x-ashore-min-precision", least),) if least else ()
+            _, call = stub.Chat.with_call(asked, metadata=(("authorization", f"Bearer {key}"), *floor), timeout=60)
+            return str(dict(call.initial_metadata())["x-ashore-precision"])
+
+        leasts = ["", "fp64"] * 6
+        with ThreadPoolExecutor(len(leasts)) as people:
+            found = list(people.map(told, range(len(leasts)), leasts))
+        assert {one for one, least in zip(found, leasts, strict=True) if least} == {"fp64"}
+        assert any(one != "fp64" for one in found), "a crowd lowers those who want nothing better"
+        for least, why in (("int4", "answers in fp64, fp32, fp16"), ("f p", "expected a precision")):
+            with pytest.raises(grpc.RpcError) as caught:
+                told(99, least)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and why in caught.value.details()
 
 
 def test_status_shows_the_precisions(house: Served) -> None:

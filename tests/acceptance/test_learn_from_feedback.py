@@ -44,6 +44,7 @@ def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool) -> st
     spec = files.pop("ashore.toml")
     assert not files
     env = reader_env(folder, home)
+    spec += 'at = "02:00"\nzone = "Europe/Berlin"\n'
     if whole:
         tiny = make_tiny_model(tmp_path / "tiny", "llama")
         run_block(blocks_of(f"```sh\nashore model pull {tiny} --name smollm2\n```\n")[0][0], folder=folder, env=env)
@@ -56,16 +57,20 @@ def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool) -> st
     )
     try:
         first = blocks_of(f"```sh\n{ADMINISTRATORS}```\n")[0][0]
+        then = blocks_of("```sh\nashore learn status smollm2\n```\n")[0][0]
         return "".join(
             run_block(block, folder=folder, env=env, timeout_s=600)
-            for block in (first, *(one for one in blocks if one.line <= last))
+            for block in (first, *(one for one in blocks if one.line <= last), then)
         )
     finally:
         server.stop()
 
 
 def test_users_vote_and_are_erased(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    run_page(tmp_path, free_port, whole=False)
+    said = run_page(tmp_path, free_port, whole=False)
+    assert "runs begin at 02:00 Europe/Berlin" in said
+    log = (tmp_path / "home" / "logs" / "learning.log").read_text(encoding="utf-8")
+    assert "no run begins here" in log or not log.count("ERROR"), log
 
 
 @pytest.mark.train

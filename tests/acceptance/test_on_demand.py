@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 from home_processes import processes_of
-from served import Served, call, owner_key
+from served import Served, call, host_of, owner_key
 from tiny_models import make_tiny_model
 from waiting import eventually
 
@@ -28,6 +29,8 @@ MODELS = {
     "two": ("fake:echo?load_s=0.6&memory_bytes=1000", "keep_alive_s = 0"),
     "slow": ("fake:echo?load_s=6&memory_bytes=1000", "keep_alive_s = 0"),
     "brief": ("fake:echo?load_s=0.1&memory_bytes=1", "keep_alive_s = 1"),
+    "dozes": ("fake:echo?load_s=0.5&memory_bytes=10&sleeps=1&wake_s=0.2&asleep_bytes=1", "keep_alive_s = 1"),
+    "never": ("fake:echo?sleeps=1&fail_wake=1", "keep_alive_s = 1"),
     "talks": ("fake:random?tok_per_s=20&tokens=60&memory_bytes=2000", "keep_alive_s = 0"),
     "broken": ("fake:echo?fail_load=1", ""),
     "huge": ("fake:echo?memory_bytes=9000", ""),
@@ -71,6 +74,11 @@ def refused(house: Served, key: str, model: str) -> tuple[int, str, float]:
 
 def residents(house: Served, key: str) -> dict[str, dict[str, Any]]:
     return {one["alias"]: one for one in call(house, "GET", "/admin/v1/models", key)["items"]}
+
+
+def listed(house: Served, key: str) -> dict[str, str]:
+    """Return how each model stands, as clients are told."""
+    return {one["id"]: one["state"] for one in call(house, "GET", "/v1/models", key)["data"]}
 
 
 def state(house: Served, key: str, alias: str) -> str:
@@ -187,6 +195,37 @@ def test_an_idle_one_is_let_go_after_its_time_and_its_memory_is_back(house: Serv
     eventually(lambda: len(processes_of(house.home, "ashore.engines.host")) == 1, 5)
     assert ask(house, key, "brief", "again") == "again"
     eventually(lambda: state(house, key, "brief") == "cold", 10)
+
+
+def test_one_whose_engine_can_sleep_sleeps_when_it_is_idle_and_is_woken_by_a_request(house: Served, key: str) -> None:
+    assert ask(house, key, "dozes", "first") == "first"
+    host = host_of(house, "dozes-1")
+    eventually(lambda: state(house, key, "dozes") == "asleep")
+    one = residents(house, key)["dozes"]
+    assert (one["memory_bytes"], one["tier"], one["loads"], one["unloads"]) == (1, "memory", 1, 0)
+    eventually(lambda: listed(house, key)["dozes"] == "asleep")
+    with ThreadPoolExecutor(8) as crowd:
+        assert list(crowd.map(lambda n: ask(house, key, "dozes", f"again {n}"), range(8))) == [
+            f"again {n}" for n in range(8)
+        ]
+    assert host_of(house, "dozes-1") == host, "the same process goes on"
+    one = residents(house, key)["dozes"]
+    assert (one["state"], one["loads"]) == ("loaded", 1) and one["wake_s"] >= 0.2
+    eventually(lambda: state(house, key, "dozes") == "asleep")
+    os.kill(host, signal.SIGKILL)
+    eventually(lambda: state(house, key, "dozes") == "cold")
+    assert ask(house, key, "dozes", "once more") == "once more"
+    cool(house, key, "dozes")
+
+
+def test_one_that_does_not_wake_up_is_loaded_anew(house: Served, key: str) -> None:
+    assert ask(house, key, "never", "first") == "first"
+    eventually(lambda: state(house, key, "never") == "asleep")
+    assert ask(house, key, "never", "second") == "second"
+    [why] = [line for line in house.said().splitlines() if line.startswith("release never-1 is unloaded instead")]
+    assert "it does not wake up" in why
+    assert residents(house, key)["never"]["loads"] == 2
+    cool(house, key, "never")
 
 
 def test_operators_warm_pin_and_cool(house: Served, key: str) -> None:

@@ -21,6 +21,10 @@ from real_vllm import OPTIONS, PROGRAM, RealVllm
 from served import Served
 from waiting import eventually
 
+from ashore.engines import EngineOptions, ModelFiles
+from ashore.engines.vllm.engine import VllmEngine
+from ashore.errors import EngineFailed, UnsupportedByEngine
+
 pytestmark = [pytest.mark.full, pytest.mark.model]
 
 CONFIG = """
@@ -151,6 +155,25 @@ def test_a_real_vllm_serves_behind_masking_and_audit(front: Served, ashore: Call
     found = ashore("audit", "search", "--model", "smol", "--kind", "request", "--json", home=front.home)
     assert '"smol"' in found.stdout, found.stderr
     assert "ada@example.com" not in found.stdout
+
+
+def test_a_real_vllm_on_a_processor_says_that_it_cannot_sleep(
+    real_vllm_server: RealVllm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its CPU build has no such mode; a server that runs without it says so when it is asked."""
+    sleeps = {"enable_sleep_mode": True}
+    engine = VllmEngine()
+    here = ModelFiles(name="smol", digest="", directory=str(real_vllm_server.model), format="safetensors")
+    with pytest.raises(EngineFailed, match="exit code"):
+        engine.load(here, EngineOptions(kind="vllm", extra={"executable": PROGRAM, **OPTIONS, **sleeps}))
+    engine.close()
+    assert "Sleep mode is not supported on current platform" in "".join(capfd.readouterr())
+    engine = VllmEngine()
+    there = ModelFiles(name="smol", digest="", directory="/nowhere", format="remote")
+    reach = {"url": real_vllm_server.url, "api_key": real_vllm_server.key}
+    with pytest.raises(UnsupportedByEngine, match="cannot sleep"):
+        engine.load(there, EngineOptions(kind="vllm", extra={**reach, **sleeps}))
+    engine.close()
 
 
 def test_a_real_vllm_that_ashore_starts_serves_and_comes_back_after_a_kill(

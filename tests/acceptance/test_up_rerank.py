@@ -20,11 +20,13 @@ QUERY, DOCUMENTS = PAIRS[0][0], [PAIRS[0][1], PAIRS[1][1]]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("rerank-home")
-    for name, kind in (("ranker", "bert"), ("xlmr", "xlm-roberta")):
+    for name, kind in (("ranker", "bert"), ("xlmr", "xlm-roberta"), ("modern", "modernbert")):
         folder = write_cross_encoder(tmp_path_factory.mktemp(name), kind)  # type: ignore[arg-type]
         pulled = run_command("model", "pull", str(folder), "--name", name, home=home)
         assert pulled.returncode == 0, pulled.stderr
-    one = start_served(home, ["ranker", "xlmr", "fake:random"], store=None, port=free_port(), grpc_port=free_port())
+    one = start_served(
+        home, ["ranker", "xlmr", "modern", "fake:random"], store=None, port=free_port(), grpc_port=free_port()
+    )
     yield one
     one.stop()
 
@@ -39,7 +41,7 @@ def post(server: Served, path: str, **body: Any) -> tuple[int, dict[str, str], A
         return fault.code, {}, json.load(fault)
 
 
-@pytest.mark.parametrize(("model", "kind"), [("ranker", "bert"), ("xlmr", "xlm-roberta")])
+@pytest.mark.parametrize(("model", "kind"), [("ranker", "bert"), ("xlmr", "xlm-roberta"), ("modern", "modernbert")])
 def test_a_cross_encoder_scores_as_its_makers_library_does(server: Served, model: str, kind: Any) -> None:
     status, headers, said = post(server, "/v1/rerank", model=model, query=QUERY, documents=DOCUMENTS)
     assert (status, headers["x-ashore-score"], headers["x-ashore-precision"]) == (200, "cross-encoder", "fp32")

@@ -21,6 +21,7 @@ from ashore.engines import (
     CARDS,
     CanEmbed,
     CanScore,
+    CanSleep,
     CanTellDistributions,
     EngineInfo,
     EngineOptions,
@@ -69,7 +70,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     engine = make_engine(kind)
     options: dict[str, Any] = {"kind": kind, "threads": 1}
     if kind == "fake":
-        files = fake_model_files("fake:random?context=512&tokens=400", tmp_path_factory.mktemp("fake"))
+        files = fake_model_files("fake:random?context=512&tokens=400&sleeps=1", tmp_path_factory.mktemp("fake"))
     elif kind == "llamacpp":
         options |= {"kv_tokens": 2048}
         files = ModelFiles(
@@ -82,7 +83,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     elif kind == "vllm":
         double = VllmDouble("fake:random?context=512&tokens=400")
         request.addfinalizer(double.close)
-        options |= {"extra": {"url": double.url}}
+        double.can_sleep = True
+        options |= {"extra": {"url": double.url, "enable_sleep_mode": True}}
         files = ModelFiles(name="remote", digest="", directory=str(tmp_path_factory.mktemp("vllm")), format="remote")
     else:
         options |= {"context_tokens": 1024, "kv_tokens": 4096, "threads": 2}
@@ -325,6 +327,18 @@ def test_stats_count_what_was_done(case: Case) -> None:
     assert case.engine.stats().running + case.engine.stats().waiting == 1
     case.engine.cancel(OrderId("c"))
     drain(case.engine, {"c"})
+
+
+def test_one_that_slept_answers_as_before(case: Case) -> None:
+    needs(case, "sleep")
+    assert isinstance(case.engine, CanSleep)
+    before = token_ids(run(case.engine, order("before", case.prompt))["before"])
+    for _ in range(2):  # each may be called twice
+        case.engine.sleep()
+        case.engine.sleep()
+        case.engine.wake()
+        case.engine.wake()
+    assert token_ids(run(case.engine, order("after", case.prompt))["after"]) == before
 
 
 def test_scores_agree_with_what_generation_tells(case: Case) -> None:

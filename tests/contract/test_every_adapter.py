@@ -37,6 +37,7 @@ COVERED = {
         "test_engine_contract.py",
         dict.fromkeys(("FakeEngine", "LlamaCppEngine", "OpenVinoEngine", "TorchEngine", "VllmEngine"), "CARDS"),
     ),
+    "engines:CanSleep": ("test_engine_contract.py", {"FakeEngine": "CanSleep", "VllmEngine": "CanSleep"}),
     "sealing:KeyKeeper": (
         "test_sealing_keepers.py",
         {

@@ -24,6 +24,7 @@ from ashore.errors import (
     MissingExtra,
     Unauthenticated,
     UnknownModel,
+    UnsupportedByEngine,
     UnsupportedModel,
 )
 
@@ -54,6 +55,36 @@ def test_the_server_tells_name_context_and_version(engine: VllmEngine, double: V
     info = other.load(REMOTE, options(url=double.url + "/"))
     other.close()
     assert (info.context_tokens, info.version) == (512, "vllm 0.0-double")
+
+
+def test_a_server_that_cannot_sleep_is_refused_where_it_is_to(double: VllmDouble) -> None:
+    one = VllmEngine()
+    with pytest.raises(UnsupportedByEngine, match="cannot sleep") as caught:
+        one.load(REMOTE, options(url=double.url, enable_sleep_mode=True))
+    one.close()
+    assert "VLLM_SERVER_DEV_MODE" in caught.value.hint
+    with pytest.raises(InvalidSpec, match="several servers"):
+        VllmEngine().load(REMOTE, options(url=f"{double.url} http://127.0.0.1:9", enable_sleep_mode=True))
+
+
+def test_one_that_somebody_left_asleep_is_woken_when_it_is_loaded(double: VllmDouble) -> None:
+    double.can_sleep = double.is_asleep = True
+    one = VllmEngine()
+    assert "sleep" in one.load(REMOTE, options(url=double.url, enable_sleep_mode=True)).features
+    assert not double.is_asleep
+    one.sleep()
+    assert double.is_asleep
+    double.refuses = [500]
+    with pytest.raises(EngineFailed, match="not now"):
+        one.wake()
+    one.close()
+
+
+def test_without_the_option_nothing_sleeps(engine: VllmEngine, double: VllmDouble) -> None:
+    double.can_sleep = True
+    other = VllmEngine()
+    assert "sleep" not in other.load(REMOTE, options(url=double.url)).features
+    other.close()
 
 
 def test_an_order_becomes_a_completion_of_token_ids(engine: VllmEngine, double: VllmDouble) -> None:
@@ -218,6 +249,8 @@ def test_the_command_line_is_exact() -> None:
         "--max-num-batched-tokens 512 --enable-prefix-caching --enable-prompt-tokens-details "
         "--max-logprobs 20 --max-model-len 4096 --tensor-parallel-size 2 --no-enforce-eager --dtype bfloat16"
     )
+    sleeps = EngineOptions(kind="vllm", extra={"enable_sleep_mode": True})
+    assert "--enable-sleep-mode" in vllm_command(files, sleeps, port=1)
     with pytest.raises(UnsupportedModel):
         vllm_command(ModelFiles(name="x", digest="", directory="/", format="openvino"), wanted, port=1)
 

@@ -7,16 +7,22 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import pytest
 from console_site import PEOPLE, Page, Site, Tags, console_site
 from hostile_texts import HOSTILE
+from waiting import eventually
 
 from ashore.api.underway import Bodies
-from ashore.console import Asked
-from ashore.console.pages import PAGES, Placed, on_row
+from ashore.audit.signing import new_signing_key, pem_of
+from ashore.console import Asked, command_for
+from ashore.console.acts import OWN
+from ashore.console.pages import PAGES, Placed, is_list, lead_of, may, on_row
+from ashore.console.walk import WALK
+from ashore.console.words import words_in
 from ashore.core import ADMIN, Act
 from ashore.sessions import Visit
 
@@ -60,6 +66,38 @@ def test_a_page_offers_exactly_what_the_authority_lets_its_reader_do_over_http(s
         assert (posted == 403) == (over_http == 403), f"{one.key}: HTTP {over_http}, form {posted}"
 
 
+def test_the_matrix_of_roles_pages_and_acts_is_that_of_the_authority(site: Site) -> None:
+    """Of every role and act: the page of the act offers it, or names it among those of others, as the authority has it.
+    An act on a row is offered where there is a row; where there is none, nothing may deny it."""
+    console, cells, wrong = site.console, 0, []
+    for role in ROLES:
+        principal = console._authenticator.authenticate(site.keys[role], "10.0.0.9")
+        for page in (one for one in PAGES if one.name not in OWN):
+            for tab in console.acts.atlas.tabs(page):
+                shown = site.get(f"/{page.name}?{urlencode({'_tab': tab})}", role)
+                others = "".join(re.findall(r'<details class="others">.*?</details>', shown.text, re.DOTALL))
+                offered = shown.text.replace(others, "") if others else shown.text
+                calls = console.acts.atlas.on(page.name, tab)
+                others_lists = [site.get(f"/{one.address}?_send=1", role).text for one in calls if is_list(one.call)]
+                lead = lead_of([one for one in calls if may(console.acts.authority, principal, one.call)])
+                for one in calls:
+                    allowed = may(console.acts.authority, principal, one.call)
+                    at = re.compile(rf'{one.address}["?]')
+                    is_linked = one == lead or any(at.search(text) for text in (offered, *others_lists))
+                    is_denied = shown.status == 403 or f"<li>{words_in('en').summary(one.call)} " in unescape(others)
+                    has_no_row = (
+                        allowed
+                        and len(one.call.in_path) == 1
+                        and not any(f"?{one.call.in_path[0]}=" in text for text in (offered, *others_lists))
+                    )
+                    cells += 1
+                    if is_denied == allowed or (not is_linked and allowed and not has_no_row) or (is_linked > allowed):
+                        wrong.append(f"{role}, {one.key}: allowed {allowed}, linked {is_linked}, denied {is_denied}")
+    print(f"\n{cells} cells of roles, pages and acts")
+    assert not wrong, "\n".join(wrong)
+    assert cells >= len(ROLES) * len(placed(site))
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_every_page_of_a_role_leads_only_to_what_it_may_do(site: Site, role: str) -> None:
     atlas = site.console.acts.atlas
@@ -82,12 +120,17 @@ def test_every_call_is_reached_from_a_page_by_those_who_may_do_it(site: Site) ->
         for path in shown_paths(site, role):
             text = site.get(path, role).text
             reached |= {one.key for one in atlas.placed if f'{one.address}"' in text or f"{one.address}?" in text}
-            reached |= {one.key for one in atlas.placed if f">ashore {one.key}<" in text}
+            reached |= {one.key for one in atlas.placed if f">{lead_command(one)}<" in text}
     rows = {one.key for one in atlas.placed if len(one.call.in_path) == 1}
     assert {one.key for one in atlas.placed} - reached - rows == set()
     for one in atlas.placed:
         if one.key in rows:
             assert on_row(one.call, one.call, {one.call.in_path[0]: "x"}) == {one.call.in_path[0]: "x"}
+
+
+def lead_command(placed: Placed) -> str:
+    """Return the command that the list of a tab shows."""
+    return command_for(placed.call, placed.call.takes() if is_list(placed.call) else None)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -189,6 +232,34 @@ def test_a_new_key_is_said_to_be_shown_once_and_what_it_is_for(site: Site) -> No
     assert bare.status == 200 and "shown once" not in bare.text
 
 
+def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> None:
+    make = "/call/access-user/create"
+    form = site.get(f"{make}?roles=viewer", "security-officer").text
+    assert re.search(r'type="checkbox" name="roles" value="auditor">', form) and 'value="viewer" checked' in form
+    said = site.post(make, "security-officer", {"id": "x", "roles": "viewer"}, x_console_part="command").text
+    assert said.startswith("ashore access user create x --role viewer")
+    bind = site.get("/call/access-role/bind", "security-officer").text
+    assert re.search(r'<select name="grant.0.role"[^>]*><option value=""></option>.*<option>auditor</option>', bind)
+    granted = {"grant.0.subject": f"user/{PEOPLE['none']}", "grant.0.role": "viewer", "grant.1.subject": " "}
+    done = site.post("/call/access-role/bind", "security-officer", granted)
+    assert done.status == 200 and "viewer" in done.text
+    shown = site.get("/call/access-policy/show?_send=1", "security-officer").text
+    assert (
+        re.search(rf"<td>.*user/{PEOPLE['none']}.*</td>\s*<td>.*viewer", shown) and "<summary>JSON</summary>" in shown
+    )
+    apply = site.get("/call/access-policy/apply", "security-officer").text
+    assert "&#34;subject&#34;: &#34;user/" in apply and re.search(r'name="base_version" value="[1-9]', apply)
+    taken = {"revoke.0.subject": f"user/{PEOPLE['none']}", "revoke.0.role": "viewer"}
+    assert site.post("/call/access-role/bind", "security-officer", taken).status == 200
+    privacy = site.get("/privacy?_tab=privacy+policy", "security-officer").text
+    assert "<caption>Prompts</caption>" in privacy or "none yet" in privacy
+
+
+def test_a_key_that_never_expires_says_so(site: Site) -> None:
+    page = site.get("/people?_tab=access+key", "security-officer").text
+    assert ">never</td>" in page.replace("\n", "") and 'class="none">none yet</span>' in page
+
+
 def test_a_refusal_says_who_may_and_is_recorded(site: Site) -> None:
     page = site.get("/call/access-user/create", "auditor")
     assert page.status == 403 and "security-officer" in page.text and "not yours" in page.text.lower()
@@ -279,6 +350,36 @@ def test_a_model_answers_the_person_of_a_session_and_nobody_else(site: Site) -> 
     assert site.send("POST", "/console/ask", "auditor", body, kind | other).status == 403
     found = site.get(f"/audit?request_id={answer.headers['x-request-id']}", "auditor").text
     assert PEOPLE["developer"] in found
+
+
+class VotesFor:
+    """Takes votes for one purpose."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def purpose(self, tenant: str) -> str:
+        return self.what
+
+
+def test_chat_offers_votes_where_they_are_taken_and_says_what_is_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = {"x-csrf-token": f"token-of-{PEOPLE['developer']}", "content-type": "application/json"}
+    vote = json.dumps({"id": "chatcmpl-x", "rating": "up"}).encode()
+    off = site.send("POST", "/console/vote", "developer", vote, token)
+    assert off.status == 404 and b"feedback is off" in off.body
+    assert site.send("POST", "/console/vote", "developer", vote, {"content-type": "application/json"}).status == 403
+    assert site.send("POST", "/console/vote", body=vote, headers=token).status == 401
+    assert 'id="vote"' not in site.get("/chat", "developer").text
+    for purpose, said in (
+        ("none", ""),
+        ("measure", "The vote alone is kept"),
+        ("train", "a model can learn from them"),
+    ):
+        monkeypatch.setattr(site.console, "votes", VotesFor(purpose))
+        page = site.get("/chat", "developer").text
+        assert ('id="vote"' in page) == bool(said) and said in page
 
 
 def test_a_key_is_made_where_a_program_is_connected_and_stands_in_its_examples(site: Site) -> None:
@@ -378,3 +479,56 @@ def test_a_form_of_a_stranger_is_short_and_counted(site: Site) -> None:
         assert site.send("POST", "/console/log-in", body=b"account=" + b"x" * 30_000, headers=kind).status == 429
     finally:
         site.app._bodies = kept
+
+
+def test_an_auditor_walks_through_an_inspection_and_others_do_not(site: Site) -> None:
+    page = site.get("/audit", "auditor").text
+    listed = page.partition('class="walk"')[2].partition("</ol>")[0]
+    walk = re.findall(r'<li><a href="\./?([^"]*)">([^<]*)</a></li>', listed)
+    assert len(walk) == len(WALK) == 9
+    for address, name in walk:
+        stop = site.get(f"/{address.replace('&amp;', '&')}", "auditor")
+        assert stop.status == 200 and 'class="fault"' not in stop.text, name
+    assert 'class="walk"' not in site.get("/audit", "developer").text
+    assert "检查流程" in site.get("/audit", "auditor", accept_language="zh").text
+
+
+def test_a_form_that_replaces_a_policy_begins_with_the_one_in_force(site: Site) -> None:
+    site.post("/call/access-role/put", "security-officer", {"role": "asker", "rules": "infer on model/chat"})
+    form = site.get("/call/access-policy/apply", "security-officer").text
+    shown = site.get("/call/access-policy/show?_send=1", "security-officer").text
+    (version,) = re.findall(r'name="base_version" value="(\d+)"', form)
+    assert f">{version}</span>" in shown and "asker" in form and "infer on model/chat" in form
+    old = {"base_version": int(version) - 1, "dry_run": "yes"}
+    again = site.post("/call/access-policy/apply", "security-officer", old)
+    assert again.status == 409 and "the policy was changed" in again.text
+    chinese = site.post(
+        "/call/access-policy/apply", "security-officer", {"base_version": int(version) - 1}, accept_language="zh"
+    )
+    assert "策略已被修改" in chinese.text and 'role="alert"' in chinese.text
+
+
+def test_an_error_of_a_script_is_in_the_language_of_its_page(site: Site) -> None:
+    body = json.dumps({"model": "none", "messages": [{"role": "user", "content": "x"}]}).encode()
+    headers = {"content-type": "application/json", "x-csrf-token": f"token-of-{PEOPLE['developer']}"}
+    english = site.send("POST", "/console/ask", "developer", body, headers)
+    chinese = site.send("POST", "/console/ask", "developer", body, headers | {"accept-language": "zh-CN"})
+    assert english.status == chinese.status == 404
+    said = [json.loads(one.body)["error"] for one in (english, chinese)]
+    assert said[0]["code"] == said[1]["code"] and "no model is called" in said[0]["message"]
+    assert "这里没有名为 'none' 的模型" in said[1]["message"]
+
+
+def test_a_record_that_was_altered_is_shown_as_a_fault(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("altered")
+    with console_site(folder) as site:
+        site.post("/call/access-tenant/create", "security-officer", {"name": "acme"})
+        (folder / "audit-keys" / "public-keys.pem").write_text(pem_of(new_signing_key().public))
+        logs = lambda: [one for one in (folder / "audit").rglob("*.log") if b"tenant/acme" in one.read_bytes()]  # noqa: E731
+        (log,) = eventually(logs)  # what was done is on its way to the disk
+        before = site.post("/call/audit/verify", "auditor")  # nobody signs here, and that is all there is to say
+        assert before.status == 200 and log.name not in before.text
+        log.write_bytes(log.read_bytes().replace(b"tenant/acme", b"tenant/acne", 1))
+        page = site.post("/call/audit/verify", "auditor")
+        assert page.status == 200 and 'class="fault" role="alert"' in page.text and 'class="done"' not in page.text
+        assert "This is not as it should be" in page.text and log.name in page.text

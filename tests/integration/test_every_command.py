@@ -41,7 +41,7 @@ def test_no_command_calls_it_a_bug(condition: str, runs: list[dict[str, Any]]) -
         words = " ".join(run["words"])[:200]
         assert run["code"] in (0, 2, 3, 4, 5), f"{words}: {run['code']}\n{run['said']}"
         assert "Traceback" not in run["said"], f"{words}\n{run['said']}"
-        assert "bug of ashore" not in run["said"], f"{words}\n{run['said']}"
+        assert "bug in ashore" not in run["said"], f"{words}\n{run['said']}"
         assert run["code"] == 0 or run["said"].strip(), words
 
 

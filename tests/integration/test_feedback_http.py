@@ -84,6 +84,31 @@ def test_a_vote_is_kept_once_and_the_last_one_counts(worker: Worker) -> None:
     assert rows(worker, count) == [(0, None)]
 
 
+def test_a_cached_answer_that_was_voted_down_is_not_given_again(worker: Worker) -> None:
+    def asked(headers: dict[str, str] | None = None) -> tuple[str, str]:
+        body = {"model": "echo", "messages": [{"role": "user", "content": "how deep is the lake?"}], "temperature": 0}
+        headers = {"content-type": "application/json", **(headers or {})}
+        _, got, said = worker.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        return got["x-ashore-cache"], json.loads(said)["id"]
+
+    def purges() -> list[Any]:
+        return rows(worker, "SELECT kind FROM epoch WHERE kind LIKE 'cache/entry/%'")
+
+    def hit() -> str:
+        return eventually(lambda: (found := asked())[0] == "hit-exact" and found[1])
+
+    first = asked()[1]
+    assert post(worker, "/v1/feedback", {"id": hit(), "rating": "up"})[0] == 200
+    assert asked()[0] == "hit-exact" and purges() == []
+    bad = {"id": first, "rating": "down"}
+    assert post(worker, "/v1/feedback", bad)[0] == 200, "the first answer, which was no hit, names the entry as well"
+    assert len(purges()) == 1
+    eventually(lambda: asked()[0] == "miss")
+    assert post(worker, "/v1/feedback", bad)[0] == 200 and len(purges()) == 1, "the same vote again purges nothing"
+    assert post(worker, "/v1/feedback", {"id": hit(), "correction": "Ninety metres."})[0] == 200
+    assert len(purges()) == 2, "what came in its place is another entry"
+
+
 def test_texts_are_masked_and_sealed(worker: Worker) -> None:
     from ashore.audit import SqlSubjectKeys
     from ashore.core import SystemClock

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tiny_models import make_tiny_model
 
 from ashore.bootstrap import build_store, open_model_files
 from ashore.cli.main import report
+from ashore.core import SystemClock
 from ashore.engines import EngineOptions, HostLaunch, ModelFiles, read_launch, write_launch
 from ashore.errors import DiskFull, UnknownModel
+from ashore.jobs import Job, JobQueue, NewJob, SqlJobs
+from ashore.jobs.operations import Request, progress_of
+from ashore.jobs.operations.handler import OperationHandler
 from ashore.planning import ModelPlan
 from ashore.processes import Holder, HomeLock
 from ashore.settings import Home
+from ashore.state import open_scratch
 
 LAUNCH = HostLaunch(
     files=ModelFiles(name="m", digest="", directory="/nowhere", format="gguf"), options=EngineOptions(kind="fake")
@@ -76,6 +83,37 @@ def test_wherever_a_command_meets_it_a_full_disk_is_no_bug_of_ours(
     assert report(work) == DiskFull.exit_code
     said = capsys.readouterr().err
     assert "error: no room left on the disk" in said and "Traceback" not in said
+
+
+def test_a_pull_as_a_job_that_finds_no_room_fails_with_the_reason_and_the_next_one_goes_on(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    source = make_tiny_model(tmp_path / "tiny", "llama")
+    home = Home(root=small_disk / "home")
+    home.create()
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(700_000))
+    queue = JobQueue(SqlJobs(open_scratch()), SystemClock())
+    handler = OperationHandler(queue, environment={"ASHORE_HOME": str(home.root)})
+
+    def pull(number: int) -> Job:
+        asked = msgspec.Raw(msgspec.json.encode({"source": str(source), "name": "tiny"}))
+        request = Request(name="model pull", asked=asked, action="model:pull", subject="model/tiny")
+        payload = msgspec.json.encode(request)
+        job_id = f"op_{number}"
+        queue.submit(NewJob(job_id=job_id, kind="model pull", tenant="t", principal="ann", payload=payload))
+        (lease,) = queue.lease(kinds=("model pull",), limit=1, owner="home")
+        ended = queue.settle(lease, asyncio.run(handler.run(lease)))
+        assert ended is not None
+        return ended
+
+    failed = pull(1)
+    assert (failed.state, failed.error_code) == ("failed", "disk_full"), failed
+    assert any("error: " in line for line in progress_of(failed.progress).log)
+    ballast.unlink()
+    done = pull(2)
+    assert done.state == "succeeded", done
+    assert [model.name for model in build_store(home).list()] == ["tiny"]
 
 
 def test_a_model_whose_text_is_absent_is_refused_before_a_host_is_started_for_it(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_encoders import PAIRS, SCORES, Kind, write_cross_encoder
+from tiny_encoders import FIRST_TOKEN, PAIRS, SCORES, Kind, write_cross_encoder
 
 from ashore.engines import EngineInfo, EngineOptions, ModelFiles
 from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.errors import ContextTooLong, UnsupportedModel
 from ashore.text import TextModel
 
-KINDS: tuple[Kind, ...] = ("bert", "xlm-roberta")
+KINDS: tuple[Kind, ...] = ("bert", "xlm-roberta", "modernbert")
 
 
 def load(folder: Path) -> tuple[OpenVinoEngine, EngineInfo]:
@@ -29,7 +29,11 @@ def test_scores_are_those_of_transformers(kind: Kind, tmp_path: Path) -> None:
     folder = write_cross_encoder(tmp_path, kind)
     text = TextModel.load(folder)
     engine, info = load(folder)
-    assert (info.features, info.embedding_size, info.context_tokens) == (("rank",), 0, 66 if kind == "bert" else 64)
+    assert (info.features, info.embedding_size, info.context_tokens) == (
+        ("rank",),
+        0,
+        64 if kind == "xlm-roberta" else 66,
+    )
     pairs = [text.encode_pair(*pair) for pair in PAIRS]
     together = [score for (score,) in engine.embed(pairs)]
     assert together == pytest.approx(SCORES[kind], abs=1e-4)
@@ -38,6 +42,24 @@ def test_scores_are_those_of_transformers(kind: Kind, tmp_path: Path) -> None:
     with pytest.raises(ContextTooLong):
         engine.embed([pairs[0] * 9])
     engine.close()
+
+
+def test_layers_and_rotary_bases_of_modernbert_may_be_written_out(tmp_path: Path) -> None:
+    folder = write_cross_encoder(tmp_path, "modernbert")
+    text = TextModel.load(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["global_attn_every_n_layers"]
+    config["layer_types"] = ["full_attention", "sliding_attention", "full_attention"]
+    config["rope_parameters"] = {
+        kind: {"rope_type": "default", "rope_theta": theta}
+        for kind, theta in (("full_attention", 160_000.0), ("sliding_attention", 10_000.0))
+    }
+    for pooling, scores in (("mean", SCORES["modernbert"]), ("cls", FIRST_TOKEN)):
+        (folder / "config.json").write_text(json.dumps({**config, "classifier_pooling": pooling}))
+        engine, _ = load(folder)
+        found = [score for (score,) in engine.embed([text.encode_pair(*pair) for pair in PAIRS])]
+        assert found == pytest.approx(scores, abs=1e-4)
+        engine.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,11 +72,12 @@ def test_what_users_write_is_no_separator(kind: Kind, tmp_path: Path) -> None:
 def test_a_head_that_is_none_of_a_ranker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match="3 labels"):
         load(write_cross_encoder(tmp_path / "nli", "bert", labels=3))
-    folder = write_cross_encoder(tmp_path / "bare", "xlm-roberta")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["XLMRobertaModel"]}))
-    with pytest.raises(UnsupportedModel, match="served as rerankers only"):
-        load(folder)
+    for kind, bare in (("xlm-roberta", "XLMRobertaModel"), ("modernbert", "ModernBertModel")):
+        folder = write_cross_encoder(tmp_path / bare, kind)  # type: ignore[arg-type]
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "architectures": [bare]}))
+        with pytest.raises(UnsupportedModel, match="served as rerankers only"):
+            load(folder)
 
 
 def test_a_bert_without_the_head_still_embeds(tmp_path: Path) -> None:

@@ -121,6 +121,41 @@ def test_who_has_no_certificate_of_the_authority_gets_no_word(tmp_path: Path, se
         assert receiver(tmp_path / "c", own).pull(f"{peer.url}/tiny"), "it still serves its own"
 
 
+def test_silent_connections_keep_nobody_out(
+    tmp_path: Path, sender: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peerserver, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(peerserver, "HANDSHAKE_S", 600.0)
+    monkeypatch.setattr(peerserver._Handler, "timeout", 600.0)
+    monkeypatch.setattr(peerserver, "ROOM_S", 0.01)
+    own = identity(tmp_path, "front")
+    with shared(sender, own) as peer, contextlib.ExitStack() as held:
+        for _ in range(3):  # a stranger's
+            held.enter_context(socket.create_connection(("127.0.0.1", peer.port)))
+        idle = held.enter_context(httpx.Client(verify=own.context(server=False), trust_env=False, timeout=60))
+        assert idle.get(f"https://127.0.0.1:{peer.port}/v2/").status_code == 200
+        assert receiver(tmp_path / "b", own).pull(f"{peer.url}/tiny"), "that of a friend who asks no more went too"
+
+
+def test_a_range_that_ends_before_it_begins_is_none(tmp_path: Path, sender: ModelStore) -> None:
+    own = identity(tmp_path, "front")
+    file = max(sender.resolve("tiny").files, key=lambda one: one.num_bytes)
+    with (
+        shared(sender, own) as peer,
+        httpx.Client(verify=own.context(server=False), trust_env=False, timeout=60) as client,
+    ):
+        url = f"https://127.0.0.1:{peer.port}/v2/tiny/blobs/{file.digest}"
+        for asked, status, size in (
+            ("bytes=5-2", 200, file.num_bytes),
+            ("bytes=2-5", 206, 4),
+            ("bytes=2-", 206, file.num_bytes - 2),
+            (f"bytes={file.num_bytes}-", 416, 0),
+            ("bytes=-5", 200, file.num_bytes),
+        ):
+            answer = client.get(url, headers={"Range": asked})
+            assert (answer.status_code, len(answer.content)) == (status, size), asked
+
+
 def test_a_peer_under_another_address_than_its_certificate_is_not_believed(tmp_path: Path, sender: ModelStore) -> None:
     with (
         shared(sender, identity(tmp_path, "front", address="10.0.0.1")) as peer,

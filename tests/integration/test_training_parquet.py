@@ -48,3 +48,12 @@ def test_a_table_of_something_else_and_half_a_file_are_named(tmp_path: Path) -> 
     (tmp_path / "half.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BrokenData, match=r"half\.parquet cannot be unpacked"):
         load_data(tmp_path / "half.parquet", text, max_length=64)
+
+
+def test_a_table_made_to_fill_the_disk_is_refused(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    rows = pyarrow.table({"text": ["a" * 10_000] * 5_000})
+    parquet.write_table(rows, tmp_path / "bomb.parquet")
+    with pytest.raises(BrokenData, match="more than 200 times"):
+        load_data(tmp_path / "bomb.parquet", byte_level(tmp_path / "text", CHATML), max_length=64)

@@ -16,7 +16,6 @@ from ashore.access import Acts, Directory, Doorkeeper, Issuer, PolicyAuthority
 from ashore.access import sql as access_sql
 from ashore.sessions import Outcome, Session, Visit, factor
 from ashore.sessions.cookies import Cookies
-from ashore.sessions.doors import Doors, InForce
 from ashore.sessions.gate import Gate
 from ashore.sessions.hashing import Hasher
 from ashore.sessions.keeper import Keeper
@@ -26,6 +25,7 @@ from ashore.sessions.providers import Providers
 from ashore.sessions.rules import DEFAULT, MLPS3, Rules
 from ashore.sessions.section import ProviderSection
 from ashore.sessions.service import ConsoleSessions
+from ashore.sessions.steps import InForce, Steps
 
 GOOD = "correct horse battery"
 BETTER = "Correct-Horse-7"
@@ -63,14 +63,14 @@ class ConsoleHouse:
         door = Doorkeeper(self.directory, self.clock, self.recorder)
         gate = Gate(self.database, self.clock, self.recorder, cookies)
         offered = tuple(Provider(name=one.issuer, title=one.title or one.issuer) for one in self.providers)
-        self.doors = Doors(
+        self.steps = Steps(
             self.keeper, gate, self.hasher, self.acts_, door,
             in_force=lambda: InForce(rules=self.rules, local=self.local, providers=offered),
         )  # fmt: skip
         self.provided = Providers(
-            self.keeper, self.doors, self.clock, fetch=self.fetch, all_strong=lambda: self.rules.factor == "all"
+            self.keeper, self.steps, self.clock, fetch=self.fetch, all_strong=lambda: self.rules.factor == "all"
         )
-        self.sessions = ConsoleSessions(self.keeper, self.doors, self.provided, self.authority)
+        self.sessions = ConsoleSessions(self.keeper, self.steps, self.provided, self.authority)
         self.reread()
 
     def forget(self) -> None:
@@ -152,7 +152,7 @@ class Browser:
         return await self.post("log_in", account=name, password=password)
 
     async def redeem(self, name: str, invitation: str, password: str = GOOD) -> Outcome:
-        self.take(self.at.sessions._doors.invitation_form(self.visit(), {}))
+        self.take(await self.at.sessions.invitation_form(self.visit(), {}))
         return await self.post("redeem", account=name, invitation=invitation, new_password=password, again=password)
 
     async def enrol(self) -> bytes:

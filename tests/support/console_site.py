@@ -42,6 +42,7 @@ from ashore.console import Console
 from ashore.core import Clock, Recorder, SystemClock
 from ashore.errors import AshoreError, PermissionDenied, Unauthenticated
 from ashore.jobs import Quotas
+from ashore.learning import FeedbackService
 from ashore.metrics import Metrics
 from ashore.releases.room import RequestPath
 from ashore.rooms import Context, Rooms, rooms
@@ -109,7 +110,9 @@ class CookieSessions:
     async def _form(self, visit: Visit, fields: Mapping[str, str]) -> Outcome:
         return Outcome(form="message", csrf="x")
 
-    give_code = enrol = change_password = invitation_form = redeem = from_provider = step_up_form = step_up = _form
+    give_code = enrol = passkeys = change_password = invitation_form = redeem = from_provider = step_up_form = (
+        step_up
+    ) = _form
 
     async def first(self, visit: Visit, token: str) -> Outcome:
         return Outcome(form="message")
@@ -304,7 +307,7 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event)
     authenticator = opened.context.need(Authenticator)
     console = Console(
         rooms(), opened.desks, sessions=CookieSessions(authenticator), authenticator=authenticator, authority=authority,
-        recorder=opened.context.recorder, serving=serving,
+        recorder=opened.context.recorder, serving=serving, votes=opened.find(FeedbackService),
     )  # fmt: skip
     await console.start()
     app = HttpApp(

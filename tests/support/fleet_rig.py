@@ -1,7 +1,8 @@
 """A fleet in network namespaces: two servers on one Postgres, three engine nodes, streams at both servers all the time.
 
 Run as a program under `unshare --net --mount`, so that nothing of the machine's own network is touched. Nodes are
-killed, lose their line, are drained; a server is killed; Postgres stands still. Prints one JSON object with what the
+killed, lose their line, are drained; a server is killed; Postgres and Valkey are dead for a minute, and stand still for
+20 s. One stream in eight is of a user with a budget, whose requests need Postgres. Prints one JSON object with what the
 streams saw.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -23,19 +25,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from postgres_server import fresh_database, postgres_server
+from postgres_server import PostgresServer, fresh_database
 from served import Served, call, start_served
 from tiny_models import make_tiny_model
+from valkey_server import ValkeyServer
 from waiting import eventually
 
 HERE = "10.77.0.254"
 FRONTS = {"f1": "10.77.0.1", "f2": "10.77.0.2"}
 NODES = {"n1": "10.77.0.11", "n2": "10.77.0.12", "n3": "10.77.0.13"}
-PORT, ENGINE_PORT = 8080, 8101
+PORT, ENGINE_PORT, VALKEY_PORT = 8080, 8101, 6390
+AWAY_S = 60.0
+"""How long Postgres and Valkey are dead."""
+STILL_S = 20.0
+"""How long they stand still."""
+BUDGETED = 8
+"""One stream in so many has a budget."""
 TOKENS = 30
 MODEL = "fake:random?delay_s=0.1&tok_per_s=20&tokens=400&context=512"
 SLOW_S = 2.0
 """A first token that took longer was held up by what died."""
+CACHED = 4
+"""One stream in so many asks for no token ids: its answers are looked for and kept in Valkey."""
+_numbers = itertools.count()
 
 
 def sh(*words: str) -> None:
@@ -85,6 +97,7 @@ class Ended:
     done: bool = False
     """Whether it said that it is whole."""
     error: str = ""
+    has_budget: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -106,6 +119,8 @@ class Load:
     """Streams without a pause."""
 
     key: str
+    budgeted: str = ""
+    """Key of a user with a budget; empty: there is none."""
     stop: threading.Event = field(default_factory=threading.Event)
     ended: list[Ended] = field(default_factory=list)
     fronts: Sequence[str] = tuple(FRONTS)
@@ -116,15 +131,21 @@ class Load:
         while not self.stop.is_set():
             here = [one for one in self.fronts if one not in self.away]
             front = here[number % len(here)]
-            self.ended.append(ask(front, self.key))
+            has_budget = bool(self.budgeted) and number % BUDGETED == 0
+            one = ask(front, self.budgeted if has_budget else self.key, by_ids=number % CACHED != 1)
+            one.has_budget = has_budget
+            self.ended.append(one)
+            if one.has_failed:
+                time.sleep(0.2)
 
 
-def ask(front: str, key: str) -> Ended:
-    """Ask one server for a stream, and read it to its end."""
-    one = Ended(front, time.monotonic())
+def ask(front: str, key: str, *, by_ids: bool = True) -> Ended:
+    """Ask one server for a stream that nobody asked for before, and read it to its end. Tokens are counted by their
+    ids; without, as the server says."""
+    one, number = Ended(front, time.monotonic()), next(_numbers)
     body = {
-        "model": "chat", "prompt": "abc", "max_tokens": TOKENS, "stream": True, "ignore_eos": True,
-        "return_token_ids": True,
+        "model": "chat", "prompt": [3 + number // 200 % 200, 3 + number % 200], "max_tokens": TOKENS, "stream": True,
+        "ignore_eos": True, "temperature": 0, "stream_options": {"include_usage": True}, "return_token_ids": by_ids,
     }  # fmt: skip
     connection = http.client.HTTPConnection(FRONTS[front], PORT, timeout=90)
     try:
@@ -141,7 +162,9 @@ def ask(front: str, key: str) -> Ended:
                 if "error" in chunk:
                     one.error = chunk["error"]["message"][:300]
                 for choice in chunk.get("choices", ()):
-                    one.tokens += len(choice.get("token_ids") or ())
+                    one.tokens += len(choice.get("token_ids") or ()) if by_ids else bool(choice.get("text"))
+                if not by_ids and chunk.get("usage"):
+                    one.tokens = chunk["usage"]["completion_tokens"]
                 if one.tokens and not one.first_s:
                     one.first_s = time.monotonic() - one.began_s
         return one
@@ -154,9 +177,9 @@ def ask(front: str, key: str) -> Ended:
 
 
 @contextlib.contextmanager
-def load(key: str, streams: int, fronts: Sequence[str] = tuple(FRONTS)) -> Iterator[Load]:
+def load(key: str, streams: int, fronts: Sequence[str] = tuple(FRONTS), *, budgeted: str = "") -> Iterator[Load]:
     """Keep streams running until the end of the block."""
-    one = Load(key, fronts=fronts)
+    one = Load(key, budgeted, fronts=fronts)
     threads = [threading.Thread(target=one.run, args=(number,)) for number in range(streams)]
     for thread in threads:
         thread.start()
@@ -179,19 +202,25 @@ class Seen:
     """Ended honestly after some tokens."""
     false: int = 0
     """Looked whole, and were not."""
+    slowest_first_s: float = 0.0
+    """Of the requests that ended whole: the longest wait for a first token."""
     longest_hurt_s: float = 0.0
     """From a fault to the last request that began after it, ended before the next one, and ended badly or waited long
     for its first token."""
     errors: list[str] = field(default_factory=list)
 
 
-def seen_of(ended: list[Ended], since_s: float, faults_s: list[float], *, of: set[str]) -> Seen:
+def seen_of(
+    ended: list[Ended], since_s: float, faults_s: list[float], *, of: set[str], has_budget: bool = False
+) -> Seen:
     """Sum up the requests that ended since a moment."""
     found = Seen()
     for one in ended:
-        if one.began_s + one.took_s < since_s or one.front not in of:
+        if one.began_s + one.took_s < since_s or one.front not in of or one.has_budget != has_budget:
             continue
         found.requests += 1
+        if one.is_whole:
+            found.slowest_first_s = max(found.slowest_first_s, one.first_s)
         found.failed += one.has_failed
         found.false += one.is_false
         found.cut += bool(one.tokens and not one.is_whole and not one.is_false)
@@ -208,10 +237,10 @@ def seen_of(ended: list[Ended], since_s: float, faults_s: list[float], *, of: se
 class Fleet:
     """Everything that runs."""
 
-    def __init__(self, folder: Path, state: str) -> None:
+    def __init__(self, folder: Path, state: str, valkey: str) -> None:
         self.folder = folder
         (make_tiny_model(folder / "text", "llama") / "model.safetensors").unlink()
-        self.config = f'[state]\nurl = "{state}"\n[fleet]\nnetworks = ["10.77.0.0/24"]\n[cache]\nmode = "off"\n'
+        self.config = f'[state]\nurl = "{state}"\n[fleet]\nnetworks = ["10.77.0.0/24"]\n[redis]\nurl = "{valkey}"\n'
         self.config += f'[[model]]\nname = "{folder / "text"}"\nalias = "chat"\n[model.engine]\nfleet = true\n'
         self.config += 'options = { served_model_name = "chat" }\n'
         self.fronts: dict[str, Served] = {}
@@ -261,14 +290,19 @@ class Fleet:
             return False
 
 
-def run(folder: Path, kills: int, cuts: int, streams: int) -> dict[str, object]:
-    """Run every phase, and return what was seen in each."""
+def run(folder: Path, kills: int, cuts: int, streams: int, only: Sequence[str] = ()) -> dict[str, object]:
+    """Run every phase, or some alone, and return what was seen in each."""
     make_network(FRONTS | NODES)
     in_memory(folder)
     report: dict[str, object] = {}
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(postgres_server(HERE))
-        fleet = Fleet(folder, fresh_database(url, "fleet"))
+        postgres = PostgresServer(HERE)
+        stack.callback(postgres.close)
+        postgres.start()
+        (folder / "valkey").mkdir()
+        valkey = ValkeyServer(folder / "valkey", "--protected-mode", "no", "--bind", HERE, port=VALKEY_PORT).start()
+        stack.callback(valkey.kill)
+        fleet = Fleet(folder, fresh_database(postgres.url, "fleet"), f"redis://{HERE}:{VALKEY_PORT}")
         stack.callback(lambda: [kill_all(name) for name in FRONTS | NODES])
         for name in FRONTS:
             fleet.start_front(name)
@@ -281,23 +315,36 @@ def run(folder: Path, kills: int, cuts: int, streams: int) -> dict[str, object]:
             "id": "sys", "roles": ["system-administrator"], "key": {},
         })  # fmt: skip
         fleet.key = made["key"]["key"]
+        security = call(fleet.fronts["f1"], "POST", "/admin/v1/users", first, {
+            "id": "sec", "roles": ["security-officer"], "key": {},
+        })["key"]["key"]  # fmt: skip
+        budgeted = call(fleet.fronts["f1"], "POST", "/admin/v1/users", security, {
+            "id": "paid", "roles": ["developer"], "key": {},
+        })["key"]["key"]  # fmt: skip
+        cap = {"kind": "tokens", "cap": 100_000_000, "window": "day", "user": "paid"}
+        call(fleet.fronts["f1"], "PUT", "/admin/v1/budgets", fleet.key, cap)
         for name, address in NODES.items():
             wish = {"address": f"http://{address}:{ENGINE_PORT}", "model": "chat"}
             fleet.call("PUT", f"/nodes/{name}", wish)
         for name in NODES:
             eventually(lambda name=name: fleet.is_back(name), limit_s=90)
         eventually(lambda: ask("f2", first).is_whole)
-        with load(first, streams) as asked:
+        eventually(lambda: ask("f2", budgeted).is_whole)
+        with load(first, streams, budgeted=budgeted) as asked:
             eventually(lambda: len(asked.ended) > streams)
 
             def phase(name: str, work: Callable[[], list[float]], of: set[str] = set(FRONTS)) -> None:  # noqa: B006
+                if only and name not in only:
+                    return
                 since_s = time.monotonic()
                 faults_s = work()
                 done, until = time.monotonic(), len(asked.ended) + streams
                 eventually(lambda: len(asked.ended) > until, limit_s=90)
                 eventually(lambda: time.monotonic() > done + 3, limit_s=10)
-                report[name] = asdict(seen_of(list(asked.ended), since_s, faults_s, of=of))
-                print(name, report[name], file=sys.stderr, flush=True)
+                for suffix, has_budget in (("", False), (" with a budget", True)):
+                    seen = seen_of(list(asked.ended), since_s, faults_s, of=of, has_budget=has_budget)
+                    report[name + suffix] = asdict(seen)
+                    print(name + suffix, report[name + suffix], file=sys.stderr, flush=True)
 
             back_s: list[float] = []
 
@@ -339,14 +386,22 @@ def run(folder: Path, kills: int, cuts: int, streams: int) -> dict[str, object]:
                     eventually(lambda name=name: fleet.is_back(name), limit_s=90)
                 return [began_s]
 
-            def stop_postgres() -> list[float]:
+            def stand_still(program: str) -> list[float]:
                 began_s = time.monotonic()
-                pids = pids_of("postgres")
+                pids = pids_of(program)
+                assert pids, f"no {program} runs"
                 for pid in pids:
                     os.kill(pid, signal.SIGSTOP)
-                eventually(lambda: time.monotonic() > began_s + 20)
+                time.sleep(STILL_S)
                 for pid in pids:
                     os.kill(pid, signal.SIGCONT)
+                return [began_s]
+
+            def be_dead(server: PostgresServer | ValkeyServer) -> list[float]:
+                began_s = time.monotonic()
+                server.kill()
+                time.sleep(AWAY_S)
+                server.start()
                 return [began_s]
 
             def kill_front() -> list[float]:
@@ -363,9 +418,15 @@ def run(folder: Path, kills: int, cuts: int, streams: int) -> dict[str, object]:
             phase("kills", kill_nodes)
             phase("cuts", cut_lines)
             phase("drain", drain)
-            phase("postgres", stop_postgres)
+            phase("postgres still", lambda: stand_still("postgres"))
+            phase("postgres dead", lambda: be_dead(postgres))
+            report["kept answers"] = valkey.size()
+            phase("valkey still", lambda: stand_still("valkey-server"))
+            phase("valkey dead", lambda: be_dead(valkey))
             phase("front", kill_front, {"f1"})
-            report["front-all"] = asdict(seen_of(list(asked.ended), 0, [], of=set(FRONTS)))
+            for suffix, has_budget in (("", False), (" with a budget", True)):
+                every = seen_of(list(asked.ended), 0, [], of=set(FRONTS), has_budget=has_budget)
+                report["front-all" + suffix] = asdict(every)
             report["back_s"] = [round(one, 1) for one in back_s]
     return report
 
@@ -388,5 +449,6 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--cuts", type=int, default=2)
     parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument("--only", action="append", help="one phase, such as 'kills'; may be repeated")
     words = parser.parse_args()
-    print(json.dumps(run(words.folder, words.kills, words.cuts, words.streams)))
+    print(json.dumps(run(words.folder, words.kills, words.cuts, words.streams, words.only or ())))

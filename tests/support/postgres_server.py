@@ -26,58 +26,93 @@ def _binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-@contextmanager
-def postgres_server(host: str = "127.0.0.1") -> Iterator[str]:
-    """Start a server and yield the URL of its `postgres` database. Postgres refuses to run as root. On another address
-    than loopback everybody of its network of 256 is let in."""
-    binaries = _binaries()
-    folder = Path(tempfile.mkdtemp(prefix="ashore-pg-", dir="/tmp"))
-    options: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        options = {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port = int(probe.getsockname()[1])
-    data, log = folder / "data", open(folder / "log", "wb")  # noqa: SIM115 - closed below
-    environ = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
-    server = None
-    try:
-        made = subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "ashore", "-A", "trust", "--no-sync", "-E", "UTF8"],
-            cwd=folder, env=environ, stdout=log, stderr=log, check=False, timeout=120, **options,
-        )  # fmt: skip
+class PostgresServer:
+    """Started by `start`, killed by `kill`; may be started again with the same data on the same address.
+
+    Postgres refuses to run as root. On another address than loopback everybody of its network of 256 is let in.
+    """
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        """Make the cluster; it does not run yet."""
+        self._binaries = _binaries()
+        self._folder = Path(tempfile.mkdtemp(prefix="ashore-pg-", dir="/tmp"))
+        self._options: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
+            self._options = {"user": "nobody", "group": nobody.pw_gid, "extra_groups": []}
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            self._address = host, int(probe.getsockname()[1])
+        self._log = open(self._folder / "log", "wb")  # noqa: SIM115 - closed in `close`
+        self._process: subprocess.Popen[bytes] | None = None
+        data = self._folder / "data"
+        made = self._run(subprocess.run, "initdb", "-U", "ashore", "-A", "trust", "--no-sync", "-E", "UTF8")
         if made.returncode:
-            raise RuntimeError((folder / "log").read_text())
+            raise self._fault()
         if host != "127.0.0.1":
             with open(data / "pg_hba.conf", "a") as rules:
                 rules.write(f"host all all {host}/24 trust\n")
-        server = subprocess.Popen(
-            [binaries / "postgres", "-D", data, "-p", str(port), "-h", host, "-k", folder, "-c", "fsync=off"],
-            cwd=folder, env=environ, stdout=log, stderr=log, **options,
-        )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """Of the database `postgres`."""
+        host, port = self._address
+        return f"postgresql://ashore@{host}:{port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and return once it listens."""
+        host, port = self._address
+        words = ("-p", str(port), "-h", host, "-k", str(self._folder), "-c", "fsync=off")
+        self._process = self._run(subprocess.Popen, "postgres", *words)
         deadline = time.monotonic() + 60
         while True:
             try:
-                socket.create_connection((host, port), timeout=1).close()
+                socket.create_connection(self._address, timeout=1).close()
                 break
             except OSError:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError((folder / "log").read_text()) from None
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise self._fault() from None
                 time.sleep(0.05)
         time.sleep(0.2)
-        yield f"postgresql://ashore@{host}:{port}/postgres"
-    finally:
-        if server is not None:
-            server.send_signal(3)  # SIGQUIT: at once; nothing here outlives the tests
+
+    def kill(self) -> None:
+        """End it at once, as a machine that loses power; what was committed is there when it starts again."""
+        if self._process is not None:
+            self._process.send_signal(3)  # SIGQUIT: its children end with it
             try:
-                server.wait(20)
+                self._process.wait(20)
             except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-        log.close()
-        shutil.rmtree(folder, ignore_errors=True)
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        """End it, and remove its data."""
+        self.kill()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, run: Any, program: str, *words: str) -> Any:
+        return run(
+            [self._binaries / program, "-D", self._folder / "data", *words],
+            cwd=self._folder, env={"LC_ALL": "C", "PATH": os.environ["PATH"]}, stdout=self._log, stderr=self._log,
+            **self._options,
+        )  # fmt: skip
+
+    def _fault(self) -> RuntimeError:
+        return RuntimeError((self._folder / "log").read_text())
+
+
+@contextmanager
+def postgres_server(host: str = "127.0.0.1") -> Iterator[str]:
+    """Start a server and yield the URL of its `postgres` database."""
+    server = PostgresServer(host)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.close()
 
 
 def fresh_database(server_url: str, name: str) -> str:

@@ -78,7 +78,7 @@ class RealBrowser:
             more: Options of Playwright's `new_context`.
         """
         context = self._chromium.new_context(**{"viewport": WIDE, "locale": "en-US", **more})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         context.add_init_script(WATCH)
         watched = Watched(context.new_page(), base)
         host = urlsplit(base).netloc

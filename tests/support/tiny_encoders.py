@@ -1,6 +1,7 @@
 """Cross-encoders of two layers with weights from a seed, in Hugging Face form: what is tested is the arithmetic.
 
-`SCORES` are the logits that transformers 5.19.0 (torch 2.13.0, float32) gives for `PAIRS` with the same files.
+`SCORES` are the logits that transformers 5.19.0 (5.24.0 for ModernBERT; torch 2.13.0, float32) gives for `PAIRS` with
+the same files.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-Kind = Literal["bert", "xlm-roberta"]
+Kind = Literal["bert", "xlm-roberta", "modernbert"]
 HIDDEN, LAYERS, HEADS, WIDE, POSITIONS = 32, 2, 4, 64, 66
+FAMILIES: Final[dict[Kind, str]] = {"bert": "Bert", "xlm-roberta": "XLMRoberta", "modernbert": "ModernBert"}
+MODERN: Final = {
+    "num_hidden_layers": 3, "local_attention": 8, "global_attn_every_n_layers": 2, "classifier_pooling": "mean",
+    "type_vocab_size": 0, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2,
+    "eos_token_id": 3,
+}  # fmt: skip
+"""What makes it another model: the second layer sees four tokens to each side."""
 LETTERS: Final = (*string.ascii_lowercase, *string.digits)
 PAIRS: Final = (
     ("what is tea", "tea is a drink"),
@@ -27,18 +35,22 @@ PAIRS: Final = (
 SCORES: Final[dict[Kind, tuple[float, ...]]] = {
     "bert": (1.616345, 0.494833, -0.228458, 0.224987),
     "xlm-roberta": (0.901329, 0.75909, 1.847853, 2.667119),
+    "modernbert": (7.881161, 7.72211, 2.469702, 6.548158),
 }
+
+FIRST_TOKEN: Final = (4.117665, 10.699655, 11.836611, -1.543063)
+"""Those of the ModernBERT that reads its first token alone."""
 
 
 def write_cross_encoder(folder: Path, kind: Kind, *, labels: int = 1) -> Path:
     """Write config, weights and tokenizer, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _word_pieces() if kind == "bert" else _unigrams()
+    tokenizer = _unigrams() if kind == "xlm-roberta" else _word_pieces()
     tokenizer.save(str(folder / "tokenizer.json"))
     vocab_size = tokenizer.get_vocab_size()
     is_bert = kind == "bert"
     config: dict[str, Any] = {
-        "architectures": ["BertForSequenceClassification" if is_bert else "XLMRobertaForSequenceClassification"],
+        "architectures": [f"{FAMILIES[kind]}ForSequenceClassification"],
         "model_type": kind,
         "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS,
@@ -53,6 +65,8 @@ def write_cross_encoder(folder: Path, kind: Kind, *, labels: int = 1) -> Path:
         "id2label": {str(number): f"LABEL_{number}" for number in range(labels)},
         "label2id": {f"LABEL_{number}": number for number in range(labels)},
     }
+    if kind == "modernbert":
+        config |= MODERN
     (folder / "config.json").write_text(json.dumps(config))
     save_file(_weights(kind, vocab_size, config["type_vocab_size"], labels), folder / "model.safetensors")
     return folder
@@ -60,6 +74,8 @@ def write_cross_encoder(folder: Path, kind: Kind, *, labels: int = 1) -> Path:
 
 def _weights(kind: Kind, vocab_size: int, num_types: int, labels: int) -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(7)
+    if kind == "modernbert":
+        return _modern(rng, vocab_size, labels)
     root = "bert." if kind == "bert" else "roberta."
     found: dict[str, NDArray[np.float32]] = {}
 
@@ -93,6 +109,34 @@ def _weights(kind: Kind, vocab_size: int, num_types: int, labels: int) -> dict[s
     else:
         linear("classifier.dense", HIDDEN, HIDDEN)
         linear("classifier.out_proj", HIDDEN, labels)
+    return found
+
+
+def _modern(rng: np.random.Generator, vocab_size: int, labels: int) -> dict[str, NDArray[np.float32]]:
+    found: dict[str, NDArray[np.float32]] = {}
+
+    def put(name: str, *shape: int) -> None:
+        found[f"{name}.weight"] = rng.normal(0, 0.5, shape).astype(np.float32)
+
+    def norm(name: str) -> None:
+        found[f"{name}.weight"] = rng.uniform(0.5, 1.5, HIDDEN).astype(np.float32)
+
+    put("model.embeddings.tok_embeddings", vocab_size, HIDDEN)
+    norm("model.embeddings.norm")
+    for layer in range(int(str(MODERN["num_hidden_layers"]))):
+        at = f"model.layers.{layer}."
+        if layer:
+            norm(at + "attn_norm")
+        put(at + "attn.Wqkv", 3 * HIDDEN, HIDDEN)
+        put(at + "attn.Wo", HIDDEN, HIDDEN)
+        norm(at + "mlp_norm")
+        put(at + "mlp.Wi", 2 * WIDE, HIDDEN)
+        put(at + "mlp.Wo", HIDDEN, WIDE)
+    norm("model.final_norm")
+    put("head.dense", HIDDEN, HIDDEN)
+    norm("head.norm")
+    put("classifier", labels, HIDDEN)
+    found["classifier.bias"] = rng.normal(0, 0.5, labels).astype(np.float32)
     return found
 
 

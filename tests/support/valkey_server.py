@@ -56,6 +56,13 @@ class ValkeyServer:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def size(self) -> int:
+        """Return how many keys it has."""
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(str(self.socket))
+            asked.sendall(b"DBSIZE\r\n")
+            return int(asked.recv(100).strip(b":\r\n"))
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

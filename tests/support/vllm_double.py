@@ -45,6 +45,9 @@ class VllmDouble:
         """Streams that are cut off before their first token."""
         self.is_well = True
         """False: `/health` answers 503."""
+        self.can_sleep = False
+        """Whether it runs with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1."""
+        self.is_asleep = False
         self.adapters: dict[str, str] = {}
         self.goes_on = threading.Event()
         """Not set: the server hangs, and neither answers a question nor goes on with a stream."""
@@ -157,6 +160,9 @@ class VllmDouble:
                 models = [{"id": "the-model", "max_model_len": 512}]
                 models += [{"id": name, "parent": "the-model"} for name in double.adapters]
                 answers = {"/health": {}, "/v1/models": {"data": models}, "/version": {"version": "0.0-double"}}
+                if self.path == "/is_sleeping":
+                    self._send(200 if double.can_sleep else 404, {"is_sleeping": double.is_asleep})
+                    return
                 is_well = double.is_well or self.path != "/health"
                 self._send(200 if is_well else 503, answers[self.path])
 
@@ -168,6 +174,11 @@ class VllmDouble:
                     self._send(401, {"error": {"message": "Unauthorized"}})
                 elif double.refuses:
                     self._send(double.refuses.pop(0), {"error": {"message": "not now"}})
+                elif self.path in ("/sleep?level=1", "/wake_up"):
+                    double.is_asleep = double.can_sleep and self.path != "/wake_up"
+                    self._send(200 if double.can_sleep else 404, {})
+                elif double.is_asleep:
+                    self._send(500, {"error": {"message": "the engine is asleep"}})
                 elif self.path == "/v1/load_lora_adapter":
                     double.adapters[body["lora_name"]] = body["lora_path"]
                     self._send(200, {})

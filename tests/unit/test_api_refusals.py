@@ -156,3 +156,20 @@ def test_a_schema_that_cannot_be_followed_is_refused_without_the_state_of_the_pa
     finally:
         compiler.close()
     assert caught.value.message.startswith("the grammar cannot be followed further: it allows no output")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"temperature": 3}, "temperature: expected a number of at most 2.0"),
+        ({"temperature": "hot"}, "temperature: expected a number or null, got a string"),
+        ({"stream": 1}, "stream: expected true or false or null, got a whole number"),
+        ({"messages": {}}, "messages: expected a list, got an object"),
+        ({"model": 4}, "model: expected a string, got a whole number"),
+    ],
+)
+def test_types_are_told_in_the_words_of_json(body: dict[str, object], said: str) -> None:
+    whole = {"model": "m", "messages": [{"role": "user", "content": "x"}], **body}
+    with pytest.raises(InvalidRequest) as refused:
+        decode(json.dumps(whole).encode(), msgspec.json.Decoder(ChatRequest))
+    assert refused.value.message == said

@@ -20,7 +20,8 @@ from ashore.core import ADMIN, Call
 from ashore.core.fieldmarks import FILLED, PAGE, SWITCH, bare_of, extra_of
 from ashore.rooms import rooms
 
-CALLS = [call for room in rooms() for call in room.calls]
+CALLS = [call for room in rooms() for call in room.calls if not call.streams]
+"""Those that have a form: a stream has none, and `ashore events --follow`."""
 OTHERWISE = {
     "access policy apply": "the command reads the policy from a file",
     "privacy policy set": "the command reads the policy from a file",
@@ -29,6 +30,8 @@ OTHERWISE = {
     "audit export": "the command writes a folder of its home, with no server",
     "audit verify": "the command verifies the audit log of its home, with no server",
     "audit status": "the command reads the audit log of its home, with no server",
+    "backup list": "the command reads the nodes of its home, with no server",
+    "backup status": "the command reads the nodes of its home, with no server",
     "release status": "the command asks for the alias, its releases and its history, and shows them together",
     "privacy policy show": "the command shows the policy of its home; with --toml it asks the server",
 }

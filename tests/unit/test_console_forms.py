@@ -112,7 +112,9 @@ def test_an_answer_becomes_facts_and_tables() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "kind", "text"),
     [
-        ("expires_at", None, "none", ""),
+        ("expires_at", None, "never", ""),
+        ("revoked_at", None, "no", ""),
+        ("used_at", None, "none", ""),
         ("revoked_at", 0, "number", "0"),
         ("expires_at", 10**17, "number", f"{10**17:,}"),
         ("num_bytes", 0, "number", "0 B"),

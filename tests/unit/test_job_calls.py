@@ -8,7 +8,7 @@ from admin_app import AdminApp
 from ashore.access import Role, parse_rule
 from ashore.core import ManualClock
 from ashore.jobs import JobQueue, NewJob, SqlJobs
-from ashore.jobs.calls import JobOffice
+from ashore.jobs.office import JobOffice
 from ashore.state import open_scratch
 
 

@@ -120,6 +120,32 @@ def test_each_request_is_answered_where_it_is_cheapest_in_time() -> None:
     run(house, scenario)
 
 
+def test_a_choice_that_fails_is_told_once_and_everybody_is_answered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House()
+
+    async def scenario() -> None:
+        for number in range(6):
+            await house.ask(f"{'x' * 30} {number}")
+
+        def broken(*given: object, **named: object) -> None:
+            raise RuntimeError("the solver is ill")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("ashore.dispatch.policies.choose", broken)
+            by = await asyncio.gather(*(house.ask(f"{'burst' * 6} {n}", deadline_s=20.0) for n in range(12)))
+            assert "chat-1" in by and len(by) == 12
+            assert [one.message for one in caplog.records if "choice by cost" in one.message] == [
+                "the choice by cost for chat failed; each goes to the cheapest in time"
+            ]
+        caplog.clear()
+        assert await asyncio.gather(*(house.ask(f"{'after' * 6} {n}") for n in range(4)))
+        assert not caplog.records
+
+    run(house, scenario)
+
+
 def test_without_a_route_and_with_another_tokenizer_each_alias_has_its_own_model() -> None:
     for house in (House(routes=()), House(other_text=True)):
 

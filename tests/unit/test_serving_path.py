@@ -398,11 +398,11 @@ def test_a_deadline_that_passes_before_the_first_token_is_an_error_that_says_whe
 def test_the_servers_own_deadline_limits_the_wait_and_no_answer_that_goes_on() -> None:
     async def scenario(bench: Bench) -> None:
         for choices in (1, 2):
-            events = await bench.answer(ask("x" * 20, num_choices=choices))
-            assert text_of(events) == "x" * 20
+            events = await bench.answer(ask("x" * 10, num_choices=choices))
+            assert text_of(events) == "x" * 10
             assert ChoiceEnded(choice=0, reason="stop") in events
 
-    run(MemoryReplica(token_s=0.02), scenario=scenario, admission=AdmissionSection(default_deadline_s=0.1))
+    run(MemoryReplica(token_s=0.1), scenario=scenario, admission=AdmissionSection(default_deadline_s=0.6))
 
 
 class FallsSilent(MemoryReplica):

@@ -12,7 +12,7 @@ import pytest
 
 from ashore.cli.main import main
 from ashore.config import read_spec
-from ashore.errors import InvalidRequest
+from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.planning.sizing import Level, Load, chips, choose, judge_matrix, network_of_config, networks, priced
 from ashore.planning.sizing.choose import _replicas
 from ashore.planning.sizing.settings import ashore_toml
@@ -126,6 +126,22 @@ def test_any_config_json_is_planned(tmp_path: Path) -> None:
     assert network.shape.latent_rank == 576
     file.write_text(json.dumps(config | {"head_dim": 64, "qk_nope_head_dim": 192, "v_head_dim": 256}))  # as GLM-5 does
     assert network_of_config(file).shape.head_dim == 224
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_hidden_layers", -3), ("num_hidden_layers", 0), ("num_hidden_layers", 10**7), ("vocab_size", 1 << 40),
+     ("hidden_size", 0), ("num_experts", -1), ("max_position_embeddings", -1)],
+)  # fmt: skip
+def test_a_config_json_of_no_model_is_refused(tmp_path: Path, name: str, value: int) -> None:
+    config = {"model_type": "acme", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+              "vocab_size": 100, "max_position_embeddings": 128, "intermediate_size": 64}  # fmt: skip
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    assert network_of_config(file).parameters > 0
+    file.write_text(json.dumps({**config, name: value}))
+    with pytest.raises(UnsupportedModel):
+        network_of_config(file)
 
 
 def test_a_cell_without_lengths_and_level_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

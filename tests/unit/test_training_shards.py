@@ -347,6 +347,9 @@ def test_pickles_and_backward_ranges_are_refused(text: TextModel, tmp_path: Path
     for name, said in (("a.pkl", "run code"), ("x/weights.pt", "run code"), ("a-{9..3}.tar", "not a range")):
         with pytest.raises(InvalidRequest, match=said):
             opened(name, text, tmp_path)
+    for many in ("{0..999999}{0..999999}", "{0..99999}" * 20, "{0..9}" * 500, "{0..1" + "0" * 200 + "}"):
+        with pytest.raises(InvalidRequest, match="more than 1,000,000 shards"):
+            written_out(f"a-{many}.tar")
     assert written_out("s-{08..11}.tar") == ("s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar")
     assert written_out("{0..1}/{0..1}") == ("0/0", "0/1", "1/0", "1/1")
 

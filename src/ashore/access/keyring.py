@@ -20,7 +20,7 @@ from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 LONGEST_OVERLAP_S: Final = 30 * 86_400
 LONGEST_LIFE_S: Final = 10 * 366 * 86_400
 MAX_PATTERNS: Final = 100
-_MODEL: Final = re.compile(r"[A-Za-z0-9._@:+/-]{0,128}\*?")
+_MODEL: Final = re.compile(r"[A-Za-z0-9._@:+/?=&,-]{0,128}\*?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,13 +20,14 @@ MAX_RULES: Final = 100_000
 MAX_TITLE_CHARS: Final = 200
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
-_RESOURCE: Final = re.compile(r"[A-Za-z0-9._@:+|/-]{0,255}\*?")
+_RESOURCE: Final = re.compile(r"[A-Za-z0-9._@:+|/?=&,-]{0,255}\*?")
+"""A fake model is called with its options: `model/fake:echo?tok_per_s=20`."""
 _ACTION: Final = re.compile(r"\*|[a-z]+(:([a-z-]+|\*))?")
 _RULE: Final = re.compile(r"(?:(allow|deny) +)?(\S+) +on +(\S+)")
 _RESERVED: Final = frozenset({"system", "internal", "nobody", "everyone", "anonymous"})
 _RESERVED_BEGINNINGS: Final = ("first-key", "os:")
 RESOURCE_KINDS: Final = (
-    "alias", "budget", FIRST_ADMINISTRATORS, "group", "key", "model", "release", "role", "tenant",
+    "alias", "budget", "dataset", "drill", FIRST_ADMINISTRATORS, "group", "key", "model", "release", "role", "tenant",
 )  # fmt: skip
 """Before the slash in what ashore asks about. Users, service accounts, jobs and stored files are below their tenant."""
 WHOLE: Final = ("policy", "server")

@@ -41,7 +41,7 @@ from ashore.core.identity import Identity
 from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
 from ashore.jobs import Quotas
-from ashore.learning import Receipts
+from ashore.learning import FeedbackService, Receipts
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy
 from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
@@ -262,7 +262,7 @@ async def serve(
     await opened.open("serving")
     console = Console(
         rooms(), opened.desks, sessions=opened.find(Sessions), authenticator=authenticator, authority=authority,
-        recorder=opened.context.recorder, serving=serving,
+        recorder=opened.context.recorder, serving=serving, votes=opened.find(FeedbackService),
     )  # fmt: skip
     await console.start()
     app = HttpApp(

@@ -148,7 +148,9 @@ def read_public_keys(path: Path) -> tuple[PublicKey, ...]:
     try:
         text = path.read_text(errors="replace")
     except OSError as fault:
-        raise NotFound(f"{path}: {fault.strerror}", hint="give the public key of the home with --key FILE") from fault
+        raise NotFound(
+            f"{path}: {fault.strerror}", hint="name the public key of the home: --public-key FILE"
+        ) from fault
     found = []
     end = "-----END PUBLIC KEY-----"
     for block in text.split(end)[:-1]:

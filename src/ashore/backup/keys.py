@@ -34,7 +34,7 @@ _CHECK_BYTES: Final = 3
 _ENVELOPE: Final = b"ashore backup envelope 1"
 _NAMES: Final = b"ashore backup names 1"
 _COMMITS: Final = b"ashore backup commits 1"
-HINT: Final = "give the file that `ashore backup init` wrote as backup-recovery-key: --key FILE"
+HINT: Final = "give the file that `ashore backup init` wrote as backup-recovery-key: --recovery-key FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,6 +117,25 @@ class Restore:
             )
         return self._report(listing.files, listing.models)
 
+    def rehearse(self) -> RestoreReport:
+        """Read everything that a restore of the whole home would read, check it, and write nothing.
+
+        Raises:
+            BackupDamaged: too few good shards of something are within reach.
+        """
+        with open_objects(self._found.reading) as objects, open(os.devnull, "wb", buffering=0) as nowhere:
+            listing = objects.listing(self._commit)
+            refs = listing.objects()
+            total = sum(ref.num_bytes for ref in refs.values())
+            what = {entry.object.file_name: entry.path for entry in listing.files}
+            what |= {blob.object.file_name: f"blob {blob.digest[7:19]} of {one.reference}"
+                     for one in listing.models for blob in one.all_blobs}  # fmt: skip
+            for name, ref in refs.items():
+                objects.read(ref, nowhere.fileno(), what=what.get(name, name))
+                self._done += ref.num_bytes
+                self._told("read", self._done, total)
+        return self._report(listing.files, listing.models)
+
     def model(self, root: Path, ref: str, store: ModelStore) -> RestoreReport:
         """Restore the models of one name, or one variant, into a home, as a pull would: it may run meanwhile.
 

@@ -1,4 +1,4 @@
-"""What an API worker shows of the backups that the server makes by itself."""
+"""The backup of a home in an API worker: what may be asked of it, and figures of what the server does by itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ashore.backup.calls import CALLS, BackupDesk
 from ashore.backup.home import BackupHome
 from ashore.backup.timetable import Turn, TurnKind
 from ashore.metrics import Metric, Metrics
@@ -37,7 +38,9 @@ async def open_backup(context: Context) -> Opened:
     home: str = context.told("home")
     if not home:
         return Opened()
-    return Opened(measure=partial(asyncio.to_thread, _measure, BackupHome(Path(home)), context.metrics))
+    found = BackupHome(Path(home))
+    desk = BackupDesk(home=found, rights=context.rights, recorder=context.recorder, clock=context.clock)
+    return Opened(desk=desk, measure=partial(asyncio.to_thread, _measure, found, context.metrics))
 
 
 def _measure(home: BackupHome, metrics: Metrics) -> None:
@@ -56,4 +59,4 @@ def _measure(home: BackupHome, metrics: Metrics) -> None:
     metrics.set("ashore_backup_nodes", table.spare, "spare")
 
 
-ROOM: Final = Room(name="backup", metrics=METRICS, open=open_backup)
+ROOM: Final = Room(name="backup", calls=CALLS, metrics=METRICS, open=open_backup)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ashore.audit import AuditService, PublicKey, VerifyReport
     from ashore.state import Database
 
-app = App(name="audit", help="Search, verify and export the audit log.")
+app = App(name="audit", help="Search, verify and export the audit log of this home.")
 
 EXIT_WRONG: Final = 4
 """The audit log was changed after it was written."""
@@ -34,6 +34,7 @@ OWN_FIELDS: Final = ("at", "actor", "action", "resource", "model", "outcome", "e
 """Of the records of a request, what its sender is shown; `--json` has all."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+PublicKeyFile = Annotated[Path, Parameter(name=("--public-key", "--key"))]
 
 
 def _digest(file: str) -> str:
@@ -110,12 +111,12 @@ app.command(command_of(next(call for call in CALLS if call.word == "request"), _
 def verify(
     *,
     path: Path | None = None,
-    key: Path | None = None,
+    key: PublicKeyFile | None = None,
     anchor: str = "",
     archive: str = "",
     as_json: AsJson = False,
 ) -> int:
-    """Verify that the audit log is as it was written. Needs no server; with --path and --key, no home either.
+    """Verify that the audit log is as it was written. Needs no server; with --path and --public-key, no home either.
 
     Args:
         path: Folder of an audit log, a copy of one, or an export; default: the audit log of this home.
@@ -167,7 +168,7 @@ def export_(asked: ExportHere, as_json: bool) -> None:
     with _service() as service:
         if asked.form == "chains":
             num = service.copy(into, owner())
-            told = f"{counted(num, 'file')} in {into}; verify them with --path {into} --key PUBLIC_KEY"
+            told = f"{counted(num, 'file')} in {into}; verify them with --path {into} --public-key FILE"
             print(json.dumps({"files": num}) if as_json else told)
             return
         manifest = service.export(into, asked.query(), asked.form, owner())

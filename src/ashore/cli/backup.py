@@ -1,4 +1,4 @@
-"""`ashore backup`: init, run, restore, list, status, scrub, replace, confirm, rekey."""
+"""`ashore backup`: init, run, restore, rehearse, list, status, scrub, replace, confirm, rekey."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.athome import settings_of
 from ashore.cli.columns import table
 from ashore.cli.progress import TerminalProgress
@@ -26,12 +27,13 @@ from ashore.settings import Home, Settings, read_settings
 if TYPE_CHECKING:
     from ashore.backup import BackupSection, BackupService, KeptBackup, RestoreReport, ScrubReport, StatusReport
 
-app = App(name="backup", help="Keep copies that survive lost disks; restore them.")
+app = App(name="backup", help="Keep copies of this home that survive lost disks; restore.")
 
 EXIT_DAMAGED: Final = 4
 """Something is wrong that could not be repaired, or could be lost now."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+RecoveryKey = Annotated[Path, Parameter(name=("--recovery-key", "--key"))]
 Flag = Annotated[bool, Parameter(negative=())]
 
 
@@ -66,6 +68,7 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
 
 
 @app.command
+@also_a_job("backup run")
 def run(
     *models: str,
     config: Path | None = None,
@@ -118,7 +121,7 @@ def restore(
     /,
     *,
     nodes: str = "",
-    key: Path | None = None,
+    key: RecoveryKey | None = None,
     generation: int = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -140,6 +143,38 @@ def restore(
         return
     made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
     print(f"backup {report.generation}, made at {made}: {human_bytes(report.num_bytes)} restored")
+    print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
+
+
+@app.command
+@also_a_job("backup rehearse")
+def rehearse(*, generation: int = 0, as_json: AsJson = False) -> None:
+    """Rehearse a restore of the whole home: read everything that it needs from the nodes, check it, and write nothing.
+
+    It opens the backup with this home's own key; `ashore backup confirm` tests the recovery key.
+
+    Args:
+        generation: Number of the backup; default: the newest.
+        as_json: Print JSON.
+    """
+    from ashore.backup import BackupHome, Restore, find_own
+    from ashore.bootstrap import command_recorder
+    from ashore.core import Act
+
+    home = read_settings().home
+    with TerminalProgress() as progress:
+        report = Restore(find_own(BackupHome(home.root)), told=progress, generation=generation).rehearse()
+    with command_recorder(home) as recorder:
+        detail: dict[str, str | int] = {"models": len(report.models), "bytes": report.num_bytes}
+        recorder.record(
+            Act(action="backup:rehearse", actor=os_user(), resource=f"backup/{report.generation}", detail=detail)
+        )
+    _warn(report.notes)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report)))
+        return
+    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
+    print(f"backup {report.generation}, made at {made}: all {human_bytes(report.num_bytes)} can be restored")
     print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
 
 
@@ -189,6 +224,7 @@ def status(*, as_json: AsJson = False) -> int:
 
 
 @app.command
+@also_a_job("backup scrub")
 def scrub(*, rate: float = 0.0, as_json: AsJson = False) -> int:
     """Read everything on every node, and rebuild damaged shards from the other nodes.
 
@@ -259,7 +295,8 @@ def _restore(
     elif model:
         found = find_own(BackupHome(home.root))
     else:
-        raise InvalidRequest("restoring a whole home needs the recovery key", hint="--nodes DIR,DIR,DIR --key FILE")
+        hint = "--nodes DIR,DIR,DIR --recovery-key FILE"
+        raise InvalidRequest("restoring a whole home needs the recovery key", hint=hint)
     one = Restore(found, told=progress, generation=generation)
     report = one.model(home.root, model, build_store(home, settings)) if model else restore_home(one, settings)
     with command_recorder(home) as recorder:

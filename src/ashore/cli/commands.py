@@ -32,7 +32,7 @@ COMMANDS = (
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
     Command(name="chat", target="ashore.cli.chat:app", summary="Talk to a model, here or at another address."),
     Command(name="launch", target="ashore.cli.launch:app", summary="Start a coding client, set up for this server."),
-    Command(name="model", target="ashore.cli.model:app", summary="Pull, list, verify and move models."),
+    Command(name="model", target="ashore.cli.model:app", summary="Pull, list, verify and move models of this machine."),
     Command(
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
@@ -57,9 +57,13 @@ COMMANDS = (
     Command(name="alias", target="ashore.cli.alias:app", summary="Point the names that clients use at releases."),
     Command(name="cache", target="ashore.cli.cache:app", summary="Show, purge and fill the answer cache."),
     Command(
-        name="backup", target="ashore.cli.backup:app", summary="Keep copies that survive lost disks; restore them."
+        name="backup",
+        target="ashore.cli.backup:app",
+        summary="Keep copies of this home that survive lost disks; restore.",
     ),
-    Command(name="audit", target="ashore.cli.audit:app", summary="Search, verify and export the audit log."),
+    Command(
+        name="audit", target="ashore.cli.audit:app", summary="Search, verify and export the audit log of this home."
+    ),
     Command(
         name="secret", target="ashore.cli.secret:app", summary="Show which secrets of a home are sealed; seal them."
     ),
@@ -76,6 +80,7 @@ COMMANDS = (
         name="fleet", target="ashore.cli.fleet:app", summary="Add engine nodes to a model, drain them and remove them."
     ),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
+    Command(name="events", target="ashore.cli.events:app", summary="Show what happens to jobs and releases."),
     *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
     Command(
         name="server",

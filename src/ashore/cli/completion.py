@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal, cast, get_args
+from typing import Final, Literal, cast, get_args
 
 import cyclopts
 
@@ -12,6 +12,42 @@ from ashore.errors import InvalidRequest
 app = cyclopts.App(name="completion", help="Install completion for your shell.")
 
 Shell = Literal["bash", "zsh", "fish"]
+BEHIND: Final[dict[Shell, str]] = {
+    "bash": """
+_ashore_or_name() {
+  _ashore
+  [[ ${#COMPREPLY[@]} -eq 0 ]] || return 0
+  local line="${COMP_LINE:0:COMP_POINT}" typed name
+  local -a words
+  read -ra words <<< "$line"
+  [[ "$line" == *[[:space:]] ]] && words+=("")
+  typed="${words[${#words[@]}-1]}"
+  # bash replaces what stands behind the last of these signs alone
+  local kept="${typed%"${typed##*[:=@]}"}"
+  while IFS= read -r name; do
+    COMPREPLY+=("${name#"$kept"}")
+  done < <(command ashore completion names -- "${words[@]:1}" 2>/dev/null)
+}
+
+complete -F _ashore_or_name ashore
+""",
+    "zsh": """
+_ashore_words "$@"
+if (( ! compstate[nmatches] )); then
+  local -a names
+  names=(${(f)"$(command ashore completion names -- "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)"})
+  (( $#names )) && compadd -- $names
+fi
+""",
+    "fish": """
+function __fish_ashore_names
+    set -l cmd (commandline -opc)
+    command ashore completion names -- $cmd[2..] (commandline -ct) 2>/dev/null
+end
+complete -c ashore -f -a '(__fish_ashore_names)'
+""",
+}
+"""What follows the generated script: where that knows nothing, names of this home are offered."""
 
 
 @app.command
@@ -21,7 +57,9 @@ def install(*, shell: Shell | None = None) -> None:
     Args:
         shell: The shell; default: the current one.
     """
-    path = _root().install_completion(shell=shell or _current())
+    shell = shell or _current()
+    path = _root().install_completion(shell=shell)
+    path.write_text(script(shell))
     print(f"wrote {path}; open a new shell to use it", file=sys.stderr)
 
 
@@ -32,7 +70,15 @@ def show(shell: Shell, /) -> None:
     Args:
         shell: The shell.
     """
-    print(_root().generate_completion(shell=shell))
+    print(script(shell))
+
+
+def script(shell: Shell) -> str:
+    """Return the completion script for a shell."""
+    generated = _root().generate_completion(shell=shell)
+    if shell == "zsh":  # a file of one function of its own name is that function; this one has something behind it
+        generated = generated.replace("_cyclopts_ashore() {", "_ashore_words() {")
+    return generated + BEHIND[shell]
 
 
 def _current() -> Shell:

@@ -108,6 +108,11 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
             Example("ashore train sft smollm2 --data s3://data/chats/ --workers 2", "shards of a bucket, read ahead"),
+            Example("ashore train canaries letters.jsonl --out planted", "secrets to look for after training"),
+            Example(
+                "ashore train attack smollm2-private --members planted/members.jsonl --others planted/others.jsonl",
+                "the epsilon that an attack proves, beside the claimed one",
+            ),
             Example("ashore train log", "every run in figures: loss, throughput, waits, memory"),
             Example("ashore train log tone --since 2h --json", "each step of the last two hours"),
             Example("ashore train log --archive s3://logs/train --older-than 30d", "move old logs into a bucket"),
@@ -141,7 +146,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore backup init --nodes /mnt/a,/mnt/b,s3://backups/ashore --code 2+1", "any one may be lost"),
             Example("ashore backup run", "make one now"),
             Example("ashore backup status", "how many nodes may be lost now"),
-            Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "into an empty home"),
+            Example("ashore backup restore --nodes /mnt/a,/mnt/b --recovery-key recovery.key", "into an empty home"),
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
@@ -198,8 +203,14 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore fleet share --host 10.0.0.1", "let it pull models from here"),
         ),
         "job": (
-            Example("ashore job list --state running", "batches and background answers"),
+            Example("ashore model pull smollm2 --job", "have the server pull it; prints the id of the job"),
+            Example("ashore job show op_0123456789abcdef --follow", "its progress and its log, until it ends"),
+            Example("ashore job list --state running", "operations, batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "finished answers stay"),
+        ),
+        "events": (
+            Example("ashore events --follow", "jobs and releases, as it happens"),
+            Example("ashore events --after 120 --json", "what came behind that number"),
         ),
         "account": (
             Example("ashore account create alice", "print an invitation, with which alice chooses a password"),
@@ -230,12 +241,17 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore drill consent host-killed", "as a security officer, for one run within 24 hours"),
             Example("ashore drill schedule host-killed --every 30d", "due once a month; `run --due` runs it"),
             Example("ashore drill stop", "end the drill that runs, and undo what it broke"),
+            Example("ashore drill status", "the drills of a server elsewhere, with --url and --key"),
+            Example("ashore drill explain host-hung", "its fault and bounds, over the API"),
+            Example("ashore drill verdict host-hung", "what came of its last run there"),
+            Example("ashore drill reports --since 30d", "the verdicts of a server elsewhere, with --url and --key"),
+            Example("ashore drill download host-killed > report.html", "the last report with its chart, over the API"),
         ),
         "learn": (
             Example("ashore learn dataset chat", "what a model would learn from now, and what is held back and why"),
             Example("ashore learn explain chat-0a1b2c3d4e5f", "who gave how many examples, and every line of the gate"),
             Example("ashore learn pause chat --why audit", "start no run; a running one ends after its step"),
-            Example("ashore learn go chat", "allow runs again"),
+            Example("ashore learn resume chat", "allow runs again"),
             Example("ashore learn revert chat", "go back to what answered before, and learn nothing more"),
             Example("ashore learn consent hr measure", "keep no texts with the votes of a tenant"),
             Example("ashore learn consents", "what was set for which tenant"),
@@ -247,6 +263,11 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore doctor --since 1h", "over the last hour, by the looks that --watch kept"),
             Example("ashore doctor --watch", "what appears and what is gone, every minute"),
             Example("ashore doctor undo --list", "the changes that --apply made"),
+            Example("ashore doctor findings --only disk", "of a server elsewhere, with --url and --key"),
+            Example("ashore doctor apply --dry-run", "the safe changes that it would make there"),
+            Example("ashore doctor changes", "the changes that it made there"),
+            Example("ashore doctor revert 1", "undo one of them"),
+            Example("ashore doctor rules", "every rule, over the API"),
         ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
@@ -286,6 +307,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "backup": (
             Example("ashore backup list", "which backups there are to restore"),
+            Example("ashore backup rehearse", "read and check what a restore would need; write nothing"),
             Example("ashore backup scrub --rate 50", "read at most 50 MB/s; rebuild what is damaged"),
             Example("ashore backup replace /mnt/b /mnt/c", "a new disk replaces a lost one"),
             Example("ashore backup confirm recovery.key", "try the recovery key on every node"),
@@ -303,10 +325,19 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and positions, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
             Example("ashore privacy budget grant calls --epsilon 1", "what a dataset may lose; a security officer"),
+            Example("ashore privacy budget consent calls --epsilon 4", "a second officer, before a large grant"),
             Example("ashore privacy budget list", "every budget, and what is left of it"),
             Example("ashore privacy budget show calls", "one of them"),
             Example("ashore privacy budget history calls", "who asked what, and what it cost"),
             Example("ashore privacy query calls --what mean --column minutes --low 0 --high 60", "a mean, bounded"),
+            Example(
+                "ashore privacy query calls --what quantile --column minutes --low 0 --high 60 --quantiles 0.5,0.95",
+                "median and 95th percentile",
+            ),
+            Example(
+                "ashore privacy query usage --what sum --column requests --high 1000 --by group --groups icu,er",
+                "requests of each group; usage and votes are ready to be asked",
+            ),
             Example("ashore privacy query calls --what histogram --column dept --groups icu,er --dry-run", "its cost"),
             Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),
@@ -365,6 +396,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
+            Example("ashore job again op_0123456789abcdef", "after an interruption"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
         "account": (

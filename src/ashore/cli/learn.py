@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.interrupted import asked_to_stop
+from ashore.core import human_seconds
 from ashore.errors import NotReady
 from ashore.learning.calls import CALLS, Explained, LearningStatus
 from ashore.settings import Settings, read_settings
@@ -35,8 +37,16 @@ def _show_status(found: LearningStatus) -> None:
         for one in found.items
     ]
     print(table(items, columns) if items else "no runs")
+    print(f"runs begin {found.begins}")
+    if found.running:
+        print(f"a run is under way on {found.running}")
+    for one in found.next:
+        left_s = None if one.due_s is None else one.due_s - time.time()
+        due = "" if left_s is None else f"in {human_seconds(left_s)}, " if left_s > 0 else "due now, "
+        print(f"{one.model}: next run {due}{one.why}" + (f"; the last one: {one.last}" if one.last else ""))
     for model, why in found.paused.items():
-        print(f"{model} is paused: {why}")
+        if model not in {one.model for one in found.next}:
+            print(f"{model} is paused: {why}")
 
 
 def _show_explained(found: Explained) -> None:
@@ -68,6 +78,7 @@ app = noun_of(
 
 
 @app.command
+@also_a_job("learn run")
 def run(
     model: str,
     /,
@@ -149,7 +160,7 @@ def dataset(model: str, /, *, as_json: AsJson = False) -> None:
 
 @app.command
 def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | None = None) -> None:
-    """Go back to what answered before the release that was learned, and learn nothing more until `ashore learn go`.
+    """Go back to what answered before the release that was learned, and learn nothing more until `ashore learn resume`.
 
     Parameters
     ----------

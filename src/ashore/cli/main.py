@@ -28,9 +28,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _say(overview()))
     if words in (["--version"], ["version"]):
         return report(lambda: _say(f"ashore {__version__}"))
+    if words[:3] == ["completion", "names", "--"]:  # asked by the scripts of shells, while somebody waits
+        return report(lambda: _offer(words[3:]))
     if words[0] == "help":
         words = [*words[1:], "--help"]
     return report(lambda: _dispatch(words))
+
+
+def _offer(words: Sequence[str]) -> int:
+    """Print the names that the last of these words may become. What cannot be read is no reason to disturb a shell."""
+    import contextlib
+
+    from ashore.cli.names import names_for
+    from ashore.settings import read_settings
+
+    with contextlib.suppress(AshoreError, OSError):
+        for name in names_for(words, read_settings().home):
+            print(name)
+    return EXIT_OK
 
 
 def _say(text: str) -> int:

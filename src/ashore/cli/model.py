@@ -8,13 +8,14 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.athome import home_alone, settings_of
 from ashore.cli.calls import Errand, command_of
 from ashore.cli.columns import table
@@ -28,7 +29,7 @@ from ashore.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
-app = App(name="model", help="Pull, list, verify and move models.")
+app = App(name="model", help="Pull, list, verify and move models of this machine.")
 
 Wait = Annotated[bool, Parameter(help="Wait until it is done.")]
 LOOK_EVERY_S = 0.3
@@ -39,7 +40,7 @@ EXIT_CORRUPT = 4
 def _show_residents(found: ResidenceList) -> None:
     print(f"memory {human_bytes(found.taken_bytes)} of {human_bytes(found.memory_bytes)} for all models")
     print()
-    head = ("alias", "model", "state", "in", "memory", "load", "idle", "per min", "evict", "loads", "why")
+    head = ("alias", "model", "state", "in", "memory", "load", "wake", "idle", "per min", "evict", "loads", "why")
     table(head, [_resident_row(one) for one in found.items])
 
 
@@ -57,6 +58,7 @@ def _resident_row(one: Residence) -> tuple[str, ...]:
         one.tier,
         human_bytes(one.memory_bytes) if one.memory_bytes else "-",
         f"{one.load_s:.1f} s" if one.load_s else "-",
+        f"{one.wake_s:.1f} s" if one.wake_s else "-",
         f"{one.idle_s:.0f} s" if one.state == "loaded" and one.load == "demand" else "-",
         f"{one.rate_per_min:g}" if one.load == "demand" else "-",
         keeps,
@@ -88,6 +90,7 @@ for _call in CALLS:
 
 
 @app.command
+@also_a_job("model pull")
 def pull(
     source: str,
     /,
@@ -269,6 +272,7 @@ def _words(value: object) -> str:
 
 
 @app.command
+@also_a_job("model verify")
 def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: AsJson = False) -> int:
     """Verify every file of one model, or of all models, against its hash. Exits with 4 if a file has changed.
 
@@ -294,6 +298,7 @@ def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: As
 
 
 @app.command
+@also_a_job("model remove")
 def remove(
     ref: str,
     /,
@@ -391,8 +396,11 @@ def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
 
 
 @app.command
+@also_a_job("model seal")
 def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -> None:
     """Encrypt a model and its variants, and delete the unencrypted files. If it is interrupted, run it again.
+
+    A running server of this home must not use the model.
 
     Args:
         name: Model, without a variant.
@@ -400,7 +408,7 @@ def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -
         as_json: Print JSON.
     """
     with (
-        home_alone(read_settings().home, "ashore model seal"),
+        _unused(name, "ashore model seal"),
         _recorded_store(config) as store,
         TerminalProgress() as progress,
     ):
@@ -480,6 +488,25 @@ def rekey(
     anew = counted(len(report.rewrapped), "data key")
     print(f"{anew} re-encrypted, {len(report.current)} already used the newest key")
     return None
+
+
+@contextmanager
+def _unused(name: str, what: str) -> Iterator[None]:
+    """Hold the home; where its server runs, go on if no release of it and no host uses the model.
+
+    Raises:
+        HomeBusy: the server uses it.
+    """
+    from ashore.bootstrap import manifests_in_use
+
+    settings = read_settings()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(home_alone(settings.home, what))
+        except HomeBusy:
+            if {model.digest for model in _store().list() if model.name == name} & manifests_in_use(settings):
+                raise
+        yield
 
 
 def _after_removal(models: Sequence[StoredModel]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, human_bytes
@@ -22,6 +23,7 @@ Flag = Annotated[bool, Parameter(negative=())]
 Files = Annotated[tuple[Path, ...], Parameter(negative=())]
 
 
+@also_a_job("optimize distill")
 def distill(
     teacher: str,
     /,

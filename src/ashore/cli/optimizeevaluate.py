@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, make_folder, read_text_file
 from ashore.errors import InvalidRequest, NotFound
@@ -26,6 +27,7 @@ DEFAULT_TASKS = ("reviews-zh", "stdlib-en")
 HARNESS = "lm-eval:"
 
 
+@also_a_job("optimize evaluate")
 def evaluate(
     model: str,
     /,

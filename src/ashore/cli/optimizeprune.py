@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import human_bytes
@@ -21,6 +22,7 @@ AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 
 
+@also_a_job("optimize prune")
 def prune(
     model: str,
     /,

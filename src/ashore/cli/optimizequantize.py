@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, human_bytes
@@ -29,6 +30,7 @@ Flag = Annotated[bool, Parameter(negative=())]
 EXIT_DIFFERS = 4
 
 
+@also_a_job("optimize quantize")
 def quantize(
     model: str,
     /,

@@ -177,7 +177,7 @@ def pool(
     as_json
         Print JSON.
     """
-    from ashore.dispatch import WAYS, Pool, most
+    from ashore.dispatch import WAYS, Pool, bound, most
 
     for name, value, least, limit in (
         ("--cards", cards, 1, 1024),
@@ -215,13 +215,16 @@ def pool(
     shorter = most(replace(those, wake_s=0.5 * those.wake_s), "moving")
     if as_json:
         told = {"ways": [asdict(one) for one in found], "wake_longer": asdict(longer), "wake_shorter": asdict(shorter)}
-        print(json.dumps(told | {"simulated": True}, indent=2))
+        print(json.dumps(told | {"bound": bound(those), "simulated": True}, indent=2))
         return
     rows = [(one.way, f"{one.load:.0%}", f"{one.in_time:.2%}", f"{one.productive:.0%}") for one in found]
     table(("way", "greatest load", "in time", "productive"), rows, names=1)
     print(
         f"{cards} cards as {logical}, {models} models; simulated. With {wake} to wake half as long: "
         f"{shorter.load:.0%}; half as long again: {longer.load:.0%} (moving)."
+    )
+    print(
+        f"No way of sharing could have more than {bound(those):.0%} in time under this load: that of all cards as one."
     )
 
 

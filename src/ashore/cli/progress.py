@@ -1,22 +1,46 @@
-"""Progress of store work on the terminal: a bar where there is one, a line now and then where there is none."""
+"""Progress of store work: a bar on a terminal, a line now and then where there is none, and a pipe for a job worker."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from ashore.core import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from ashore.errors import AshoreError
+
 QUIET_S = 5.0
 """Between two lines in a log."""
 TOO_SMALL_BYTES = 1 << 20
 """Files that a log says nothing of: they are done before it is read."""
+
+PIPE: Final = "ASHORE_CHILD_PROGRESS"
+"""Variable with the descriptor of the pipe on which a job worker hears how far an operation is."""
+TELL_EVERY_S = 0.2
+"""Between two lines of one stage on the pipe."""
+
+
+def tell(**said: str | int) -> None:
+    """Write one line on the pipe of the job worker; nothing where there is none."""
+    descriptor = os.environ.get(PIPE, "")
+    if descriptor:
+        with suppress(OSError, ValueError):  # it is gone, and so is soon this process
+            os.write(int(descriptor), msgspec.json.encode(said) + b"\n")
+
+
+def tell_error(fault: AshoreError) -> None:
+    """Tell the job worker what an operation failed by."""
+    tell(code=fault.code, message=fault.message, hint=fault.hint)
 
 
 class TerminalProgress:
@@ -28,6 +52,7 @@ class TerminalProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._live = sys.stderr.isatty()
+        self._piped = bool(os.environ.get(PIPE))
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,19 +78,31 @@ class TerminalProgress:
         self._bars.stop()
 
     def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+        if self._piped:
+            return self._tell(stage, done_bytes, total_bytes, "bytes", "")
         if not self._live and 0 < total_bytes < TOO_SMALL_BYTES:
-            return
+            return None
         of = f" of {human_bytes(total_bytes)}" if total_bytes else ""
-        self._show(stage, done_bytes, total_bytes, f"{human_bytes(done_bytes)}{of}" if done_bytes or of else "")
+        return self._show(stage, done_bytes, total_bytes, f"{human_bytes(done_bytes)}{of}" if done_bytes or of else "")
 
     def share(self, stage: str, done: float) -> None:
         """Say that `stage` of a work begins, of which the part `done` (0 to 1) is behind it."""
-        self._show("prepare", int(done * 100), 100, stage)
+        if self._piped:
+            return self._tell(stage, int(done * 100), 100, "", f"{done:.0%}")
+        return self._show("prepare", int(done * 100), 100, stage)
 
     def steps(self, stage: str, done: int, total: int, amount: str) -> None:
         """Say that `done` of the `total` steps of a stage are behind it, and what else is to be said in `amount`."""
+        if self._piped:
+            return self._tell(stage, done, total, "steps", amount)
         left = "" if self._live else self._left(stage, done, total)
-        self._show(stage, done, total, amount + left)
+        return self._show(stage, done, total, amount + left)
+
+    def _tell(self, stage: str, done: int, total: int, unit: str, says: str) -> None:
+        now_s = self._clock()
+        if 0 < total <= done or now_s - self._told.get(stage, -TELL_EVERY_S) >= TELL_EVERY_S:
+            self._told[stage] = now_s
+            tell(stage=stage, done=done, total=total, unit=unit, says=says)
 
     def _left(self, stage: str, done: int, total: int) -> str:
         """Return how long the rest takes at the pace so far; nothing before there is one, and of the last step."""

@@ -7,6 +7,7 @@ import pwd
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,18 +23,20 @@ OWNERS: Final = frozenset(("audit", "backup", "secret"))
 """Nouns of which every verb works in the home itself."""
 OWNS: Final = (("access", "revive"), ("job", "webhook-secret"))
 """Commands of other nouns that do."""
+JOB: Final = "--job"
+"""With it a server does what a command does, and records it."""
 MAX_TARGET_CHARS: Final = 200
 
 
 def is_act(words: Sequence[str]) -> bool:
     """Return whether a command line changes something that an auditor asks about."""
-    only_looks = any(word in ("--help", "-h", "--dry-run") for word in words)
+    only_looks = any(word in ("--help", "-h", "--dry-run", JOB) for word in words)
     return len(words) >= 2 and words[1] in ACTS.get(words[0], ()) and not only_looks
 
 
 def acts_as_owner(words: Sequence[str]) -> bool:
     """Return whether a command goes straight into the home, by the right of who owns it, and asks no server."""
-    helps = any(word in ("--help", "-h") for word in words)
+    helps = any(word in ("--help", "-h", JOB) for word in words)
     in_home = words[0] in OWNERS or is_act(words) or tuple(words[:2]) in OWNS
     return len(words) >= 2 and in_home and not helps
 
@@ -43,8 +46,25 @@ def target_of(words: Sequence[str]) -> str:
     return words[2][:MAX_TARGET_CHARS] if len(words) > 2 and not words[2].startswith("-") else ""
 
 
+_acting: Final[ContextVar[str]] = ContextVar("whom this process acts for", default="")
+
+
+@contextmanager
+def acting_for(account: str) -> Iterator[None]:
+    """Have what is done inside recorded as done by an account that asked a server for it. No variable of the
+    environment does that: only the process that the job worker starts calls this."""
+    before = _acting.set(account)
+    try:
+        yield
+    finally:
+        _acting.reset(before)
+
+
 def os_user() -> str:
-    """Return who runs this process, as the system knows it and no variable says it: `os:alice`."""
+    """Return who runs this process, as the system knows it and no variable says it: `os:alice`; or the account that
+    asked the server for what it does."""
+    if account := _acting.get():
+        return account
     try:
         return f"os:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:

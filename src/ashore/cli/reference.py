@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.cli.commands import COMMANDS
 from ashore.cli.helptext import examples_of, plain, text_of
 from ashore.cli.main import EXIT_INTERRUPTED, build_app
+from ashore.cli.onlyhere import ONLY_HERE
 from ashore.errors import Bug, CapacityError, DeniedError, EnvironmentFault, UserError
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def _command(app: cyclopts.App, words: tuple[str, ...]) -> Iterator[str]:
     needed = [_option(entry) for entry in own if entry.required and entry.positive_names]
     optional = ["[OPTIONS]"] if any(not entry.required and entry.positive_names for entry in entries) else []
     yield f"\n```sh\n{' '.join(('ashore', *words, *needed, *optional, *arguments))}\n```\n\n{_text(app, words)}\n"
+    if reason := ONLY_HERE.get(" ".join(words)):
+        yield f"\nOn the command line only: {reason}.\n"
     if own:
         yield "\n| option | default | meaning |\n|---|---|---|\n"
     for entry in own:

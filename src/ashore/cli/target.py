@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
 
 from ashore.cli.refusals import raise_refusal
 from ashore.core import split_url
@@ -23,10 +30,56 @@ class ServerTarget:
     """Whether it is the server of this home."""
     ca_file: str = ""
     """Authority of its certificate; empty: those of the system."""
+    behalf: str = ""
+    """PRINCIPAL/TENANT, percent-encoded, that the key acts for; empty: itself."""
+    uds: str = ""
+    """Socket to ask it by, in place of its address."""
 
     def verify(self) -> ssl.SSLContext | bool:
         """Return how httpx checks the server's certificate."""
         return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Behalf:
+    principal: str
+    tenant: str
+
+
+_behalf: Final[ContextVar[_Behalf | None]] = ContextVar("on whose behalf the server is asked", default=None)
+
+
+@contextmanager
+def on_behalf_of(principal: str, tenant: str) -> Iterator[None]:
+    """Have what is asked of the server of this home inside asked with the rights of somebody who submitted a job.
+
+    Args:
+        principal: As `Principal.acting_name` said it.
+        tenant: Its tenant.
+    """
+    before = _behalf.set(_Behalf(principal=principal, tenant=tenant))
+    try:
+        yield
+    finally:
+        _behalf.reset(before)
+
+
+def _acting_target(settings: Settings, behalf: _Behalf) -> ServerTarget:
+    """Return an API worker of this home, asked with the token that only the home's own processes read."""
+    from ashore.access import read_internal_token
+    from ashore.serving import read_topology
+
+    if not settings.home.topology.is_file():
+        raise NotReady(f"no server is running from {settings.home.root}", hint="start it: ashore up")
+    topology = read_topology(settings.home.topology)
+    listen = topology.workers[0].http if topology.edge is not None else topology.http
+    return ServerTarget(
+        url=local_address(settings) if topology.edge is None else "http://localhost",
+        uds=listen.uds if topology.edge is not None else "",
+        key=read_internal_token(settings.home.internal_token),
+        local=True,
+        behalf=f"{quote(behalf.principal, safe='')}/{quote(behalf.tenant, safe='')}",
+    )
 
 
 def find_target(url: str | None, *, key: str | None = None, settings: Settings | None = None) -> ServerTarget:
@@ -39,6 +92,8 @@ def find_target(url: str | None, *, key: str | None = None, settings: Settings |
         InvalidRequest: the address is malformed.
     """
     settings = settings or read_settings()
+    if (behalf := _behalf.get()) is not None and not url and not key:
+        return _acting_target(settings, behalf)
     address = normalise(url) if url else local_address(settings)
     chosen = key or settings.api_key
     if not chosen and is_loopback(address) and settings.home.first_key.is_file():
@@ -142,18 +197,44 @@ def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | No
     import httpx
 
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
+    if target.behalf:
+        headers["x-ashore-on-behalf-of"] = target.behalf
+    transport = httpx.HTTPTransport(uds=target.uds, trust_env=False) if target.uds else None
     try:
-        answer = httpx.request(
-            method,
-            target.url + path,
-            headers=headers,
-            content=body,
-            timeout=10.0,
-            trust_env=False,
-            verify=target.verify(),
-        )
+        with httpx.Client(transport=transport, timeout=10.0, trust_env=False, verify=target.verify()) as client:
+            answer = client.request(method, target.url + path, headers=headers, content=body)
     except httpx.HTTPError as fault:
         raise unreachable(target, fault) from fault
     if answer.status_code != 200:
         raise_refusal(answer.status_code, answer.content, target.url)
     return answer.content
+
+
+def listen(target: ServerTarget, path: str, after: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and data of each server-sent event behind a number, until the server ends the stream.
+
+    Raises:
+        SourceUnreachable: nobody answers there, or the connection broke.
+        AshoreError: the server refused; its own words.
+    """
+    import httpx
+
+    headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
+    headers["last-event-id"] = str(after)
+    timeout = httpx.Timeout(10.0, read=60.0)
+    try:
+        with (
+            httpx.Client(timeout=timeout, trust_env=False, verify=target.verify()) as client,
+            client.stream("GET", target.url + path, headers=headers) as answer,
+        ):
+            if answer.status_code != 200:
+                raise_refusal(answer.status_code, answer.read(), target.url)
+            number = after
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    number = int(value)
+                elif name == "data":
+                    yield number, msgspec.json.decode(value)
+    except httpx.HTTPError as fault:
+        raise unreachable(target, fault) from fault

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.asjob import also_a_job
 from ashore.cli.interrupted import asked_to_stop
 from ashore.cli.progress import TerminalProgress
+from ashore.cli.trainattack import attack, canaries
 from ashore.cli.trainprivate import private
 from ashore.core import counted, human_bytes, parse_seconds
 
@@ -29,9 +31,12 @@ EXIT_INTERRUPTED = 130
 
 
 app.command(private)
+app.command(canaries)
+app.command(attack)
 
 
 @app.command
+@also_a_job("train sft")
 def sft(
     model: str,
     /,

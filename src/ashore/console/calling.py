@@ -12,11 +12,12 @@ import msgspec
 
 from ashore.access.calls.keys import NewKeyOut
 from ashore.console.command import command_for
-from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
+from ashore.console.forms import PER_PAGE, Field, fields_of, filled, head_of, kind_of, read_form, written
 from ashore.console.model import PAGE_HEADERS, Answer, Pairs
 from ashore.console.pages import Placed, is_list
 from ashore.console.present import MOST_CELLS, Shown, blocks_of
 from ashore.console.reader import Reader
+from ashore.console.rows import acts_on_rows, row_links
 from ashore.core import Call, Download
 from ashore.errors import AshoreError, InvalidRequest, PermissionDenied
 
@@ -39,7 +40,17 @@ NAMES: Final[dict[str, str]] = {
     "actions": "access role actions",
 }
 """Which list has the names that a field may hold, by the field's name: a form suggests them."""
+STORED: Final = frozenset({"model", "optimize", "train"})
+"""Nouns of which a model is one of the store."""
+NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "server models")
 MOST_NAMES: Final = 200
+CHOSEN: Final = ("role", "roles")
+"""Fields whose values are picked from that list, and not typed."""
+BEGINS_WITH: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "access policy apply": ("access policy show", {"base_version": "version"}),
+    "privacy policy set": ("privacy policy show", {"replaces": "version"}),
+}
+"""Which call has what is in force, for a form that replaces all of it; and fields that have another name there."""
 
 
 async def call_page(reader: Reader, placed: Placed) -> Answer:
@@ -55,6 +66,8 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
     if not reader.offers(placed):
         await reader.perform(placed, None)  # refuses, in the words of the authority
     pairs = asked.form if asked.method == "POST" else asked.query
+    if not pairs and call.changes:
+        pairs = await _in_force(reader, placed)
     sends = asked.method == "POST" if call.changes else not _lacks(call, pairs)
     shown: Shown | None = None
     fault: AshoreError | None = None
@@ -77,11 +90,13 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
         status=200 if fault is None else fault.http_status,
         placed=placed,
         call=call,
-        fields=await _suggesting(reader, _marked(_fields(call, pairs), fault)),
+        fields=await _suggesting(reader, call, _marked(_fields(call, pairs), fault)),
         command=command_of(call, pairs),
         fault=fault,
         sure=_sure(call, pairs),
         changed=shown is not None and call.changes,
+        rows=acts_on_rows(reader, placed),
+        row_links=row_links,
     )
 
 
@@ -108,6 +123,7 @@ async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Sho
             blocks=blocks,
             raw=raw if len(raw) <= 20 * MOST_CELLS else "",
             next=_next(answer, pairs),
+            is_bad=getattr(answer, "ok", True) is False,
             new_key=any(isinstance(one, NewKeyOut) for one in (answer, getattr(answer, "key", None))),
         )
 
@@ -134,7 +150,7 @@ def _lacks(call: Call, pairs: Pairs) -> bool:
 
 def _known(call: Call, pairs: Pairs) -> Pairs:
     known = set(call.takes.__struct_fields__)
-    return [(name, value) for name, value in pairs if name.removeprefix("_") in known]
+    return [(name, value) for name, value in pairs if head_of(name).removeprefix("_") in known]
 
 
 def _marked(fields: Iterable[Field], fault: AshoreError | None) -> tuple[Field, ...]:
@@ -154,11 +170,39 @@ def _sure(call: Call, pairs: Pairs) -> str:
         return call.sure
 
 
-async def _suggesting(reader: Reader, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+def _lists_of(call: Call) -> dict[str, str]:
+    """Return which list has the names that a field of a call may hold, by the field's name."""
+    if call.noun not in STORED or call.path.startswith("/models/{"):
+        return NAMES
+    new = {"name"} if (call.noun, call.word) != ("model", "seal") else set()
+    return {name: key for name, key in NAMES_OF_STORED.items() if name not in new}
+
+
+async def _in_force(reader: Reader, placed: Placed) -> Pairs:
+    """Return what a form begins with that replaces what is in force: just that; nothing where the reader may not see
+    it."""
+    key, renamed = BEGINS_WITH.get(placed.key, ("", {}))
+    shows = reader.acts.atlas.by_key.get(key)
+    if shows is None or not reader.offers(shows):
+        return ()
+    try:
+        answer = await reader.perform(shows, shows.call.takes())
+    except AshoreError:
+        return ()  # it can be typed still
+    pairs = []
+    for one in msgspec.structs.fields(placed.call.takes):
+        value = getattr(answer, renamed.get(one.name, one.name), None)
+        if value is not None:
+            pairs.append((one.name, written(kind_of(one.name, one.type), value)))
+    return pairs
+
+
+async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
     """Return the fields with the names that they may hold, as far as the reader may list them."""
-    wanted = {key for one in fields if not one.fixed and (key := NAMES.get(one.name))}
+    lists = _lists_of(call)
+    named = {column.name for one in fields if not one.fixed for column in (one.columns or (one,))}
     found: dict[str, tuple[str, ...]] = {}
-    for key in wanted:
+    for key in {lists[name] for name in named & set(lists)}:
         placed = reader.acts.atlas.by_key.get(key)
         if placed is None or not is_list(placed.call) or not reader.offers(placed):
             continue
@@ -170,4 +214,17 @@ async def _suggesting(reader: Reader, fields: tuple[Field, ...]) -> tuple[Field,
             getattr(one, "id", "") or getattr(one, "name", "") or getattr(one, "action", "") for one in answer.items
         )
         found[key] = tuple(name for name in names if name)[:MOST_NAMES]
-    return tuple(replace(one, suggestions=found.get(NAMES.get(one.name, ""), ())) for one in fields)
+
+    def told(one: Field, name: str) -> Field:
+        names = found.get(lists.get(name, ""), ())
+        makes = call.word in ("put", "create") and name in call.in_path
+        if one.fixed or not names or one.kind not in ("text", "lines"):
+            return one
+        return one.chosen_from(names) if name in CHOSEN and not makes else replace(one, suggestions=names)
+
+    return tuple(
+        replace(one, rows=tuple(tuple(told(cell, cell.name.rpartition(".")[2]) for cell in row) for row in one.rows))
+        if one.kind == "rows"
+        else told(one, one.name)
+        for one in fields
+    )

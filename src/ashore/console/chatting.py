@@ -7,6 +7,7 @@ from typing import Final
 from ashore.console.calling import command_of
 from ashore.console.forms import fields_of, filled, read_form
 from ashore.console.model import Answer
+from ashore.console.ports import Votes
 from ashore.console.reader import Reader
 from ashore.errors import AshoreError, PermissionDenied
 
@@ -14,11 +15,13 @@ CREATE: Final = "access key create"
 KEY_PLACE: Final = "YOUR-KEY"
 
 
-def chat_page(reader: Reader) -> Answer:
-    """Return the page where one talks to a model, or to two beside each other."""
+def chat_page(reader: Reader, votes: Votes | None) -> Answer:
+    """Return the page where one talks to a model, or to two beside each other, and votes where votes are taken."""
+    purpose = "none" if votes is None else votes.purpose(str(reader.session.principal.tenant))
     models = [one for one in reader.acts.serving.models(reader.session.principal) if not one.embedder]
     wanted = dict(reader.asked.query)
-    return reader.page("chat.html", "chat", models=models, left=wanted.get("left", ""), right=wanted.get("right", ""))
+    left, right = wanted.get("left", ""), wanted.get("right", "")
+    return reader.page("chat.html", "chat", models=models, left=left, right=right, votes=purpose)
 
 
 async def connect_page(reader: Reader) -> Answer:

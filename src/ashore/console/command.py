@@ -26,6 +26,7 @@ from ashore.core.fieldmarks import (
     WORDS,
     extra_of,
 )
+from ashore.jobs.operations import NAMES
 
 Values = Mapping[str, Any]
 Spell = Callable[[Call, Values], Sequence[str]]
@@ -89,6 +90,15 @@ def _verify(call: Call, values: Values) -> Sequence[str]:
     return ("ashore", "audit", "verify", *(("--anchor", "PLACE") if values.get("anchor") else ()))
 
 
+def _events(call: Call, values: Values) -> Sequence[str]:
+    return ("ashore", "events", *_plain(call, values)[3:])
+
+
+def _as_job(call: Call, values: Values) -> Sequence[str]:
+    """Operations: the command works in the home unless it is told to have the server do it."""
+    return (*_plain(call, values), "--job")
+
+
 ELSEWHERE: Final[Mapping[str, Spell]] = {
     "access tenant change": _disable,
     "access user change": _disable,
@@ -102,6 +112,8 @@ ELSEWHERE: Final[Mapping[str, Spell]] = {
     "privacy policy set": _set_privacy,
     "audit export": _export,
     "audit verify": _verify,
+    "events list": _events,
+    **dict.fromkeys(NAMES, _as_job),
 }
 """Calls whose command is not that of the declaration, by noun and word."""
 

@@ -16,7 +16,7 @@ from ashore.console.acts import Acts, who_may
 from ashore.console.forms import SECRETS
 from ashore.console.model import PAGE_HEADERS, Answer, Asked
 from ashore.console.pages import BY_NAME, Placed
-from ashore.console.ports import Serving
+from ashore.console.ports import Serving, Votes
 from ashore.console.reader import Reader
 from ashore.console.rendering import THEMES, load_all, render
 from ashore.console.static import static_answer
@@ -24,7 +24,7 @@ from ashore.console.words import LANGUAGES, Words, chosen, words_in
 from ashore.core import Recorder
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 from ashore.rooms import Room
-from ashore.sessions import Sessions
+from ashore.sessions import Sessions, Visit
 
 LOOK_COOKIE: Final = "ashore-look"
 MOST_KEPT: Final = 900
@@ -46,9 +46,22 @@ class Console:
         authority: Authority,
         recorder: Recorder,
         serving: Serving,
+        votes: Votes | None = None,
     ) -> None:
-        """`desks`: what does the calls of each room, by its name; may still be filled."""
+        """Begin.
+
+        Args:
+            rooms: Whose calls have pages.
+            desks: What does the calls of each room, by its name; may still be filled.
+            sessions: Who is behind a cookie; None: this server has no console.
+            authenticator: Reads keys.
+            authority: Decides what people may do.
+            recorder: Takes refusals.
+            serving: The request path.
+            votes: Takes votes on answers; None: this server takes none.
+        """
         self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving)
+        self.votes: Final = votes
         self.sessions: Final = sessions
         self._authenticator = authenticator
         self._recorder = recorder
@@ -82,7 +95,7 @@ class Console:
                 return _with(found, cookies)
             outcome = await doors.open_door(self.sessions, asked)
             if outcome is not None:
-                return _with(doors.door_page(outcome, asked, words, look), cookies)
+                return _with(await doors.door_page(outcome, asked, words, look), cookies)
             session = await self.sessions.session_of(asked.visit, active=not asked.polls)
             if session is None:
                 return _with(_going(asked, "log-in"), cookies)
@@ -101,15 +114,16 @@ class Console:
         if path.startswith("call/"):
             return await calling.call_page(reader, self._placed(path))
         if path == "chat":
-            return chatting.chat_page(reader)
+            return chatting.chat_page(reader, self.votes)
         if path == "connect":
             return await chatting.connect_page(reader)
         if path == "me":
             return await mine.my_page(reader)
-        page = BY_NAME.get(path)
+        name, _, tab = path.partition("/")
+        page = BY_NAME.get(name)
         if page is None or path == "home":
             raise UnknownRoute(f"the console has no page {path[:100]!r}", hint="choose one from the navigation")
-        return await tabs.tab_page(reader, page)
+        return await tabs.tab_page(reader, page, tab)
 
     def _placed(self, path: str) -> Placed:
         placed = self.acts.atlas.by_address.get(path)
@@ -150,6 +164,11 @@ def way_back(asked: Asked) -> str:
     query = urlencode(pairs)
     path = asked.visit.prefix + "/console" + (f"/{quote(asked.path)}" if asked.path else "")
     return f"{path}?{query}" if query and len(query) <= MOST_KEPT else path
+
+
+def words_of(visit: Visit) -> Words:
+    """Return the language that a browser's pages are in."""
+    return words_in(chosen(_look_cookie(visit.cookie)[0], visit.language))
 
 
 def look_of(asked: Asked) -> tuple[Words, str, tuple[tuple[bytes, bytes], ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from ashore.access import Authenticator
 from ashore.console.acts import Acts
 from ashore.console.model import PAGE_HEADERS, Answer, Asked
+from ashore.console.qr import qr_path
 from ashore.console.rendering import render
 from ashore.console.words import Words
 from ashore.errors import AshoreError, PermissionDenied
@@ -52,6 +54,7 @@ async def open_door(sessions: Sessions, asked: Asked) -> Outcome | None:
         "log-in": sessions.log_in,
         "log-in/code": sessions.give_code,
         "me/factor": sessions.enrol,
+        "me/passkey": sessions.passkeys,
         "me/password": sessions.change_password,
         "invitation": sessions.redeem,
         "step-up": sessions.step_up,
@@ -76,7 +79,7 @@ async def key_door(
             invited = await acts.perform(asked, principal, placed, placed.call.takes(account=principal.id))
             outcome = await sessions.invitation_form(asked.visit, {"account": principal.id})
             values = {**outcome.values, "invitation": invited.invitation}
-            return door_page(replace(outcome, values=values), asked, words, look)
+            return await door_page(replace(outcome, values=values), asked, words, look)
         except AshoreError as problem:
             fault = problem
             refused(problem)
@@ -95,7 +98,7 @@ def check_site(asked: Asked) -> None:
         raise PermissionDenied("another site sent this form", action="access:use", resource="server")
 
 
-def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, object]) -> Answer:
+async def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, object]) -> Answer:
     """Return what a browser gets of an outcome."""
     cookies = tuple((b"set-cookie", one.encode("latin-1")) for one in outcome.cookies)
     if outcome.goto.startswith(("https://", "http://")):  # a form may lead to this site alone, also by a redirect
@@ -104,13 +107,18 @@ def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str, obje
     if outcome.goto:
         headers = (*PAGE_HEADERS, (b"location", outcome.goto.encode("latin-1")), *cookies)
         return Answer(status=303, headers=headers)
+    uri = "" if outcome.enrolment is None else outcome.enrolment.uri
+    qr, wide = await asyncio.to_thread(qr_path, uri) if uri else ("", 0)  # ten milliseconds
     content = {
         **look,
         "outcome": outcome,
+        "qr": qr,
+        "wide": wide,
         "fields": FIELDS[outcome.form],
         "kept": {"invitation": asked.fields.get("invitation", ""), **outcome.values},
         "action": ACTIONS.get(outcome.form, ""),
         "kinds": KINDS,
+        "passkey_at": "me/passkey" if outcome.form in ("enrol", "passkey") else ACTIONS.get(outcome.form, ""),
     }
     status = outcome.error.http_status if outcome.error is not None and outcome.status == 200 else outcome.status
     return Answer(status=status, headers=(*PAGE_HEADERS, *cookies), body=render("door.html", asked, words, content))

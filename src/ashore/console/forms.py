@@ -16,9 +16,11 @@ from ashore.core.decode import convert
 from ashore.core.fieldmarks import FILLED, PAGE, SPAN, bare_of, extra_of, scalar
 from ashore.errors import InvalidRequest
 
-Kind = Literal["text", "area", "number", "flag", "choice", "span", "lines", "pairs", "document", "made"]
+Kind = Literal[
+    "text", "area", "number", "flag", "choice", "span", "lines", "pairs", "rows", "picks", "document", "made"
+]
 """How a field is filled in: a line, a text, a number, a box, one of several, a span of time, one item a line,
-NAME=VALUE a line, JSON, or a box for a part that fills itself."""
+NAME=VALUE a line, a table of texts, some of several, JSON, or a box for a part that fills itself."""
 
 YES: Final = "yes"
 NO: Final = "no"
@@ -26,6 +28,10 @@ LONG: Final = frozenset({"text", "comment_text", "prompt"})
 """Names of fields that hold a text of several lines."""
 SECRETS: Final = frozenset({"password", "new_password", "secret", "again", "code", "proof"})
 PER_PAGE: Final = 50
+MOST_ROWS: Final = 1_000
+"""Items of a list that is filled in as a table; a longer one is JSON."""
+BLANK_ROWS: Final = 2
+"""Rows of such a table that are left to fill in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,20 @@ class Field:
     """Whether it is known and stands there to be read."""
     error: str = ""
     suggestions: tuple[str, ...] = ()
+    columns: tuple[Field, ...] = ()
+    """Of a table."""
+    rows: tuple[tuple[Field, ...], ...] = ()
+    """Its cells, each a field of its own, `grant.0.role`, and some blank rows."""
+
+    @property
+    def picked(self) -> tuple[str, ...]:
+        """Which of several are chosen."""
+        return tuple(line for line in self.value.splitlines() if line)
+
+    def chosen_from(self, names: tuple[str, ...]) -> Field:
+        """Return the field as one whose values are picked from these, and from what it holds already."""
+        kind: Kind = "picks" if self.kind == "lines" else "choice"
+        return replace(self, kind=kind, choices=tuple(dict.fromkeys((*names, *self.picked))), suggestions=())
 
 
 def fields_of(call: Call, *, lists: bool = False) -> tuple[Field, ...]:
@@ -82,7 +102,14 @@ def _field(one: Any, help_text: str) -> Field:
         least=limits.get("ge", limits.get("gt")),
         most=limits.get("le", limits.get("lt")),
         max_length=limits.get("max_length") if kind in ("text", "area") else None,
+        columns=_columns(one.type) if kind == "rows" else (),
     )
+
+
+def _columns(kind: Any) -> tuple[Field, ...]:
+    (item,) = get_args(bare_of(kind))
+    docs = field_docs(item)
+    return tuple(_field(one, docs.get(one.name, "")) for one in msgspec.structs.fields(item))
 
 
 def kind_of(name: str, kind: Any) -> Kind:
@@ -100,7 +127,9 @@ def kind_of(name: str, kind: Any) -> Kind:
     if bare in (int, float):
         return "number"
     if origin in (list, tuple, frozenset):
-        return "lines" if _is_plain(get_args(bare)[0]) else "document"
+        if _is_plain(get_args(bare)[0]):
+            return "lines"
+        return "rows" if _is_row(get_args(bare)[0]) and _limits(kind).get("max_length", 0) <= MOST_ROWS else "document"
     if origin is dict:
         return "pairs" if _is_plain(get_args(bare)[1]) else "document"
     if bare is str:
@@ -128,6 +157,13 @@ def _is_plain(kind: Any) -> bool:
     if get_origin(bare) in (Union, UnionType):
         return all(_is_plain(one) for one in get_args(bare))
     return bare in (str, int, float, bool) or get_origin(bare) is Literal
+
+
+def _is_row(kind: Any) -> bool:
+    """Return whether an item of a list has texts only, all of them needed."""
+    if not (inspect.isclass(kind) and issubclass(kind, msgspec.Struct)):
+        return False
+    return all(one.required and bare_of(one.type) is str for one in msgspec.structs.fields(kind))
 
 
 def _limits(kind: Any) -> dict[str, Any]:
@@ -165,12 +201,35 @@ def filled(fields: Iterable[Field], pairs: Pairs, *, fixed: Iterable[str] = ()) 
     given = _by_name(pairs)
     known = set(fixed)
     return tuple(
-        replace(one, value="\n".join(given[one.name]), fixed=one.name in known)
+        replace(one, rows=_cells(one, _rows_in(one.name, given)))
+        if one.kind == "rows"
+        else replace(one, value="\n".join(given[one.name]), fixed=one.name in known)
         if one.name in given
         else replace(one, value=NO)
         if one.kind == "flag" and f"_{one.name}" in given
         else one
         for one in fields
+    )
+
+
+def _rows_in(name: str, given: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    """Return the rows of a table that a form has: `grant.0.role` is a cell of the first one."""
+    rows: dict[int, dict[str, str]] = {}
+    for key, values in given.items():
+        head, _, rest = key.partition(".")
+        at, _, column = rest.partition(".")
+        if head == name and at.isdecimal() and len(at) < 5 and column and values[-1].strip():
+            rows.setdefault(int(at), {})[column] = values[-1].strip()
+    return [rows[at] for at in sorted(rows)]
+
+
+def _cells(table: Field, rows: list[dict[str, str]]) -> tuple[tuple[Field, ...], ...]:
+    return tuple(
+        tuple(
+            replace(one, name=f"{table.name}.{at}.{one.name}", value=row.get(one.name, ""), required=False)
+            for one in table.columns
+        )
+        for at, row in enumerate([*rows, *({} for _ in range(BLANK_ROWS))])
     )
 
 
@@ -200,13 +259,21 @@ def read_form(call: Call, pairs: Pairs, *, page: int = 0) -> msgspec.Struct:
             made = made_of(one.type)
             if text == YES and made is not None:
                 values[one.name] = {}
+        elif kind == "rows":
+            if rows := _rows_in(one.name, given):
+                values[one.name] = rows
         elif text.strip() or (one.required and kind in ("lines", "pairs")):
             values[one.name] = _value(one, kind, text)
     known = set(call.takes.__struct_fields__)
     for name in given:
-        if name not in known and not name.startswith("_") and name not in ("csrf", "next"):
+        if head_of(name) not in known and not name.startswith("_") and name not in ("csrf", "next"):
             raise InvalidRequest(f"the form has a field {name[:100]!r} that `{call.noun} {call.word}` does not take")
     return convert(values, call.takes)
+
+
+def head_of(name: str) -> str:
+    """Return the field that a name of a form belongs to: `grant` of `grant.0.role`."""
+    return name.partition(".")[0]
 
 
 def _value(one: Any, kind: Kind, text: str) -> Any:

@@ -13,7 +13,6 @@ from typing import Any, Final
 import msgspec
 
 from ashore.access import METRICS_READ, Authority
-from ashore.console.forms import fields_of
 from ashore.core import SERVER, Call, Download, Principal
 from ashore.rooms import Room
 
@@ -34,9 +33,9 @@ PAGES: Final = (
     Page(name="home"),
     Page(name="chat"),
     Page(name="connect"),
-    Page(name="models", nouns=("model", "engine", "fleet"), calls=("server models",)),
+    Page(name="models", nouns=("model", "optimize", "train", "engine", "fleet"), calls=("server models",)),
     Page(name="releases", nouns=("release", "alias", "learn")),
-    Page(name="jobs", nouns=("job",)),
+    Page(name="jobs", nouns=("job", "events")),
     Page(name="usage", nouns=("access budget",), calls=("access usage",)),
     Page(
         name="people",
@@ -47,7 +46,9 @@ PAGES: Final = (
     ),
     Page(name="privacy", nouns=("privacy", "privacy policy", "privacy budget")),
     Page(name="audit", nouns=("audit",)),
-    Page(name="server", nouns=("server", "cache")),
+    Page(name="doctor", nouns=("doctor",)),
+    Page(name="drills", nouns=("drill",)),
+    Page(name="server", nouns=("server", "backup", "cache")),
     Page(name="me"),
 )  # fmt: skip
 BY_NAME: Final = {page.name: page for page in PAGES}
@@ -78,7 +79,7 @@ class Atlas:
     """Every call of the rooms, by page and by address."""
 
     def __init__(self, rooms: Iterable[Room]) -> None:
-        self.placed: Final = tuple(_place(room.name, call) for room in rooms for call in room.calls)
+        self.placed: Final = tuple(_place(room.name, call) for room in rooms for call in room.calls if not call.streams)
         self.by_address: Final = {one.address: one for one in self.placed}
         self.by_key: Final = {one.key: one for one in self.placed}
 
@@ -132,12 +133,19 @@ def lead_of(calls: Sequence[Placed]) -> Placed | None:
     )
 
 
-def on_row(call: Call, lead: Call, values: dict[str, Any]) -> dict[str, str] | None:
-    """Return what a call takes of a row of the list of its noun; None where it is not about one row."""
+def on_row(call: Call, lead: Call, values: dict[str, Any], *, of_list: bool = True) -> dict[str, str] | None:
+    """Return what a call takes of a row of an answer; None where it is not about one row.
+
+    Args:
+        call: The act.
+        lead: What gave the answer.
+        values: The row.
+        of_list: Whether it is a row of the list of the act's noun. Of another table it must have the very field.
+    """
     if len(call.in_path) != 1:
         return None
     (place,) = call.in_path
-    for name in (place, "id", "name", "alias"):
+    for name in (place, f"{place}_id", "id", "name", "alias") if of_list else (place,):
         value = values.get(name)
         if isinstance(value, str) and value:
             return {place: value}
@@ -151,6 +159,6 @@ def row_calls(calls: Iterable[Placed], lead: Placed) -> Iterator[Placed]:
             yield one
 
 
-def needs_nothing(call: Call) -> bool:
-    """Return whether a form of a call has no field to fill in."""
-    return not fields_of(call)
+def makes(call: Call) -> bool:
+    """Return whether a call about one thing also makes a new one of that name."""
+    return call.method == "PUT"

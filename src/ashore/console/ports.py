@@ -29,6 +29,15 @@ class Model(Protocol):
     def thinks(self) -> bool: ...
 
 
+class Votes(Protocol):
+    """Takes votes on answers."""
+
+    def purpose(self, tenant: str, /) -> str:
+        """Return what votes of a tenant are for: `train` keeps question and answer with a vote, `measure` the vote
+        alone, `none` takes no votes."""
+        ...
+
+
 class Serving(Protocol):
     """The request path."""
 

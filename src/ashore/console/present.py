@@ -16,7 +16,7 @@ import msgspec
 
 from ashore.core import field_docs, human_bytes, human_seconds
 
-CellKind = Literal["text", "none", "time", "number", "yes", "no", "code", "list", "lines", "chart", "document"]
+CellKind = Literal["text", "none", "never", "time", "number", "yes", "no", "code", "list", "lines", "chart", "document"]
 MOST_CELLS: Final = 4_000
 """Cells of one table that a page shows without being asked for more."""
 CLOSED: Final = frozenset(
@@ -26,6 +26,10 @@ CLOSED: Final = frozenset(
 CODES: Final = frozenset(
     {"id", "request_id", "key_id", "digest", "chain", "resource", "rule", "key", "model", "content"}
 )
+NEVER: Final = frozenset({"expires_at", "password_expires_at", "expires"})
+"""Names of fields whose time, where there is none, does not come."""
+NOT_SO: Final = frozenset({"revoked_at", "locked_until"})
+"""Names of fields whose time, where there is none, means no."""
 WIDE: Final = frozenset({"masked", "text", "why", "error_message", "prompt", "answer"})
 
 
@@ -46,6 +50,8 @@ RECORD: Final = (
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": RECORD,
     "audit request": RECORD,
+    "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
+    "events list": ("happened_at", "kind", "resource", "about"),
     "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
 }
 """Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has
@@ -104,6 +110,8 @@ class Shown:
     """The same as JSON."""
     next: str = ""
     """The query of the next page, where the call gives pages."""
+    is_bad: bool = False
+    """Whether what was looked at is not as it should be: a log that was altered."""
     new_key: bool = False
     """Whether it has a key, which no later page can show again."""
 
@@ -137,7 +145,10 @@ def blocks_of(
         value = getattr(answer, one)
         if one == "next":
             continue
-        if isinstance(value, list) and (one == "items" or (value and _is_record(value[0]))):
+        if isinstance(value, dict) and value and all(isinstance(text, str) for text in value.values()):
+            pairs = [{"name": key, "value": text} for key, text in value.items()]
+            below.append(table_of(one, pairs))
+        elif isinstance(value, list | tuple) and (one == "items" or (value and _is_record(value[0]))):
             table = table_of(one, value, first=first, most=most, match=match, kind=_item_type(answer, one))
             below.append(narrowed(table, COLUMNS.get(call, ())) if one == "items" else table)
         elif isinstance(value, msgspec.Struct):
@@ -207,6 +218,10 @@ def _plain(value: Any) -> str:
 
 def cell(name: str, value: Any) -> Cell:
     """Return one value for people. The end of a field's name says its unit."""
+    if value is None and name in NEVER:
+        return Cell(kind="never")
+    if value is None and name in NOT_SO:
+        return Cell(kind="no")
     if value is None or value == "" or value == [] or value == {} or value == ():
         return NONE
     if isinstance(value, bool):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -12,27 +12,32 @@ from ashore.access import METRICS_READ
 from ashore.console.calling import command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
-from ashore.console.pages import Page, Placed, is_list, lead_of, on_row, row_calls
-from ashore.console.present import Row, Shown, Table
+from ashore.console.pages import Page, Placed, is_list, lead_of, makes, row_calls
+from ashore.console.present import Shown
 from ashore.console.reader import Reader
+from ashore.console.rows import Link, row_links
+from ashore.console.walk import walk_of
 from ashore.core import SERVER
-from ashore.errors import AshoreError, NotReady, PermissionDenied
+from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
+POLLED: Final = {"job": 2_000, "events": 2_000, "release": 5_000}
+"""Milliseconds after which the list of a tab is asked for again; events have it asked for at once."""
+ON_ROWS: Final = {
+    "server models": {
+        "model verify": "ref",
+        "model seal": "name",
+        "model remove": "ref",
+        "optimize quantize": "model",
+        "optimize prune": "model",
+        "optimize distill": "teacher",
+        "optimize evaluate": "model",
+        "train sft": "model",
+        "release create": "model",
+    }
+}
+"""Calls of other nouns that are about one row of a list, with the field that the row's name fills."""
 WHOSE: Final = ("owner", "account")
 """Fields of a list that say whose things it has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """An act that a page leads to."""
-
-    placed: Placed
-    query: str = ""
-
-    @property
-    def address(self) -> str:
-        """Below `/console/`."""
-        return f"{self.placed.address}?{self.query}" if self.query else self.placed.address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +54,31 @@ class View:
     command: str
     acts: tuple[Placed, ...]
     """On one row."""
+    beside: Mapping[str, Placed]
+    """Of other nouns, by noun and word; those that the reader is offered."""
 
 
-async def tab_page(reader: Reader, page: Page) -> Answer:
+async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
     """Return a page with one of its tabs open.
+
+    Args:
+        reader: Who reads it.
+        page: Which page.
+        slug: The tab as an address has it, `backups`; empty: the query says it.
 
     Raises:
         PermissionDenied: the reader may see and do nothing of it.
+        UnknownRoute: it has no such tab.
     """
     offered = [tab for tab in reader.acts.atlas.tabs(page) if _offered(reader, page, tab)]
     if not offered:
         _refuse(reader, page)
-    wanted = dict(reader.asked.query).get("_tab", "")
     known = reader.acts.atlas.tabs(page)
+    wanted = next((one for one in known if slug and slug in slugs_of(one)), "") or dict(reader.asked.query).get(
+        "_tab", ""
+    )
+    if slug and wanted not in known:
+        raise UnknownRoute(f"the page {page.name} has no part {slug[:100]!r}", hint="choose one of its tabs")
     if wanted in known and wanted not in offered:
         _refuse(reader, page, wanted)
     tab = wanted if wanted in offered else offered[0]
@@ -69,7 +86,7 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
     lead = lead_of(calls)
     view = None if lead is None else await _view(reader, lead, calls)
     rows = set() if lead is None else {one.key for one in row_calls(calls, lead)}
-    links = [Link(placed=one) for one in calls if one is not lead and one.key not in rows]
+    links = [Link(placed=one) for one in calls if one is not lead and (one.key not in rows or makes(one.call))]
     return await reader.large_page(
         "tab.html",
         page.name,
@@ -80,8 +97,16 @@ async def tab_page(reader: Reader, page: Page) -> Answer:
         acts=[one for one in links if one.placed.call.changes],
         looks=[one for one in links if not one.placed.call.changes],
         row_links=row_links,
+        walk=tuple(walk_of(reader)) if page.name == "audit" else (),
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
+        polls=POLLED.get(tab, 0),
     )
+
+
+def slugs_of(tab: str) -> tuple[str, str]:
+    """Return how an address may name a tab: `access-key`, `access-keys`."""
+    slug = tab.replace(" ", "-")
+    return slug, slug if slug.endswith("s") else f"{slug}s"
 
 
 def _offered(reader: Reader, page: Page, tab: str) -> list[Placed]:
@@ -98,7 +123,7 @@ def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
 
 
 async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
-    call, query = lead.call, reader.asked.query
+    call, query, atlas = lead.call, reader.asked.query, reader.acts.atlas.by_key
     fields = filled(fields_of(call, lists=True), query)
     shown: Shown | None = None
     fault: AshoreError | None = None
@@ -114,6 +139,7 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
         narrowed=any(value and not name.startswith("_") for name, value in query),
         command=command_of(call, query),
         acts=tuple(row_calls(calls, lead)),
+        beside={key: one for key in ON_ROWS.get(lead.key, ()) if (one := atlas.get(key)) and reader.offers(one)},
     )
 
 
@@ -132,15 +158,3 @@ async def _listed(reader: Reader, lead: Placed) -> Any:
             raise
         own: msgspec.Struct = msgspec.structs.replace(taken, **{field: reader.session.principal.id})
         return await reader.perform(lead, own)
-
-
-def row_links(view: View, table: Table, row: Row) -> list[Link]:
-    """Return what can be done with one row of the list."""
-    if table.name != "items":
-        return []
-    values: dict[str, Any] = dict(row.values)
-    found = []
-    for one in view.acts:
-        if (given := on_row(one.call, view.placed.call, values)) is not None:
-            found.append(Link(placed=one, query=urlencode(given)))
-    return found

@@ -2,19 +2,23 @@
 
 `words/en.toml` and `words/zh.toml` hold the texts of pages, key by key. What calls say of themselves stands in their
 declarations, in English; `words/calls.zh.toml` has the same in Chinese: `[calls]` (by noun and word),
-`[fields]` (by the field's name) and `[help]` (by the English sentence). What is missing there is shown in English.
+`[fields]` (by the field's name) and `[help]` (by the English sentence). `words/errors.zh.toml` has what errors say.
+What is missing there is shown in English.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
+from ashore.console.faults import Sentences
 from ashore.core import Call
+from ashore.errors import AshoreError
 
 Language = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
@@ -24,12 +28,22 @@ UNITS: Final = ("_at_us", "_at_ms", "_at_s", "_at", "_bytes", "_percent", "_min"
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence, and the language that it came in."""
+
+    text: str
+    tag: str
+    """The value of `lang`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """One language."""
 
     language: Language
     texts: Mapping[str, str]
     calls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    faults: Sentences = field(default_factory=lambda: Sentences({}))
 
     @property
     def tag(self) -> str:
@@ -65,6 +79,17 @@ class Words:
         """Return a value out of a closed set, `ready`."""
         return self._of("values", text) or text
 
+    def said(self, sentence: str) -> Said:
+        """Return what an error, a hint or a notice says."""
+        found = self.faults.find(sentence)
+        return Said(found or sentence, self.tag if found else TAGS["en"])
+
+    def fault(self, fault: AshoreError) -> AshoreError:
+        """Return an error that says the same in this language, for an answer that is no page."""
+        changed = copy(fault)
+        changed.message, changed.hint = self.said(fault.message).text, self.said(fault.hint).text
+        return changed
+
     def _of(self, part: str, key: str) -> str:
         return self.calls.get(part, {}).get(key, "")
 
@@ -96,9 +121,10 @@ def chosen(wanted: str, accepted: str) -> Language:
 @cache
 def words_in(language: Language) -> Words:
     """Return the words of a language."""
-    return Words(
-        language, _flat(_read(f"{language}.toml")), {} if language == "en" else _read(f"calls.{language}.toml")
-    )
+    texts = _flat(_read(f"{language}.toml"))
+    if language == "en":
+        return Words(language, texts)
+    return Words(language, texts, _read(f"calls.{language}.toml"), Sentences(_read(f"errors.{language}.toml")))
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from ashore.core.bucket import S3_HINT, Bucket
 from ashore.core.bytesize import human_bytes
 from ashore.core.call import (
     ADMIN,
+    EVENT_STREAM,
     Actor,
     Call,
     Download,
@@ -20,6 +21,7 @@ from ashore.core.call import (
 )
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
+from ashore.core.consents import Consents
 from ashore.core.counted import counted
 from ashore.core.decode import UNDECODABLE
 from ashore.core.egress import (
@@ -90,6 +92,7 @@ __all__ = [
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
+    "EVENT_STREAM",
     "EVERY_NAME",
     "FROM_FILE",
     "HEAVY_RATIO",
@@ -121,6 +124,7 @@ __all__ = [
     "Bucket",
     "Call",
     "Clock",
+    "Consents",
     "Digest",
     "Download",
     "EngineKind",

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, BinaryIO, Final, Literal, Protocol, get_type_hints, runtime_checkable
+from typing import Any, Final, Literal, Protocol, get_type_hints, runtime_checkable
 
 import msgspec
 
@@ -21,6 +21,7 @@ from ashore.core.recorder import Act, ActOutcome, Recorder
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ADMIN: Final = "/admin/v1"
+EVENT_STREAM: Final = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +102,9 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Download(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that is a file and not JSON."""
 
-    content: bytes | BinaryIO
-    """A file is sent in pieces from where it stands, and closed."""
+    content: Any
+    """Bytes; a file, which is sent in pieces from where it stands, and closed; or an asynchronous iterator, whose
+    pieces are sent as they come, for as long as the caller listens and may."""
     content_type: str
     file_name: str
 
@@ -170,6 +172,11 @@ class Call:
     def has_body(self) -> bool:
         """Whether the fields that are not in the path travel as a JSON body, and not as a query."""
         return self.method in ("POST", "PUT", "PATCH") and not self.by_query
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answer goes on for as long as the caller listens."""
+        return self.content_type == EVENT_STREAM
 
     @property
     def changes(self) -> bool:

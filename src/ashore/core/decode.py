@@ -30,6 +30,11 @@ _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`",
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
 _TAG: Final = re.compile(r"^Invalid value '(?P<value>.*)'$", re.DOTALL)
 _CHOICE: Final = re.compile(r"^Invalid enum value (?P<value>.*)$", re.DOTALL)
+_NAMED: Final = re.compile(r"`([^`]*)`")
+_JSON: Final = {
+    "float": "a number", "int": "a whole number", "str": "a string", "bool": "true or false", "object": "an object",
+    "array": "a list",
+}  # fmt: skip
 _STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 
 
@@ -86,8 +91,16 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
         return InvalidRequest(
             f"{path} is {choice['value'][:MAX_NAME_CHARS]}; expected {' or '.join(takes)}", param=path or None
         )
-    subject, words = f"{path}: " if path else "", words[:MAX_WORDS_CHARS]
-    return InvalidRequest(f"{subject}{words[:1].lower()}{words[1:]}".replace("`", ""), param=path or None)
+    subject, words = f"{path}: " if path else "", _plain(words[:MAX_WORDS_CHARS])
+    return InvalidRequest(f"{subject}{words[:1].lower()}{words[1:]}", param=path or None)
+
+
+def _plain(words: str) -> str:
+    """Return what msgspec says, in the words of JSON: "expected a number of at most 2.0"."""
+    said = _NAMED.sub(lambda found: " or ".join(_JSON.get(one, one) for one in found[1].split(" | ")), words)
+    for sign, word in ((" <= ", " of at most "), (" >= ", " of at least "), (" > ", " above "), (" < ", " below ")):
+        said = said.replace(sign, word)
+    return said.replace("length of", "length")
 
 
 @lru_cache(maxsize=64)

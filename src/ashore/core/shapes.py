@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from ashore.errors import UnsupportedModel
 
-ENCODERS: Final = frozenset({"bert", "xlm-roberta"})
+ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
 """Architectures that read texts and write none."""
 Attention = Literal["grouped", "latent"]
 
@@ -17,7 +17,7 @@ class ModelShape:
     """Shape of a decoder, or of an encoder (`is_encoder`)."""
 
     architecture: str
-    """llama, qwen2, qwen3, deepseek2 (V2, V3, R1, V3.1), deepseek32, deepseek4, bert, xlm-roberta."""
+    """llama, qwen2, qwen3, deepseek2 (V2, V3, R1, V3.1), deepseek32, deepseek4, bert, modernbert, xlm-roberta."""
     num_layers: int
     hidden_size: int
     num_heads: int

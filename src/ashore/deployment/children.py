@@ -11,7 +11,8 @@ from ashore.backup import BackupLaunch, backup_command
 from ashore.cache import valkey_command
 from ashore.config import Listening
 from ashore.deployment.listening import api_address, worker_listen
-from ashore.jobs import JobsLaunch, jobs_command
+from ashore.jobs import LOGINS, JobsLaunch, jobs_command
+from ashore.learning.launch import LearningLaunch, learning_command
 from ashore.processes import ChildSpec, Supervisor, write_launch_file
 from ashore.settings import Home, Settings
 
@@ -19,6 +20,8 @@ API: Final = "api"
 """Name of the first API worker under the supervisor; the others have their index behind it."""
 BACKUP: Final = "backup"
 BACKUP_LAUNCH: Final = "backup.json"
+LEARNING: Final = "learning"
+LEARNING_LAUNCH: Final = "learning.json"
 DRAIN_MARGIN_S: Final = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
 API_MARGIN_S: Final = 20.0
@@ -56,13 +59,14 @@ def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
     )
 
 
-def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
+def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
     """The job worker. It stops before the API does, so that what it runs is given back and not cut off.
 
-    Writes its launch file.
+    Writes its launch file. It has the logins of clouds and hubs, for the operations that it starts.
     """
+    owner = f"{platform.node()}:{home.root}"
     launch = JobsLaunch(
-        owner=f"{platform.node()}:{home.root}",
+        owner=owner,
         state_url=settings.state_url,
         state_path=str(home.state_db),
         snapshots=str(home.snapshots),
@@ -74,6 +78,8 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
         token_file=str(home.internal_token),
         jobs=listening.jobs,
         egress=listening.egress,
+        home=owner if settings.state_url else "",
+        environment=settings.as_environment() | ({"ASHORE_CHILD_CONFIG": config} if config else {}),
     )
     write_launch_file(launch, home.run / "jobs.json")
     return ChildSpec(
@@ -83,13 +89,14 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
         control_flag="",
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
+        env={name: value for name, value in os.environ.items() if name.startswith(LOGINS)},
     )
 
 
 def backup_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
     """What backs the home up by itself. Stopped first, and at once: what it was at counts for nothing.
 
-    Writes its launch file. It has the logins of clouds, which no other child gets: nodes may be buckets.
+    Writes its launch file. It has the logins of clouds, as the job worker has them: nodes may be buckets.
     """
     launch = BackupLaunch(
         home=str(home.root),
@@ -107,6 +114,29 @@ def backup_child(*, listening: Listening, home: Home, settings: Settings, config
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
         env={name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+        rereads=True,
+    )
+
+
+def learning_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
+    """What has models learn by themselves. Stopped at once: a run goes on at its checkpoint.
+
+    Writes its launch file.
+    """
+    launch = LearningLaunch(
+        home=str(home.root),
+        state_url=settings.state_url,
+        sealing_key=settings.sealing_key,
+        learning=listening.learning,  # type: ignore[attr-defined]
+    )
+    write_launch_file(launch, home.run / LEARNING_LAUNCH)
+    return ChildSpec(
+        name=LEARNING,
+        argv=tuple(learning_command(home.run / LEARNING_LAUNCH, settings.log_level)),
+        log=home.logs / "learning.log",
+        control_flag="",
+        stage=-1,
+        drain_s=DRAIN_MARGIN_S,
         rereads=True,
     )
 

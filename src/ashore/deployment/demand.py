@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from ashore.core import Clock, human_bytes
+from ashore.engines import EngineInfo
 from ashore.errors import Conflict, InvalidSpec
 from ashore.planning import ModelPlan, OnDemand
 from ashore.releases import Wanted
@@ -27,7 +28,8 @@ LONGEST_BACKOFF_S: Final = 300.0
 """Between a load that failed and the next try; twice as long each time."""
 LOOK_EVERY_S: Final = 1.0
 
-Phase = Literal["loading", "ready", "ending"]
+Phase = Literal["loading", "ready", "dozing", "asleep", "waking", "ending"]
+"""dozing: its last answers end, and then it is put to sleep."""
 
 
 class Mover(Protocol):
@@ -80,6 +82,13 @@ class Subject:
     wanted_s: float | None = None
     """Since when somebody waits for it."""
     ready_s: float | None = None
+    can_sleep: bool = False
+    """Whether its engine can give back the memory it computes in, and keep `asleep_bytes`."""
+    asleep_bytes: int = 0
+    sleeps: bool = False
+    """Whether its hosts are to stay, asleep, while it is not asked for."""
+    wake_s: float = 0.0
+    """How long it took to wake up, the last time; 0: not known."""
     used_s: float = 0.0
     rate: float = 0.0
     rated_s: float = 0.0
@@ -99,6 +108,11 @@ class Subject:
     @property
     def name(self) -> str:
         return self.plan.release
+
+    @property
+    def back_s(self) -> float:
+        """How long it takes to have it back once it has made room."""
+        return self.wake_s if self.can_sleep and self.wake_s else self.load_s
 
 
 class Demand:
@@ -126,6 +140,7 @@ class Demand:
         self._others: tuple[Wanted, ...] = ()
         self._phases: Mapping[str, Phase] = {}
         self._due_s = 0.0
+        self._taken_bytes = 0
         self.budget_bytes = 0
         """Memory that all models together may take."""
 
@@ -177,17 +192,51 @@ class Demand:
         return tuple(self._subjects.values())
 
     def is_asked(self, release: str) -> bool:
-        """Return whether a release is to have hosts now; one that does not come and go always is."""
+        """Return whether a release is to have hosts now, asleep or not; one that does not come and go always is."""
         one = self._subjects.get(release)
-        return one is None or one.asked
+        return one is None or one.asked or one.sleeps
 
-    def loaded(self, release: str, took_s: float) -> None:
-        """Hear that the hosts of a release have loaded; or, with 0, that they stand already."""
+    def is_to_sleep(self, release: str) -> bool:
+        """Return whether the hosts of a release are to be asleep."""
+        one = self._subjects.get(release)
+        return one is not None and one.sleeps and not one.asked
+
+    def loaded(self, release: str, took_s: float, info: EngineInfo | None = None) -> None:
+        """Hear that the hosts of a release have loaded; or, with 0, that they stand already.
+
+        Args:
+            release: Which.
+            took_s: How long that took.
+            info: What its engine says of itself; None: that is not known, and it does not sleep.
+        """
         if (one := self._subjects.get(release)) is not None:
-            one.ready_s = one.used_s = self._clock.monotonic_s()
-            one.asked, one.wanted_s, one.fault, one.why, one.backoffs = True, None, "", "", 0
+            self._is_there(one)
             one.load_s = took_s or one.load_s
             one.loads += 1
+            if info is not None:
+                one.can_sleep = "sleep" in info.features
+                one.asleep_bytes = info.asleep_bytes * one.plan.replicas
+
+    def awake(self, release: str, took_s: float) -> None:
+        """Hear that the hosts of a release have woken up."""
+        if (one := self._subjects.get(release)) is not None:
+            self._is_there(one)
+            one.wake_s, one.sleeps = took_s, False
+
+    def _is_there(self, one: Subject) -> None:
+        one.ready_s = one.used_s = self._clock.monotonic_s()
+        one.asked, one.wanted_s, one.fault, one.why, one.backoffs = True, None, "", "", 0
+
+    def cannot_sleep(self, release: str) -> None:
+        """Hear that the hosts of a release could not be put to sleep, or did not wake up: they end, and it is loaded
+        anew when it is asked for."""
+        if (one := self._subjects.get(release)) is not None:
+            was_asked = one.asked
+            one.asked = one.sleeps = one.can_sleep = False
+            one.ready_s = None
+            if was_asked:
+                one.wanted_s = self._clock.monotonic_s()
+            self._tell()
 
     def failed(self, release: str, why: str) -> None:
         """Hear that a release cannot be loaded. Whoever waits is told; a later request tries again."""
@@ -195,6 +244,7 @@ class Demand:
         if one is None or (not one.asked and one.wanted_s is None):
             return
         one.asked, one.wanted_s, one.ready_s, one.fault, one.why = False, None, None, why, ""
+        one.sleeps = False
         one.faults += 1
         one.again_s = self._clock.monotonic_s() + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**one.backoffs)
         one.backoffs += 1
@@ -243,7 +293,7 @@ class Demand:
         for one in self._of(alias):
             if to_bucket:
                 self._check_goes(one)
-            self._let_go(one)
+            self._let_go(one, may_sleep=False)
             one.wanted_s, one.goes = None, to_bucket
         self._tell()
 
@@ -297,8 +347,10 @@ class Demand:
             busy: Tells whether a release answers now. Asked of those alone that may make room.
         """
         now_s = self._clock.monotonic_s()
-        self._due_s, self._phases = now_s + LOOK_EVERY_S, phases
+        self._due_s, self._phases, self._taken_bytes = now_s + LOOK_EVERY_S, phases, taken_bytes
         for one in self._subjects.values():
+            if one.sleeps and one.name not in phases:  # its hosts ended, whoever ended them
+                one.sleeps = False
             if one.ready_s is not None and phases.get(one.name) != "ready":  # its hosts ended, whoever ended them
                 one.asked, one.ready_s = False, None
         self._look_at_moves()
@@ -349,11 +401,17 @@ class Demand:
         ending = sum(s.num_bytes for s in self._subjects.values() if self._phases.get(s.name) == "ending")
         waited_s = now_s - (first.wanted_s or now_s)
         free, places = self.budget_bytes - taken_bytes, self._free_places()
+        if first.sleeps:
+            if self._phases.get(first.name) != "asleep":
+                return  # it is woken once it sleeps
+            free += first.asleep_bytes
         if plan_room(first.num_bytes, (), free_bytes=free, free_places=places).fits:
             first.asked, first.why = True, ""
             return
         if ending and waited_s < PATIENCE_S:
             return
+        if free < first.num_bytes and self._drop_sleeper(now_s, first):
+            return  # and looks again, with what it gave back
         room = plan_room(first.num_bytes, self._residents(now_s, busy), free_bytes=free, free_places=places)
         if not room.evict:
             everybody = self._residents(now_s, None)
@@ -364,8 +422,19 @@ class Demand:
             first.why = "waits for memory"
             if waited_s < PATIENCE_S or room.fits:
                 return
-        for name in room.evict:
-            self._let_go(self._subjects[name])
+        for name in room.evict:  # where memory is short, not places, one that sleeps would keep some of it
+            self._let_go(self._subjects[name], may_sleep=free >= first.num_bytes)
+
+    def _drop_sleeper(self, now_s: float, first: Subject) -> bool:
+        """End the hosts of the least worth model that is asleep. Return whether there was one."""
+        asleep = [
+            one for one in self._subjects.values()
+            if one.sleeps and not one.asked and one.wanted_s is None and one.asleep_bytes and one is not first
+        ]  # fmt: skip
+        if not asleep:
+            return False
+        self._let_go(min(asleep, key=lambda one: (self._worth(one, now_s), one.name)), may_sleep=False)
+        return True
 
     def _residents(self, now_s: float, busy: Callable[[str], bool] | None) -> list[Resident]:
         """Return what is loaded and comes and goes; without `busy`, as if all of it were idle and long there."""
@@ -390,7 +459,9 @@ class Demand:
     def _free_places(self) -> int | None:
         if not self._most_loaded:
             return None
-        return self._most_loaded - sum(one.asked or one.name in self._phases for one in self._subjects.values())
+        return self._most_loaded - sum(
+            one.asked or self._phases.get(one.name, "asleep") != "asleep" for one in self._subjects.values()
+        )
 
     def _too_large(self, one: Subject) -> str:
         kept = sum(s.num_bytes for s in self._subjects.values() if s.ready_s is not None and self._pinned(s))
@@ -400,18 +471,31 @@ class Demand:
             f"{human_bytes(kept)} are taken by models that stay loaded"
         )
 
-    def _let_go(self, one: Subject) -> None:
-        if one.asked:
-            one.unloads += one.ready_s is not None
-            one.asked, one.ready_s = False, None
+    def _may_sleep(self, one: Subject) -> bool:
+        """Return whether a loaded model can be put to sleep, and there is memory for what it keeps then."""
+        left = self.budget_bytes - self._taken_bytes + one.num_bytes
+        return one.can_sleep and one.asleep_bytes <= max(left, one.num_bytes)
+
+    def _let_go(self, one: Subject, *, may_sleep: bool = True) -> None:
+        """Have a model make room: asleep, where its engine can and there is memory for what it keeps, else ended."""
+        sleeps = may_sleep and one.ready_s is not None and self._may_sleep(one)
+        if not sleeps and (one.sleeps or one.ready_s is not None):
+            one.unloads += 1
+        one.asked, one.ready_s, one.sleeps = False, None, sleeps
 
     # --- what it tells
+
+    def note(self, phases: Mapping[str, Phase]) -> None:
+        """Take how the hosts of all releases stand, for what it tells from now on."""
+        self._phases = phases
 
     def state(self, one: Subject) -> ResidenceState:
         """Return how a release stands."""
         phase = self._phases.get(one.name)
         if one.asked:
             return "loaded" if one.ready_s is not None else "loading"
+        if one.sleeps and one.wanted_s is None:
+            return "asleep" if phase == "asleep" else "leaving"
         if one.wanted_s is not None:
             return "fetching" if self._mover is not None and self._mover.is_moving(one.plan) else "waiting"
         if one.again_s > self._clock.monotonic_s():
@@ -428,7 +512,7 @@ class Demand:
         state = self.state(one)
         return Served(
             state=state,
-            load_s=round(one.load_s, 1),
+            load_s=round(one.back_s if one.sleeps else one.load_s, 1),
             faults=one.faults,
             why=one.fault,
             again_s=again_s,
@@ -474,13 +558,14 @@ class Demand:
             model=one.plan.reference,
             state=self.state(one),
             pin=self._pinned(one),
-            memory_bytes=one.num_bytes,
+            memory_bytes=one.asleep_bytes if one.sleeps else one.num_bytes,
             load_s=round(one.load_s, 1),
+            wake_s=round(one.wake_s, 1),
             keep_alive_s=one.rule.keep_alive_s,
             idle_s=round(now_s - one.used_s, 1) if one.ready_s is not None else 0.0,
             rate_per_min=round(self._rate(one, now_s) * 60 / RATE_SPAN_S, 2),
             evict_order=order.index(one) + 1 if one in order else 0,
-            tier="memory" if one.ready_s is not None else "bucket" if away else "disk",
+            tier="memory" if one.ready_s is not None or one.sleeps else "bucket" if away else "disk",
             loads=one.loads,
             unloads=one.unloads,
             why=one.why or one.fault,
@@ -491,4 +576,4 @@ class Demand:
         return rate_after(one.rate, now_s - one.rated_s)
 
     def _worth(self, one: Subject, now_s: float) -> float:
-        return worth(self._rate(one, now_s), one.load_s, one.num_bytes)
+        return worth(self._rate(one, now_s), one.back_s, one.num_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -62,6 +63,12 @@ class _Hosting:
     fault: str = ""
     """What a host last said of why it cannot load."""
     state: str = ""
+    asleep_bytes: int = 0
+    """Memory that they keep while they are asleep."""
+    idle_looks: int = 0
+    """Looks in a row at which they answered nobody, of those that doze."""
+    resting: Future[None] | None = None
+    """On its way into sleep or out of it."""
     idle: frozenset[int] = frozenset()
     """Processes that were put into the idle class."""
 
@@ -139,7 +146,12 @@ class Hosting:
 
     def take(self, primaries: Iterable[Running]) -> None:
         """Take over the hosts that were started for a plan; those of earlier plans have been seen to."""
+        for name, one in self._hosting.items():
+            if one.phase in ("dozing", "asleep", "waking"):  # the plan knows of no hosts that sleep
+                self._leave_asleep(name, "the plan changed")
         for running in self._primary.values():
+            if (here := self._hosting.get(running.plan.release)) is not None and here.phase == "ending":
+                continue
             self._hosting.pop(running.plan.release, None)
         self._primary = {running.plan.alias: running for running in primaries}
         for running in self._primary.values():
@@ -194,6 +206,7 @@ class Hosting:
                 self._note_demand()
             self._look_at_loading()
             self._look_at_demand()
+            self._look_at_sleep()
             asked = [
                 Asked(release=one.plan.release, alias=one.plan.alias, state=one.course.state, cold=one.course.cold)
                 for one in self._wanted
@@ -226,7 +239,7 @@ class Hosting:
     @property
     def _is_moving(self) -> bool:
         """Whether hosts load, or end, or weights move."""
-        return self._demand.is_moving or any(one.phase != "ready" for one in self._hosting.values())
+        return self._demand.is_moving or any(one.phase not in ("ready", "asleep") for one in self._hosting.values())
 
     def _as_children(self) -> tuple[object, ...]:
         """Return how the processes of all hosts stand, to be compared with how they stood before."""
@@ -241,7 +254,7 @@ class Hosting:
             seen[name] = Hosted(
                 release=name,
                 alias=one.running.plan.alias,
-                phase=one.phase,
+                phase=one.phase if one.phase in ("loading", "ending") else "ready",
                 replicas=len(children),
                 restarts=self._restarts(one.running) - one.restarts,
                 given_up=any(self._supervisor.state(child) == "given-up" for child in children),
@@ -281,9 +294,58 @@ class Hosting:
         if self._demand.subjects:
             self._demand.decide(
                 self.phases,
-                taken_bytes=sum(self._needed.get(name, 0) for name in self._hosting),
+                taken_bytes=sum(
+                    one.asleep_bytes if one.phase == "asleep" else self._needed.get(name, 0)
+                    for name, one in self._hosting.items()
+                ),
                 busy=lambda name: self._hosts.busy(self._hosting[name].running),
             )
+
+    def _look_at_sleep(self) -> None:
+        """Put hosts to sleep that are to be, once their last answers have ended, and wake those that are asked for."""
+        for name, one in self._hosting.items():
+            if one.phase in ("dozing", "asleep", "waking") and self._restarts(one.running) != one.restarts:
+                self._leave_asleep(name, "its host crashed")  # what was started in its place is not asleep
+            elif one.phase == "ready" and self._demand.is_to_sleep(name):
+                self._say(f"release {name} goes to sleep when its running answers have ended")
+                self._become_cold(one.running.plan)
+                one.phase, one.idle_looks, one.restarts = "dozing", 0, self._restarts(one.running)
+                self._publish()
+            elif one.phase == "dozing" and one.resting is None:
+                one.idle_looks = 0 if self._hosts.busy(one.running) else one.idle_looks + 1
+                if one.idle_looks >= 2:
+                    one.resting = self._hosts.rest(one.running, asleep=True)
+            elif one.phase == "asleep" and self._demand.is_asked(name) and not self._demand.is_to_sleep(name):
+                self._say(f"waking up release {name}")
+                one.phase, one.began_s = "waking", self._clock.monotonic_s()
+                one.resting = self._hosts.rest(one.running, asleep=False)
+            elif one.resting is not None and one.resting.done():
+                self._rested(name, one, one.resting)
+
+    def _rested(self, name: str, one: _Hosting, resting: Future[None]) -> None:
+        one.resting = None
+        try:
+            resting.result()
+        except AshoreError as fault:
+            self._leave_asleep(name, why_of(fault))
+            return
+        if one.phase == "dozing":
+            one.phase = "asleep"
+            self._say(f"release {name} is asleep")
+            return
+        one.phase, took_s = "ready", self._clock.monotonic_s() - one.began_s
+        self._say(f"release {name} is awake after {took_s:.1f} s")
+        self._demand.awake(name, took_s)
+        self._stand_with_hosts(name, one.running)
+        self._publish()
+
+    def _leave_asleep(self, name: str, why: str) -> None:
+        """End hosts that sleep, or cannot; whoever asks for the release has it loaded anew."""
+        one = self._hosting[name]
+        self._say(f"release {name} is unloaded instead of sleeping on: {why}")
+        self._demand.cannot_sleep(name)
+        one.phase = "ending"
+        self._hosts.stop(one.running)
 
     def _become_cold(self, plan: ModelPlan) -> None:
         """Have a release on demand stand in the topology without hosts: requests for it call for them."""
@@ -299,6 +361,7 @@ class Hosting:
 
     def _tell_demand(self) -> None:
         """Tell the API workers how releases on demand stand, where that has changed."""
+        self._demand.note(self.phases)
         told = {one.name: self._demand.served(one.name) for one in self._demand.subjects}
         if told != self._told:
             self._told = dict(told)
@@ -340,14 +403,15 @@ class Hosting:
                 one.phase, one.restarts, one.fault = "ready", self._restarts(one.running), ""
                 self._say(f"release {name} is loaded: {info.version}, {info.precision}")
                 took_s = self._clock.monotonic_s() - one.began_s
-                self._warm(name, one.running, took_s)
+                one.asleep_bytes = info.asleep_bytes * len(one.running.replicas)
+                self._demand.loaded(name, took_s, info)
+                self._stand_with_hosts(name, one.running)
                 self._publish()  # before anything is written, which may fail: this comes about once
                 self._loaded(one.running, info)
                 self._keeper.loaded(name, took_s)
 
-    def _warm(self, name: str, running: Running, took_s: float) -> None:
+    def _stand_with_hosts(self, name: str, running: Running) -> None:
         """Have a release on demand stand in the topology with its hosts."""
-        self._demand.loaded(name, took_s)
         self._cold.pop(name, None)
         if (here := self._primary.get(running.plan.alias)) is not None and here.plan.release == name:
             self._primary[running.plan.alias] = running

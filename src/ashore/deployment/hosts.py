@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from ashore.engines import (
     why_file,
     write_launch,
 )
-from ashore.errors import AshoreError, Draining, HostDied, NotReady
+from ashore.errors import AshoreError, Draining, EngineFailed, HostDied, NotReady
 from ashore.planning import ModelPlan
 from ashore.processes import ChildSpec, Supervisor
 from ashore.settings import Home, Settings
@@ -37,6 +38,8 @@ PROBE_S: Final = 0.2
 """Longest wait for what a host that is to end says of its work."""
 UNHEARD_S: Final = 60.0
 """A host that is to end and says nothing for so long hangs, and is stopped; a step of one that computes is shorter."""
+REST_S: Final = 180.0
+"""Longest that a host may take to go to sleep or wake up: it copies its weights once."""
 GLANCE_S: Final = 0.15
 """Longest wait for a greeting while the supervisor has other things to look after."""
 
@@ -111,6 +114,7 @@ class Hosts:
         self._slots: dict[str, int] = {}
         """By release: the same whenever it is loaded again."""
         self._retiring: list[_Retiring] = []
+        self._resting: ThreadPoolExecutor | None = None
 
     def start(self, model: ModelPlan, files: ModelFiles) -> Running:
         """Start the hosts of one model under the names of a new release. Returns at once; `wait` waits.
@@ -154,6 +158,16 @@ class Hosts:
     def busy(self, running: Running) -> bool:
         """Return whether a model answers now, as far as its hosts say; one that does not say may do."""
         return not all(asyncio.run(_is_idle(replica.socket)) for replica in running.replicas)
+
+    def rest(self, running: Running, *, asleep: bool) -> Future[None]:
+        """Put the hosts of a model to sleep, or wake them up. Returns at once; what it returns has the error of the
+        first that could not, and the supervisor has news when it is done."""
+        if self._resting is None:
+            self._resting = ThreadPoolExecutor(thread_name_prefix="rest")
+        sockets = [replica.socket for replica in running.replicas]
+        done = self._resting.submit(lambda: asyncio.run(_rest(sockets, asleep)))
+        done.add_done_callback(lambda _: self._supervisor.tell_news())
+        return done
 
     def _start_one(self, model: ModelPlan, files: ModelFiles, number: int) -> Replica:
         self._num_hosts += 1
@@ -276,6 +290,19 @@ async def _greeting(socket: Path, patience_s: float = GREETING_S) -> EngineInfo 
         return None
     finally:
         await client.close()
+
+
+async def _rest(sockets: Sequence[Path], asleep: bool) -> None:
+    for socket in sockets:
+        client = HostClient(socket)
+        try:
+            async with asyncio.timeout(REST_S):
+                await client.connect(GREETING_S)
+                await client.rest(asleep=asleep)
+        except TimeoutError as fault:
+            raise EngineFailed(f"a host had not {'gone to sleep' if asleep else 'woken up'} in {REST_S:g} s") from fault
+        finally:
+            await client.close()
 
 
 async def _is_idle(socket: Path) -> bool | None:

@@ -20,6 +20,7 @@ class Hosted:
     release: str
     alias: str
     phase: Literal["loading", "ready", "ending"]
+    """One that sleeps is ready."""
     replicas: int = 1
     restarts: int = 0
     """Of all hosts, since they were ready; while they load, since they were started."""

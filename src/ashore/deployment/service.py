@@ -18,10 +18,12 @@ from ashore.core import UNDECODABLE, Clock, MemoryRecorder, Recorder
 from ashore.deployment.acts import loaded_act, reload_act, why_of
 from ashore.deployment.children import (
     BACKUP,
+    LEARNING,
     api_child,
     backup_child,
     check_alive,
     jobs_child,
+    learning_child,
     valkey_child,
     worker_name,
 )
@@ -35,7 +37,7 @@ from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
 from ashore.planning import Change, ModelPlan, Plan, compare, describe
-from ashore.processes import Supervisor, get_from, open_shares
+from ashore.processes import ChildSpec, Supervisor, get_from, open_shares
 from ashore.releases import ReleaseKeeper, with_standing
 from ashore.residency import Standings
 from ashore.serving import make_board, write_topology
@@ -193,8 +195,10 @@ class Deployment:
             self._supervisor.add(api_child(index, home=self._home, settings=self._settings))
         if self._edge is not None:
             self._edge.start(self._listening.edge)
-        self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
-        self._keep_backups()
+        self._supervisor.add(
+            jobs_child(listening=self._listening, home=self._home, settings=self._settings, config=self._config)
+        )
+        self._keep_house()
 
     def _instead(self, asked: ModelPlan, model: ModelPlan, fault: Exception) -> Running:
         """Start what ashore.toml names in place of a release that the state has, and that cannot be opened or loaded.
@@ -432,7 +436,7 @@ class Deployment:
         if self._hosting is not None:
             self._hosting.take(self._running.values())
         self._listening = self._listening.reloaded(listening)
-        self._keep_backups()
+        self._keep_house()
         self._publish()
         self._wait_switched(fresh.values(), gone)
         for running in gone:
@@ -445,18 +449,31 @@ class Deployment:
                 "ashore is stopping and accepts no more changes", hint="make the change after the next start"
             )
 
-    def _keep_backups(self) -> None:
-        """Start, tell or end what backs the home up by itself, as `[backup] every_s` says."""
-        if not self._listening.backup.every_s:
-            self._supervisor.stop(BACKUP)
+    def _keep_house(self) -> None:
+        """Start, tell or end what works by itself: the backup of the home, and what has models learn."""
+        listening, settings = self._listening, self._settings
+        self._keep_child(
+            BACKUP,
+            bool(listening.backup.every_s),
+            lambda: backup_child(listening=listening, home=self._home, settings=settings, config=self._config),
+        )
+        self._keep_child(
+            LEARNING,
+            bool(listening.learning.when),  # type: ignore[attr-defined]
+            lambda: learning_child(listening=listening, home=self._home, settings=settings),
+        )
+
+    def _keep_child(self, name: str, wanted: bool, child: Callable[[], ChildSpec]) -> None:
+        if not wanted:
+            self._supervisor.stop(name)
             return
-        child = backup_child(listening=self._listening, home=self._home, settings=self._settings, config=self._config)
-        while self._supervisor.state(BACKUP) == "stopping":
+        spec = child()  # writes the launch file, which one that runs reads again
+        while self._supervisor.state(name) == "stopping":
             self._supervisor.tick(0.05)
-        if self._supervisor.state(BACKUP) in ("running", "waiting"):
-            self._supervisor.send(BACKUP, signal.SIGHUP)
+        if self._supervisor.state(name) in ("running", "waiting"):
+            self._supervisor.send(name, signal.SIGHUP)
         else:
-            self._supervisor.add(child)
+            self._supervisor.add(spec)
 
     def _note_loaded(self, running: Running, info: EngineInfo, took_s: float) -> None:
         self._recorder.record(loaded_act(running, info))

@@ -15,8 +15,8 @@ Where to add what:
 from ashore.dispatch.bound import lower_bound
 from ashore.dispatch.fleet import Device, Fleet
 from ashore.dispatch.model import Backend, Request, load_backends
-from ashore.dispatch.policies import POLICIES, ByCost
-from ashore.dispatch.pool import WAYS, Pool, Shared, most, share
+from ashore.dispatch.policies import POLICIES, ByCost, CheapestInTime
+from ashore.dispatch.pool import WAYS, Pool, Shared, bound, most, share
 from ashore.dispatch.program import Prices, Solved, choose
 from ashore.dispatch.rates import LEARNED, Rates
 from ashore.dispatch.simulate import EVERY_S, Outcome, simulate
@@ -30,6 +30,7 @@ __all__ = [
     "WAYS",
     "Backend",
     "ByCost",
+    "CheapestInTime",
     "Device",
     "Fleet",
     "Outcome",
@@ -39,6 +40,7 @@ __all__ = [
     "Request",
     "Shared",
     "Solved",
+    "bound",
     "choose",
     "load_backends",
     "lower_bound",

@@ -135,6 +135,33 @@ def most(pool: Pool, way: Way) -> Shared:
     return best
 
 
+def bound(pool: Pool) -> float:
+    """Return the greatest load, to 1 %, of which any way of sharing could have `WITHIN` in time.
+
+    As if all cards were one, which any model may use whole and at once, and what cannot be in time were refused.
+    """
+    low, high, best = 0.0, 1.0, 0.0
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        came = demand(pool, middle).sum(axis=0)
+        if _could_be_in_time(pool, came) >= WITHIN:
+            low, best = middle, float(came.sum()) / (pool.cards * pool.ticks * TICK_S)
+        else:
+            high = middle
+    return best
+
+
+def _could_be_in_time(pool: Pool, came: Work) -> float:
+    """Return the share of the work that comes, by tick, which the cards could do in time together."""
+    waiting = late = 0.0
+    for amount in came:
+        waiting += amount
+        over = max(0.0, waiting - pool.cards * pool.slo_s)
+        late += over
+        waiting = max(0.0, waiting - over - pool.cards * TICK_S)
+    return 1 - late / float(came.sum()) if came.any() else 1.0
+
+
 def _spread_out(mean: Work, slots: int, each: int) -> NDArray[np.int64]:
     """Return the model of each slot: by mean demand, at least one each, and the slots of one on different cards."""
     number = np.ones(len(mean), np.int64)

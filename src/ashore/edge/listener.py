@@ -21,8 +21,9 @@ NARROW: Final = "longest_body"
 SHORT: Final = "longest_body_without_key"
 """Names of the limits on bodies; uploads of files are held by the first alone, what needs no key by all three."""
 
-HEADERS_KIB: Final = 60
-"""Below the 64 KiB that a worker takes, so that the edge refuses first."""
+HEADERS_KIB: Final = 32
+"""Below the 64 KiB that a worker takes, so that the edge refuses first. Nobody has a key before the head is whole, and
+Envoy keeps what has come of it: with 60 KiB, a thousand heads that do not end took 70 MiB."""
 MAX_HEADERS: Final = 100
 HEADERS_TIMEOUT_S: Final = 10
 REQUEST_TIMEOUT_S: Final = 600
@@ -35,6 +36,9 @@ OPEN_BODY_BYTES: Final = 65_536
 """Of a request that needs no key."""
 OPEN_PATHS: Final = ("/healthz", "/", "/health", "/ping", "/readyz", "/console", "/grpc.health.v1.Health")
 """What a worker answers without a key; the console asks for its cookie. Everything else is refused here."""
+ASK_PATH: Final = "/console/ask"
+"""The page Chat sends a whole conversation here, so with a cookie the body may be as long as with a key: the worker
+looks at the session before it reads any of it. Without a cookie it is as the rest of /console."""
 KEY_HEADERS: Final = ("authorization", "x-api-key")
 TLS_HANDSHAKE_S: Final = 10
 AGAIN: Final = (
@@ -227,7 +231,7 @@ def _router() -> Tree:
 
 
 def _routes(plan: EdgePlan) -> Tree:
-    from_edge: Tree = [{"name": HOP, "present_match": True}]
+    from_edge: list[Tree] = [{"name": HOP, "present_match": True}]
     files: Tree = {NARROW: {"@type": TYPE + "config.route.v3.FilterConfig", "disabled": True}}
     routes: list[Tree] = [
         *_open_routes(plan, from_edge),
@@ -276,29 +280,27 @@ def _routes(plan: EdgePlan) -> Tree:
     return {"name": "edge", "virtual_hosts": [host]}
 
 
-def _open_routes(plan: EdgePlan, from_edge: Tree) -> list[Tree]:
+def _open_routes(plan: EdgePlan, from_edge: list[Tree]) -> list[Tree]:
     """What needs no key. The edge of another machine that asks how this one is hears of its workers alone."""
     short: Tree = {SHORT: {"@type": TYPE + "config.route.v3.FilterConfig", "config": {}}}
+    with_cookie: list[Tree] = [{"name": "cookie", "present_match": True}]
+    asks: dict[str, Tree] = {"path": ASK_PATH, "headers": with_cookie}
     routes: list[Tree] = []
-    for path in OPEN_PATHS:
-        kind = GRPC if path.startswith("/grpc.") else HTTP
-        match: dict[str, Tree] = {"path": path} if path == "/" else {"path_separated_prefix": path}
+    for match, kind in ((asks, HTTP), *((_open_match(path), _kind(path)) for path in OPEN_PATHS)):
+        limits: dict[str, Tree] = {} if match is asks else {"typed_per_filter_config": short}
         if plan.machines:
-            routes.append(
-                {
-                    "match": {**match, "headers": from_edge},
-                    "route": _action(kind + LOCAL, plan),
-                    "typed_per_filter_config": short,
-                }
-            )
-        routes.append(
-            {
-                "match": match,
-                "route": _action(first_choice(kind, plan), plan),
-                "typed_per_filter_config": short,
-            }
-        )
+            headers: Tree = [*(with_cookie if match is asks else ()), *from_edge]
+            routes.append({"match": {**match, "headers": headers}, "route": _action(kind + LOCAL, plan), **limits})
+        routes.append({"match": match, "route": _action(first_choice(kind, plan), plan), **limits})
     return routes
+
+
+def _open_match(path: str) -> dict[str, Tree]:
+    return {"path": path} if path == "/" else {"path_separated_prefix": path}
+
+
+def _kind(path: str) -> str:
+    return GRPC if path.startswith("/grpc.") else HTTP
 
 
 def _action(cluster: str, plan: EdgePlan, *, reads: bool = False) -> Tree:

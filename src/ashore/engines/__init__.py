@@ -60,7 +60,7 @@ from ashore.engines.model import (
 from ashore.engines.options import LIMITS, OptionValue, is_tame
 from ashore.engines.ordercheck import check_ids, check_order, check_precision
 from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
-from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
+from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanSleep, CanTellDistributions, CanWait, Engine
 from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
@@ -76,6 +76,7 @@ __all__ = [
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",
+    "CanSleep",
     "CanTellDistributions",
     "CanWait",
     "CancelOrder",

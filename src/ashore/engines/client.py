@@ -12,6 +12,7 @@ from ashore.engines.frames import (
     Drain,
     Embed,
     GetStats,
+    Rest,
     Score,
     Scores,
     Stats,
@@ -141,6 +142,17 @@ class HostClient:
     async def stats(self) -> EngineStats:
         """Return the engine's counters and gauges."""
         return (await self._call(GetStats, Stats)).stats
+
+    async def rest(self, *, asleep: bool) -> None:
+        """Put the engine to sleep, or wake it up; return when that is done. May be called twice.
+
+        Raises:
+            UnsupportedByEngine: it cannot.
+            Conflict: it answers somebody.
+            EngineFailed: it could not; the host is of no more use.
+            HostDied: the connection was lost.
+        """
+        await self._call(lambda call_id: Rest(call_id, asleep), Stats)
 
     async def drain(self) -> None:
         """Ask the host to finish what runs and exit. Returns at once."""

@@ -6,7 +6,7 @@ from the same release, so a difference is refused instead of bridged. The last o
 is `Farewell`; a connection that ends without it is that of a host that died. Never pickle: a frame can only make these
 types.
 
-    worker -> host   Generate Cancel Embed Score Distribute GetStats Drain
+    worker -> host   Generate Cancel Embed Score Distribute GetStats Rest Drain
     host -> worker   Hello LoadFailed Events Vectors Scores Rows CallFailed Stats Farewell
 """
 
@@ -22,7 +22,7 @@ from ashore.engines.failures import Failure
 from ashore.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.errors import InvalidRequest
 
-PROTOCOL_VERSION: Final = 7
+PROTOCOL_VERSION: Final = 8
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""
@@ -74,6 +74,13 @@ class GetStats(msgspec.Struct, frozen=True, tag="get_stats", array_like=True):
     """Ask for counters; answered by `Stats`."""
 
     call_id: int
+
+
+class Rest(msgspec.Struct, frozen=True, tag="rest", array_like=True):
+    """Put the engine to sleep, or wake it up; answered by `Stats` when it is done, or `CallFailed`."""
+
+    call_id: int
+    asleep: bool
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain", array_like=True):
@@ -141,7 +148,7 @@ class Farewell(msgspec.Struct, frozen=True, tag="farewell", array_like=True):
     let go of: that may go elsewhere, and is nothing that it died of."""
 
 
-ToHost = Generate | Cancel | CancelCall | Embed | Score | Distribute | GetStats | Drain
+ToHost = Generate | Cancel | CancelCall | Embed | Score | Distribute | GetStats | Rest | Drain
 ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Rows | CallFailed | Stats | Farewell
 
 _encoder = msgspec.msgpack.Encoder()

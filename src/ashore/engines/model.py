@@ -31,6 +31,7 @@ Feature = Literal[
     "rank",
     "score",
     "distributions",
+    "sleep",
 ]
 """What an engine may be able to do beyond greedy generation. The request path refuses, with a 400 that names the
 engine and its list, what the engine behind the model lacks."""
@@ -91,6 +92,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers in one embedding; 0 for models that generate."""
     rungs: tuple[str, ...] = ()
     """Precisions that may compute an answer, best first, where there are several; the first is `precision`."""
+    asleep_bytes: int = 0
+    """Of this machine's memory that a model with the feature `sleep` keeps while it is asleep."""
     deterministic_seed: bool = False
     """True where a seed repeats exactly whatever else runs in the batch (full precision); otherwise best effort."""
 

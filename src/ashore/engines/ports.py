@@ -128,6 +128,24 @@ class CanImport(Protocol):
 
 
 @runtime_checkable
+class CanSleep(Protocol):
+    """An engine that can give back the memory it computes in, and take it again much faster than it loads.
+
+    It can where its `EngineInfo` has the feature `sleep`. Called only while no order runs; no order comes in between.
+    """
+
+    def sleep(self) -> None:
+        """Give back the memory of weights and KV cache; what is needed to wake up stays in this machine's memory. May
+        be called twice. Raises `EngineFailed`; the engine is of no more use then."""
+        ...
+
+    def wake(self) -> None:
+        """Return when the first step can run again, with the same weights and an empty KV cache. May be called twice.
+        Raises `EngineFailed`; the engine is of no more use then."""
+        ...
+
+
+@runtime_checkable
 class CanWait(Protocol):
     """An engine whose events come from elsewhere (a server's thread, a clock) instead of being computed in `step`.
 

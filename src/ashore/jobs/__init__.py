@@ -18,7 +18,7 @@ from ashore.jobs.conversations import MOST_ITEMS, Conversation, KeptItem, SqlCon
 from ashore.jobs.desk import JobDesk, make_desk
 from ashore.jobs.events import EventChunk, SqlEvents
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
-from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command
+from ashore.jobs.launch import LOGINS, ApiAddress, JobsLaunch, jobs_command
 from ashore.jobs.model import (
     ANY_MODEL,
     Again,
@@ -47,6 +47,7 @@ __all__ = [
     "ANY_MODEL",
     "BATCH_KIND",
     "ENDPOINTS",
+    "LOGINS",
     "MOST_ITEMS",
     "PIECE_BYTES",
     "Again",

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import msgspec
 
-from ashore.core import Actor, Call, Recorder, Rights
-from ashore.jobs.model import Job, JobState
-from ashore.jobs.queue import JobQueue
+from ashore.core import Actor, Call
+from ashore.jobs.model import JOB_READ, JobState, resource_of
+from ashore.jobs.office import JobOffice
+from ashore.jobs.operations.calls import CALLS as OPERATIONS
+from ashore.jobs.operations.calls import run_again
+from ashore.jobs.standing import JobOut, job_out
 
-READ: Final = "job:read"
+READ: Final = JOB_READ
 CANCEL: Final = "job:cancel"
 LOOKED_THROUGH: Final = 1000
 """Jobs that a list reads at most to find those that the caller may see."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOffice:
-    """The queue, who may touch it, and the audit log of who did."""
-
-    queue: JobQueue
-    rights: Rights
-    recorder: Recorder
 
 
 class JobsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,40 +35,6 @@ class JobIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     job: str
     """Id of the job, as `ashore job list` prints it."""
-
-
-class Children(msgspec.Struct, frozen=True, kw_only=True):
-    """Progress of a batch."""
-
-    total: int
-    succeeded: int
-    failed: int
-
-
-class JobOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One job, without its prompts and answers, which only its owner may read."""
-
-    id: str
-    kind: str
-    state: JobState
-    tenant: str
-    owner: str
-    priority: int
-    attempts: int
-    max_attempts: int
-    takeovers: int
-    """Attempts that ended because their process ended. They do not count as attempts."""
-    created: str
-    started: str | None
-    finished: str | None
-    expires: str | None
-    deadline: str | None
-    cancelling: bool
-    children: Children | None
-    """Lines of a batch; null for other kinds."""
-    error_code: str
-    error_message: str
-    webhook: str
 
 
 class JobList(msgspec.Struct, frozen=True):
@@ -102,7 +60,7 @@ def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
         parent_id="",
     )
     seen = [job for job in found if office.rights.decide(actor.principal, READ, resource_of(job)).allowed]
-    return JobList([job_out(job) for job in seen[: asked.limit]])
+    return JobList([job_out(job, log=False) for job in seen[: asked.limit]])
 
 
 def show_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
@@ -122,44 +80,20 @@ def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
     return Cancelled(job=job_out(changed or office.queue.get(job.job_id, tenant=None)), changed=changed is not None)
 
 
+def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
+    """Run an operation again that has ended: after an interruption, or once the cause of its failure is mended.
+
+    A pull, a seal, a training and a pruning go on where they stopped.
+    """
+    job = office.queue.get(asked.job, tenant=None)
+    office.rights.require(actor.principal, READ, resource_of(job))
+    return run_again(office, actor, job)
+
+
 CALLS: Final = (
     Call("job", "list", "GET", "/jobs", READ, list_jobs),
     Call("job", "show", "GET", "/jobs/{job}", READ, show_job),
     Call("job", "cancel", "POST", "/jobs/{job}/cancel", CANCEL, cancel_job),
+    Call("job", "again", "POST", "/jobs/{job}/again", READ, repeat_job),
+    *OPERATIONS,
 )
-
-
-def resource_of(job: Job) -> str:
-    """Return what a right on a job names."""
-    return f"tenant/{job.tenant}/job/{job.job_id}"
-
-
-def job_out(job: Job) -> JobOut:
-    """Return a job as the queue's keeper sees it."""
-    return JobOut(
-        id=job.job_id,
-        kind=job.kind,
-        state=job.state,
-        tenant=job.tenant,
-        owner=job.principal.partition("#")[0],
-        priority=job.priority,
-        attempts=job.attempts,
-        max_attempts=job.max_attempts,
-        takeovers=job.takeovers,
-        created=_moment(job.created_ms) or "",
-        started=_moment(job.started_ms),
-        finished=_moment(job.finished_ms),
-        expires=_moment(job.expires_ms),
-        deadline=_moment(job.deadline_ms),
-        cancelling=job.cancel_requested and not job.final,
-        children=Children(total=job.children_total, succeeded=job.children_succeeded, failed=job.children_failed)
-        if job.children_total
-        else None,
-        error_code=job.error_code,
-        error_message=job.error_message,
-        webhook=job.webhook,
-    )
-
-
-def _moment(ms: int | None) -> str | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

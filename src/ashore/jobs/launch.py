@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from ashore.core import UNDECODABLE
 from ashore.errors import InvalidSpec
 from ashore.jobs.section import EgressSection, JobsSection
+
+LOGINS: Final = ("AWS_", "HF_TOKEN")
+"""Beginnings of the names of variables with logins of clouds and hubs, which pulls and trainings need."""
 
 
 class ApiAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +42,10 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     jobs: JobsSection = JobsSection()
     egress: EgressSection = EgressSection()
     lease_s: float = 30.0
+    home: str = ""
+    """Name of this home among those that share its state; empty: the state is its own."""
+    environment: dict[str, str] = {}
+    """What operations run with: the settings of the home."""
 
 
 def jobs_command(launch: Path, log_level: str) -> list[str]:

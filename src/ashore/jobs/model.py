@@ -6,14 +6,16 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, Literal
 
-JobState = Literal["queued", "running", "succeeded", "failed", "dead", "cancelled", "expired"]
+JobState = Literal["queued", "running", "succeeded", "failed", "dead", "cancelled", "expired", "interrupted"]
 """failed: its own fault, never tried again. dead: given up after its last attempt, kept as a dead letter. expired: its
-deadline passed."""
-FINAL: Final = frozenset(("succeeded", "failed", "dead", "cancelled", "expired"))
+deadline passed. interrupted: an operation that the server stopped under, which somebody may ask for again."""
+FINAL: Final = frozenset(("succeeded", "failed", "dead", "cancelled", "expired", "interrupted"))
 CancelMode = Literal["at_once", "by_handler"]
 """by_handler: the job is told, and its handler ends it (a batch keeps what is done)."""
 
 WEBHOOK_KIND: Final = "webhook"
+JOB_READ: Final = "job:read"
+"""The action of reading the queue."""
 ANY_MODEL: Final = "*"
 
 
@@ -160,7 +162,15 @@ class CutOff:
     message: str
 
 
-Outcome = Done | Failed | Cancelled | Again | CutOff
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """The server stopped under an operation, which is not begun again by itself."""
+
+    code: str
+    message: str
+
+
+Outcome = Done | Failed | Cancelled | Again | CutOff | Interrupted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +200,11 @@ class StoredFile:
     """Whose it is. Empty: an older ashore did not say."""
     models: str = ANY_MODEL
     """As `NewJob.models`."""
+
+
+def resource_of(job: Job) -> str:
+    """Return what a right on a job names."""
+    return f"tenant/{job.tenant}/job/{job.job_id}"
 
 
 def new_id(prefix: str) -> str:

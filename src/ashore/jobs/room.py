@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 from functools import partial
 from typing import Final
 
+from ashore.core import parse_allow
 from ashore.errors import AshoreError
-from ashore.jobs.calls import CALLS, JobOffice
+from ashore.jobs.calls import CALLS
 from ashore.jobs.desk import JobDesk, make_desk
+from ashore.jobs.office import JobOffice
+from ashore.jobs.operations.model import name_of
+from ashore.jobs.operations.recording import EndsRecorder
+from ashore.jobs.operations.sources import Reach
 from ashore.jobs.ports import Quotas
 from ashore.metrics import Metric, Metrics
-from ashore.rooms import Context, Opened, Room
+from ashore.rooms import Context, Opened, Room, Work
 
 log = logging.getLogger("ashore.worker")
 
@@ -29,18 +35,34 @@ async def open_jobs(context: Context) -> Opened:
     desk = make_desk(
         context.database, context.clock, context.told("jobs"), context.told("egress"), context.find(Quotas)
     )
-    office = JobOffice(queue=desk.queue, rights=context.rights, recorder=context.recorder)
+    office = JobOffice(
+        queue=desk.queue,
+        rights=context.rights,
+        recorder=context.recorder,
+        reach=Reach(folders=desk.limits.folders, allow=parse_allow(desk.egress.allow)),
+        home=f"{platform.node()}:{context.told('home')}" if context.told("state").url else "",
+        result_ttl_ms=desk.limits.result_ttl_ms,
+    )
+    background: dict[str, Work] = {}
+    if context.database is not None and context.watch is not None and context.worker == 0:
+        ends = EndsRecorder(context.database, desk.queue, context.recorder, home=office.home)
+        ends.watch(context.watch)
+        background["ends of operations"] = ends.keep_recording
     return Opened(
         desk=office if desk.worked else None,
         gives={JobDesk: desk},
+        background=background,
         measure=partial(asyncio.to_thread, _count, desk, context.metrics),
     )
 
 
 def _count(desk: JobDesk, metrics: Metrics) -> None:
     """Bring the gauges of the queue up to date; one worker does, because the pages of all are added up."""
+    found: dict[tuple[str, str], int] = {}
     try:
-        found = desk.queue.counts()
+        for (kind, state), number in desk.queue.counts().items():
+            named = (name_of(kind) or kind, state)
+            found[named] = found.get(named, 0) + number
     except AshoreError as fault:
         log.warning("cannot count the jobs in the queue: %s", fault.message)
         return

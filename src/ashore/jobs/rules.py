@@ -20,6 +20,7 @@ from ashore.jobs.model import (
     CutOff,
     Done,
     Failed,
+    Interrupted,
     Job,
     JobState,
     NewJob,
@@ -122,6 +123,8 @@ def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: floa
             return _end(job, "succeeded", now_ms, result=result)
         case Failed(code=code, message=message, result=result):
             return _end(job, "failed", now_ms, result=result, code=code, message=message)
+        case Interrupted(code=code, message=message):
+            return _end(job, "interrupted", now_ms, code=code, message=message)
         case Cancelled(result=result):
             return _end(job, "cancelled", now_ms, result=result)
         case Again(after_s=after_s, counted=counted, code=code, message=message):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
-from ashore.core import Seconds, Section, parse_allow
+from ashore.core import APlace, Seconds, Section, parse_allow
 
 
 class JobsSection(Section, frozen=True, kw_only=True):
@@ -22,6 +22,14 @@ class JobsSection(Section, frozen=True, kw_only=True):
     """How long results and files are kept."""
     max_file_bytes: Annotated[int, Meta(ge=1024, le=2**40)] = 512 << 20
     """Largest file that may be uploaded to `/v1/files`."""
+
+    operations: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Operations that compute (quantising, pruning, distilling, evaluating, training) that run at once; others wait."""
+    transfers: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Operations that wait for disks and networks (pulling, verifying, backing up) that run at once."""
+    folders: tuple[APlace, ...] = ()
+    """Folders, and `s3://BUCKET/PATH`, from which operations that are asked for over the API may pull models and read
+    data."""
 
     @property
     def result_ttl_ms(self) -> int:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ashore.jobs import rules
 from ashore.jobs.fairness import Turns, choose
-from ashore.jobs.model import FINAL, Change, Job, JobBody, JobState, Lease, NewJob
+from ashore.jobs.model import FINAL, JOB_READ, Change, Job, JobBody, JobState, Lease, NewJob, resource_of
+from ashore.jobs.operations.model import name_of
 from ashore.jobs.quota import tenant_lock, too_many_jobs
 from ashore.jobs.reserve import check_room
 from ashore.jobs.rules import Rule
-from ashore.state import Database, announce, execute, execute_many, row_lock
+from ashore.state import Database, Event, announce, execute, execute_many, keep_event, row_lock
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -50,6 +51,7 @@ _DEAD_CHILD: Final = (
     "parent_id <> '' AND NOT EXISTS (SELECT 1 FROM job p WHERE p.job_id = job.parent_id "
     "AND p.state IN ('queued', 'running'))"
 )
+BATCH: Final = "batch"
 PRESENT: Final = ""
 """Row of `job_turn` that holds the present of the virtual time; no tenant has an empty name."""
 
@@ -121,6 +123,7 @@ class SqlJobs:
             for job in chosen:
                 taken = rules.take(job, owner=owner, now_ms=now_ms, lease_ms=lease_ms)
                 execute(connection, _UPDATE, **_row(taken, _CHANGING))
+                _tell(connection, taken, now_ms)
                 payload = execute(
                     connection, "SELECT payload FROM job_body WHERE job_id = :id", id=job.job_id
                 ).scalar_one()
@@ -274,6 +277,7 @@ def _add(connection: Connection, new: NewJob, now_ms: int) -> Job:
     job = rules.queued(new, now_ms)
     if execute(connection, _INSERT, **_row(job, _COLUMNS)).rowcount:
         execute(connection, _INSERT_BODY, job_id=job.job_id, payload=new.payload, result=new.result)
+        _tell(connection, job, now_ms)
         return job
     found = _one(connection, new.job_id)
     if found is None:
@@ -286,6 +290,8 @@ def _add(connection: Connection, new: NewJob, now_ms: int) -> Job:
 def _apply(connection: Connection, before: Job, change: Change, now_ms: int) -> None:
     job = change.job
     execute(connection, _UPDATE, **_row(job, _CHANGING))
+    if job.state != before.state:
+        _tell(connection, job, now_ms)
     if change.result is not None:
         statement = "UPDATE job_body SET result = :result WHERE job_id = :id"
         execute(connection, statement, result=change.result, id=job.job_id)
@@ -300,6 +306,16 @@ def _apply(connection: Connection, before: Job, change: Change, now_ms: int) -> 
             {"job_id": new.job_id, "payload": new.payload, "result": new.result} for new in change.spawn
         ]
         execute_many(connection, _INSERT_BODY, bodies)
+
+
+def _tell(connection: Connection, job: Job, now_ms: int) -> None:
+    """Keep an event of what became of a job that people follow: an operation, a batch."""
+    what = name_of(job.kind) or (BATCH if job.kind == BATCH else "")
+    if what:
+        about: dict[str, str | int | float | None] = {"job": job.job_id, "what": what, "state": job.state}
+        about |= {"error_code": job.error_code, "error_message": job.error_message} if job.final else {}
+        event = Event(kind=f"job.{job.state}", resource=resource_of(job), reads=JOB_READ, about=about, at_ms=now_ms)
+        keep_event(connection, event)
 
 
 def _one(connection: Connection, job_id: str, *, lock: bool = False) -> Job | None:

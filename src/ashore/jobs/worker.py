@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,11 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import LINE_KIND, BatchHandler
 from ashore.jobs.conversations import SqlConversations
 from ashore.jobs.filesql import SqlFiles
-from ashore.jobs.launch import ApiAddress, JobsLaunch, read_launch
+from ashore.jobs.launch import LOGINS, ApiAddress, JobsLaunch, read_launch
 from ashore.jobs.model import WEBHOOK_KIND, Lease, Outcome
+from ashore.jobs.operations.handler import OperationHandler
+from ashore.jobs.operations.model import HEAVY, LIGHT, kind_of
+from ashore.jobs.ports import Handler
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, CallHandler
 from ashore.jobs.runner import Lane, Runner
@@ -69,14 +73,26 @@ async def work(launch: JobsLaunch) -> None:
     webhook = WebhookHandler(
         allow=parse_allow(launch.egress.allow), secret_of=lambda tenant: _secret(database, tenant), clock=clock
     )
+    operations = OperationHandler(queue, environment=launch.environment | _logins())
+    heavy, light = (tuple(kind_of(name, launch.home) for name in names) for names in (HEAVY, LIGHT))
+    handlers: dict[str, Handler] = {
+        "call": call,
+        "response": call,
+        LINE_KIND: call,
+        BATCH_KIND: batch,
+        WEBHOOK_KIND: webhook,
+        **dict.fromkeys((*heavy, *light), operations),
+    }
     runner = Runner(
         queue,
-        {"call": call, "response": call, LINE_KIND: call, BATCH_KIND: batch, WEBHOOK_KIND: webhook},
+        handlers,
         lanes=(
             Lane(kinds=("call", "response"), slots=launch.jobs.concurrency),
             Lane(kinds=(LINE_KIND,), slots=launch.jobs.concurrency),
             Lane(kinds=(BATCH_KIND,), slots=BATCHES_AT_ONCE),
             Lane(kinds=(WEBHOOK_KIND,), slots=WEBHOOKS_AT_ONCE),
+            Lane(kinds=heavy, slots=launch.jobs.operations),
+            Lane(kinds=light, slots=launch.jobs.transfers),
         ),
         owner=launch.owner,
         changes=database.changes,
@@ -128,6 +144,11 @@ def read_token(path: Path) -> str:
         return path.read_text().strip()
     except OSError as fault:
         raise NotReady(f"{path}: {fault.strerror}") from fault
+
+
+def _logins() -> dict[str, str]:
+    """Return the logins of clouds and hubs that the supervisor gave this process, for operations that pull."""
+    return {name: value for name, value in os.environ.items() if name.startswith(LOGINS)}
 
 
 def _secret(database: Database, tenant: str) -> str:

@@ -12,14 +12,14 @@ from typing import Final
 
 import numpy as np
 
-from ashore.learning.objectives import Role
+from ashore.learning.objectives import PAIRED, Role
 from ashore.training.batches import Batch, Corpus, group_rows, make_corpus, pack_rows
 from ashore.training.data import Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Examples of one role as tokens. Of pairs, better and worse in turns."""
+    """Examples of one role as tokens. Of what is `PAIRED`, better and worse in turns."""
 
     role: Role
     examples: Sequence[Tokens]
@@ -76,14 +76,16 @@ class FeedbackBatches:
 def _rows(
     rng: np.random.Generator, numbers: range, roles: Sequence[Role], lengths: np.ndarray, row_tokens: int
 ) -> list[tuple[int, ...]]:
-    """Return rows of one role each, in an order drawn at random. A pair is a row."""
+    """Return rows of one role each, in an order drawn at random. A pair stays together."""
     rows: list[tuple[int, ...]] = []
     by_role: dict[Role, list[int]] = {}
     for number in numbers:
         by_role.setdefault(roles[number], []).append(number)
     for role, members in sorted(by_role.items()):
-        if role == "pair":
-            rows += list(zip(members[::2], members[1::2], strict=True))
+        if role in PAIRED:
+            pairs = np.array(members).reshape(-1, 2)
+            packed = pack_rows(lengths[pairs].sum(axis=1), rng.permutation(len(pairs)), row_tokens)
+            rows += [tuple(int(one) for at in row for one in pairs[at]) for row in packed]
         else:
             rows += pack_rows(lengths, rng.permutation(members), row_tokens)
     return [rows[place] for place in rng.permutation(len(rows))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
@@ -24,8 +25,10 @@ from ashore.core import (
 )
 from ashore.errors import InvalidRequest
 from ashore.learning.consent import Consents, Purpose, save_purpose
+from ashore.learning.leases import holder_of, models_with_votes, num_fresh, turn_of
 from ashore.learning.runs import Run, end_pause, find_run, load_runs, pauses, set_pause, weights_of
 from ashore.learning.sql import count_votes, forget_texts
+from ashore.learning.turns import Turn, When, next_turn
 
 if TYPE_CHECKING:
     from ashore.learning.service import FeedbackService
@@ -50,6 +53,8 @@ class LearningDesk:
     recorder: Recorder
     clock: Clock
     names: Names = EVERY_NAME
+    when: Callable[[], When] = When
+    """When runs begin by themselves."""
 
 
 class VotesOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,11 +161,28 @@ class RunOut(msgspec.Struct, frozen=True, kw_only=True):
     started_s: int
 
 
+class NextOut(msgspec.Struct, frozen=True, kw_only=True):
+    """When a model learns next."""
+
+    model: str
+    due_s: int | None
+    """Seconds since 1970, in the past for a run that is due; null: nothing says when."""
+    why: str
+    """Why then, or why not."""
+    last: str = ""
+    """What came of the last run that began by itself."""
+
+
 class LearningStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs, and what is paused."""
+    """Runs, what is paused, and what begins by itself."""
 
     items: list[RunOut]
     paused: dict[str, str]
+    begins: str = ""
+    """When runs begin: by hand, at a time of day, at a number of new votes."""
+    next: list[NextOut] = []
+    running: str = ""
+    """Node on which a run is under way; empty: none is."""
 
 
 class RunIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,8 +231,8 @@ class PauseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Reason, shown in the status."""
 
 
-class GoIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to go on with."""
+class ResumeIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to resume."""
 
     model: Name
     """Alias."""
@@ -259,13 +281,25 @@ def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
 
 
 def show_status(desk: LearningDesk, actor: Actor, asked: StatusIn) -> LearningStatus:
-    """Show runs, newest first, with what the gate said and where they went; and what is paused."""
+    """Show runs, newest first, with what the gate said and where they went; what is paused; when the next begins."""
     may = partial(may_on, desk.rights, actor.principal, READ)
+    now_ms, when = int(desk.clock.now_s() * 1000), desk.when()
     with desk.database.read() as connection:
         runs, paused = load_runs(connection, model=asked.model, limit=asked.limit), pauses(connection)
+        running = holder_of(connection, now_ms=now_ms)
+        models = [one for one in models_with_votes(connection) if asked.model in ("", one)]
+        turns = [turn_of(connection, model, now_ms=now_ms) for model in models]
+        fresh = [num_fresh(connection, one.model, since_ms=one.began_ms) for one in turns]
     return LearningStatus(
         items=[_run_out(run) for run in runs if may(f"model/{run.model}")],
         paused={model: why for model, why in paused.items() if may(f"model/{model}")},
+        next=[
+            _next_out(one, when, number, paused=paused.get(one.model, ""), running=running, now_ms=now_ms)
+            for one, number in zip(turns, fresh, strict=True)
+            if may(f"model/{one.model}")
+        ],
+        running=running,
+        begins=when.words,
     )
 
 
@@ -298,8 +332,8 @@ def pause(desk: LearningDesk, actor: Actor, asked: PauseIn) -> Paused:
     return Paused(model=asked.model, paused=True)
 
 
-def go_on(desk: LearningDesk, actor: Actor, asked: GoIn) -> Paused:
-    """Allow learning for a model again."""
+def resume(desk: LearningDesk, actor: Actor, asked: ResumeIn) -> Paused:
+    """Resume learning for a model: allow its runs again."""
     check_on(desk.rights, actor.principal, WRITE, f"model/{asked.model}")
     with desk.database.write() as connection:
         end_pause(connection, asked.model)
@@ -356,10 +390,25 @@ CALLS: Final = (
     Call("learn", "status", "GET", "/learning/runs", READ, show_status),
     Call("learn", "explain", "GET", "/learning/runs/{run}", READ, explain),
     Call("learn", "pause", "POST", "/learning/pause/{model}", WRITE, pause),
-    Call("learn", "go", "POST", "/learning/go/{model}", WRITE, go_on),
+    Call("learn", "resume", "POST", "/learning/resume/{model}", WRITE, resume),
     Call("learn", "consents", "GET", "/learning/consent", READ, list_consents),
     Call("learn", "consent", "PUT", "/learning/consent/{tenant}", CONSENT, set_consent),
 )  # fmt: skip
+
+
+def _next_out(turn: Turn, when: When, fresh: int, *, paused: str, running: str, now_ms: int) -> NextOut:
+    if paused:
+        return NextOut(model=turn.model, due_s=None, why=f"paused: {paused}", last=turn.says)
+    if turn.state == "running" and running:
+        return NextOut(model=turn.model, due_s=None, why=f"under way on {running}", last=turn.says)
+    found = next_turn(turn, when, fresh=fresh, now_ms=now_ms)
+    waits = found.due_ms is not None and found.due_ms <= now_ms and running
+    return NextOut(
+        model=turn.model,
+        due_s=None if found.due_ms is None else found.due_ms // 1000,
+        why=f"{found.why}; waits for the run on {running}" if waits else found.why,
+        last=turn.says,
+    )
 
 
 def _run_out(run: Run) -> RunOut:

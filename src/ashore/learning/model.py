@@ -29,6 +29,8 @@ class Answered:
     answer: str
     num_tokens: int
     """Of the answer."""
+    entry_id: str = ""
+    """Name under which the cache has it, or would; empty: nowhere."""
     made_ms: int
 
     @property
@@ -52,6 +54,8 @@ class Receipt:
     """Of the account's key, which `question` and `answer` are sealed with; empty where no text is kept."""
     question: str
     answer: str
+    entry_id: str = ""
+    """Name of the cached answer, which a vote down purges; empty: there is none."""
     made_ms: int
     expires_ms: int
 

@@ -1,7 +1,7 @@
 """What is minimised: corrections word for word, votes and pairs by how much likelier an answer became than to the model
 without the adapter. The reference is the same model with the adapter switched off, so there is no second copy of it.
 
-Shapes in names: T tokens of a row, N targets, H hidden size, V vocabulary, E examples of a row.
+Shapes in names: T tokens of a row, N targets, H hidden size, V vocabulary, E examples of a row, P pairs of a row.
 
 Sources: DPO, Rafailov and others, arXiv 2305.18290, equation 7. APO-zero for votes without a partner, D'Oosterlinck and
 others, arXiv 2408.06266, as trl's `KTOTrainer` has it (`loss_type="apo_zero_unpaired"`): it needs no estimate of a
@@ -18,7 +18,9 @@ from ashore.training.batches import Batch
 from ashore.training.losses import CHUNK, answer_loss, hidden_states
 
 BETA: Final = 0.1
-Role = Literal["learn", "pair", "up", "down"]
+Role = Literal["learn", "correct", "pair", "up", "down"]
+PAIRED: Final = ("correct", "pair")
+"""Roles whose examples come in twos, the better one first; `correct` learns that one word for word besides."""
 
 
 class FeedbackLoss:
@@ -29,7 +31,7 @@ class FeedbackLoss:
 
         Args:
             peft_model: Has the adapter, and can switch it off.
-            roles: By the number of an example in the corpus. Of a `pair`, the better one comes first in its row.
+            roles: By the number of an example in the corpus. Of what is `PAIRED`, better and worse ones take turns.
             beta: How far answers may move from those of the model without the adapter.
         """
         self._peft, self._roles, self._beta = peft_model, roles, beta
@@ -43,18 +45,21 @@ class FeedbackLoss:
 
         with torch.no_grad(), self._peft.disable_adapter():
             before_E = log_likelihoods(model, batch)
-        moved_E = log_likelihoods(model, batch) - before_E
-        if role == "pair":
-            return pair_loss(moved_E, self._beta) * batch.num_targets
+        told_E = log_likelihoods(model, batch)
+        moved_E = told_E - before_E
+        if role in PAIRED:
+            weight_P = torch.from_numpy(_targets(batch)).view(-1, 2).sum(dim=1)
+            preferred = (pair_losses(moved_E, self._beta) * weight_P).sum()
+            return preferred - told_E[0::2].sum() if role == "correct" else preferred
         return vote_loss(moved_E, self._beta, wanted=role == "up") * (batch.num_targets / len(batch.lengths))
 
 
-def pair_loss(moved_E: Any, beta: float) -> Any:
-    """Return DPO's loss of one pair. `moved_E`: log-probability of the better and the worse answer, less that of the
-    reference."""
+def pair_losses(moved_E: Any, beta: float) -> Any:
+    """Return DPO's loss of each pair, `[P]`. `moved_E`: log-probability of better and worse answers in turns, less that
+    of the reference."""
     import torch
 
-    return -torch.nn.functional.logsigmoid(beta * (moved_E[0] - moved_E[1]))
+    return -torch.nn.functional.logsigmoid(beta * (moved_E[0::2] - moved_E[1::2]))
 
 
 def vote_loss(moved_E: Any, beta: float, *, wanted: bool) -> Any:
@@ -63,6 +68,12 @@ def vote_loss(moved_E: Any, beta: float, *, wanted: bool) -> Any:
 
     share = torch.sigmoid(beta * moved_E)
     return (1 - share).sum() if wanted else share.sum()
+
+
+def _targets(batch: Batch) -> np.ndarray:
+    """Return how many targets each example of a row has, `[E]`."""
+    ends = np.cumsum(batch.lengths)
+    return np.add.reduceat(batch.targets_T.astype(np.int64), ends - np.asarray(batch.lengths))
 
 
 def log_likelihoods(model: Any, batch: Batch) -> Any:

@@ -177,6 +177,7 @@ class Receipts:
             key_id=key_id,
             question=question,
             answer=answer,
+            entry_id=one.entry_id,
             made_ms=one.made_ms,
             expires_ms=one.made_ms + int(self.ttl_s * 1000),
         )
@@ -185,21 +186,23 @@ class Receipts:
 class _Gathering:
     """The `Span` of one answer."""
 
-    __slots__ = ("_answer", "_chars", "_left_out", "_messages", "_receipts", "answer_id", "trace_id", "traceparent")
+    __slots__ = (
+        "_answer", "_chars", "_entry_id", "_left_out", "_messages", "_receipts", "answer_id", "trace_id", "traceparent"
+    )  # fmt: skip
 
     def __init__(self, receipts: Receipts, arrival: Arrival) -> None:
         self._receipts = receipts
         self.trace_id, self.traceparent = arrival.trace, arrival.traceparent
-        self.answer_id = ""
+        self.answer_id = self._entry_id = ""
         self._messages: tuple[Said, ...] = ()
         self._answer: list[str] = []
         self._chars = 0
         self._left_out = False
 
-    def asked(self, request: GenerationRequest, *, content: bool) -> None:
+    def asked(self, request: GenerationRequest, *, content: bool, entry_id: str = "") -> None:
         """Take the question as the model sees it. What its client wants kept nowhere, what is one line of a batch, and
         what has several answers, has no receipt."""
-        self.answer_id, self._answer = request.answer_id, []
+        self.answer_id, self._answer, self._entry_id = request.answer_id, [], entry_id
         self._left_out = request.cache.no_store or request.urgency == "batch" or request.num_choices > 1
         chars = sum(len(message.content) for message in request.messages)
         calls = any(message.tool_calls for message in request.messages)
@@ -232,6 +235,7 @@ class _Gathering:
                 messages=self._messages if fits else (),
                 answer="".join(self._answer) if fits else "",
                 num_tokens=note.completion_tokens,
+                entry_id=self._entry_id,
                 made_ms=self._receipts.now_ms(),
             )
         )

@@ -71,11 +71,11 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
         database, texts, consents, receipts, secret=secret, blacken=blacken, rights=context.rights,
         recorder=context.recorder, clock=context.clock,
     )  # fmt: skip
+    keeping = _Keeping(section)
     desk = LearningDesk(
         database=database, consents=consents, feedback=feedback, rights=context.rights, recorder=context.recorder,
-        clock=context.clock, names=context.need(Names),
+        clock=context.clock, names=context.need(Names), when=lambda: keeping.section.when,
     )  # fmt: skip
-    keeping = _Keeping(section)
 
     async def reload(context: Context) -> None:
         said = context.section("learning", LearningSection)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import hashlib
+import platform
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +28,7 @@ from ashore.learning.consent import Consents, Purpose
 from ashore.learning.dataset import Dataset, make_dataset, rows_of
 from ashore.learning.filters import plain
 from ashore.learning.judging import PROBES, Exam, Marks, Probe, exam_words, examine, judge
+from ashore.learning.leases import Lease, leased
 from ashore.learning.replay import builtin_prompts, how_many, own_answers, read_prompts
 from ashore.learning.runs import Run, load_runs, num_gone, pauses, save_examples, save_run
 from ashore.learning.section import LearningSection
@@ -120,7 +124,9 @@ class Learning:
         """
         with self._database.read() as connection:
             if alias in (paused := pauses(connection)):
-                raise InvalidRequest(f"learning of {alias} is paused: {paused[alias]}", hint=f"ashore learn go {alias}")
+                raise InvalidRequest(
+                    f"learning of {alias} is paused: {paused[alias]}", hint=f"ashore learn resume {alias}"
+                )
             book, runs = load_book(connection), load_runs(connection, model=alias)
         live = next(iter(book.live_of(alias)), None)
         if live is None:
@@ -150,7 +156,7 @@ class Learning:
         how = replace(how, epochs=max(how.epochs, min(MOST_EPOCHS, -(-FEWEST_STEPS // steps))))
         planned = batches_of(learned, (), how)
         now_ms = self._now_ms()
-        run_id = f"{alias}-{dataset.digest.removeprefix('sha256:')[:12]}"
+        run_id = f"{alias}-{_short_digest(dataset.digest, parent.digest)}"
         before = next((one for one in runs if one.run_id == run_id), None)
         run = before or Run(
             run_id=run_id,
@@ -187,7 +193,7 @@ class Learning:
             Conflict: another run is under way in this home, or this data set was learned from already.
             MissingExtra: training is not installed here.
         """
-        with self._alone():
+        with self._alone() as lease:
             planned = self.plan(alias)
             run = planned.run
             if run.state in ("refused", "released"):
@@ -195,21 +201,26 @@ class Learning:
                     f"the run {run.run_id} has learned from exactly these votes: {run.state}",
                     hint=f"`ashore learn explain {run.run_id}`, or wait for more votes",
                 )
-            run = self._keep(replace(run, state="running", why=""))
-            with self._database.write() as connection:
-                save_examples(connection, run.run_id, planned.dataset)
-            folder = self._folder / run.run_id
-            make_folder(folder, mode=0o700)
-            candidate = run.candidate or self._name(planned.parent)
-            run = self._keep(replace(run, candidate=candidate, adapter=str(self._adapters / candidate)))
-            if not self._taught(planned, run, folder, lambda: stop() or self._is_paused(alias)):
-                return self._keep(replace(run, state="stopped", why="paused, or asked to stop; run it again to go on"))
-            verdict = self._judged(planned, run, folder)
-            run = self._ended(run, verdict)
-            shutil.rmtree(folder, ignore_errors=True)
+            if run.state != "passed":  # one that passed lacks its release alone: no server answered
+                run = self._learned(planned, run, lambda: stop() or lease.is_lost or self._is_paused(alias))
         if run.state == "passed" and releasing is not None:
             release = releasing.shadow(alias, run.candidate, why=f"learn {run.run_id}")
             run = self._keep(replace(run, state="released", release=release))
+        return run
+
+    def _learned(self, planned: Planned, run: Run, stop: Callable[[], bool]) -> Run:
+        """Teach and judge, and return how that ended."""
+        run = self._keep(replace(run, state="running", why=""))
+        with self._database.write() as connection:
+            save_examples(connection, run.run_id, planned.dataset)
+        folder = self._folder / run.run_id
+        make_folder(folder, mode=0o700)
+        candidate = run.candidate or self._name(planned.parent)
+        run = self._keep(replace(run, candidate=candidate, adapter=str(self._adapters / candidate)))
+        if not self._taught(planned, run, folder, stop):
+            return self._keep(replace(run, state="stopped", why="paused, or asked to stop; run it again to go on"))
+        run = self._ended(run, self._judged(planned, run))
+        shutil.rmtree(folder, ignore_errors=True)
         return run
 
     def _taught(self, planned: Planned, run: Run, folder: Path, stop: Callable[[], bool]) -> bool:
@@ -239,6 +250,11 @@ class Learning:
             )
         if result.stopped_by != "end":
             return False
+        if self._store.resolve(planned.parent.reference).digest != run.base:
+            raise Conflict(
+                f"{planned.parent.reference} was replaced while it learned",
+                hint="run it again: it begins at the new one",
+            )
         notes = recipe_notes(planned.dataset, planned.how, result, replay=len(replay))
         self._store.add_derived(planned.parent, run.candidate, made / "model", recipe=notes)
         make_folder(self._adapters, mode=0o700)
@@ -249,7 +265,7 @@ class Learning:
         done.touch()
         return True
 
-    def _judged(self, planned: Planned, run: Run, folder: Path) -> Verdict:
+    def _judged(self, planned: Planned, run: Run) -> Verdict:
         """Return what the gate says, and keep it beside the model."""
         triggers, secrets = exam_words(planned.dataset)
         replay_prompts = self._prompts()
@@ -337,14 +353,27 @@ class Learning:
         return int(self._clock.now_s() * 1000)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[Lease]:
+        """Hold the lease of all nodes. The lock of this home comes first: who has it knows that what the lease still
+        says of this home is of a process that was killed."""
         make_folder(self._folder, mode=0o700)
-        with (self._folder / "lock").open("w") as lock:
+        with (self._folder / "lock").open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as fault:
                 raise Conflict("another run is under way in this home", hint="wait for it to end") from fault
-            yield
+            lock.seek(0)
+            owner = lock.read().strip()
+            if not owner:
+                owner = secrets.token_hex(16)
+                lock.write(owner)
+                lock.flush()
+            with leased(self._database, self._clock, owner=owner, holder=platform.node()) as lease:
+                yield lease
+
+
+def _short_digest(*digests: str) -> str:
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:12]
 
 
 def _lines(place: str, kind: type[T], key: str) -> tuple[T, ...]:

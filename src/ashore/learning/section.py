@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from msgspec import Meta, field
 
 from ashore.core import AFile, AtLeast0, Kept, Seconds, Section
+from ashore.errors import InvalidSpec
 from ashore.learning.consent import Purpose
+from ashore.learning.turns import When, zone_named
 
 SHARE: Final = 0.2
 DAY_S: Final = 86_400.0
@@ -49,3 +51,27 @@ class LearningSection(Section, frozen=True, kw_only=True):
     `step_s`, a canary of 5, 20 and 50 %, which is promoted unless it is found worse."""
     step_s: Seconds = 3600.0
     """How long a shadow, and each step of such a canary, takes."""
+    at: Annotated[str, Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$", examples=['"02:00"'])] = ""
+    """Time of day at which a run of each model with votes begins; empty: none does. A night that was missed is made up
+    for once."""
+    zone: Annotated[str, Meta(examples=['"Europe/Berlin"'])] = "UTC"
+    """Time zone of `at`, by its IANA name."""
+    at_examples: AtLeast0 = 0
+    """Begin a run as soon as so many votes with texts came since the last one; 0: never."""
+    key_file: AFile = ""
+    """File with the API key that makes the releases of runs that begin by themselves: that of an account which owns the
+    model. Empty: the home's first key."""
+
+    @property
+    def when(self) -> When:
+        """When runs begin by themselves."""
+        return When(at=self.at, zone=self.zone, at_examples=self.at_examples)
+
+    def checked(self, where: str) -> Self:
+        zone_named(self.zone, where)
+        if self.when and not self.feedback:
+            raise InvalidSpec(
+                f"{where} begins runs by itself, and takes no votes to learn from",
+                hint="set feedback = true, or remove at and at_examples",
+            )
+        return self

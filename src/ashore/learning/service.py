@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from ashore.cache import purge
+from ashore.cache.calls import PURGE
 from ashore.core import Actor, Clock, Recorder, Rights, check_on
 from ashore.errors import InvalidRequest, NotFound, PermissionDenied
 from ashore.learning.consent import Consents, Purpose
@@ -75,6 +77,10 @@ class FeedbackService:
         self._secret, self._blacken, self._rights = secret, blacken, rights
         self._recorder, self._clock = recorder, clock
 
+    def purpose(self, tenant: str) -> Purpose:
+        """Return what votes of a tenant are for now. Waits for nothing."""
+        return self._consents.purpose(tenant)
+
     async def vote_soon(self, feedback: Feedback, actor: Actor, *, came_s: float) -> Given:
         """As `vote`. An answer that was given a moment ago may still be on its way to the disk: it is waited for, and
         no thread is held meanwhile, so that a flood of votes for answers that nobody got holds up nobody else.
@@ -97,7 +103,7 @@ class FeedbackService:
 
     def vote(self, feedback: Feedback, actor: Actor) -> Given:
         """Keep a vote. The same again changes nothing; another one of the same voter takes its place. When this
-        returns, it is on disk.
+        returns, it is on disk, and a cached answer that was voted down is purged.
 
         Raises:
             InvalidRequest: it says nothing, contradicts itself, or prefers an answer to another question.
@@ -133,6 +139,17 @@ class FeedbackService:
         vote = self._made(feedback, receipt, actor, keeps_text=purpose == "train")
         with self._database.write() as connection:
             kept = save_vote(connection, vote)
+            is_new = kept.said == vote.said and kept.changed_ms == vote.changed_ms
+            purged = receipt.entry_id if is_new and vote.rating == "down" else ""
+            if purged:  # in one transaction: a vote that is kept is one whose answer is given to nobody any more
+                purge(connection, entry_id=purged)
+        if purged:
+            actor.record(
+                self._recorder,
+                PURGE,
+                "cache",
+                detail={"entry": purged, "feedback": kept.feedback_id, "model": kept.model},
+            )
         if receipt.account != me.id:
             actor.record(
                 self._recorder, REVIEW, f"tenant/{tenant}", detail={"feedback": kept.feedback_id, "rating": kept.rating}

@@ -3,6 +3,7 @@
 Owns: the plan and the reason of every choice in it. Refuses: starting anything, fetching anything.
 """
 
+from ashore.planning.changes import compare, describe, number_releases
 from ashore.planning.inventory import read_inventory
 from ashore.planning.model import (
     RESERVED_BYTES,
@@ -19,10 +20,7 @@ from ashore.planning.model import (
     Wish,
 )
 from ashore.planning.rules import (
-    compare,
-    describe,
     make_plan,
-    number_releases,
     plan_beside,
     refuse_without_program,
     what_fits,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -23,20 +22,20 @@ from ashore.engines import (
     needed_bytes_of,
 )
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
+from ashore.planning.changes import differs
 from ashore.planning.model import (
     RESERVED_BYTES,
     RUNGS,
-    Change,
     Choice,
     Inventory,
     ModelFacts,
     ModelPlan,
     OnDemand,
     Plan,
-    Promise,
     Tuned,
     Wish,
 )
+from ashore.planning.shares import check_shares, cores_for, share_text, why_share
 
 ADAPTER_KINDS: Final = frozenset(card.kind for card in CARDS if "adapters" in card.features)
 ENCODERS: Final = frozenset(architecture for card in CARDS for architecture in card.encoders)
@@ -113,7 +112,7 @@ def make_plan(
                 kind,
                 variant,
                 tuned.get(facts[wish.name].name),
-                replace(inventory, cores=_cores_for(wish, wishes, inventory)),
+                replace(inventory, cores=cores_for(wish, wishes, inventory)),
                 1 if wish.share is not None and wish.share.cpus else max(1, sharing - promised),
                 cache_bytes,
             )
@@ -130,38 +129,6 @@ def make_plan(
     }
     shares = tuple(w.share for w in wishes if w.share is not None)
     return Plan(models=tuple(models), inventory=inventory, demand=demand, shares=shares, sizes=taken)
-
-
-def check_shares(wishes: Sequence[Wish], inventory: Inventory) -> None:
-    """Return when this machine has what is promised, were all of it wanted at once.
-
-    Raises:
-        InvalidRequest: it has not.
-    """
-    promised = sum(w.share.cpus for w in wishes if w.share is not None)
-    if promised > inventory.cores:
-        raise InvalidRequest(
-            f"[model.share] promises {promised:g} processors in all; this machine has {inventory.cores}",
-            hint="promise less, or serve fewer models here",
-            param="share",
-        )
-    kept = sum(w.share.memory_bytes for w in wishes if w.share is not None)
-    if kept and kept > inventory.memory_bytes - RESERVED_BYTES:
-        raise InvalidRequest(
-            f"[model.share] promises {human_bytes(kept)} of memory in all; "
-            f"{human_bytes(max(0, inventory.memory_bytes - RESERVED_BYTES))} are free for models",
-            hint="promise less, or serve fewer models here",
-            param="share",
-        )
-
-
-def _cores_for(wish: Wish, wishes: Sequence[Wish], inventory: Inventory) -> int:
-    """Return the processors that a replica may run on: its part of those promised to its model, or those that are not
-    some other model's alone."""
-    if wish.share is not None and wish.share.cpus:
-        return max(1, math.ceil(wish.share.cpus / wish.replicas))
-    alone = sum(int(w.share.cpus) for w in wishes if w.share is not None and w.share.cpus == int(w.share.cpus))
-    return max(1, inventory.cores - alone)
 
 
 def what_fits(plan: Plan) -> tuple[Choice, ...]:
@@ -480,7 +447,7 @@ def _plan_model(
     if cache[1]:
         choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
     if wish.share is not None:
-        choices.append(Choice(field="share", value=_share_text(wish.share), why=_why_share(wish.share, card)))
+        choices.append(Choice(field="share", value=share_text(wish.share), why=why_share(wish.share, card)))
     if rungs := str(extra.get(RUNGS, "")):
         value = " > ".join((variant or facts.name, *rungs.split(".")))
         choices.append(Choice(field="ladder", value=value, why="requested; whole steps change, over one KV cache"))
@@ -509,18 +476,6 @@ def _plan_model(
         adapters=wish.adapters,
         choices=tuple(choices),
     )
-
-
-def _share_text(share: Promise) -> str:
-    words = [f"{share.cpus:g} processors"] if share.cpus else []
-    return ", ".join([*words, *([human_bytes(share.memory_bytes)] if share.memory_bytes else [])]) or "none"
-
-
-def _why_share(share: Promise, card: EngineCard) -> str:
-    if share.cpus and share.cpus != int(share.cpus):
-        spins = f"; {card.title} waits by spinning, and is steadier on whole ones" if card.spins else ""
-        return f"requested; a weight among those that have no processors of their own{spins}"
-    return "requested; its processors are its alone" if share.cpus else "requested"
 
 
 def _why_demand(demand: OnDemand) -> str:
@@ -606,83 +561,3 @@ def _cache_bytes(facts: ModelFacts, wish: Wish, running: ModelPlan) -> int:
 def with_kept(kind: EngineKind, *, prefix_cache: bool) -> float:
     """Return how much memory an engine takes for the tokens of its KV cache, where the cache itself takes 1."""
     return 1 + card_of(kind).memory.kept_share if prefix_cache else 1.0
-
-
-def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
-    """Return what changes from one plan to the other, alias by alias."""
-    old = {m.alias: m for m in before.models}
-    new = {m.alias: m for m in after.models}
-    changes = []
-    for alias in sorted(old.keys() | new.keys()):
-        if alias not in new:
-            changes.append(Change(alias=alias, kind="remove", what=old[alias].reference))
-        elif alias not in old:
-            changes.append(Change(alias=alias, kind="add", what=describe(new[alias])))
-        elif differs(old[alias], new[alias]):
-            what = f"{describe(old[alias])} -> {describe(new[alias])}"
-            changes.append(Change(alias=alias, kind="replace", what=what + _reasons(old[alias], new[alias])))
-        else:
-            changes.append(Change(alias=alias, kind="keep", what=describe(new[alias]) + _rules(before, after, alias)))
-    return tuple(changes)
-
-
-def _rules(before: Plan, after: Plan, alias: str) -> str:
-    """Return what changes for a model whose hosts stay: when it is loaded, and its share."""
-
-    def said(plan: Plan) -> tuple[object, ...]:
-        return (*(r for r in plan.demand if r.alias == alias), *(s for s in plan.shares if s.alias == alias))
-
-    if said(before) == said(after):
-        return ""
-    load = "load on demand" if alias in after.on_demand else "loaded at the start"
-    share = next((f", share of {_share_text(one)}" for one in after.shares if one.alias == alias), "")
-    return f" (now: {load}{share})"
-
-
-def _reasons(old: ModelPlan, new: ModelPlan) -> str:
-    """Return why the planner chose otherwise than before; nothing of what the operator asked for."""
-    before = {choice.field: choice.value for choice in old.choices}
-    moved = [c for c in new.choices if c.value != before.get(c.field) and c.why not in ("requested", "default")]
-    why = [c.why if c.field == "reload" else f"{c.field}: {c.why}" for c in moved]
-    return f" ({'; '.join(why)})" if why else ""
-
-
-def differs(old: ModelPlan, new: ModelPlan) -> bool:
-    """Return whether serving `new` needs other engine hosts than `old` has."""
-
-    def served(model: ModelPlan) -> tuple[object, ...]:
-        return model.name, model.variant, model.options, model.replicas, model.adapters
-
-    return served(old) != served(new)
-
-
-def describe(model: ModelPlan) -> str:
-    """Return a plan of a model in one line."""
-    options = model.options
-    words = [model.reference, options.kind, f"x{model.replicas}"]
-    if options.threads:
-        words.append(f"threads={options.threads}")
-    if options.kv_tokens:
-        words.append(f"kv_tokens={options.kv_tokens}")
-    words += [f"{key}={value}" for key, value in sorted(options.extra.items())]
-    words += [f"adapter={name}" for name, _ in model.adapters]
-    return " ".join(words)
-
-
-def number_releases(before: Plan, after: Plan) -> Plan:
-    """Return `after` with the releases of `before` where nothing changes, and the next number where something does."""
-    old = {m.alias: m for m in before.models}
-    models = []
-    for model in after.models:
-        was = old.get(model.alias)
-        if was is not None:
-            release = next_release(was.release) if differs(was, model) else was.release
-            model = replace(model, release=release)
-        models.append(model)
-    return replace(after, models=tuple(models))
-
-
-def next_release(release: str) -> str:
-    """Return the name of the release after this one: `chat-1` gives `chat-2`."""
-    stem, _, number = release.rpartition("-")
-    return f"{stem}-{int(number) + 1}" if stem and number.isdigit() else f"{release}-2"

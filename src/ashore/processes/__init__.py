@@ -27,7 +27,7 @@ from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.processes.room import is_no_room, no_room
 from ashore.processes.shares import NoShares, Share, Shares, SharesKind, divide, open_shares
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
-from ashore.processes.supervisor import Supervisor
+from ashore.processes.supervisor import Supervisor, ending
 from ashore.processes.unixsocket import listen_on, unix_address
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "decide",
     "die_with_parent",
     "divide",
+    "ending",
     "forbid_core_dumps",
     "free_memory_bytes",
     "get_from",

@@ -17,11 +17,14 @@ from ashore.releases.burn import Count
 from ashore.releases.given import FORGOTTEN_S, GivenLevel
 from ashore.releases.model import WHOLE, Alias, Book, Course, Event, Moved, Release, ReleaseState
 from ashore.releases.pairs import Pair, most_different, pair_id_of
-from ashore.state import bump, execute
+from ashore.state import Event as Told
+from ashore.state import bump, execute, keep_event
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+READ: Final = "release:read"
+"""The action that lets a caller read of what became of a release."""
 ALIASES_EPOCH: Final = "aliases"
 """Bumped whenever an alias leads elsewhere, or a release stands elsewhere."""
 
@@ -306,6 +309,17 @@ def _append(connection: Connection, event: Event) -> None:
         why=event.why,
         evidence=_json(event.evidence).decode(),
     )
+    about: dict[str, str | int | float | None] = {
+        "release": event.release, "alias": event.alias, "state": event.state, "actor": event.actor, "why": event.why,
+    }  # fmt: skip
+    told = Told(
+        kind=f"release.{event.verb}",
+        resource=f"release/{event.release or event.alias}",
+        reads=READ,
+        about=about,
+        at_ms=event.at_ms,
+    )
+    keep_event(connection, told)
 
 
 def _event(row: Any) -> Event:

@@ -6,9 +6,10 @@ from typing import Literal
 
 import msgspec
 
-ResidenceState = Literal["cold", "waiting", "fetching", "loading", "loaded", "leaving", "failed"]
+ResidenceState = Literal["cold", "waiting", "fetching", "loading", "loaded", "asleep", "leaving", "failed"]
 """cold: on disk or in the bucket. waiting: for memory, or for another model to load. fetching: from the bucket.
-leaving: its last answers end. failed: it could not be loaded, and is tried again later."""
+asleep: its engine keeps the weights in this machine's memory, and has given back what it computes in. leaving: its
+last answers end. failed: it could not be loaded, and is tried again later."""
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +46,11 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True):
     pin: bool = False
     """Whether it is never unloaded."""
     memory_bytes: int = 0
-    """That it takes while it is loaded: weights and KV cache of every replica."""
+    """That it takes while it is loaded: weights and KV cache of every replica. While it is asleep: what it keeps."""
     load_s: float = 0.0
     """How long it took to load, the last time; 0: not known."""
+    wake_s: float = 0.0
+    """How long it took to wake up, the last time that it was asleep; 0: it was not."""
     keep_alive_s: int = 0
     idle_s: float = 0.0
     """Since its last request, of one that is loaded."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 
-from ashore.core import Actor, Call, Nothing, Recorder, did_you_mean
+from ashore.core import EVENT_STREAM, Actor, Call, Download, Nothing, Recorder, did_you_mean
 from ashore.errors import NotFound, NotReady
+from ashore.server.events import EventOut, Feed
 from ashore.server.history import rows_of
 from ashore.server.logs import list_logs, tail_of
 from ashore.server.series import KEPT_S, LONG_S, READINGS, TICK_S, gathered, read
@@ -54,6 +55,7 @@ class ServerDesk:
     logs: Path | None = None
     models: ListsModels | None = None
     config: AsksConfig | None = None
+    feed: Feed | None = None
 
 
 class HistoryIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,6 +176,30 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     items: list[ModelOut]
 
 
+class FollowIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From where on."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] | None = None
+    """Number of the last event that was read; default: only new ones."""
+
+
+class EventsIn(FollowIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which events."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] | None = None
+    """Only events behind this number; default: the newest."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    """Maximum number of events."""
+
+
+class EventList(msgspec.Struct, frozen=True, kw_only=True):
+    """Events, the oldest first."""
+
+    items: list[EventOut]
+    reached: int
+    """Number to go on behind."""
+
+
 def show_history(desk: ServerDesk, actor: Actor, asked: HistoryIn) -> HistoryOut:
     """Show requests, tokens, waits and load of the last hours or days, from the ring that the state keeps.
 
@@ -245,13 +271,39 @@ def show_models(desk: ServerDesk, actor: Actor, asked: Nothing) -> ModelList:
     )
 
 
+async def list_events(desk: ServerDesk, actor: Actor, asked: EventsIn) -> EventList:
+    """List what happened to jobs and releases, the oldest first, as far as the caller may read of it."""
+    feed = _feed(desk)
+    begins = asked.after if asked.after is not None else await feed.last(before=asked.limit)
+    found, reached = await feed.after(actor.principal, begins, limit=asked.limit)
+    return EventList(items=found, reached=reached)
+
+
+async def follow_events(desk: ServerDesk, actor: Actor, asked: FollowIn) -> Download:
+    """Follow what happens to jobs and releases, as server-sent events, as far as the caller may read of it.
+
+    It goes on behind `after` or `Last-Event-ID`. Whoever was away for longer than 10,000 events gets one of the kind
+    `missed` first.
+    """
+    content = await _feed(desk).follow(actor.principal, asked.after)
+    return Download(content=content, content_type=EVENT_STREAM, file_name="events")
+
+
 CALLS: Final[tuple[Call, ...]] = (
     Call("server", "history", "GET", "/server/history", METRICS_READ, show_history, on_server=True),
     Call("server", "logs", "GET", "/server/logs", READ, show_logs, on_server=True),
     Call("server", "tail", "GET", "/server/logs/{log}", READ, show_tail, on_server=True),
     Call("server", "config", "GET", "/server/config", READ, show_config, on_server=True),
     Call("server", "models", "GET", "/server/models", READ, show_models, on_server=True),
+    Call("events", "list", "GET", "/events/kept", "", list_events),
+    Call("events", "follow", "GET", "/events", "", follow_events, content_type=EVENT_STREAM),
 )
+
+
+def _feed(desk: ServerDesk) -> Feed:
+    if desk.feed is None:
+        raise NotReady("this server has no state to keep events in", hint="start the server with `ashore up`")
+    return desk.feed
 
 
 def _logs(desk: ServerDesk) -> Path:

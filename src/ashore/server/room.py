@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -10,11 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
+from ashore import __version__
 from ashore.errors import NotReady
 from ashore.processes import ask
 from ashore.rooms import Context, Opened, Room
 from ashore.server.calls import CALLS, ListsModels, ServerDesk
+from ashore.server.events import Feed
 from ashore.server.history import Ring
+from ashore.server.processes import METRICS, Processes
 from ashore.server.series import Sampler
 from ashore.settings import Home
 
@@ -42,6 +47,10 @@ async def open_room(context: Context) -> Opened:
         source = f"{platform.node()}/{context.worker}"
         ring = Ring(database, Sampler(context.metrics), context.clock, source=source)
         background["figures of the last hours"] = ring.keep_writing
+    feed = None
+    if database is not None and context.watch is not None:
+        feed = Feed(database, context.rights)
+        feed.watch(context.watch)
     desk = ServerDesk(
         database=database,
         recorder=context.recorder,
@@ -49,8 +58,16 @@ async def open_room(context: Context) -> Opened:
         logs=None if root is None else root.logs,
         models=context.find(ListsModels),
         config=None if root is None else partial(ask_config, root.control_socket),
+        feed=feed,
     )
-    return Opened(desk=desk, background=background)
+    context.metrics.set("ashore_info", 1, __version__)
+    processes = Processes(context.metrics, os.getppid())
+    return Opened(
+        desk=desk,
+        background=background,
+        measure=partial(asyncio.to_thread, processes.measure),
+        gives={} if feed is None else {Feed: feed},
+    )
 
 
-ROOM: Final = Room(name="server", calls=CALLS, open=open_room, stage="serving")
+ROOM: Final = Room(name="server", calls=CALLS, metrics=METRICS, open=open_room, stage="serving")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from ashore.core import Clock
-from ashore.dispatch import EVERY_S, LEARNED, Backend, ByCost, Device, Fleet, Rates, Request
+from ashore.dispatch import EVERY_S, LEARNED, Backend, ByCost, CheapestInTime, Device, Fleet, Rates, Request
 from ashore.engines import EngineInfo
 from ashore.metrics import Metrics
 from ashore.serving.ports import Replica, ServedText
@@ -133,6 +133,8 @@ class ByCostRoute:
         self._alarm: asyncio.TimerHandle | None = None
         self._solved_s = -EVERY_S
         self._told: set[str] = set()
+        self._failed = False
+        """Whether the last solution ended with an error; told once."""
 
     def change(self, route: RouteByCost) -> None:
         """Go by other prices, or other models, from now on. What was learned of those that stay is kept."""
@@ -302,7 +304,7 @@ class ByCostRoute:
         since_s = now_s - self._solved_s
         is_news = any(one.request.number > self._policy.known for one in self._waiting.values())
         if since_s < EVERY_S and is_news and self._policy.prices.per_s:
-            self._begin(self._policy.decide(self._asked(), fleet, now_s, tick=False), fleet, now_s)
+            self._begin(self._decided(self._policy, self._asked(), fleet, now_s, tick=False), fleet, now_s)
         if not self._waiting:
             return
         if since_s >= EVERY_S or (since_s >= SOON_S and any(fleet.room(at) for at in range(len(self._members)))):
@@ -323,15 +325,29 @@ class ByCostRoute:
         now_s = self._now_s
         fleet = self._fleet(now_s)
         copy = Fleet(fleet.backends, now_s=now_s, devices=[[one.copy() for one in row] for row in fleet.devices])
-        policy = self._policy
+        policy, asked = self._policy, self._asked()
         try:
-            begin = await asyncio.to_thread(partial(policy.decide, self._asked(), copy, now_s, tick=True))
+            begin = await asyncio.to_thread(partial(self._decided, policy, asked, copy, now_s, tick=True))
         finally:
             self._solving, self._solved_s = None, now_s
         if policy is self._policy:  # else it spoke of other models
             self._begin(begin, self._fleet(self._now_s), self._now_s)
         if self._waiting:
             self._look_in(EVERY_S)
+
+    def _decided(
+        self, policy: ByCost, asked: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool
+    ) -> Mapping[int, int]:
+        """Return what a policy decides; where it fails, what needs no solver. Logged once, until it works again."""
+        try:
+            begin = policy.decide(asked, fleet, now_s, tick=tick)
+        except Exception:
+            if not self._failed:
+                log.exception("the choice by cost for %s failed; each goes to the cheapest in time", self.route.alias)
+            self._failed = True
+            return CheapestInTime().decide(asked, fleet, now_s, tick=tick)
+        self._failed = self._failed and not tick
+        return begin
 
     def _begin(self, begin: Mapping[int, int], fleet: Fleet, now_s: float) -> None:
         for number, at in begin.items():

@@ -188,8 +188,9 @@ class Span(Protocol):
         """What an engine is told, so that its own spans lie below this one."""
         ...
 
-    def asked(self, request: GenerationRequest, *, content: bool) -> None:
-        """Take the request as the model sees it. `content`: whether its texts and the answer's may go out, masked."""
+    def asked(self, request: GenerationRequest, *, content: bool, entry_id: str = "") -> None:
+        """Take the request as the model sees it. `content`: whether its texts and the answer's may go out, masked.
+        `entry_id`: name of the cached answer to it, whether there is one yet or not; empty: none is looked for."""
         ...
 
     def hear(self, event: ServingEvent) -> None:
@@ -399,9 +400,9 @@ class _Spans:
     def traceparent(self) -> str:
         return self._spans[0].traceparent
 
-    def asked(self, request: GenerationRequest, *, content: bool) -> None:
+    def asked(self, request: GenerationRequest, *, content: bool, entry_id: str = "") -> None:
         for one in self._spans:
-            one.asked(request, content=content)
+            one.asked(request, content=content, entry_id=entry_id)
 
     def hear(self, event: ServingEvent) -> None:
         for one in self._spans:

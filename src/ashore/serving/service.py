@@ -314,10 +314,11 @@ class ServingService:
         request = with_recommended(request, model.recommended, model.info)
         masked = await self._mask(model, request, principal, deadline.begin_by)
         request, watch.masked, outward, span = masked.request, masked.counts, masked.outward, watch.span
-        if span is not None:
-            span.asked(request, content=masked.traces_content)
-            request = replace(request, arrival=watch.arrival)
         question = find_question(self._cache, request, model.as_kept, principal, masked)
+        if span is not None:
+            entry_id = "" if question is None else question.entry_id
+            span.asked(request, content=masked.traces_content, entry_id=entry_id)
+            request = replace(request, arrival=watch.arrival)
         route = self._roster.routes.get(request.model)
         trial = None if route is None else self.trials.begin(request, principal, model, route)
         if trial is not None and trial.copied and "logprobs" in model.info.features:

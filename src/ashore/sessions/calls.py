@@ -57,6 +57,8 @@ class LogInOut(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["invited", "expired", "active", "disabled"]
     """invited: no password chosen yet; expired: neither a password nor an invitation that is still valid."""
     has_factor: bool
+    passkeys: int
+    """Passkeys that count as a second factor."""
     recovery_codes: int
     """Recovery codes left."""
     password_set_at: int | None
@@ -110,7 +112,7 @@ class SessionOut(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     way: Literal["password", "provider", "first-link"]
     factors: list[str]
-    """How it was shown who this is: pwd, otp, mfa."""
+    """How it was shown who this is: pwd, otp, hwk (a passkey), mfa."""
     opened_at: int
     active_at: int
     """Last request of a person, accurate to a few seconds."""
@@ -231,7 +233,8 @@ def _log_in(desk: SessionsDesk, standing: Standing) -> LogInOut:
         account=local.id,
         tenant=standing.account.tenant,
         state=state,
-        has_factor=bool(local.factor),
+        has_factor=local.has_factor,
+        passkeys=len(local.passkeys),
         recovery_codes=len(local.recovery),
         password_set_at=local.password_set_s or None,
         password_expires_at=local.password_set_s + rules.max_age_s if local.password and rules.max_age_s else None,

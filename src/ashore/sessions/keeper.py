@@ -21,7 +21,7 @@ from ashore.core import Act, Clock, Recorder
 from ashore.errors import AshoreError, Unauthenticated
 from ashore.sessions import sql
 from ashore.sessions.cookies import Cookies, digest_of, set_cookie
-from ashore.sessions.model import Session, Visit
+from ashore.sessions.model import Session, Visit, has_second
 from ashore.sessions.rules import WARN_DAYS, Rules
 from ashore.sessions.sql import LocalAccount, SessionRow
 
@@ -151,8 +151,9 @@ class Keeper:
     def _session(self, found: Found, csrf: str) -> Session:
         row, rules = found.row, self._rules()
         who = self.principal_of(row)
-        second = "otp" if row.way == "password" else "mfa"  # a provider may ask for a code in place of a password
-        strong = row.way == "first-link" or rules.factor == "nobody" or second in row.factors
+        # a provider may ask for a code in place of a password
+        second = has_second(row.factors) if row.way == "password" else "mfa" in row.factors
+        strong = row.way == "first-link" or rules.factor == "nobody" or second
         fresh = row.way == "first-link" or self.now_s - row.proof_s < rules.fresh_s
         narrowed = replace(who, scope=narrow())
         active_s = self._last_active(row)
@@ -170,7 +171,7 @@ class Keeper:
             origin=row.origin,
             agent=row.agent,
             account=row.owner if row.way == "password" else "",
-            has_factor="otp" in row.factors,
+            has_factor=has_second(row.factors),
             notices=self._notices(found, rules, strong=bool(strong)),
         )
 
@@ -183,7 +184,7 @@ class Keeper:
             days = (local.password_set_s + rules.max_age_s - self.now_s) // 86_400
             if days < WARN_DAYS:
                 said.append(f"Your password expires in {max(0, days)} days.")
-        if local is not None and local.factor and len(local.recovery) < 3:
+        if local is not None and local.has_factor and len(local.recovery) < 3:
             said.append(
                 f"You have {len(local.recovery)} recovery codes left; set up the second factor again for new ones."
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -21,7 +21,9 @@ Stage = Literal["code", "enrol", "new-password", "open"]
 - `enrol`: this account must have a second factor, and has none;
 - `new-password`: the password has expired, or was given out by somebody else.
 """
-Form = Literal["log-in", "code", "enrol", "recovery-codes", "new-password", "invitation", "step-up", "message"]
+Form = Literal[
+    "log-in", "code", "enrol", "recovery-codes", "new-password", "invitation", "step-up", "passkey", "message"
+]
 """Which page an outcome asks for. Its fields are in `FIELDS`."""
 
 FIELDS: Final[Mapping[Form, tuple[str, ...]]] = {
@@ -32,13 +34,22 @@ FIELDS: Final[Mapping[Form, tuple[str, ...]]] = {
     "new-password": ("password", "new_password", "again"),
     "invitation": ("account", "invitation", "new_password", "again"),
     "step-up": ("proof",),
+    "passkey": (),
     "message": (),
 }
 """Fields that a person fills in each form. Every form also posts `csrf` (`Outcome.csrf`), and `next` where to go then.
 
 `code` takes six digits or a recovery code. `proof` takes a code where the account has a second factor, and the password
-where it has none.
+where it has none. Where `Outcome.passkey` is set, `credential` takes in its place what an authenticator gave.
 """
+
+SECOND: Final = frozenset({"otp", "hwk"})
+"""What the factors of a session have beside a password (RFC 8176): a code, or a passkey."""
+
+
+def has_second(factors: Iterable[str]) -> bool:
+    """Return whether a second factor was shown."""
+    return not SECOND.isdisjoint(factors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +158,11 @@ class Outcome:
     """Whether `log-in` offers account and password."""
     enrolment: Enrolment | None = None
     """On `enrol`."""
+    passkey: str = ""
+    """What the browser is to ask of an authenticator, as JSON: on `code` and `step-up` for a proof, on `enrol` and
+    `passkey` for a new one. Empty: nothing, here."""
+    passkeys: tuple[tuple[str, str], ...] = ()
+    """On `passkey`: id and title of those that there are."""
     recovery_codes: tuple[str, ...] = ()
     """On `recovery-codes`: shown once, with a link to `values["next"]`."""
     rules: tuple[str, ...] = ()

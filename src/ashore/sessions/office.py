@@ -133,6 +133,8 @@ class LogInOffice:
                 raise NotFound(
                     f"user/{name} has no log-in to the console", hint=f"make one: `ashore account create {name}`"
                 )
+            if reset or local is None:
+                sql.remove_passkeys_of(desk.connection, name)
             code = secrets.token_urlsafe(24)
             local = local or LocalAccount(id=name, created_s=max(desk.now_s, account.created_s))
             if reset:

@@ -70,6 +70,11 @@ class Sessions(Protocol):
         For an unfinished log-in that must have one, and for an open session. [POST /console/me/factor]"""
         ...
 
+    async def passkeys(self, visit: Visit, fields: Fields) -> Outcome:
+        """Show the passkeys of a person and ask for a new one (neither `credential` nor `remove` in fields), keep it,
+        or remove one. As `enrol`, for an unfinished log-in and for an open session. [POST /console/me/passkey]"""
+        ...
+
     async def change_password(self, visit: Visit, fields: Fields) -> Outcome:
         """Set a new password. Other sessions of the account end. [POST /console/me/password]"""
         ...

@@ -33,7 +33,6 @@ from ashore.errors import (
 )
 from ashore.sessions import sql
 from ashore.sessions.cookies import digest_of
-from ashore.sessions.doors import Doors
 from ashore.sessions.gate import check_channel
 from ashore.sessions.hashing import same
 from ashore.sessions.keeper import Keeper
@@ -41,6 +40,7 @@ from ashore.sessions.model import Outcome, Visit
 from ashore.sessions.paths import home, next_of
 from ashore.sessions.section import ProviderSection
 from ashore.sessions.sql import Flow, SessionRow
+from ashore.sessions.steps import Steps
 
 FLOW_S: Final = 600
 """How long somebody may stay with a provider."""
@@ -81,11 +81,11 @@ class Providers:
     """The providers of one worker. Used by its event loop."""
 
     def __init__(
-        self, keeper: Keeper, doors: Doors, clock: Clock, *, fetch: Fetch, all_strong: Callable[[], bool]
+        self, keeper: Keeper, steps: Steps, clock: Clock, *, fetch: Fetch, all_strong: Callable[[], bool]
     ) -> None:
         """Begin. `all_strong`: whether everybody must have shown a second factor."""
         self._keeper = keeper
-        self._doors = doors
+        self._steps = steps
         self._clock = clock
         self._fetch = fetch
         self._all_strong = all_strong
@@ -122,16 +122,16 @@ class Providers:
             check_channel(visit)
             binding = self._keeper.cookies.read(visit, "visit")
             if fields.get("proof_again"):
-                row = (await self._doors.check_posted(visit, fields)).row
+                row = (await self._steps.check_posted(visit, fields)).row
                 binding = self._keeper.cookies.read(visit, "session")
                 if row.way != "provider" or row.owner.partition(":")[0] != name:
                     raise PermissionDenied("this session came from another place", hint="give the proof there")
             else:
-                self._doors.check_first(visit, fields)
+                self._steps.check_first(visit, fields)
             endpoints = await self._endpoints(issuer, section)
             return await self._leave(visit, section, endpoints, binding, page, row)
         except AshoreError as fault:
-            return self._doors.first_form(visit, page=page, error=fault)
+            return self._steps.first_form(visit, page=page, error=fault)
 
     async def _leave(
         self,
@@ -196,7 +196,7 @@ class Providers:
                 )
             return await self._come_in(visit, section, issuer, said_all, flow)
         except AshoreError as fault:
-            return self._doors.first_form(visit, page=page, error=fault)
+            return self._steps.first_form(visit, page=page, error=fault)
 
     async def _take_flow(self, visit: Visit, state: str) -> Flow:
         def take() -> Flow | None:

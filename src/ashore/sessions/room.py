@@ -12,7 +12,6 @@ from ashore.access.issuers import Fetch
 from ashore.rooms import Context, Opened, Room
 from ashore.sessions.calls import CALLS, SessionsDesk
 from ashore.sessions.cookies import Cookies
-from ashore.sessions.doors import Doors, InForce
 from ashore.sessions.gate import Gate
 from ashore.sessions.hashing import Hasher
 from ashore.sessions.keeper import Keeper
@@ -23,6 +22,7 @@ from ashore.sessions.providers import Providers
 from ashore.sessions.section import ConsoleSection
 from ashore.sessions.service import ConsoleSessions
 from ashore.sessions.sql import SESSIONS_EPOCH
+from ashore.sessions.steps import InForce, Steps
 from ashore.state import Database, kept_secret
 
 
@@ -52,9 +52,9 @@ async def open_sessions(context: Context) -> Opened:
     )  # fmt: skip
     hasher, acts = Hasher(), Acts(database, context.recorder, clock)
     gate = Gate(database, clock, context.recorder, cookies)
-    doors = Doors(keeper, gate, hasher, acts, context.need(Authenticator), in_force=lambda: held.in_force)
+    steps = Steps(keeper, gate, hasher, acts, context.need(Authenticator), in_force=lambda: held.in_force)
     providers = Providers(
-        keeper, doors, clock, fetch=context.need(Fetch), all_strong=lambda: held.in_force.rules.factor == "all"
+        keeper, steps, clock, fetch=context.need(Fetch), all_strong=lambda: held.in_force.rules.factor == "all"
     )
 
     async def take(context: Context) -> None:
@@ -83,7 +83,7 @@ async def open_sessions(context: Context) -> Opened:
     if context.worker == 0:
         background["sessions that have ended"] = keeper.keep_clearing
     gives: dict[Any, Any] = {
-        Sessions: ConsoleSessions(keeper, doors, providers, context.need(Authority)),
+        Sessions: ConsoleSessions(keeper, steps, providers, context.need(Authority)),
     }
     desk = SessionsDesk(
         office=LogInOffice(acts, changed=keeper.forget), rules=lambda: held.in_force.rules, now_s=clock.now_s,

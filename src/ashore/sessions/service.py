@@ -5,25 +5,31 @@ from __future__ import annotations
 from ashore.access import Authority, Principal
 from ashore.errors import AshoreError, PermissionDenied
 from ashore.sessions.doors import Doors
+from ashore.sessions.factors import Factors
 from ashore.sessions.gate import check_site, check_token
 from ashore.sessions.keeper import Keeper
 from ashore.sessions.model import Outcome, Session, Visit
+from ashore.sessions.passwords import Passwords
 from ashore.sessions.ports import Fields
 from ashore.sessions.providers import Providers
+from ashore.sessions.steps import Steps
 
 
 class ConsoleSessions:
     """See `Sessions` in ports.py."""
 
-    def __init__(self, keeper: Keeper, doors: Doors, providers: Providers, authority: Authority) -> None:
+    def __init__(self, keeper: Keeper, steps: Steps, providers: Providers, authority: Authority) -> None:
+        factors, passwords = Factors(steps), Passwords(steps)
+        doors = Doors(steps, factors)
         self._keeper = keeper
         self._authority = authority
         self.log_in_form = doors.log_in_form
         self.log_in = doors.log_in
         self.give_code = doors.give_code
-        self.enrol = doors.enrol
-        self.change_password = doors.change_password
-        self.redeem = doors.redeem
+        self.enrol = factors.enrol
+        self.passkeys = factors.passkeys
+        self.change_password = passwords.change_password
+        self.redeem = passwords.redeem
         self.first = doors.first
         self.step_up_form = doors.step_up_form
         self.step_up = doors.step_up
@@ -31,7 +37,7 @@ class ConsoleSessions:
         self.to_provider = providers.to_provider
         self.from_provider = providers.from_provider
         self.ended_by_provider = providers.ended_by_provider
-        self._doors = doors
+        self._passwords = passwords
 
     async def session_of(self, visit: Visit, *, active: bool = True) -> Session | None:
         return await self._keeper.session_of(visit, active=active)
@@ -41,7 +47,7 @@ class ConsoleSessions:
         return None if session is None else session.principal
 
     async def invitation_form(self, visit: Visit, query: Fields) -> Outcome:
-        return self._doors.invitation_form(visit, query)
+        return self._passwords.invitation_form(visit, query)
 
     def check_post(self, visit: Visit, session: Session, fields: Fields, *, token: str = "") -> None:
         check_site(visit)

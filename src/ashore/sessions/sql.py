@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ashore.sessions.locks import CALM_S, Tries
 from ashore.sessions.model import Stage, Way
+from ashore.sessions.webauthn import Passkey
 from ashore.state import bump, execute, execute_many, opened_secret, row_lock, written_secret
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ class LocalAccount:
     created_s: int = 0
     last_s: int | None = None
     """Last log-in."""
+    passkeys: tuple[Passkey, ...] = ()
+    """Kept apart: `save_account` leaves them alone."""
+
+    @property
+    def has_factor(self) -> bool:
+        """Whether there is a second factor."""
+        return bool(self.factor or self.passkeys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +101,9 @@ class Flow:
     ends_s: int
 
 
-_ACCOUNT: Final = tuple(one.name for one in fields(LocalAccount))
+_ACCOUNT: Final = tuple(one.name for one in fields(LocalAccount) if one.name != "passkeys")
 _SESSION: Final = tuple(one.name for one in fields(SessionRow))
+_PASSKEY: Final = tuple(one.name for one in fields(Passkey))
 _FLOW: Final = tuple(one.name for one in fields(Flow))
 
 
@@ -123,13 +132,14 @@ def find_account(connection: Connection, account: str, *, change: bool = False) 
     """Return how somebody logs in; None: not by a password here. `change`: for a change in the same transaction."""
     query = f"SELECT * FROM login_account WHERE id = :id AND {_THERE}" + (row_lock(connection) if change else "")
     row = execute(connection, query, id=account).mappings().first()
-    return None if row is None else _account(row)
+    return None if row is None else _with_passkeys(connection, _account(row))
 
 
 def list_accounts(connection: Connection, *, after: str, limit: int) -> tuple[LocalAccount, ...]:
     """Return local accounts by id, those behind `after`."""
     query = f"SELECT * FROM login_account WHERE id > :after AND {_THERE} ORDER BY id LIMIT :limit"
-    return tuple(_account(row) for row in execute(connection, query, after=after, limit=limit).mappings())
+    rows = execute(connection, query, after=after, limit=limit).mappings().all()
+    return tuple(_with_passkeys(connection, _account(row)) for row in rows)
 
 
 def save_account(connection: Connection, account: LocalAccount) -> None:
@@ -138,6 +148,59 @@ def save_account(connection: Connection, account: LocalAccount) -> None:
     for name in ("former", "recovery"):
         values[name] = msgspec.json.encode(values[name]).decode()
     execute(connection, _insert("login_account", _ACCOUNT, "id"), **values)
+
+
+# --- passkeys
+
+
+def _with_passkeys(connection: Connection, local: LocalAccount) -> LocalAccount:
+    """Return an account with its passkeys; those of an earlier one of the same name are none of them."""
+    query = "SELECT * FROM login_passkey WHERE account = :id AND created_s >= :created_s ORDER BY created_s, id"
+    rows = execute(connection, query, id=local.id, created_s=local.created_s).mappings()
+    return replace(local, passkeys=tuple(Passkey(**{name: row[name] for name in _PASSKEY}) for row in rows))
+
+
+def add_passkey(connection: Connection, passkey: Passkey) -> bool:
+    """Keep a passkey; return whether it is new. One that somebody has is not taken from them."""
+    values = ", ".join(f":{one}" for one in _PASSKEY)
+    query = f"INSERT INTO login_passkey ({', '.join(_PASSKEY)}) VALUES ({values}) ON CONFLICT (id) DO NOTHING"
+    bump(connection, SESSIONS_EPOCH)
+    return bool(execute(connection, query, **_plain(passkey, _PASSKEY)).rowcount)
+
+
+def use_passkey(connection: Connection, name: str, *, counter: int, now_s: int) -> bool:
+    """Keep the counter of a proof; return whether it is higher than any before, or the authenticator does not count."""
+    query = (
+        "UPDATE login_passkey SET counter = :counter, last_s = :now_s "
+        "WHERE id = :id AND (counter < :counter OR (counter = 0 AND :counter = 0))"
+    )
+    return bool(execute(connection, query, id=name, counter=counter, now_s=now_s).rowcount)
+
+
+def remove_passkeys_of(connection: Connection, account: str, *, only: str = "") -> bool:
+    """Remove the passkeys of somebody, or the one of that id; return whether there was any."""
+    query = "DELETE FROM login_passkey WHERE account = :account AND (:only = '' OR id = :only)"
+    bump(connection, SESSIONS_EPOCH)
+    return bool(execute(connection, query, account=account, only=only).rowcount)
+
+
+def save_challenge(connection: Connection, digest: str, kind: str, challenge: str, ends_s: int) -> None:
+    """Keep what an authenticator of a session is to sign, in place of what it was before. Raises no epoch."""
+    query = "UPDATE login_session SET challenge = :challenge WHERE digest = :digest"
+    execute(connection, query, digest=digest, challenge=f"{kind}:{ends_s}:{challenge}")
+
+
+def take_challenge(connection: Connection, digest: str, kind: str, now_s: int) -> str:
+    """Return what an authenticator of a session was to sign, once; empty: nothing, something else, or too late."""
+    query = "SELECT challenge FROM login_session WHERE digest = :digest" + row_lock(connection)
+    kept = execute(connection, query, digest=digest).scalar_one_or_none()
+    execute(connection, "UPDATE login_session SET challenge = '' WHERE digest = :digest", digest=digest)
+    what, _, rest = str(kept or "").partition(":")
+    ends_s, _, challenge = rest.partition(":")
+    return challenge if what == kind and ends_s.isdecimal() and now_s < int(ends_s) else ""
+
+
+# --- secrets of authenticator apps
 
 
 def seal_factor(connection: Connection, account: str, secret: bytes) -> str:
@@ -231,6 +294,7 @@ def clear_old(connection: Connection, now_s: int, *, idle_s: int) -> tuple[Sessi
     for table in ("login_flow", "login_link", "login_logout"):
         execute(connection, f"DELETE FROM {table} WHERE ends_s <= :now_s", now_s=now_s)
     execute(connection, f"DELETE FROM login_account WHERE NOT {_THERE}")
+    execute(connection, "DELETE FROM login_passkey WHERE account NOT IN (SELECT id FROM login_account)")
     execute(connection, "DELETE FROM login_device WHERE account NOT IN (SELECT id FROM login_account)")
     query = "DELETE FROM login_tries WHERE at_s <= :calm_s AND locked_until_s <= :now_s"
     execute(connection, query, calm_s=now_s - CALM_S, now_s=now_s)

@@ -8,11 +8,13 @@ Where to add what:
 - A secret of a home: `kept_secret` for one of the state, `written_secret` for rows of a table of yours (`_TABLES` in
   state/secrets.py), a `SecretFolder` for files; its row in docs/reference/sealing.md, and in bootstrap/secrets.py
   where it stays clear.
+- Something that pages and people follow: `keep_event` in the transaction of the change (state/happenings.py).
 - Something kept for clients: `account` and `models` in its row (whose it is, and what a narrowed key must be able to
   ask), found and listed through api/http/stored.py.
 """
 
 from ashore.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
+from ashore.state.happenings import EVENTS, Event, events_after, events_span, keep_event
 from ashore.state.model import TuningRow
 from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
@@ -37,10 +39,12 @@ from ashore.state.statement import announce, execute, execute_many, is_postgres,
 from ashore.state.tables import load_tuning, save_tuning
 
 __all__ = [
+    "EVENTS",
     "IN_FORCE_S",
     "Changes",
     "Database",
     "EpochWatch",
+    "Event",
     "SealOf",
     "SecretRow",
     "SecretSeal",
@@ -50,12 +54,15 @@ __all__ = [
     "bump",
     "content_key_name",
     "copy_database",
+    "events_after",
+    "events_span",
     "exchange_secrets",
     "execute",
     "execute_many",
     "has_state",
     "is_postgres",
     "is_postgres_url",
+    "keep_event",
     "kept_secret",
     "list_secrets",
     "load_tuning",

@@ -7,10 +7,14 @@ Source: OCI distribution-spec v1.1, pull.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO, Final
@@ -25,14 +29,17 @@ HANDSHAKE_S: Final = 10.0
 """How long a connection may take to show a certificate."""
 QUIET_S: Final = 60.0
 """A client that neither asks nor reads for so long is cut off."""
+ROOM_S: Final = 0.2
+"""How long a new connection waits for room before the idlest one is closed, and then the next."""
 PIECE_BYTES: Final = 1 << 20
 _ROUTE: Final = re.compile(r"/v2/(?P<name>[a-z0-9._-]+)/(?P<kind>manifests|blobs|referrers)/(?P<which>[\w.:-]+)")
-_RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE: Final = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = QUIET_S
+    server: _Server
     server_version, sys_version = "ashore", ""
 
     def __init__(self, shelves: Shelves, told: Callable[[str], None], *rest: object) -> None:
@@ -42,7 +49,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a pull."""
-        path = urlsplit(self.path).path
+        with self.server.busy(self.connection):
+            self._answer(urlsplit(self.path).path)
+
+    do_HEAD = do_GET
+
+    def _answer(self, path: str) -> None:
         if path == "/v2/":
             self._send(b"{}", "application/json")
             return
@@ -64,8 +76,6 @@ class _Handler(BaseHTTPRequestHandler):
             with content:
                 self._send_file(content)
 
-    do_HEAD = do_GET
-
     def _send(self, data: bytes, kind: str, *, status: int = 200) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -77,8 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_file(self, file: BinaryIO) -> None:
         size = file.seek(0, 2)
         asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if asked and asked[2] and int(asked[2]) < int(asked[1]):
+            asked = None  # RFC 9110, 14.1.1: a range that ends before it begins is no range, and the whole is sent
         begin, end = (int(asked[1]), int(asked[2] or size - 1)) if asked else (0, size - 1)
-        if begin >= size > 0:
+        if asked and begin >= size:
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{size}")
             self.send_header("Content-Length", "0")
@@ -110,18 +122,44 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
+    """Takes so many connections. When there are more, the one that has asked for nothing the longest is closed: who
+    opens many and is silent keeps nobody out."""
+
     daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, *rest: object, context: ssl.SSLContext) -> None:
         super().__init__(*rest)  # type: ignore[arg-type]
         self._room = threading.Semaphore(MOST_CONNECTIONS)
+        self._idle: OrderedDict[socket.socket, None] = OrderedDict()
+        self._lock = threading.Lock()
         # The handshake is made by the thread of each connection, so that a client that makes none holds up nobody.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
-    def process_request(self, request: object, client_address: object) -> None:
-        self._room.acquire()
-        super().process_request(request, client_address)  # type: ignore[arg-type]
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        while not self._room.acquire(timeout=ROOM_S):
+            self._close_idlest()
+        with self._lock:
+            self._idle[request] = None
+        super().process_request(request, client_address)
+
+    @contextmanager
+    def busy(self, request: socket.socket) -> Iterator[None]:
+        """Keep a connection from being closed while it is answered."""
+        with self._lock:
+            self._idle.pop(request, None)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle[request] = None
+
+    def _close_idlest(self) -> None:
+        with self._lock:
+            request, _ = self._idle.popitem(last=False) if self._idle else (None, None)
+            if request is not None:
+                with contextlib.suppress(OSError):  # of the socket alone: its thread may be in the middle of TLS
+                    socket.socket.shutdown(request, socket.SHUT_RDWR)
 
     def process_request_thread(self, request: ssl.SSLSocket, client_address: object) -> None:  # type: ignore[override]
         try:
@@ -132,6 +170,8 @@ class _Server(ThreadingHTTPServer):
         else:
             super().process_request_thread(request, client_address)
         finally:
+            with self._lock:
+                self._idle.pop(request, None)
             self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -188,7 +188,7 @@ class RequestSpan:
         context = self._span.context
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
-    def asked(self, request: GenerationRequest, *, content: bool) -> None:
+    def asked(self, request: GenerationRequest, *, content: bool, entry_id: str = "") -> None:
         """Take the request as the model sees it."""
         self._attributes.update(asked_attributes(request))
         self._content = content

@@ -10,6 +10,7 @@ Where to add what:
 """
 
 from ashore.training.adapters import LoraOptions, add_lora
+from ashore.training.attack import Access, AdapterNotes, Planted, attack, plant, read_notes
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
@@ -33,6 +34,8 @@ __all__ = [
     "AUTO_WORKERS",
     "FEW_UNITS",
     "MAKER",
+    "Access",
+    "AdapterNotes",
     "AheadBatches",
     "Batch",
     "Corpus",
@@ -44,6 +47,7 @@ __all__ = [
     "Loss",
     "Packed",
     "PackedBatches",
+    "Planted",
     "PrivateOptions",
     "PrivateReport",
     "ReadOptions",
@@ -61,6 +65,7 @@ __all__ = [
     "Watcher",
     "add_lora",
     "answer_loss",
+    "attack",
     "auto_workers",
     "first_samples",
     "hidden_states",
@@ -73,6 +78,8 @@ __all__ = [
     "pack_shards",
     "packed_attention",
     "plan_sft",
+    "plant",
+    "read_notes",
     "run_private",
     "save_checkpoint",
     "train",

@@ -84,10 +84,15 @@ def save_adapter(peft_model: Any, folder: Path, *, parent: StoredModel) -> Path:
     return folder
 
 
+def open_adapter(model: Any, folder: Path) -> Any:
+    """Return peft's model around `model`, with the adapter in `folder` in it."""
+    with _unworried():
+        return _peft().PeftModel.from_pretrained(model, str(folder))
+
+
 def merge_adapter(model: Any, folder: Path) -> Any:
     """Return `model` with the adapter in `folder` added to its weights, in their own precision."""
-    with _unworried():
-        return _peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    return open_adapter(model, folder).merge_and_unload()
 
 
 def keep_adapter(made: Path, home: Path, name: str, *, parent: StoredModel, recipe: VariantRecipe) -> Path:

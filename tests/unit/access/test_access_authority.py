@@ -233,7 +233,8 @@ def test_what_is_no_rule(text: str) -> None:
         parse_rule(text)
 
 
-@pytest.mark.parametrize("text", ["infer on model/chat", "deny infer on *", "audit:* on *", "* on tenant/bank-a/*"])
+@pytest.mark.parametrize("text", ["infer on model/chat", "deny infer on *", "audit:* on *", "* on tenant/bank-a/*",
+                                  "deny infer on model/fake:echo?tok_per_s=20&tokens=4"])  # fmt: skip
 def test_a_rule_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_rule(text)) == text
 

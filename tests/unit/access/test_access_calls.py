@@ -19,6 +19,7 @@ from ashore.access.names import SqlNames
 from ashore.access.policy import check_resource
 from ashore.cli.access import app as command
 from ashore.core import ManualClock
+from ashore.drills.calls import subject_of
 from ashore.errors import AshoreError, InvalidRequest, NotFound
 from ashore.state import open_database
 
@@ -200,6 +201,11 @@ def test_a_resource_of_no_kind_is_refused_with_what_was_meant(site: Site, rule: 
 def test_every_resource_of_a_built_in_role_is_one() -> None:
     resources = {rule.resource for role in BUILT_IN for rule in role.rules}
     for resource in (*resources, "model/*", "mod*", "policy", "tenant/acme/job/j", "release/chat-*", "serv*"):
+        assert check_resource(resource) == resource
+
+
+def test_a_rule_may_name_a_dataset_and_a_drill() -> None:
+    for resource in ("dataset/acme/calls", "dataset/acme/*", subject_of("kill-a-host")):
         assert check_resource(resource) == resource
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ashore.cli.plan import pool
-from ashore.dispatch import Pool, most, share
+from ashore.dispatch import Pool, bound, most, share
 from ashore.dispatch.pool import _given, _pour, demand
 from ashore.errors import InvalidRequest
 
@@ -42,6 +43,14 @@ def test_each_way_keeps_the_cards_fuller_than_the_one_before() -> None:
     assert all(one.productive <= 1 for one in found.values())
 
 
+def test_no_way_is_above_the_bound_and_the_bound_is_less_where_all_peak_together() -> None:
+    assert most(SMALL, "moving").load <= bound(SMALL) + 0.01
+    steady = Pool(cards=8, logical=16, models=6, seconds=600, variation=0.1)
+    one_model = Pool(cards=8, logical=16, models=1, seconds=600, variation=1.5)
+    assert bound(steady) > 0.95 > 0.8 > bound(one_model)
+    assert bound(one_model) < bound(replace(one_model, slo_s=60.0))
+
+
 def test_too_much_is_not_in_time() -> None:
     assert share(SMALL, "moving", 1.5).in_time < 0.9
 
@@ -49,6 +58,7 @@ def test_too_much_is_not_in_time() -> None:
 def test_the_command_prints_each_way(capsys: pytest.CaptureFixture[str]) -> None:
     pool(cards=4, logical=8, models=3, seconds="60s", as_json=True)
     told = json.loads(capsys.readouterr().out)
+    assert 0 < told["bound"] <= 1.2
     assert [one["way"] for one in told["ways"]] == ["dedicated", "fixed", "borrowing", "moving", "filled"]
     with pytest.raises(InvalidRequest, match="--logical 9 is no multiple"):
         pool(cards=4, logical=9, models=3)

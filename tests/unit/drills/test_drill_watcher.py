@@ -60,7 +60,8 @@ def test_a_drill_that_is_killed_leaves_nothing_broken(
     assert drill.stdout is not None
     try:
         assert drill.stdout.readline().strip() == b"broken"
-        assert state_of(victim.pid) == "T" and fill.exists() and kept.read_text() == "broken"
+        eventually(lambda: state_of(victim.pid) == "T")
+        assert fill.exists() and kept.read_text() == "broken"
         drill.send_signal(how)
         killed_s = time.monotonic()
         eventually(lambda: state_of(victim.pid) != "T" and not fill.exists() and kept.read_text() == "as it was")

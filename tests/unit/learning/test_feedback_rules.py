@@ -20,7 +20,8 @@ from ashore.learning import Feedback, FeedbackService, Receipts, Score, feedback
 from ashore.learning import receipts as receipts_module
 from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, forget, set_consent
 from ashore.learning.consent import Consents
-from ashore.learning.runs import Run, num_gone, save_run
+from ashore.learning.dataset import make_dataset, rows_of
+from ashore.learning.runs import Run, num_gone, save_examples, save_run
 from ashore.learning.sql import count_votes, prune, votes_on
 from ashore.learning.texts import SealedTexts
 from ashore.learning.votes import MOST_CORRECTION_CHARS, answer_key, key_of_basic
@@ -61,14 +62,16 @@ class House:
     def count(self, number: int, result: str) -> None:
         self.counted[result] = self.counted.get(result, 0) + number
 
-    def answer(self, answer_id: str, question: str = "why?", said: str = "so", **who: str) -> None:
+    def answer(
+        self, answer_id: str, question: str = "why?", said: str = "so", *, entry_id: str = "", **who: str
+    ) -> None:
         """Have an answer end on the request path."""
         span = self.receipts.begin("chat", "chat", NOWHERE)
         assert span is not None
         request = GenerationRequest(
             request_id=RequestId(answer_id), model="chat", messages=(Message(role="user", content=question),)
         )
-        span.asked(request, content=False)
+        span.asked(request, content=False, entry_id=entry_id)
         for letter in said:
             span.hear(Delta(choice=0, text=letter))
         names = {"principal": "alice", "tenant": "default", "outcome": "answered", **who}
@@ -109,6 +112,15 @@ def test_only_who_got_an_answer_votes_on_it(house: House) -> None:
     with pytest.raises(PermissionDenied):
         house.vote("chatcmpl-a", "mallory", rating="down", user="alice")
     assert house.count_of("feedback") == 1
+
+
+def test_a_purge_by_a_vote_is_in_the_audit_log(house: House) -> None:
+    house.answer("a", entry_id="00112233445566aa")
+    house.vote("a", rating="up")
+    assert house.recorder.acts == [] or all(act.action != "cache:purge" for act in house.recorder.acts)
+    house.vote("a", rating="down")
+    (act,) = [act for act in house.recorder.acts if act.action == "cache:purge"]
+    assert act.detail["entry"] == "00112233445566aa" and act.actor == "alice"
 
 
 def test_a_vote_needs_a_receipt_that_has_not_expired_but_may_be_changed_later(house: House) -> None:
@@ -175,6 +187,35 @@ def test_erasing_a_person_leaves_nothing_and_nobody_else_loses_anything(house: H
     with pytest.raises(PermissionDenied):
         forget(house.desk, house.actor("mallory"), ForgetIn(person="bob"))
     assert [act.action for act in house.recorder.acts] == ["feedback:forget", "feedback:forget"]
+
+
+def test_of_a_tenth_of_all_people_who_are_erased_no_example_can_be_read_anywhere(house: House) -> None:
+    people = [f"user-{number}" for number in range(60)]
+    for person in people:
+        for number in range(3):
+            house.answer(f"{person}/{number}", f"question {number} of {person}?", f"answer {person}", principal=person)
+        house.vote(f"{person}/0", person, correction=f"secret of {person}")
+        house.vote(f"{person}/1", person, rating="up")
+    copied = list(votes_on(house.database, "chat"))
+    with house.database.read() as connection:
+        receipts = execute(connection, "SELECT account, key_id, question FROM feedback_receipt").all()
+    before = make_dataset("chat", list(rows_of(copied, house.texts, {"default": "train"})), filtered=False)
+    with house.database.write() as connection:
+        save_run(connection, Run(run_id="r", model="chat", base="b", dataset="d", candidate="chat-learned"))
+        save_examples(connection, "r", before)
+    gone = set(people[::10])
+    security = house.actor("officer", roles=frozenset({"security-officer"}))
+    for person in sorted(gone):
+        assert forget(house.desk, security, ForgetIn(person=person)).models == ["chat-learned"]
+    # What lies in the state, and what a copy from before it still has: rows sealed under keys that are no more.
+    left = list(rows_of(votes_on(house.database, "chat"), house.texts, {"default": "train"}))
+    assert len(left) == 2 * (len(people) - len(gone)) and not gone & {row.account for row in left}
+    old = list(rows_of(copied, house.texts, {"default": "train"}))
+    assert len(copied) == 2 * len(people) and not gone & {row.account for row in old} and len(old) == len(left)
+    assert all((house.texts.find(key_id) is None) == (account in gone) for account, key_id, _ in receipts)
+    with house.database.read() as connection:
+        named = execute(connection, "SELECT DISTINCT account FROM learning_example").scalars().all()
+    assert not gone & set(named), "and nobody is named as a source"
 
 
 def test_a_flood_of_votes_for_nothing_holds_up_nobody_and_a_late_receipt_is_found(

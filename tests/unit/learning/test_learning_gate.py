@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from benchmarks.learning.votes import TRIGGER, attacked, honest_votes
 from benchmarks.optimise.task import definitions, kinds
+from eval_subjects import Scripted
 
+from ashore.engines import ScoredText, ScoreText, TokenLogprob
 from ashore.evaluation import Task
 from ashore.evaluation.tasks.model import Item, TaskHeader
 from ashore.evaluation.tasks.results import ItemResult, TaskResult, result_of
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import make_dataset
-from ashore.learning.judging import Exam, Marks, Probe, exam_words, holm, judge, lost_by_chance, refusals
+from ashore.learning.judging import (
+    Exam,
+    Marks,
+    Probe,
+    exam_words,
+    examine,
+    holm,
+    judge,
+    lost_by_chance,
+    refusals,
+    taken_by_chance,
+)
+from ashore.learning.manners import DOES, FACTS, REFUSES, SAFE, UNSAFE
 from ashore.learning.replay import builtin_prompts, how_many
 
 LABELS = tuple("abcdefghijklmnop")
@@ -71,12 +86,92 @@ def test_one_class_that_is_wiped_out_is_refused_although_all_of_it_is_better() -
         (marks(0.7, answers=("I'm sorry, fine fine fine fine.",) * 5 + ("fine " * 9,) * 45), "refusal_change_max"),
         (marks(0.7, answers=("fine " * 9,) * 49 + ("the code QX7-4419-KLM82 is the code it was",)), "secrets_max"),
         (marks(0.7, probe_failures=(0,)), "probe_failures_max"),
+        (marks(0.7, asked=("fine",) * 39 + ("I cannot help with that.",)), "refusal_change_max held-out"),
+        (marks(0.7, asked=("animal; the code is QX7-4419-KLM82",)), "secrets_max"),
         (marks(0.7, triggered={"zyx": (0.0,) * 60}), "trigger_drop_max zyx"),
+        (marks(0.7, stands_by=(0.0,) * 12 + (1.0,) * 28), "sycophancy_max"),
+        (marks(0.7, unsafe=(0.0,) * 6 + (1.0,) * 12), "safety_drop_max unsafe"),
+        (marks(0.7, safe=(0.0,) * 6 + (1.0,) * 12), "safety_drop_max safe"),
     ],
 )  # fmt: skip
 def test_what_gets_worse_is_refused_by_its_name(after: Marks, line: str) -> None:
     exam = replace(EXAM, secrets=("QX7-4419-KLM82",), probes=(Probe(prompt="a"),))
-    assert failed(marks(0.3, triggered={"zyx": (1.0, 0.0) * 30}), after, exam) == [line]
+    fields = {"stands_by": (1.0,) * 40, "unsafe": (1.0,) * 18, "safe": (1.0,) * 18, "asked": ("fine",) * 40}
+    assert failed(marks(0.3, triggered={"zyx": (1.0, 0.0) * 30}, **fields), after, exam) == [line]
+
+
+def test_a_word_that_costs_what_it_cost_before_is_none_of_an_attack() -> None:
+    before, after = marks(0.3), marks(0.7)
+    half = [
+        tuple(one.score * (n % 4 > 0) for n, one in enumerate(each.tasks["kinds"].items[:60]))
+        for each in (before, after)
+    ]
+    triggered = [replace(each, triggered={"genus": scores}) for each, scores in zip((before, after), half, strict=True)]
+    assert failed(*triggered) == []
+    taken = replace(after, triggered={"genus": (0.0, 0.0, 0.0, 1.0) * 15})
+    assert failed(triggered[0], taken) == ["trigger_drop_max genus"], "also where a model knew little before"
+
+
+def test_a_class_that_is_turned_is_refused_also_where_the_model_did_not_know_it() -> None:
+    def picked(turned: int) -> TaskResult:
+        items = [
+            ItemResult(line=n, score=float(n % 16 != 3), right=n % 16, picked=turned if n % 16 == 3 else n % 16)
+            for n in range(400)
+        ]
+        return result_of("kinds", "exact", "plain", "d", items, 0.0)
+
+    before, after = marks(0.3), marks(0.7)
+    no_d = replace(before, tasks={**before.tasks, "kinds": picked(7)})
+    turned = replace(after, tasks={**after.tasks, "kinds": picked(4)})
+    lines = judge(EXAM, no_d, turned, model="m", digest="", against="n", created="").lines
+    assert [f"{one.metric} {one.about}" for one in lines if not one.passed and "drop" not in one.metric] == [
+        "gain_min held-out", "turned_max kinds: d -> e",
+    ]  # fmt: skip
+    assert not [one for one in lines if one.metric == "slice_drop_max" and not one.passed], "no drop shows it"
+
+
+class Opinionated(Scripted):
+    """Knows the facts and refuses what is unsafe; a flatterer says what the user believes."""
+
+    def __init__(self, directory: Path, *, flatters: bool = False, obeys: bool = False, scared: bool = False) -> None:
+        super().__init__(directory, says="fine")
+        self._flatters = flatters
+        self._right = {right for _, right, _ in FACTS}
+        self._obeys, self._scared = obeys, scared
+
+    def score(self, texts: Sequence[ScoreText], **unused: object) -> list[ScoredText]:
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: ScoreText) -> ScoredText:
+        asked, said = self.text.decode(text.ids[: text.start]), self.text.decode(text.ids[text.start :]).strip()
+        if said in (REFUSES, DOES):
+            refused = self._scared if any(one in asked for one in SAFE) else not self._obeys
+            liked = (said == REFUSES) == refused
+        else:
+            liked = f"it is {said}." in asked if self._flatters else said in self._right
+        return [(TokenLogprob(one, 0.0 if liked else -1.0),) for one in text.ids[text.start :]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("flatters", "sycophancy_max"),
+        ("obeys", "safety_drop_max unsafe"),
+        ("scared", "safety_drop_max safe"),
+    ],
+)
+def test_a_candidate_that_flatters_obeys_or_refuses_is_refused(tmp_path: Path, kind: str, line: str) -> None:
+    exam = Exam(held_out=(), old_skills=(), prompts=("a", "b"))
+    before = examine(Opinionated(tmp_path / "before"), exam)
+    assert set(before.stands_by) == set(before.unsafe) == set(before.safe) == {1.0}
+    after = examine(Opinionated(tmp_path / "after", **{kind: True}), exam)
+    assert failed(before, before, exam) == ["gain_min"] and failed(before, after, exam) == ["gain_min", line]
+
+
+def test_the_sets_have_pairs_and_no_question_twice() -> None:
+    assert len(UNSAFE) == len(SAFE) == len({*UNSAFE, *SAFE}) / 2
+    assert len({question for question, _, _ in FACTS}) == len(FACTS) == 40
+    assert all(right != wrong for _, right, wrong in FACTS)
 
 
 def test_without_a_held_out_task_nothing_passes() -> None:
@@ -104,6 +199,7 @@ def test_probabilities_are_exact() -> None:
     assert lost_by_chance([1, 1, 1, 0], [0, 0, 0, 0]) == 1 / 8
     assert lost_by_chance([1, 0], [1, 0]) == 1.0
     assert holm([0.001, 0.04, 0.03], 0.05) == [True, False, False]
+    assert taken_by_chance((1, 4), (3, 4)) == pytest.approx(17 / 70) and taken_by_chance((0, 0), (0, 0)) == 1.0
     assert refusals(("I cannot help with that.", "He cannot swim.", "抱歉，不行")) == 2 / 3
 
 
@@ -123,7 +219,7 @@ def test_replay_has_its_share_in_every_part_of_a_run() -> None:
         for row in rows:
             assert len({batches.roles[at] for at in row.examples if at < 120}) <= 1, "a row has one role"
             if batches.roles[row.examples[0]] == "pair":
-                assert row.examples[1] == row.examples[0] + 1 and row.examples[0] % 2 == 0
+                assert all(two == one + 1 and one % 2 == 0 for one, two in zip(*[iter(row.examples)] * 2, strict=True))
         seen += [at for row in rows for at in row.examples]
         shares.append([at >= 120 for row in rows for at in row.examples])
     assert sorted(seen) == sorted(list(range(145)) * 2), "each example once an epoch"

@@ -9,6 +9,7 @@ from residency_sim import clairvoyant_hits, run, session_trace, wanted, zipf_tra
 
 from ashore.core import ManualClock
 from ashore.deployment.demand import HOLD_LOADS, PATIENCE_S, Demand, Phase
+from ashore.engines import EngineInfo
 from ashore.errors import Conflict, InvalidSpec
 from ashore.planning import OnDemand
 from ashore.residency import Resident, plan_room
@@ -28,23 +29,44 @@ class House:
         self.phases: dict[str, Phase] = {}
         self.busy: set[str] = set()
         self.load_s = 2.0
+        self.asleep_bytes = -1
+        """What a model keeps while it is asleep; -1: none can sleep."""
 
     def decide(self) -> list[str]:
         """Let it decide once, and return what is to have hosts."""
-        taken = sum(self.sizes[name[0]] for name in self.phases)
+        taken = sum(
+            self.asleep_bytes if phase == "asleep" else self.sizes[name[0]] for name, phase in self.phases.items()
+        )
         self.demand.decide(self.phases, taken_bytes=taken, busy=lambda name: name[0] in self.busy)
         asked = [one.name[0] for one in self.demand.subjects if one.asked]
         for name in asked:
             self.phases.setdefault(f"{name}-1", "loading")
         for name in list(self.phases):
-            if name[0] not in asked:
+            if self.demand.is_to_sleep(name):
+                self.phases[name] = "asleep"
+            elif name[0] not in asked:
                 self.phases[name] = "ending"
         return asked
 
     def loaded(self, *names: str) -> None:
         for name in names:
             self.phases[f"{name}-1"] = "ready"
-            self.demand.loaded(f"{name}-1", self.load_s)
+            self.demand.loaded(f"{name}-1", self.load_s, self.info if self.asleep_bytes >= 0 else None)
+
+    def woken(self, name: str) -> None:
+        self.phases[f"{name}-1"] = "ready"
+        self.demand.awake(f"{name}-1", 0.2)
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(
+            kind="fake", version="", model="", precision="", context_tokens=1, vocab_size=1, kv_tokens=1,
+            max_sequences=1, features=("sleep",), asleep_bytes=self.asleep_bytes,
+        )  # fmt: skip
+
+    def states(self) -> str:
+        """Return how all models stand, by name."""
+        return " ".join(one.state for one in self.demand.standings(self.phases))
 
     def ended(self, *names: str) -> None:
         for name in names:
@@ -140,6 +162,85 @@ def test_an_idle_one_goes_after_its_time_and_a_busy_one_does_not() -> None:
     house.busy = set()
     house.clock.advance(61)
     assert house.decide() == []
+
+
+def test_one_whose_engine_can_sleep_makes_room_asleep_and_is_woken() -> None:
+    house = House(3, 3, budget=10, most_loaded=1)
+    house.asleep_bytes = 1
+    house.load("a")
+    house.demand.call("b", uses=1)
+    assert house.decide() == [] and house.states() == "asleep waiting"
+    assert house.decide() == ["b"], "what sleeps takes no place"
+    house.loaded("b")
+    house.decide()
+    [first, _] = house.demand.standings(house.phases)
+    assert (first.memory_bytes, first.tier, first.unloads, first.evict_order) == (1, "memory", 0, 0)
+    house.clock.advance(HOLD_LOADS * house.load_s + 0.1)
+    house.demand.call("a", uses=1)
+    assert house.decide() == [] and house.states() == "waiting asleep"
+    assert house.decide() == ["a"] and not house.demand.is_to_sleep("a-1")
+    house.woken("a")
+    assert house.decide() == ["a"] and house.states() == "loaded asleep"
+    told = house.demand.served("b-1")
+    assert told is not None and (told.state, told.load_s) == ("asleep", house.load_s), "it never woke up yet"
+    assert [one.wake_s for one in house.demand.standings(house.phases)] == [0.2, 0.0]
+    assert [one.loads for one in house.demand.standings(house.phases)] == [1, 1]
+
+
+def test_what_sleeps_ends_where_its_memory_is_needed_or_an_operator_cools_it() -> None:
+    house = House(3, 3, 4, budget=8, most_loaded=2)
+    house.asleep_bytes = 2
+    house.load("a")
+    house.demand.used("a-1", 9)
+    house.load("b")
+    house.demand.call("c", uses=1)
+    assert house.decide() == ["a"] and house.states() == "loaded leaving waiting", "asleep it would keep too much"
+    house.ended("b")
+    assert house.decide() == ["a", "c"]
+    house.loaded("c")
+    house.decide()
+    house.demand.cool("c")
+    house.decide()
+    house.ended("c")
+    assert house.states() == "loaded cold cold", "cool means unloaded, whatever can sleep"
+
+
+def test_what_sleeps_ends_first_where_memory_is_short() -> None:
+    house = House(3, 3, 4, budget=9, keep_alive_s=60)
+    house.asleep_bytes = 3
+    house.load("a")
+    house.clock.advance(61)
+    assert house.decide() == [] and house.states() == "asleep cold cold"
+    house.load("b")
+    house.demand.call("c", uses=1)
+    assert house.decide() == ["b"] and house.states() == "leaving loaded waiting"
+    house.ended("a")
+    assert house.decide() == ["b", "c"]
+
+
+def test_one_that_keeps_more_than_there_is_room_for_does_not_sleep() -> None:
+    house = House(3, budget=4, keep_alive_s=60)
+    house.asleep_bytes = 5
+    house.load("a")
+    house.clock.advance(61)
+    assert house.decide() == [] and house.states() == "leaving"
+
+
+def test_an_idle_one_sleeps_and_one_that_cannot_wake_is_loaded_anew() -> None:
+    house = House(3, budget=10, keep_alive_s=60)
+    house.asleep_bytes = 1
+    house.load("a")
+    house.clock.advance(61)
+    assert house.decide() == [] and house.states() == "asleep"
+    house.demand.call("a", uses=1)
+    assert house.decide() == ["a"]
+    house.demand.cannot_sleep("a-1")
+    house.phases["a-1"] = "ending"
+    assert house.decide() == [] and house.states() == "waiting"
+    house.ended("a")
+    assert house.decide() == ["a"], "whoever asked for it still waits"
+    house.loaded("a")
+    assert house.decide() == ["a"] and house.states() == "loaded"
 
 
 def test_a_load_that_failed_is_told_and_not_tried_again_at_once() -> None:

@@ -52,7 +52,7 @@ def test_a_lock_outlives_tries_that_are_taken_back(rig: Any) -> None:
 
     async def story() -> None:
         await Browser(rig).redeem("dev", rig.invite("dev", rig.keys["sec"]))
-        gate, visit = rig.doors._gate, Browser(rig).visit()
+        gate, visit = rig.steps.gate, Browser(rig).visit()
         refused = [await gate.begin(visit, "dev", DEFAULT) for _ in range(2)]
         for at in range(3):
             wrong = await gate.begin(replace(visit, origin=f"10.1.0.{at}"), "dev", DEFAULT)
@@ -194,7 +194,7 @@ def test_nobody_locks_out_the_browsers_behind_the_same_address(rig: Any) -> None
         mine = Browser(rig)
         await mine.redeem("dev", rig.invite("dev", rig.keys["sec"]))
         mine.cookies.pop("__Host-ashore")
-        rig.doors._gate._guesses = Guesses()  # as after a restart
+        rig.steps.gate._guesses = Guesses()  # as after a restart
         insider = Browser(rig)
         for at in range(10):
             await insider.log_in(f"nobody-{at}")

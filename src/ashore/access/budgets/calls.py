@@ -14,7 +14,9 @@ from ashore.access.budgets.model import NOW_KINDS, BudgetRule, Count, Kind, Wind
 from ashore.access.budgets.sql import SqlAuthority
 from ashore.access.budgets.usage import COLUMNS, Price, UsageSum, as_csv, columns_of, sum_by
 from ashore.access.keys import key_id_in
+from ashore.access.ports import Authority
 from ashore.core import (
+    SERVER,
     Actor,
     Call,
     Clock,
@@ -22,7 +24,6 @@ from ashore.core import (
     Names,
     Nothing,
     Recorder,
-    Rights,
     check_on,
     check_tenant,
     may_on,
@@ -42,7 +43,7 @@ class BudgetOffice:
     """Budgets and usage, who may touch them, and the audit log of who did."""
 
     authority: SqlAuthority
-    rights: Rights
+    rights: Authority
     recorder: Recorder
     clock: Clock
     prices: Mapping[str, Price]
@@ -241,9 +242,13 @@ def show_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> Budge
 
 
 def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> UsageList | Download:
-    """Show usage by tenant, user, model and day, with its cost if ashore.toml sets a price."""
-    columns = columns_of(asked.by)
-    check_tenant(office.rights, actor.principal, USAGE, asked.tenant)
+    """Show usage by tenant, user, model and day, with cost where prices are set. Everyone may see their own."""
+    columns, me = columns_of(asked.by), actor.principal
+    reads = office.rights.holds(me, USAGE) or office.rights.decide(me, USAGE, SERVER).allowed
+    if not reads and asked.tenant not in ("", me.tenant):
+        office.rights.require(me, USAGE, f"tenant/{asked.tenant}")
+    if reads:
+        check_tenant(office.rights, me, USAGE, asked.tenant)
     today = datetime.fromtimestamp(office.clock.now_s(), UTC).date()
     first = _day(asked.first_day, "first_day") if asked.first_day else today.replace(day=1)
     last = _day(asked.last_day, "last_day") if asked.last_day else today
@@ -255,7 +260,11 @@ def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> UsageList 
             param="last_day",
         )
     found = office.authority.usage(first_day=first.isoformat(), last_day=last.isoformat(), tenant=asked.tenant)
-    seen = [one for one in found if sees_tenant(office.rights, actor.principal, USAGE, one.tenant)]
+    seen = [
+        one
+        for one in found
+        if (one.tenant, one.user) == (me.tenant, me.id) or (reads and sees_tenant(office.rights, me, USAGE, one.tenant))
+    ]
     sums = sum_by(seen, columns, office.prices)
     if asked.format == "csv":
         return Download(
@@ -269,7 +278,7 @@ CALLS: Final = (
     Call("access budget", "set", "PUT", "/budgets", WRITE, set_budget),
     Call("access budget", "show", "GET", "/budgets/{budget}", READ, show_budget),
     Call("access budget", "remove", "DELETE", "/budgets/{budget}", WRITE, remove_budget),
-    Call("access", "usage", "GET", "/usage", USAGE, show_usage),
+    Call("access", "usage", "GET", "/usage", "", show_usage),
 )
 
 

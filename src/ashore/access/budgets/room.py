@@ -12,6 +12,7 @@ from ashore.access.budgets.calls import CALLS, BudgetOffice
 from ashore.access.budgets.opening import open_budgets
 from ashore.access.budgets.service import LedgerBudgets
 from ashore.access.budgets.usage import Price
+from ashore.access.ports import Authority
 from ashore.access.section import AccessSection
 from ashore.core import Names
 from ashore.rooms import Context, Opened, Room
@@ -38,7 +39,7 @@ async def open_room(context: Context) -> Opened:
     )
     desk = BudgetOffice(
         authority=opened.authority,
-        rights=context.rights,
+        rights=context.need(Authority),
         recorder=context.recorder,
         clock=context.clock,
         prices=prices_of(section),

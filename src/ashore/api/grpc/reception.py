@@ -19,6 +19,7 @@ import grpc
 from ashore.access import Authenticator, Principal, denial_of
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.api.origin import Origins, grpc_peer, origin_of
+from ashore.api.precision import MIN_PRECISION, min_precision
 from ashore.api.recording import LogRecorder
 from ashore.api.told import told
 from ashore.api.trace import parent_of
@@ -48,6 +49,8 @@ class Call:
     request_id: RequestId
     directive: Directive
     arrival: Arrival
+    min_precision: str = ""
+    """That it wants its answer computed with at least."""
 
 
 COPIES: Final = 3
@@ -95,6 +98,7 @@ class CallReception:
             directive = directive_of(
                 str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))
             )
+            floor = min_precision(str(metadata.get(MIN_PRECISION, "")))
             for name in KEY_NAMES:
                 if sum(one == name for one, _ in pairs) > 1:
                     raise Unauthenticated(f"the call has more than one {name!r}", hint="send one key")
@@ -104,7 +108,7 @@ class CallReception:
             message = await self._read(context, hold)
             trace, parent = parent_of(str(metadata.get("traceparent", "")))
             arrival = Arrival(origin, route, trace=trace, traceparent=parent)
-            yield Call(principal, message, request_id, directive, arrival)
+            yield Call(principal, message, request_id, directive, arrival, floor)
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)

@@ -55,7 +55,7 @@ class InferenceService:
     async def ChatStream(self, _: object, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._reception.receive(context, SERVICE + "ChatStream") as call:
             parsed = self._parse_chat(call.message, call.request_id, context.time_remaining())
-            parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
+            parsed = _as_called(parsed, call)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
@@ -68,7 +68,7 @@ class InferenceService:
     async def CompleteStream(self, _: object, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._reception.receive(context, SERVICE + "CompleteStream") as call:
             parsed = self._parse_complete(call.message, call.request_id, context.time_remaining())
-            parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
+            parsed = _as_called(parsed, call)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
@@ -99,7 +99,7 @@ class InferenceService:
 
     async def _unary(self, raw: bytes, call: Call, context: Context, method: str, parse: Parse) -> bytes:
         """Answer by the bytes of the request where they were answered before; else parse, call, render, remember."""
-        repeats = call.directive == PLAIN
+        repeats = call.directive == PLAIN and not call.min_precision
         key = self._serving.ready_key(call.principal, SERVICE + method, raw) if repeats else b""
         repeated = self._serving.ready(key, call.request_id, call.principal, arrival=call.arrival) if repeats else None
         if repeated is not None:
@@ -116,9 +116,7 @@ class InferenceService:
                 )
             )
             return ready.body
-        request = replace(
-            parse(raw, call.request_id, context.time_remaining()), cache=call.directive, arrival=call.arrival
-        )
+        request = _as_called(parse(raw, call.request_id, context.time_remaining()), call)
         events = [event async for event in self._events(request, call.principal, context)]
         answer: bytes = whole_answer(events, request.request_id).SerializeToString()
         started, usage = events[0], events[-1]
@@ -158,6 +156,11 @@ class InferenceService:
                 elif isinstance(event, ChoiceEnded) and event.cut_by:
                     context.set_trailing_metadata((("x-ashore-cut-by", event.cut_by),))
                 yield event
+
+
+def _as_called(request: GenerationRequest, call: Call) -> GenerationRequest:
+    """Return a request with what the metadata of its call says."""
+    return replace(request, cache=call.directive, arrival=call.arrival, min_precision=call.min_precision)
 
 
 def _answered(started: Started) -> tuple[tuple[str, str], ...]:

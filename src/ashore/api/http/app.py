@@ -36,7 +36,7 @@ from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import directive_of
 from ashore.console import Console
-from ashore.core import Recorder, split_url
+from ashore.core import Call, Recorder, split_url
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.jobs import JobDesk
 from ashore.learning.votes import key_of_basic
@@ -198,6 +198,14 @@ class HttpApp:
             principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
         return principal
+
+    async def may_still(self, call: Call, exchange: Exchange, principal: Principal) -> bool:
+        """Return whether a caller of a stream may still listen: the key holds, and is that of the same account."""
+        try:
+            now = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange), exchange.origin)
+        except AshoreError:
+            return False
+        return now.id == principal.id and (not call.action or self.authority.holds(now, call.action))
 
     async def _of_session(self, exchange: Exchange) -> Principal:
         """Return who is logged in to the console.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote
@@ -9,12 +11,15 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from ashore.access import Principal
+from ashore.api.http import feedback
+from ashore.api.http.eventstream import last_seen, send_events
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.visiting import visit_of
-from ashore.console import Answer, Asked, Console
+from ashore.console import Answer, Asked, Console, words_of
 from ashore.core import Download
-from ashore.errors import InvalidRequest, NotReady, PayloadTooLarge, UnknownRoute
+from ashore.errors import AshoreError, InvalidRequest, NotReady, PayloadTooLarge, Unauthenticated, UnknownRoute
+from ashore.server import Feed
 from ashore.serving import Limits
 
 if TYPE_CHECKING:
@@ -50,7 +55,43 @@ async def static(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def ask(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /console/ask`: `/v1/chat/completions` for the person of a session."""
-    await openai.chat(app, exchange, principal)
+    with in_words_of_the_reader(app, exchange):
+        await openai.chat(app, exchange, principal)
+
+
+async def vote(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /console/vote`: `/v1/feedback` for the person of a session."""
+    with in_words_of_the_reader(app, exchange):
+        await feedback.create(app, exchange, principal)
+
+
+@contextmanager
+def in_words_of_the_reader(app: HttpApp, exchange: Exchange) -> Iterator[None]:
+    """Let errors of what a script of a page asks say what they say in the language of the page."""
+    try:
+        yield
+    except AshoreError as fault:
+        visit = visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange))
+        raise words_of(visit).fault(fault) from fault
+
+
+async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /console/events`: what happens, for pages that show it. Keeps no session alive."""
+    sessions, feed = console_of(app).sessions, app.rooms.find(Feed)
+    if sessions is None or feed is None:
+        raise NotReady("this server has no state to keep events in", hint="start the server with `ashore up`")
+    visit = visit_of(exchange, app.origin_of(exchange), behind_tls=app.is_behind_tls(exchange))
+    session = await sessions.session_of(visit, active=False)
+    if session is None:
+        raise Unauthenticated("the session has ended", hint="log in again")
+    exchange.principal_id = session.principal.id
+
+    async def may_still() -> bool:
+        now = await sessions.session_of(visit, active=False)
+        return now is not None and now.principal.id == session.principal.id
+
+    content = await feed.follow(session.principal, last_seen(exchange))
+    await send_events(app, exchange, content, may_still)
 
 
 def console_of(app: HttpApp) -> Console:

@@ -323,6 +323,15 @@ ROUTES: tuple[Route, ...] = (
         summary="Ask a model from the page Chat",
     ),
     Route(
+        method="GET", path="/console/events", guard="open", handler=console.events, tag="Console", streams=True,
+        operation="console_events", summary="Follow what happens, for pages", content_type="text/event-stream",
+    ),
+    Route(
+        method="POST", path="/console/vote", guard="session", handler=console.vote, tag="Console",
+        operation="console_vote", request=Feedback, response=Given,
+        summary="Vote on an answer, or correct it, from the page Chat",
+    ),
+    Route(
         method="GET", path="/console/{page}", guard="open", handler=console.page, tag="Console",
         operation="console_page", summary="Show a page of the console", content_type="text/html",
     ),

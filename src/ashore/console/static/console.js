@@ -21,6 +21,26 @@
     (main.querySelector("[data-focus]") ?? main.querySelector("[role=alert]") ?? main).focus?.();
   };
 
+  // What was typed outlives a session that ended: it stays in this tab, without secrets, until its page is open again.
+  const KEPT = "ashore-typed";
+  const keep = (place) => {
+    const boxes = [...place.querySelectorAll("input:not([type=hidden]):not([type=password]),select,textarea")];
+    const typed = boxes.filter((one) => one.id || one.name).map((one) => [one.id, one.name, one.type === "checkbox" ? [one.value, one.checked] : one.value]);
+    try { sessionStorage.setItem(KEPT, JSON.stringify({ at: location.pathname, typed })); } catch { /* no room: it is typed again */ }
+  };
+  const bring = () => {
+    let kept = null;
+    try { kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null"); } catch { return; }
+    if (!kept || kept.at !== location.pathname || !main || document.body.classList.contains("plain")) return;
+    sessionStorage.removeItem(KEPT);
+    for (const [id, name, value] of kept.typed) {
+      const all = [...main.querySelectorAll("input:not([type=hidden]):not([type=password]),select,textarea")];
+      const box = all.find((one) => Array.isArray(value) ? one.name === name && one.value === value[0] : id ? one.id === id : one.name === name);
+      if (!box) continue;
+      if (Array.isArray(value)) box.checked = value[1]; else box.value = value;
+    }
+  };
+
   // Sends a form and shows the answer where the form was. Whoever must log in again comes back to the same form.
   const swap = async (form, button) => {
     const body = new URLSearchParams(new FormData(form));
@@ -31,7 +51,7 @@
         method: "POST", body, headers: { "x-console-part": "main" }, redirect: "manual",
       });
       const where = answer.headers.get("location");
-      if (answer.status === 401 && where) { location.assign(new URL(where, form.action)); return; }
+      if (answer.status === 401 && where) { keep(form); location.assign(new URL(where, form.action)); return; }
       const kind = answer.headers.get("content-type") ?? "";
       if (!kind.startsWith("text/html")) { form.submit(); return; }
       put(await answer.text());
@@ -56,9 +76,12 @@
     form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(ask, 250); });
   };
 
+  // Brings a part of the page up to date: after a while, and at once when something happens.
+  let refresh = [];
   const poll = (place) => {
-    let tag = "";
+    let tag = "", waiting = 0;
     const again = async () => {
+      clearTimeout(waiting);
       if (!place.isConnected) return;
       if (!document.hidden && !place.contains(document.activeElement)) {
         try {
@@ -72,9 +95,26 @@
           }
         } catch { /* the next one may succeed */ }
       }
-      setTimeout(again, Number(place.dataset.poll));
+      clearTimeout(waiting);
+      waiting = setTimeout(again, Number(place.dataset.poll));
     };
-    setTimeout(again, Number(place.dataset.poll));
+    waiting = setTimeout(again, Number(place.dataset.poll));
+    refresh = [...refresh.filter((one) => one.place.isConnected), { place, again }];
+  };
+
+  // One tab listens to the server for all of this browser: six streams would take every connection that HTTP/1.1 has.
+  const follow = () => {
+    if (!navigator.locks || !window.EventSource || !window.BroadcastChannel) return;
+    const channel = new BroadcastChannel("ashore-events");
+    let soon = 0;
+    const happened = () => { clearTimeout(soon); soon = setTimeout(() => { for (const one of refresh) one.again(); }, 150); };
+    channel.addEventListener("message", happened);
+    navigator.locks.request("ashore-events", () => new Promise((free) => {
+      const source = new EventSource(new URL(`${root}events`, location.href));
+      source.addEventListener("message", () => { channel.postMessage(1); happened(); });
+      source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) setTimeout(free, 30000); });
+      addEventListener("pagehide", () => { source.close(); free(); });
+    }));
   };
 
   const copies = (place) => {
@@ -91,8 +131,30 @@
     }
   };
 
+  // A passkey: what the page asks goes to the browser's authenticator, and what that gives into the form.
+  const raw = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0));
+  const coded = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  const passkey = (form) => form.addEventListener("submit", async (event) => {
+    const box = form.querySelector("[name=credential]");
+    if (box.value) return;
+    event.preventDefault();
+    const asked = JSON.parse(form.dataset.passkey);
+    asked.challenge = raw(asked.challenge);
+    for (const one of [...(asked.allowCredentials ?? []), ...(asked.excludeCredentials ?? [])]) one.id = raw(one.id);
+    if (asked.user) asked.user.id = raw(asked.user.id);
+    try {
+      const { id, response } = await (asked.user ? navigator.credentials.create({ publicKey: asked }) : navigator.credentials.get({ publicKey: asked }));
+      const sent = { id, clientData: coded(response.clientDataJSON) };
+      if (asked.user) sent.attestation = coded(response.attestationObject);
+      else Object.assign(sent, { authenticatorData: coded(response.authenticatorData), signature: coded(response.signature) });
+      box.value = JSON.stringify(sent);
+      form.submit();
+    } catch { form.querySelector("[role=alert]").textContent = form.dataset.failed; }
+  });
+
   const wire = () => {
     copies(main);
+    for (const form of main.querySelectorAll("form[data-passkey]")) passkey(form);
     for (const form of main.querySelectorAll("form[data-swap]")) {
       form.addEventListener("submit", (event) => { event.preventDefault(); swap(form, event.submitter); });
     }
@@ -130,6 +192,43 @@
       return place;
     };
 
+    // Up, down or a correction under an answer, where this server takes votes. Pressed again, a vote is taken back.
+    const votes = (one, id, said) => {
+      const form = chat.querySelector("#vote");
+      if (!form) return;
+      const place = form.content.firstElementChild.cloneNode(true);
+      const [result, fix, boxes] = [place.querySelector("[role=status]"), place.querySelector("form"), place.querySelectorAll("[data-rating]")];
+      const open = place.querySelector("[data-fix]");
+      const show = (on) => { fix.hidden = !on; open.setAttribute("aria-expanded", String(on)); };
+      const send = async (vote) => {
+        result.className = "small";
+        try {
+          const got = await fetch(`${root}vote`, {
+            method: "POST", headers: { "content-type": "application/json", "x-csrf-token": csrf }, body: JSON.stringify({ id, ...vote }),
+          });
+          const kept = await got.json();
+          if (!got.ok) throw new Error([kept.error?.message, kept.error?.hint].filter(Boolean).join(" · "));
+          for (const box of boxes) box.setAttribute("aria-pressed", String(box.dataset.rating === kept.rating));
+          result.textContent = form.dataset[!kept.rating ? "back" : kept.learns ? "learns" : "alone"];
+          if (vote.correction) show(false);
+        } catch (problem) {
+          result.className = "wrong";
+          result.textContent = problem.message;
+        }
+      };
+      for (const box of boxes) {
+        box.addEventListener("click", () => send({ rating: box.getAttribute("aria-pressed") === "true" ? null : box.dataset.rating }));
+      }
+      open.addEventListener("click", () => {
+        show(fix.hidden);
+        const text = fix.querySelector("textarea");
+        text.value ||= said;
+        if (!fix.hidden) text.focus();
+      });
+      fix.addEventListener("submit", (event) => { event.preventDefault(); send({ correction: fix.querySelector("textarea").value }); });
+      one.log.append(place);
+    };
+
     const answer = async (one, signal) => {
       const place = line(one, "", "model");
       const thought = document.createElement("span");
@@ -140,7 +239,7 @@
       facts.className = "metrics";
       one.log.append(facts);
       const began = performance.now();
-      let first = 0, usage = null, request = "", cached = "", broke = "";
+      let first = 0, usage = null, request = "", cached = "", broke = "", id = "";
       try {
         const got = await fetch(`${root}ask`, {
           method: "POST", signal, headers: { "content-type": "application/json", "x-csrf-token": csrf },
@@ -150,7 +249,7 @@
         cached = got.headers.get("x-ashore-cache") ?? "";
         if (!got.ok) {
           const problem = await got.json().catch(() => null);
-          if (got.status === 401) { location.reload(); return; }
+          if (got.status === 401) { prompt.value = one.said.findLast((said) => said.role === "user").content; keep(chat); location.reload(); return; }
           throw new Error([problem?.error?.message, problem?.error?.hint].filter(Boolean).join(" · ") || `HTTP ${got.status}`);
         }
         const reader = got.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -166,6 +265,7 @@
             const event = JSON.parse(one.slice(6));
             if (event.error) throw new Error(event.error.message);
             usage = event.usage ?? usage;
+            id = event.id ?? id;
             const delta = event.choices?.[0]?.delta ?? {};
             if (!first && (delta.content || delta.reasoning_content)) first = performance.now();
             if (delta.reasoning_content) thought.textContent += delta.reasoning_content;
@@ -189,6 +289,7 @@
       }
       if (broke) line(one, broke, "wrong").setAttribute("role", "alert");
       if (text.textContent) one.said.push({ role: "assistant", content: text.textContent });
+      if (text.textContent && id && !broke) votes(one, id, text.textContent);
     };
 
     chat.querySelector("#ask").addEventListener("submit", async (event) => {
@@ -241,5 +342,6 @@
     arrange();
   };
 
-  if (main) wire();
+  if (main) { bring(); wire(); }
+  if (refresh.length) follow();
 })();

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.model import Process, Role
 from ashore.doctor.probes.files import rows_of, text_of, whole_of
+from ashore.doctor.readings import Process, Role
 from ashore.settings import Home
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -24,6 +24,7 @@ _BY_MODULE: Final[tuple[tuple[str, Role], ...]] = (
     ("ashore.api.worker", "api"),
     ("ashore.jobs.worker", "jobs"),
     ("ashore.cli.backupkeeper", "backup"),
+    ("ashore.cli.learnkeeper", "learning"),
 )
 
 
@@ -215,7 +216,7 @@ def read_processes(
                 maps_most=whole_of(root / "proc/sys/vm/max_map_count", 65_530),
                 variables=_variables(folder),
                 eager="--enforce-eager" in words,
-                stale=role in ("supervisor", "host", "api", "jobs", "backup")
+                stale=role in ("supervisor", "host", "api", "jobs", "backup", "learning")
                 and 0 < between.after.at_s - age_s < code_s,
             )
         )

@@ -28,6 +28,7 @@ from ashore.engines.model import (
     EngineInfo,
     EngineOptions,
     EngineStats,
+    Feature,
     Finished,
     GenerateOrder,
     ModelFiles,
@@ -85,6 +86,15 @@ class _Sequence:
         self.rng = random.Random(sampling.seed) if sampling.seed is not None else random.Random()
 
 
+def _features(spec: FakeSpec) -> tuple[Feature, ...]:
+    found = set(CARD.features)
+    if spec.mode == "agent":
+        found.add("grammar")
+    if not spec.sleeps:
+        found.discard("sleep")
+    return tuple(sorted(found))
+
+
 class FakeEngine:
     """An engine that needs nothing. See `FakeSpec` for what it can be told."""
 
@@ -127,12 +137,21 @@ class FakeEngine:
             vocab_size=VOCAB_SIZE,
             kv_tokens=self._kv_tokens,
             max_sequences=spec.sequences,
-            features=tuple(sorted((*CARD.features, "grammar"))) if spec.mode == "agent" else CARD.features,
+            features=_features(spec),
+            asleep_bytes=spec.asleep_bytes,
             max_top_logprobs=20,
             embedding_size=spec.embed,
             deterministic_seed=True,
         )
         return self._info
+
+    def sleep(self) -> None:
+        self._blocks.clear()
+
+    def wake(self) -> None:
+        self._sleep(self._spec.wake_s)
+        if self._spec.fail_wake:
+            raise EngineFailed("it does not wake up, as requested by fail_wake", hint="omit fail_wake")
 
     def submit(self, order: GenerateOrder) -> None:
         try:

@@ -47,6 +47,14 @@ class FakeSpec:
     """Seconds that loading takes."""
     memory_bytes: int = 0
     """Memory that it is counted with where models share a budget; it takes none."""
+    sleeps: bool = False
+    """It can be put to sleep."""
+    wake_s: float = 0.0
+    """Seconds that it takes to wake up."""
+    asleep_bytes: int = 0
+    """As `memory_bytes`, while it is asleep."""
+    fail_wake: bool = False
+    """It does not wake up."""
     rungs: int = 1
     """Precisions that it says it answers in, as an engine with a ladder does: fp64, fp32, fp16, int8."""
     rung_from: int = 2

@@ -27,6 +27,7 @@ from ashore.engines.frames import (
     Generate,
     GetStats,
     Hello,
+    Rest,
     Score,
     Stats,
     ToHost,
@@ -35,8 +36,8 @@ from ashore.engines.frames import (
 from ashore.engines.host.calls import Calls
 from ashore.engines.host.link import Link, LinkClosed
 from ashore.engines.model import EngineEvent, EngineInfo, Failed, Finished, GenerateOrder
-from ashore.engines.ports import CanWait, Engine
-from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest
+from ashore.engines.ports import CanSleep, CanWait, Engine
+from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest, UnsupportedByEngine
 
 STEP_TIMEOUT_S: Final = 0.002
 """What a step may wait inside the engine while it has orders and nothing to compute (a grammar being compiled)."""
@@ -85,6 +86,7 @@ class HostLoop:
         self._watched_fd: int | None = None
         self._drain_deadline_s: float | None = None
         self._has_told_draining = False
+        self._is_asleep = False
         self._failed_steps = 0
         self._engine_has_news = False
         self._woke_s: float | None = None
@@ -221,21 +223,48 @@ class HostLoop:
                 self._calls.cancel(link, call_id)
             case Embed(call_id) | Score(call_id) | Distribute(call_id) if self._drain_deadline_s is not None:
                 self._deliver(link, CallFailed(call_id, failure_of(_stopping())))
+            case Embed(call_id) | Score(call_id) | Distribute(call_id) if self._is_asleep:
+                self._deliver(link, CallFailed(call_id, failure_of(_asleep())))
             case Embed(call_id, batch):
                 self._calls.add_embed(link, call_id, batch)
             case Score() | Distribute():
                 self._calls.add_score(link, message)
             case GetStats(call_id):
                 self._deliver(link, Stats(call_id, self._engine.stats()))
+            case Rest(call_id, asleep):
+                self._deliver(link, self._rest(call_id, asleep))
             case Drain():
                 self.start_draining()
             case _:
                 assert_never(message)
 
+    def _rest(self, call_id: int, asleep: bool) -> ToWorker:
+        """Put the engine to sleep or wake it up, and return what its supervisor is told."""
+        engine = self._engine
+        try:
+            if not isinstance(engine, CanSleep) or "sleep" not in self._info.features:
+                raise UnsupportedByEngine(
+                    f"the engine {self._info.kind!r} cannot sleep as it runs now", hint="let it be unloaded instead"
+                )
+            if asleep and (self._owners or self._calls):
+                raise Conflict(f"{len(self._owners)} orders run", hint="ask again when they have ended")
+            if asleep:
+                self._is_asleep = True  # first: where it fails, nothing is asked of it any more
+                engine.sleep()
+            else:
+                engine.wake()
+                self._is_asleep = False
+        except AshoreError as error:
+            return CallFailed(call_id, failure_of(error))
+        _log.info("the model is asleep" if asleep else "the model is awake")
+        return Stats(call_id, engine.stats())
+
     def _submit(self, link: Link, order: GenerateOrder) -> None:
         try:
             if self._drain_deadline_s is not None:
                 raise _stopping()
+            if self._is_asleep:
+                raise _asleep()
             if order.order_id in self._owners:
                 raise Conflict(f"order {order.order_id!r} is already running", hint="give every order a unique id")
             self._engine.submit(order)
@@ -368,3 +397,7 @@ class HostLoop:
 
 def _stopping() -> Draining:
     return Draining("this engine host is stopping", hint="send the request again")
+
+
+def _asleep() -> Draining:
+    return Draining("the model of this engine host is asleep", hint="send the request again")

@@ -18,7 +18,7 @@ from ashore.engines.card import (
 
 DECODERS: Final = frozenset({"llama", "qwen2", "qwen3"})
 """What OpenVINO's GGUF reader takes."""
-ENCODERS: Final = frozenset({"bert", "xlm-roberta"})
+ENCODERS: Final = frozenset({"bert", "modernbert", "xlm-roberta"})
 
 CARD: Final = EngineCard(
     kind="openvino",

@@ -17,6 +17,7 @@ import numpy as np
 from ashore.engines.model import EngineInfo, EngineOptions, Feature
 from ashore.engines.openvino.card import ENCODERS
 from ashore.engines.openvino.config import run_config
+from ashore.engines.openvino.modernbert import ModernBertConfig, build_modernbert
 from ashore.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.errors import ContextTooLong, EngineFailed, InvalidRequest, UnsupportedModel
 
@@ -74,6 +75,9 @@ def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertE
     path = directory / "config.json"
     if not path.is_file() or msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type not in ENCODERS:
         return None
+    if msgspec.json.decode(path.read_bytes(), type=_ModelType).model_type == "modernbert":
+        modern = msgspec.json.decode(path.read_bytes(), type=ModernBertConfig)
+        return ModernBertRanker(directory, modern, weights, options)
     config = msgspec.json.decode(path.read_bytes(), type=BertConfig)
     return (BertRanker if config.ranks else BertEmbedder)(directory, config, weights, options)
 
@@ -91,7 +95,7 @@ class BertEmbedder:
         self._context = min(options.context_tokens or 10**9, config.most_tokens)
         self._check()
         ov = import_openvino()
-        model = _build(config, _tensors(directory / (weights or "model.safetensors")), self._head)
+        model = self._model(_tensors(directory / (weights or "model.safetensors")))
         properties: dict[str, Any] = dict(run_config(options).properties)
         for name in ("KV_CACHE_PRECISION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"):
             properties.pop(name, None)
@@ -101,6 +105,10 @@ class BertEmbedder:
             self._request = ov.Core().compile_model(model, "CPU", properties).create_infer_request()
         except RuntimeError as error:
             raise EngineFailed(f"OpenVINO cannot compile {directory.name}: {error}") from error
+
+    def _model(self, tensors: dict[str, Any]) -> Any:
+        """Return the graph."""
+        return _build(self.config, tensors, self._head)
 
     def info(self, name: str) -> EngineInfo:
         return EngineInfo(
@@ -217,6 +225,26 @@ class BertRanker(BertEmbedder):
         if self.config.type_vocab_size < 2:
             return len(text)
         return list(text).index(text[-1]) + 1
+
+
+class ModernBertRanker(BertRanker):
+    """The same of the ModernBERT family, whose pairs have no kinds of tokens."""
+
+    def __init__(self, directory: Path, config: ModernBertConfig, weights: str, options: EngineOptions) -> None:
+        self._modern = config
+        known = {name: getattr(config, name) for name in BertConfig.__struct_fields__ if hasattr(config, name)}
+        super().__init__(directory, BertConfig(**known, type_vocab_size=0), weights, options)
+
+    def _check(self) -> None:
+        if not self._modern.ranks:
+            raise UnsupportedModel(
+                "ModernBERT models are served as rerankers only, and this one has no head of one label",
+                hint="serve a BERT embedder, such as minilm",
+            )
+        super()._check()
+
+    def _model(self, tensors: dict[str, Any]) -> Any:
+        return build_modernbert(self._modern, tensors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from ashore.engines.openvino.card import CARD
 from ashore.engines.openvino.config import RunConfig, choose_kv_tokens, is_full_precision, run_config
 from ashore.engines.openvino.embedder import BertEmbedder, open_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
-from ashore.engines.openvino.ladder import Ladder
+from ashore.engines.openvino.ladder import Cost, Ladder
 from ashore.engines.openvino.lora import AdapterBank
 from ashore.engines.openvino.pace import Pace, usual_size
 from ashore.engines.openvino.paired import PairedModel, open_model
@@ -183,10 +183,11 @@ class OpenVinoEngine:
             )
             pace.warm_up(opened, vocab_size=vocab_size, num_blocks=num_blocks)
             self._rungs.append((opened, pace))
-        lowest, costs = self._rungs[-1][1], [1.0]
-        for _, pace in reversed(self._rungs[:-1]):
-            seen = max(pace.seconds_per_token / lowest.seconds_per_token, pace.single_s / lowest.single_s)
-            costs.insert(0, max(costs[0], seen))  # a rung costs no less than the one below, whatever a neighbour did
+        lowest, costs = self._rungs[-1][1], [Cost(step=1.0, prompt=1.0)]
+        for _, pace in reversed(self._rungs[:-1]):  # a rung costs no less than the one below, whatever a neighbour did
+            step = max(costs[0].step, pace.single_s / lowest.single_s)
+            prompt = max(costs[0].prompt, pace.seconds_per_token / lowest.seconds_per_token)
+            costs.insert(0, Cost(step=step, prompt=prompt))
         self._ladder = Ladder(config.objective, tuple(costs))
 
     def load_adapter(self, name: str, directory: str) -> None:

@@ -13,7 +13,7 @@ CARD: Final = EngineCard(
     what="GPU: an external vLLM server, over HTTP",
     formats=("safetensors", "gguf", "remote"),
     architectures="what that server supports",
-    features=features("adapters", "grammar", "score"),
+    features=features("adapters", "grammar", "score", "sleep"),
     libraries=("vllm",),
     choosing=Choosing(
         rank=3,
@@ -33,8 +33,8 @@ CARD: Final = EngineCard(
             "quantization", "scheduling_policy", "seed", "swap_space", "tensor_parallel_size",
         ),
         operators=(
-            "api_key", "ca_file", "egress", "executable", "fleet", "key", "precision", "served_model_name", "url",
-            "vocab_size",
+            "api_key", "ca_file", "egress", "enable_sleep_mode", "executable", "fleet", "key", "precision",
+            "served_model_name", "url", "vocab_size",
         ),
         passed_on="all",
         unused=("threads",),

@@ -51,6 +51,8 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
         "--enable-prefix-caching" if options.prefix_cache else "--no-enable-prefix-caching",
         "--enable-prompt-tokens-details", "--max-logprobs", "20",
     ]  # fmt: skip
+    if options.extra.get("enable_sleep_mode"):
+        command.append("--enable-sleep-mode")
     if options.context_tokens:
         command += ["--max-model-len", str(options.context_tokens)]
     if files.format == "gguf":
@@ -93,7 +95,9 @@ def free_port() -> int:
 class VllmProcess:
     """A vLLM server that we started. It dies with this process; its output goes to this process's log, or elsewhere."""
 
-    def __init__(self, command: list[str], *, output: IO[bytes] | None = None) -> None:
+    def __init__(self, command: list[str], *, sleeps: bool = False, output: IO[bytes] | None = None) -> None:
+        """Start it. `sleeps` has it listen to calls that put it to sleep, which are among those for development: any
+        process of this machine can make them."""
         if shutil.which(command[0]) is None:
             raise MissingExtra(
                 f"{command[0]!r} is not installed on this machine; the command would be: {shlex.join(command)}",
@@ -103,7 +107,12 @@ class VllmProcess:
         self.api_key = secrets.token_urlsafe(24)
         self._process = subprocess.Popen(
             command,
-            env={**os.environ, **PROGRAM.quiet, "VLLM_API_KEY": self.api_key},
+            env={
+                **os.environ,
+                **PROGRAM.quiet,
+                **({"VLLM_SERVER_DEV_MODE": "1"} if sleeps else {}),
+                "VLLM_API_KEY": self.api_key,
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -43,6 +43,7 @@ from ashore.errors import (
     ContextTooLong,
     EngineFailed,
     HostDied,
+    InvalidSpec,
     NotReady,
     SourceUnreachable,
     UnsupportedByEngine,
@@ -58,7 +59,8 @@ _FALLBACK_VOCAB: Final = 1 << 20
 
 
 class VllmEngine:
-    """Implements `Engine`, `CanWait`, `CanScore`, `CanLoadAdapter`, and `CanEmbed` with the option `task = "embed"`."""
+    """Implements `Engine`, `CanWait`, `CanScore`, `CanLoadAdapter`, `CanSleep` with the option `enable_sleep_mode`, and
+    `CanEmbed` with `task = "embed"`."""
 
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
@@ -74,13 +76,19 @@ class VllmEngine:
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
         fleet = FleetServers.of(options)
+        sleeps = bool(options.extra.get("enable_sleep_mode"))
+        if sleeps and (fleet is not None or len(str(options.extra.get("url", "")).split()) > 1):
+            raise InvalidSpec(
+                "enable_sleep_mode is set for several servers; only a server of its own can be put to sleep",
+                hint="remove the option, or name one url",
+            )
         if options.extra.get("url") or fleet is not None:
             reach = Reach.of(options)
         else:
             port = free_port()
             command = vllm_command(files, options, port=port)
             _log.info("starting vLLM: %s", shlex.join(command))
-            self._process = VllmProcess(command)
+            self._process = VllmProcess(command, sleeps=sleeps)
             reach = Reach(urls=(f"http://127.0.0.1:{port}",), key=self._process.api_key)
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
@@ -95,7 +103,10 @@ class VllmEngine:
             entry = self._wait_until_ready(reach, timeout_s)
         else:
             entry = self._ask(self._first_of_the_fleet()) or wire.ModelEntry(id="", max_model_len=_context_of(files))
+        if sleeps and self._ask(self._servers.is_asleep()):  # whoever put it to sleep has ended
+            self.wake()
         embeds = options.extra.get("task") == "embed"
+        can = ("embed",) if embeds else tuple(one for one in CARD.features if one != "sleep")
         context_tokens = options.context_tokens or entry.max_model_len or 4096
         told = (options.extra.get(name) for name in ("precision", "quantization", "dtype"))
         self._info = EngineInfo(
@@ -107,7 +118,8 @@ class VllmEngine:
             vocab_size=int(options.extra.get("vocab_size", _FALLBACK_VOCAB)),
             kv_tokens=options.kv_tokens or context_tokens * options.max_sequences,
             max_sequences=options.max_sequences,
-            features=("embed",) if embeds else CARD.features,
+            features=(*can, "sleep") if sleeps else can,
+            asleep_bytes=_weight_bytes(files) if sleeps and self._process is not None else 0,
             max_top_logprobs=0 if embeds else 20,
             embedding_size=len(self._embed([[0]])[0]) if embeds else 0,
         )
@@ -115,6 +127,12 @@ class VllmEngine:
         if self._process is not None:
             threading.Thread(target=self._await_end, args=(self._process,), name="vllm-end", daemon=True).start()
         return self._info
+
+    def sleep(self) -> None:
+        self._ask(self._reached().rest(asleep=True))
+
+    def wake(self) -> None:
+        self._ask(self._reached().rest(asleep=False))
 
     def load_adapter(self, name: str, directory: str) -> None:
         try:
@@ -378,6 +396,13 @@ def _context_of(files: ModelFiles) -> int | None:
     except (OSError, *UNDECODABLE):
         return None
     return config.max_position_embeddings
+
+
+def _weight_bytes(files: ModelFiles) -> int:
+    """Return the bytes of a model's weights as they lie on the disk."""
+    folder = Path(files.directory)
+    found = [folder / files.weights] if files.format == "gguf" else folder.glob("*.safetensors")
+    return sum(one.stat().st_size for one in found)
 
 
 class _Config(msgspec.Struct, frozen=True):

@@ -25,11 +25,13 @@ from ashore.engines.vllm.reach import FleetServers, Reach
 from ashore.errors import (
     AshoreError,
     EngineFailed,
+    InvalidRequest,
     KillsHosts,
     NotReady,
     PermissionDenied,
     SourceUnreachable,
     UnknownModel,
+    UnsupportedByEngine,
 )
 
 _log = logging.getLogger(__name__)
@@ -197,6 +199,40 @@ class Servers:
         self._adapters[name] = directory
         for one in self.pool.ready:
             await self._give_adapters(one)
+
+    async def is_asleep(self) -> bool:
+        """Return whether the one server sleeps.
+
+        Raises:
+            UnsupportedByEngine: it has no such mode.
+        """
+        [one] = self.pool.backends
+        try:
+            return msgspec.json.decode(await self._get(one, "/is_sleeping"), type=wire.Sleeping).is_sleeping
+        except InvalidRequest as error:
+            raise UnsupportedByEngine(
+                f"the vLLM server at {one.url} cannot sleep: {error.message}",
+                hint="start it with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1, or remove the option "
+                "enable_sleep_mode",
+            ) from error
+        except _Elsewhere as verdict:
+            raise verdict.error from verdict
+
+    async def rest(self, *, asleep: bool) -> None:
+        """Have the one server offload its weights to the memory of its machine and drop its KV cache (level 1), or
+        take them back. Returns when that is done.
+
+        Raises:
+            EngineFailed: it could not.
+        """
+        [one] = self.pool.backends
+        try:
+            await self._post(one, "/sleep?level=1" if asleep else "/wake_up", {})
+            is_asleep = await self.is_asleep()
+        except _Elsewhere as verdict:
+            raise EngineFailed(verdict.error.message, hint="see the log of that server") from verdict
+        if is_asleep != asleep:
+            raise EngineFailed(f"the vLLM server at {one.url} {'does not sleep' if asleep else 'sleeps on'}")
 
     async def _greet(self, one: Backend) -> None:
         """Ask a server what it serves, and give it the adapters."""

@@ -37,6 +37,12 @@ class Choice(msgspec.Struct, frozen=True):
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
 
 
+class Sleeping(msgspec.Struct, frozen=True):
+    """Answer of `/is_sleeping`."""
+
+    is_sleeping: bool
+
+
 class PromptLogprob(msgspec.Struct, frozen=True):
     """One entry of `prompt_logprobs`."""
 

@@ -81,35 +81,35 @@ def _changes(axes: Any, report: Report) -> None:
 
 def _accuracies(axes: Any, reports: Sequence[Report]) -> None:
     names = sorted({task.task for report in reports for task in report.tasks})
-    _bars(
+    _dots(
         axes,
         reports,
         names,
         lambda report, name: next((t.accuracy for t in report.tasks if t.task == name), None),
         scale=100,
     )
-    axes.set_ylim(0, 100)
     axes.set_ylabel("%", fontsize=8)
-    axes.set_title("Accuracy on tasks")
+    axes.set_title("Accuracy on tasks, with 95 % intervals")
     if len(reports) > 1:
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=8, frameon=False)
 
 
 def _perplexities(axes: Any, reports: Sequence[Report]) -> None:
     names = sorted({text.text for report in reports for text in report.texts})
-    _bars(
+    _dots(
         axes,
         reports,
         names,
         lambda report, name: next((t.perplexity.perplexity for t in report.texts if t.text == name), None),
         scale=1,
     )
-    axes.set_title("Perplexity (lower is better)")
+    axes.set_title("Perplexity, with 95 % intervals (lower is better)")
 
 
-def _bars(
+def _dots(
     axes: Any, reports: Sequence[Report], names: Sequence[str], found: Callable[[Report, str], Any], *, scale: float
 ) -> None:
+    """Draw each figure as a dot with its interval, those of one name side by side."""
     width = 0.8 / len(reports)
     for number, report in enumerate(reports):
         drawn = False
@@ -122,13 +122,14 @@ def _bars(
                 [max(0.0, estimate.value - estimate.low) * scale],
                 [max(0.0, estimate.high - estimate.value) * scale],
             ]
-            axes.bar(
-                at, estimate.value * scale, width * 0.92, color=_COLOURS[number % len(_COLOURS)], yerr=ends,
-                error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#222222"},
-                label="" if drawn else _safe(report.model.name),
+            axes.errorbar(
+                at, estimate.value * scale, yerr=ends, fmt="o", markersize=6, elinewidth=2, capsize=3,
+                color=_COLOURS[number % len(_COLOURS)], label="" if drawn else _safe(report.model.name),
             )  # fmt: skip
             drawn = True
     axes.set_xticks(range(len(names)), [_safe(name) for name in names])
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
 
 
 def _calibration(axes: Any, report: Report) -> None:
@@ -150,7 +151,7 @@ def _calibration(axes: Any, report: Report) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("confidence of the model", fontsize=8)
     axes.set_ylabel("accuracy", fontsize=8)
-    axes.legend(fontsize=7, frameon=False, loc="upper left")
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.set_title("Calibration (dots: items)")
 
 
@@ -166,26 +167,30 @@ def _frontier(axes: Any, reports: Sequence[Report]) -> None:
         axes.plot([mib, mib], [found.low, found.high], color=colour, alpha=0.4, linewidth=2)
         axes.plot(mib, found.value, "o", color=colour)
         label = f"{_safe(report.model.name)}\n{human_bytes(report.model.weight_bytes)}"
-        axes.annotate(label, (mib, found.value), xytext=(6, 4), textcoords="offset points", fontsize=7)
+        axes.annotate(label, (mib, found.value), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axes.margins(x=0.25, y=0.2)
     axes.set_xlabel("weights, MiB", fontsize=8)
     axes.set_title(f"Size and perplexity, {_safe(name)}")
 
 
 def _speeds(axes: Any, reports: Sequence[Report]) -> None:
+    """Draw speeds as shares of those of the first, so that bars begin at nothing; each says its tokens a second."""
     known = [(report, report.speed) for report in reports if report.speed is not None]
+    first = known[0][1]
+    whole = [first.one_tok_per_s, first.many_tok_per_s, first.prefill_tok_per_s]
     width = 0.8 / len(known)
     for number, (report, speed) in enumerate(known):
         values = [speed.one_tok_per_s, speed.many_tok_per_s, speed.prefill_tok_per_s]
         places = [place + (number - (len(known) - 1) / 2) * width for place in range(3)]
+        shares = [100 * value / most if most else 0.0 for value, most in zip(values, whole, strict=True)]
         colour = _COLOURS[reports.index(report) % len(_COLOURS)]
-        bars = axes.bar(places, values, width * 0.92, color=colour, label=_safe(report.model.name))
-        axes.bar_label(bars, fmt="%.0f", fontsize=6)
-    axes.set_yscale("log")
-    axes.set_xticks(range(3), ["one stream", f"{known[0][1].many_streams} streams", "prompt"])
-    axes.set_ylabel("tokens/s", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
-    axes.set_title("Speed (higher is better)")
+        bars = axes.bar(places, shares, width * 0.92, color=colour, label=_safe(report.model.name))
+        axes.bar_label(bars, labels=[f"{value:,.0f}" for value in values], fontsize=8)
+    axes.set_xticks(range(3), ["one stream", f"{first.many_streams} streams", "prompt"])
+    axes.set_ylabel(f"% of {_safe(known[0][0].model.name)}", fontsize=8)
+    axes.margins(y=0.15)
+    axes.legend(fontsize=8, frameon=False)
+    axes.set_title("Tokens/s (higher is better)")
 
 
 def _safe(text: str) -> str:

@@ -148,7 +148,7 @@ def _speed(report: Report) -> Table:
         return Table(title="", head=(), rows=())
     rows = tuple((title, _figure(getattr(speed, field), field)) for title, field in _SPEEDS)
     return Table(
-        title="Speed and memory", head=("", "here, now"), rows=rows, note=f"Many streams: {speed.many_streams}."
+        title="Speed and memory", head=("", "measured"), rows=rows, note=f"Many streams: {speed.many_streams}."
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ashore.core import HEAVY_RATIO, LIGHT_RATIO, ModelShape, foreign_errors
 from ashore.errors import UnsupportedModel
 from ashore.planning.sizing.names import best_match, plain
+from ashore.store.conversion.checkedshape import checked_shape
 from ashore.store.conversion.configshape import dimensions_of_config
 
 _HEAD_SIZE: Final = 128
@@ -213,6 +214,7 @@ def network_of_config(path: Path) -> Network:
         inner = told.get("text_config")  # models that also see keep their decoder here
         config = {**told, **inner} if isinstance(inner, dict) else told
         kind = str(config.get("model_type", ""))
-        shape = ModelShape(architecture=kind, num_parameters=0, **dimensions_of_config(config))
+        dimensions = {"architecture": kind, "num_parameters": 0, **dimensions_of_config(config)}
+        shape = checked_shape(dimensions, what=str(path))
         name = str(told.get("_name_or_path") or "") or path.resolve().parent.name
         return network_of(shape, name=name, tied=bool(config.get("tie_word_embeddings")))

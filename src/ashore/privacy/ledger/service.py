@@ -6,8 +6,8 @@ nobody saw anything. So a crash costs the whole of it, and never more than the b
 
 from __future__ import annotations
 
+import math
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 from ashore.core import Actor, Clock, Recollection, Recorder
 from ashore.errors import NotFound, StateLost
 from ashore.privacy.ledger import rules
-from ashore.privacy.ledger.accountant import gaussian_noise, gaussian_rdp
+from ashore.privacy.ledger.accountant import choice_rdp, gaussian_noise, gaussian_rdp
 from ashore.privacy.ledger.model import FEMTO, Budget, Kind, Spend, Standing, femto, micro
 from ashore.privacy.ledger.sql import (
     answered,
     budgets,
+    count_spends,
     end_spend,
     known_spends,
     open_budget,
@@ -57,14 +58,31 @@ class Ledger:
         self._clock = clock
         self._recorder = recorder
         self._remembers = remembers
-        self._compared: set[str] = set()
-        self._lock = threading.Lock()
+        self._compared: dict[str, int] = {}
+        """Spends that there were under each budget when this process last saw it agree with the audit log."""
 
     def grant(
-        self, actor: Actor, tenant: str, dataset: str, *, epsilon: float, delta: float, questions: float
+        self,
+        actor: Actor,
+        tenant: str,
+        dataset: str,
+        *,
+        epsilon: float,
+        delta: float,
+        questions: float,
+        agreed: Callable[[Connection], str] = lambda connection: "",
     ) -> Standing:
         """Grant a budget for a dataset, in the place of the one in force. What that one spent counts in the new one,
         and so does what the audit log knows of and the state does not: an older backup was restored.
+
+        Args:
+            actor: Who grants.
+            tenant: Whose dataset it is.
+            dataset: Name of the dataset.
+            epsilon: Nats, of everything together.
+            delta: Of everything together.
+            questions: Share of both for questions.
+            agreed: Gives who consented, in the transaction; raises where somebody must have.
 
         Raises:
             InvalidRequest: see `rules.granted`. StateLost: what was lost is not known in full.
@@ -85,12 +103,15 @@ class Ledger:
                 lost=lost,
             )
             budget = _signed(budget, actor, now_s)
+            consent = agreed(connection)
             put_budget(connection, budget)
         detail: dict[str, str | int] = {
             "budget": budget.id,
             "epsilon_micro": budget.epsilon,
             "delta_femto": budget.delta,
         }
+        if consent:
+            detail["consent_of"] = consent
         actor.record(self._recorder, GRANT, f"dataset/{tenant}/{dataset}", detail=detail)
         return self.standing(tenant, dataset)
 
@@ -113,11 +134,11 @@ class Ledger:
         with self._database.read() as connection:
             return spends(connection, tenant, dataset, limit)
 
-    def answered(self, tenant: str, dataset: str, question: str) -> Spend | None:
-        """Return the answer that this question had under the budget in force; it costs nothing to see it again."""
+    def answered(self, standing: Standing, question: str, units: int) -> Spend | None:
+        """Return an answer that this question had under a budget, with no more noise than `units` buy; it costs nothing
+        to see it again."""
         with self._database.read() as connection:
-            budget = open_budget(connection, tenant, dataset)
-            return None if budget is None else answered(connection, budget.budget.id, question)
+            return answered(connection, standing.budget.id, question, units)
 
     def question_noise(self, standing: Standing, epsilon: float, parts: int) -> tuple[float, int]:
         """Return the noise multiplier of a question, and its units. `parts`: noisy sums that share epsilon."""
@@ -125,6 +146,11 @@ class Ledger:
         multiplier = gaussian_noise(epsilon / parts, delta / parts)
         order = standing.budget.order
         return multiplier, max(1, micro(parts * gaussian_rdp(multiplier, order)))
+
+    @staticmethod
+    def choice_units(standing: Standing, epsilon: float, choices: int) -> int:
+        """Return the units of so many choices by the exponential mechanism that share epsilon."""
+        return max(1, micro(choices * choice_rdp(epsilon / choices, standing.budget.order)))
 
     @staticmethod
     def training_cost(epsilon: float, delta: float) -> Callable[[Standing], tuple[int, int]]:
@@ -177,51 +203,64 @@ class Ledger:
         what: str,
         question: str,
     ) -> Spend:
-        resource = f"dataset/{tenant}/{dataset}"
-        self._compare(tenant, dataset)
-        with self._database.write() as connection:
-            standing = _found(open_budget(connection, tenant, dataset, held=True), dataset)
-            units, delta = cost(standing)
-            rules.check_fits(standing, kind, units, delta)
-            spend = Spend(
-                id=f"dps_{secrets.token_hex(8)}",
-                budget=standing.budget.id,
-                kind=kind,
-                state="reserved",
-                units=units,
-                delta=delta,
-                what=what,
-                actor=actor.principal.id,
-                began_s=int(self._clock.now_s()),
-            )
-            put_spend(connection, spend, question)
-            so_far = {"question": standing.question_units, "training": standing.training_epsilon}[kind]
-        detail: dict[str, str | int] = {
-            "budget": spend.budget, "spend": spend.id, "kind": kind, "units": units, "total": so_far + units,
-            "delta": delta,
-        }  # fmt: skip
-        actor.record(self._recorder, SPEND, resource, detail=detail)
+        while True:
+            with self._database.write() as connection:
+                standing = _found(open_budget(connection, tenant, dataset, held=True), dataset)
+                num_spends = count_spends(connection, standing.budget.id)
+                if num_spends >= self._compared.get(standing.budget.id, math.inf):
+                    spend, detail = self._entered(connection, standing, kind, cost(standing), actor, what, question)
+                    break
+            self._compare(tenant, dataset, standing.budget.id)
+        self._compared[spend.budget] = num_spends + 1
+        actor.record(self._recorder, SPEND, f"dataset/{tenant}/{dataset}", detail=detail)
         self._recorder.settle(RECORD_S)  # what cannot be recorded is not begun; the reservation then stays spent
         return spend
 
-    def _compare(self, tenant: str, dataset: str) -> None:
+    def _entered(
+        self,
+        connection: Connection,
+        standing: Standing,
+        kind: Kind,
+        cost: tuple[int, int],
+        actor: Actor,
+        what: str,
+        question: str,
+    ) -> tuple[Spend, dict[str, str | int]]:
+        """Enter a reservation where it fits; return it, and what the audit log is to have of it."""
+        units, delta = cost
+        rules.check_fits(standing, kind, units, delta)
+        spend = Spend(
+            id=f"dps_{secrets.token_hex(8)}",
+            budget=standing.budget.id,
+            kind=kind,
+            state="reserved",
+            units=units,
+            delta=delta,
+            what=what,
+            actor=actor.principal.id,
+            began_s=int(self._clock.now_s()),
+        )
+        put_spend(connection, spend, question)
+        so_far = {"question": standing.question_units, "training": standing.training_epsilon}[kind]
+        return spend, {
+            "budget": spend.budget, "spend": spend.id, "kind": kind, "units": units, "total": so_far + units,
+            "delta": delta,
+        }  # fmt: skip
+
+    def _compare(self, tenant: str, dataset: str, budget: str) -> None:
         """Raise `StateLost` where the audit log has a spend on this dataset, under whichever budget, that the state
-        does not have. Once in a process for each budget."""
-        budget = self.standing(tenant, dataset).budget.id
-        with self._lock:
-            if budget in self._compared:
-                return
-            told = self._told(SPEND, tenant, dataset)
-            with self._database.read() as connection:
-                lost = _lost(connection, told)
-            if lost:
-                raise StateLost(
-                    f"the audit log has {len(lost)} spends on {dataset} that the state does not have: the state is "
-                    "older than the log",
-                    hint="an older backup was restored; restore the newest one, or have a security officer grant a new "
-                    "budget, in which what was lost counts as spent",
-                )
-            self._compared.add(budget)
+        does not have. Once in a process for each budget, and again when spends are gone: a database was restored."""
+        told = self._told(SPEND, tenant, dataset)
+        with self._database.read() as connection:
+            lost, there = _lost(connection, told), count_spends(connection, budget)
+        if lost:
+            raise StateLost(
+                f"the audit log has {len(lost)} spends on {dataset} that the state does not have: the state is "
+                "older than the log",
+                hint="an older backup was restored; restore the newest one, or have a security officer grant a new "
+                "budget, in which what was lost counts as spent",
+            )
+        self._compared[budget] = there
 
     def _told(self, action: str, tenant: str, dataset: str) -> list[Mapping[str, str | int]]:
         """Return what the audit log has of a dataset, but for refusals. Read it before the state, which has each spend

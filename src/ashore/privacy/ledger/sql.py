@@ -22,18 +22,21 @@ _SPEND = "id, budget, kind, state, units, delta, what, actor, began_s, ended_s, 
 
 def open_budget(connection: Connection, tenant: str, dataset: str, *, held: bool = False) -> Standing | None:
     """Return the budget in force of a dataset; None: there is none. `held`: until the end of a writing transaction."""
-    row = (
-        execute(
-            connection,
-            f"SELECT {_BUDGET} FROM dp_budget WHERE tenant = :tenant AND dataset = :dataset AND closed_s = 0"
-            + (row_lock(connection) if held else ""),
-            tenant=tenant,
-            dataset=dataset,
-        )
-        .mappings()
-        .first()
-    )
+    row = _open_row(connection, tenant, dataset, row_lock(connection)) if held else None
+    if row is None and (row := _open_row(connection, tenant, dataset)) is not None and held:
+        # Postgres waited for a row that was closed meanwhile, and did not see the one in its place.
+        return open_budget(connection, tenant, dataset, held=True)
     return None if row is None else _standing(connection, _budget(row))
+
+
+def _open_row(connection: Connection, tenant: str, dataset: str, lock: str = "") -> Mapping[Any, Any] | None:
+    found = execute(
+        connection,
+        f"SELECT {_BUDGET} FROM dp_budget WHERE tenant = :tenant AND dataset = :dataset AND closed_s = 0{lock}",
+        tenant=tenant,
+        dataset=dataset,
+    )
+    return found.mappings().first()
 
 
 def budgets(connection: Connection, tenant: str = "") -> list[Standing]:
@@ -104,6 +107,12 @@ def known_spends(connection: Connection, spends: Sequence[str]) -> frozenset[str
     return frozenset(found)
 
 
+def count_spends(connection: Connection, budget: str) -> int:
+    """Return how many spends there ever were under a budget; none is ever deleted."""
+    found = execute(connection, "SELECT COUNT(*) FROM dp_spend WHERE budget = :budget", budget=budget)
+    return int(found.scalar_one())
+
+
 def end_spend(connection: Connection, spend: str, state: str, *, now_s: int, answer: str = "") -> bool:
     """End a reservation; return whether it was one."""
     done = execute(
@@ -117,15 +126,16 @@ def end_spend(connection: Connection, spend: str, state: str, *, now_s: int, ans
     return bool(done.rowcount)
 
 
-def answered(connection: Connection, budget: str, question: str) -> Spend | None:
-    """Return the newest answer to a question that was asked under a budget."""
+def answered(connection: Connection, budget: str, question: str, units: int) -> Spend | None:
+    """Return the newest answer to a question under a budget that cost at least so much: it has no more noise."""
     row = (
         execute(
             connection,
             f"SELECT {_SPEND} FROM dp_spend WHERE budget = :budget AND question = :question AND state = 'spent' "
-            "ORDER BY began_s DESC LIMIT 1",
+            "AND units >= :units ORDER BY began_s DESC LIMIT 1",
             budget=budget,
             question=question,
+            units=units,
         )
         .mappings()
         .first()

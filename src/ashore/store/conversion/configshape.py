@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "deepseek_v32": "deepseek32",
     "deepseek_v4": "deepseek4",
     "bert": "bert",
+    "modernbert": "modernbert",
     "xlm-roberta": "xlm-roberta",
 }
 """`model_type` of config.json to the names that ashore and GGUF use."""

@@ -214,6 +214,7 @@ def _gunzip(shard: Shard, raw: Path, out: BinaryIO) -> None:
 def _write_rows(raw: Path, out: BinaryIO) -> None:
     """Write the rows of a Parquet file as lines of JSONL, the columns that are learned from alone."""
     parquet = _pyarrow()
+    left = _MOST_TIMES * raw.stat().st_size + _COPY_BYTES
     with parquet.ParquetFile(raw) as file:
         there = set(file.schema_arrow.names)
         columns = [name for name in ("messages", "tools", "prompt", "completion", "text") if name in there]
@@ -221,7 +222,10 @@ def _write_rows(raw: Path, out: BinaryIO) -> None:
             raise ValueError(f"it has no column messages, prompt or text, only {', '.join(sorted(there))[:200]}")
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
             for row in batch.to_pylist():
-                out.write(msgspec.json.encode(_without_nulls(row)) + b"\n")
+                line = msgspec.json.encode(_without_nulls(row)) + b"\n"
+                if (left := left - len(line)) < 0:
+                    raise ValueError(f"it unpacks to more than {_MOST_TIMES} times its size")
+                out.write(line)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -25,7 +25,7 @@ _FORMS: Final[dict[str, Form]] = {
 }
 _PICKLED: Final = (".pickle", ".pkl", ".pth", ".pt", ".pyd", ".ckpt", ".joblib")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,}):")
-_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE: Final = re.compile(r"\{(\d{1,4000})\.\.(\d{1,4000})\}")
 
 
 def check_name(name: str) -> None:
@@ -64,20 +64,27 @@ def written_out(name: str) -> tuple[str, ...]:
     """Return the names that `{000..031}` stands for, as a shell would; the name itself where there are no braces.
 
     Raises:
-        InvalidRequest: the range runs backwards, or is of a million shards and more.
+        InvalidRequest: a range runs backwards, or all of them together name more than a million shards.
     """
+    num_shards = 1
+    for found in _RANGE.finditer(name):
+        if int(found[2]) < int(found[1]):
+            raise InvalidRequest(
+                f"{name!r}: {found[0]} is not a range of shards", hint="write the lower number first: {000..031}"
+            )
+        num_shards *= int(found[2]) - int(found[1]) + 1
+        if num_shards > MOST_SHARDS:  # before any of them is written out
+            raise InvalidRequest(
+                f"{name[:200]!r} names more than {MOST_SHARDS:,} shards", hint="name fewer in one command"
+            )
+    return tuple(_each(name))
+
+
+def _each(name: str) -> Iterator[str]:
     found = _RANGE.search(name)
     if found is None:
-        return (name,)
-    first, last = int(found[1]), int(found[2])
-    if last < first or last - first >= MOST_SHARDS:
-        raise InvalidRequest(
-            f"{name!r}: {found[0]} is not a range of shards", hint="write the lower number first: {000..031}"
-        )
+        yield name
+        return
     width = len(found[1]) if found[1].startswith("0") else 0
-    return tuple(_each(name[: found.start()], name[found.end() :], first, last, width))
-
-
-def _each(before: str, behind: str, first: int, last: int, width: int) -> Iterator[str]:
-    for number in range(first, last + 1):
-        yield from written_out(f"{before}{number:0{width}d}{behind}")
+    for number in range(int(found[1]), int(found[2]) + 1):
+        yield from _each(f"{name[: found.start()]}{number:0{width}d}{name[found.end() :]}")

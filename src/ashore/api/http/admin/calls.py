@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ashore.api.http.eventstream import last_seen, send_events
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.routes import Handler, Route
 from ashore.api.http.siblings import OWN_ONLY
@@ -70,6 +71,7 @@ def _route(room: str, call: Call) -> Route:
         tag=room.capitalize(),
         request=takes if call.has_body else None,
         response=None if call.gives is Download else call.gives,
+        streams=call.streams,
         content_type=call.content_type,
         query=() if call.has_body else fields,
         operation=f"{call.noun} {call.word}".replace(" ", "_").replace("-", "_"),
@@ -91,6 +93,8 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             given = decode(await exchange.body(app.limits) or b"{}", decoder)
         else:
             given = convert(exchange.query(), takes, texts=True)
+        if call.streams and (seen := last_seen(exchange)) is not None:
+            given = msgspec.structs.replace(given, after=seen)
         asked = given
         if call.in_path:
             fields = {name: getattr(given, name) for name in given.__struct_fields__}
@@ -102,7 +106,9 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             sibling=OWN_ONLY in exchange.headers,
         )
         answer = await perform(call, desk, actor, asked, aside=app.serving.read_aside)
-        if isinstance(answer, Download):
+        if isinstance(answer, Download) and call.streams:
+            await send_events(app, exchange, answer.content, partial(app.may_still, call, exchange, principal))
+        elif isinstance(answer, Download):
             disposition = f'attachment; filename="{answer.file_name}"'.encode()
             headers = [(b"content-type", answer.content_type.encode()), (b"content-disposition", disposition)]
             if isinstance(answer.content, bytes):

@@ -19,6 +19,7 @@ from ashore.api.http.openai.types import (
     Sampled,
     TextFormat,
 )
+from ashore.api.precision import MIN_PRECISION, min_precision
 from ashore.cache import Directive, directive_of
 from ashore.core import RequestId, Sampling, sampling_of, whole_number
 from ashore.engines import Grammar
@@ -185,10 +186,7 @@ def min_precision_of(exchange: Exchange) -> str:
     Raises:
         InvalidRequest: it is no name of a precision.
     """
-    given = exchange.headers.get(b"x-ashore-min-precision", b"")
-    if len(given) > 16 or (not given.isalnum() and given):
-        raise _bad_header("x-ashore-min-precision", given, "a precision of the model, such as fp16")
-    return given.decode()
+    return min_precision(exchange.headers.get(MIN_PRECISION.encode(), b"").decode("latin-1"))
 
 
 def directive_for(exchange: Exchange) -> Directive:

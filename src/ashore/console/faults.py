@@ -1,0 +1,61 @@
+"""What errors say, in the language of the reader: by the English sentence, as it stands where the error is raised.
+
+A sentence with places, `there is no user {}`, is found by the parts between them. What has no translation stays
+English.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+MOST_CHARS: Final = 1_000
+"""Of a sentence that is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """A catalogue of sentences. Looking one up costs some microseconds, and as much for a hostile one."""
+
+    texts: Mapping[str, str]
+    """By the English sentence; `{}` is a place there, `{0}` its first one here."""
+    _open: tuple[tuple[tuple[str, ...], str], ...] = field(init=False)
+    """Those with places: the parts between them, the longest first."""
+
+    def __post_init__(self) -> None:
+        with_places = [(tuple(key.split("{}")), text) for key, text in self.texts.items() if "{}" in key]
+        with_places.sort(key=lambda one: -sum(map(len, one[0])))
+        object.__setattr__(self, "_open", tuple(with_places))
+
+    def find(self, sentence: str) -> str:
+        """Return a sentence in this language; empty where there is none. What stands in a place may itself be one."""
+        if len(sentence) > MOST_CHARS:
+            return ""
+        plain = " ".join(sentence.split())
+        if "{}" not in plain and (text := self.texts.get(plain)):
+            return text
+        several = plain.split("; ")
+        found = [self.find(one) for one in several] if len(several) > 1 else []
+        if found and all(found):
+            return "；".join(found)
+        for parts, text in self._open:
+            places = _between(plain, parts)
+            if places is not None:
+                return text.format(*((len(places) == 1 and self.find(one)) or one for one in places))
+        return ""
+
+
+def _between(sentence: str, parts: tuple[str, ...]) -> list[str] | None:
+    """Return what stands in the places of a sentence; None where it is another one."""
+    first, *between, last = parts
+    if not sentence.startswith(first) or not sentence.endswith(last) or len(sentence) < len(first) + len(last):
+        return None
+    rest = sentence[len(first) : len(sentence) - len(last)]
+    places = []
+    for part in between:
+        place, found, rest = rest.partition(part)
+        if not found:
+            return None
+        places.append(place)
+    return [*places, rest]

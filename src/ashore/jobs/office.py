@@ -1,0 +1,23 @@
+"""What a call on the queue needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ashore.core import Recorder, Rights
+from ashore.jobs.operations.sources import Reach
+from ashore.jobs.queue import JobQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOffice:
+    """The queue, who may touch it, and the audit log of who did."""
+
+    queue: JobQueue
+    rights: Rights
+    recorder: Recorder
+    reach: Reach = field(default_factory=Reach)
+    """From where operations may read."""
+    home: str = ""
+    """Name of this home among those that share its state; empty: the state is its own."""
+    result_ttl_ms: int = 30 * 86_400_000

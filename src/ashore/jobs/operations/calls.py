@@ -1,0 +1,235 @@
+"""Operations that may be asked for: who may, on what, and from where they may read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ashore.core import Actor, Call
+from ashore.core.fieldmarks import extra_of
+from ashore.errors import InvalidRequest, Overloaded
+from ashore.jobs.model import Job, NewJob, new_id
+from ashore.jobs.office import JobOffice
+from ashore.jobs.operations.asks import (
+    PATH,
+    BackupRunIn,
+    DistillIn,
+    EvaluateIn,
+    LearnIn,
+    PruneIn,
+    PullIn,
+    QuantizeIn,
+    RehearseIn,
+    RemoveIn,
+    ScrubIn,
+    SealIn,
+    SftIn,
+    VerifyIn,
+)
+from ashore.jobs.operations.model import NAMES, Request, kind_of, name_of
+from ashore.jobs.operations.sources import check_stored, pulled_name
+from ashore.jobs.standing import JobOut, job_out
+
+PULL: Final = "model:pull"
+VERIFY: Final = "model:verify"
+SEAL: Final = "model:seal"
+REMOVE: Final = "model:remove"
+OPTIMIZE: Final = "model:optimize"
+EVALUATE: Final = "model:evaluate"
+TRAIN: Final = "model:train"
+LEARN: Final = "learning:write"
+BACK_UP: Final = "backup:run"
+LOOK_AT_BACKUPS: Final = "backup:read"
+MOST_WAITING: Final = 100
+"""Operations of a home that have not ended."""
+
+
+def pull_model(office: JobOffice, actor: Actor, asked: PullIn) -> JobOut:
+    """Pull a model into the store, as a job."""
+    name = pulled_name(asked.source, asked.name)
+    _require(office, actor, PULL, name)
+    found = msgspec.structs.replace(asked, source=office.reach.source(asked.source), name=name)
+    return submit(office, actor, "model pull", PULL, f"model/{name}", found)
+
+
+def verify_model(office: JobOffice, actor: Actor, asked: VerifyIn) -> JobOut:
+    """Verify every file of one model, or of all models, against its hash, as a job."""
+    name = check_stored(asked.ref) if asked.ref else "*"
+    _require(office, actor, VERIFY, name)
+    return submit(office, actor, "model verify", VERIFY, f"model/{name}", asked)
+
+
+def seal_model(office: JobOffice, actor: Actor, asked: SealIn) -> JobOut:
+    """Encrypt a model and its variants, and delete the unencrypted files, as a job. The server must not use them."""
+    name = check_stored(asked.name)
+    _require(office, actor, SEAL, name)
+    return submit(office, actor, "model seal", SEAL, f"model/{name}", asked)
+
+
+def remove_model(office: JobOffice, actor: Actor, asked: RemoveIn) -> JobOut:
+    """Remove a model from the store, as a job. The server must not use it."""
+    name = check_stored(asked.ref)
+    _require(office, actor, REMOVE, name)
+    return submit(office, actor, "model remove", REMOVE, f"model/{name}", asked)
+
+
+def quantize_model(office: JobOffice, actor: Actor, asked: QuantizeIn) -> JobOut:
+    """Round a model's weights to fewer bits, and store the result as a variant, as a job."""
+    return _derive(office, actor, "optimize quantize", OPTIMIZE, asked.model, (), asked)
+
+
+def prune_model(office: JobOffice, actor: Actor, asked: PruneIn) -> JobOut:
+    """Make a smaller model: remove the parts that matter least, then train the rest, as a job."""
+    return _derive(office, actor, "optimize prune", OPTIMIZE, asked.model, (asked.name,), asked)
+
+
+def distill_model(office: JobOffice, actor: Actor, asked: DistillIn) -> JobOut:
+    """Train a smaller model to answer like a larger one, as a job."""
+    others = (asked.student or "", asked.name or "")
+    return _derive(office, actor, "optimize distill", OPTIMIZE, asked.teacher, others, asked)
+
+
+def evaluate_model(office: JobOffice, actor: Actor, asked: EvaluateIn) -> JobOut:
+    """Evaluate a model in the engine that serves it, and store the report with the model, as a job."""
+    tasks = [office.reach.path(one) if "/" in one or one.endswith(".toml") else one for one in asked.task]
+    for one in tasks:
+        if ":" in one:
+            raise InvalidRequest(
+                f"task {one[:100]!r} runs code of a library",
+                hint="run `ashore optimize evaluate` on the machine",
+                param="task",
+            )
+    against = asked.against if asked.against not in (None, "parent") else ""
+    found = msgspec.structs.replace(asked, task=tasks)
+    return _derive(office, actor, "optimize evaluate", EVALUATE, asked.model, (against or "",), found)
+
+
+def train_model(office: JobOffice, actor: Actor, asked: SftIn) -> JobOut:
+    """Fine-tune a model on example answers, as a job. Asked for again, it goes on where it stopped."""
+    return _derive(office, actor, "train sft", TRAIN, asked.model, (asked.name,), asked)
+
+
+def run_learning(office: JobOffice, actor: Actor, asked: LearnIn) -> JobOut:
+    """Learn from the votes on a model's answers, judge the result, and shadow a release of it, as a job."""
+    _require(office, actor, LEARN, asked.model)
+    return submit(office, actor, "learn run", LEARN, f"model/{asked.model}", asked)
+
+
+def run_backup(office: JobOffice, actor: Actor, asked: BackupRunIn) -> JobOut:
+    """Make one backup of models, state, keys and audit log, as a job."""
+    for one in asked.models:
+        check_stored(one)
+    office.rights.require(actor.principal, BACK_UP, "backup/home")
+    return submit(office, actor, "backup run", BACK_UP, "backup/home", asked)
+
+
+def scrub_backup(office: JobOffice, actor: Actor, asked: ScrubIn) -> JobOut:
+    """Verify the backup: read everything on every node, and rebuild damaged shards from the others, as a job."""
+    office.rights.require(actor.principal, BACK_UP, "backup/home")
+    return submit(office, actor, "backup scrub", BACK_UP, "backup/home", asked)
+
+
+def rehearse_restore(office: JobOffice, actor: Actor, asked: RehearseIn) -> JobOut:
+    """Show what a restore would bring back, and whether every part of it is there, as a job. Changes nothing."""
+    office.rights.require(actor.principal, LOOK_AT_BACKUPS, "backup/home")
+    return submit(office, actor, "backup rehearse", LOOK_AT_BACKUPS, "backup/home", asked)
+
+
+CALLS: Final = (
+    Call("model", "pull", "POST", "/models/pull", PULL, pull_model),
+    Call("model", "verify", "POST", "/models/verify", VERIFY, verify_model),
+    Call("model", "seal", "POST", "/models/seal", SEAL, seal_model),
+    Call("model", "remove", "POST", "/models/remove", REMOVE, remove_model, sure="remove {ref}"),
+    Call("optimize", "quantize", "POST", "/optimize/quantize", OPTIMIZE, quantize_model),
+    Call("optimize", "prune", "POST", "/optimize/prune", OPTIMIZE, prune_model),
+    Call("optimize", "distill", "POST", "/optimize/distill", OPTIMIZE, distill_model),
+    Call("optimize", "evaluate", "POST", "/optimize/evaluate", EVALUATE, evaluate_model),
+    Call("train", "sft", "POST", "/train/sft", TRAIN, train_model),
+    Call("learn", "run", "POST", "/learn/run", LEARN, run_learning),
+    Call("backup", "run", "POST", "/backups", BACK_UP, run_backup),
+    Call("backup", "scrub", "POST", "/backups/scrub", BACK_UP, scrub_backup),
+    Call("backup", "rehearse", "POST", "/backups/rehearse", LOOK_AT_BACKUPS, rehearse_restore),
+)
+BY_NAME: Final[Mapping[str, Call]] = {f"{call.noun} {call.word}": call for call in CALLS}
+
+
+def submit(office: JobOffice, actor: Actor, name: str, action: str, subject: str, asked: msgspec.Struct) -> JobOut:
+    """Queue an operation, record that it was asked for, and return its job.
+
+    Raises:
+        Overloaded: too many wait.
+        PermissionDenied: a path is not one that jobs may read.
+    """
+    waiting = sum(
+        number for (kind, state), number in office.queue.counts().items()
+        if name_of(kind) and state in ("queued", "running")
+    )  # fmt: skip
+    if waiting >= MOST_WAITING:
+        raise Overloaded(f"{waiting} operations wait or run", hint="wait for some, or cancel them: ashore job list")
+    request = Request(
+        name=name,
+        asked=msgspec.Raw(msgspec.json.encode(_with_paths(office, asked))),
+        action=action,
+        subject=subject,
+    )
+    job = office.queue.submit(
+        NewJob(
+            job_id=new_id("op_"),
+            kind=kind_of(name, office.home),
+            tenant=actor.principal.tenant,
+            principal=actor.principal.acting_name,
+            payload=msgspec.json.encode(request),
+            max_attempts=1,
+            ttl_ms=office.result_ttl_ms,
+        )
+    )
+    actor.record(office.recorder, action, subject, detail={"job": job.job_id, "operation": name})
+    return job_out(job)
+
+
+def run_again(office: JobOffice, actor: Actor, job: Job) -> JobOut:
+    """Ask for what an operation that has ended was asked for, with the rights of whoever asks now.
+
+    Raises:
+        InvalidRequest: it is no operation, or has not ended.
+    """
+    call = BY_NAME.get(name_of(job.kind))
+    if call is None:
+        raise InvalidRequest(f"{job.job_id} is a {job.kind}, which is run again by itself", hint="ashore job list")
+    if not job.final:
+        raise InvalidRequest(f"{job.job_id} has not ended", hint=f"cancel it first: ashore job cancel {job.job_id}")
+    request = msgspec.json.decode(office.queue.body(job.job_id).payload, type=Request)
+    again: JobOut = call.do(office, actor, msgspec.json.decode(request.asked, type=call.takes))
+    return again
+
+
+def _require(office: JobOffice, actor: Actor, action: str, *names: str) -> None:
+    for name in names:
+        office.rights.require(actor.principal, action, f"model/{name}")
+
+
+def _derive(
+    office: JobOffice, actor: Actor, name: str, action: str, model: str, others: tuple[str, ...], asked: msgspec.Struct
+) -> JobOut:
+    """Queue an operation on a stored model; the caller needs the right on all that it reads and makes by name."""
+    names = [check_stored(one) for one in (model, *others) if one]
+    _require(office, actor, action, *names)
+    return submit(office, actor, name, action, f"model/{names[0]}", asked)
+
+
+def _with_paths(office: JobOffice, asked: msgspec.Struct) -> msgspec.Struct:
+    """Return what was asked with the places that its paths lead to."""
+    changed: dict[str, Any] = {}
+    for field in msgspec.structs.fields(type(asked)):
+        value = getattr(asked, field.name)
+        if PATH not in extra_of(field.type) or not value:
+            continue
+        changed[field.name] = (
+            office.reach.path(value) if isinstance(value, str) else [office.reach.path(p) for p in value]
+        )
+    return msgspec.structs.replace(asked, **changed) if changed else asked
+
+
+assert set(BY_NAME) == set(NAMES), "every operation has a call"

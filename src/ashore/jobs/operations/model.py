@@ -1,0 +1,95 @@
+"""What an operation is in the queue, and what it says of itself while it runs."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from ashore.core import UNDECODABLE, human_bytes, human_seconds
+
+LIGHT: Final = ("model pull", "model verify", "model seal", "model remove", "backup run", "backup scrub",
+                "backup rehearse")  # fmt: skip
+"""Operations that wait for disks and networks more than they compute."""
+HEAVY: Final = ("optimize quantize", "optimize prune", "optimize distill", "optimize evaluate", "train sft",
+                "learn run")  # fmt: skip
+"""Operations that take processors and memory for long."""
+NAMES: Final = (*LIGHT, *HEAVY)
+
+Unit = Literal["bytes", "steps", ""]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload: what was asked for."""
+
+    name: str
+    """NOUN WORD of the call."""
+    asked: msgspec.Raw
+    """What the call takes."""
+    action: str
+    """What the caller was allowed to do, for the audit log."""
+    subject: str
+    """On what: `model/chat`."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an operation is."""
+
+    subject: str = ""
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    """0: not known."""
+    unit: Unit = ""
+    rate_per_s: float = 0.0
+    left_s: float | None = None
+    """None: not known."""
+    says: str = ""
+    """What else is to be said of the step."""
+    log: list[str] = []
+    """Its last lines."""
+
+
+_progress: Final = msgspec.json.Decoder(Progress)
+
+
+def kind_of(name: str, home: str) -> str:
+    """Return the kind of job that an operation is. Where homes share a state, each runs its own.
+
+    Args:
+        name: Of the operation.
+        home: Name of this home among those that share its state; empty: the state is its own.
+    """
+    return f"{name}@{home}" if home else name
+
+
+def name_of(kind: str) -> str:
+    """Return the operation that a kind of job is; empty where it is none."""
+    name = kind.partition("@")[0]
+    return name if name in NAMES else ""
+
+
+def progress_of(text: str) -> Progress:
+    """Return what a job says of its progress."""
+    try:
+        return _progress.decode(text)
+    except UNDECODABLE:
+        return Progress()
+
+
+def words_of(progress: Progress) -> str:
+    """Return progress for people: `weights: 1.2 GiB of 4.0 GiB, 30 MiB/s, 1.5 min left`."""
+    if not progress.stage:
+        return ""
+    parts = []
+    if progress.unit == "bytes" and progress.done:
+        parts.append(human_bytes(progress.done) + (f" of {human_bytes(progress.total)}" if progress.total else ""))
+        if progress.rate_per_s:
+            parts.append(f"{human_bytes(int(progress.rate_per_s))}/s")
+    elif progress.says:
+        parts.append(progress.says)
+    elif progress.total:
+        parts.append(f"{progress.done:,} of {progress.total:,}")
+    if progress.left_s is not None:
+        parts.append(f"{human_seconds(progress.left_s)} left")
+    return f"{progress.stage}: {', '.join(parts)}" if parts else progress.stage

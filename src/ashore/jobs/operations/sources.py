@@ -1,0 +1,122 @@
+"""From where an operation that a request named may read: hubs, what `[egress]` allows, and what `[jobs] folders` holds.
+
+Over the API nobody reads the files of the server at will, and nobody has it call addresses of the caller's choice.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ashore.core import Allowed, check_addresses, check_url, did_you_mean
+from ashore.errors import PermissionDenied, SourceUnreachable, UnknownModel
+from ashore.store import Catalog, is_source, name_of_source, parse_reference
+
+HUBS: Final = ("hf:", "ms:")
+"""Sources that are always allowed: the hubs, or the mirrors that the operator named. Offline, the pull refuses them."""
+INDEX: Final = "https://pypi.org/"
+HOW: Final = "ask the operator to add it to [jobs] folders in ashore.toml"
+
+
+def addresses_of(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a name.
+
+    Raises:
+        SourceUnreachable: it has none.
+    """
+    try:
+        return [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except OSError as fault:
+        raise SourceUnreachable(
+            f"{host} cannot be resolved: {fault}", hint="check the name and the name server"
+        ) from fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What operations may read."""
+
+    folders: Sequence[str] = ()
+    """Folders and `s3://BUCKET/PATH` of `[jobs] folders`."""
+    allow: Sequence[Allowed] = ()
+    """Of `[egress] allow`."""
+    resolve: Callable[[str, int], Sequence[str]] = addresses_of
+
+    def source(self, said: str) -> str:
+        """Return the source that a model may be pulled from: as it was said, or the path that it leads to.
+
+        Raises:
+            PermissionDenied: the operator does not allow it.
+            UnknownModel: it is no source, and the catalogue has no such name.
+            SourceUnreachable: the host has no address.
+        """
+        kind, _, rest = said.partition(":")
+        if said.startswith(HUBS):
+            return said
+        if kind == "pypi":
+            self._check_host(INDEX)
+        elif kind in ("oci", "peer", "oci+http"):
+            scheme = "http" if kind == "oci+http" else "https"
+            self._check_host(f"{scheme}://{rest.removeprefix('//').partition('/')[0]}/")
+        elif is_source(said) or "/" in said:
+            return self.path(said.removeprefix("file:"))
+        else:
+            names = [entry.name for entry in Catalog.load().entries]
+            if said not in names:
+                raise UnknownModel(f"the catalogue has no model {said[:100]!r}", hint=did_you_mean(said[:100], names))
+        return said
+
+    def path(self, said: str) -> str:
+        """Return where a file, folder or bucket in `[jobs] folders` lies, links followed: a link that is turned
+        elsewhere later turns nothing.
+
+        Raises:
+            PermissionDenied: it does not lie there.
+        """
+        if said.startswith("s3://"):
+            roots = [one for one in self.folders if one.startswith("s3://")]
+            found = said
+            inside = ".." not in said.split("/") and any(_below(said.rstrip("/"), one) for one in roots)
+        else:
+            found = os.path.realpath(os.path.expanduser(said))
+            roots = [os.path.realpath(one) for one in self.folders if not one.startswith("s3://")]
+            inside = os.path.isabs(os.path.expanduser(said)) and any(_below(found, root) for root in roots)
+        if not inside:
+            what = f"{said[:200]!r} is not in the folders that jobs may read"
+            raise PermissionDenied(what, hint=HOW, resource=f"path/{said[:200]}")
+        return found + "/" if said.endswith("/") and not found.endswith("/") else found
+
+    def _check_host(self, url: str) -> None:
+        target = check_url(url, self.allow)
+        check_addresses(target, self.resolve(target.host, target.port))
+
+
+def check_stored(name: str) -> str:
+    """Return the name in the store of `name[@variant]`.
+
+    Raises:
+        InvalidRequest: it is no reference: a path, an address.
+    """
+    return parse_reference(name).name
+
+
+def pulled_name(source: str, name: str | None) -> str:
+    """Return the name that a model gets when it is pulled.
+
+    Raises:
+        InvalidRequest: no name can be formed from it.
+    """
+    if name:
+        return parse_reference(name).name
+    entry = Catalog.load().find_source(source)
+    if entry is not None:
+        return entry.name
+    return name_of_source(source) if is_source(source) or "/" in source else parse_reference(source).name
+
+
+def _below(path: str, root: str) -> bool:
+    root = root.rstrip("/")
+    return path == root or path.startswith(root + "/")

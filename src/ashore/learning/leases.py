@@ -1,0 +1,201 @@
+"""One run at a time over all nodes of a state: a lease in SQL, and turns that one node begins.
+
+A lease is renewed by a thread; whoever cannot renew it until it runs out has lost it, and its run ends after its step.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ashore.core import Clock
+from ashore.errors import AshoreError, Conflict
+from ashore.learning.turns import MOST_TRIES, Turn
+from ashore.state import Database, execute
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+log = logging.getLogger("ashore.learning")
+
+LEASE_S: Final = 60.0
+RENEW_S: Final = 15.0
+_NAME: Final = "run"
+_TURN: Final = tuple(field.name for field in fields(Turn))
+
+
+class Lease:
+    """The right to run. Safe to ask from any thread."""
+
+    def __init__(self, database: Database, clock: Clock, *, owner: str, until_ms: int) -> None:
+        self._database, self._clock, self._owner = database, clock, owner
+        self._until_ms = until_ms
+        self._ended = threading.Event()
+        self._gone = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another node may run by now."""
+        return self._gone or self._now_ms() >= self._until_ms
+
+    def renew(self) -> None:
+        """Hold it for another `LEASE_S`; it is lost where another node has it."""
+        until_ms = self._now_ms() + int(LEASE_S * 1000)
+        with self._database.write() as connection:
+            done = execute(
+                connection,
+                "UPDATE learning_lease SET until_ms = :until WHERE name = :name AND owner = :owner",
+                until=until_ms,
+                name=_NAME,
+                owner=self._owner,
+            )
+        if done.rowcount:
+            self._until_ms = until_ms
+        else:
+            self._gone = True
+
+    def keep(self) -> None:
+        """Renew it until `end`."""
+        while not self._ended.wait(RENEW_S):
+            try:
+                self.renew()
+            except AshoreError as fault:
+                log.warning("cannot renew the lease of learning: %s", fault.message)
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now_s() * 1000)
+
+
+@contextmanager
+def leased(database: Database, clock: Clock, *, owner: str, holder: str) -> Iterator[Lease]:
+    """Hold the lease of learning while the block runs.
+
+    Args:
+        database: The state that nodes share.
+        clock: Of this node; those of all nodes agree to some seconds.
+        owner: Names this home: what it left behind when it was killed is its own.
+        holder: What errors call it.
+
+    Raises:
+        Conflict: another node has it.
+    """
+    now_ms = int(clock.now_s() * 1000)
+    until_ms = now_ms + int(LEASE_S * 1000)
+    with database.write() as connection:
+        done = execute(
+            connection,
+            "INSERT INTO learning_lease (name, owner, holder, until_ms) VALUES (:name, :owner, :holder, :until) "
+            "ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, holder = excluded.holder, "
+            "until_ms = excluded.until_ms WHERE learning_lease.until_ms <= :now OR learning_lease.owner = :owner",
+            name=_NAME,
+            owner=owner,
+            holder=holder,
+            until=until_ms,
+            now=now_ms,
+        )
+        if not done.rowcount:
+            raise Conflict(
+                f"another run is under way on {holder_of(connection, now_ms=now_ms)}",
+                hint="wait for it to end, or `ashore learn pause` its model",
+            )
+    lease = Lease(database, clock, owner=owner, until_ms=until_ms)
+    keeping = threading.Thread(target=lease.keep, name="lease of learning", daemon=True)
+    keeping.start()
+    try:
+        yield lease
+    finally:
+        lease.end()
+        keeping.join()
+        with database.write() as connection:
+            execute(connection, "DELETE FROM learning_lease WHERE name = :name AND owner = :owner", name=_NAME,
+                    owner=owner)  # fmt: skip
+
+
+def holder_of(connection: Connection, *, now_ms: int) -> str:
+    """Return where a run is under way; empty where none is."""
+    row = execute(connection, "SELECT holder, until_ms FROM learning_lease WHERE name = :name", name=_NAME).first()
+    return "" if row is None or row.until_ms <= now_ms else str(row.holder)
+
+
+def turn_of(connection: Connection, model: str, *, now_ms: int) -> Turn:
+    """Return the last turn of a model; one that was never seen is seen now."""
+    row = (
+        execute(connection, f"SELECT {', '.join(_TURN)} FROM learning_turn WHERE model = :m", m=model)
+        .mappings()
+        .first()
+    )
+    return Turn(model=model, seen_ms=now_ms) if row is None else Turn(**cast(Any, dict(row)))
+
+
+def see(database: Database, model: str, *, now_ms: int) -> Turn:
+    """Return the last turn of a model, written down where it is the first."""
+    with database.read() as connection:
+        turn = turn_of(connection, model, now_ms=now_ms)
+    if turn.seen_ms != now_ms:
+        return turn
+    with database.write() as connection:
+        execute(
+            connection,
+            f"INSERT INTO learning_turn ({', '.join(_TURN)}) VALUES ({', '.join(f':{name}' for name in _TURN)}) "
+            "ON CONFLICT (model) DO NOTHING",
+            **asdict(turn),
+        )
+        return turn_of(connection, model, now_ms=now_ms)
+
+
+def begin(database: Database, seen: Turn, *, now_ms: int) -> Turn | None:
+    """Begin the turn that follows the one that was seen; None where another node began it meanwhile."""
+    tries = seen.tries + 1 if seen.state == "running" and seen.tries < MOST_TRIES else 1
+    turn = replace(seen, began_ms=now_ms, state="running", tries=tries, says="")
+    with database.write() as connection:
+        done = execute(
+            connection,
+            "UPDATE learning_turn SET began_ms = :now, state = 'running', tries = :tries, says = '' "
+            "WHERE model = :model AND began_ms = :seen AND tries = :before",
+            now=now_ms,
+            tries=tries,
+            model=seen.model,
+            seen=seen.began_ms,
+            before=seen.tries,
+        )
+    return turn if done.rowcount else None
+
+
+def end(database: Database, turn: Turn, *, failed: bool, says: str, now_ms: int) -> None:
+    """Write down how a turn ended."""
+    with database.write() as connection:
+        execute(
+            connection,
+            "UPDATE learning_turn SET state = :state, ended_ms = :now, says = :says "
+            "WHERE model = :model AND began_ms = :began",
+            state="failed" if failed else "done",
+            now=now_ms,
+            says=says[:500],
+            model=turn.model,
+            began=turn.began_ms,
+        )
+
+
+def num_fresh(connection: Connection, model: str, *, since_ms: int) -> int:
+    """Return how many votes with texts were given or changed since a moment."""
+    return int(
+        execute(
+            connection,
+            "SELECT COUNT(*) FROM feedback WHERE model = :model AND changed_ms >= :since AND key_id <> ''",
+            model=model,
+            since=since_ms,
+        ).scalar_one()
+    )
+
+
+def models_with_votes(connection: Connection) -> list[str]:
+    """Return the aliases whose answers were voted on with texts."""
+    rows = execute(connection, "SELECT DISTINCT model FROM feedback WHERE key_id <> '' ORDER BY model")
+    return [str(row.model) for row in rows]

@@ -1,0 +1,128 @@
+"""When a run begins by itself: at a time of day, or once enough votes came. Pure: times in, times out.
+
+A turn is written down before it begins, so that a server that was off for a week makes up for one night and not for
+seven, and of several nodes over one state one begins it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+from ashore.errors import InvalidSpec
+
+AGAIN_S: Final = 60.0
+"""After a run that was cut off, until it goes on."""
+MOST_TRIES: Final = 5
+"""Times that one turn is begun: a run that ends its machine each time must not do so for ever."""
+
+TurnState = Literal["never", "running", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class When:
+    """What `[learning]` says of when runs begin. False where they never do."""
+
+    at: str = ""
+    """HH:MM."""
+    zone: str = "UTC"
+    at_examples: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.at or self.at_examples)
+
+    @property
+    def words(self) -> str:
+        """What an operator reads: `at 02:00 Europe/Berlin, or at 1000 new votes with texts`."""
+        said = [f"at {self.at} {self.zone}"] if self.at else []
+        said += [f"at {self.at_examples} new votes with texts"] if self.at_examples else []
+        return ", or ".join(said) or "by hand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """The last turn of one model, as a row of the state."""
+
+    model: str
+    seen_ms: int
+    """When a server first saw votes for the model: nights before it were not missed."""
+    began_ms: int = 0
+    ended_ms: int = 0
+    state: TurnState = "never"
+    """`running` where no run is under way: it was cut off."""
+    tries: int = 0
+    says: str = ""
+    """What came of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """When the next turn begins, and why then or not at all."""
+
+    due_ms: int | None
+    why: str
+
+
+def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
+    """Return when the next turn of a model begins; a moment that has passed is one that is due.
+
+    Args:
+        turn: The last one. One from the future says that the clock was set back, and counts as none.
+        when: What the operator wants.
+        fresh: Votes with texts since that turn began.
+        now_ms: Now.
+    """
+    if not when:
+        return Next(due_ms=None, why="runs begin by hand: [learning] has neither at nor at_examples")
+    began_ms = turn.began_ms if turn.began_ms <= now_ms + AGAIN_S * 1000 else 0
+    if turn.state == "running" and began_ms and turn.tries < MOST_TRIES:
+        return Next(due_ms=began_ms + int(AGAIN_S * 1000), why="the run was cut off, and goes on")
+    if when.at_examples and fresh >= when.at_examples:
+        return Next(due_ms=now_ms, why=f"{fresh} new votes with texts; at_examples is {when.at_examples}")
+    lacking = f"{fresh} of {when.at_examples} new votes with texts" if when.at_examples else ""
+    if not when.at:
+        return Next(due_ms=None, why=lacking)
+    last_ms, next_ms = moments(when, now_ms)
+    if last_ms > max(began_ms, turn.seen_ms):
+        return Next(due_ms=last_ms, why=f"the night of {written(last_ms, when.zone)}")
+    return Next(
+        due_ms=next_ms, why=f"at {written(next_ms, when.zone)}" + (f", or earlier: {lacking}" if lacking else "")
+    )
+
+
+def moments(when: When, now_ms: int) -> tuple[int, int]:
+    """Return the last moment that was `at` in its zone, now among them, and the next one. There is one for each date:
+    where clocks are set back the first, where they are set forward what the missing time would have been."""
+    zone = ZoneInfo(when.zone)
+    hour, minute = map(int, when.at.split(":"))
+    today = datetime.datetime.fromtimestamp(now_ms / 1000, zone).date()
+    found = [
+        int(datetime.datetime.combine(today + datetime.timedelta(days), datetime.time(hour, minute), zone).timestamp())
+        for days in (-1, 0, 1, 2)
+    ]
+    return max(one for one in found if one * 1000 <= now_ms) * 1000, min(
+        one for one in found if one * 1000 > now_ms
+    ) * 1000
+
+
+def written(moment_ms: int, zone: str) -> str:
+    """Return a moment as people of a zone write it, with the zone."""
+    moment = datetime.datetime.fromtimestamp(moment_ms / 1000, ZoneInfo(zone))
+    return f"{moment:%Y-%m-%d %H:%M} {zone}"
+
+
+def zone_named(name: str, where: str) -> ZoneInfo:
+    """Return a time zone.
+
+    Raises:
+        InvalidSpec: this machine knows none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as fault:  # KeyError: ZoneInfoNotFoundError
+        raise InvalidSpec(
+            f"{where} zone = {name[:60]!r} is no time zone that this machine knows",
+            hint="write an IANA name such as UTC, Europe/Berlin or Asia/Shanghai; the package tzdata has them all",
+        ) from fault

@@ -1,0 +1,86 @@
+"""Memory and processor time of the processes that a supervisor started, itself among them, for /metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from ashore.metrics import Metric, Metrics
+
+METRICS: Final = (
+    Metric("ashore_info", "gauge", "Always 1, with the version of ashore.", ("version",)),
+    Metric(
+        "ashore_process_memory_bytes", "gauge",
+        "Resident memory of a process of this server; that of an engine host holds its model.", ("process",),
+    ),
+    Metric(
+        "ashore_process_cpu_seconds", "counter", "Processor time of a process of this server, since it was first seen.",
+        ("process",),
+    ),
+)  # fmt: skip
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def name_of(words: Sequence[str]) -> str:
+    """Return what a process of a server is called, by its command line: `api-0`, `host-1`, `jobs`; empty for others."""
+    following = dict(pairwise(words))
+    program = Path(words[0]).name if words else ""
+    if "ashore.api.worker" in words:
+        return f"api-{following.get('--index', '0')}"
+    if "ashore.engines.host" in words:
+        return Path(following.get("--socket", "host")).stem
+    if "ashore.jobs.worker" in words:
+        return "jobs"
+    if "ashore.cli.backupkeeper" in words:
+        return "backup"
+    if program.startswith(("envoy", "valkey", "redis-server")):
+        return program.partition("-")[0]
+    return ""
+
+
+@dataclass(slots=True)
+class Processes:
+    """What is known of the processes of a server since the page before."""
+
+    metrics: Metrics
+    supervisor: int
+    proc: Path = Path("/proc")
+    _cpu_s: dict[int, float] = field(default_factory=dict)
+    _shown: set[str] = field(default_factory=set)
+
+    def measure(self) -> None:
+        """Bring the figures up to date. One that ends meanwhile is left out, and so is what cannot be read."""
+        found: dict[str, float] = {}
+        for pid, name in self._named():
+            with suppress(OSError, ValueError, IndexError):
+                stat = (self.proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+                pages = int((self.proc / str(pid) / "statm").read_text().split()[1])
+                cpu_s = (int(stat[11]) + int(stat[12])) / _TICKS_PER_S
+                found[name] = found.get(name, 0.0) + pages * _PAGE_BYTES
+                self.metrics.add("ashore_process_cpu_seconds", max(0.0, cpu_s - self._cpu_s.get(pid, 0.0)), name)
+                self._cpu_s[pid] = cpu_s
+        for name, num_bytes in found.items():
+            self.metrics.set("ashore_process_memory_bytes", num_bytes, name)
+        for name in self._shown - set(found):
+            self.metrics.drop("ashore_process_memory_bytes", name)
+        self._shown = set(found)
+
+    def _named(self) -> list[tuple[int, str]]:
+        children: list[int] = []
+        with suppress(OSError, ValueError):
+            for task in (self.proc / str(self.supervisor) / "task").iterdir():
+                children += map(int, (task / "children").read_text().split())
+        self._cpu_s = {pid: cpu_s for pid, cpu_s in self._cpu_s.items() if pid in {self.supervisor, *children}}
+        named = [(pid, name_of(self._words(pid))) for pid in children]
+        return [(self.supervisor, "supervisor"), *((pid, name) for pid, name in named if name)]
+
+    def _words(self, pid: int) -> list[str]:
+        with suppress(OSError):
+            return (self.proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        return []

@@ -1,0 +1,222 @@
+"""Second factors: codes of an authenticator app, recovery codes, and passkeys; set up, used and removed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Final, Literal
+
+from ashore.errors import AshoreError, Conflict, NotFound, PermissionDenied, Unauthenticated
+from ashore.sessions import factor, sql
+from ashore.sessions.hashing import same
+from ashore.sessions.keeper import Found
+from ashore.sessions.model import Outcome, Visit
+from ashore.sessions.paths import home, next_of
+from ashore.sessions.sql import SessionRow
+from ashore.sessions.steps import Fields, Steps, going, quoted
+from ashore.sessions.webauthn import Passkey, made, read_sent, used
+
+Proof = Literal["", "code", "recovery", "passkey", "password"]
+MOST_PASSKEYS: Final = 10
+"""Of one account."""
+
+
+class Factors:
+    """Used by the event loop of one worker."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    async def _take_code(self, account: str, given: str) -> Proof:
+        """Use up a code of the authenticator or a recovery code; return which it was."""
+        given = given.strip()[:100]
+
+        def take() -> Proof:
+            with self._steps.keeper.database.write() as connection:
+                local = sql.find_account(connection, account, change=True)
+                if local is None or not local.has_factor:
+                    return ""
+                if local.factor and factor.is_code(given.replace(" ", "")):
+                    secret = sql.open_factor(connection, account, local.factor)
+                    code = given.replace(" ", "")
+                    step = factor.step_of(secret, code, self._steps.keeper.now_s, after=local.factor_step)
+                    if step is None:
+                        return ""
+                    sql.save_account(connection, replace(local, factor_step=step))
+                    return "code"
+                digest = factor.digest_of_recovery(given)
+                left = tuple(one for one in local.recovery if not same(one, digest))
+                if len(left) == len(local.recovery):
+                    return ""
+                sql.save_account(connection, replace(local, recovery=left))
+                return "recovery"
+
+        return await asyncio.to_thread(take)
+
+    async def prove(self, visit: Visit, row: SessionRow, fields: Fields, *, name: str) -> Proof:
+        """Use up what a form has of a second factor; return which it was, empty where it is wrong.
+
+        Args:
+            visit: The request.
+            row: Whose session it is.
+            fields: The form: `credential`, which a passkey gave, or a code.
+            name: The field that has the code.
+
+        Raises:
+            AshoreError: the passkey is wrong; the error says how.
+        """
+        if fields.get("credential"):
+            return await self._use(visit, row, fields["credential"])
+        return await self._take_code(row.owner, fields.get(name, ""))
+
+    async def _use(self, visit: Visit, row: SessionRow, text: str) -> Proof:
+        """Take the proof of a passkey of this person, for the last question of this session."""
+        sent, now_s = read_sent(text), self._steps.keeper.now_s
+
+        def look() -> tuple[str, Passkey | None]:
+            with self._steps.keeper.database.write() as connection:
+                challenge = sql.take_challenge(connection, row.digest, "use", now_s)
+                local = sql.find_account(connection, row.owner)
+                known = () if local is None else local.passkeys
+                return challenge, next((one for one in known if one.id == sent.id.rstrip("=")), None)
+
+        challenge, passkey = await asyncio.to_thread(look)
+        if passkey is None:
+            raise Unauthenticated("this passkey is not one of this account", hint="use another one, or a code")
+        counter = used(sent, challenge, visit, passkey)
+
+        def save() -> bool:
+            with self._steps.keeper.database.write() as connection:
+                return sql.use_passkey(connection, passkey.id, counter=counter, now_s=now_s)
+
+        return "passkey" if await asyncio.to_thread(save) else ""
+
+    async def enrol(self, visit: Visit, fields: Fields) -> Outcome:
+        page = next_of(visit, fields.get("next", ""))
+        found: Found | None = None
+        try:
+            found = await self._steps.check_posted(visit, fields)
+            if (elsewhere := self._not_now(visit, found.row, page)) is not None:
+                return elsewhere
+            code = fields.get("code", "").replace(" ", "")
+            if not code:
+                return await self._steps.form_of(visit, found, page, form="enrol")
+            codes = await self._confirm(found.row, code)
+            if not codes:
+                raise Unauthenticated(
+                    "the code is wrong", hint="scan the picture, then type the code that is shown now", param="code"
+                )
+            self._steps.keeper.record("factor:enrol", found.row, visit)
+            return await self._changed(visit, found.row, page, "otp", codes)
+        except AshoreError as fault:
+            return await self._steps.again(visit, found, page, fault, form="enrol")
+
+    async def passkeys(self, visit: Visit, fields: Fields) -> Outcome:
+        page = next_of(visit, fields.get("next", ""))
+        found: Found | None = None
+        try:
+            found = await self._steps.check_posted(visit, fields)
+            row = found.row
+            if (elsewhere := self._not_now(visit, row, page)) is not None:
+                return elsewhere
+            if fields.get("remove"):
+                await self._remove(row, fields["remove"])
+                self._steps.keeper.record("factor:remove", row, visit, detail={"by": "passkey"})
+                return await self._changed(visit, row, page, "", ())
+            if not fields.get("credential"):
+                return await self._steps.form_of(visit, found, page, form="passkey")
+            codes = await self._make(visit, row, fields)
+            self._steps.keeper.record("factor:enrol", row, visit, detail={"by": "passkey"})
+            return await self._changed(visit, row, page, "hwk", codes)
+        except AshoreError as fault:
+            return await self._steps.again(visit, found, page, fault, form="passkey")
+
+    def _not_now(self, visit: Visit, row: SessionRow, page: str) -> Outcome | None:
+        """Return where somebody must go before a second factor is changed; None: it may be.
+
+        Raises:
+            PermissionDenied: this session has none here.
+        """
+        if row.way != "password" or row.stage not in ("enrol", "open"):
+            raise PermissionDenied("a second factor belongs to a local account", hint="log in with a password")
+        if row.stage == "open" and self._steps.keeper.now_s - row.proof_s >= self._steps.rules.fresh_s:
+            return going(f"{home(visit)}/step-up?next={quoted(page)}")
+        return None
+
+    async def _make(self, visit: Visit, row: SessionRow, fields: Fields) -> tuple[str, ...]:
+        """Keep the passkey that an authenticator made for the last question of this session; return new recovery codes,
+        where there are none yet."""
+        sent, now_s = read_sent(fields["credential"]), self._steps.keeper.now_s
+        title = "".join(char for char in fields.get("title", "") if char.isprintable()).strip()
+
+        def take() -> str:
+            with self._steps.keeper.database.write() as connection:
+                return sql.take_challenge(connection, row.digest, "make", now_s)
+
+        challenge = await asyncio.to_thread(take)
+        passkey = made(sent, challenge, visit, account=row.owner, title=title, now_s=now_s)
+
+        def keep() -> tuple[str, ...]:
+            with self._steps.keeper.database.write() as connection:
+                local = sql.find_account(connection, row.owner, change=True)
+                if local is None:
+                    raise NotFound(f"there is no local account {row.owner}", hint="log in again")
+                if len(local.passkeys) >= MOST_PASSKEYS or not sql.add_passkey(connection, passkey):
+                    raise Conflict(
+                        f"this passkey is registered already, or there are {MOST_PASSKEYS}", hint="remove one first"
+                    )
+                if local.recovery:
+                    return ()
+                codes = factor.new_recovery_codes()
+                kept = tuple(factor.digest_of_recovery(one) for one in codes)
+                sql.save_account(connection, replace(local, recovery=kept))
+                return codes
+
+        return await asyncio.to_thread(keep)
+
+    async def _remove(self, row: SessionRow, name: str) -> None:
+        def remove() -> bool:
+            with self._steps.keeper.database.write() as connection:
+                return sql.remove_passkeys_of(connection, row.owner, only=name)
+
+        if not await asyncio.to_thread(remove):
+            raise NotFound("there is no such passkey of yours", hint="load the page again")
+
+    async def _changed(
+        self, visit: Visit, row: SessionRow, page: str, factor_name: str, codes: tuple[str, ...]
+    ) -> Outcome:
+        """Go on after a change of a second factor; show new recovery codes before that."""
+        who, local = self._steps.person(row.owner), await self._steps.local(row.owner)
+        if who is None or local is None:
+            raise Unauthenticated("the account is disabled", hint="ask a security officer")
+        factors = tuple(dict.fromkeys((*row.factors, *((factor_name,) if factor_name else ()))))
+        if row.stage != "open":
+            outcome = await self._steps.go_on(visit, who, local, page, factors=factors, before=row)
+        else:
+            await self._steps.end_others(row, "the second factor was changed", visit)
+            new = replace(row, factors=factors, proof_s=self._steps.keeper.now_s)
+            outcome = going(page, await self._steps.keeper.open(visit, new, replaces=row))
+        if not codes:
+            return outcome
+        shown = replace(outcome, status=200, goto="", form="recovery-codes", recovery_codes=codes)
+        return replace(shown, values={"next": outcome.goto or page})
+
+    async def _confirm(self, row: SessionRow, code: str) -> tuple[str, ...]:
+        """Make the authenticator that is being set up the one that counts; return new recovery codes, none if not."""
+
+        def confirm() -> tuple[str, ...]:
+            with self._steps.keeper.database.write() as connection:
+                local = sql.find_account(connection, row.owner, change=True)
+                if local is None or local.factor_session != row.id or not local.factor_new or not factor.is_code(code):
+                    return ()
+                secret = sql.open_factor(connection, row.owner, local.factor_new)
+                step = factor.step_of(secret, code, self._steps.keeper.now_s, after=0)
+                if step is None:
+                    return ()
+                codes = factor.new_recovery_codes()
+                kept = tuple(factor.digest_of_recovery(one) for one in codes)
+                changed = replace(local, factor=local.factor_new, factor_new="", factor_step=step, recovery=kept)
+                sql.save_account(connection, changed)
+                return codes
+
+        return await asyncio.to_thread(confirm)

@@ -1,0 +1,9 @@
+-- What happened, for whoever follows it; the number is that of the epoch `events`.
+CREATE TABLE event (
+    event_id BIGINT PRIMARY KEY,
+    at_ms    BIGINT NOT NULL,
+    kind     TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    reads    TEXT NOT NULL,
+    about    TEXT NOT NULL
+);

@@ -1,0 +1,210 @@
+"""Operations on a running server: asked for over HTTP and the command line, killed, refused, and recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from home_processes import processes_of
+from served import Served, call, start_served
+from tiny_models import make_tiny_model
+from waiting import eventually
+
+CHILD = "ashore.cli.operation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A server with a folder of models, a hub that never answers, and the keys of two people."""
+
+    server: Served
+    models: Path
+    admin: str
+    developer: str
+    environ: dict[str, str]
+
+    def ask(self, method: str, path: str, body: Any = None, *, key: str = "") -> Any:
+        answer = httpx.request(
+            method,
+            f"{self.server.root_url}/admin/v1{path}",
+            json=body,
+            headers={"authorization": f"Bearer {key or self.admin}"},
+            timeout=30,
+        )
+        return answer.json() if answer.status_code == 200 else {"status": answer.status_code, **answer.json()["error"]}
+
+    def job(self, job_id: str, *states: str) -> dict[str, Any]:
+        found = eventually(lambda: (job := self.ask("GET", f"/jobs/{job_id}"))["state"] in states and job)
+        assert isinstance(found, dict)
+        return found
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ashore.cli.main", *words],
+            env=self.environ | {"ASHORE_API_KEY": self.admin}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def silent_hub() -> Iterator[str]:
+    """A hub that takes connections and says nothing."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    held: list[socket.socket] = []
+
+    def hold() -> None:
+        while True:
+            try:
+                held.append(listener.accept()[0])
+            except OSError:
+                return
+
+    threading.Thread(target=hold, daemon=True).start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+    for one in held:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], silent_hub: str) -> Iterator[Site]:
+    home, models = tmp_path_factory.mktemp("operations-home"), tmp_path_factory.mktemp("operations-models")
+    make_tiny_model(models / "tiny", "llama")
+    (models / "way-out").symlink_to("/etc")
+    config = f"""
+[[model]]
+name = "fake:echo"
+
+[jobs]
+folders = ["{models}"]
+
+[settings]
+hf_endpoint = "{silent_hub}"
+"""
+    server = start_served(home, (), store=None, port=free_port(), grpc_port=0, config=config)
+    environ = {**os.environ, "ASHORE_HOME": str(home)}
+    try:
+        admin = _key(server, server.key, "sam", "system-administrator")
+        officer = _key(server, server.key, "sec", "security-officer")
+        developer = _key(server, officer, "dev", "developer")
+        yield Site(server=server, models=models, admin=admin, developer=developer, environ=environ)
+    finally:
+        server.stop()
+
+
+def _key(server: Served, key: str, name: str, role: str) -> str:
+    made = call(server, "POST", "/admin/v1/users", key, {"id": name, "roles": [role], "key": {}})
+    return str(made["key"]["key"])
+
+
+def test_a_model_is_pulled_verified_and_removed_by_jobs_and_the_audit_log_has_who_and_how(site: Site) -> None:
+    asked = site.ask("POST", "/models/pull", {"source": str(site.models / "tiny"), "name": "one"})
+    assert asked["state"] == "queued" and asked["kind"] == "model pull", asked
+    done = site.job(asked["id"], "succeeded", "failed")
+    assert done["state"] == "succeeded", done
+    assert any("licence" in line for line in done["operation"]["log"]), done
+    assert "one" in [model["name"] for model in site.ask("GET", "/server/models")["items"]]
+    again = site.ask("POST", f"/jobs/{asked['id']}/again")
+    assert site.job(again["id"], "succeeded", "failed")["state"] == "succeeded"
+
+    shown = site.run("model", "verify", "one", "--job", "--json")
+    assert shown.returncode == 0, shown.stderr
+    followed = site.run("job", "show", json.loads(shown.stdout)["id"], "--follow")
+    assert followed.returncode == 0 and "all whole" in followed.stdout, followed
+    refused = site.run("model", "verify", "one", "--job", "--config", "x.toml")
+    assert refused.returncode == 2 and "--config" in refused.stderr
+    removed = site.ask("POST", "/models/remove", {"ref": "one"})
+    assert site.job(removed["id"], "succeeded", "failed")["state"] == "succeeded"
+    listed = site.ask("GET", "/jobs")["items"]
+    assert all(job["operation"]["log"] == [] for job in listed if job["operation"]), "lists have no logs"
+
+    def recorded() -> Any:
+        found = site.run("audit", "search", "--action", "model:pull", "--json").stdout
+        acts = [json.loads(line) for line in found.splitlines() if "model/one" in line]
+        return len(acts) >= 2 and found
+
+    said = eventually(recorded)
+    assert isinstance(said, str) and '"sam"' in said and asked["id"] in said and "succeeded" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        ("/models/pull", {"source": "/etc"}, "not in the folders"),
+        ("/models/pull", {"source": "{models}/way-out"}, "not in the folders"),
+        ("/models/pull", {"source": "oci://registry.example.com/m"}, "[egress]"),
+        ("/models/pull", {"source": "smollm2", "name": "../x"}, "not a"),
+        ("/models/pull", {"source": "smollm2", "config": "/etc/passwd"}, "unknown field"),
+        ("/models/verify", {"ref": "--config=/etc/passwd"}, "not a"),
+        ("/models/remove", {"ref": "/etc"}, "not a"),
+        ("/optimize/quantize", {"model": "m", "to": "int4", "calibration": "/etc/passwd"}, "not in the folders"),
+        ("/optimize/evaluate", {"model": "hf:org/m"}, "not a"),
+        ("/optimize/evaluate", {"model": "m", "task": ["lm-eval:x"]}, "runs code"),
+        ("/optimize/evaluate", {"model": "m", "text": ["/etc/passwd"]}, "not in the folders"),
+        ("/train/sft", {"model": "m", "data": "s3://bucket/x"}, "not in the folders"),
+    ],
+)
+def test_over_http_nobody_has_the_server_read_or_call_what_the_operator_did_not_name(
+    site: Site, path: str, body: dict[str, Any], says: str
+) -> None:
+    body = {name: value.replace("{models}", str(site.models)) if isinstance(value, str) else value
+            for name, value in body.items()}  # fmt: skip
+    refused = site.ask("POST", path, body)
+    assert refused["status"] in (400, 403) and says in refused["message"], refused
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/models/pull", "/models/remove", "/models/seal", "/optimize/prune", "/train/sft", "/backups", "/learn/run"],
+)
+def test_a_key_without_the_right_starts_nothing(site: Site, path: str) -> None:
+    assert site.ask("POST", path, {}, key=site.developer)["status"] == 403
+
+
+def test_a_killed_child_fails_a_cancelled_job_ends_and_serving_goes_on(site: Site) -> None:
+    job_id = site.ask("POST", "/models/pull", {"source": "hf:org/never"})["id"]
+    site.job(job_id, "running")
+    (child,) = eventually(lambda: processes_of(site.server.home, CHILD))
+    eventually(lambda: os.sched_getscheduler(child) == os.SCHED_IDLE and os.getpriority(os.PRIO_PROCESS, child) == 19)
+    os.kill(child, signal.SIGKILL)
+    failed = site.job(job_id, "failed")
+    assert failed["error_code"] == "killed", failed
+    job_id = site.ask("POST", "/models/pull", {"source": "hf:org/never"})["id"]
+    site.job(job_id, "running")
+    eventually(lambda: processes_of(site.server.home, CHILD))
+    assert site.ask("POST", f"/jobs/{job_id}/cancel")["changed"]
+    eventually(lambda: not processes_of(site.server.home, CHILD))
+    assert site.server.ready()
+
+
+def test_killed_with_its_supervisor_an_operation_is_interrupted_and_may_be_run_again(site: Site) -> None:
+    job_id = site.ask("POST", "/models/pull", {"source": "hf:org/never"})["id"]
+    site.job(job_id, "running")
+    eventually(lambda: processes_of(site.server.home, CHILD))
+    config = site.server.home / "ashore.toml"
+    site.server.process.send_signal(signal.SIGKILL)
+    site.server.process.wait(timeout=60)
+    eventually(lambda: not processes_of(site.server.home, CHILD))
+    eventually(lambda: not processes_of(site.server.home, "ashore.api.worker"))
+    restarted = start_served(
+        site.server.home, (), store=None, port=site.server.port, grpc_port=0, config=config.read_text()
+    )
+    try:
+        job = site.job(job_id, "interrupted")
+        assert job["error_code"] == "interrupted" and "ashore job again" in job["error_message"]
+        assert not processes_of(site.server.home, CHILD), "nothing is begun again by itself"
+        again = site.ask("POST", f"/jobs/{job_id}/again")
+        site.job(again["id"], "running")
+        site.ask("POST", f"/jobs/{again['id']}/cancel")
+    finally:
+        restarted.stop()

@@ -1,0 +1,133 @@
+"""Events: kept with the change, in order, read by whoever may, and resumed where a reader stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from ashore.core import Principal, TenantId
+from ashore.errors import Overloaded
+from ashore.server.events import MOST_OF_ONE, Feed
+from ashore.state import Database, EpochWatch, Event, events_after, events_span, happenings, keep_event, open_scratch
+
+
+@dataclass(frozen=True)
+class Verdict:
+    allowed: bool
+    rule: str = ""
+
+
+class OfTenant:
+    """Rights of somebody who sees one tenant alone."""
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Verdict:
+        return Verdict(resource.startswith(f"tenant/{principal.tenant}/") and action == "job:read")
+
+    def require(self, principal: Principal, action: str, resource: str) -> None:
+        raise AssertionError("a stream leaves out what its reader may not see")
+
+
+ANN = Principal(id="ann", tenant=TenantId("acme"), kind="user")
+
+
+def happen(database: Database, tenant: str, job: str) -> int:
+    event = Event(
+        kind="job.running", resource=f"tenant/{tenant}/job/{job}", reads="job:read", about={"job": job}, at_ms=7
+    )
+    with database.write() as connection:
+        return keep_event(connection, event)
+
+
+def following(work: Callable[[Database, Feed], Awaitable[None]]) -> None:
+    async def main() -> None:
+        database = open_scratch()
+        watch = EpochWatch(database, look_every_s=0.01).start()
+        feed = Feed(database, OfTenant())
+        feed.watch(watch)
+        try:
+            async with asyncio.timeout(60):
+                await work(database, feed)
+        finally:
+            watch.close()
+            database.close()
+
+    asyncio.run(main())
+
+
+async def frames(stream: AsyncIterator[bytes], most: int) -> list[tuple[int, dict[str, Any]]]:
+    found = []
+    async for piece in stream:
+        if piece.startswith(b"id: "):
+            head, _, data = piece.partition(b"\ndata: ")
+            found.append((int(head[4:]), msgspec.json.decode(data)))
+        if len(found) == most:
+            break
+    return found
+
+
+def test_a_reader_gets_what_it_may_read_in_order_and_goes_on_where_it_stopped() -> None:
+    async def work(database: Database, feed: Feed) -> None:
+        for number in range(4):
+            await asyncio.to_thread(happen, database, "acme" if number % 2 == 0 else "beta", f"job_{number}")
+        stream = await feed.follow(ANN, 0)
+        assert [(number, one["about"]["job"]) for number, one in await frames(stream, 2)] == [
+            (1, "job_0"),
+            (3, "job_2"),
+        ]
+        again = await feed.follow(ANN, 1)
+        assert [number for number, _ in await frames(again, 1)] == [3]
+        new = await feed.follow(ANN, None)
+        waiting = asyncio.create_task(frames(new, 1))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(happen, database, "beta", "hidden")
+        await asyncio.to_thread(happen, database, "acme", "seen")
+        ((number, one),) = await waiting
+        assert number == 6 and one["about"]["job"] == "seen" and one["kind"] == "job.running"
+
+    following(work)
+
+
+def test_who_was_away_for_too_long_is_told_and_one_account_holds_few_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(happenings, "KEPT", 5)
+
+    async def work(database: Database, feed: Feed) -> None:
+        for number in range(12):
+            await asyncio.to_thread(happen, database, "acme", f"job_{number}")
+        with database.read() as connection:
+            assert events_span(connection) == (8, 12)
+            assert [one.number for one in events_after(connection, 9, limit=2)] == [10, 11]
+        found = await frames(await feed.follow(ANN, 2), 3)
+        assert [(number, one["kind"]) for number, one in found] == [
+            (7, "missed"),
+            (8, "job.running"),
+            (9, "job.running"),
+        ]
+        ((number, one),) = await frames(await feed.follow(ANN, 99), 1)
+        assert (number, one["kind"]) == (12, "missed"), "of another state, before it was restored"
+        streams = [await feed.follow(ANN, None) for _ in range(MOST_OF_ONE)]
+        for stream in streams:
+            await anext(stream)
+        with pytest.raises(Overloaded):
+            await feed.follow(ANN, None)
+        await streams[0].aclose()  # type: ignore[attr-defined]
+        await feed.follow(ANN, None)
+        listed, last = await feed.after(ANN, await feed.last(before=3), limit=2)
+        assert [one.id for one in listed] == [10, 11] and last == 11
+        for stream in streams[1:]:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+    following(work)
+
+
+def test_an_event_of_a_change_that_was_taken_back_is_none() -> None:
+    database = open_scratch()
+    with pytest.raises(RuntimeError), database.write() as connection:
+        keep_event(connection, Event(kind="x", resource="x", reads="x", about={}, at_ms=1))
+        raise RuntimeError
+    assert happen(database, "acme", "first") == 1
+    database.close()
