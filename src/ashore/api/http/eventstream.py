@@ -12,6 +12,8 @@ from ashore.core import whole_number
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
+MOST: Final = 2**62
+"""More than any event has."""
 NO_STORE: Final = (b"cache-control", b"no-store")
 
 
@@ -38,5 +40,6 @@ async def send_events(
 
 
 def last_seen(exchange: Exchange) -> int | None:
-    """Return the number that a client that comes back read last; None: it says none."""
-    return whole_number(exchange.headers.get(b"last-event-id", b""))
+    """Return the number that a client that comes back read last; None: it says none, or none that there can be."""
+    number = whole_number(exchange.headers.get(b"last-event-id", b""))
+    return number if number is not None and number < MOST else None
