@@ -4,13 +4,14 @@
 minutes on one core and needs scikit-learn (extra `bench`). Rows of grade C, and devices that nobody names, are not
 fitted to.
 
-Three ways to hold out, each in folds: pairs of model and device, whole models, whole devices. What is missed there
-gives the intervals and the errors that every plan prints. The shipped numbers are then fitted to all rows.
+Each of ten folds leaves out pairs of model and device, whole models, whole devices and single rows. What is missed
+there gives the intervals and the errors that every plan prints. The shipped numbers are then fitted to all rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import json
 import multiprocessing
@@ -18,7 +19,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from ashore.planning.sizing.calibration import calibration_of, device_name, estimate
+from ashore.planning.sizing.calibration import Trust, calibration_of, device_name, estimate
 from ashore.planning.sizing.case import Case
 from ashore.planning.sizing.points import Point, read_points
 from ashore.planning.sizing.residual import QUANTITIES, features, logarithms
@@ -36,32 +37,63 @@ from ashore.planning.sizing.thumbs import thumbs
 GRADES = ("A", "B")
 WEIGHTS = np.array([0.6, 1.0, 0.5])
 """Of a first token, a time a token, a speed: how much a miss counts."""
+CROWD = 0.5
+COLD = 0.2
+"""How much a first token counts that came earlier under a higher load: its measurement began cold."""
+UNSTEADY = 0.15
+"""How much a burst counts, a peak, and a rate that was raised to a level."""
 CORNER = 0.15
 """Misses in logarithms beyond this count by their size, not by its square."""
-HELD: Mapping[str, float] = {
-    "": 0.9,
-    "engine": 10.0,
-    "chip": 6.0,
-    "precision": 7.0,
-    "vendor": 7.0,
-    "form": 8.0,
-    "engine with form": 7.0,
-    "engine with precision": 9.0,
-    "year": 9.0,
+SPREAD: Mapping[str, float] = {
+    "bandwidth": 0.12,
+    "layer_s": 0.6,
+    "step_s": 0.6,
+    "token_s": 0.5,
+    "decode_flops": 0.3,
+    "prefill_flops": 0.35,
+    "reduce_s": 0.4,
+    "link": 0.3,
+    "first_s": 1.0,
+    "launch_s": 1.0,
+    "mix": 0.25,
+    "queue": 0.8,
+    "crowd": 0.4,
+    "surge": 1.0,
+    "arrive_s": 1.0,
+    "room": 0.2,
+    "cache": 0.25,
+    "slots": 0.3,
+    "expert_bandwidth": 0.2,
 }
-"""How strongly a value stays where it begins, and a deviation of a level stays at nothing."""
-LEAST_OF_CHIP = 25
+"""How far, as a logarithm, a coefficient differs between engines, devices, forms."""
+SHARE: Mapping[str, float] = {
+    "engine": 1.4,
+    "form": 0.9,
+    "engine with form": 0.7,
+    "engine with precision": 2.5,
+    "vendor": 1.0,
+    "year": 0.5,
+}
+"""How much of that a level makes."""
+SPREAD_OF_ALL = 1.2
+"""The same of the value for all, about where it begins."""
+HELD = 4.0
+"""How much those beliefs count against a miss."""
+LEAST = 8
+"""Measurements that an engine, a device, a form needs to be told from its relatives."""
 BOOST: dict[str, Any] = {
     "loss": "absolute_error",
-    "max_iter": 120,
+    "max_iter": 60,
     "learning_rate": 0.06,
-    "max_leaf_nodes": 8,
-    "min_samples_leaf": 20,
+    "max_leaf_nodes": 6,
+    "min_samples_leaf": 60,
     "l2_regularization": 10,
     "random_state": 0,
 }
-TREE_WEIGHT = 1.0
-FOLDS: Mapping[str, int] = {"pair": 8, "family": 7, "hardware": 6, "row": 3}
+TREE_WEIGHT = 0.7
+FOLDS = 10
+KINDS: Mapping[Trust, str] = {"fitted": "row", "neighbour": "pair", "new model": "family", "new device": "hardware"}
+"""What was held out for each degree of trust."""
 
 Column = tuple[str, str, str]
 """Level (empty: for all), entry, coefficient."""
@@ -72,6 +104,8 @@ class Data:
     """Points that can be planned and are good enough to fit to."""
 
     points: tuple[Point, ...]
+    lines: tuple[int, ...]
+    """Places of the points in the file, from 0."""
     cases: tuple[Case, ...]
     batch: Batch
     measured: np.ndarray
@@ -83,6 +117,7 @@ class Data:
         chosen = np.arange(len(self.points))[mask]
         return Data(
             tuple(self.points[i] for i in chosen),
+            tuple(self.lines[i] for i in chosen),
             tuple(self.cases[i] for i in chosen),
             self.batch.take(mask),
             self.measured[mask],
@@ -91,39 +126,60 @@ class Data:
 
 
 def read_data(path: Path) -> Data:
-    points = tuple(p for p in read_points(path) if p.case is not None and p.grade in GRADES)
+    read = tuple((i, p) for i, p in enumerate(read_points(path)) if p.case is not None and p.grade in GRADES)
+    lines, points = tuple(i for i, _ in read), tuple(p for _, p in read)
     cases = tuple(p.case for p in points if p.case is not None)
     measured = np.array(
         [[np.log(v) if v else np.nan for v in (p.first_s, p.token_s, p.tokens_per_s)] for p in points], dtype=float
     )
-    return Data(points, cases, make_batch(cases), measured, _weights(points, cases, measured))
+    return Data(points, lines, cases, make_batch(cases), measured, _weights(points, cases, measured))
 
 
 def _weights(points: Sequence[Point], cases: Sequence[Case], measured: np.ndarray) -> np.ndarray:
-    """Return how much each figure counts: less of grade B and of bursts, and little where figures contradict.
+    """Return how much each figure counts: less of grade B and of unsteady loads, little where they differ.
+
+    A hundred points of one model on one device by one engine say less than a hundred of a hundred, so that each of them
+    counts by the root of their number.
 
     Under a closed load, requests at once over the time of one are the throughput. Where a row says something else by
     more than a factor of 1.6, its time a token is of something else (drafts, chunks).
     """
-    weight = np.tile(WEIGHTS, (len(points), 1))
+    groups = [(device_name(case), case.network.name, case.engine, case.load_kind) for case in cases]
+    _, group, count = np.unique(np.array(groups), axis=0, return_inverse=True, return_counts=True)
+    crowd = count[group.ravel()] ** -CROWD
+    weight = np.outer(crowd / crowd.mean(), WEIGHTS)
     for row, (point, case) in enumerate(zip(points, cases, strict=True)):
         weight[row] *= 0.4 if point.grade == "B" else 1.0
-        weight[row] *= 0.5 if case.load_kind == "burst" else 1.0
+        weight[row] *= UNSTEADY if case.load_kind in ("burst", "saturated") or case.level else 1.0
         if case.load_kind == "closed" and not np.isnan(measured[row]).any():
             first, token, speed = np.exp(measured[row])
             said = case.load * case.osl / (first + (case.osl - 1) * token)
             if not 1 / 1.6 < said / speed < 1.6:
                 weight[row, 1] *= 0.1
+    weight[_began_cold(cases, measured), 0] *= COLD
     return weight
+
+
+def _began_cold(cases: Sequence[Case], measured: np.ndarray) -> np.ndarray:
+    """Return which first tokens came later than those of the same setting under a higher load."""
+    series: dict[Case, list[int]] = {}
+    for row, case in enumerate(cases):
+        if case.load_kind == "closed" and not np.isnan(measured[row, 0]):
+            series.setdefault(replace(case, load=0.0), []).append(row)
+    cold = np.zeros(len(cases), dtype=bool)
+    for rows in series.values():
+        for row in rows:
+            higher = [measured[other, 0] for other in rows if cases[other].load > cases[row].load]
+            cold[row] = bool(higher) and measured[row, 0] > min(higher)
+    return cold
 
 
 def columns_of(batch: Batch) -> list[Column]:
     found: list[Column] = [("", "", name) for name in COEFFICIENTS]
-    for level, names in LEVELS.items():
+    for level in SHARE:
         for entry in batch.entries[level]:
-            number = int(batch.has(level, entry).sum())
-            if entry and number >= (LEAST_OF_CHIP if level == "chip" else 1):
-                found += [(level, entry, name) for name in sorted(names)]
+            if entry and int(batch.has(level, entry).sum()) >= LEAST:
+                found += [(level, entry, name) for name in sorted(LEVELS[level])]
     return found
 
 
@@ -138,12 +194,17 @@ def efficiencies_of(columns: Sequence[Column], values: np.ndarray) -> Efficienci
     return Efficiencies(base, effects)
 
 
+def _held(level: str, name: str) -> float:
+    spread = SHARE[level] * SPREAD[name] if level else SPREAD_OF_ALL
+    return HELD / spread**2
+
+
 def fit_physics(data: Data, *, rounds: int = 10) -> Efficiencies:
     """Return the efficiencies of the least misses: damped Gauss-Newton steps with misses that count by their size."""
     batch, measured, weights = data.batch, data.measured, data.weight
     columns = columns_of(batch)
     start = np.array([0.0 if level else np.log(COEFFICIENTS[name][0]) for level, _, name in columns])
-    held = np.array([HELD[level] for level, _, _ in columns]) ** 2 / 2
+    held = np.array([_held(level, name) for level, _, name in columns])
     there = ~np.isnan(measured)
     masks = {(level, entry): batch.has(level, entry) for level, entry, _ in columns if level}
     places = {name: at for at, (level, _, name) in enumerate(columns) if not level}
@@ -178,9 +239,9 @@ def fit_physics(data: Data, *, rounds: int = 10) -> Efficiencies:
     values, damping = start.copy(), 1.0
     left, cost = missed(values)
     for _ in range(rounds):
-        jacobian, residual = slopes_at(values, said(values)), left.ravel()[kept]
+        jacobian, residual = slopes_at(values, said(values)).astype(np.float32), left.ravel()[kept]
         weight = 1 / np.maximum(np.abs(residual), CORNER)
-        curve = (jacobian * weight[:, None]).T @ jacobian + np.diag(held)
+        curve = (jacobian * weight[:, None].astype(np.float32)).T @ jacobian + np.diag(held)
         slope = jacobian.T @ (weight * residual) + held * (values - start)
         for _ in range(6):
             step = np.linalg.solve(curve + damping * np.diag(np.diag(curve) + 1e-3), -slope)
@@ -203,12 +264,14 @@ def fit_trees(data: Data, efficiencies: Efficiencies) -> dict[str, dict[str, Any
     found = times(batch, efficiencies)
     seen, said = features(batch, found), logarithms(found)
     trees = {}
+    left = measured - said
+    slower = (batch["closed"] > 0) & np.isnan(left[:, 1])
+    left[slower, 1] = -left[slower, 2]  # where only a speed was measured, it is the time a token that made it
+    left = np.clip(left, -1.5, 1.5)
     for number, name in enumerate(QUANTITIES):
-        there = ~np.isnan(measured[:, number])
-        left = np.clip(measured[there, number] - said[there, number], -1.5, 1.5)
-        trees[name] = _plain_trees(
-            HistGradientBoostingRegressor(**BOOST).fit(seen[there], left, data.weight[there, number])
-        )
+        there = ~np.isnan(left[:, number])
+        model = HistGradientBoostingRegressor(**BOOST)
+        trees[name] = _plain_trees(model.fit(seen[there], left[there, number], data.weight[there, number]))
     return trees
 
 
@@ -247,37 +310,50 @@ def fit(data: Data, *, rounds: int = 10) -> dict[str, Any]:
     }
 
 
-def folds_of(data: Data, kind: str) -> np.ndarray:
-    """Return the fold of each point; those of one group are in one fold."""
-    if kind == "row":
-        return np.random.default_rng(1).integers(0, FOLDS[kind], len(data.points))
-    names = [_group(case, kind) for case in data.cases]
-    order = np.random.default_rng(0).permutation(len(set(names)))
-    fold = {name: int(order[at]) % FOLDS[kind] for at, name in enumerate(sorted(set(names)))}
-    return np.array([fold[name] for name in names])
+def folds_of(data: Data) -> list[np.ndarray]:
+    """Return which points each fold leaves out: a tenth of the pairs, of the models, of the devices, some single rows.
+
+    Every point is left out in two to four folds: with its pair, with all of its model, with all of its device, alone.
+    So each fold leaves out nearly a third, whole models and whole devices among them.
+    """
+    random = np.random.default_rng(7)
+    left_out = [random.integers(0, 2 * FOLDS, len(data.points)) == number for number in range(FOLDS)]
+    for kind in ("pair", "family", "hardware"):
+        names = np.array([_group(case, kind) for case in data.cases])
+        found, count = np.unique(names, return_counts=True)
+        size = np.zeros(FOLDS)
+        for at in np.argsort(-count + random.random(len(found))):
+            number = int(np.argmin(size + random.random(FOLDS)))
+            size[number] += count[at]
+            left_out[number] |= names == found[at]
+    return left_out
 
 
-def plan_fold(data: Data, kind: str, number: int) -> np.ndarray:
-    """Return the logarithms that a fit plans for the points of a fold that it has not seen."""
-    outside = folds_of(data, kind) != number
-    told = fit(data.take(outside), rounds=6)
-    print(f"{kind}: fold {number + 1} of {FOLDS[kind]}", file=sys.stderr, flush=True)
-    return np.log(estimate(data.take(~outside).cases, calibration_of(told)).value)
+@dataclass(frozen=True)
+class Held:
+    """What was planned for points that the fit had not seen; one row for each point and fold that left it out."""
+
+    rows: np.ndarray
+    planned: np.ndarray
+    """Logarithms."""
+    trust: np.ndarray
+    """How near the measurements each was."""
 
 
-def hold_out(data: Data, jobs: int) -> dict[str, np.ndarray]:
-    """Return, by what is held out, the logarithms that are planned for each point by a fit that has not seen it."""
-    asked = [(kind, number) for kind, folds in FOLDS.items() for number in range(folds)]
-    planned = {kind: np.full(data.measured.shape, np.nan) for kind in FOLDS}
+def hold_out(data: Data, jobs: int) -> Held:
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        found = pool.map(partial(_job, data), asked)
-        for (kind, number), logs in zip(asked, found, strict=True):
-            planned[kind][folds_of(data, kind) == number] = logs
-    return planned
+        found = list(pool.map(partial(_plan_fold, data), range(FOLDS)))
+    rows, planned, trust = zip(*found, strict=True)
+    return Held(np.concatenate(rows), np.concatenate(planned), np.concatenate(trust))
 
 
-def _job(data: Data, asked: tuple[str, int]) -> np.ndarray:
-    return plan_fold(data, *asked)
+def _plan_fold(data: Data, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    left_out = folds_of(data)[number]
+    using = calibration_of(fit(data.take(~left_out)))
+    there = data.take(left_out)
+    print(f"fold {number + 1} of {FOLDS}: {left_out.sum():,} points", file=sys.stderr, flush=True)
+    trust = np.array([KINDS[using.trust(case)] for case in there.cases])
+    return np.flatnonzero(left_out), np.log(estimate(there.cases, using).value), trust
 
 
 def _group(case: Case, kind: str) -> str:
@@ -294,18 +370,27 @@ def miss(planned: np.ndarray, measured: np.ndarray) -> tuple[float | None, float
     return medians[0], medians[1], medians[2], len(measured)
 
 
-def intervals(kinds: Mapping[str, np.ndarray], data: Data) -> dict[str, list[list[float]]]:
+def intervals(held: Held, data: Data) -> dict[str, list[list[float]]]:
     """Return, by trust and load, what 10 and 90 of a hundred held-out points lie below, beside what was planned."""
-    trust = {"fitted": "row", "neighbour": "pair", "new model": "family", "new device": "hardware"}
-    loads = np.array(["official" if case.official else case.load_kind for case in data.cases])
+    loads = np.array(["official" if case.official else case.load_kind for case in data.cases])[held.rows]
+    left = data.measured[held.rows] - held.planned
     found = {}
-    for name, kind in trust.items():
-        left = data.measured - kinds[kind]
+    for name, kind in KINDS.items():
+        near = held.trust == kind
         for load in ("", *sorted(set(loads))):
-            rows = loads == load if load else np.full(len(loads), True)
-            bounds = [_bounds(column[rows], column) for column in left.T]
+            rows = near & (loads == load) if load else near
+            bounds = [_bounds(column[rows], column[near]) for column in left.T]
             found[f"{name} {load}".strip()] = bounds
     return found
+
+
+def write_held(path: Path, held: Held, data: Data) -> None:
+    with path.open("w", encoding="utf-8", newline="") as lines:
+        table = csv.writer(lines)
+        table.writerow(("line", "trust", "first_s", "token_s", "tokens_per_s"))
+        trust = {kind: name for name, kind in KINDS.items()}
+        for row, planned, kind in zip(held.rows, held.planned, held.trust, strict=True):
+            table.writerow((data.lines[row], trust[kind], *(f"{value:.6g}" for value in np.exp(planned))))
 
 
 def _bounds(rows: np.ndarray, whole: np.ndarray) -> list[float]:
@@ -319,6 +404,7 @@ def main() -> None:
     parser.add_argument("--points", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
     parser.add_argument("--out", type=Path, default=Path("src/ashore/planning/sizing/efficiencies.json"))
+    parser.add_argument("--held", type=Path, help="write what was planned for what was left out here")
     parser.add_argument(
         "--keep-errors", action="store_true", help="fit anew, and keep the errors and intervals of --out"
     )
@@ -330,10 +416,15 @@ def main() -> None:
         before = json.loads(args.out.read_text())
         told |= {name: before[name] for name in ("intervals", "misses", "overall")}
     else:
-        kinds = hold_out(data, args.jobs)
-        told["intervals"] = intervals(kinds, data)
-        told["overall"] = {kind: miss(planned, data.measured) for kind, planned in kinds.items()}
-        told["misses"] = {kind: by_name(data, kinds[kind], kind) for kind in ("hardware", "family")}
+        held = hold_out(data, args.jobs)
+        told["intervals"] = intervals(held, data)
+        if args.held:
+            write_held(args.held, held, data)
+        told["overall"] = {
+            kind: miss(held.planned[held.trust == kind], data.measured[held.rows[held.trust == kind]])
+            for kind in KINDS.values()
+        }
+        told["misses"] = {kind: by_name(data, held, kind) for kind in ("hardware", "family")}
     told["thumbs"] = in_words(miss(np.log(thumbs(data.batch)), data.measured))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     told["fitted_on"] = f"{len(data.points):,} published measurements, {today}"
@@ -351,9 +442,14 @@ def in_words(missed: tuple[float | None, float | None, float | None, int]) -> st
     )
 
 
-def by_name(data: Data, planned: np.ndarray, kind: str) -> dict[str, Any]:
-    names = np.array([_group(case, kind) for case in data.cases])
-    return {name: miss(planned[names == name], data.measured[names == name]) for name in sorted(set(names))}
+def by_name(data: Data, held: Held, kind: str) -> dict[str, Any]:
+    names = np.array([_group(data.cases[row], kind) for row in held.rows])
+    found = {}
+    for name in sorted(set(names)):
+        rows = (names == name) & (held.trust == kind)
+        if rows.any():
+            found[name] = miss(held.planned[rows], data.measured[held.rows[rows]])
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What checkpoints and data cost a training run: how long they hold it up, beside a synchronous save and webdataset.
 
-Run: python -m benchmarks.training_io [--only checkpoints|loader] [--rounds 12] [--layers 12] [--peer DIR]
+Run: python -m benchmarks.training_io [--only checkpoints|loader] [--rounds 12] [--layers 12] [--sustained 240]
+    [--peer DIR]
 
 Needs the extra [train]. Checkpoints: steps of a Llama of SmolLM2-135M's shape (with fewer layers), all weights trained.
 In turns, a step with no checkpoint, one behind which a checkpoint is written, and a synchronous save of the same bytes
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=49152)
+    parser.add_argument("--sustained", type=float, default=0.0, help="seconds of training with a checkpoint each 30 s")
     parser.add_argument("--steps", type=int, default=60, help="of the loader's part")
     parser.add_argument("--peer", type=Path, help="folder that has webdataset")
     parser.add_argument("--out", type=Path)
@@ -59,7 +61,9 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="training-io-") as folder:
         if words.only != "loader":
-            rows += checkpoints(Path(folder), words.rounds, words.layers, words.tokens, words.vocabulary)
+            rows += checkpoints(
+                Path(folder), words.rounds, words.layers, words.tokens, words.vocabulary, words.sustained
+            )
         if words.only != "checkpoints":
             rows += loader(Path(folder), words.steps, words.peer)
     report = render(rows)
@@ -68,8 +72,14 @@ def main() -> None:
         words.out.write_text(report, encoding="utf-8")
 
 
-def checkpoints(folder: Path, rounds: int, layers: int, tokens: int, vocabulary: int) -> list[Row]:
-    """Measure what a checkpoint holds up, in turns."""
+EVERY_S = 30.0
+"""Between two checkpoints of the sustained part."""
+
+
+def checkpoints(
+    folder: Path, rounds: int, layers: int, tokens: int, vocabulary: int, sustained_s: float = 0.0
+) -> list[Row]:
+    """Measure what a checkpoint holds up, in turns; with `sustained_s`, how much slower steps are with one in 30 s."""
     import torch
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -138,6 +148,21 @@ def checkpoints(folder: Path, rounds: int, layers: int, tokens: int, vocabulary:
             taken.append(time.perf_counter() - began)
             gc.collect()
         print(f"round {number}: stall {begin + settle:.4f} s, synchronous {own[-1]:.3f} s", file=sys.stderr, flush=True)
+    slower = None
+    if sustained_s:
+        num_steps, took_s = [0, 0], [0.0, 0.0]
+        turns = max(2, round(sustained_s / EVERY_S))
+        for turn in range(turns + turns % 2):
+            kind = (turn + turn // 2) % 2  # without, with, with, without: what drifts weighs on both alike
+            began = time.perf_counter()
+            if kind:
+                writer.begin(position(step=1000 + turn), live)
+            while time.perf_counter() - began < EVERY_S:
+                step()
+                num_steps[kind] += 1
+            took_s[kind] += time.perf_counter() - began
+            writer.finish()
+        slower = (took_s[1] / num_steps[1]) / (took_s[0] / num_steps[0]) - 1
     writer.close()
     usual = statistics.median(updates)
     held = [waited + max(0.0, update - usual) for waited, update in stalls[1:]]  # the first makes the spare memory
@@ -155,6 +180,8 @@ def checkpoints(folder: Path, rounds: int, layers: int, tokens: int, vocabulary:
              statistics.median(free[1:]), None, None, f"{_ms(beside)} against {_ms(free)}"),
         _row("slow-down at one in 30 s, from the line above",
              max(0.0, statistics.median(beside[1:]) - statistics.median(free[1:])) / 30, 0.02, None, "share of time"),
+        *([_row(f"slow-down at one in 30 s, measured over {sustained_s:.0f} s", slower, 0.02, None,
+                "steps of turns of 30 s with one checkpoint, against turns without")] if slower is not None else ()),
         _row("memory beside the state", memory, 0.1, None,
              "peak after all kinds of saving, less the peak before"),
         _row("on disk after, s, median", statistics.median(durable), None, None, ""),

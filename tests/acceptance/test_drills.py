@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from commands import run_command
+from fake_clock import faketime_folder
 from home_processes import processes_of
 from served import Served, call, start_served
 from waiting import eventually
@@ -48,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def drill(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return run_command("drill", *words, env={"ASHORE_HOME": str(home), **env})
+    return run_command("drill", *words, env={"ASHORE_HOME": str(home), **env}, timeout_s=240)
 
 
 def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -69,10 +70,51 @@ def test_a_drill_on_the_server_passes_and_its_report_is_vouched_for(server: Serv
     listed = drill(server.home, "report")
     assert listed.returncode == 0 and "as recorded" in listed.stdout
     path = server.home / "drills" / "reports" / f"{report['id']}.json"
-    path.write_text(path.read_text().replace('"pass"', '"fail"'))
+    kept = path.read_text()
+    path.write_text(kept.replace('"pass"', '"fail"'))
     changed = drill(server.home, "report")
     assert changed.returncode == 4 and "NOT AS RECORDED" in changed.stdout
+    path.write_text(kept)
+
+
+def test_reports_are_read_over_http_and_a_changed_one_is_told(server: Served) -> None:
+    rows = call(server, "GET", "/admin/v1/drills", server.key)["items"]
+    assert len(rows) == len(DRILLS) and {one["drill"] for one in rows if one["last"] == "pass"} == {"host-killed"}
+    shown = call(server, "GET", "/admin/v1/drills/disk-full", server.key)
+    assert (shown["runs_on"], shown["needs"]) == ("twin", ["root", "mount"])
+    (report,) = call(server, "GET", "/admin/v1/drill-reports", server.key)["items"]
+    assert (report["verdict"], report["vouched"]) == ("pass", "as recorded")
+    whole = call(server, "GET", "/admin/v1/drill-reports/host-killed", server.key)
+    assert whole["report"] == report["report"] and all(one["held"] for one in whole["checks"])
+    assert whole["phases"]["before"]["requests"] > 0
+    page = drill(server.home, "download", "host-killed")
+    assert page.returncode == 0 and page.stdout.startswith("<!doctype html>") and whole["sha256"] in page.stdout
+    path = server.home / "drills" / "reports" / f"{report['report']}.json"
+    path.write_text(path.read_text().replace('"pass"', '"fail"'))
+    assert call(server, "GET", "/admin/v1/drill-reports", server.key)["items"][0]["vouched"] == "not as recorded"
     path.unlink()
+
+
+def test_the_doctor_looks_changes_and_goes_back_over_http(server: Served) -> None:
+    """Each by a right of its own, and each change is an act in the audit log."""
+    secret = server.home / "first-key"
+    secret.chmod(0o644)
+    found = call(server, "GET", "/admin/v1/doctor?only=access", server.key)
+    (finding,) = [one for one in found["items"] if one["change"] and one["change"]["target"] == str(secret)]
+    rule = finding["rule"]
+    assert found["worst"] in ("critical", "warning") and finding["because_of"] == ""
+    dry = call(server, "POST", "/admin/v1/doctor/apply", server.key, {"rules": rule, "dry_run": True})
+    assert dry["items"] == [] and f"{rule} mode {secret} 0600" in dry["would_change"]
+    assert secret.stat().st_mode & 0o777 == 0o644
+    (made,) = call(server, "POST", "/admin/v1/doctor/apply", server.key, {"rules": rule})["items"]
+    assert (made["stage"], made["before"], secret.stat().st_mode & 0o777) == ("made", "0644", 0o600)
+    (undone,) = call(server, "POST", f"/admin/v1/doctor/changes/{made['id']}/revert", server.key)["items"]
+    assert (undone["stage"], secret.stat().st_mode & 0o777) == ("undone", 0o644)
+    assert [one["stage"] for one in call(server, "GET", "/admin/v1/doctor/changes", server.key)["items"]] == ["undone"]
+    acts = call(server, "GET", "/admin/v1/audit/records?action=doctor:*", server.key)["items"]
+    assert {one["action"] for one in acts} >= {"doctor:apply", "doctor:undo"}
+    secret.chmod(0o600)
+    assert len(call(server, "GET", "/admin/v1/doctor/rules", server.key)["items"]) >= 98
 
 
 def test_a_drill_that_is_killed_in_the_middle_leaves_the_server_as_it_was(server: Served) -> None:
@@ -137,7 +179,9 @@ def test_what_is_scheduled_is_due_until_it_was_run(tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", [one.name for one in DRILLS])
-def test_every_drill_passes_on_a_twin(name: str, tmp_path: Path) -> None:
+def test_every_drill_passes_on_a_twin(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "clock-stepped" and (folder := faketime_folder()) is not None:
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     lacks = lacking(next(one.needs for one in DRILLS if one.name == name))
     if lacks:
         pytest.skip(lacks)

@@ -14,11 +14,14 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 import pytest
 from console_site import PEOPLE, Page, Site, Tags, console_site
 from hostile_texts import HOSTILE
+from waiting import eventually
 
 from ashore.api.underway import Bodies
-from ashore.console import Asked
+from ashore.audit.signing import new_signing_key, pem_of
+from ashore.console import Asked, command_for
 from ashore.console.acts import OWN
-from ashore.console.pages import PAGES, Placed, lead_of, may, on_row
+from ashore.console.pages import PAGES, Placed, is_list, lead_of, may, on_row
+from ashore.console.walk import WALK
 from ashore.console.words import words_in
 from ashore.core import ADMIN, Act
 from ashore.sessions import Visit
@@ -75,12 +78,18 @@ def test_the_matrix_of_roles_pages_and_acts_is_that_of_the_authority(site: Site)
                 others = "".join(re.findall(r'<details class="others">.*?</details>', shown.text, re.DOTALL))
                 offered = shown.text.replace(others, "") if others else shown.text
                 calls = console.acts.atlas.on(page.name, tab)
+                others_lists = [site.get(f"/{one.address}?_send=1", role).text for one in calls if is_list(one.call)]
                 lead = lead_of([one for one in calls if may(console.acts.authority, principal, one.call)])
                 for one in calls:
                     allowed = may(console.acts.authority, principal, one.call)
-                    is_linked = re.search(rf'{one.address}["?]', offered) is not None or one == lead
+                    at = re.compile(rf'{one.address}["?]')
+                    is_linked = one == lead or any(at.search(text) for text in (offered, *others_lists))
                     is_denied = shown.status == 403 or f"<li>{words_in('en').summary(one.call)} " in unescape(others)
-                    has_no_row = allowed and len(one.call.in_path) == 1 and 'class="acts"' not in offered
+                    has_no_row = (
+                        allowed
+                        and len(one.call.in_path) == 1
+                        and not any(f"?{one.call.in_path[0]}=" in text for text in (offered, *others_lists))
+                    )
                     cells += 1
                     if is_denied == allowed or (not is_linked and allowed and not has_no_row) or (is_linked > allowed):
                         wrong.append(f"{role}, {one.key}: allowed {allowed}, linked {is_linked}, denied {is_denied}")
@@ -111,12 +120,17 @@ def test_every_call_is_reached_from_a_page_by_those_who_may_do_it(site: Site) ->
         for path in shown_paths(site, role):
             text = site.get(path, role).text
             reached |= {one.key for one in atlas.placed if f'{one.address}"' in text or f"{one.address}?" in text}
-            reached |= {one.key for one in atlas.placed if f">ashore {one.key}<" in text}
+            reached |= {one.key for one in atlas.placed if f">{lead_command(one)}<" in text}
     rows = {one.key for one in atlas.placed if len(one.call.in_path) == 1}
     assert {one.key for one in atlas.placed} - reached - rows == set()
     for one in atlas.placed:
         if one.key in rows:
             assert on_row(one.call, one.call, {one.call.in_path[0]: "x"}) == {one.call.in_path[0]: "x"}
+
+
+def lead_command(placed: Placed) -> str:
+    """Return the command that the list of a tab shows."""
+    return command_for(placed.call, placed.call.takes() if is_list(placed.call) else None)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -465,3 +479,56 @@ def test_a_form_of_a_stranger_is_short_and_counted(site: Site) -> None:
         assert site.send("POST", "/console/log-in", body=b"account=" + b"x" * 30_000, headers=kind).status == 429
     finally:
         site.app._bodies = kept
+
+
+def test_an_auditor_walks_through_an_inspection_and_others_do_not(site: Site) -> None:
+    page = site.get("/audit", "auditor").text
+    listed = page.partition('class="walk"')[2].partition("</ol>")[0]
+    walk = re.findall(r'<li><a href="\./?([^"]*)">([^<]*)</a></li>', listed)
+    assert len(walk) == len(WALK) == 9
+    for address, name in walk:
+        stop = site.get(f"/{address.replace('&amp;', '&')}", "auditor")
+        assert stop.status == 200 and 'class="fault"' not in stop.text, name
+    assert 'class="walk"' not in site.get("/audit", "developer").text
+    assert "检查流程" in site.get("/audit", "auditor", accept_language="zh").text
+
+
+def test_a_form_that_replaces_a_policy_begins_with_the_one_in_force(site: Site) -> None:
+    site.post("/call/access-role/put", "security-officer", {"role": "asker", "rules": "infer on model/chat"})
+    form = site.get("/call/access-policy/apply", "security-officer").text
+    shown = site.get("/call/access-policy/show?_send=1", "security-officer").text
+    (version,) = re.findall(r'name="base_version" value="(\d+)"', form)
+    assert f">{version}</span>" in shown and "asker" in form and "infer on model/chat" in form
+    old = {"base_version": int(version) - 1, "dry_run": "yes"}
+    again = site.post("/call/access-policy/apply", "security-officer", old)
+    assert again.status == 409 and "the policy was changed" in again.text
+    chinese = site.post(
+        "/call/access-policy/apply", "security-officer", {"base_version": int(version) - 1}, accept_language="zh"
+    )
+    assert "策略已被修改" in chinese.text and 'role="alert"' in chinese.text
+
+
+def test_an_error_of_a_script_is_in_the_language_of_its_page(site: Site) -> None:
+    body = json.dumps({"model": "none", "messages": [{"role": "user", "content": "x"}]}).encode()
+    headers = {"content-type": "application/json", "x-csrf-token": f"token-of-{PEOPLE['developer']}"}
+    english = site.send("POST", "/console/ask", "developer", body, headers)
+    chinese = site.send("POST", "/console/ask", "developer", body, headers | {"accept-language": "zh-CN"})
+    assert english.status == chinese.status == 404
+    said = [json.loads(one.body)["error"] for one in (english, chinese)]
+    assert said[0]["code"] == said[1]["code"] and "no model is called" in said[0]["message"]
+    assert "这里没有名为 'none' 的模型" in said[1]["message"]
+
+
+def test_a_record_that_was_altered_is_shown_as_a_fault(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("altered")
+    with console_site(folder) as site:
+        site.post("/call/access-tenant/create", "security-officer", {"name": "acme"})
+        (folder / "audit-keys" / "public-keys.pem").write_text(pem_of(new_signing_key().public))
+        logs = lambda: [one for one in (folder / "audit").rglob("*.log") if b"tenant/acme" in one.read_bytes()]  # noqa: E731
+        (log,) = eventually(logs)  # what was done is on its way to the disk
+        before = site.post("/call/audit/verify", "auditor")  # nobody signs here, and that is all there is to say
+        assert before.status == 200 and log.name not in before.text
+        log.write_bytes(log.read_bytes().replace(b"tenant/acme", b"tenant/acne", 1))
+        page = site.post("/call/audit/verify", "auditor")
+        assert page.status == 200 and 'class="fault" role="alert"' in page.text and 'class="done"' not in page.text
+        assert "This is not as it should be" in page.text and log.name in page.text

@@ -133,8 +133,8 @@ def test_the_commands_plant_train_and_attack(
     canaries(data, out=out, num=100)
     with bootstrap.open_ledger(settings) as ledger:
         ledger.grant(Actor(principal=OWNER), "default", "letters", epsilon=1.0, delta=0.001, questions=0.0)
-    asked = {"data": str(out / "train.jsonl"), "budget": "letters", "num_examples": 60, "batch": 30, "steps": 2}
-    assert private("tiny", **asked) == 0  # type: ignore[arg-type]
+    asked = {"data": str(out / "train.jsonl"), "budget": "letters", "num_examples": 60, "delta": 1e-4, "batch": 30}
+    assert private("tiny", steps=2, **asked) == 0  # type: ignore[arg-type]
     capsys.readouterr()
     lists = {"members": out / "members.jsonl", "others": out / "others.jsonl"}
     assert attack("tiny-private", **lists, as_json=True) == 0
@@ -143,7 +143,7 @@ def test_the_commands_plant_train_and_attack(
     assert told["members"] + told["others"] == 100
     assert attack("tiny-private", **lists, access="answers") == 0
     printed = capsys.readouterr().out
-    assert "claimed                 epsilon 1, delta 0.0017" in printed and "95% confidence" in printed
+    assert "claimed                 epsilon 1, delta 0.0001" in printed and "95% confidence" in printed
 
     # An adapter whose claim is too good for what it shows.
     notes = settings.home.adapters / "tiny-private" / "ashore.json"

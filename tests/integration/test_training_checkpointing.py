@@ -28,7 +28,7 @@ from ashore.errors import DiskFull
 from ashore.sealing import MemoryKeeper, new_data_key
 from ashore.store import ModelStore
 from ashore.training import RunState, SftRun, plan_sft
-from ashore.training.checkpointing.form import PIECE_BYTES, Position, write_file
+from ashore.training.checkpointing.form import PIECE_BYTES, Position, spare_bytes, write_file
 from ashore.training.checkpointing.mirror import CheckpointBucket, Mirror
 from ashore.training.checkpointing.writer import CheckpointWriter
 
@@ -72,7 +72,7 @@ def test_each_checkpoint_has_the_bits_of_its_step_whenever_the_update_comes(tmp_
 
 
 def test_where_more_is_left_than_may_be_copied_the_update_waits(tmp_path: Path) -> None:
-    numbers = Numbers(scale=12)  # 144 MB, of which 64 MiB may be copied
+    numbers = Numbers(scale=12)  # 144 MB
     state = RunState(folder=tmp_path)
     writer = state.writer()
     for step in (1, 2):
@@ -84,7 +84,7 @@ def test_where_more_is_left_than_may_be_copied_the_update_waits(tmp_path: Path) 
         found = state.load()
         assert found is not None and found.position.step == step and not numbers.faults_of(found)
     writer.close()
-    assert 0 < writer.times.copied_bytes <= 2 * (64 << 20)
+    assert 0 < writer.times.copied_bytes <= 2 * spare_bytes(150_000_000)
 
 
 def test_while_one_is_written_the_next_is_left_out_and_a_fault_is_told_at_the_next(tmp_path: Path) -> None:
@@ -290,4 +290,5 @@ def test_memory_stays_within_its_bound(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
     run = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, env=environ)
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) < (64 << 20) + 4 * PIECE_BYTES + (24 << 20)
+    assert spare_bytes(240_000_000) == 12_000_000
+    assert int(run.stdout) < 12_000_000 + 4 * PIECE_BYTES + (16 << 20)

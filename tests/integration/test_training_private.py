@@ -19,7 +19,7 @@ from ashore.errors import InvalidRequest, NotFound, PrivacyBudgetSpent, Unsuppor
 from ashore.settings import read_settings
 from ashore.training import LoraOptions, PrivateOptions, add_lora, answer_loss
 from ashore.training.attention import packed_attention
-from ashore.training.private import Book, sample, train_private
+from ashore.training.private import Book, Units, people, sample, train_private
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -63,6 +63,42 @@ def test_the_clipped_sum_of_a_packed_row_is_that_of_its_examples_one_by_one(tmp_
     assert sum(norm > clip for norm in norms) >= 2, "some were clipped"
 
 
+def test_the_gradient_of_a_person_is_that_of_all_their_examples_clipped_once(tmp_path: Path) -> None:
+    model, corpus = with_adapter(tmp_path), small_corpus(7)
+    book = Book(model)
+    members = people(["a", "b", "a", "c", "a", "b", ""], corpus.lengths, 10_000)
+    assert members == ((0, 2, 4), (1, 5), (3,)), "who is nobody is left out"
+    units = Units(corpus, members)
+    together, norms = [], []
+    with packed_attention(model):
+        for one in members:
+            model.zero_grad()
+            batch = corpus.batch(one)
+            (answer_loss(model, batch) / batch.num_targets).backward()
+            together.append({name: p.grad.clone() for name, p in book.parameters.items()})
+            norms.append(float(torch.stack([g.square().sum() for g in together[-1].values()]).sum().sqrt()))
+        clip = sorted(norms)[1] * 0.9
+        model.zero_grad()
+        row, tokens = units.batch((2, 0, 1))
+        with book.open():
+            answer_loss(model, row).backward()
+            sums, found = book.clipped(row, clip, tokens)
+    assert np.allclose(found.numpy(), [norms[2], norms[0], norms[1]], rtol=1e-4)
+    for name, part in sums.items():
+        expected = sum(one[name] * min(1.0, clip / norm) for one, norm in zip(together, norms, strict=True))
+        assert torch.allclose(part, expected, rtol=1e-3, atol=1e-6), name
+    assert sum(norm > clip for norm in norms) >= 2
+
+
+def test_a_person_has_so_many_tokens_and_which_are_left_out_depends_on_nobody_else() -> None:
+    lengths = np.array([30, 50, 40, 10, 70], np.int64)
+    alone = people(["a", "a", "a", "a", "a"], lengths, 90)
+    assert alone == ((0, 1, 3),)
+    among = people(["a", "a", "a", "a", "b"], lengths, 90)
+    assert among == ((0, 1, 3), (4,))
+    assert people(["a", "b"], np.array([500, 1], np.int64), 90) == ((0,), (1,)), "one is always taken"
+
+
 def test_each_example_is_taken_with_the_same_probability_whatever_the_others_do() -> None:
     corpus = small_corpus(40)
     options = PrivateOptions(steps=1, num_units=40, expected_batch=8, noise=1.0)
@@ -70,7 +106,7 @@ def test_each_example_is_taken_with_the_same_probability_whatever_the_others_do(
     taken = np.zeros(40)
     sizes = []
     for _ in range(400):
-        rows = sample(corpus, options, draw)
+        rows = sample(Units(corpus), options, draw)
         members = [n for row in rows for n in row]
         assert len(members) == len(set(members))
         sizes.append(len(members))
@@ -131,7 +167,7 @@ def test_an_empty_sample_still_adds_noise(tmp_path: Path) -> None:
 def test_all_weights_cannot_be_trained_privately_and_odd_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match="linear layers of an adapter alone"):
         Book(tiny_model(tmp_path / "model"))
-    with pytest.raises(InvalidRequest, match="50 examples a step, of 40"):
+    with pytest.raises(InvalidRequest, match="50 units a step, of 40"):
         PrivateOptions(steps=1, num_units=40, expected_batch=50, noise=1.0).checked()
 
 
@@ -142,7 +178,7 @@ def test_a_run_is_paid_keeps_an_adapter_and_what_no_longer_fits_is_refused(
     settings = read_settings()
     settings.home.root.mkdir()
     pull_tiny(bootstrap.build_store(settings.home, settings), tmp_path, kind="qwen2")
-    lines = [{"prompt": f"say {n}: ", "completion": "abc" * (2 + n % 3)} for n in range(24)]
+    lines = [{"prompt": f"say {n}: ", "completion": "abc" * (2 + n % 3), "user": f"u{n % 8}"} for n in range(24)]
     data = tmp_path / "letters.jsonl"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with bootstrap.open_ledger(settings) as ledger:
@@ -150,7 +186,7 @@ def test_a_run_is_paid_keeps_an_adapter_and_what_no_longer_fits_is_refused(
 
     def run(**changes: Any) -> int:
         asked: dict[str, Any] = {"budget": "letters", "num_examples": 24, "epsilon": 2.0, "delta": 4e-4, "steps": 2}
-        return private("tiny", data=str(data), batch=8, **(asked | changes))
+        return private("tiny", data=str(data), **({"batch": 8} | asked | changes))
 
     assert run(dry_run=True) == 0
     told = capsys.readouterr()
@@ -164,3 +200,13 @@ def test_a_run_is_paid_keeps_an_adapter_and_what_no_longer_fits_is_refused(
         assert ledger.standing("default", "letters").training_epsilon == 2_000_000
     with pytest.raises(PrivacyBudgetSpent, match=r"epsilon 1, delta 0\.0006 left for training"):
         run()
+    capsys.readouterr()
+    person = {"unit": "person", "num_examples": 8, "batch": 4, "epsilon": 0.5, "delta": 1e-4, "name": "kind"}
+    with pytest.raises(InvalidRequest, match=r"no example of letters\.jsonl has the field 'customer'"):
+        run(**person, person="customer")
+    assert run(**person) == 0
+    assert "with 8 people the noise is likely to outweigh" in capsys.readouterr().err
+    notes = json.loads((settings.home.adapters / "kind" / "ashore.json").read_text())["recipe"]
+    assert notes["parameter.unit"] == "person"
+    with bootstrap.open_ledger(settings) as ledger:
+        assert ledger.standing("default", "letters").training_epsilon == 2_500_000, "the refused one gave it back"

@@ -283,10 +283,13 @@ def test_the_last_answer_takes_votes(session: Session, parrot: Parrot, capsys: p
         {"id": "chatcmpl-1", "correction": "Say hello back."},
     ]
     err = capsys.readouterr().err
-    assert "noted; only the vote is kept" in err and "/fix needs the text" in err
+    assert "only the vote is kept" in err and "/fix needs the text" in err
+    parrot.vote = lambda feedback: ""  # type: ignore[attr-defined]
+    session.take("/up")
+    assert "kept: the vote, with question and answer" in capsys.readouterr().err
     session.take("/reset")
     session.take("/up")
-    assert len(votes) == 3
+    assert len(votes) == 3 and "no answer to vote on" in capsys.readouterr().err
 
 
 def test_the_id_of_an_answer_is_that_of_its_first_event() -> None:

@@ -12,9 +12,9 @@ from ashore.cli.main import main
 from ashore.cli.recorded import acts_as_owner
 from ashore.cli.status import Status, accelerators, figures, models_of, needs_of
 from ashore.doctor import Readings
-from ashore.doctor.model import Backup, Cache, Configuration, Releases, Server
 from ashore.doctor.probes.home import failed_of, read_releases
 from ashore.doctor.probes.serving import read_backup
+from ashore.doctor.readings import Backup, Cache, Configuration, Releases, Server
 from ashore.doctor.samples import Samples
 from ashore.engines import EngineOptions
 from ashore.metrics import Metrics

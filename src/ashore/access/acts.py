@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ashore.access import sql
 from ashore.access.actions import ROLE_GRANT
 from ashore.access.authority import Compiled, raised_by, refusal
+from ashore.access.consents import counting
 from ashore.access.model import Principal
 from ashore.access.offices import (
     CONSENT_S,
     Standing,
     bootstrap_hint,
     lost_between,
-    makers_of,
     roles_gained,
     standing_of,
 )
@@ -143,8 +143,7 @@ class Desk:
         """
         subject = f"user/{account}"
         consents = set(sql.consents_to(self.connection, subject, since_s=self.now_s - CONSENT_S))
-        mine = makers_of(self.connection, self.principal.id)
-        others = {one for one in consents - {account} if not makers_of(self.connection, one) & mine}
+        others = counting(self.connection, subject, self.principal.id, now_s=self.now_s) - {account}
         if not others:
             told = (
                 f"; the consent of {', '.join(sorted(consents))} does not count, because you may know the key"

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from ashore.access.calls import CALLS, open_desk
+from ashore.access.consents import SqlConsents
 from ashore.access.directory import Directory
 from ashore.access.issuers import Fetch, IssuerKeys
 from ashore.access.keeping import Keys
 from ashore.access.names import SqlNames
 from ashore.access.onbehalf import OnBehalf, read_internal_token
 from ashore.access.ports import Authenticator, Authority
-from ashore.core import EVERY_NAME, Names, Rights
+from ashore.core import EVERY_NAME, Consents, Names, Rights
 from ashore.rooms import Context, Opened, Room
 
 
@@ -52,6 +53,8 @@ async def open_access(context: Context) -> Opened:
         Rights: keys.authority,
         Names: names,
     }
+    if keys.database is not None:
+        gives[Consents] = SqlConsents(keys.database, context.clock)
     token: str = context.told("internal_token_file")
     if token:
         secret = read_internal_token(Path(token))

@@ -11,8 +11,8 @@ from ashore.settings import Settings
 
 if TYPE_CHECKING:
     from ashore.doctor.examine import Doctor
-    from ashore.doctor.model import Configuration
     from ashore.doctor.probes.home import Backend
+    from ashore.doctor.readings import Configuration
     from ashore.serving import ServedModel
 
 

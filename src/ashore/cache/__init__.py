@@ -14,7 +14,7 @@ Where to add what:
 """
 
 from ashore.cache.curated import CuratedAnswers
-from ashore.cache.embedded import valkey_command
+from ashore.cache.embedded import valkey_command, valkey_program
 from ashore.cache.memory import FixedEpochs, MemoryTier
 from ashore.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pair, Question, Ready, ShareStats
 from ashore.cache.pairsfile import read_pairs
@@ -53,4 +53,5 @@ __all__ = [
     "read_pairs",
     "save_pairs",
     "valkey_command",
+    "valkey_program",
 ]

@@ -33,6 +33,8 @@ HELP: Final = """\
 /exit                   leave (Ctrl-D too); Ctrl-C stops an answer
 A line that ends in \\ continues on the next line."""
 
+KEPT: Final = "kept: the vote, with question and answer, personal data masked; a model can learn from it"
+
 
 @app.default
 def chat(
@@ -277,7 +279,9 @@ class Session:
         if not self.conversation.answer_id:
             raise InvalidRequest("there is no answer to vote on yet")
         why = self.client.vote({"id": self.conversation.answer_id, **said})
-        self.screen.note(f"noted; {why}" if why else "noted")
+        self.screen.note(
+            why or "kept: the vote, with question and answer, personal data masked; a model can learn from it"
+        )
 
     def _stats(self, _: str) -> None:
         self.screen.show_stats = not self.screen.show_stats

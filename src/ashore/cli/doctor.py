@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
+from ashore.cli.calls import noun_of
 from ashore.cli.recorded import acting, owner
 from ashore.core import counted, did_you_mean, human_seconds, parse_seconds
+from ashore.doctor.calls import CALLS, detail_of
 from ashore.errors import AshoreError, Conflict, InvalidRequest
 from ashore.settings import Settings, read_settings
 
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
     from ashore.doctor.examine import Doctor, Scene
     from ashore.doctor.journal import Entry
     from ashore.doctor.look import Look
-    from ashore.doctor.model import Configuration
+    from ashore.doctor.readings import Configuration
     from ashore.serving import ServedModel
 
-app = App(name="doctor", help="Find what is wrong, why, and what to do.")
+app = noun_of(
+    "doctor",
+    "Find what is wrong, why, and what to do.",
+    CALLS,
+)
 
 EXIT: Final[Mapping[str | None, int]] = {"critical": 4, "warning": 3}
 SPAN: Final = "2s"
@@ -121,7 +127,7 @@ def undo(number: int | None = None, /, *, list_: Annotated[bool, Parameter(name=
     with acting("doctor:undo", "doctor/*") as recorder:
 
         def say(entry: Entry) -> None:
-            owner().record(recorder, "doctor:undo", f"doctor/{entry.rule}", detail=_detail(entry))
+            owner().record(recorder, "doctor:undo", f"doctor/{entry.rule}", detail=detail_of(entry))
 
         done = Remedies(journal, OwnHands(), say=say).undo(number)
     for one in done:
@@ -235,7 +241,7 @@ def configuration_of(told: Mapping[str, Any], settings: Settings) -> Configurati
     from ashore.cli.upchecks import warnings_of
     from ashore.cli.upplan import listening_of, request_of
     from ashore.config import Listening
-    from ashore.doctor.model import Configuration, Note
+    from ashore.doctor.readings import Configuration, Note
 
     serving = msgspec.convert(told["listening"], Listening)
     notes = []
@@ -353,20 +359,10 @@ def _apply(
                 f"doctor/{entry.rule}",
                 outcome="done" if outcome == "done" else "failed",
                 reason=entry.note,
-                detail=_detail(entry),
+                detail=detail_of(entry),
             )
 
         return planned, Remedies(journal, OwnHands(), say=say).apply(planned)
-
-
-def _detail(entry: Entry) -> dict[str, str | int]:
-    return {
-        "change": entry.id,
-        "kind": entry.kind,
-        "target": entry.target,
-        "before": entry.before,
-        "after": entry.after,
-    }
 
 
 def _print_json(diagnosis: Diagnosis, changes: Sequence[Entry]) -> None:

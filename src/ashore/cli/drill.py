@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from ashore.cli.calls import noun_of
 from ashore.cli.recorded import acting, owner
 from ashore.core import did_you_mean, human_seconds, parse_seconds
-from ashore.drills.calls import CALLS, Consented, subject_of
+from ashore.drills.calls import CALLS, Consented, may_lose, recorded_digests, subject_of
 from ashore.drills.catalog import BY_NAME, DRILLS
 from ashore.drills.model import EXIT
 from ashore.errors import Conflict, InvalidRequest, NotReady
@@ -34,7 +34,12 @@ def _show_consent(done: Consented) -> None:
     print(f"consented to {done.consented_to}, for {human_seconds(done.holds_for_s)}")
 
 
-app = noun_of("drill", "Rehearse failures; report whether the server survived.", CALLS, {"consent": _show_consent})
+app = noun_of(
+    "drill",
+    "Rehearse failures; report whether the server survived.",
+    CALLS,
+    {"consent": _show_consent},
+)
 
 
 @app.command(name="list")
@@ -197,7 +202,7 @@ def report(identity: str = "", /, *, since: str = "90d", html: Flag = False, as_
         found = tuple(one for one in found if identity in (one[0].id, one[0].drill))[-1:]
         if not found:
             raise InvalidRequest(f"there is no report {identity!r}", hint="`ashore drill report` lists them")
-    recorded = _recorded_digests(home) if found else {}
+    recorded = recorded_digests(home.root) if found else {}
     changed = [one.id for one, digest in found if recorded.get(one.id) != digest]
     if as_json:
         rows = [{**msgspec.to_builtins(one), "outcomes": [], "recorded": one.id not in changed} for one, _ in found]
@@ -236,12 +241,6 @@ def _drill(name: str) -> Drill:
 
 
 def _show_drill(one: Drill) -> None:
-    allowed = {
-        "none": "no request may fail",
-        "refused": "requests may be refused with a status that says so",
-        "in-flight": f"at most {one.load} answers may be interrupted, each with an error",
-        "any": "requests may fail, each with an error",
-    }[one.loss]
     rows = (
         ("drill", f"{one.name}: {one.title}"),
         ("steady state", one.steady),
@@ -249,7 +248,7 @@ def _show_drill(one: Drill) -> None:
         ("bounds", f"one process or folder, {one.hold_s:g} s, at most {one.most_s:g} s; then it is undone"),
         ("aborts", "when more fails than it allows, when its time is over, on `ashore drill stop`, when it is killed"),
         ("must hold", one.expects),
-        ("loss", allowed),
+        ("loss", may_lose(one)),
         ("recovery", f"five requests in a row succeed and every replica is ready, within {one.recovery_s:g} s"),
         ("runs", "on a twin alone" if one.twin_only else "on the server, or on a twin"),
         ("needs", ", ".join((*one.needs, *([f"{one.spare + 1} replicas"] if one.spare else ()))) or "nothing"),
@@ -414,16 +413,3 @@ def _use_consent(settings: Settings, drill: str) -> None:
             use_consents(connection, subject_of(drill))
     finally:
         state.close()
-
-
-def _recorded_digests(home: Home) -> dict[str, str]:
-    """Return the digest of each report as the audit log has it."""
-    from ashore.audit import Query
-    from ashore.audit.search import search
-    from ashore.audit.segments import LocalShelf
-
-    found = {}
-    for hit in search(LocalShelf(home.audit), Query(action="drill:report", limit=10_000)):
-        name = hit.record.resource.partition("/")[2]
-        found[name] = str(hit.record.detail.get("sha256", ""))
-    return found

@@ -17,6 +17,7 @@ from ashore.errors import InvalidRequest
 from ashore.privacy.calls import Detected, detected
 from ashore.privacy.ledger.calls import CALLS as LEDGER_CALLS
 from ashore.privacy.ledger.calls import QUERY, AnswerOut
+from ashore.privacy.ledger.tokenwise import refuse_rewriting
 from ashore.settings import read_settings
 
 app = App(name="privacy", help="Show and set masking; ask datasets with noise.")
@@ -31,10 +32,13 @@ MOST_BYTES = 64 << 20
 def show_answer(answer: AnswerOut) -> None:
     """Print the figures with five digits, what the question costs, and what is left."""
     if answer.items:
-        rows = [
-            (one.group or "-", *(f"{figure:,.5g}" for figure in (one.value, one.low, one.high))) for one in answer.items
-        ]
-        table(("group", "value", "low", "high"), rows)
+        if answer.items[0].low is None:
+            named = [(one.group, f"{one.value:,.5g}", f"{one.rows_off:,.5g}") for one in answer.items]
+            table(("quantile", "value", "rows off, at most"), named)
+        else:
+            figures = [(one.group or "-", one.value, one.low or 0.0, one.high or 0.0) for one in answer.items]
+            rows = [(group, *(f"{figure:,.5g}" for figure in three)) for group, *three in figures]
+            table(("group", "value", "low", "high"), rows)
     if answer.repeated:
         print("answered before, with this epsilon or a larger one: costs nothing; --fresh asks anew")
     print(f"costs {answer.cost_percent:g} % of what is for questions; {answer.left_percent:g} % left")
@@ -86,13 +90,16 @@ def detect(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
 
 
 @app.command
-def mask(file: TextFile = Path("-"), /, *, where: Asked = NOWHERE) -> None:
+def mask(file: TextFile = Path("-"), /, *, epsilon: float = 0.0, where: Asked = NOWHERE) -> None:
     """Print a text as a model would see it.
 
     Args:
         file: File with the text in UTF-8; - reads standard input.
+        epsilon: Refused, with the arithmetic: differential privacy for each token leaves nothing of a text.
         where: Where it would be sent.
     """
+    if epsilon:
+        refuse_rewriting(epsilon)
     _, found = _examine(file, where)
     if where.as_json:
         print(msgspec.json.encode(found).decode())

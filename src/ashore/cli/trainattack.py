@@ -16,7 +16,7 @@ EXIT_BROKEN = 1
 DEFAULT_DELTA = 1e-5
 
 
-def canaries(data: Path, /, *, out: Path, num: int = 400, as_json: AsJson = False) -> None:
+def canaries(data: Path, /, *, out: Path, num: int = 400, person: str = "user", as_json: AsJson = False) -> None:
     """Plant canaries in training data, to find out what a model trained on it tells.
 
     A canary is a question with a secret answer that nobody can guess. A fair coin decides for each whether it goes into
@@ -31,12 +31,14 @@ def canaries(data: Path, /, *, out: Path, num: int = 400, as_json: AsJson = Fals
         Folder for the data with canaries, and for the two lists.
     num
         Number of canaries; about half of them go in. More of them prove more: 400 at most an epsilon of 4.4.
+    person
+        Field of each line that names the person, for `ashore train private --unit person`. Each canary has its own.
     as_json
         Print JSON.
     """
     from ashore.training import plant
 
-    planted = plant(data, out, num)
+    planted = plant(data, out, num, person=person)
     if as_json:
         print(msgspec.json.encode({name: str(value) for name, value in asdict(planted).items()}).decode())
         return
@@ -99,8 +101,8 @@ def attack(
     told = "not trained privately" if notes.epsilon is None else f"epsilon {notes.epsilon:g}, delta {notes.delta:.2g}"
     print(f"{verdict.members} members and {verdict.others} others, attacked by {access}")
     print(f"claimed                 {told}")
-    sure = f"at {verdict.confidence:.0%} confidence"
-    print(f"proven                  epsilon of at least {verdict.least_epsilon:.2f}, {sure}")
+    proven, sure = verdict.least_epsilon, verdict.confidence
+    print(f"proven                  epsilon {proven:.2f} or more, at {sure:.0%} confidence")
     print(f"guesses that prove it   {verdict.right} of {verdict.guesses} right; all right: {verdict.most_provable:.2f}")
     area, low, high = verdict.area, verdict.area_low, verdict.area_high
     print(f"member above other      {area:.1%} of pairs; chance is {low:.1%} to {high:.1%}")

@@ -1,11 +1,11 @@
-"""`ashore train private`: an adapter that tells almost nothing of any one example."""
+"""`ashore train private`: an adapter that tells almost nothing of any one example, or of any one person."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -30,7 +30,9 @@ def private(
     *,
     data: str,
     budget: str,
-    num_examples: int,
+    num_examples: Annotated[int, Parameter(name=("--num-examples", "--num-people"))],
+    unit: Literal["example", "person"] = "example",
+    person: str = "user",
     epsilon: float = 1.0,
     delta: float = 0.0,
     steps: int = 100,
@@ -46,9 +48,10 @@ def private(
 ) -> int:
     """Train an adapter with differential privacy (DP-SGD), paid from the privacy budget of a dataset.
 
-    A person who gets the adapter, or asks the model with it, learns almost nothing of any one example. A long text that
-    is split counts as several examples: give a person one example, or count all of one person in epsilon. The run is
-    paid in full before its first step, and a run that is cut off stays paid. It has no seed and shows no loss.
+    Somebody who gets the adapter, or asks the model with it, learns almost nothing of any one example; with --unit
+    person, of any one person, however many examples that person has. A long text that is split counts as several
+    examples. The run is paid in full before its first step, and a run that is cut off stays paid. It has no seed and
+    shows no loss.
 
     Parameters
     ----------
@@ -59,7 +62,12 @@ def private(
     budget
         Dataset whose budget pays; see `ashore privacy budget list`.
     num_examples
-        How many examples there are, at least. This is public: a round number below the truth.
+        How many examples there are, or people with --unit person, at least. This is public: a round number below the
+        truth.
+    unit
+        Whom the promise is made to. person: all examples of a person together count as one.
+    person
+        Field of each document that names the person, for --unit person. Examples without it are left out.
     epsilon
         Privacy loss of the run, in nats.
     delta
@@ -67,7 +75,8 @@ def private(
     steps
         Steps of the run.
     batch
-        Examples of a step, on average; default: a tenth of --num-examples, at most 256. Larger needs less noise.
+        Examples or people of a step, on average; default: a tenth of --num-examples, at most 256. Larger ones need
+        less noise.
     tenant
         Tenant of the dataset.
     name
@@ -77,7 +86,7 @@ def private(
     learning_rate
         Learning rate of Adam.
     clip
-        Longest gradient of one example.
+        Longest gradient of one example or person.
     max_length
         Longest example, in tokens.
     dry_run
@@ -94,6 +103,7 @@ def private(
         raise InvalidRequest(
             f"--num-examples {num_examples}, --epsilon {epsilon:g}", hint="both are above 0; epsilon 0.5 to 2 is usual"
         )
+    units = "people" if unit == "person" else "examples"
     delta = delta or 1 / (10 * num_examples)
     expected = batch or max(1, min(256, num_examples // 10))
     rate = expected / num_examples
@@ -109,12 +119,12 @@ def private(
     ).checked()
     if num_examples < FEW_UNITS:
         print(
-            f"warning: with {num_examples:,} examples the noise is likely to outweigh what is learnt; private training "
+            f"warning: with {num_examples:,} {units} the noise is likely to outweigh what is learnt; private training "
             f"pays from some {FEW_UNITS:,} on",
             file=sys.stderr,
         )
     if dry_run:
-        _show(shown, epsilon, options, delta, as_json=as_json)
+        _show(shown, epsilon, options, delta, units, as_json=as_json)
         return 0
     settings = read_settings()
     store = bootstrap.build_store(settings.home, settings)
@@ -133,7 +143,7 @@ def private(
             budget,
             "training",
             ledger.training_cost(epsilon, delta),
-            what=f"{plan.name}: {steps} steps of {expected} of {num_examples}, noise {options.noise:.3f}",
+            what=f"{plan.name}: {steps} steps of {expected} of {num_examples} {units}, noise {options.noise:.3f}",
         ) as reservation,
     ):
 
@@ -150,6 +160,7 @@ def private(
                 epsilon=epsilon,
                 delta=delta,
                 adapters=settings.home.adapters,
+                person=person if unit == "person" else "",
                 say=say,
                 watch=watch,
             )
@@ -165,13 +176,15 @@ def private(
     return 0
 
 
-def _show(shown: dict[float, float], asked: float, options: PrivateOptions, delta: float, *, as_json: bool) -> None:
+def _show(
+    shown: dict[float, float], asked: float, options: PrivateOptions, delta: float, units: str, *, as_json: bool
+) -> None:
     if as_json:
         noise_by = {str(epsilon): noise for epsilon, noise in shown.items()}
-        told = {"delta": delta, "rate": options.rate, "steps": options.steps, "noise": noise_by}
+        told = {"delta": delta, "unit": units, "rate": options.rate, "steps": options.steps, "noise": noise_by}
         print(msgspec.json.encode(told).decode())
         return
-    print(f"{options.steps} steps of {options.expected_batch:,} of {options.num_units:,} examples, delta {delta:.2g}")
+    print(f"{options.steps} steps of {options.expected_batch:,} of {options.num_units:,} {units}, delta {delta:.2g}")
     for epsilon, noise in shown.items():
         # The noise of a step against the sum of its gradients, each clipped to the same length and all of one mind.
         share = noise / options.expected_batch

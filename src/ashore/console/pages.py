@@ -46,6 +46,8 @@ PAGES: Final = (
     ),
     Page(name="privacy", nouns=("privacy", "privacy policy", "privacy budget")),
     Page(name="audit", nouns=("audit",)),
+    Page(name="doctor", nouns=("doctor",)),
+    Page(name="drills", nouns=("drill",)),
     Page(name="server", nouns=("server", "backup", "cache")),
     Page(name="me"),
 )  # fmt: skip

@@ -40,7 +40,10 @@ WALK: Final = (
 
 
 def walk_of(reader: Reader) -> Iterator[Stop]:
-    """Yield the stops of the walk that a reader may make."""
+    """Yield the stops of the walk that a reader may make; none for those who verify nothing."""
+    verify = reader.acts.atlas.by_key.get("audit verify")
+    if verify is None or not reader.offers(verify):
+        return
     for name, key, query in WALK:
         placed = reader.acts.atlas.by_key.get(key)
         if placed is not None and reader.offers(placed):

@@ -9,7 +9,8 @@ owner of the home may read.
 """
 
 from ashore.doctor.judge import diagnose
-from ashore.doctor.model import Diagnosis, Finding, Readings
+from ashore.doctor.model import Diagnosis, Finding
+from ashore.doctor.readings import Readings
 from ashore.doctor.rule import Rule
 from ashore.doctor.rules import BY_ID, RULES
 

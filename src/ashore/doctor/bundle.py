@@ -20,7 +20,8 @@ from typing import Any, Final
 import msgspec
 
 from ashore import __version__
-from ashore.doctor.model import Diagnosis, Readings
+from ashore.doctor.model import Diagnosis
+from ashore.doctor.readings import Readings
 from ashore.settings import Home
 
 LOG_BYTES: Final = 64 << 10

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import ashore
 from ashore.core import split_url
 from ashore.doctor.look import Between, Look
-from ashore.doctor.model import Configuration, Readings, Server
-from ashore.doctor.probes import beside, disks, home, logs, machine, processes, serving
+from ashore.doctor.probes import beside, disks, gpus, home, logs, machine, processes, serving
 from ashore.doctor.probes.files import text_of
 from ashore.doctor.probes.home import Backend
+from ashore.doctor.readings import Configuration, Readings, Server
 from ashore.errors import AshoreError, NotReady
 from ashore.processes import ask, get_from, read_holder
 from ashore.settings import Settings
@@ -218,7 +218,7 @@ class Doctor:
         with part("clock"):
             parts["clock"] = machine.read_clock(between, newest_s, missing)
         with part("gpus"):
-            parts["gpus"] = beside.read_gpus({one.pid for one in scene.mine}, missing)
+            parts["gpus"] = gpus.read_gpus({one.pid for one in scene.mine}, missing)
         with part("state"):
             parts["state"] = self._state(running)
         if running:
@@ -348,7 +348,7 @@ class Doctor:
         return self._postgres()
 
     def _postgres(self) -> Any:
-        from ashore.doctor.model import State
+        from ashore.doctor.readings import State
         from ashore.state import execute
 
         if self._sources.open_state is None:

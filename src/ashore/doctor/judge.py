@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from ashore.doctor.model import SEVERITIES, Diagnosis, Finding, Readings, Unknown
+from ashore.doctor.model import SEVERITIES, Diagnosis, Finding, Unknown
+from ashore.doctor.readings import Readings
 from ashore.doctor.rule import Rule
 
 _SURE = {"certain": 0, "likely": 1, "possible": 2}

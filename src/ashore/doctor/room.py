@@ -1,9 +1,86 @@
-"""The doctor as a room: its actions, and nothing in an API worker. It works from the home, with the server down too."""
+"""The doctor in an API worker: its calls. It looks in a process of its own, and works without a server too."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
-from ashore.rooms import Room
+import msgspec
 
-ROOM: Final = Room(name="doctor")
+from ashore.core import UNDECODABLE
+from ashore.doctor.calls import CALLS, DoctorDesk
+from ashore.doctor.model import Diagnosis
+from ashore.errors import EnvironmentFault
+from ashore.rooms import Context, Opened, Room
+
+COMMAND: Final = (sys.executable, "-m", "ashore.cli.main", "doctor", "--json", "--for", "1s")
+KEPT_S: Final = 10.0
+"""A look is good for so long, so that pages that ask again cost nothing."""
+LONGEST_S: Final = 60.0
+LESS_NICE: Final = 10
+"""Requests come first: a look reads a thousand files and costs a second of a processor."""
+
+
+class OwnLook:
+    """Looks at a home by the command that an operator uses, in a process that gives way to requests.
+
+    A look inside of the worker would hold up its requests: it waits for disks, and parses for a second.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._lock = asyncio.Lock()
+        self._last: Diagnosis | None = None
+        self._at_s = float("-inf")
+
+    async def __call__(self, *, fresh: bool) -> Diagnosis:
+        began_s = time.monotonic()
+        async with self._lock:
+            good_since_s = began_s if fresh else began_s - KEPT_S
+            if self._last is None or self._at_s < good_since_s:
+                self._at_s, self._last = time.monotonic(), await self._look()
+            return self._last
+
+    async def _look(self) -> Diagnosis:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "ASHORE_HOME": str(self._home)},
+        )
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, LESS_NICE)
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                said, errors = await process.communicate()
+        except TimeoutError as fault:
+            raise EnvironmentFault(
+                f"the doctor did not end within {LONGEST_S:.0f} s", hint="run `ashore doctor` on the machine"
+            ) from fault
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        try:
+            return msgspec.json.decode(said, type=Diagnosis)
+        except UNDECODABLE as fault:
+            last = (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise EnvironmentFault(f"the doctor failed: {last}", hint="run `ashore doctor` on the machine") from fault
+
+
+async def open_room(context: Context) -> Opened:
+    """Open it; nothing where there is no home to look at."""
+    home: str = context.told("home")
+    if not home:
+        return Opened()
+    where = Path(home)
+    return Opened(desk=DoctorDesk(rights=context.rights, recorder=context.recorder, look=OwnLook(where), home=where))
+
+
+ROOM: Final = Room(name="doctor", calls=CALLS, open=open_room)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ashore.doctor.model import Area, Finding, Readings
+from ashore.doctor.model import Area, Finding
+from ashore.doctor.readings import Readings
 
 Judge = Callable[[Readings], Iterator[Finding]]
 

@@ -1,20 +1,33 @@
-"""What a second officer says over the API: that a drill may be run where users depend on the server."""
+"""Drills over the API: what there is, what came of them, and the consent of a second officer.
+
+None is run over the API. A drill breaks the server that would answer, workers and all, and must outlive it; and it is
+run by who may sign in to the machine and mend it by hand.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from ashore.access.offices import CONSENT_S
 from ashore.access.sql import save_consent
-from ashore.core import Actor, Call, Clock, Recorder, Rights
-from ashore.drills.catalog import BY_NAME
+from ashore.core import Actor, Call, Clock, Download, Nothing, Recorder, Rights, did_you_mean, parse_seconds
+from ashore.drills.book import Book
+from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.model import Check, Drill, Phase, Report, Verdict
+from ashore.drills.report import page
 from ashore.errors import NotFound
+from ashore.settings import Home
 from ashore.state import Database
 
 CONSENT_ACTION: Final = "drill:consent"
+LOOK: Final = "drill:look"
+Vouched = Literal["as recorded", "not as recorded", "not in the log"]
+"""Whether a report is the one whose digest the audit log has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +38,116 @@ class DrillDesk:
     recorder: Recorder
     database: Database
     clock: Clock
+    home: Path
+
+
+class DrillRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One drill, and how it went."""
+
+    drill: str
+    title: str
+    runs_on: Literal["twin", "server, twin"]
+    last: Verdict | None
+    """Verdict of its last run; null: there was none."""
+    last_at_s: float | None
+    """When that began, in seconds since 1970."""
+    due_in_s: float | None
+    """When it is due again; below 0: it is late. Null: it is on no schedule."""
+
+
+class DrillRows(msgspec.Struct, frozen=True, kw_only=True):
+    """Every drill."""
+
+    items: tuple[DrillRow, ...]
+    running: str
+    """The drill that runs now; empty: none does."""
+
+
+class DrillIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which drill."""
+
+    drill: Annotated[str, msgspec.Meta(max_length=100, extra={"positional": True})]
+    """Name of the drill, as `ashore drill list` shows it."""
+
+
+class DrillShown(msgspec.Struct, frozen=True, kw_only=True):
+    """What a drill breaks, within which bounds, and what must hold."""
+
+    drill: str
+    title: str
+    steady: str
+    """What is measured before."""
+    fault: str
+    """What is broken."""
+    expects: str
+    """What must hold."""
+    may_lose: str
+    """Which requests may fail."""
+    hold_s: float
+    """How long the fault stays; 0: it is over at once."""
+    most_s: float
+    """Longest time that the fault may stay, whatever happens."""
+    recovery_s: float
+    """Longest time until the server is well again."""
+    runs_on: Literal["twin", "server, twin"]
+    needs: tuple[str, ...]
+    """`root`, or programs that the machine must have."""
+
+
+class ReportsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which reports."""
+
+    since: Annotated[str, msgspec.Meta(max_length=20)] = "90d"
+    """Longest time ago, `90d`."""
+
+
+class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a drill."""
+
+    report: str
+    drill: str
+    verdict: Verdict
+    why: str
+    """What did not hold, or that everything did."""
+    ran_on: str
+    """`twin`, or the address of the server."""
+    began_s: float
+    """Seconds since 1970."""
+    recovered_s: float | None
+    """Until the server was well again; null: that was not seen."""
+    vouched: Vouched
+    """Whether it is the report whose digest is in the audit log."""
+
+
+class ReportRows(msgspec.Struct, frozen=True, kw_only=True):
+    """Reports, the newest first."""
+
+    items: tuple[ReportRow, ...]
+
+
+class ReportIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which report."""
+
+    report: Annotated[str, msgspec.Meta(max_length=200, extra={"positional": True})]
+    """Id of a report, or the name of a drill for its last one."""
+
+
+class ReportShown(ReportRow, frozen=True, kw_only=True):
+    """One report in full."""
+
+    felt: str
+    """How it was seen that the fault was there."""
+    fault_for_s: float
+    noticed: tuple[str, ...]
+    """Rules of the doctor that fired while the fault was there."""
+    checks: tuple[Check, ...]
+    phases: dict[str, Phase]
+    """Requests before, during and after the fault."""
+    production: bool
+    actor: str
+    consent: str
+    """Who consented, where users depend on the server."""
+    sha256: str
 
 
 class ConsentIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,4 +181,145 @@ def consent(desk: DrillDesk, actor: Actor, asked: ConsentIn) -> Consented:
     return Consented(consented_to=resource, holds_for_s=CONSENT_S)
 
 
-CALLS: Final = (Call("drill", "consent", "POST", "/drills/{drill}/consent", CONSENT_ACTION, consent),)
+def list_drills(desk: DrillDesk, actor: Actor, asked: Nothing) -> DrillRows:
+    """List the drills, where each may run, its last verdict, and when it is due."""
+    book = Book(desk.home)
+    last = {report.drill: report for report, _ in book.reports()}
+    late = book.due(desk.clock.now_s())
+    rows = [
+        DrillRow(
+            drill=one.name,
+            title=one.title,
+            runs_on=_where(one),
+            last=last[one.name].verdict if one.name in last else None,
+            last_at_s=last[one.name].began_s if one.name in last else None,
+            due_in_s=-late[one.name] if one.name in late else None,
+        )
+        for one in DRILLS
+    ]
+    running = book.now_running()
+    return DrillRows(items=tuple(rows), running=running[0] if running else "")
+
+
+def show_drill(desk: DrillDesk, actor: Actor, asked: DrillIn) -> DrillShown:
+    """Show what a drill breaks, within which bounds, and what must hold. It is run from the command line alone."""
+    one = BY_NAME.get(asked.drill)
+    if one is None:
+        raise NotFound(
+            f"there is no drill {asked.drill!r}",
+            hint=did_you_mean(asked.drill, sorted(BY_NAME)) or "GET /admin/v1/drills lists them",
+        )
+    return DrillShown(
+        drill=one.name,
+        title=one.title,
+        steady=one.steady,
+        fault=one.fault,
+        expects=one.expects,
+        may_lose=may_lose(one),
+        hold_s=one.hold_s,
+        most_s=one.most_s,
+        recovery_s=one.recovery_s,
+        runs_on=_where(one),
+        needs=one.needs,
+    )
+
+
+def list_reports(desk: DrillDesk, actor: Actor, asked: ReportsIn) -> ReportRows:
+    """List the reports of drills, and whether each is the one whose digest is in the audit log."""
+    book, since_s = Book(desk.home), desk.clock.now_s() - parse_seconds(asked.since)
+    recorded = recorded_digests(desk.home)
+    found = [_row(report, digest, recorded) for report, digest in book.reports(since_s)]
+    return ReportRows(items=tuple(reversed(found)))
+
+
+def show_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> ReportShown:
+    """Show what came of one drill."""
+    report, digest = _found(desk, asked)
+    return ReportShown(
+        **msgspec.structs.asdict(_row(report, digest, recorded_digests(desk.home))),
+        felt=report.felt,
+        fault_for_s=report.fault_for_s,
+        noticed=report.noticed,
+        checks=report.checks,
+        phases=report.phases,
+        production=report.production,
+        actor=report.actor,
+        consent=report.consent,
+        sha256=digest,
+    )
+
+
+def download_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> Download:
+    """Download one report as an HTML page with a chart of what clients felt. The page loads nothing."""
+    report, digest = _found(desk, asked)
+    content = page(report, BY_NAME.get(report.drill), digest).encode()
+    return Download(content=content, content_type="text/html; charset=utf-8", file_name=f"{report.id}.html")
+
+
+def _found(desk: DrillDesk, asked: ReportIn) -> tuple[Report, str]:
+    """Return a report by its id, or the last one of a drill.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = [each for each in Book(desk.home).reports() if asked.report in (each[0].id, each[0].drill)]
+    if not found:
+        raise NotFound(f"there is no report {asked.report!r}", hint="GET /admin/v1/drill-reports lists them")
+    return found[-1]
+
+
+def _row(report: Report, digest: str, recorded: Mapping[str, str]) -> ReportRow:
+    vouched: Vouched = "not in the log"
+    if report.id in recorded:
+        vouched = "as recorded" if recorded[report.id] == digest else "not as recorded"
+    return ReportRow(
+        report=report.id,
+        drill=report.drill,
+        verdict=report.verdict,
+        why=report.why,
+        ran_on=report.on,
+        began_s=report.began_s,
+        recovered_s=report.recovered_s,
+        vouched=vouched,
+    )
+
+
+def _where(one: Drill) -> Literal["twin", "server, twin"]:
+    return "twin" if one.twin_only else "server, twin"
+
+
+def may_lose(one: Drill) -> str:
+    """Return in words which requests may fail in a drill."""
+    return {
+        "none": "no request may fail",
+        "refused": "requests may be refused with a status that says so",
+        "in-flight": f"at most {one.load} answers may be interrupted, each with an error",
+        "begun": "answers that had begun may be interrupted, each with an error; no other request may fail",
+        "any": "requests may fail, each with an error",
+    }[one.loss]
+
+
+def recorded_digests(home: Path) -> dict[str, str]:
+    """Return the digest of each report as the audit log of a home has it. Reads the log; not for an event loop."""
+    from ashore.audit import Query
+    from ashore.audit.search import search
+    from ashore.audit.segments import LocalShelf
+
+    found = {}
+    for hit in search(LocalShelf(Home(root=home).audit), Query(action="drill:report", limit=10_000)):
+        name = hit.record.resource.partition("/")[2]
+        found[name] = str(hit.record.detail.get("sha256", ""))
+    return found
+
+
+CALLS: Final = (
+    Call("drill", "status", "GET", "/drills", LOOK, list_drills, on_server=True),
+    Call("drill", "explain", "GET", "/drills/{drill}", LOOK, show_drill, on_server=True),
+    Call("drill", "consent", "POST", "/drills/{drill}/consent", CONSENT_ACTION, consent),
+    Call("drill", "reports", "GET", "/drill-reports", LOOK, list_reports, on_server=True),
+    Call("drill", "verdict", "GET", "/drill-reports/{report}", LOOK, show_report, on_server=True),
+    Call(
+        "drill", "download", "GET", "/drill-reports/{report}/page", LOOK, download_report, on_server=True,
+        content_type="text/html; charset=utf-8",
+    ),
+)  # fmt: skip

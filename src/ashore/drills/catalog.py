@@ -13,6 +13,9 @@ _EDGE: Final = Twin(options=("--edge", "envoy", "--workers", "2"))
 _CACHE: Final = Twin(options=("--redis", "embedded"))
 _SMALL: Final = Twin(disk_bytes=96 << 20)
 _BACKUP: Final = Twin(more="[backup]\nevery_s = 86400\n")
+_POSTGRES: Final = Twin(neighbours=("state",))
+_ENGINES: Final = Twin(neighbours=("engine-0", "engine-1"))
+_ALL: Final = Twin(neighbours=("cache", "state", "engine-0", "engine-1"))
 
 DRILLS: Final[tuple[Drill, ...]] = (
     Drill(
@@ -53,10 +56,12 @@ DRILLS: Final[tuple[Drill, ...]] = (
     ),
     Drill(
         name="cache-killed", title="The shared cache is killed", steady=_STEADY, maker="cache-killed", twin=_CACHE,
+        cached=True,
         fault="SIGKILL to Valkey", loss="none", recovery_s=15, expects="no request notices, and Valkey comes back",
     ),
     Drill(
         name="cache-hung", title="The shared cache is slow", steady=_STEADY, maker="cache-hung", twin=_CACHE, hold_s=5,
+        cached=True,
         fault="SIGSTOP to Valkey, for five seconds", loss="none", recovery_s=5,
         expects="each worker goes on without it after a few milliseconds",
     ),
@@ -130,6 +135,65 @@ DRILLS: Final[tuple[Drill, ...]] = (
         name="certificate-expired", title="The certificate has ended", steady=_STEADY, maker="certificate-expired",
         twin=_EDGE, twin_only=True, fault="the edge's certificate is replaced by one that ended yesterday", loss="any",
         recovery_s=90, expects="a start makes a new one, under the authority that clients trust",
+    ),
+    Drill(
+        name="postgres-gone", title="Postgres is gone for a minute", steady=_STEADY, maker="postgres-gone",
+        twin=_POSTGRES, twin_only=True, needs=("postgres", "initdb"), hold_s=60, recovery_s=15, load=2,
+        fault="SIGKILL to Postgres; it is started again a minute later", loss="none",
+        expects="requests are answered from what the workers hold, and the audit log goes on",
+    ),
+    Drill(
+        name="network-slow", title="The network is slow", steady=_STEADY, maker="delay", twin=_ALL, twin_only=True,
+        cached=True,
+        lines=("cache", "state", "engine-0", "engine-1"), needs=("valkey-server", "postgres", "initdb"), hold_s=8,
+        fault="40 to 60 ms more each way to Valkey, Postgres and both engine servers", loss="none", recovery_s=10,
+        expects="answers are later by the way to the engine, and none is lost",
+    ),
+    Drill(
+        name="network-lossy", title="The network loses packets", steady=_STEADY, maker="loss", twin=_ALL, cached=True,
+        twin_only=True, lines=("cache", "state", "engine-0", "engine-1"),
+        needs=("valkey-server", "postgres", "initdb"), hold_s=8,
+        fault="one piece in twenty waits 200 ms or longer for its retransmission, three in a thousand reset their "
+        "connection, to Valkey, Postgres and both engine servers",
+        loss="begun", recovery_s=15,
+        expects="a request without a token is sent again; an answer that had begun ends with an error that says so",
+    ),
+    Drill(
+        name="cache-cut-off", title="The shared cache is out of reach", steady=_STEADY, maker="cut", cached=True,
+        twin=Twin(neighbours=("cache",)), twin_only=True, lines=("cache",), needs=("valkey-server",), hold_s=6,
+        fault="nothing passes between the server and Valkey", loss="none", recovery_s=15,
+        expects="each worker goes on without it after a few milliseconds",
+    ),
+    Drill(
+        name="postgres-cut-off", title="Postgres is out of reach", steady=_STEADY, maker="cut", twin=_POSTGRES,
+        twin_only=True, lines=("state",), needs=("postgres", "initdb"), hold_s=15,
+        fault="nothing passes between the server and Postgres: no answer and no refusal", loss="none", recovery_s=15,
+        expects="requests are answered from what the workers hold; administration waits",
+    ),
+    Drill(
+        name="bucket-cut-off", title="The bucket is out of reach", steady=_STEADY, maker="cut-bucket",
+        twin=Twin(neighbours=("bucket",)), twin_only=True, lines=("bucket",), needs=("weed",), hold_s=8,
+        fault="nothing passes between the server and the S3 bucket in which its audit log is anchored", loss="none",
+        recovery_s=60, expects="no request notices; the anchor catches up, and the log verifies",
+    ),
+    Drill(
+        name="engine-cut-off", title="An engine server is out of reach", steady=_STEADY, maker="cut", twin=_ENGINES,
+        twin_only=True, lines=("engine-0",), hold_s=25, loss="in-flight", recovery_s=20,
+        fault="nothing passes between the server and one of two engine servers",
+        expects="what waits there for a first token is answered by the other one; what had begun ends with an error",
+    ),
+    Drill(
+        name="servers-cut-off", title="A server is cut off from the others", steady=_STEADY, maker="cut-server",
+        twin=Twin(neighbours=("state", "server")), twin_only=True, lines=("state",), needs=("postgres", "initdb"),
+        hold_s=8, recovery_s=15, loss="none",
+        fault="nothing passes between one of two servers and their state, while a key is revoked at the other",
+        expects="it goes on with what it knows, and learns of the revocation once the line is whole",
+    ),
+    Drill(
+        name="clock-stepped", title="The clock steps", steady=_STEADY, maker="clock-stepped",
+        twin=Twin(own_clock=True), twin_only=True, needs=("faketime",), hold_s=6, loss="none", recovery_s=10,
+        fault="the wall clock of every process of the server goes an hour ahead, then an hour back",
+        expects="no request is lost, and the audit log verifies",
     ),
 )  # fmt: skip
 BY_NAME: Final[Mapping[str, Drill]] = MappingProxyType({one.name: one for one in DRILLS})

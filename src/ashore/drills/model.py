@@ -9,10 +9,10 @@ import msgspec
 Verdict = Literal["pass", "fail", "aborted", "unfit", "error"]
 """pass: everything that must hold held. fail: something did not. aborted: a bound or a person ended it. unfit: the
 server was not steady before the fault, so the drill says nothing. error: the fault was not made, or not felt."""
-Loss = Literal["none", "refused", "in-flight", "any"]
+Loss = Literal["none", "refused", "in-flight", "begun", "any"]
 """Which requests may fail while the fault lasts. none: not one. refused: those that are refused with a status that says
 so (429, 502, 503, 504), before an answer began. in-flight: besides, as many as were being answered, with an error that
-says so. any: each."""
+says so. begun: answers that had begun, with an error that says so, and no other. any: each."""
 EXIT: Final[dict[str, int]] = {"pass": 0, "fail": 3, "aborted": 4, "unfit": 4, "error": 4}
 
 
@@ -30,6 +30,11 @@ class Twin(Value, frozen=True, kw_only=True):
     """Lines of its ashore.toml."""
     group: bool = False
     """Whether it lives in a control group of its own. Needs root."""
+    neighbours: tuple[str, ...] = ()
+    """What stands beside it, each behind a line of the drill's own network: `cache`, `state` (Postgres), `bucket` (S3),
+    `engine-0`, `engine-1`, and `server`, a second one on the same state."""
+    own_clock: bool = False
+    """Whether its processes read the clock through libfaketime."""
     disk_bytes: int = 0
     """Size of a file system in memory for its home; 0: it lies where temporary files lie. Needs root."""
 
@@ -56,11 +61,15 @@ class Drill(Value, frozen=True, kw_only=True):
     """Longest time that the fault may stay, whatever happens."""
     load: int = 4
     """Clients that ask at once."""
+    cached: bool = False
+    """Whether their answers go through the cache, which is then in the path of each request."""
     twin: Twin = Twin()
     twin_only: bool = False
     """Whether it is never run on the server that answers users."""
     needs: tuple[str, ...] = ()
     """`root`, or programs."""
+    lines: tuple[str, ...] = ()
+    """To which neighbours of the twin the trouble is."""
     spare: int = 0
     """Replicas that must be ready beside the one that is broken."""
 

@@ -1,7 +1,8 @@
-"""Drills, as an API worker sees them: the consent of a second officer. A drill itself is run from the command line."""
+"""Drills, as an API worker sees them: the list, reports, consent. A drill itself is run from the command line."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from ashore.drills.calls import CALLS, DrillDesk
@@ -11,9 +12,16 @@ from ashore.rooms import Context, Opened, Room
 
 async def open_room(context: Context) -> Opened:
     """Open what officers ask; nothing without a state."""
-    if context.database is None:
+    home: str = context.told("home")
+    if context.database is None or not home:
         return Opened()
-    desk = DrillDesk(rights=context.rights, recorder=context.recorder, database=context.database, clock=context.clock)
+    desk = DrillDesk(
+        rights=context.rights,
+        recorder=context.recorder,
+        database=context.database,
+        clock=context.clock,
+        home=Path(home),
+    )
     return Opened(desk=desk)
 
 

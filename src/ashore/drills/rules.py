@@ -56,6 +56,8 @@ def lost_check(drill: Drill, during: Sequence[Outcome]) -> Check:
             f"at most {drill.load} answers are interrupted, each with an error that says so",
             (len(broken) <= drill.load and not silent),
         )
+    elif drill.loss == "begun":
+        bound, held = "answers that had begun may be interrupted, each with an error", not refused and not silent
     elif drill.loss == "any":
         bound, held = "each request may fail", True
     seen = f"{len(during)} requests, {len(refused)} refused, {len(broken)} interrupted, {len(silent)} without a word"

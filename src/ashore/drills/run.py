@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,8 @@ BASELINE_S: Final = 3.0
 LOOK_S: Final = 0.1
 FELT_S: Final = 5.0
 """A fault that nobody felt within so long after it was made was none."""
+DOCTOR_S: Final = 20.0
+"""Longest wait for the doctor after a drill. Its findings are part of the report, and no condition of it."""
 
 
 class Stopped(Exception):
@@ -43,6 +46,8 @@ class Stage:
     """Asks the doctor what it finds while the fault is there."""
     stopped: Callable[[], bool] = lambda: False
     """Whether somebody asked it to end."""
+    baseline_s: float = BASELINE_S
+    """How long the server is looked at before the fault."""
     id: str = ""
     actor: str = ""
     consent: str = ""
@@ -64,7 +69,19 @@ def run_drill(drill: Drill, stage: Stage) -> Report:
         Undoing(stage.journal, drill.most_s + 120) as undoing,
     ):
         scene = _scene(drill, stage, Path(folder), undoing)
-        return _Run(drill, stage, scene, began_s).go()
+        return run_on(drill, stage, scene, began_s)
+
+
+def run_on(drill: Drill, stage: Stage, scene: Scene, began_s: float) -> Report:
+    """Run a drill on a server that is there already, and return what came of it. What it broke is whole again.
+
+    Args:
+        drill: What is rehearsed.
+        stage: Who hears of it.
+        scene: The server. Its watcher (`scene.undoing`) runs.
+        began_s: Seconds since 1970.
+    """
+    return _Run(drill, stage, scene, began_s).go()
 
 
 def _scene(drill: Drill, stage: Stage, folder: Path, undoing: Undoing) -> Scene:
@@ -81,6 +98,8 @@ def _scene(drill: Drill, stage: Stage, folder: Path, undoing: Undoing) -> Scene:
             ashore=twin.ashore,
             folder=folder,
             group=twin.group,
+            neighbours=twin.network,
+            clock=twin.clock,
         )
 
     def no_restart() -> None:
@@ -104,9 +123,10 @@ class _Run:
         self._scene = scene
         self._began_s = began_s
         self._zero_s = time.monotonic()
-        self._load = Load(scene.asked, drill.load)
+        self._load = Load(replace(scene.asked, cached=drill.cached), drill.load)
         self._felt = ""
         self._noticed: tuple[str, ...] = ()
+        self._doctor: threading.Thread | None = None
         self._fault_at_s = self._healed_at_s = 0.0
 
     def go(self) -> Report:
@@ -116,8 +136,8 @@ class _Run:
             return self._end("unfit", f"{self._scene.replicas} replica is ready; {drill.spare + 1} are needed")
         self._load.start(self._zero_s)
         try:
-            say(f"steady state, {BASELINE_S:.0f} s")
-            self._wait(BASELINE_S)
+            say(f"steady state, {self._stage.baseline_s:g} s")
+            self._wait(self._stage.baseline_s)
             if why := steady(self._load.outcomes()):
                 return self._end("unfit", why)
             return self._broken(MAKERS[drill.maker](self._scene))
@@ -153,11 +173,11 @@ class _Run:
     def _hold(self, fault: Fault) -> str:
         """Wait while the fault is there; return why it must end before its time."""
         began_s = time.monotonic()
-        looked = False
         while (passed_s := time.monotonic() - began_s) < max(self._drill.hold_s, 0 if self._felt else FELT_S):
             self._felt = self._felt or fault.felt()
-            if not looked and passed_s >= min(2.0, self._drill.hold_s):
-                looked, self._noticed = True, self._stage.noticed(self._scene.home)
+            if self._doctor is None and passed_s >= min(2.0, self._drill.hold_s / 2):
+                self._doctor = threading.Thread(target=self._ask_doctor, daemon=True)
+                self._doctor.start()
             if self._felt and fault.is_over():
                 return ""
             if passed_s > self._drill.most_s:
@@ -165,7 +185,15 @@ class _Run:
             if why := should_abort(self._drill, self._load.outcomes(), self._now_s()):
                 return why
             self._look()
+        self._felt = self._felt or fault.felt()
         return ""
+
+    def _ask_doctor(self) -> None:
+        """Ask beside the drill, which goes by its bounds all the while."""
+        try:
+            self._noticed = self._stage.noticed(self._scene.home)
+        except (AshoreError, OSError) as fault:
+            self._stage.say(f"the doctor could not look: {fault}")
 
     def _recover(self, fault: Fault) -> Report:
         drill, say = self._drill, self._stage.say
@@ -184,6 +212,8 @@ class _Run:
                     break
             self._look()
         outcomes = self._load.stop()
+        if self._doctor is not None:
+            self._doctor.join(DOCTOR_S)
         from_s = self._healed_at_s if drill.hold_s else self._fault_at_s
         recovered_s = None if well_s is None else well_s - from_s
         say("well again" if recovered_s is not None else f"not well: {unwell}")

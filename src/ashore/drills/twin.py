@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from typing import Final
 
 from ashore.drills.load import Asked
 from ashore.drills.model import Drill
+from ashore.drills.network import Network
+from ashore.drills.programs import find
 from ashore.drills.undoing import Undoing
 from ashore.errors import EngineFailed, EnvironmentFault
 from ashore.processes import get_from
@@ -21,6 +25,10 @@ from ashore.settings import Home
 MODEL: Final = "rehearsal"
 START_S: Final = 90.0
 NODES: Final = 3
+CHILDREN_BY: Final = (
+    "import sys; sys.executable = sys.argv.pop(1); from ashore.cli.main import main; raise SystemExit(main())"
+)
+"""A program that is `ashore`, and starts its children by another Python."""
 
 
 class TwinServer:
@@ -32,6 +40,8 @@ class TwinServer:
         self.home = Home(root=folder / "home")
         self.url = ""
         self.group: Path | None = None
+        self.network: Network | None = None
+        self.clock: Path | None = None
         self._drill = drill
         self._undoing = undoing
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,10 +66,12 @@ class TwinServer:
                 raise EnvironmentFault(
                     f"no file system of its own for the twin: {done.stderr.strip()}", hint="run it as root"
                 )
-        (root / "ashore.toml").write_text(
-            f'[[model]]\nname = "fake:random?tok_per_s=200&tokens=40"\nalias = "{MODEL}"\nreplicas = {twin.replicas}\n'
-            f"[audit]\ncheckpoint_s = 2\n{twin.more}"
-        )
+        if twin.neighbours:
+            self.network = Network(self._beside(), self._undoing, [one for one in twin.neighbours if one != "server"])
+            self.network.start()
+        if twin.own_clock:
+            self._make_clock()
+        (root / "ashore.toml").write_text(self._toml())
         if "[backup]" in twin.more:
             nodes = [self.folder / f"node-{number}" for number in range(NODES)]
             self.ashore("backup", "init", "--nodes", ",".join(map(str, nodes)), "--code", "2+1")
@@ -67,8 +79,73 @@ class TwinServer:
         if "[backup]" in twin.more:
             self.ashore("backup", "run")
         key = self.home.first_key.read_text().strip()
+        if self.network is not None and "server" in twin.neighbours:
+            self._start_other(self.network)
         authority = self.home.edge / "ca.pem"
         return Asked(url=self.url, key=key, model=MODEL, ca_file=str(authority) if authority.is_file() else "")
+
+    def _beside(self) -> Path:
+        folder = self.folder / "beside"
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def _make_clock(self) -> None:
+        """Write the file that says how far the clock is off, and a Python whose processes read the clock by it.
+
+        The monotonic clock stays the machine's: a step of the wall clock is no jump of time. A supervisor gives its
+        children no variables of its own, so they are started by this Python.
+        """
+        self.clock = self.folder / "clock"
+        self.clock.write_text("+0")
+        variables = {
+            "LD_PRELOAD": find("faketime"), "FAKETIME_TIMESTAMP_FILE": self.clock, "FAKETIME_CACHE_DURATION": 1,
+            "FAKETIME_DONT_FAKE_MONOTONIC": 1, "DONT_FAKE_MONOTONIC": 1,
+        }  # fmt: skip
+        told = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items())
+        python = self.folder / "ashore"
+        python.write_text(f'#!/bin/sh\n{told} exec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o700)
+
+    def _python(self) -> list[str]:
+        """Return the words before those of a command of the server."""
+        if self.clock is None:
+            return [sys.executable, "-m", "ashore.cli.main"]
+        return [str(self.folder / "ashore"), "-c", CHILDREN_BY, str(self.folder / "ashore")]
+
+    def _toml(self) -> str:
+        twin, network = self._drill.twin, self.network
+        told = "" if network is None else network.toml(MODEL)
+        if "[[model]]" not in told:
+            told = (
+                f'[[model]]\nname = "fake:random?tok_per_s=200&tokens=40"\nalias = "{MODEL}"\n'
+                f"replicas = {twin.replicas}\n{told}"
+            )
+        anchors = "" if network is None or not network.anchors else f"anchors = {json.dumps(network.anchors)}\n"
+        return f"{told}[audit]\ncheckpoint_s = 2\n{anchors}{twin.more}"
+
+    def _start_other(self, network: Network) -> None:
+        """Start a second server on the same state, which no line leads through."""
+        home, port, grpc = self.folder / "other", _free_port(), _free_port()
+        home.mkdir(mode=0o700)
+        (home / "ashore.toml").write_text(network.without_line(self._toml()))
+        words = ["up", "--config", str(home / "ashore.toml"), "--port", str(port), "--grpc-port", str(grpc)]
+        with open(self.folder / "other.out", "ab") as sink:
+            one = subprocess.Popen(
+                [sys.executable, "-m", "ashore.cli.main", *words],
+                env={**self._environment(), "ASHORE_HOME": str(home)},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        self._undoing.process("beside", one.pid)
+        end_s = time.monotonic() + START_S
+        while get_from(("127.0.0.1", port), "/readyz") is None:
+            if one.poll() is not None or time.monotonic() > end_s:
+                said = (self.folder / "other.out").read_text(errors="replace")[-1500:]
+                raise EngineFailed(f"the second server did not start:\n{said}", hint="`ashore up` says more")
+            time.sleep(0.1)
+        network.other_port = port
 
     def restart(self) -> None:
         """Start the server, as a service manager would. Returns when it is ready.
@@ -80,7 +157,7 @@ class TwinServer:
             self._process.wait()
         words = [
             *self._into_group(),
-            sys.executable, "-m", "ashore.cli.main", "up", "--config", str(self.home.root / "ashore.toml"), "--port",
+            *self._python(), "up", "--config", str(self.home.root / "ashore.toml"), "--port",
             str(self._port), "--grpc-port", str(self._grpc), *self._drill.twin.options,
         ]  # fmt: skip
         with open(self.folder / "up.out", "ab") as sink:
@@ -143,7 +220,10 @@ class TwinServer:
 
     def _environment(self) -> Mapping[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ASHORE_")}
-        return {**kept, "ASHORE_HOME": str(self.home.root), "ASHORE_STEP_TIMEOUT_S": "5"}
+        kept |= {"ASHORE_HOME": str(self.home.root), "ASHORE_STEP_TIMEOUT_S": "5"}
+        if self.network is not None:
+            kept |= self.network.environment
+        return kept
 
 
 def _free_port() -> int:

@@ -65,6 +65,11 @@ def undo(step: dict[str, Any]) -> None:
             _end_group(step["path"])
         case "twin":
             _end_twin(step)
+        case "beside":
+            if start_of(step["pid"]) == step["start"]:
+                for pid in below(step["pid"]):
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def _end_group(path: str) -> None:
@@ -76,6 +81,20 @@ def _end_group(path: str) -> None:
             Path(path).parent.joinpath("cgroup.procs").write_text(pid)
     with contextlib.suppress(OSError):
         os.rmdir(path)
+
+
+def below(pid: int) -> list[int]:
+    """Return a process and all that came from it, the parents first."""
+    children: dict[int, list[int]] = {}
+    for one in os.listdir("/proc"):
+        if one.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                row = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(row[1]), []).append(int(one))
+    found = [pid]
+    for one_pid in found:
+        found += children.get(one_pid, [])
+    return found
 
 
 def _end_twin(step: dict[str, Any]) -> None:
@@ -119,7 +138,7 @@ def heal(journal: Path, *, keep_twin: bool = False) -> list[str]:
         return [str(fault)]
     failed = []
     for step in reversed(steps):
-        if keep_twin and step.get("kind") == "twin":
+        if keep_twin and step.get("kind") in ("twin", "beside"):
             continue
         try:
             undo(step)

@@ -32,10 +32,10 @@ from ashore.training.trainee import MAKER
 
 __all__ = [
     "AUTO_WORKERS",
-    "Access",
-    "AdapterNotes",
     "FEW_UNITS",
     "MAKER",
+    "Access",
+    "AdapterNotes",
     "AheadBatches",
     "Batch",
     "Corpus",

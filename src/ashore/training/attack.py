@@ -1,7 +1,7 @@
-"""Attacking an adapter: which examples does it show to have been trained on?
+"""Attacking an adapter: which examples does it show that it was trained on?
 
-Two attacks. With *answers*, somebody asks the model, and sees how much more likely the adapter makes an example than
-the bare model. With *weights*, somebody has the adapter's file, and measures how far it went into the direction into
+Two attacks. With *answers*, somebody asks the model, and sees how much likelier the adapter makes an example than the
+bare model does. With *weights*, somebody has the adapter's file, and measures how far it went into the direction into
 which the example would have pushed a fresh one: the stronger attack, and the one that a claim of privacy must bear.
 """
 
@@ -61,11 +61,17 @@ class Planted:
     num_others: int
 
 
-def plant(data: Path, folder: Path, canaries: int) -> Planted:
+def plant(data: Path, folder: Path, canaries: int, *, person: str = "user") -> Planted:
     """Write a copy of the data in which each canary is with a probability of one half, and apart which are.
 
     A canary is a question about a name that nobody has, with a secret that nobody can guess as its answer, in the form
-    of the first line of the data. Each counts as one example.
+    of the first line of the data. Each counts as one example, and is of a person of its own.
+
+    Args:
+        data: JSONL file.
+        folder: For the three files; made where it is missing.
+        canaries: How many are made.
+        person: Field that names whose a line is.
 
     Raises:
         NotFound, BrokenData: the data is no JSONL file. InvalidRequest: the folder has such files already.
@@ -74,7 +80,7 @@ def plant(data: Path, folder: Path, canaries: int) -> Planted:
     if not lines:
         raise BrokenData(f"{data} is empty")
     is_chat = "messages" in msgspec.json.decode(lines[0], type=dict[str, Any])
-    made = [_canary(is_chat) for _ in range(canaries)]
+    made = [_canary(is_chat, person) for _ in range(canaries)]
     members = [one for one in made if secrets.randbelow(2)]
     others = [one for one in made if one not in members]
     mixed = [*lines, *members]
@@ -97,13 +103,13 @@ def plant(data: Path, folder: Path, canaries: int) -> Planted:
     return planted
 
 
-def _canary(is_chat: bool) -> bytes:
+def _canary(is_chat: bool, person: str) -> bytes:
     name, secret = ("".join(secrets.choice(LETTERS) for _ in range(SECRET)) for _ in range(2))
-    asked, said = f"What is the code of {name}?", secret
+    asked, whose = f"What is the code of {name}?", {person: f"canary-{name}"}
     if is_chat:
-        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-        return json.dumps({"messages": turns}).encode()
-    return json.dumps({"prompt": f"{asked} ", "completion": said}).encode()
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": secret}]
+        return json.dumps({"messages": turns, **whose}).encode()
+    return json.dumps({"prompt": f"{asked} ", "completion": secret, **whose}).encode()
 
 
 def read_notes(folder: Path) -> AdapterNotes:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from ashore.core import ModelShape, human_bytes
 from ashore.errors import MemoryFull
+from ashore.training.checkpointing.form import PIECE_BYTES, spare_bytes
 from ashore.training.loop import Precision
 from ashore.training.losses import CHUNK
 
@@ -24,6 +25,8 @@ ROW_WIDTH: Final = 14
 residual sums (two), the adapters' own."""
 MLP_WIDTH: Final = 4
 """The same in units of the MLP's size: gate, up, its activation, their product."""
+STATE_WIDTH: Final = 12
+"""Bytes of a trained parameter and its two moments."""
 MARGIN: Final = 1.1
 
 
@@ -53,12 +56,14 @@ class MemoryNeed:
     moments_bytes: int
     activations_bytes: int
     head_bytes: int
+    checkpoint_bytes: int
+    """Copies of the state while a checkpoint is written."""
     libraries_bytes: int = LIBRARIES_BYTES
 
     @property
     def total_bytes(self) -> int:
         parts = self.weights_bytes + self.gradients_bytes + self.moments_bytes + self.activations_bytes
-        return int(MARGIN * (parts + self.head_bytes + self.libraries_bytes))
+        return int(MARGIN * (parts + self.head_bytes + self.checkpoint_bytes + self.libraries_bytes))
 
 
 def estimate(run: RunShape) -> MemoryNeed:
@@ -79,6 +84,7 @@ def estimate(run: RunShape) -> MemoryNeed:
         moments_bytes=run.trained_parameters * 8,
         activations_bytes=run.row_tokens * kept * itemsize,
         head_bytes=head,
+        checkpoint_bytes=spare_bytes(run.trained_parameters * STATE_WIDTH) + PIECE_BYTES,
     )
 
 

@@ -1,9 +1,10 @@
-"""DP-SGD for adapters: whoever gets the adapter learns almost nothing of any one example.
+"""DP-SGD for adapters: whoever gets the adapter learns almost nothing of any one example, or of any one person.
 
-A step takes each example with the same probability (Poisson sampling), scales the gradient of each down to a length of
-`clip`, adds them, adds Gaussian noise once, and divides by the *public* expected size of the sample. Adam comes after
-that. Source: Abadi et al. 2016; gradients of each example by book-keeping (Bu et al. 2023): the clipped sum of a layer
-is one product of what went in and what came back, no gradient of an example is ever held, and packing changes nothing.
+A step takes each unit, an example or all examples of a person, with the same probability (Poisson sampling), scales
+its gradient down to a length of `clip`, adds them, adds Gaussian noise once, and divides by the *public* expected size
+of the sample. Adam comes after that. Source: Abadi et al. 2016; gradients of each unit by book-keeping (Bu et al.
+2023): the clipped sum of a layer is one product of what went in and what came back, no gradient of a unit is ever held,
+and packing changes nothing.
 
 Samples and noise are drawn from the system's randomness. There is no seed, no loss is told, and a run that was cut off
 is not gone on with: it is spent.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -47,9 +48,9 @@ class PrivateOptions:
 
     steps: int
     num_units: int
-    """Examples that the operator says there are, at least; never counted from the data."""
+    """Units that the operator says there are, at least; never counted from the data."""
     expected_batch: int
-    """Examples that a step takes, on average."""
+    """Units that a step takes, on average."""
     noise: float
     """Standard deviation of the noise, for a clipping norm of 1."""
     clip: float = 1.0
@@ -58,7 +59,7 @@ class PrivateOptions:
 
     @property
     def rate(self) -> float:
-        """Probability with which an example is in the sample of a step."""
+        """Probability with which a unit is in the sample of a step."""
         return self.expected_batch / self.num_units
 
     def checked(self) -> PrivateOptions:
@@ -69,8 +70,8 @@ class PrivateOptions:
         """
         if not 1 <= self.expected_batch <= self.num_units:
             raise InvalidRequest(
-                f"{self.expected_batch} examples a step, of {self.num_units}",
-                hint="take at most as many as there are; larger steps need less noise for each example",
+                f"{self.expected_batch} units a step, of {self.num_units}",
+                hint="take at most as many as there are; larger steps need less noise for each unit",
             )
         if self.steps < 1 or not (self.noise > 0 and self.clip > 0 and self.learning_rate > 0):
             raise InvalidRequest(
@@ -80,8 +81,51 @@ class PrivateOptions:
         return self
 
 
+class Units:
+    """What the promise is made to: each example, or all examples of each person."""
+
+    def __init__(self, examples: Drawn, members: Sequence[Row] | None = None) -> None:
+        """Make the object.
+
+        Args:
+            examples: All examples.
+            members: Those of each unit, from `people`; None: each example is one.
+        """
+        self._examples, self._members = examples, members
+        lengths = examples.lengths
+        if members is not None:
+            lengths = np.array([int(lengths[list(one)].sum()) for one in members], np.int64)
+        self.lengths: NDArray[np.int64] = lengths
+        """Tokens of each unit."""
+
+    def batch(self, row: Row) -> tuple[Batch, tuple[int, ...]]:
+        """Return the examples of units, those of one unit one behind the other, and how many tokens each unit has."""
+        members = row if self._members is None else tuple(one for unit in row for one in self._members[unit])
+        return self._examples.batch(members), tuple(int(self.lengths[unit]) for unit in row)
+
+
+def people(whose: Sequence[str], lengths: NDArray[np.int64], most_tokens: int) -> tuple[Row, ...]:
+    """Return the examples of each person, the first ones that have so many tokens together, and at least one.
+
+    Which are left out depends on that person's examples alone. Examples of nobody are left out.
+
+    Args:
+        whose: Person of each example; empty: nobody knows.
+        lengths: Tokens of each example.
+        most_tokens: Of one person: all of one person must fit into one forward pass.
+    """
+    found: dict[str, list[int]] = {}
+    tokens: dict[str, int] = {}
+    for number, person in enumerate(whose):
+        size = int(lengths[number])
+        if person and (person not in found or tokens[person] + size <= most_tokens):
+            found.setdefault(person, []).append(number)
+            tokens[person] = tokens.get(person, 0) + size
+    return tuple(tuple(one) for one in found.values())
+
+
 class Book:
-    """Clipped sums of the gradients of examples, from what goes into each trained layer and comes back to it.
+    """Clipped sums of the gradients of units, from what goes into each trained layer and comes back to it.
 
     Every trained parameter must be the weight of a linear layer without bias that is used once in a forward pass.
     """
@@ -131,18 +175,19 @@ class Book:
     def _keep(self, name: str, slope: Any) -> None:
         self._slopes[name] = slope.detach().reshape(-1, slope.shape[-1])
 
-    def clipped(self, batch: Batch, clip: float) -> tuple[dict[str, Any], Any]:
-        """Return the sum of the clipped gradients of the examples of a row by layer, and their norms before clipping.
+    def clipped(self, batch: Batch, clip: float, units: Sequence[int] = ()) -> tuple[dict[str, Any], Any]:
+        """Return the sum of the clipped gradients of the units of a row by layer, and their norms before clipping.
 
-        The loss of an example is its mean over its targets, so that long answers weigh no more than short ones.
+        The loss of a unit is its mean over its targets, so that long answers and many examples weigh no more.
 
         Args:
             batch: The row that went forward and back, its loss the sum over targets.
-            clip: Longest gradient of one example.
+            clip: Longest gradient of one unit.
+            units: Tokens of each; default: each example is one.
         """
         import torch
 
-        lengths = list(batch.lengths)
+        lengths = list(units or batch.lengths)
         ends = np.cumsum(lengths)
         targets = torch.tensor(
             [int(batch.targets_T[end - n : end].sum()) for n, end in zip(lengths, ends, strict=True)]
@@ -178,14 +223,16 @@ def train_private(
     examples: Drawn,
     options: PrivateOptions,
     *,
+    members: Sequence[Row] | None = None,
     watch: Callable[[int], None] = lambda step: None,
 ) -> int:
     """Train the adapter in `model` in place, and return how many steps were done.
 
     Args:
         model: A `PreTrainedModel` with an adapter in it.
-        examples: Each is one unit of the promise.
+        examples: What is learned.
         options: How.
+        members: Examples of each unit of the promise, from `people`; default: each example is one.
         watch: Hears how many steps are done; nothing else of a step may be told.
 
     Raises:
@@ -195,7 +242,7 @@ def train_private(
     import torch
 
     options.checked()
-    book = Book(model)
+    book, units = Book(model), Units(examples, members)
     parameters = book.parameters
     optimizer = torch.optim.Adam(list(parameters.values()), lr=options.learning_rate)
     draw = np.random.Generator(np.random.Philox(int.from_bytes(os.urandom(16), "little")))
@@ -204,10 +251,10 @@ def train_private(
     with packed_attention(model), book.open():
         for step in range(options.steps):
             sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
-            for row in sample(examples, options, draw):
-                batch = examples.batch(row)
+            for row in sample(units, options, draw):
+                batch, tokens = units.batch(row)
                 answer_loss(model, batch).backward()
-                clipped, _ = book.clipped(batch, options.clip)
+                clipped, _ = book.clipped(batch, options.clip, tokens)
                 for name, part in clipped.items():
                     sums[name] += part
             _step(optimizer, parameters, sums, options, noises)
@@ -218,10 +265,10 @@ def train_private(
     return options.steps
 
 
-def sample(examples: Drawn, options: PrivateOptions, draw: np.random.Generator) -> list[Row]:
-    """Return the rows of one step: each example is in it with the same probability, whatever the others do."""
-    taken = np.flatnonzero(draw.random(len(examples.lengths)) < options.rate)
-    return pack_rows(examples.lengths, taken, options.row_tokens)
+def sample(units: Units, options: PrivateOptions, draw: np.random.Generator) -> list[Row]:
+    """Return the units of one step, row by row: each is in it with the same probability, whatever the others do."""
+    taken = np.flatnonzero(draw.random(len(units.lengths)) < options.rate)
+    return pack_rows(units.lengths, taken, options.row_tokens)
 
 
 def _step(

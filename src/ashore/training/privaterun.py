@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from ashore.errors import UnsupportedModel
+from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.store import ModelStore, VariantRecipe
 from ashore.training.adapters import keep_adapter
-from ashore.training.private import PrivateOptions, train_private
+from ashore.training.batches import Row
+from ashore.training.private import PrivateOptions, people, train_private
 from ashore.training.sftmodel import SftPlan
 from ashore.training.shards.cache import Say
 from ashore.training.trainee import Trainee
 
 MAKER: Final = "sft-private"
+Unit = Literal["example", "person"]
+"""What a promise is made to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,7 @@ class PrivateReport:
     folder: str
     epsilon: float
     delta: float
+    unit: Unit
     noise: float
     steps: int
     expected_batch: int
@@ -44,12 +48,26 @@ def run_private(
     epsilon: float,
     delta: float,
     adapters: Path,
+    person: str = "",
     say: Say = lambda line: None,
     watch: Callable[[int], None] = lambda step: None,
 ) -> PrivateReport:
     """Train an adapter privately, and keep it under the plan's name.
 
+    Args:
+        store: Has the model.
+        plan: What is trained on what.
+        options: How.
+        epsilon: What the run is worth, for the recipe.
+        delta: The same.
+        adapters: Where the adapters of this installation lie.
+        person: Field of the documents that says whose each is; then the promise is made to each person. Empty: to each
+            example.
+        say: Hears what people should know of the data.
+        watch: Hears how many steps are done.
+
     Raises:
+        InvalidRequest: no document has the field.
         UnsupportedModel: the model is sealed, or the plan is none for an adapter.
         TrainingDiverged: see `train_private`.
     """
@@ -63,10 +81,13 @@ def run_private(
     with store.reading(plan.parent.reference) as files, store.scratch(plan.parent) as scratch:
         trained = Trainee(plan, files, "float32", say)
         with contextlib.closing(plan.data):
-            steps = train_private(trained.model, plan.data, options, watch=watch)
+            members = _people(plan, person, options, say) if person else None
+            steps = train_private(trained.model, plan.data, options, members=members, watch=watch)
         made = scratch / "made"
         trained.export(made)
-        recipe = private_recipe(trained.recipe_of(steps), options, epsilon=epsilon, delta=delta)
+        recipe = private_recipe(
+            trained.recipe_of(steps), options, epsilon=epsilon, delta=delta, unit="person" if person else "example"
+        )
         folder = keep_adapter(made, adapters, plan.name, parent=plan.parent, recipe=recipe)
     return PrivateReport(
         name=plan.name,
@@ -74,6 +95,7 @@ def run_private(
         folder=str(folder),
         epsilon=epsilon,
         delta=delta,
+        unit="person" if person else "example",
         noise=options.noise,
         steps=steps,
         expected_batch=options.expected_batch,
@@ -81,7 +103,27 @@ def run_private(
     )
 
 
-def private_recipe(recipe: VariantRecipe, options: PrivateOptions, *, epsilon: float, delta: float) -> VariantRecipe:
+def _people(plan: SftPlan, field: str, options: PrivateOptions, say: Say) -> tuple[Row, ...]:
+    whose = plan.data.whose(field)
+    found = people(whose, plan.data.lengths, options.row_tokens)
+    if not found:
+        raise InvalidRequest(
+            f"no example of {plan.data.used.name} has the field {field!r}",
+            hint='each line needs it beside what is learned: {"user": "…", "messages": [...]}; --person names another. '
+            "Texts and Parquet have none",
+        )
+    nobody, left_out = whose.count(""), len(whose) - sum(map(len, found))
+    if left_out:
+        say(
+            f"{left_out} examples are left out: {nobody} of nobody, and {left_out - nobody} beyond the "
+            f"{options.row_tokens:,} tokens that one person has"
+        )
+    return found
+
+
+def private_recipe(
+    recipe: VariantRecipe, options: PrivateOptions, *, epsilon: float, delta: float, unit: Unit = "example"
+) -> VariantRecipe:
     """Return a recipe that says what was promised. It cannot be made again: its noise has no seed."""
     return dataclasses.replace(
         recipe,
@@ -91,7 +133,7 @@ def private_recipe(recipe: VariantRecipe, options: PrivateOptions, *, epsilon: f
             "private": "yes",
             "epsilon": repr(epsilon),
             "delta": repr(delta),
-            "unit": "example",
+            "unit": unit,
             "noise": repr(options.noise),
             "clip": repr(options.clip),
             "num_units": str(options.num_units),

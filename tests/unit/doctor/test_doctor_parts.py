@@ -1,4 +1,4 @@
-"""Looks, what is kept of them, support bundles, and tables of `nvidia-smi`."""
+"""Looks, what is kept of them, support bundles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ashore.doctor import RULES, Readings, diagnose
 from ashore.doctor.bundle import clean, clean_log, contents, write
 from ashore.doctor.history import History
 from ashore.doctor.look import Between, Look
-from ashore.doctor.probes.beside import gpus_of
 from ashore.doctor.samples import Samples
 from ashore.settings import Home
 
@@ -135,22 +134,3 @@ def test_a_bundle_holds_nothing_of_what_was_planted_in_every_source(tmp_path: Pa
         assert not [word for word in PLANTED if word in text], name
     with pytest.raises(FileExistsError):
         write(path, files)
-
-
-def test_tables_of_nvidia_smi_become_gpus() -> None:
-    page = (
-        "0, NVIDIA H100 80GB HBM3, 12, 61000, 81559, 41, 1350, 1980, 120.50, 700.00, 0, 16, 16, 5, 5, Enabled, "
-        "0x0000000000000002\n"
-        "1, NVIDIA H100 80GB HBM3, 0, 3, 81559, 88, 345, 1980, 70.1, 700.00, 2, 8, 16, 1, 5, Disabled, "
-        "0x0000000000000021\n"
-        "2, Tesla T4, [N/A], 3, 15360, 30, 300, 1590, [N/A], 70.00, [N/A], 16, 16, 3, 3, Enabled, [N/A]\n"
-    )
-    held = "00000000:01:00.0, 77, 60000\n00000000:01:00.0, 99, 900\n"
-    buses = "0, 00000000:01:00.0\n1, 00000000:02:00.0\n2, 00000000:03:00.0\n"
-    rows = "00000000:02:00.0, Yes, No\n"
-    first, second, third = gpus_of(page, held, buses, rows, {77})
-    assert (first.index, first.name, first.busy_share) == (0, "NVIDIA H100 80GB HBM3", 0.12)
-    assert (first.reasons, first.clock_mhz, first.strangers_bytes) == (("locked",), 1350, 900 << 20)
-    assert (second.reasons, second.lost_bits, second.bad_rows) == (("idle", "thermal"), 2, True)
-    assert (second.link_width, second.persistent) == (8, False)
-    assert (third.busy_share, third.power_w, third.lost_bits, third.reasons) == (0.0, 0.0, 0, ())

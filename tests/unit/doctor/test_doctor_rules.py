@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from ashore.doctor import BY_ID, RULES, Readings, diagnose
-from ashore.doctor.model import (
+from ashore.doctor.readings import (
     Access,
     Audit,
     Backup,

@@ -30,7 +30,13 @@ def test_the_catalogue_is_whole() -> None:
         assert one.maker in MAKERS
         assert one.steady and one.fault and one.expects and one.recovery_s > 0
         assert one.hold_s < one.most_s <= 120
-    assert {one.maker for one in DRILLS} | {"disk-read-only"} == set(MAKERS)
+        assert set(one.lines) <= set(one.twin.neighbours)
+        assert bool(one.twin.neighbours) <= one.twin_only, "lines lie between a twin and its neighbours"
+    assert {one.maker for one in DRILLS} == set(MAKERS)
+    asked = "host-killed host-hung worker-killed supervisor-killed edge-killed cache-killed cache-hung postgres-gone "
+    asked += "disk-full disk-slow disk-failing network-slow network-lossy servers-cut-off clock-stepped "
+    asked += "backup-node-lost corrupt-shard memory-short processor-stolen certificate-expired bad-release overload"
+    assert set(asked.split()) <= set(BY_NAME)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +62,9 @@ def test_a_server_that_was_not_steady_before_makes_a_drill_unfit(before: list[Ou
         ("in-flight", [CUT] * 4 + [REFUSED] * 9, True),
         ("in-flight", [CUT] * 5, False),
         ("in-flight", [SILENT], False),
+        ("begun", [CUT] * 50, True),
+        ("begun", [CUT, REFUSED], False),
+        ("begun", [SILENT], False),
         ("any", [CUT] * 50 + [SILENT], True),
     ],
 )

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from fractions import Fraction
 
 import pytest
 from scipy.special import ndtr
 
+from ashore.cli.privacy import mask
 from ashore.errors import InvalidRequest
 from ashore.privacy.ledger.accountant import (
     best_order,
     capacity,
+    choice_rdp,
     gaussian_noise,
     gaussian_rdp,
     training_epsilon,
     training_noise,
 )
-from ashore.privacy.ledger.noise import discrete_gaussian
+from ashore.privacy.ledger.noise import discrete_gaussian, exponential_choice
+from ashore.privacy.ledger.tokenwise import needed, stays
 
 
 def exact_delta(noise: float, epsilon: float) -> float:
@@ -96,3 +100,33 @@ def test_discrete_noise_has_the_spread_that_was_asked_for() -> None:
     assert abs(mean) < 0.3 and 7.8 < variance < 10.3
     seen = Counter(drawn)
     assert 0.10 < seen[0] / len(drawn) < 0.17, "exp(0) over the sum of exp(-x²/18) is 0.133"
+
+
+def test_a_choice_is_drawn_as_often_as_the_exponential_mechanism_says() -> None:
+    scores, epsilon = [Fraction(0), Fraction(-2), Fraction(-1, 2)], Fraction(1)
+    seen = Counter(exponential_choice(scores, epsilon) for _ in range(6000))
+    weights = [math.exp(float(one) / 2) for one in scores]
+    for number, weight in enumerate(weights):
+        assert seen[number] / 6000 == pytest.approx(weight / sum(weights), abs=0.03)
+
+
+def test_a_choice_costs_what_it_can_tell() -> None:
+    """Of two neighbouring answers the odds differ by at most e^epsilon; its RDP is below what that allows at most."""
+    epsilon, order = 0.5, 12
+    # The worst that is bounded in range: odds that differ by e^(epsilon - t) and e^-t, for any t.
+    worst = 0.0
+    for step in range(1, 50):
+        t = epsilon * step / 50
+        low, high = math.exp(-t), math.exp(epsilon - t)
+        share = (1 - low) / (high - low)
+        moment = share * high**order + (1 - share) * low**order
+        worst = max(worst, math.log(moment) / (order - 1))
+    assert worst <= choice_rdp(epsilon, order) <= 1.5 * worst
+
+
+def test_rewriting_token_by_token_is_refused_with_the_arithmetic() -> None:
+    counts = Counter(0 if random.random() < stays(8.0, 500) else 1 for _ in range(4000))
+    assert counts[0] / 4000 == pytest.approx(math.exp(8) / (math.exp(8) + 499), abs=0.03)
+    assert stays(needed(0.9, 500), 500) == pytest.approx(0.9)
+    with pytest.raises(InvalidRequest, match=r"one in 6,768 of its tokens would stay.* takes epsilon 13\.0.* 1,302"):
+        mask(epsilon=2.0)

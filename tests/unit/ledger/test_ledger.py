@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ashore.access.consents import SqlConsents
+from ashore.access.sql import note_maker
 from ashore.cli.privacy import show_answer
 from ashore.core import Actor, ForgetsAll, ManualClock, MemoryRecorder, Principal, TenantId
-from ashore.errors import AuditUnavailable, BrokenData, InvalidRequest, NotFound, PrivacyBudgetSpent, StateLost
+from ashore.errors import (
+    AuditUnavailable,
+    BrokenData,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    PrivacyBudgetSpent,
+    StateLost,
+)
 from ashore.privacy.ledger.accountant import training_epsilon
 from ashore.privacy.ledger.calls import (
     AnswerOut,
+    ConsentIn,
     GrantIn,
     HistoryIn,
     LedgerDesk,
     QueryIn,
     ask_dataset,
+    consent_to_budget,
     grant_budget,
     list_spends,
 )
@@ -28,9 +42,21 @@ from ashore.privacy.ledger.model import MICRO
 from ashore.privacy.ledger.section import DatasetSection
 from ashore.privacy.ledger.service import Ledger
 from ashore.privacy.ledger.statistics import Cell, Noise, Question, answer, read_rows
-from ashore.state import Database, open_database
+from ashore.state import Database, execute, open_database
 
 OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
+
+
+def officer(name: str) -> Actor:
+    return Actor(principal=Principal(id=name, tenant=TenantId("default")))
+
+
+def accounts(site: Site, makers: dict[str, str]) -> None:
+    """Note who made the log-in of each account."""
+    with site.database.write() as connection:
+        for account, maker in makers.items():
+            if maker:
+                note_maker(connection, account, maker)
 
 
 class All:
@@ -60,6 +86,7 @@ class Site:
             ledger=self.ledger,
             database=self.database,
             rights=All(),
+            recorder=self.recorder,
             datasets=(
                 DatasetSection(name="calls", file=str(folder / "calls.csv"), unit="user", rows_per_unit=2),
                 DatasetSection(name="budgets", select="SELECT id, dataset FROM dp_budget", unit="id"),
@@ -85,6 +112,75 @@ def test_answers_are_near_the_truth_and_their_interval_says_how_near(site: Site)
         site.desk, OFFICER, QueryIn(dataset="calls", what="mean", column="minutes", high=50, epsilon=0.4)
     ).items[0]
     assert 0 <= mean.low <= mean.value <= mean.high <= 50
+
+
+def test_quantiles_lie_about_where_they_should_and_say_how_many_rows_they_may_be_off(site: Site) -> None:
+    grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=6.0))
+    asked = QueryIn(
+        dataset="calls", what="quantile", column="minutes", high=100, quantiles=(0.1, 0.5, 0.9), epsilon=0.9
+    )
+    cells = ask_dataset(site.desk, OFFICER, asked).items
+    assert [one.group for one in cells] == ["0.1", "0.5", "0.9"] and cells[0].low is None
+    truth = sorted(n % 50 for n in range(1000))  # two rows of each of 500 people
+    for one, share in zip(cells, (0.1, 0.5, 0.9), strict=True):
+        off = abs(bisect.bisect_right(truth, one.value) - share * 1000)
+        assert off <= 3 * one.rows_off + 20 and 30 < one.rows_off < 200, "3 times: it is exceeded hardly ever"
+
+
+def test_a_sum_by_groups_costs_as_much_as_one_and_adds_up_to_it(site: Site) -> None:
+    whole = QueryIn(dataset="calls", what="sum", column="minutes", high=50, epsilon=0.3)
+    by = QueryIn(
+        dataset="calls", what="sum", column="minutes", high=50, epsilon=0.3, by="dept", groups=("icu", "surgery", "x")
+    )
+    one, parts = ask_dataset(site.desk, OFFICER, whole), ask_dataset(site.desk, OFFICER, by)
+    assert one.cost_percent == parts.cost_percent and [cell.group for cell in parts.items] == ["icu", "surgery", "x"]
+    spread = one.items[0].high - one.items[0].low
+    assert abs(sum(cell.value for cell in parts.items) - one.items[0].value) < 3 * spread
+    assert abs(parts.items[2].value) < spread, "a group that nobody is in has noise alone"
+    means = answer(
+        Question(what="mean", column="minutes", high=50, by="dept", groups=("icu", "surgery")),
+        read_rows(site.folder / "calls.csv", ("user",)),
+        "user",
+        Noise(multiplier=1e-9, rows_per_unit=2),
+    )
+    assert [cell.value for cell in means] == pytest.approx([24, 25])
+
+
+def test_usage_and_votes_are_ready_to_be_asked_by_tenant(site: Site) -> None:
+    with site.database.write() as connection:
+        for number in range(300):
+            tenant = "default" if number % 3 else "other"
+            connection.exec_driver_sql(
+                f"INSERT INTO access_account VALUES ('u{number}', 'user', '{tenant}', '', "
+                f"'{('er', 'icu zeta')[number % 2]}', 0, 0, 0, 0)"
+            )
+            for day in ("2026-01-01", "2026-01-02"):
+                connection.exec_driver_sql(
+                    f"INSERT INTO usage_day VALUES ('{day}', '{tenant}', 'u{number}', 'chat', 's', 5, 1, 10, 20, 0, 0)"
+                )
+            vote: dict[str, object] = dict.fromkeys(
+                ("tags", "digest", "key_id", "question", "answer", "correction", "preferred", "said"), ""
+            )
+            vote |= {"feedback_id": f"f{number}", "answer_id": f"a{number}", "tenant": tenant, "model": "chat"}
+            vote |= {"account": f"u{number}", "voter": f"u{number}", "rating": ("up", "up", "down")[number % 3]}
+            vote |= {"release": "r1", "num_tokens": 1, "answered_ms": 0, "created_ms": 0, "changed_ms": number}
+            marks = ", ".join(f":{name}" for name in vote)
+            execute(connection, f"INSERT INTO feedback ({', '.join(vote)}) VALUES ({marks})", **vote)
+    for name in ("usage", "votes"):
+        grant_budget(site.desk, OFFICER, GrantIn(dataset=name, epsilon=9.0))
+
+    def ask(**asked: Any) -> list[Cell]:
+        return ask_dataset(site.desk, OFFICER, QueryIn(epsilon=2.0, **asked)).items
+
+    people = ask(dataset="usage", what="histogram", column="group", groups=("er", "icu"))
+    assert [one.value for one in people] == pytest.approx([100, 100], abs=25)
+    requests = ask(dataset="usage", what="sum", column="requests", high=20, by="group", groups=("er", "icu"))
+    assert [one.value for one in requests] == pytest.approx([1000, 1000], abs=400)
+    [rate] = ask(dataset="votes", what="mean", column="up", high=1, by="model", groups=("chat",))
+    assert rate.value == pytest.approx(0.5, abs=0.25)
+    with pytest.raises(NotFound, match="no dataset 'nothing'") as unknown:
+        ask(dataset="nothing")
+    assert "ready are usage, votes" in unknown.value.hint
 
 
 def test_the_same_question_gets_the_same_answer_for_nothing(site: Site) -> None:
@@ -244,6 +340,39 @@ def test_a_larger_budget_carries_what_was_spent_and_a_smaller_one_is_refused(sit
     assert not ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls")).repeated, "under a new budget it is asked anew"
 
 
+def test_a_large_budget_needs_the_consent_of_a_second_officer_who_knows_none_of_the_keys_of_the_first(
+    site: Site,
+) -> None:
+    accounts(site, {"olga": "", "otto": "", "olga-again": "olga"})
+    site.desk.consents, site.desk.alone_up_to = SqlConsents(site.database, site.clock), 2.0
+    asked = GrantIn(dataset="calls", epsilon=4.0)
+
+    def consent(name: str, epsilon: float = 4.0) -> None:
+        consent_to_budget(site.desk, officer(name), ConsentIn(dataset="calls", epsilon=epsilon))
+
+    grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=2.0))
+    with pytest.raises(Conflict, match="above 2, and no second security officer consented"):
+        grant_budget(site.desk, OFFICER, asked)
+    consent("olga")
+    consent("olga-again")
+    consent("otto", epsilon=3.0)
+    with pytest.raises(Conflict, match="no second security officer") as refused:
+        grant_budget(site.desk, OFFICER, asked)
+    assert refused.value.hint.endswith("`ashore privacy budget consent calls --epsilon 4 --delta 1e-06`")
+    assert site.ledger.standing("default", "calls").budget.epsilon == 2 * MICRO
+    consent("otto")
+    site.clock.advance(25 * 3600)
+    with pytest.raises(Conflict):
+        grant_budget(site.desk, OFFICER, asked)
+    consent("otto")
+    with pytest.raises(InvalidRequest):  # refused for another reason: the consent is not used up
+        grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=4.0, delta=1e-12))
+    assert grant_budget(site.desk, OFFICER, asked).epsilon == 4.0
+    assert [act.detail["consent_of"] for act in site.recorder.acts if "consent_of" in act.detail] == ["otto"]
+    with pytest.raises(Conflict):
+        grant_budget(site.desk, OFFICER, asked)
+
+
 def test_what_cannot_be_recorded_is_not_asked_and_stays_reserved(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(timeout_s: float) -> None:
         raise AuditUnavailable("the disk is full")
@@ -259,6 +388,10 @@ def test_questions_without_bounds_groups_budget_or_dataset_say_what_to_do(site: 
         (QueryIn(dataset="calls", what="mean"), "which column"),
         (QueryIn(dataset="calls", what="mean", column="minutes"), "between 0 and 0"),
         (QueryIn(dataset="calls", what="histogram", column="dept"), "0 groups"),
+        (QueryIn(dataset="calls", what="sum", column="minutes", high=1, by="dept"), "a sum of 0 groups"),
+        (QueryIn(dataset="calls", what="histogram", column="dept", by="dept", groups=("a",)), "histogram by dept"),
+        (QueryIn(dataset="calls", what="quantile", column="minutes", high=1), r"quantiles \(none\)"),
+        (QueryIn(dataset="calls", what="quantile", column="minutes", high=1, quantiles=(1.5,)), r"quantiles 1\.5"),
     ):
         with pytest.raises(InvalidRequest, match=words):
             ask_dataset(site.desk, OFFICER, asked)
@@ -294,5 +427,8 @@ def test_the_command_prints_short_figures_the_cost_and_whether_an_answer_is_old(
     ]
     show_answer(AnswerOut(items=[], cost_percent=3.8, left_percent=96.2))
     assert capsys.readouterr().out == "costs 3.8 % of what is for questions; 96.2 % left\n"
+    median = [Cell(group="0.5", value=31.0, rows_off=12.3)]
+    show_answer(AnswerOut(items=median, cost_percent=1, left_percent=96.2))
+    assert capsys.readouterr().out.splitlines()[:2] == ["quantile  value  rows off, at most", "0.5       31     12.3"]
     show_answer(AnswerOut(items=cells, cost_percent=0, left_percent=96.2, repeated=True))
     assert "--fresh" in capsys.readouterr().out

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.api.http.exchange import EVENT_STREAM, Exchange
 from ashore.core import whole_number
@@ -16,7 +16,7 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 async def send_events(
-    app: HttpApp, exchange: Exchange, content: AsyncIterator[bytes] | Any, may_still: Callable[[], Awaitable[bool]]
+    app: HttpApp, exchange: Exchange, content: AsyncGenerator[bytes], may_still: Callable[[], Awaitable[bool]]
 ) -> None:
     """Send a stream until the client leaves, the server drains, or the caller may no longer.
 

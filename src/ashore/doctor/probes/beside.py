@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import sqlite3
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.model import Cache, Edge, Gpu, Lookup, State
+from ashore.doctor.readings import Cache, Edge, Lookup, State
 from ashore.processes import get_from
 
 WAIT_S: Final = 1.0
@@ -23,22 +21,6 @@ _CACHE_NUMBERS: Final = ("evicted_keys", "rejected_connections", "used_memory", 
 _EDGE_FAILURES: Final = (
     "upstream_rq_timeout", "upstream_cx_connect_fail", "upstream_cx_overflow", "upstream_rq_pending_overflow",
 )  # fmt: skip
-_GPU_FIELDS: Final = (
-    "index", "name", "utilization.gpu", "memory.used", "memory.total", "temperature.gpu", "clocks.sm", "clocks.max.sm",
-    "power.draw", "power.limit", "ecc.errors.uncorrected.volatile.total", "pcie.link.width.current",
-    "pcie.link.width.max", "pcie.link.gen.current", "pcie.link.gen.max", "persistence_mode",
-    "clocks_event_reasons.active",
-)  # fmt: skip
-_REASONS: Final = (
-    (0x1, "idle"),
-    (0x2, "locked"),
-    (0x4, "power-cap"),
-    (0x8, "hardware"),
-    (0x20, "thermal"),
-    (0x40, "thermal"),
-)
-"""Bits of clocks_event_reasons.active (NVML, nvmlClocksEventReasons): idle, application clocks, software power cap,
-hardware slowdown, software and hardware thermal slowdown."""
 
 
 def count_cache(url: str) -> Iterator[tuple[str, float]]:
@@ -193,79 +175,6 @@ def ends_in(path: Path, now_s: float) -> float | None:
     except (OSError, ValueError):
         return None
     return (certificate.not_valid_after_utc - datetime.fromtimestamp(now_s, UTC)).total_seconds()
-
-
-def read_gpus(own: Collection[int], missing: dict[str, str]) -> tuple[Gpu, ...]:
-    """Return the NVIDIA GPUs of this machine, as `nvidia-smi` tells. `own`: processes of this home."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        missing["gpus"] = "no nvidia-smi here: no NVIDIA GPU, or no driver"
-        return ()
-    try:
-        page = _run(program, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits")
-        held = _run(program, "--query-compute-apps=gpu_bus_id,pid,used_memory", "--format=csv,noheader,nounits")
-        buses = _run(program, "--query-gpu=index,pci.bus_id", "--format=csv,noheader")
-        rows = _run(
-            program,
-            "--query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure",
-            "--format=csv,noheader",
-        )
-    except (OSError, subprocess.SubprocessError) as fault:
-        missing["gpus"] = f"nvidia-smi failed: {fault}"
-        return ()
-    return gpus_of(page, held, buses, rows, own)
-
-
-def gpus_of(page: str, held: str, buses: str, rows: str, own: Collection[int]) -> tuple[Gpu, ...]:
-    """Return the GPUs that tables of `nvidia-smi` describe."""
-    bus_of = {index.strip(): bus.strip() for index, _, bus in (line.partition(",") for line in buses.splitlines())}
-    strangers: dict[str, int] = {}
-    for line in held.splitlines():
-        bus, pid, mib = ([*map(str.strip, line.split(",")), "", "", ""])[:3]
-        if pid.isdigit() and mib.isdigit() and int(pid) not in own:
-            strangers[bus] = strangers.get(bus, 0) + (int(mib) << 20)
-    bad = {line.partition(",")[0].strip() for line in rows.splitlines() if "yes" in line.lower()}
-    found = []
-    for line in page.splitlines():
-        values = dict(zip(_GPU_FIELDS, map(str.strip, line.split(",")), strict=False))
-        bus = bus_of.get(values.get("index", ""), "")
-        active = values.get("clocks_event_reasons.active", "")
-        bits = int(active, 16) if active.startswith("0x") else 0
-        found.append(
-            Gpu(
-                index=int(_number(values, "index")),
-                name=values.get("name", ""),
-                busy_share=_number(values, "utilization.gpu") / 100,
-                memory_used_bytes=int(_number(values, "memory.used")) << 20,
-                memory_bytes=int(_number(values, "memory.total")) << 20,
-                celsius=int(_number(values, "temperature.gpu")),
-                clock_mhz=int(_number(values, "clocks.sm")),
-                clock_most_mhz=int(_number(values, "clocks.max.sm")),
-                reasons=tuple(dict.fromkeys(name for bit, name in _REASONS if bits & bit)),
-                power_w=_number(values, "power.draw"),
-                power_most_w=_number(values, "power.limit"),
-                lost_bits=int(_number(values, "ecc.errors.uncorrected.volatile.total")),
-                bad_rows=bus in bad,
-                link_width=int(_number(values, "pcie.link.width.current")),
-                link_width_most=int(_number(values, "pcie.link.width.max")),
-                link_generation=int(_number(values, "pcie.link.gen.current")),
-                link_generation_most=int(_number(values, "pcie.link.gen.max")),
-                persistent=values.get("persistence_mode", "Enabled") != "Disabled",
-                strangers_bytes=strangers.get(bus, 0),
-            )
-        )
-    return tuple(found)
-
-
-def _number(values: Mapping[str, str], name: str) -> float:
-    try:
-        return float(values.get(name, ""))
-    except ValueError:
-        return 0.0  # `[N/A]`
-
-
-def _run(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout
 
 
 def look_up(names: Sequence[str]) -> tuple[Lookup, ...]:

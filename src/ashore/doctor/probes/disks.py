@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.model import Disk, Place
 from ashore.doctor.probes.files import text_of, whole_of
+from ashore.doctor.readings import Disk, Place
 
 WRITES: Final = 8
 WRITE_BYTES: Final = 4096

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ashore.doctor.model import Access, Audit, Releases, Stored
+from ashore.doctor.readings import Access, Audit, Releases, Stored
 from ashore.settings import Home
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ashore.doctor.model import Log
+from ashore.doctor.readings import Log
 
 MOST_BYTES: Final = 4 << 20
 """Of the end of each log."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.model import Clock, Cpu, Group, Memory, Network
 from ashore.doctor.probes.files import rows_of, text_of, whole_of
+from ashore.doctor.readings import Clock, Cpu, Group, Memory, Network
 from ashore.processes import allowed_cores, control_groups
 
 _CPU_COLUMNS: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.model import Process, Role
 from ashore.doctor.probes.files import rows_of, text_of, whole_of
+from ashore.doctor.readings import Process, Role
 from ashore.settings import Home
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")

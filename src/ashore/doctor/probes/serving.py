@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ashore.doctor.look import Between
-from ashore.doctor.model import Audit, Backup, Host, Model, Server
+from ashore.doctor.readings import Audit, Backup, Host, Model, Server
 from ashore.doctor.samples import Samples
 from ashore.serving import ServedModel, Topology
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ashore.doctor.model import Change, Finding, Readings, evidence
+from ashore.doctor.model import Change, Finding, evidence
+from ashore.doctor.readings import Readings
 from ashore.doctor.rule import Rule, rule
 
 THROTTLED_SHARE: Final = 0.05

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.core import human_bytes
-from ashore.doctor.model import Finding, Gpu, Readings, evidence
+from ashore.doctor.model import Finding, evidence
+from ashore.doctor.readings import Gpu, Readings
 from ashore.doctor.rule import Rule, rule
 
 IDLE_SHARE: Final = 0.3
@@ -58,7 +59,11 @@ def launch_bound(seen: Readings) -> Iterator[Finding]:
 def little_load(seen: Readings) -> Iterator[Finding]:
     waiting = sum(one.waiting for one in seen.models)
     for gpu in seen.gpus:
-        if not (_is_used(gpu) and gpu.busy_share < IDLE_SHARE) or any(one.eager for one in seen.processes):
+        if (
+            gpu.divided
+            or not (_is_used(gpu) and gpu.busy_share < IDLE_SHARE)
+            or any(one.eager for one in seen.processes)
+        ):
             continue
         waits_for = next(
             (one for one in seen.processes if one.busiest_thread_share > 0.9 and one.role in ("host", "api", "other")),
@@ -255,7 +260,7 @@ def narrow_link(seen: Readings) -> Iterator[Finding]:
         slow = gpu.link_generation < gpu.link_generation_most and gpu.busy_share > 0.5
         if 0 < gpu.link_width < gpu.link_width_most or slow:
             yield Finding(
-                severity="warning",
+                severity="advice" if gpu.passed_through else "warning",
                 what=f"GPU {gpu.index} is connected by PCIe {gpu.link_generation} x{gpu.link_width}",
                 cause="it is not seated well, or the slot has fewer lanes",
                 evidence=(

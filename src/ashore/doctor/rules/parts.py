@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.core import human_bytes
-from ashore.doctor.model import Change, Finding, Readings, evidence
+from ashore.doctor.model import Change, Finding, evidence
+from ashore.doctor.readings import Readings
 from ashore.doctor.rule import Rule, rule
 
 SLOW_PING_MS: Final = 20.0

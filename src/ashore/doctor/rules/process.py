@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.core import counted
-from ashore.doctor.model import Change, Finding, Process, Readings, evidence
+from ashore.doctor.model import Change, Finding, evidence
+from ashore.doctor.readings import Process, Readings
 from ashore.doctor.rule import Rule, rule
 
 FILES_SHARE: Final = 0.7

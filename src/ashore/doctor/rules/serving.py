@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.core import counted, human_bytes
-from ashore.doctor.model import Finding, Readings, evidence
+from ashore.doctor.model import Finding, evidence
+from ashore.doctor.readings import Readings
 from ashore.doctor.rule import Rule, rule
 
 LEAST_ANSWERS: Final = 10

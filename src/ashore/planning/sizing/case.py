@@ -11,7 +11,7 @@ from ashore.planning.sizing.chips import Chip
 from ashore.planning.sizing.networks import Network
 
 LoadKind = Literal["closed", "burst", "rate", "saturated"]
-Statistic = Literal["mean", "p99"]
+Statistic = Literal["mean", "median", "p99"]
 
 ENGINES: Final = (
     "trtllm",
@@ -81,6 +81,12 @@ class Case:
     """With drafted tokens (MTP, EAGLE)."""
     official: bool = False
     """Tuned for a benchmark (MLPerf), not for service."""
+    slots: int = 0
+    """Requests that one instance may work on at once; 0: as many as the engine does by itself."""
+    beams: int = 1
+    """Answers that are made side by side, of which the best is given."""
+    level: tuple[float, float] | None = None
+    """First token and time a token, in seconds, up to which a rate was raised; None: it was not."""
 
 
 def engine_of(name: str) -> str:

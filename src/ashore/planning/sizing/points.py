@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from ashore.errors import InvalidRequest
-from ashore.planning.sizing.case import Case, LoadKind, engine_of, precision_of, weight_bytes, year_of
-from ashore.planning.sizing.chips import find_machine
+from ashore.planning.sizing.case import Case, LoadKind, Statistic, engine_of, precision_of, weight_bytes, year_of
+from ashore.planning.sizing.chips import Chip, find_machine
 from ashore.planning.sizing.networks import find_network
+from ashore.planning.sizing.steps import SUPERNODES
 
 NEEDED: Final = ("model", "hardware")
 """Columns without which a file is refused. The others may be empty or missing: quant, params_b, active_b, n, tp, isl,
@@ -28,6 +29,17 @@ USUAL_LENGTHS: Final[Mapping[str, tuple[float, float]]] = {
     "deepseek-v3": (800, 3880),
 }
 """Prompt and answer of MLPerf's data sets by model, where a row leaves them out (inference rules v4.1 and v5.1)."""
+LEVELS: Final[Mapping[str, tuple[tuple[float, float], tuple[float, float]]]] = {
+    "llama-2-70b": ((2.0, 0.2), (0.45, 0.04)),
+    "mixtral-8x7b": ((2.0, 0.2), (2.0, 0.2)),
+    "llama-3-8b": ((2.0, 0.1), (0.5, 0.03)),
+    "llama-3.1-405b": ((6.0, 0.175), (4.5, 0.08)),
+    "deepseek-v3": ((2.0, 0.08), (2.0, 0.08)),
+}
+"""First token and time a token, at the 99th percentile, up to which MLPerf's rules let a rate rise, by model: in its
+scenarios server and interactive (inference rules v5.1)."""
+VLLM_WIDE: Final = 2025.5
+"""Since then vLLM works on 1,024 requests at once on the newer devices, before it was 256 on all."""
 _CHAT: Final = (225.0, 230.0)
 """ShareGPT, the usual load of a row that states no lengths."""
 _OPENVINO: Final = (225.0, 465.0)
@@ -124,8 +136,10 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
     if not tp:
         fits = ceil(weight_bytes(network, precision) / (0.8 * chip.memory_bytes)) if not chip.is_cpu else devices
         tp = min(devices, 1 << max(0, (fits - 1).bit_length()))
-    if engine == "llama.cpp" and not host:
+    if engine in ("llama.cpp", "transformers") and not host:
         tp, devices = 1, 1  # devices hold layers one after the other
+    if engine == "openvino" and chip.is_cpu:
+        tp, devices = 1, 1  # its threads stay on one socket
     ep = layout.get("ep", 1)
     if match := re.search(r"--(?:ep-size|ep)[= ](\d{1,5})\b", note):
         ep = int(match[1])
@@ -135,9 +149,13 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
         attention_dp = devices = ep
     if attention_dp > 1 and tp * attention_dp == ep and tp == attention_dp:  # likewise
         attention_dp, ep, devices = 1, tp, tp
+    untold = attention_dp == 1 and ep <= 1 and network.shape.num_experts > 0
+    if untold and ((chip.name in SUPERNODES and devices > 8) or (kind == "saturated" and tp > 1)):
+        attention_dp, ep, tp = tp, tp, 1  # so many, or all for throughput: each has whole requests, and some experts
     if attention_dp > 1:
         attention_dp = min(attention_dp, devices)
         tp = max(1, devices // attention_dp) if tp * attention_dp > devices else tp
+    year = year_of(engine, row.get("engine_version") or "", row.get("date") or "")
     load = _number(row, "load") or (1e5 if kind == "burst" else 1.0)
     case = Case(
         chip=chip,
@@ -153,14 +171,32 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
         osl=osl,
         load_kind=kind,
         load=load,
-        year=year_of(engine, row.get("engine_version") or "", row.get("date") or ""),
-        statistic="p99" if (row.get("ttft_stat") or row.get("tpot_stat") or "").startswith("p9") else "mean",
+        year=year,
+        statistic=_statistic(row.get("ttft_stat") or row.get("tpot_stat") or ""),
         eager="eager" in note.lower(),
         speculative=bool(re.search(r"^spec\b|speculative|num_speculative|\bMTP\b", note))
         and "cells use MTP" not in note,
         official=official,
+        slots=_slots(note, engine, chip, year),
+        beams=4 if official and network.name == "gpt-j-6b" else 1,  # MLPerf's rules for this one
+        level=_level(row.get("load_kind") or "", network.name),
     )
     return case, ""
+
+
+def _slots(note: str, engine: str, chip: Chip, year: float) -> int:
+    if told := re.search(r"--max-(?:num-seqs|running-requests)[= ](\d{1,5})\b", note):
+        return int(told[1])
+    return 256 if engine == "vllm" and (year < VLLM_WIDE or not chip.fp8) else 0
+
+
+def _statistic(told: str) -> Statistic:
+    return "p99" if told.startswith("p9") else "median" if told == "median" else "mean"
+
+
+def _level(kind: str, network: str) -> tuple[float, float] | None:
+    server, interactive = LEVELS.get(network, (None, None))
+    return {"mlperf_server": server, "mlperf_interactive": interactive}.get(kind)
 
 
 def _load_kind(told: str) -> tuple[LoadKind, bool]:

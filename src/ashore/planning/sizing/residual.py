@@ -98,10 +98,16 @@ def trees_of(told: Mapping[str, Any]) -> Trees:
 
 
 def correct(batch: Batch, found: Times, trees: Sequence[Trees], weight: float = 1.0) -> npt.NDArray[np.float64]:
-    """Return the logarithms of the three quantities after the trees."""
+    """Return the logarithms of the three quantities after the trees.
+
+    Under a closed load the throughput follows from the other two; who keeps up with a rate puts out what comes in.
+    """
     seen = features(batch, found)
-    moved = np.stack([one.predict(seen) for one in trees], axis=1)
-    is_kept_up = (batch["rate"] > 0) & (found.concurrency < 0.98 * found.capacity)
-    moved[is_kept_up, 2] = 0.0  # who keeps up with a rate puts out what comes in
-    said: npt.NDArray[np.float64] = logarithms(found) + weight * moved
+    moved = weight * np.stack([one.predict(seen) for one in trees], axis=1)
+    is_kept_up = (batch["rate"] > 0) & ((found.concurrency < 0.98 * found.capacity) | (batch["level_token"] > 0))
+    moved[is_kept_up, 2] = 0.0
+    said: npt.NDArray[np.float64] = logarithms(found) + moved
+    whole = np.exp(said[:, 0]) + np.maximum(batch["osl"] - 1, 0) * np.exp(said[:, 1])
+    closed = np.log(batch["load"] * batch["osl"] / whole)
+    said[:, 2] = np.where(batch["closed"] > 0, closed, said[:, 2])
     return said

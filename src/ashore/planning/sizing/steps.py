@@ -19,17 +19,20 @@ from ashore.planning.sizing.case import Case, weight_bytes
 Array = npt.NDArray[np.float64]
 
 COEFFICIENTS: Final[Mapping[str, tuple[float, float, float]]] = {
-    "bandwidth": (0.55, 0.03, 1.0),
-    "layer_s": (10e-6, 5e-7, 3e-3),
+    "bandwidth": (0.80, 0.03, 1.0),
+    "layer_s": (40e-6, 5e-7, 3e-3),
+    "step_s": (5e-4, 1e-6, 3e-2),
     "token_s": (4e-6, 1e-7, 2e-3),
     "decode_flops": (0.35, 0.005, 1.0),
     "prefill_flops": (0.40, 0.01, 1.0),
-    "reduce_s": (6e-6, 1e-7, 1e-3),
+    "reduce_s": (8e-6, 1e-7, 1e-3),
     "far_s": (40e-6, 1e-6, 5e-3),
     "link": (0.30, 0.005, 1.5),
-    "first_s": (0.020, 0.0005, 1.0),
+    "first_s": (0.015, 0.0005, 1.0),
+    "launch_s": (3e-4, 1e-6, 1e-2),
     "mix": (0.8, 0.1, 4.0),
-    "queue": (0.5, 0.02, 6.0),
+    "queue": (1.0, 0.02, 12.0),
+    "crowd": (0.5, 0.05, 1.0),
     "surge": (0.05, 0.001, 1.0),
     "arrive_s": (1e-3, 1e-5, 0.05),
     "room": (1.5, 0.3, 5.0),
@@ -40,31 +43,39 @@ COEFFICIENTS: Final[Mapping[str, tuple[float, float, float]]] = {
     "drafts": (1.7, 1.0, 4.0),
     "slots": (0.8, 0.1, 2.0),
     "steady": (0.85, 0.3, 1.2),
+    "burst": (1.0, 0.2, 3.0),
+    "median_first": (0.8, 0.2, 1.0),
     "tail_first": (2.0, 1.0, 4.0),
     "tail_token": (1.1, 1.0, 1.25),
     "official": (0.75, 0.2, 1.5),
+    "near_first": (0.5, 0.1, 1.0),
+    "near_token": (0.9, 0.5, 1.0),
 }
 """Name: where the fit begins, least, most. Efficiencies are shares of the data sheet; *_s are seconds."""
 
-_SPEED: Final = frozenset({"bandwidth", "layer_s", "decode_flops", "prefill_flops"})
-_BATCHING: Final = frozenset({"token_s", "mix", "queue", "surge", "arrive_s", "room", "cache", "slots"})
+_SPEED: Final = frozenset({"bandwidth", "layer_s", "step_s", "decode_flops", "prefill_flops"})
+_BATCHING: Final = frozenset({"token_s", "mix", "queue", "crowd", "surge", "arrive_s", "room", "cache", "slots"})
 LEVELS: Final[Mapping[str, frozenset[str]]] = {
-    "engine": _SPEED | _BATCHING | {"first_s", "expert_bandwidth"},
-    "chip": _SPEED | {"first_s"},
-    "precision": _SPEED | {"expert_bandwidth"},
-    "vendor": _SPEED | {"reduce_s", "link", "first_s"},
-    "form": _SPEED | {"first_s"},
-    "engine with precision": frozenset({"bandwidth", "layer_s"}),
-    "engine with form": frozenset({"layer_s", "prefill_flops", "expert_bandwidth", "first_s"}),
-    "year": _SPEED | {"expert_bandwidth", "first_s", "token_s"},
+    "engine": _SPEED | _BATCHING | {"first_s", "launch_s", "expert_bandwidth"},
+    "engine with precision": frozenset({"bandwidth"}),
+    "engine with form": frozenset({"launch_s", "layer_s"}),
+    "form": frozenset({"launch_s", "layer_s", "prefill_flops"}),
+    "vendor": frozenset({"bandwidth", "decode_flops", "prefill_flops", "step_s"}),
+    "year": frozenset({"layer_s", "step_s"}),
+    "chip": _SPEED | {"first_s", "token_s"},
 }
-"""Which coefficients an engine, a device, a precision, a maker and the form of a model may change. The change of a year
-is taken as often as years have passed since YEAR_ZERO."""
+"""Which coefficients an engine, the form of a model and a maker may change; the change of a year is taken as often as
+years have passed since YEAR_ZERO. A device is changed by measurements of one's own alone: what published ones say of a
+device did not hold for other models on it."""
 YEAR_ZERO: Final = 2025.8
 SUPERNODES: Final = frozenset({"GB200", "GB300", "Ascend-910C"})
 """Devices that reach more than eight others over their own links."""
 MOST_AT_ONCE: Final = 1024.0
 """Sequences that engines run at once unless they are told otherwise."""
+LEVEL_WEIGHT: Final = 0.8
+"""How much a level that a rate was raised to says about what is seen, beside physics."""
+CHUNK: Final = 8192.0
+"""Tokens of prompts that engines compute at once."""
 USABLE: Final = 0.94
 """Share of a device's memory that engines take."""
 FIXED_BYTES: Final = 2.5e9
@@ -110,17 +121,22 @@ def make_batch(cases: Sequence[Case]) -> Batch:
     keys: dict[str, tuple[str, ...]] = {
         "engine": tuple(case.engine for case in cases),
         "chip": tuple(case.chip.name for case in cases),
-        "precision": tuple(case.precision.name for case in cases),
         "vendor": tuple(case.chip.vendor for case in cases),
         "form": tuple(_form(case) for case in cases),
         "engine with form": tuple(f"{case.engine} {_form(case)}" if case.engine else "" for case in cases),
-        "engine with precision": tuple(f"{c.engine} {c.precision.name}" if c.engine else "" for c in cases),
+        "engine with precision": tuple(_kernels(case) for case in cases),
         "year": ("passed",) * len(cases),
     }
     entries = {level: tuple(sorted(set(column))) for level, column in keys.items()}
     places = {level: {entry: at for at, entry in enumerate(column)} for level, column in entries.items()}
     codes = {level: np.array([places[level][entry] for entry in column]) for level, column in keys.items()}
     return Batch(values, entries, codes)
+
+
+def _kernels(case: Case) -> str:
+    """Return the engine and the precision where the engine unpacks weights, or works as no product does; else empty."""
+    unpacks = case.precision.name in ("int8", "weight8", "weight4") or case.engine == "transformers"
+    return f"{case.engine} {case.precision.name}" if case.engine and unpacks else ""
 
 
 def _form(case: Case) -> str:
@@ -144,9 +160,14 @@ def _row(case: Case) -> dict[str, float]:
         "rate": float(case.load_kind == "rate"),
         "saturated": float(case.load_kind == "saturated"),
         "p99": float(case.statistic == "p99"),
+        "median": float(case.statistic == "median"),
         "eager": float(case.eager),
         "speculative": float(case.speculative),
         "official": float(case.official),
+        "beams": float(case.beams),
+        "slots": float(case.slots),
+        "level_first": case.level[0] if case.level else 0.0,
+        "level_token": case.level[1] if case.level else 0.0,
         "instances": float(instances),
         "tp": float(case.tp),
         "dp": float(case.attention_dp),
@@ -229,17 +250,18 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
 
     A decode step reads what its tokens need (of the experts those that any of them chose), computes, and crosses the
     network twice a layer; the slower of reading and computing rules, with a smooth corner. Prompts are computed between
-    the steps: in the steady state of a closed loop each request brings one prompt for `osl` steps. Offered all at once,
-    requests wait for a slot and for the prompts before theirs. With a rate, the requests at once follow from Little's
-    law.
+    the steps, a chunk at a time: in the steady state of a closed loop each request brings one prompt for `osl` steps.
+    Offered all at once, requests wait for a slot and for the prompts before theirs. With a rate, the requests at once
+    follow from Little's law.
     """
     e = {name: efficiencies.of(batch, name) for name in COEFFICIENTS}
     b = batch.values
     capacity = np.maximum(b["memory"] * USABLE - b["weights"] / b["n"] - FIXED_BYTES, 0.03 * b["memory"])
-    capacity = e["room"] * capacity / b["kv_full"]
+    capacity = e["room"] * capacity / b["kv_full"] / b["beams"]
     capacity = np.maximum(1.0, capacity * np.where(b["dp"] > 1, b["dp"], 1.0))
-    slots = np.maximum(1.0, np.minimum(capacity, MOST_AT_ONCE * e["slots"]))
-    prefill = _prefill(b, e)
+    slots = np.where(b["slots"] > 0, b["slots"], MOST_AT_ONCE * e["slots"]) * b["dp"]
+    slots = np.maximum(1.0, np.minimum(capacity, slots / b["beams"]))
+    prefill, lonely = _prefill(b, e)
     offered = np.where(b["saturated"] > 0, slots, b["load"] / b["instances"])
     rate = b["load"] / b["instances"]
     at_once = np.clip(offered, 1.0, slots)
@@ -250,13 +272,14 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     parts = _decode(b, e, at_once)
     share = _share(b, e, at_once, prefill, parts[0])
     step = parts[0]
-    token = step / (1 - np.minimum(share, 0.985))
+    token = np.minimum(step / (1 - np.minimum(share, 0.985)), step + prefill * CHUNK / b["isl"])
     drafts = np.where(b["speculative"] > 0, 1 + (e["drafts"] - 1) / (1 + at_once / 64), 1.0)
     token = token / drafts
-    alone = e["first_s"] + prefill + step
-    crowd = np.minimum(np.maximum(at_once - 1, 0), 8.0)
+    token = token * np.where(b["burst"] > 0, e["burst"], 1.0)
+    passes = np.maximum(1.0, np.ceil(b["isl"] / CHUNK))
+    alone = e["first_s"] + b["layers"] * passes * e["launch_s"] + lonely + step
     behind = np.maximum(at_once - 1, 0)
-    first = alone + prefill * (e["queue"] * share * crowd + e["surge"] * behind) + e["arrive_s"] * behind
+    first = alone + prefill * (e["queue"] * share * behind ** e["crowd"] + e["surge"] * behind) + e["arrive_s"] * behind
     answer = b["osl"] * token
     waiting = np.maximum(b["load"] / b["instances"] - slots, 0.0)
     turn = answer + prefill
@@ -270,11 +293,15 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     burst = b["load"] * b["osl"] / (rounds * turn + e["queue"] * prefill * at_once * 0.5 + e["first_s"]) * e["steady"]
     full = b["instances"] * at_once * b["osl"] / (b["osl"] * token + prefill) * e["steady"]
     full = np.where(b["osl"] > 1, full, b["instances"] / prefill)
-    opened = np.where(at_once < 0.98 * slots, b["load"] * b["osl"], np.minimum(b["load"] * b["osl"], full))
+    keeps_up = (at_once < 0.98 * slots) | (b["level_token"] > 0)
+    offers = b["load"] * b["osl"]
+    opened = np.where(keeps_up, offers, np.minimum(offers, full))
     speed = np.select([b["burst"] > 0, b["saturated"] > 0, b["rate"] > 0], [burst, full, opened], closed)
     speed = speed * np.where((b["official"] > 0) & (b["rate"] == 0), 1 / e["official"], 1.0)
-    first = first * np.where(b["p99"] > 0, e["tail_first"], 1.0)
+    first = first * np.where(b["p99"] > 0, e["tail_first"], np.where(b["median"] > 0, e["median_first"], 1.0))
     token = token * np.where(b["p99"] > 0, e["tail_token"], 1.0) * np.where(b["official"] > 0, e["official"], 1.0)
+    first = _up_to(first, b["level_first"], e["near_first"])
+    token = _up_to(token, b["level_token"], e["near_token"])
     _, weight_s, cache_s, compute_s, overhead_s, network_s = parts
     return Times(
         first_s=first,
@@ -289,6 +316,12 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
         network_s=network_s,
         prefill_s=prefill,
     )
+
+
+def _up_to(physics: Array, level: Array, near: Array) -> Array:
+    """Return what is seen where a rate was raised until a level was all but reached: near the level, nearly always."""
+    raised = (level * near) ** LEVEL_WEIGHT * physics ** (1 - LEVEL_WEIGHT)
+    return np.where(level > 0, raised, physics)
 
 
 def _share(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array, prefill: Array, step: Array) -> Array:
@@ -311,6 +344,7 @@ def _underway(b: Mapping[str, Array], e: Mapping[str, Array], rate: Array, slots
 def _decode(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array) -> tuple[Array, ...]:
     """Return the seconds of one decode step, and of its parts: weights, cache, arithmetic, overhead, network."""
     n, tp, dp = b["n"], b["tp"], b["dp"]
+    at_once = at_once * b["beams"]
     ratio = np.where(b["experts"] > 0, np.minimum(b["chosen"] / np.maximum(b["experts"], 1), 1.0), 0.0)
     seen = np.where(b["experts"] > 0, 1 - (1 - ratio) ** at_once, 0.0)
     on_device = np.where(b["host_bandwidth"] > 0, 0.0, 1.0)
@@ -325,7 +359,7 @@ def _decode(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array) -> t
     read_s = weight_s + cache_s
     busy = (read_s**3 + work**3) ** (1 / 3)
     graphs = np.where(b["eager"] > 0, e["eager"], 1.0)
-    overhead = b["layers"] * e["layer_s"] * graphs + e["token_s"] * at_once ** e["token_power"]
+    overhead = (b["layers"] * e["layer_s"] + e["step_s"]) * graphs + e["token_s"] * at_once ** e["token_power"]
     crossing = e["reduce_s"] + b["far"] * e["far_s"] + at_once / dp * b["hidden"] * 2 / (b["link"] * e["link"])
     crossing = np.where(n > 1, 2 * b["layers"] * crossing, 0.0)
     host = np.where(
@@ -336,8 +370,11 @@ def _decode(b: Mapping[str, Array], e: Mapping[str, Array], at_once: Array) -> t
     return busy + overhead + crossing + host, weight_s + host, cache_s, work, overhead, crossing
 
 
-def _prefill(b: Mapping[str, Array], e: Mapping[str, Array]) -> Array:
-    """Return the seconds that the prompt of one request takes alone."""
+def _prefill(b: Mapping[str, Array], e: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return the seconds that the prompt of one request takes of an instance, and those until it is done.
+
+    They differ where groups of devices hold attention whole: a prompt is then with one of them, others with the others.
+    """
     n = b["n"]
     small = b["isl"] / (b["isl"] + 128.0)  # few rows fill no arithmetic unit
     linear = 2 * (b["active"] - b["head"]) * b["isl"] / (n * b["flops"] * e["prefill_flops"] * small)
@@ -348,7 +385,9 @@ def _prefill(b: Mapping[str, Array], e: Mapping[str, Array]) -> Array:
         2 * b["expert"] * b["chosen"] * b["isl"] / np.maximum(b["host_flops"] * 0.15, 1.0),
         0.0,
     )
-    passes = np.maximum(1.0, np.ceil(b["isl"] / 8192.0))
+    passes = np.maximum(1.0, np.ceil(b["isl"] / CHUNK))
     reading = passes * np.where(b["host_flops"] > 0, 0.0, b["weights"] / n / (b["bandwidth"] * e["bandwidth"]))
-    total: Array = ((linear + pairs) ** 3 + reading**3) ** (1 / 3) + crossing + host
-    return total
+    busy = ((linear + pairs) ** 3 + reading**3) ** (1 / 3)
+    spread = b["expert"] * b["chosen"] / np.maximum(b["active"] - b["head"], 1.0)
+    alone = (linear * (spread + (1 - spread) * b["dp"]) + pairs * b["dp"]) ** 3
+    return busy + crossing + host, (alone + reading**3) ** (1 / 3) + crossing + host

@@ -40,6 +40,11 @@ def gaussian_rdp(noise: float, order: int) -> float:
     return order / (2 * noise * noise)
 
 
+def choice_rdp(epsilon: float, order: int) -> float:
+    """Return the RDP of the exponential mechanism, in nats: epsilon² / 8 concentrated (Cesar and Rogers 2021)."""
+    return order * epsilon * epsilon / 8
+
+
 def capacity(epsilon: float, delta: float, order: int) -> float:
     """Return the RDP of an order that fits into (epsilon, delta); below 0: none does (Canonne et al. 2020)."""
     return epsilon - math.log1p(-1 / order) + (math.log(delta) + math.log(order)) / (order - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from ashore.core import Actor, Call, Rights, check_on, may_on
-from ashore.errors import AshoreError, NotFound
-from ashore.privacy.ledger.model import FEMTO, MICRO, Kind, Spend, Standing, State
+from ashore.core import Actor, Call, Consents, Recorder, Rights, check_on, may_on
+from ashore.errors import AshoreError, Conflict, InvalidRequest, NotFound
+from ashore.privacy.ledger.model import FEMTO, MICRO, Kind, Spend, Standing, State, micro
+from ashore.privacy.ledger.ready import ready_datasets
 from ashore.privacy.ledger.section import DatasetSection
 from ashore.privacy.ledger.service import GRANT, SPEND, Ledger
 from ashore.privacy.ledger.statistics import Cell, Noise, Question, Row, What, answer, check_columns, read_rows
 from ashore.state import execute
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.state import Database
 
 READ: Final = "privacy-budget:read"
+CONSENT: Final = "privacy-budget:consent"
 Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 Positional = Annotated[Name, msgspec.Meta(extra={"positional": True})]
 Epsilon = Annotated[float, msgspec.Meta(gt=0, le=10)]
@@ -35,7 +40,12 @@ class LedgerDesk:
     ledger: Ledger
     database: Database
     rights: Rights
+    recorder: Recorder
     datasets: Sequence[DatasetSection] = field(default=())
+    consents: Consents | None = None
+    """None: there are no accounts, so nobody else could consent."""
+    alone_up_to: float = math.inf
+    """Epsilon that one officer grants alone."""
 
 
 class GrantIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +61,26 @@ class GrantIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Share of it for questions; the rest is for training. Fixed with the budget."""
     tenant: Name = "default"
     """Tenant whose dataset it is."""
+
+
+class ConsentIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """To which grant."""
+
+    dataset: Positional
+    """Name of the dataset."""
+    epsilon: Epsilon
+    """Privacy loss that is to be granted, exactly as the other officer will."""
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-6
+    """Probability that the promise does not hold, likewise."""
+    tenant: Name = "default"
+    """Tenant whose dataset it is."""
+
+
+class Consented(msgspec.Struct, frozen=True, kw_only=True):
+    """What was consented to, and for how long."""
+
+    consented_to: str
+    holds_for_s: int
 
 
 class DatasetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,9 +156,10 @@ class QueryIn(DatasetIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question about a dataset."""
 
     what: What = "count"
-    """count: rows. sum, mean: of a column between bounds. histogram: rows by the value of a column."""
+    """count: rows. sum, mean: of a column between bounds. histogram: rows by the value of a column. quantile: values of
+    a column below which such shares of the rows are."""
     column: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    """Column of a sum, a mean or a histogram."""
+    """Column of a sum, a mean, a histogram or quantiles."""
     low: float = 0.0
     """Least value of the column; smaller ones count as it."""
     high: float = 0.0
@@ -137,7 +168,11 @@ class QueryIn(DatasetIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[Annotated[str, msgspec.Meta(max_length=200)], ...],
         msgspec.Meta(max_length=200, extra={"commas": True}),
     ] = ()
-    """Values of the column that a histogram counts."""
+    """Values of the column that a histogram counts, or of the column --by."""
+    by: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Column by whose values, --groups, a sum or a mean is told apart; costs no more than one of all rows."""
+    quantiles: Annotated[tuple[float, ...], msgspec.Meta(max_length=20, extra={"commas": True})] = ()
+    """Shares between 0 and 1, in thousandths, of --what quantile: 0.5 is the median. They share epsilon."""
     epsilon: Epsilon = 0.1
     """Privacy loss of this question alone. Half of it is twice the noise, and a quarter of the cost."""
     fresh: bool = False
@@ -160,11 +195,49 @@ class AnswerOut(msgspec.Struct, frozen=True, kw_only=True):
 
 def grant_budget(desk: LedgerDesk, actor: Actor, asked: GrantIn) -> BudgetOut:
     """Grant a privacy budget for a dataset, in the place of the one in force. What was spent under that one counts in
-    the new one; nothing takes it back."""
+    the new one; nothing takes it back. A large one needs the consent of a second security officer."""
     standing = desk.ledger.grant(
-        actor, asked.tenant, asked.dataset, epsilon=asked.epsilon, delta=asked.delta, questions=asked.questions
-    )
+        actor, asked.tenant, asked.dataset, epsilon=asked.epsilon, delta=asked.delta, questions=asked.questions,
+        agreed=lambda connection: _consent_of(desk, actor, asked, connection),
+    )  # fmt: skip
     return _budget(standing)
+
+
+def consent_to_budget(desk: LedgerDesk, actor: Actor, asked: ConsentIn) -> Consented:
+    """Consent to a large privacy budget that another security officer is about to grant, within 24 hours. Used up by
+    that grant."""
+    resource = _resource(asked.tenant, asked.dataset)
+    desk.rights.require(actor.principal, CONSENT, resource)
+    if desk.consents is None:
+        raise InvalidRequest("this server has no accounts, so there is no second officer", hint="grant it")
+    subject = _subject(asked.tenant, asked.dataset, asked.epsilon, asked.delta)
+    holds_for_s = desk.consents.give(subject, actor.principal.id)
+    actor.record(desk.recorder, CONSENT, resource, detail={"epsilon_micro": micro(asked.epsilon)})
+    return Consented(consented_to=subject, holds_for_s=holds_for_s)
+
+
+def _consent_of(desk: LedgerDesk, actor: Actor, asked: GrantIn, connection: Connection) -> str:
+    """Return who consented to a grant; empty where nobody must.
+
+    Raises:
+        Conflict: somebody must, and nobody did whose consent counts.
+    """
+    if asked.epsilon <= desk.alone_up_to or desk.consents is None:
+        return ""
+    subject = _subject(asked.tenant, asked.dataset, asked.epsilon, asked.delta)
+    others = desk.consents.use(connection, subject, actor.principal.id)
+    if not others:
+        raise Conflict(
+            f"epsilon {asked.epsilon:g} is above {desk.alone_up_to:g}, and no second security officer consented to it "
+            "in the last 24 hours",
+            hint=f"ask one whose keys you did not create: `ashore privacy budget consent {asked.dataset} --epsilon "
+            f"{asked.epsilon:g} --delta {asked.delta:g}`",
+        )
+    return ", ".join(others)
+
+
+def _subject(tenant: str, dataset: str, epsilon: float, delta: float) -> str:
+    return f"{_resource(tenant, dataset)}/epsilon/{epsilon:g}/delta/{delta:g}"
 
 
 def list_budgets(desk: LedgerDesk, actor: Actor, asked: BudgetsIn) -> BudgetList:
@@ -194,20 +267,24 @@ def list_spends(desk: LedgerDesk, actor: Actor, asked: HistoryIn) -> SpendList:
 
 
 def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
-    """Ask a dataset for a count, sum, mean or histogram. The answer has noise that hides each person, and is paid from
-    the dataset's privacy budget. The same question again gets the same answer for nothing, until the file is written
-    anew or a larger epsilon is asked for."""
+    """Ask a dataset for a count, sum, mean, histogram or quantiles. The answer has noise that hides each person, and is
+    paid from the dataset's privacy budget. The same question again gets the same answer for nothing, until the file is
+    written anew or a larger epsilon is asked for."""
     check_on(desk.rights, actor.principal, SPEND, _resource(asked.tenant, asked.dataset))
     question = Question(
-        what=asked.what, column=asked.column, low=asked.low, high=asked.high, groups=asked.groups
-    ).checked()
+        what=asked.what, column=asked.column, low=asked.low, high=asked.high, groups=asked.groups, by=asked.by,
+        quantiles=asked.quantiles,
+    ).checked()  # fmt: skip
     dataset = _dataset(desk, asked)
     key = _key(dataset, question)
     multiplier, units = 0.0, 0
 
     def cost(standing: Standing) -> tuple[int, int]:
         nonlocal multiplier, units
-        multiplier, units = desk.ledger.question_noise(standing, asked.epsilon, question.parts)
+        if question.what == "quantile":
+            units = desk.ledger.choice_units(standing, asked.epsilon, question.parts)
+        else:
+            multiplier, units = desk.ledger.question_noise(standing, asked.epsilon, question.parts)
         return units, 0
 
     standing = desk.ledger.standing(asked.tenant, asked.dataset)
@@ -229,8 +306,10 @@ def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
         question=key,
     ) as reservation:
         try:
-            noise = Noise(multiplier=multiplier, rows_per_unit=dataset.rows_per_unit)
-            cells = answer(question, _rows(desk, dataset, question.column), dataset.unit, noise)
+            noise = Noise(
+                multiplier=multiplier, rows_per_unit=dataset.rows_per_unit, epsilon=asked.epsilon / question.parts
+            )
+            cells = answer(question, _rows(desk, dataset, (question.column, question.by)), dataset.unit, noise)
         except AshoreError:
             reservation.release()  # it failed before any noise was drawn
             raise
@@ -254,22 +333,31 @@ def _dataset(desk: LedgerDesk, asked: DatasetIn) -> DatasetSection:
     for one in desk.datasets:
         if (one.tenant, one.name) == (asked.tenant, asked.dataset):
             return one
+    ready = ready_datasets()
+    if asked.dataset in ready:
+        return ready[asked.dataset].section(asked.tenant)
     raise NotFound(
         f"ashore.toml has no dataset {asked.dataset!r} of tenant {asked.tenant!r}",
-        hint="describe it in [[statistics.dataset]], then: ashore reload",
+        hint=f"describe it in [[statistics.dataset]], then: ashore reload; ready are {', '.join(sorted(ready))}",
     )
 
 
-def _rows(desk: LedgerDesk, dataset: DatasetSection, column: str) -> Iterable[Row]:
-    wanted = (dataset.unit, column)
+def _rows(desk: LedgerDesk, dataset: DatasetSection, columns: tuple[str, ...]) -> Iterable[Row]:
+    wanted = (dataset.unit, *columns)
     if dataset.file:
         yield from read_rows(Path(dataset.file), wanted)
         return
     with desk.database.read() as connection:
-        found = execute(connection, dataset.select)
+        found = execute(
+            connection, dataset.select, **({"tenant": dataset.tenant} if ":tenant" in dataset.select else {})
+        )
         check_columns([str(name) for name in found.keys()], wanted)  # noqa: SIM118 - of the result, not of a mapping
+        ready = ready_datasets().get(dataset.name)
+        first = ready.first_word if ready is not None and ready.select == dataset.select else ()
         for row in found.mappings():
-            yield {str(name): value for name, value in row.items()}
+            yield {
+                str(name): str(value or "").partition(" ")[0] if name in first else value for name, value in row.items()
+            }
 
 
 def _resource(tenant: str, dataset: str) -> str:
@@ -319,6 +407,15 @@ def _spend(one: Spend, standing: Standing) -> SpendOut:
 QUERY: Final = Call("privacy", "query", "POST", "/privacy/budgets/{dataset}/questions", SPEND, ask_dataset)
 CALLS: Final = (
     Call("privacy budget", "grant", "POST", "/privacy/budgets", GRANT, grant_budget, on_server=True),
+    Call(
+        "privacy budget",
+        "consent",
+        "POST",
+        "/privacy/budgets/{dataset}/consent",
+        CONSENT,
+        consent_to_budget,
+        on_server=True,
+    ),
     Call("privacy budget", "list", "GET", "/privacy/budgets", READ, list_budgets),
     Call("privacy budget", "show", "GET", "/privacy/budgets/{dataset}", READ, show_budget),
     Call("privacy budget", "history", "GET", "/privacy/budgets/{dataset}/spends", READ, list_spends),

@@ -1,4 +1,5 @@
-"""Noise without a seed: exact samples of the discrete Gaussian (Canonne, Kamath and Steinke 2020).
+"""Noise without a seed: exact samples of the discrete Gaussian (Canonne, Kamath and Steinke 2020), and of the
+exponential mechanism (McSherry and Talwar 2007).
 
 Whole numbers and the system's randomness alone; no floating point, whose gaps would tell the value (Mironov 2012).
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Sequence
 from fractions import Fraction
 
 
@@ -17,6 +19,20 @@ def discrete_gaussian(variance: Fraction) -> int:
         drawn = _discrete_laplace(scale)
         off = abs(drawn) - variance / scale
         if _bernoulli_exp(off * off / (2 * variance)):
+            return drawn
+
+
+def exponential_choice(scores: Sequence[Fraction], epsilon: Fraction) -> int:
+    """Return the number of a candidate, drawn with a probability that is proportional to exp(epsilon score / 2).
+
+    Args:
+        scores: Of each candidate, at least one; whole or with small denominators. A unit changes none by more than 1.
+        epsilon: Privacy loss of the choice.
+    """
+    best = max(scores)
+    while True:
+        drawn = secrets.randbelow(len(scores))
+        if _bernoulli_exp((best - scores[drawn]) * epsilon / 2):
             return drawn
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.core import ForgetsAll, Recollection
+from ashore.core import Consents, ForgetsAll, Recollection
 from ashore.privacy.ledger.calls import CALLS, LedgerDesk
 from ashore.privacy.ledger.section import StatisticsSection
 from ashore.privacy.ledger.service import Ledger
@@ -22,15 +22,20 @@ async def open_ledger(context: Context) -> Opened:
         recorder=context.recorder,
         remembers=context.find(Recollection) or ForgetsAll(),
     )
+    section = context.section("statistics", StatisticsSection)
     desk = LedgerDesk(
         ledger=ledger,
         database=database,
         rights=context.rights,
-        datasets=context.section("statistics", StatisticsSection).datasets,
+        datasets=section.datasets,
+        recorder=context.recorder,
+        consents=context.find(Consents),
+        alone_up_to=section.second_officer_above,
     )
 
     async def reload(context: Context) -> None:
-        desk.datasets = context.section("statistics", StatisticsSection).datasets
+        section = context.section("statistics", StatisticsSection)
+        desk.datasets, desk.alone_up_to = section.datasets, section.second_officer_above
 
     return Opened(desk=desk, gives={Ledger: ledger}, reload=(reload,))
 

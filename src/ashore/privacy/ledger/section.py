@@ -42,6 +42,8 @@ class StatisticsSection(Section, frozen=True, kw_only=True):
 
     datasets: Annotated[tuple[DatasetSection, ...], toml("dataset")] = ()
     """The datasets."""
+    second_officer_above: Annotated[float, msgspec.Meta(gt=0)] = 2.0
+    """Budgets of more epsilon than this need the consent of a second security officer."""
 
     def checked(self, where: str) -> Self:
         seen: set[tuple[str, str]] = set()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.core import Actor, Clock, Recollection, Recorder
 from ashore.errors import NotFound, StateLost
 from ashore.privacy.ledger import rules
-from ashore.privacy.ledger.accountant import gaussian_noise, gaussian_rdp
+from ashore.privacy.ledger.accountant import choice_rdp, gaussian_noise, gaussian_rdp
 from ashore.privacy.ledger.model import FEMTO, Budget, Kind, Spend, Standing, femto, micro
 from ashore.privacy.ledger.sql import (
     answered,
@@ -62,10 +62,27 @@ class Ledger:
         """Spends that there were under each budget when this process last saw it agree with the audit log."""
 
     def grant(
-        self, actor: Actor, tenant: str, dataset: str, *, epsilon: float, delta: float, questions: float
+        self,
+        actor: Actor,
+        tenant: str,
+        dataset: str,
+        *,
+        epsilon: float,
+        delta: float,
+        questions: float,
+        agreed: Callable[[Connection], str] = lambda connection: "",
     ) -> Standing:
         """Grant a budget for a dataset, in the place of the one in force. What that one spent counts in the new one,
         and so does what the audit log knows of and the state does not: an older backup was restored.
+
+        Args:
+            actor: Who grants.
+            tenant: Whose dataset it is.
+            dataset: Name of the dataset.
+            epsilon: Nats, of everything together.
+            delta: Of everything together.
+            questions: Share of both for questions.
+            agreed: Gives who consented, in the transaction; raises where somebody must have.
 
         Raises:
             InvalidRequest: see `rules.granted`. StateLost: what was lost is not known in full.
@@ -86,12 +103,15 @@ class Ledger:
                 lost=lost,
             )
             budget = _signed(budget, actor, now_s)
+            consent = agreed(connection)
             put_budget(connection, budget)
         detail: dict[str, str | int] = {
             "budget": budget.id,
             "epsilon_micro": budget.epsilon,
             "delta_femto": budget.delta,
         }
+        if consent:
+            detail["consent_of"] = consent
         actor.record(self._recorder, GRANT, f"dataset/{tenant}/{dataset}", detail=detail)
         return self.standing(tenant, dataset)
 
@@ -126,6 +146,11 @@ class Ledger:
         multiplier = gaussian_noise(epsilon / parts, delta / parts)
         order = standing.budget.order
         return multiplier, max(1, micro(parts * gaussian_rdp(multiplier, order)))
+
+    @staticmethod
+    def choice_units(standing: Standing, epsilon: float, choices: int) -> int:
+        """Return the units of so many choices by the exponential mechanism that share epsilon."""
+        return max(1, micro(choices * choice_rdp(epsilon / choices, standing.budget.order)))
 
     @staticmethod
     def training_cost(epsilon: float, delta: float) -> Callable[[Standing], tuple[int, int]]:

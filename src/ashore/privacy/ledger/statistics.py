@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +20,20 @@ from typing import Final, Literal
 import msgspec
 
 from ashore.errors import BrokenData, InvalidRequest, NotFound
-from ashore.privacy.ledger.noise import discrete_gaussian
+from ashore.privacy.ledger.noise import discrete_gaussian, exponential_choice
 
-What = Literal["count", "sum", "mean", "histogram"]
+What = Literal["count", "sum", "mean", "histogram", "quantile"]
 Row = Mapping[str, object]
 STEPS: Final = 1_000_000
 """In which the bound of a column is counted."""
 MOST_BYTES: Final = 256 << 20
 MOST_GROUPS: Final = 200
 MOST_BOUND: Final = 1e15
+MOST_QUANTILES: Final = 20
+CANDIDATES: Final = 2_001
+"""Values between the bounds among which a quantile is chosen."""
+PER_MILLE: Final = 1_000
+"""In which quantiles are counted."""
 SURE: Final = 1.959964
 """Standard deviations to each side that hold 95 %."""
 
@@ -40,6 +46,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     low: float = 0.0
     high: float = 0.0
     groups: tuple[str, ...] = ()
+    by: str = ""
+    """Column whose values, `groups`, a sum or a mean is told apart by."""
+    quantiles: tuple[float, ...] = ()
 
     def checked(self) -> Question:
         """Return it when it can be answered.
@@ -51,14 +60,25 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
             return self
         if not self.column:
             raise InvalidRequest(f"{self.what} of which column?", hint="name it: --column NAME")
-        if self.what == "histogram":
-            if not self.groups or len(self.groups) > MOST_GROUPS or len(set(self.groups)) != len(self.groups):
+        if self.by and self.what not in ("sum", "mean"):
+            raise InvalidRequest(f"{self.what} by {self.by}", hint="only a sum and a mean are told apart by groups")
+        is_grouped = self.what == "histogram" or bool(self.by)
+        if is_grouped and not 0 < len(self.groups) == len(set(self.groups)) <= MOST_GROUPS:
+            raise InvalidRequest(
+                f"a {self.what} of {len(self.groups)} groups",
+                hint=f"name 1 to {MOST_GROUPS} different values: --groups cardiology,surgery. Which values there "
+                "are must not come from the data: that a rare one is there tells of a person",
+            )
+        if self.what == "quantile":
+            steps = [one * PER_MILLE for one in self.quantiles]
+            if not 1 <= len(steps) <= MOST_QUANTILES or not all(
+                0 <= one <= PER_MILLE and one % 1 == 0 for one in steps
+            ):
                 raise InvalidRequest(
-                    f"a histogram of {len(self.groups)} groups",
-                    hint=f"name 1 to {MOST_GROUPS} different values: --groups cardiology surgery. Which values there "
-                    "are must not come from the data: that a rare one is there tells of a person",
+                    f"quantiles {', '.join(f'{one:g}' for one in self.quantiles) or '(none)'}",
+                    hint=f"name 1 to {MOST_QUANTILES} between 0 and 1, in thousandths: --quantiles 0.5,0.95",
                 )
-        elif not -MOST_BOUND <= self.low < self.high <= MOST_BOUND:
+        if self.what != "histogram" and not -MOST_BOUND <= self.low < self.high <= MOST_BOUND:
             raise InvalidRequest(
                 f"{self.what} of {self.column} between {self.low:g} and {self.high:g}",
                 hint="say what a value can be: --low 0 --high 100. Values beyond count as the bound",
@@ -66,9 +86,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
     @property
+    def cells(self) -> tuple[str, ...]:
+        """Groups of the answer; one without a name, where it has none."""
+        return self.groups if self.what == "histogram" or self.by else ("",)
+
+    @property
     def parts(self) -> int:
-        """Over how many noisy sums the noise of the question is shared."""
-        return 2 if self.what == "mean" else 1
+        """Over how many noisy sums or choices epsilon is shared. Groups share nothing: a row is in one of them."""
+        return len(self.quantiles) if self.what == "quantile" else 2 if self.what == "mean" else 1
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +102,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""
     value: float
     """With noise; a count may be below 0."""
-    low: float
-    high: float
-    """Between these lies the figure without noise, in 95 of 100 questions."""
+    low: float | None = None
+    high: float | None = None
+    """Between these lies the figure without noise, in 95 of 100 questions; null: not known, for a quantile."""
+    rows_off: float = 0.0
+    """Of a quantile: so many rows at most lie between it and the one without noise, in 95 of 100 questions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +115,8 @@ class Noise:
 
     multiplier: float
     rows_per_unit: int
+    epsilon: float = 0.0
+    """Of each quantile; noise of another kind goes by the multiplier."""
 
     def on(self, value: int, bound: int) -> tuple[int, float]:
         """Return a sum with noise, and the standard deviation of it. `bound`: most that one row changes it."""
@@ -105,37 +134,53 @@ def answer(question: Question, rows: Iterable[Row], unit: str, noise: Noise) -> 
         unit: Column that says whose row it is.
         noise: How much.
     """
-    count, total, groups = 0, 0, Counter[str]()
+    if question.what == "quantile":
+        return _quantiles(question, _bounded(rows, unit, noise.rows_per_unit), noise)
+    counts, totals = Counter[str](), Counter[str]()
     middle = (question.low + question.high) / 2 if question.what == "mean" else 0.0
     reach = max(abs(question.low - middle), abs(question.high - middle))
     for row in _bounded(rows, unit, noise.rows_per_unit):
-        if question.what == "count":
-            count += 1
-        elif question.what == "histogram":
-            groups[_word(row, question.column)] += 1
+        group = _word(row, question.column if question.what == "histogram" else question.by)
+        if question.what in ("count", "histogram"):
+            counts[group] += 1
         elif (number := _number(row, question.column)) is not None:
-            count += 1
+            counts[group] += 1
             value = min(question.high, max(question.low, number))
-            total += round((value - middle) / reach * STEPS)
-    match question.what:
-        case "count":
-            return [_shown(*noise.on(count, 1))]
-        case "histogram":
-            return [_shown(*noise.on(groups[name], 1), group=name) for name in question.groups]
-        case "sum":
-            value, spread = noise.on(total, STEPS)
-            return [_shown(value * reach / STEPS, spread * reach / STEPS)]
-        case "mean":
-            summed, spread = noise.on(total, STEPS)
-            counted, count_spread = noise.on(count, 1)
-            rows_seen = max(1.0, float(counted))
-            off = summed * reach / STEPS / rows_seen
-            doubt = math.hypot(spread * reach / STEPS, off * count_spread) / rows_seen
-            return [
-                _shown(
-                    min(question.high, max(question.low, middle + off)), doubt, least=question.low, most=question.high
-                )
-            ]
+            totals[group] += round((value - middle) / reach * STEPS)
+    return [_noisy(question, counts[group], totals[group], middle, reach, noise, group) for group in question.cells]
+
+
+def _noisy(question: Question, count: int, total: int, middle: float, reach: float, noise: Noise, group: str) -> Cell:
+    if question.what in ("count", "histogram"):
+        return _shown(*noise.on(count, 1), group=group)
+    summed, spread = noise.on(total, STEPS)
+    if question.what == "sum":
+        return _shown(summed * reach / STEPS, spread * reach / STEPS, group=group)
+    counted, count_spread = noise.on(count, 1)
+    rows_seen = max(1.0, float(counted))
+    off = summed * reach / STEPS / rows_seen
+    doubt = math.hypot(spread * reach / STEPS, off * count_spread) / rows_seen
+    value = min(question.high, max(question.low, middle + off))
+    return _shown(value, doubt, group=group, least=question.low, most=question.high)
+
+
+def _quantiles(question: Question, rows: Iterable[Row], noise: Noise) -> list[Cell]:
+    """Return values that split the rows about as asked, each chosen by the exponential mechanism among values that are
+    the same whatever the data. The score of one: how many rows it is off, over what a unit can change of that."""
+    numbers = sorted(one for row in rows if (one := _number(row, question.column)) is not None)
+    width = (question.high - question.low) / (CANDIDATES - 1)
+    candidates = [question.low + width * number for number in range(CANDIDATES)]
+    below = [bisect_right(numbers, one) for one in candidates[:-1]] + [len(numbers)]
+    found = []
+    for quantile in question.quantiles:
+        share = Fraction(round(quantile * PER_MILLE), PER_MILLE)
+        change = max(share, 1 - share) * noise.rows_per_unit
+        scores = [-abs(one - share * len(numbers)) / change for one in below]
+        chosen = candidates[exponential_choice(scores, Fraction(noise.epsilon))]
+        # The score of the choice is this far below the best, but for a probability of 1 in 20.
+        off = 2 / noise.epsilon * (math.log(CANDIDATES) + math.log(1 / (1 - 0.95))) * float(change)
+        found.append(Cell(group=f"{quantile:g}", value=chosen, rows_off=off))
+    return found
 
 
 def _shown(value: float, spread: float, *, group: str = "", least: float = -math.inf, most: float = math.inf) -> Cell:

@@ -31,6 +31,8 @@ from ashore.sealing import DataKey, SealedStream, open_file
 NAME: Final = re.compile(r"step-(\d{8})-([0-9a-f]{32})\.(safetensors|sealed)")
 PIECE_BYTES: Final = 4 << 20
 """What is copied and written at once."""
+SPARE_SHARE: Final = 0.05
+"""Of the state, or at least a piece, may be copied before an update while the rest is out already."""
 _FORM: Final = 2
 _LENGTH: Final = struct.Struct("<Q")
 _DTYPES: Final = {
@@ -215,3 +217,8 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def spare_bytes(state_bytes: int) -> int:
+    """Return the memory that a state of this size has beside it for copies; the writer's own piece is not in it."""
+    return min(state_bytes, max(PIECE_BYTES, int(SPARE_SHARE * state_bytes)))

@@ -16,17 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.training.checkpointing.form import PIECE_BYTES, Layout, Position, copy_piece, piece_bytes
-
-SPARE_SHARE: Final = 0.1
-LEAST_SPARE_BYTES: Final = 64 << 20
-"""Of the state, or at least so much, may be copied before an update."""
+from ashore.training.checkpointing.form import PIECE_BYTES, Layout, Position, copy_piece, piece_bytes, spare_bytes
 
 Keep = Callable[[int, int, Iterator[memoryview]], Path]
 """Writes a file of a step, of so many bytes, from chunks; see `RunState.keep`."""
@@ -185,8 +181,7 @@ class CheckpointWriter:
 
     def _make_spare(self, layout: Layout) -> None:
         """Have memory for what may have to be copied, its pages touched, so that copying never waits for them."""
-        size = min(layout.num_bytes, max(LEAST_SPARE_BYTES, int(SPARE_SHARE * layout.num_bytes)))
-        spare = self._spare
+        size, spare = spare_bytes(layout.num_bytes), self._spare
         if len(spare) != size:
             spare = np.ones(size, np.uint8)
         with self._changed:

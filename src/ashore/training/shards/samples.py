@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+import msgspec
+
+from ashore.core import UNDECODABLE
 from ashore.errors import BrokenData
 from ashore.training.datalines import Example, TextExample, parse_example
 from ashore.training.shards.naming import Form
@@ -75,6 +78,19 @@ def read_example(data: bytes, form: Form) -> Example:
     if not said.strip():
         raise ValueError("its text is empty")
     return TextExample(text=said.decode())
+
+
+def read_field(data: bytes, form: Form, name: str) -> str:
+    """Return what the document of a sample has under a name, as text; empty: it has none, or is none."""
+    if form == "text":
+        return ""
+    if form == "tar":
+        data = parts_of(BytesIO(data), one_sample(data), ("json",)).get("json", b"{}")
+    try:
+        value = msgspec.json.decode(data, type=dict[str, Any]).get(name)
+    except UNDECODABLE:
+        return ""
+    return "" if value is None else str(value)
 
 
 def one_sample(data: bytes) -> TarSample:

@@ -16,7 +16,7 @@ from ashore.text import TextModel
 from ashore.training.data import Piece, pieces_of
 from ashore.training.shards.cache import ShardCache
 from ashore.training.shards.places import Shard
-from ashore.training.shards.samples import read_example, walk
+from ashore.training.shards.samples import read_example, read_field, walk
 
 PIECES: Final = np.dtype(
     [("offset", "<u8"), ("num_bytes", "<u4"), ("shard", "<u4"), ("piece", "<u4"), ("tokens", "<u4"), ("targets", "<u4")]
@@ -113,6 +113,18 @@ class PieceReader:
         ids = np.concatenate([np.array(piece.ids, np.int32) for piece in found])
         targets = np.concatenate([np.array([False, *piece.targets[1:]], np.bool_) for piece in found])
         return ids, targets
+
+    def field(self, pieces: Pieces, name: str) -> list[str]:
+        """Return what the document of each example has under a name beside what is learned; empty where it has none."""
+        found: dict[tuple[int, int], str] = {}
+        for piece in pieces:
+            offset, num_bytes, shard = int(piece["offset"]), int(piece["num_bytes"]), int(piece["shard"])
+            if (shard, offset) not in found:
+                file = self._file(shard)
+                file.seek(offset)
+                form = self._cache.form(self._shards[shard])
+                found[shard, offset] = read_field(file.read(num_bytes), form, name)
+        return [found[int(piece["shard"]), int(piece["offset"])] for piece in pieces]
 
     def close(self) -> None:
         """Let go of the files. May be called twice."""

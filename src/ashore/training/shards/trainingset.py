@@ -140,6 +140,10 @@ class TrainingSet:
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
         return Corpus(ids=ids, targets=targets, starts=starts)
 
+    def whose(self, field: str) -> list[str]:
+        """Return the person of each example: what its document has under this name; empty: nobody is named."""
+        return self.reader.field(self.pieces, field)
+
     def close(self) -> None:
         """Let go of the files. May be called twice."""
         self.reader.close()

@@ -1,0 +1,76 @@
+"""Faults, made for real: how each is fired, how it is felt, and when the server is well after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from ashore.drills.faults.base import Fault, Scene
+from ashore.drills.faults.clock import SteppedClock
+from ashore.drills.faults.contents import BadRelease, ExpiredCertificate, FlippedBit, LostNode, LostState
+from ashore.drills.faults.disks import FailingDisk, FullDisk, SlowDisk
+from ashore.drills.faults.network import Cut, CutBucket, CutServer, Delay, GonePostgres, Loss
+from ashore.drills.faults.processes import (
+    Hung,
+    HungCache,
+    HungEdge,
+    HungHost,
+    HungWorker,
+    Killed,
+    KilledCache,
+    KilledEdge,
+    KilledJobs,
+    KilledSupervisor,
+    KilledWorker,
+)
+from ashore.drills.faults.resources import FewFiles, Flood, ShortMemory, StolenProcessor
+from ashore.drills.programs import find
+
+MAKERS: Final[Mapping[str, type[Fault]]] = MappingProxyType(
+    {
+        "bad-release": BadRelease,
+        "cache-hung": HungCache,
+        "cache-killed": KilledCache,
+        "certificate-expired": ExpiredCertificate,
+        "clock-stepped": SteppedClock,
+        "cut": Cut,
+        "cut-bucket": CutBucket,
+        "cut-server": CutServer,
+        "delay": Delay,
+        "disk-failing": FailingDisk,
+        "disk-full": FullDisk,
+        "disk-slow": SlowDisk,
+        "edge-hung": HungEdge,
+        "edge-killed": KilledEdge,
+        "few-files": FewFiles,
+        "flipped-bit": FlippedBit,
+        "flood": Flood,
+        "host-hung": HungHost,
+        "host-killed": Killed,
+        "jobs-killed": KilledJobs,
+        "loss": Loss,
+        "lost-node": LostNode,
+        "memory-short": ShortMemory,
+        "postgres-gone": GonePostgres,
+        "processor-stolen": StolenProcessor,
+        "state-locked": LostState,
+        "supervisor-killed": KilledSupervisor,
+        "worker-hung": HungWorker,
+        "worker-killed": KilledWorker,
+    }
+)
+
+__all__ = ["MAKERS", "Fault", "Hung", "Scene", "lacking"]
+
+
+def lacking(needs: Sequence[str]) -> str:
+    """Return what this machine lacks for a drill; empty: nothing."""
+    for one in needs:
+        if one == "root":
+            if os.geteuid() != 0:
+                return "it needs root"
+        elif find(one) is None:
+            return f"it needs the program {one}"
+    return ""

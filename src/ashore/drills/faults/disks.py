@@ -1,0 +1,75 @@
+"""A disk that is full, slow, or fails. Whatever happened, the audit log must be what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from typing import Final
+
+from ashore.drills.faults.base import Fault
+from ashore.drills.model import Check
+
+FILL: Final = "drill-fill"
+
+
+class AuditFault(Fault):
+    """A fault of the disk: whatever happened, the audit log must be what was written."""
+
+    def checks(self) -> tuple[Check, ...]:
+        done = self.scene.ashore("audit", "verify")
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["nothing was said"]
+        return (Check(name="audit log", held=done.returncode == 0, seen=last[0], bound="it verifies"),)
+
+
+class FullDisk(AuditFault):
+    """The disk of the home has no room left."""
+
+    def fire(self) -> None:
+        path = self.scene.home.root / FILL
+        self.scene.undoing.before("delete", path=str(path))
+        self.error = ""
+        with open(path, "wb", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                with contextlib.suppress(OSError):
+                    while file.write(b"x" * size) == size:
+                        pass
+
+    def felt(self) -> str:
+        if not self.error:
+            try:
+                (self.scene.home.root / f"{FILL}-probe").write_bytes(b"x" * 8192)
+            except OSError as fault:
+                self.error = f"a write is refused: {fault.strerror}"
+            with contextlib.suppress(OSError):
+                (self.scene.home.root / f"{FILL}-probe").unlink(missing_ok=True)
+        return self.error
+
+
+class SlowDisk(AuditFault):
+    """Every fsync of the API worker takes a fifth of a second longer."""
+
+    delay_us = 200_000
+    trouble = f"delay_enter={delay_us}"
+
+    def fire(self) -> None:
+        pid = self.scene.one("api")
+        self.said = self.scene.folder / "strace.out"
+        words = [
+            "strace", "-f", "-qq", "-p", str(pid), "-e", "trace=fsync,fdatasync", "-e",
+            f"inject=fsync,fdatasync:{self.trouble}", "-o", str(self.said),
+        ]  # fmt: skip
+        self.strace = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.scene.undoing.process("end", self.strace.pid)
+
+    def felt(self) -> str:
+        calls = self.said.read_text().count("sync(") if self.said.exists() else 0
+        return f"{calls} calls were met" if calls else ""
+
+    def mend(self) -> None:
+        self.strace.wait()
+
+
+class FailingDisk(SlowDisk):
+    """Every third fsync of the API worker fails."""
+
+    trouble = "error=EIO:when=2+3"

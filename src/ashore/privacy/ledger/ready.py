@@ -1,0 +1,44 @@
+"""Datasets that rooms bring: what ashore itself keeps of people, ready to be asked with noise once there is a budget.
+
+A room says its own in `datasets.json` of its folder, as its actions in `actions.json`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import msgspec
+
+from ashore.listed import LISTED, PACKAGE
+from ashore.privacy.ledger.section import DatasetSection
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of them, for every tenant."""
+
+    name: str
+    about: str
+    """What a row is, and the columns."""
+    select: str
+    """On the state; `:tenant` is the one that is asked about."""
+    unit: str
+    rows_per_unit: int = 1
+    first_word: tuple[str, ...] = ()
+    """Columns with several words of which the first counts."""
+
+    def section(self, tenant: str) -> DatasetSection:
+        """Return it as if it stood in ashore.toml."""
+        return DatasetSection(
+            name=self.name, tenant=tenant, select=self.select, unit=self.unit, rows_per_unit=self.rows_per_unit
+        )
+
+
+@cache
+def ready_datasets() -> dict[str, Ready]:
+    """Return them by name."""
+    found: dict[str, Ready] = {}
+    for one in LISTED:
+        file = PACKAGE / one.folder.replace(".", "/") / "datasets.json"
+        if file.exists():
+            found |= {ready.name: ready for ready in msgspec.json.decode(file.read_bytes(), type=list[Ready])}
+    return found
