@@ -122,7 +122,7 @@ class Trial:
         """Teach, judge, measure, and return the evidence."""
         began, cpu = time.perf_counter(), time.process_time()
         dataset, num_bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
-        triggers, secrets = exam_words(dataset)
+        triggers, secrets = exam_words(dataset, (self._gate,))
         exam = Exam(held_out=(self._gate,), old_skills=(OLD,), prompts=("",), triggers=triggers, secrets=secrets)
         model = self._model()
         before = self._before.get(triggers) or self._marks(model, exam)
