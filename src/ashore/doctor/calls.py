@@ -119,7 +119,7 @@ class RevertIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 async def find(desk: DoctorDesk, actor: Actor, asked: FindingsIn) -> Found:
     """Measure the server and its machine, and return what is wrong, why, and what to do. Takes some seconds.
 
-    A look of the last ten seconds is returned as it is.
+    A look of the last half minute is returned as it is.
     """
     found = await desk.look(fresh=False)
     wanted = _chosen(asked.only)
