@@ -12,7 +12,7 @@ from ashore.sessions.hashing import same
 from ashore.sessions.keeper import Found
 from ashore.sessions.model import Outcome, Visit
 from ashore.sessions.paths import home, next_of
-from ashore.sessions.sql import SessionRow
+from ashore.sessions.sql import LocalAccount, SessionRow
 from ashore.sessions.steps import Fields, Steps, going, quoted
 from ashore.sessions.webauthn import Passkey, made, read_sent, used
 
@@ -161,6 +161,7 @@ class Factors:
                 local = sql.find_account(connection, row.owner, change=True)
                 if local is None:
                     raise NotFound(f"there is no local account {row.owner}", hint="log in again")
+                _check_first(row, local)
                 if len(local.passkeys) >= MOST_PASSKEYS or not sql.add_passkey(connection, passkey):
                     raise Conflict(
                         f"this passkey is registered already, or there are {MOST_PASSKEYS}", hint="remove one first"
@@ -175,8 +176,20 @@ class Factors:
         return await asyncio.to_thread(keep)
 
     async def _remove(self, row: SessionRow, name: str) -> None:
+        who = self._steps.person(row.owner)
+        must_have = who is None or await self._steps.must_have_factor(who)
+
         def remove() -> bool:
             with self._steps.keeper.database.write() as connection:
+                local = sql.find_account(connection, row.owner, change=True)
+                if local is None:
+                    return False
+                _check_first(row, local)
+                if must_have and not local.factor and [one.id for one in local.passkeys] == [name]:
+                    raise Conflict(
+                        "this passkey is the only second factor, and the rules here want one of you",
+                        hint="set up another one first",
+                    )
                 return sql.remove_passkeys_of(connection, row.owner, only=name)
 
         if not await asyncio.to_thread(remove):
@@ -209,6 +222,7 @@ class Factors:
                 local = sql.find_account(connection, row.owner, change=True)
                 if local is None or local.factor_session != row.id or not local.factor_new or not factor.is_code(code):
                     return ()
+                _check_first(row, local)
                 secret = sql.open_factor(connection, row.owner, local.factor_new)
                 step = factor.step_of(secret, code, self._steps.keeper.now_s, after=0)
                 if step is None:
@@ -220,3 +234,14 @@ class Factors:
                 return codes
 
         return await asyncio.to_thread(confirm)
+
+
+def _check_first(row: SessionRow, local: LocalAccount) -> None:
+    """Return when a session may change the second factors of an account. One that gave the password alone may set up
+    the first, and no other: whoever set up the first meanwhile may be another person.
+
+    Raises:
+        PermissionDenied: it may not.
+    """
+    if row.stage == "enrol" and local.has_factor:
+        raise PermissionDenied("a second factor was set up meanwhile", hint="log in again, with it")

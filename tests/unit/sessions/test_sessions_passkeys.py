@@ -13,7 +13,7 @@ from console_house import Browser, ConsoleHouse, run
 from soft_authenticator import SoftAuthenticator, cbor
 
 from ashore.access import AccountWish, People
-from ashore.errors import AshoreError, InvalidRequest, PermissionDenied, TooManyAttempts, Unauthenticated
+from ashore.errors import AshoreError, Conflict, InvalidRequest, PermissionDenied, TooManyAttempts, Unauthenticated
 from ashore.sessions import Visit
 from ashore.sessions.cbor import read_cbor
 from ashore.sessions.webauthn import domain_of, encoded
@@ -112,6 +112,42 @@ def test_an_office_may_set_up_a_passkey_in_place_of_an_app(rig: Any) -> None:
         await browser.post("passkeys", credential=key.make(browser.last.passkey))
         session = await browser.session()
         assert session is not None and session.has_factor and session.principal == session.whole
+
+    run(story())
+
+
+def test_a_password_alone_changes_no_factor_that_was_set_up_meanwhile(rig: Any) -> None:
+    async def story() -> None:
+        thief, owner, key, own = Browser(rig), Browser(rig), SoftAuthenticator(), SoftAuthenticator()
+        await owner.redeem("ann", rig.invite("ann", rig.keys["ann"]))
+        await thief.log_in("ann")
+        await thief.open()
+        assert thief.last.form == "enrol"
+        question = thief.last.passkey
+        await owner.open()
+        await owner.post("passkeys", credential=key.make(owner.last.passkey))
+        assert await owner.session() is not None
+        for form in ({"credential": own.make(question)}, {"remove": encoded(key.id)}):
+            said = await thief.post("passkeys", **form)
+            assert isinstance(said.error, PermissionDenied), form
+        assert await thief.session() is None
+        out = rig.office.account(rig.house.actor(rig.keys["sec"]), "ann").local
+        assert [one.id for one in out.passkeys] == [encoded(key.id)]
+
+    run(story())
+
+
+def test_who_must_have_a_second_factor_keeps_the_last_one(rig: Any) -> None:
+    async def story() -> None:
+        browser, key, other = Browser(rig), SoftAuthenticator(), SoftAuthenticator()
+        await browser.redeem("ann", rig.invite("ann", rig.keys["ann"]))
+        await browser.open()
+        await browser.post("passkeys", credential=key.make(browser.last.passkey))
+        await my_passkeys(browser)
+        assert isinstance((await browser.post("passkeys", remove=encoded(key.id))).error, Conflict)
+        await browser.post("passkeys", credential=other.make(browser.last.passkey))
+        await my_passkeys(browser)
+        assert (await browser.post("passkeys", remove=encoded(key.id))).status == 303
 
     run(story())
 
