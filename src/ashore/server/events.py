@@ -50,6 +50,8 @@ class Feed:
         self._database = database
         self._rights = rights
         self._news = asyncio.Event()
+        self._heard = 0
+        """The newest number that the watch told of; 0: nothing was told, so only the state knows."""
         self._kept: deque[Event] = deque(maxlen=REMEMBERED)
         self._followers: Counter[str] = Counter()
         self._reading = asyncio.Lock()
@@ -60,15 +62,20 @@ class Feed:
 
         def on_change(kind: str, value: int) -> None:
             if kind == EVENTS:
-                loop.call_soon_threadsafe(self._wake)
+                loop.call_soon_threadsafe(self._wake, value)
 
         watch.on_change(on_change)
 
     async def after(self, principal: Principal, number: int, *, limit: int) -> tuple[list[EventOut], int]:
         """Return the oldest events behind a number that somebody may read, and the number to go on behind."""
+        return await self._readable(principal, number, limit=limit, heard=False)
+
+    async def _readable(
+        self, principal: Principal, number: int, *, limit: int, heard: bool
+    ) -> tuple[list[EventOut], int]:
         found: list[EventOut] = []
         while len(found) < limit:
-            events = await self._after(number)
+            events = await self._after(number, heard=heard)
             if not events:
                 break
             for event in events:
@@ -98,13 +105,17 @@ class Feed:
                 f"{self._followers[principal.id]} streams of events are open for this account",
                 hint=f"close some; one account may have {MOST_OF_ONE} for each worker",
             )
-        begins = await self.last() if number is None else number
-        return self._stream(principal, begins)
+        stream = self._stream(principal, number)
+        await anext(stream)  # counts this one before another may be asked about
+        return stream
 
-    async def _stream(self, principal: Principal, number: int) -> AsyncGenerator[bytes]:
+    async def _stream(self, principal: Principal, number: int | None) -> AsyncGenerator[bytes]:
         self._followers[principal.id] += 1
         try:
+            yield b""
             first, last = await asyncio.to_thread(self._span)
+            if number is None:
+                number = max(first - 1, last, 0)
             if number + 1 < first or number > last:
                 number = first - 1 if number <= last else last
                 yield _frame(number, {"kind": "missed", "about": {"from": first}})
@@ -112,7 +123,7 @@ class Feed:
                 yield ALIVE
             while True:
                 news = self._news
-                found, number = await self.after(principal, number, limit=AT_ONCE)
+                found, number = await self._readable(principal, number, limit=AT_ONCE, heard=True)
                 for event in found:
                     yield _frame(event.id, msgspec.to_builtins(event))
                 silent_s = 0.0
@@ -127,9 +138,13 @@ class Feed:
             self._followers[principal.id] -= 1
             self._followers += Counter()  # without those that are gone
 
-    async def _after(self, number: int) -> list[Event]:
+    async def _after(self, number: int, *, heard: bool) -> list[Event]:
+        """Return events behind a number; with `heard`, only those that this worker was woken for: of forty followers
+        that wake at once, one asks the state."""
         async with self._reading:
             kept = self._kept
+            if heard and kept and kept[0].number <= number + 1 and 0 < self._heard <= kept[-1].number:
+                return [event for event in kept if event.number > number][:AT_ONCE]
             if kept and number + 1 < kept[0].number:  # of a reader who was away for long
                 return await asyncio.to_thread(self._read, number)
             if kept and kept[-1].number < number:
@@ -145,7 +160,8 @@ class Feed:
         with self._database.read() as connection:
             return events_span(connection)
 
-    def _wake(self) -> None:
+    def _wake(self, value: int) -> None:
+        self._heard = max(self._heard, value)
         before, self._news = self._news, asyncio.Event()
         before.set()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +60,15 @@ def following(work: Callable[[Database, Feed], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-async def frames(stream: AsyncIterator[bytes], most: int) -> list[tuple[int, dict[str, Any]]]:
+async def frames(stream: AsyncGenerator[bytes], most: int) -> list[tuple[int, dict[str, Any]]]:
     found = []
-    async for piece in stream:
-        if piece.startswith(b"id: "):
-            head, _, data = piece.partition(b"\ndata: ")
-            found.append((int(head[4:]), msgspec.json.decode(data)))
-        if len(found) == most:
-            break
+    async with aclosing(stream):
+        async for piece in stream:
+            if piece.startswith(b"id: "):
+                head, _, data = piece.partition(b"\ndata: ")
+                found.append((int(head[4:]), msgspec.json.decode(data)))
+            if len(found) == most:
+                break
     return found
 
 
@@ -120,6 +122,37 @@ def test_who_was_away_for_too_long_is_told_and_one_account_holds_few_streams(mon
         assert [one.id for one in listed] == [10, 11] and last == 11
         for stream in streams[1:]:
             await stream.aclose()
+
+    following(work)
+
+
+def test_streams_that_are_asked_for_at_once_are_counted_and_closed_ones_are_not() -> None:
+    async def work(database: Database, feed: Feed) -> None:
+        asked = await asyncio.gather(*(feed.follow(ANN, None) for _ in range(3 * MOST_OF_ONE)), return_exceptions=True)
+        streams = [one for one in asked if not isinstance(one, BaseException)]
+        assert len(streams) == MOST_OF_ONE and all(isinstance(one, Overloaded) for one in asked if one not in streams)
+        for stream in streams:
+            await stream.aclose()  # before anything was read of it
+        for stream in [await feed.follow(ANN, None) for _ in range(MOST_OF_ONE)]:
+            await stream.aclose()
+
+    following(work)
+
+
+def test_many_followers_of_one_event_read_the_state_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(database: Database, feed: Feed) -> None:
+        streams = [await feed.follow(ANN, 0) for _ in range(MOST_OF_ONE)]
+        await asyncio.to_thread(happen, database, "acme", "first")
+        await asyncio.gather(*(frames(one, 1) for one in streams))
+        read, reads = feed._read, list[int]()
+        monkeypatch.setattr(feed, "_read", lambda number: (reads.append(number), read(number))[1])
+        streams = [await feed.follow(ANN, 1) for _ in range(MOST_OF_ONE)]
+        waiting = [asyncio.create_task(frames(one, 1)) for one in streams]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(happen, database, "acme", "second")
+        found = await asyncio.gather(*waiting)
+        assert [number for ((number, _),) in found] == [2] * MOST_OF_ONE
+        assert len(reads) <= 4, reads
 
     following(work)
 
