@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -69,6 +70,8 @@ class Network:
         self._seen = folder / "lines.json"
         self._undoing = undoing
         self._names = tuple(names)
+        self._password: Final = secrets.token_urlsafe(24)
+        """Of the database, whose superuser runs programs: other people of this machine reach its port, too."""
         self._commands: dict[str, tuple[list[str], dict[str, Any]]] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._near: dict[str, int] = {}
@@ -178,9 +181,15 @@ class Network:
             nobody = pwd.getpwnam("nobody")
             os.chown(where, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        data = where / "data"
-        words = [_program("initdb"), "-D", str(data), "-U", "ashore", "-A", "trust", "--no-sync", "-E", "UTF8"]
+        data, secret = where / "data", where / "password"
+        secret.touch(mode=0o600)
+        secret.write_text(self._password)
+        if "user" in options:
+            os.chown(secret, options["user"], options["group"])
+        words = [_program("initdb"), "-D", str(data), "-U", "ashore", "-A", "scram-sha-256", "--pwfile", str(secret)]
+        words += ["--no-sync", "-E", "UTF8"]
         done = subprocess.run(words, **options, capture_output=True, text=True, check=False, timeout=120)
+        secret.unlink()
         if done.returncode:
             raise EngineFailed(f"no Postgres for the twin: {done.stderr.strip()[-500:]}", hint="report this")
         server = [_program("postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(where)]
@@ -240,7 +249,7 @@ class Network:
                 time.sleep(0.25)
 
     def _state_url(self, port: int) -> str:
-        return f"postgresql://ashore@127.0.0.1:{port}/postgres"
+        return f"postgresql://ashore:{self._password}@127.0.0.1:{port}/postgres"
 
     def _run(self, name: str, words: list[str], options: dict[str, Any]) -> None:
         with open(self.folder / f"{name}.out", "ab") as sink:
