@@ -9,6 +9,7 @@ from ashore.access import Role, parse_rule
 from ashore.core import ManualClock
 from ashore.jobs import JobQueue, NewJob, SqlJobs
 from ashore.jobs.office import JobOffice
+from ashore.jobs.operations import calls as operations
 from ashore.state import open_scratch
 
 
@@ -63,3 +64,18 @@ def test_rights_on_one_tenant_show_and_cancel_nothing_of_another() -> None:
 def test_a_wrong_query_is_refused_by_name(query: str, said: str) -> None:
     refused = office("system-administrator").ask("GET", "/admin/v1/jobs", query=query)
     assert refused["status"] == 400 and said in refused["message"] + refused.get("hint", "")
+
+
+def test_one_tenant_leaves_room_for_the_operations_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "MOST_OF_TENANT", 2)
+    app = office("system-administrator")
+    queue = app.desks["jobs"].queue
+    for number in range(3):
+        queue.submit(
+            NewJob(job_id=f"op_{number}", kind="model verify", tenant="beta", principal="eve#beta", payload=b"{}")
+        )
+    first, second, third = (app.ask("POST", "/admin/v1/models/verify", {}) for _ in range(3))
+    assert first["kind"] == second["kind"] == "model verify", "those of another tenant do not count"
+    assert third["status"] == 429 and "of tenant" in third["message"], third
+    app.ask("POST", f"/admin/v1/jobs/{first['id']}/cancel")
+    assert app.ask("POST", "/admin/v1/models/verify", {})["kind"] == "model verify"

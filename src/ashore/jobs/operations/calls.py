@@ -44,6 +44,8 @@ BACK_UP: Final = "backup:run"
 LOOK_AT_BACKUPS: Final = "backup:read"
 MOST_WAITING: Final = 100
 """Operations of a home that have not ended."""
+MOST_OF_TENANT: Final = 50
+"""Of them, those that people of one tenant asked for: one tenant leaves room for the others."""
 
 
 def pull_model(office: JobOffice, actor: Actor, asked: PullIn) -> JobOut:
@@ -162,12 +164,19 @@ def submit(office: JobOffice, actor: Actor, name: str, action: str, subject: str
         Overloaded: too many wait.
         PermissionDenied: a path is not one that jobs may read.
     """
+    kinds, hint = [kind_of(one, office.home) for one in NAMES], "wait for some, or cancel them: ashore job list"
     waiting = sum(
         number for (kind, state), number in office.queue.counts().items()
-        if name_of(kind) and state in ("queued", "running")
+        if kind in kinds and state in ("queued", "running")
     )  # fmt: skip
     if waiting >= MOST_WAITING:
-        raise Overloaded(f"{waiting} operations wait or run", hint="wait for some, or cancel them: ashore job list")
+        raise Overloaded(f"{waiting} operations wait or run", hint=hint)
+    tenant = actor.principal.tenant
+    own = office.queue.store.select(
+        limit=MOST_OF_TENANT, tenant=tenant, kinds=kinds, states=("queued", "running")
+    )  # fmt: skip
+    if len(own) >= MOST_OF_TENANT:
+        raise Overloaded(f"{len(own)} operations of tenant {tenant} wait or run", hint=hint)
     request = Request(
         name=name,
         asked=msgspec.Raw(msgspec.json.encode(_with_paths(office, asked))),
