@@ -12,6 +12,10 @@ from typing import Final
 
 MOST_CHARS: Final = 1_000
 """Of a sentence that is looked for."""
+MOST_DEPTH: Final = 3
+"""Sentences in each other's places; what lies deeper stays English."""
+MOST_SENTENCES: Final = 16
+"""Behind each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +32,22 @@ class Sentences:
         with_places.sort(key=lambda one: -sum(map(len, one[0])))
         object.__setattr__(self, "_open", tuple(with_places))
 
-    def find(self, sentence: str) -> str:
-        """Return a sentence in this language; empty where there is none. What stands in a place may itself be one."""
-        if len(sentence) > MOST_CHARS:
+    def find(self, sentence: str, depth: int = 0) -> str:
+        """Return a sentence in this language; empty where there is none. What stands in a place may itself be one,
+        `depth` places deep."""
+        if len(sentence) > MOST_CHARS or depth > MOST_DEPTH:
             return ""
         plain = " ".join(sentence.split())
         if "{}" not in plain and (text := self.texts.get(plain)):
             return text
         several = plain.split("; ")
-        found = [self.find(one) for one in several] if len(several) > 1 else []
+        found = [self.find(one, depth + 1) for one in several] if 1 < len(several) <= MOST_SENTENCES else []
         if found and all(found):
             return "；".join(found)
         for parts, text in self._open:
             places = _between(plain, parts)
             if places is not None:
-                return text.format(*((len(places) == 1 and self.find(one)) or one for one in places))
+                return text.format(*((len(places) == 1 and self.find(one, depth + 1)) or one for one in places))
         return ""
 
 
