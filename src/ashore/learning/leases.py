@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("ashore.learning")
 
 LEASE_S: Final = 60.0
+AHEAD_S: Final = 600.0
+"""A lease that runs out later than this is of a node whose clock was wrong, and holds up nobody."""
 RENEW_S: Final = 15.0
 _NAME: Final = "run"
 _TURN: Final = tuple(field.name for field in fields(Turn))
@@ -33,18 +35,19 @@ class Lease:
 
     def __init__(self, database: Database, clock: Clock, *, owner: str, until_ms: int) -> None:
         self._database, self._clock, self._owner = database, clock, owner
-        self._until_ms = until_ms
+        self._until_s = clock.monotonic_s() + (until_ms / 1000 - clock.now_s())
+        """By the clock that nobody sets."""
         self._ended = threading.Event()
         self._gone = False
 
     @property
     def is_lost(self) -> bool:
         """Whether another node may run by now."""
-        return self._gone or self._now_ms() >= self._until_ms
+        return self._gone or self._clock.monotonic_s() >= self._until_s
 
     def renew(self) -> None:
         """Hold it for another `LEASE_S`; it is lost where another node has it."""
-        until_ms = self._now_ms() + int(LEASE_S * 1000)
+        until_s, until_ms = self._clock.monotonic_s() + LEASE_S, int((self._clock.now_s() + LEASE_S) * 1000)
         with self._database.write() as connection:
             done = execute(
                 connection,
@@ -54,7 +57,7 @@ class Lease:
                 owner=self._owner,
             )
         if done.rowcount:
-            self._until_ms = until_ms
+            self._until_s = until_s
         else:
             self._gone = True
 
@@ -68,9 +71,6 @@ class Lease:
 
     def end(self) -> None:
         self._ended.set()
-
-    def _now_ms(self) -> int:
-        return int(self._clock.now_s() * 1000)
 
 
 @contextmanager
@@ -93,12 +93,14 @@ def leased(database: Database, clock: Clock, *, owner: str, holder: str) -> Iter
             connection,
             "INSERT INTO learning_lease (name, owner, holder, until_ms) VALUES (:name, :owner, :holder, :until) "
             "ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, holder = excluded.holder, "
-            "until_ms = excluded.until_ms WHERE learning_lease.until_ms <= :now OR learning_lease.owner = :owner",
+            "until_ms = excluded.until_ms WHERE learning_lease.until_ms <= :now OR learning_lease.until_ms > :ahead "
+            "OR learning_lease.owner = :owner",
             name=_NAME,
             owner=owner,
             holder=holder,
             until=until_ms,
             now=now_ms,
+            ahead=now_ms + int(AHEAD_S * 1000),
         )
         if not done.rowcount:
             raise Conflict(
@@ -121,7 +123,8 @@ def leased(database: Database, clock: Clock, *, owner: str, holder: str) -> Iter
 def holder_of(connection: Connection, *, now_ms: int) -> str:
     """Return where a run is under way; empty where none is."""
     row = execute(connection, "SELECT holder, until_ms FROM learning_lease WHERE name = :name", name=_NAME).first()
-    return "" if row is None or row.until_ms <= now_ms else str(row.holder)
+    is_held = row is not None and now_ms < row.until_ms <= now_ms + AHEAD_S * 1000
+    return str(row.holder) if row is not None and is_held else ""
 
 
 def turn_of(connection: Connection, model: str, *, now_ms: int) -> Turn:

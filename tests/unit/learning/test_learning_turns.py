@@ -165,6 +165,19 @@ def test_one_run_is_under_way_over_all_nodes(state: Database) -> None:
         assert holder_of(connection, now_ms=int(clock.now_s() * 1000)) == ""
 
 
+def test_a_clock_that_was_wrong_holds_up_no_other_node_and_keeps_no_lease(state: Database) -> None:
+    clock, ahead = ManualClock(), ManualClock()
+    ahead.jump(86_400)
+    killed = leased(state, ahead, owner="a", holder="node-a")
+    killed.__enter__().end()
+    with state.read() as connection:
+        assert holder_of(connection, now_ms=int(clock.now_s() * 1000)) == ""
+    with leased(state, clock, owner="b", holder="node-b") as mine:
+        clock.jump(-86_400)
+        clock.advance(LEASE_S + 1)
+        assert mine.is_lost, "by the clock that nobody sets"
+
+
 def test_a_home_takes_over_what_it_left_when_it_was_killed(state: Database) -> None:
     clock = ManualClock()
     killed = leased(state, clock, owner="a", holder="node-a")
