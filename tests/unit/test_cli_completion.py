@@ -114,3 +114,11 @@ def test_bash_offers_what_stands_behind_a_colon(tmp_path: Path) -> None:
     words = ["bash", "-c", "_ashore() { COMPREPLY=(); }\n" + completion.BEHIND["bash"] + typed]
     said = subprocess.run(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "tone"
+
+
+def test_a_name_that_a_shell_would_run_or_draw_is_not_offered(tmp_path: Path) -> None:
+    home = Home(root=tmp_path)
+    home.run.mkdir()
+    models = [{"alias": one} for one in ("chat", "对话", "$(reboot)", "a b", "`x`", "\x1b[2J", "-x", "a;b", "a\nb", "")]
+    home.topology.write_text(json.dumps({"models": models}))
+    assert names_for(["chat", ""], home) == ["chat", "对话"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -35,6 +36,8 @@ ARGUMENTS: Final[Mapping[str, Kind]] = {
 }
 """What the arguments of a command name."""
 OPTIONS: Final[Mapping[str, Kind]] = {"--model": "any", "--alias": "alias", "--against": "model", "--teacher": "model"}
+_PLAIN: Final = re.compile(r"\w[\w.:@/+-]*")
+"""What a shell takes as it stands: others it would run, split or draw."""
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 
@@ -47,7 +50,8 @@ def names_for(words: Sequence[str], home: Home) -> list[str]:
     """
     *before, typed = words or ("",)
     kind = _kind(before)
-    return sorted({name for name in _names(kind, home) if name.startswith(typed)}) if kind else []
+    found = {name for name in _names(kind, home) if name.startswith(typed)} if kind else set()
+    return sorted(name for name in found if _PLAIN.fullmatch(name))
 
 
 def _kind(before: Sequence[str]) -> Kind | None:
