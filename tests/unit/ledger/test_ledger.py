@@ -127,6 +127,15 @@ def test_quantiles_lie_about_where_they_should_and_say_how_many_rows_they_may_be
         assert off <= 3 * one.rows_off + 20 and 30 < one.rows_off < 200, "3 times: it is exceeded hardly ever"
 
 
+@pytest.mark.parametrize("epsilon", [5e-324, 1e-310, 1e-6])
+def test_a_question_below_what_the_ledger_counts_is_refused_and_costs_nothing(site: Site, epsilon: float) -> None:
+    grant_budget(site.desk, OFFICER, GrantIn(dataset="calls", epsilon=6.0))
+    asked = QueryIn(dataset="calls", what="quantile", column="minutes", high=100, quantiles=(0.1, 0.5), epsilon=epsilon)
+    with pytest.raises(InvalidRequest, match="below what the ledger counts"):
+        ask_dataset(site.desk, OFFICER, asked)
+    assert site.desk.ledger.standing("default", "calls").questions == 0
+
+
 def test_a_sum_by_groups_costs_as_much_as_one_and_adds_up_to_it(site: Site) -> None:
     whole = QueryIn(dataset="calls", what="sum", column="minutes", high=50, epsilon=0.3)
     by = QueryIn(

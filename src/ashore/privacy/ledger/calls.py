@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ashore.state import Database
 
 READ: Final = "privacy-budget:read"
+LEAST_EPSILON: Final = 1e-6
+"""Of one part of a question; the answer to less is noise alone, and its bounds are no numbers."""
 CONSENT: Final = "privacy-budget:consent"
 Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 Positional = Annotated[Name, msgspec.Meta(extra={"positional": True})]
@@ -275,6 +277,11 @@ def ask_dataset(desk: LedgerDesk, actor: Actor, asked: QueryIn) -> AnswerOut:
         what=asked.what, column=asked.column, low=asked.low, high=asked.high, groups=asked.groups, by=asked.by,
         quantiles=asked.quantiles,
     ).checked()  # fmt: skip
+    if asked.epsilon / question.parts < LEAST_EPSILON:
+        raise InvalidRequest(
+            f"epsilon {asked.epsilon:g} over {question.parts} parts is below what the ledger counts",
+            hint=f"at least {LEAST_EPSILON:g} for each; 0.01 to 1 is usual",
+        )
     dataset = _dataset(desk, asked)
     key = _key(dataset, question)
     multiplier, units = 0.0, 0
