@@ -350,6 +350,8 @@ def test_pickles_and_backward_ranges_are_refused(text: TextModel, tmp_path: Path
     for many in ("{0..999999}{0..999999}", "{0..99999}" * 20, "{0..9}" * 500, "{0..1" + "0" * 200 + "}"):
         with pytest.raises(InvalidRequest, match="more than 1,000,000 shards"):
             written_out(f"a-{many}.tar")
+    with pytest.raises(InvalidRequest, match="2000 ranges"):
+        written_out("{1..1}" * 2000)
     assert written_out("s-{08..11}.tar") == ("s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar")
     assert written_out("{0..1}/{0..1}") == ("0/0", "0/1", "1/0", "1/1")
 

@@ -15,6 +15,8 @@ Form = Literal["jsonl", "tar", "parquet", "text"]
 PLACES: Final = "a file, a folder, or s3://BUCKET/PATH"
 FORMS: Final = ".jsonl, .tar (WebDataset), .parquet or .txt; .jsonl.gz, .txt.gz and .tar.gz too"
 MOST_SHARDS: Final = 1_000_000
+MOST_RANGES: Final = 16
+"""In one name."""
 _FORMS: Final[dict[str, Form]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -64,7 +66,8 @@ def written_out(name: str) -> tuple[str, ...]:
     """Return the names that `{000..031}` stands for, as a shell would; the name itself where there are no braces.
 
     Raises:
-        InvalidRequest: a range runs backwards, or all of them together name more than a million shards.
+        InvalidRequest: a range runs backwards, there are too many, or all of them together name more than a million
+            shards.
     """
     num_shards = 1
     for found in _RANGE.finditer(name):
@@ -77,6 +80,8 @@ def written_out(name: str) -> tuple[str, ...]:
             raise InvalidRequest(
                 f"{name[:200]!r} names more than {MOST_SHARDS:,} shards", hint="name fewer in one command"
             )
+    if (num_ranges := len(_RANGE.findall(name))) > MOST_RANGES:
+        raise InvalidRequest(f"{name[:200]!r} has {num_ranges} ranges", hint=f"write at most {MOST_RANGES}")
     return tuple(_each(name))
 
 
