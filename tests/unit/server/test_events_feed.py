@@ -145,7 +145,12 @@ def test_many_followers_of_one_event_read_the_state_once(monkeypatch: pytest.Mon
         await asyncio.to_thread(happen, database, "acme", "first")
         await asyncio.gather(*(frames(one, 1) for one in streams))
         read, reads = feed._read, list[int]()
-        monkeypatch.setattr(feed, "_read", lambda number: (reads.append(number), read(number))[1])
+
+        def counted(number: int) -> list[Event]:
+            reads.append(number)
+            return read(number)
+
+        monkeypatch.setattr(feed, "_read", counted)
         streams = [await feed.follow(ANN, 1) for _ in range(MOST_OF_ONE)]
         waiting = [asyncio.create_task(frames(one, 1)) for one in streams]
         await asyncio.sleep(0)
