@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills test-console test-ledger
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills bench-doctor bench-drills test-console test-ledger
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -160,6 +160,12 @@ test-doctor: dev ## Make every fault that this machine can make, and see that th
 
 test-drills: dev ## Run every drill on a twin; each must pass (some need root or strace; ARGS="-k disk")
 	@$(BIN)/python -m pytest -rs tests/unit/drills tests/acceptance/test_drills.py $(ARGS)
+
+bench-doctor: dev ## Look every 20 s at a server that is well, and list false alarms (ARGS="--minutes 25", ARGS="--overhead 8")
+	@$(BIN)/python -m benchmarks.doctor_false_alarms $(ARGS)
+
+bench-drills: dev ## End 200 drills half-way, by stop or kill -9, and see that nothing stays broken (root; ARGS="--runs 20")
+	@$(BIN)/python -m benchmarks.drills_left_behind $(ARGS)
 
 record: dev ## Record the first minute again, from an empty home on port 8080, and draw docs/first-minute.svg
 	@$(BIN)/python deploy/record_first_minute.py docs/first-minute.json docs/first-minute.svg

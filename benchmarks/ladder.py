@@ -31,7 +31,8 @@ from ashore.engines.openvino.runtime import openvino_version
 from ashore.store import ModelStore
 
 THREADS: Final = 2
-CALM_S, BURST_S, AFTER_S = 12.0, 18.0, 14.0
+SPANS: Final = "12,18,14"
+"""Seconds before the burst, of it, and after it."""
 RECOVERY_S: Final = 4.0
 """After the burst, until calm is calm again: what came in it has to be answered."""
 CALM: Final = 0.17
@@ -40,7 +41,7 @@ HOT: Final = 0.9
 PROMPT, OUTPUT = (5.0, 0.6, 16, 800), (4.6, 0.5, 16, 300)
 """Log-normal lengths in tokens: mean and deviation of the logarithm, shortest, longest."""
 MEAN_PROMPT, MEAN_OUTPUT = 177, 112
-STREAMS: Final = (16, 32, 48)
+STREAMS: Final = "16,32,48"
 """Closed loops in which the capacity is looked for."""
 
 
@@ -105,13 +106,14 @@ def order(name: str, source: random.Random, prompt: int, output: int) -> Generat
     )
 
 
-def trace(seed: int, capacity_per_s: float) -> list[Request]:
+def trace(seed: int, capacity_per_s: float, spans: tuple[float, ...]) -> list[Request]:
     """Return what is asked for."""
+    calm_s, burst_s, after_s = spans
     source, now_s, made = random.Random(seed), 0.0, []
     while True:
-        is_hot = CALM_S <= now_s < CALM_S + BURST_S
+        is_hot = calm_s <= now_s < calm_s + burst_s
         now_s += source.expovariate(capacity_per_s * (HOT if is_hot else CALM))
-        if now_s >= CALM_S + BURST_S + AFTER_S:
+        if now_s >= calm_s + burst_s + after_s:
             return made
         lengths = [
             int(min(most, max(least, source.lognormvariate(mean, sigma))))
@@ -157,12 +159,12 @@ def closed_loop(way: Way, streams: int) -> tuple[float, float]:
     return number / took_s, took_s * streams / number / MEAN_OUTPUT
 
 
-def capacity(way: Way, tpot_s: float) -> tuple[float, str]:
+def capacity(way: Way, tpot_s: float, loops: list[int]) -> tuple[float, str]:
     """Return the most requests a second of closed loops whose tokens are in time, and what all of them gave."""
-    found = {streams: closed_loop(way, streams) for streams in STREAMS}
+    found = {streams: closed_loop(way, streams) for streams in loops}
     told = ", ".join(f"{streams} streams {rate:.2f}/s at {s * 1e3:.0f} ms" for streams, (rate, s) in found.items())
     in_time = [rate for rate, seconds in found.values() if seconds <= tpot_s]
-    return max(in_time, default=found[STREAMS[0]][0]), told
+    return max(in_time, default=found[loops[0]][0]), told
 
 
 def share(requests: list[Request], came: tuple[float, float], top: str) -> str:
@@ -201,17 +203,18 @@ def main(words: argparse.Namespace) -> list[str]:
         ways.append(way(" > ".join((rungs[0], rungs[-1])), files[0], (files[-1],)))
         if len(rungs) > 2:
             ways.append(way(" > ".join(rungs), files[0], tuple(files[1:])))
-        per_s, told = capacity(ways[1], tpot_s)
+        per_s, told = capacity(ways[1], tpot_s, [int(one) for one in words.streams.split(",")])
+        spans = tuple(float(one) for one in words.spans.split(","))
         say(f"OpenVINO {openvino_version()}, {platform.machine()}, {THREADS} threads, {words.clock} clock.")
         say(f"Objective: first token {words.ttft_ms} ms, then {words.tpot_ms} ms. Capacity of {rungs[-1]}: {told};")
         say(f"taken: {per_s:.2f}/s. Calm {CALM * per_s:.2f}/s, burst {HOT * per_s:.2f}/s.")
         say("")
         say("| seed | way | late | late of those in the burst | wholly at the top before it | after it | changes |")
         say("|--:|---|---|---|---|---|--:|")
-        hot = (CALM_S, CALM_S + BURST_S)
+        hot = (spans[0], spans[0] + spans[1])
         for seed in range(words.seed, words.seed + words.seeds):
             for one in ways:
-                requests = trace(seed, per_s)
+                requests = trace(seed, per_s, spans)
                 before = one.engine.stats().rung_switches
                 answer(one, requests, f"{one.name}{seed}")
                 one.requests.append(requests)
@@ -249,6 +252,8 @@ if __name__ == "__main__":
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--ttft-ms", type=int, default=1000)
     parser.add_argument("--tpot-ms", type=int, default=60)
+    parser.add_argument("--streams", default=STREAMS, help="closed loops in which the capacity is looked for")
+    parser.add_argument("--spans", default=SPANS, help="seconds before the burst, of it, and after it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--report", type=Path)

@@ -41,12 +41,14 @@ def expected_of(plan: Plan, settings: Settings) -> tuple[str, ...]:
             continue  # nobody knows its shape: nothing is claimed
         said = expect(cases, known)
         how = (
-            f"by {known.num_reports} load tests of this machine" if known else "by other processors; see plan calibrate"
+            f"estimated from {known.num_reports} load tests of this machine"
+            if known
+            else "estimated from other processors; `ashore plan calibrate` learns from load tests of this one"
         )
         alone, many = said.value
         lines.append(
-            f"{model.alias}: with {PROMPT} + {ANSWER} tokens, first token in {1e3 * alone[0]:.0f} ms "
-            f"({1e3 * said.low[0, 0]:.0f} to {1e3 * said.high[0, 0]:.0f}), {1 / alone[1]:.0f} tokens/s for one "
-            f"request, {many[2]:.0f} for eight at once; {how}"
+            f"{model.alias}: for a prompt of {PROMPT} tokens and {ANSWER} of answer, expect the first token after "
+            f"{1e3 * alone[0]:.0f} ms ({1e3 * said.low[0, 0]:.0f} to {1e3 * said.high[0, 0]:.0f}), {1 / alone[1]:.0f} "
+            f"tokens/s for one request, {many[2]:.0f} for eight at once; {how}"
         )
     return tuple(lines)

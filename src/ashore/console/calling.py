@@ -17,6 +17,7 @@ from ashore.console.model import PAGE_HEADERS, Answer, Pairs
 from ashore.console.pages import Placed, is_list
 from ashore.console.present import MOST_CELLS, Shown, blocks_of
 from ashore.console.reader import Reader
+from ashore.console.rows import acts_on_rows, row_links
 from ashore.core import Call, Download
 from ashore.errors import AshoreError, InvalidRequest, PermissionDenied
 
@@ -94,6 +95,8 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
         fault=fault,
         sure=_sure(call, pairs),
         changed=shown is not None and call.changes,
+        rows=acts_on_rows(reader, placed),
+        row_links=row_links,
     )
 
 

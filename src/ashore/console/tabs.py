@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -13,9 +12,10 @@ from ashore.access import METRICS_READ
 from ashore.console.calling import command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
-from ashore.console.pages import Page, Placed, is_list, lead_of, makes, on_row, row_calls
-from ashore.console.present import Row, Shown, Table
+from ashore.console.pages import Page, Placed, is_list, lead_of, makes, row_calls
+from ashore.console.present import Shown
 from ashore.console.reader import Reader
+from ashore.console.rows import Link, row_links
 from ashore.console.walk import walk_of
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
@@ -38,19 +38,6 @@ ON_ROWS: Final = {
 """Calls of other nouns that are about one row of a list, with the field that the row's name fills."""
 WHOSE: Final = ("owner", "account")
 """Fields of a list that say whose things it has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """An act that a page leads to."""
-
-    placed: Placed
-    query: str = ""
-
-    @property
-    def address(self) -> str:
-        """Below `/console/`."""
-        return f"{self.placed.address}?{self.query}" if self.query else self.placed.address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,17 +158,3 @@ async def _listed(reader: Reader, lead: Placed) -> Any:
             raise
         own: msgspec.Struct = msgspec.structs.replace(taken, **{field: reader.session.principal.id})
         return await reader.perform(lead, own)
-
-
-def row_links(view: View, table: Table, row: Row) -> list[Link]:
-    """Return what can be done with one row of an answer."""
-    values: dict[str, Any] = dict(row.values)
-    found = []
-    for key, field in ON_ROWS.get(view.placed.key, {}).items():
-        beside = view.beside.get(key)
-        if beside is not None and values.get("name"):
-            found.append(Link(placed=beside, query=urlencode({field: values["name"]})))
-    for one in view.acts:
-        if (given := on_row(one.call, view.placed.call, values, of_list=table.name == "items")) is not None:
-            found.append(Link(placed=one, query=urlencode(given)))
-    return found

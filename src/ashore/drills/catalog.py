@@ -56,10 +56,12 @@ DRILLS: Final[tuple[Drill, ...]] = (
     ),
     Drill(
         name="cache-killed", title="The shared cache is killed", steady=_STEADY, maker="cache-killed", twin=_CACHE,
+        cached=True,
         fault="SIGKILL to Valkey", loss="none", recovery_s=15, expects="no request notices, and Valkey comes back",
     ),
     Drill(
         name="cache-hung", title="The shared cache is slow", steady=_STEADY, maker="cache-hung", twin=_CACHE, hold_s=5,
+        cached=True,
         fault="SIGSTOP to Valkey, for five seconds", loss="none", recovery_s=5,
         expects="each worker goes on without it after a few milliseconds",
     ),
@@ -142,12 +144,13 @@ DRILLS: Final[tuple[Drill, ...]] = (
     ),
     Drill(
         name="network-slow", title="The network is slow", steady=_STEADY, maker="delay", twin=_ALL, twin_only=True,
+        cached=True,
         lines=("cache", "state", "engine-0", "engine-1"), needs=("valkey-server", "postgres", "initdb"), hold_s=8,
         fault="40 to 60 ms more each way to Valkey, Postgres and both engine servers", loss="none", recovery_s=10,
         expects="answers are later by the way to the engine, and none is lost",
     ),
     Drill(
-        name="network-lossy", title="The network loses packets", steady=_STEADY, maker="loss", twin=_ALL,
+        name="network-lossy", title="The network loses packets", steady=_STEADY, maker="loss", twin=_ALL, cached=True,
         twin_only=True, lines=("cache", "state", "engine-0", "engine-1"),
         needs=("valkey-server", "postgres", "initdb"), hold_s=8,
         fault="one piece in twenty waits 200 ms or longer for its retransmission, three in a thousand reset their "
@@ -156,7 +159,7 @@ DRILLS: Final[tuple[Drill, ...]] = (
         expects="a request without a token is sent again; an answer that had begun ends with an error that says so",
     ),
     Drill(
-        name="cache-cut-off", title="The shared cache is out of reach", steady=_STEADY, maker="cut",
+        name="cache-cut-off", title="The shared cache is out of reach", steady=_STEADY, maker="cut", cached=True,
         twin=Twin(neighbours=("cache",)), twin_only=True, lines=("cache",), needs=("valkey-server",), hold_s=6,
         fault="nothing passes between the server and Valkey", loss="none", recovery_s=15,
         expects="each worker goes on without it after a few milliseconds",

@@ -61,6 +61,8 @@ class Drill(Value, frozen=True, kw_only=True):
     """Longest time that the fault may stay, whatever happens."""
     load: int = 4
     """Clients that ask at once."""
+    cached: bool = False
+    """Whether their answers go through the cache, which is then in the path of each request."""
     twin: Twin = Twin()
     twin_only: bool = False
     """Whether it is never run on the server that answers users."""

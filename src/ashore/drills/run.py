@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -123,7 +123,7 @@ class _Run:
         self._scene = scene
         self._began_s = began_s
         self._zero_s = time.monotonic()
-        self._load = Load(scene.asked, drill.load)
+        self._load = Load(replace(scene.asked, cached=drill.cached), drill.load)
         self._felt = ""
         self._noticed: tuple[str, ...] = ()
         self._doctor: threading.Thread | None = None

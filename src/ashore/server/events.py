@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import msgspec
@@ -84,7 +84,7 @@ class Feed:
         first, last = await asyncio.to_thread(self._span)
         return max(first - 1, last - before, 0)
 
-    async def follow(self, principal: Principal, number: int | None) -> AsyncIterator[bytes]:
+    async def follow(self, principal: Principal, number: int | None) -> AsyncGenerator[bytes]:
         """Return a stream of server-sent events: those behind a number (None: from now on), and each new one.
 
         Between events it gives empty pieces, so that whoever sends them may look whether it may go on. It holds no
@@ -101,7 +101,7 @@ class Feed:
         begins = await self.last() if number is None else number
         return self._stream(principal, begins)
 
-    async def _stream(self, principal: Principal, number: int) -> AsyncIterator[bytes]:
+    async def _stream(self, principal: Principal, number: int) -> AsyncGenerator[bytes]:
         self._followers[principal.id] += 1
         try:
             first, last = await asyncio.to_thread(self._span)

@@ -95,27 +95,26 @@ class Steps:
     async def _of_passkeys(self, visit: Visit, row: SessionRow, shown: Form) -> dict[str, Any]:
         """Return what a form asks of an authenticator, where this address allows passkeys; each time something new."""
         domain, uses = domain_of(visit), shown in ("code", "step-up")
-        if not domain or not (uses or shown in ("enrol", "passkey")) or row.way != "password":
+        if row.way != "password" or not (uses or shown in ("enrol", "passkey")):
             return {}
         local = await self.local(row.owner)
-        known = () if local is None else tuple(one for one in local.passkeys if one.domain == domain)
-        if uses and not known:
-            return {}
-        challenge = new_challenge()
+        all_known = () if local is None else local.passkeys
+        known = tuple(one for one in all_known if one.domain == domain)
+        mine = tuple((one.id, one.title or one.domain) for one in all_known) if shown == "passkey" else ()
+        if not domain or (uses and not known):
+            return {"passkeys": mine}
+        challenge, ends_s = new_challenge(), self.keeper.now_s + CHALLENGE_S
 
         def save() -> None:
             with self.keeper.database.write() as connection:
-                sql.save_challenge(
-                    connection, row.digest, "use" if uses else "make", challenge, self.keeper.now_s + CHALLENGE_S
-                )
+                sql.save_challenge(connection, row.digest, "use" if uses else "make", challenge, ends_s)
 
         await asyncio.to_thread(save)
         if uses:
             return {"passkey": asked_to_use(challenge, domain=domain, known=known)}
         title = self.in_force().title
         asked = asked_to_make(challenge, domain=domain, issuer=title, account=row.owner, known=known)
-        mine = local.passkeys if shown == "passkey" and local is not None else ()
-        return {"passkey": asked, "passkeys": tuple((one.id, one.title or one.domain) for one in mine)}
+        return {"passkey": asked, "passkeys": mine}
 
     def check_first(self, visit: Visit, fields: Fields) -> None:
         """Return when a form of somebody without a session may be looked at.
