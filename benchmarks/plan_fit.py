@@ -4,13 +4,14 @@
 minutes on one core and needs scikit-learn (extra `bench`). Rows of grade C, and devices that nobody names, are not
 fitted to.
 
-Each of eight folds leaves out pairs of model and device, whole models, whole devices and single rows. What is missed
+Each of ten folds leaves out pairs of model and device, whole models, whole devices and single rows. What is missed
 there gives the intervals and the errors that every plan prints. The shipped numbers are then fitted to all rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import json
 import multiprocessing
@@ -18,7 +19,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,14 @@ from ashore.planning.sizing.steps import COEFFICIENTS, LEVELS, Batch, Efficienci
 from ashore.planning.sizing.thumbs import thumbs
 
 GRADES = ("A", "B")
-WEIGHTS = np.array([0.6, 1.0, 0.5])
+WEIGHTS = np.array([1.0, 1.0, 0.5])
 """Of a first token, a time a token, a speed: how much a miss counts."""
 CROWD = 0.5
-OTHER_LOADS = 0.15
-CORNER = 0.15
+COLD = 0.2
+"""How much a first token counts that came earlier under a higher load: its measurement began cold."""
+UNSTEADY = 0.15
+"""How much a burst counts, a peak, and a rate that was raised to a level."""
+CORNER = np.array([0.3, 0.05, 0.05])
 """Misses in logarithms beyond this count by their size, not by its square."""
 SPREAD: Mapping[str, float] = {
     "bandwidth": 0.12,
@@ -46,36 +50,34 @@ SPREAD: Mapping[str, float] = {
     "step_s": 0.6,
     "token_s": 0.5,
     "decode_flops": 0.3,
-    "prefill_flops": 0.25,
+    "prefill_flops": 0.35,
     "reduce_s": 0.4,
     "link": 0.3,
-    "first_s": 0.5,
-    "launch_s": 0.5,
+    "first_s": 1.0,
+    "launch_s": 1.0,
     "mix": 0.25,
-    "queue": 0.5,
-    "crowd": 0.3,
-    "surge": 0.6,
-    "arrive_s": 0.6,
+    "queue": 0.8,
+    "crowd": 0.4,
+    "surge": 1.0,
+    "arrive_s": 1.0,
     "room": 0.2,
     "cache": 0.25,
     "slots": 0.3,
     "expert_bandwidth": 0.2,
 }
 """How far, as a logarithm, a coefficient differs between engines, devices, forms."""
-SHARE: Mapping[str, float] = {"engine": 1.4, "form": 0.9, "engine with form": 0.7, "vendor": 1.0, "year": 0.5}
-"""How much of that a level makes."""
-FITTED: Mapping[str, frozenset[str]] = {
-    "engine": LEVELS["engine"],
-    "form": frozenset({"launch_s", "layer_s", "prefill_flops"}),
-    "engine with form": frozenset({"launch_s", "layer_s"}),
-    "vendor": frozenset({"bandwidth", "decode_flops", "prefill_flops", "step_s"}),
-    "year": frozenset({"layer_s", "step_s"}),
+SHARE: Mapping[str, float] = {
+    "engine": 1.4,
+    "form": 0.9,
+    "engine with form": 0.7,
+    "engine with precision": 2.5,
+    "vendor": 1.0,
+    "year": 0.5,
 }
-"""What is fitted of what may be. Devices and precisions change nothing: fitted too, they fit what was measured better,
-and miss by a quarter more what was left out."""
+"""How much of that a level makes."""
 SPREAD_OF_ALL = 1.2
 """The same of the value for all, about where it begins."""
-HELD = 8.0
+HELD = 4.0
 """How much those beliefs count against a miss."""
 LEAST = 8
 """Measurements that an engine, a device, a form needs to be told from its relatives."""
@@ -88,8 +90,8 @@ BOOST: dict[str, Any] = {
     "l2_regularization": 10,
     "random_state": 0,
 }
-TREE_WEIGHT = 0.8
-FOLDS = 8
+TREE_WEIGHT = 0.7
+FOLDS = 10
 KINDS: Mapping[Trust, str] = {"fitted": "row", "neighbour": "pair", "new model": "family", "new device": "hardware"}
 """What was held out for each degree of trust."""
 
@@ -102,6 +104,8 @@ class Data:
     """Points that can be planned and are good enough to fit to."""
 
     points: tuple[Point, ...]
+    lines: tuple[int, ...]
+    """Places of the points in the file, from 0."""
     cases: tuple[Case, ...]
     batch: Batch
     measured: np.ndarray
@@ -113,6 +117,7 @@ class Data:
         chosen = np.arange(len(self.points))[mask]
         return Data(
             tuple(self.points[i] for i in chosen),
+            tuple(self.lines[i] for i in chosen),
             tuple(self.cases[i] for i in chosen),
             self.batch.take(mask),
             self.measured[mask],
@@ -121,12 +126,13 @@ class Data:
 
 
 def read_data(path: Path) -> Data:
-    points = tuple(p for p in read_points(path) if p.case is not None and p.grade in GRADES)
+    read = tuple((i, p) for i, p in enumerate(read_points(path)) if p.case is not None and p.grade in GRADES)
+    lines, points = tuple(i for i, _ in read), tuple(p for _, p in read)
     cases = tuple(p.case for p in points if p.case is not None)
     measured = np.array(
         [[np.log(v) if v else np.nan for v in (p.first_s, p.token_s, p.tokens_per_s)] for p in points], dtype=float
     )
-    return Data(points, cases, make_batch(cases), measured, _weights(points, cases, measured))
+    return Data(points, lines, cases, make_batch(cases), measured, _weights(points, cases, measured))
 
 
 def _weights(points: Sequence[Point], cases: Sequence[Case], measured: np.ndarray) -> np.ndarray:
@@ -144,21 +150,36 @@ def _weights(points: Sequence[Point], cases: Sequence[Case], measured: np.ndarra
     weight = np.outer(crowd / crowd.mean(), WEIGHTS)
     for row, (point, case) in enumerate(zip(points, cases, strict=True)):
         weight[row] *= 0.4 if point.grade == "B" else 1.0
-        weight[row] *= 1.0 if case.load_kind == "closed" else OTHER_LOADS
+        weight[row] *= UNSTEADY if case.load_kind in ("burst", "saturated") or case.level else 1.0
         if case.load_kind == "closed" and not np.isnan(measured[row]).any():
             first, token, speed = np.exp(measured[row])
             said = case.load * case.osl / (first + (case.osl - 1) * token)
             if not 1 / 1.6 < said / speed < 1.6:
                 weight[row, 1] *= 0.1
+    weight[_began_cold(cases, measured), 0] *= COLD
     return weight
+
+
+def _began_cold(cases: Sequence[Case], measured: np.ndarray) -> np.ndarray:
+    """Return which first tokens came later than those of the same setting under a higher load."""
+    series: dict[Case, list[int]] = {}
+    for row, case in enumerate(cases):
+        if case.load_kind == "closed" and not np.isnan(measured[row, 0]):
+            series.setdefault(replace(case, load=0.0), []).append(row)
+    cold = np.zeros(len(cases), dtype=bool)
+    for rows in series.values():
+        for row in rows:
+            higher = [measured[other, 0] for other in rows if cases[other].load > cases[row].load]
+            cold[row] = bool(higher) and measured[row, 0] > min(higher)
+    return cold
 
 
 def columns_of(batch: Batch) -> list[Column]:
     found: list[Column] = [("", "", name) for name in COEFFICIENTS]
-    for level, names in FITTED.items():
+    for level in SHARE:
         for entry in batch.entries[level]:
             if entry and int(batch.has(level, entry).sum()) >= LEAST:
-                found += [(level, entry, name) for name in sorted(names)]
+                found += [(level, entry, name) for name in sorted(LEVELS[level])]
     return found
 
 
@@ -188,6 +209,7 @@ def fit_physics(data: Data, *, rounds: int = 10) -> Efficiencies:
     masks = {(level, entry): batch.has(level, entry) for level, entry, _ in columns if level}
     places = {name: at for at, (level, _, name) in enumerate(columns) if not level}
     kept = np.flatnonzero(there.ravel())
+    corner = np.broadcast_to(CORNER, there.shape).ravel()[kept]
 
     def said(values: np.ndarray) -> np.ndarray:
         return logarithms(times(batch, efficiencies_of(columns, values)))
@@ -219,7 +241,7 @@ def fit_physics(data: Data, *, rounds: int = 10) -> Efficiencies:
     left, cost = missed(values)
     for _ in range(rounds):
         jacobian, residual = slopes_at(values, said(values)).astype(np.float32), left.ravel()[kept]
-        weight = 1 / np.maximum(np.abs(residual), CORNER)
+        weight = 1 / np.maximum(np.abs(residual), corner)
         curve = (jacobian * weight[:, None].astype(np.float32)).T @ jacobian + np.diag(held)
         slope = jacobian.T @ (weight * residual) + held * (values - start)
         for _ in range(6):
@@ -290,13 +312,13 @@ def fit(data: Data, *, rounds: int = 10) -> dict[str, Any]:
 
 
 def folds_of(data: Data) -> list[np.ndarray]:
-    """Return which points each fold leaves out: an eighth of the pairs, of the models, of the devices and of the rows.
+    """Return which points each fold leaves out: a tenth of the pairs, of the models, of the devices, some single rows.
 
-    Every point is left out in four folds or fewer: with its pair, with all of its model, with all of its device, alone.
-    So each fold leaves out about a third, whole models and whole devices among them.
+    Every point is left out in two to four folds: with its pair, with all of its model, with all of its device, alone.
+    So each fold leaves out nearly a third, whole models and whole devices among them.
     """
     random = np.random.default_rng(7)
-    left_out = [random.integers(0, FOLDS, len(data.points)) == number for number in range(FOLDS)]
+    left_out = [random.integers(0, 2 * FOLDS, len(data.points)) == number for number in range(FOLDS)]
     for kind in ("pair", "family", "hardware"):
         names = np.array([_group(case, kind) for case in data.cases])
         found, count = np.unique(names, return_counts=True)
@@ -363,6 +385,15 @@ def intervals(held: Held, data: Data) -> dict[str, list[list[float]]]:
     return found
 
 
+def write_held(path: Path, held: Held, data: Data) -> None:
+    with path.open("w", encoding="utf-8", newline="") as lines:
+        table = csv.writer(lines)
+        table.writerow(("line", "trust", "first_s", "token_s", "tokens_per_s"))
+        trust = {kind: name for name, kind in KINDS.items()}
+        for row, planned, kind in zip(held.rows, held.planned, held.trust, strict=True):
+            table.writerow((data.lines[row], trust[kind], *(f"{value:.6g}" for value in np.exp(planned))))
+
+
 def _bounds(rows: np.ndarray, whole: np.ndarray) -> list[float]:
     there = rows[~np.isnan(rows)]
     there = there if len(there) >= 25 else whole[~np.isnan(whole)]
@@ -374,6 +405,7 @@ def main() -> None:
     parser.add_argument("--points", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time")
     parser.add_argument("--out", type=Path, default=Path("src/ashore/planning/sizing/efficiencies.json"))
+    parser.add_argument("--held", type=Path, help="write what was planned for what was left out here")
     parser.add_argument(
         "--keep-errors", action="store_true", help="fit anew, and keep the errors and intervals of --out"
     )
@@ -387,6 +419,8 @@ def main() -> None:
     else:
         held = hold_out(data, args.jobs)
         told["intervals"] = intervals(held, data)
+        if args.held:
+            write_held(args.held, held, data)
         told["overall"] = {
             kind: miss(held.planned[held.trust == kind], data.measured[held.rows[held.trust == kind]])
             for kind in KINDS.values()
@@ -413,7 +447,7 @@ def by_name(data: Data, held: Held, kind: str) -> dict[str, Any]:
     names = np.array([_group(data.cases[row], kind) for row in held.rows])
     found = {}
     for name in sorted(set(names)):
-        rows = (names == name) & (held.trust != "row")
+        rows = (names == name) & (held.trust == kind)
         if rows.any():
             found[name] = miss(held.planned[rows], data.measured[held.rows[rows]])
     return found

@@ -159,7 +159,7 @@ def test_a_reader_votes_corrects_and_takes_it_back_and_reads_what_was_kept(
     server: Served, browser: RealBrowser, office: dict[str, str]
 ) -> None:
     with browser.page(server.root_url) as one:
-        log_in(one, "sam", office["sam"], "/chat?left=chat")
+        log_in(one, "dev", "", "/chat?left=chat")
         assert "personal data masked" in one.page.locator("main").inner_text()
         one.page.get_by_label("Message", exact=True).fill("What is the capital of Peru?")
         one.page.get_by_role("button", name="Send", exact=True).click()
@@ -175,8 +175,9 @@ def test_a_reader_votes_corrects_and_takes_it_back_and_reads_what_was_kept(
         one.page.get_by_role("button", name="Send the correction").click()
         one.page.get_by_text("A model can learn from it").wait_for()
         assert one.page.get_by_role("button", name="Bad answer").get_attribute("aria-pressed") == "true"
-        one.open("/releases?_tab=learn")
-        row = one.page.get_by_role("row").filter(has_text="chat-1").inner_text()
+    with browser.page(server.root_url) as sam:
+        log_in(sam, "sam", office["sam"], "/releases?_tab=learn")
+        row = sam.page.get_by_role("row").filter(has_text="chat-1").inner_text()
         assert re.search(r"chat\s+chat-1\s+1\s+0\s+1\s+1", row), row
 
 
@@ -292,19 +293,19 @@ def by_keyboard(one: Watched, path: str) -> int:
 
 
 def test_a_model_is_asked_by_keyboard_alone(server: Served, browser: RealBrowser, office: dict[str, str]) -> None:
-    with browser.page(server.root_url) as sam:
-        log_in(sam, "sam", office["sam"], "/chat?left=chat")
-        sam.page.keyboard.press("Tab")
-        assert sam.page.evaluate("document.activeElement.className") == "skip"
-        sam.page.keyboard.press("Enter")
+    with browser.page(server.root_url) as dev:
+        log_in(dev, "dev", "", "/chat?left=chat")
+        dev.page.keyboard.press("Tab")
+        assert dev.page.evaluate("document.activeElement.className") == "skip"
+        dev.page.keyboard.press("Enter")
         for _ in range(12):
-            sam.page.keyboard.press("Tab")
-            if sam.page.evaluate("document.activeElement.id") == "prompt":
+            dev.page.keyboard.press("Tab")
+            if dev.page.evaluate("document.activeElement.id") == "prompt":
                 break
-        sam.page.keyboard.type("By keyboard alone.")
-        sam.page.keyboard.press("Enter")
-        sam.page.get_by_text("first token").wait_for()
-        assert "By keyboard alone" in sam.page.locator(".said.model").inner_text()
+        dev.page.keyboard.type("By keyboard alone.")
+        dev.page.keyboard.press("Enter")
+        dev.page.get_by_text("first token").wait_for()
+        assert "By keyboard alone" in dev.page.locator(".said.model").inner_text()
 
 
 def test_the_console_holds_under_a_path_of_a_portal(

@@ -83,6 +83,8 @@ def value_of(one: Any) -> Any:
         return one.default is not True
     if get_origin(bare) is Literal:
         return next(value for value in get_args(bare) if value != one.default)
+    if bare is float and limits(kind, "lt", 99) <= 1:
+        return 0.5
     if bare in (int, float):
         return bare(max(limits(kind, "ge", 0), 2) if limits(kind, "le", 99) >= 2 else 1)
     if get_origin(bare) in (list, tuple, frozenset):

@@ -124,6 +124,8 @@ def test_any_config_json_is_planned(tmp_path: Path) -> None:
     network = network_of_config(file)
     assert network.parameters / 1e9 == pytest.approx(671, rel=0.01)
     assert network.shape.latent_rank == 576
+    file.write_text(json.dumps(config | {"head_dim": 64, "qk_nope_head_dim": 192, "v_head_dim": 256}))  # as GLM-5 does
+    assert network_of_config(file).shape.head_dim == 224
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ AGAIN_S: Final = 60.0
 """Until the next look after one that failed."""
 PATIENCE_S: Final = 60
 """Silence of a process that does not hang; since it works with what the others leave, it promises less."""
-LIBRARIES: Final = ("torch", "transformers", "peft")
 
 log = logging.getLogger("ashore.learning")
 
@@ -55,6 +54,7 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
     from ashore.bootstrap import open_state
     from ashore.learning.keeper import step
     from ashore.learning.launch import read_learning_launch
+    from ashore.learning.teaching import LIBRARIES
     from ashore.settings import Home, Settings
 
     lacking = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]

@@ -23,7 +23,7 @@ _MAKING: Final = ("compare", "distill", "evaluate", "prune", "quantize", "rebuil
 ARGUMENTS: Final[Mapping[str, Kind]] = {
     **{f"alias {verb}": "alias" for verb in ("history", "remove", "set", "show")},
     **{f"model {verb}": "alias" for verb in ("cool", "pin", "unpin", "warm")},
-    **{f"learn {verb}": "alias" for verb in ("dataset", "go", "pause", "revert", "run", "status")},
+    **{f"learn {verb}": "alias" for verb in ("dataset", "pause", "resume", "revert", "run", "status")},
     **{f"release {verb}": "release" for verb in _RELEASE},
     **{f"model {verb}": "model" for verb in _STORED},
     **{f"optimize {verb}": "model" for verb in _MAKING},

@@ -30,6 +30,8 @@ from ashore.training.adapters import save_adapter
 from ashore.training.data import Tokens, chat_tokens
 from ashore.training.datalines import ChatExample
 
+LIBRARIES: Final = ("torch", "transformers", "peft")
+"""That have to be installed."""
 MAX_LENGTH: Final = 1024
 SMALLEST_ROW: Final = 512
 """Tokens: products of fewer rows are slower by the token."""
@@ -157,7 +159,7 @@ def recipe_notes(dataset: Dataset, how: Teaching, result: LoopResult, *, replay:
         "seed": how.seed,
         "beta": how.beta,
         "steps": result.steps,
-        **versions_of("torch", "transformers", "peft"),
+        **versions_of(*LIBRARIES),
     }
     return {f"learn.{name}": str(value) for name, value in facts.items()}
 

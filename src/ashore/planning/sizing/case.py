@@ -11,7 +11,7 @@ from ashore.planning.sizing.chips import Chip
 from ashore.planning.sizing.networks import Network
 
 LoadKind = Literal["closed", "burst", "rate", "saturated"]
-Statistic = Literal["mean", "p99"]
+Statistic = Literal["mean", "median", "p99"]
 
 ENGINES: Final = (
     "trtllm",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.errors import InvalidRequest
-from ashore.planning.sizing.case import Case, LoadKind, engine_of, precision_of, weight_bytes, year_of
+from ashore.planning.sizing.case import Case, LoadKind, Statistic, engine_of, precision_of, weight_bytes, year_of
 from ashore.planning.sizing.chips import Chip, find_machine
 from ashore.planning.sizing.networks import find_network
 from ashore.planning.sizing.steps import SUPERNODES
@@ -136,8 +136,10 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
     if not tp:
         fits = ceil(weight_bytes(network, precision) / (0.8 * chip.memory_bytes)) if not chip.is_cpu else devices
         tp = min(devices, 1 << max(0, (fits - 1).bit_length()))
-    if engine == "llama.cpp" and not host:
+    if engine in ("llama.cpp", "transformers") and not host:
         tp, devices = 1, 1  # devices hold layers one after the other
+    if engine == "openvino" and chip.is_cpu:
+        tp, devices = 1, 1  # its threads stay on one socket
     ep = layout.get("ep", 1)
     if match := re.search(r"--(?:ep-size|ep)[= ](\d{1,5})\b", note):
         ep = int(match[1])
@@ -170,7 +172,7 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
         load_kind=kind,
         load=load,
         year=year,
-        statistic="p99" if (row.get("ttft_stat") or row.get("tpot_stat") or "").startswith("p9") else "mean",
+        statistic=_statistic(row.get("ttft_stat") or row.get("tpot_stat") or ""),
         eager="eager" in note.lower(),
         speculative=bool(re.search(r"^spec\b|speculative|num_speculative|\bMTP\b", note))
         and "cells use MTP" not in note,
@@ -186,6 +188,10 @@ def _slots(note: str, engine: str, chip: Chip, year: float) -> int:
     if told := re.search(r"--max-(?:num-seqs|running-requests)[= ](\d{1,5})\b", note):
         return int(told[1])
     return 256 if engine == "vllm" and (year < VLLM_WIDE or not chip.fp8) else 0
+
+
+def _statistic(told: str) -> Statistic:
+    return "p99" if told.startswith("p9") else "median" if told == "median" else "mean"
 
 
 def _level(kind: str, network: str) -> tuple[float, float] | None:

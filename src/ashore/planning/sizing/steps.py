@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from ashore.core import kv_bytes
 from ashore.planning.sizing.case import Case, weight_bytes
-from ashore.planning.sizing.chips import Chip
 
 Array = npt.NDArray[np.float64]
 
@@ -45,6 +44,7 @@ COEFFICIENTS: Final[Mapping[str, tuple[float, float, float]]] = {
     "slots": (0.8, 0.1, 2.0),
     "steady": (0.85, 0.3, 1.2),
     "burst": (1.0, 0.2, 3.0),
+    "median_first": (0.8, 0.2, 1.0),
     "tail_first": (2.0, 1.0, 4.0),
     "tail_token": (1.1, 1.0, 1.25),
     "official": (0.75, 0.2, 1.5),
@@ -57,18 +57,16 @@ _SPEED: Final = frozenset({"bandwidth", "layer_s", "step_s", "decode_flops", "pr
 _BATCHING: Final = frozenset({"token_s", "mix", "queue", "crowd", "surge", "arrive_s", "room", "cache", "slots"})
 LEVELS: Final[Mapping[str, frozenset[str]]] = {
     "engine": _SPEED | _BATCHING | {"first_s", "launch_s", "expert_bandwidth"},
+    "engine with precision": frozenset({"bandwidth"}),
+    "engine with form": frozenset({"launch_s", "layer_s"}),
+    "form": frozenset({"launch_s", "layer_s", "prefill_flops"}),
+    "vendor": frozenset({"bandwidth", "decode_flops", "prefill_flops", "step_s"}),
+    "year": frozenset({"layer_s", "step_s"}),
     "chip": _SPEED | {"first_s", "token_s"},
-    "units": _SPEED | {"reduce_s", "link", "first_s", "launch_s"},
-    "precision": _SPEED | {"expert_bandwidth"},
-    "vendor": _SPEED | {"reduce_s", "link", "first_s"},
-    "form": _SPEED | {"first_s", "launch_s"},
-    "engine with units": frozenset({"bandwidth", "layer_s", "prefill_flops", "first_s", "surge"}),
-    "engine with precision": frozenset({"bandwidth", "layer_s"}),
-    "engine with form": frozenset({"layer_s", "prefill_flops", "expert_bandwidth", "first_s", "launch_s"}),
-    "year": _SPEED | {"expert_bandwidth", "first_s", "token_s"},
 }
-"""Which coefficients an engine, a device, a precision, a maker and the form of a model may change. The change of a year
-is taken as often as years have passed since YEAR_ZERO."""
+"""Which coefficients an engine, the form of a model and a maker may change; the change of a year is taken as often as
+years have passed since YEAR_ZERO. A device is changed by measurements of one's own alone: what published ones say of a
+device did not hold for other models on it."""
 YEAR_ZERO: Final = 2025.8
 SUPERNODES: Final = frozenset({"GB200", "GB300", "Ascend-910C"})
 """Devices that reach more than eight others over their own links."""
@@ -123,13 +121,10 @@ def make_batch(cases: Sequence[Case]) -> Batch:
     keys: dict[str, tuple[str, ...]] = {
         "engine": tuple(case.engine for case in cases),
         "chip": tuple(case.chip.name for case in cases),
-        "precision": tuple(case.precision.name for case in cases),
         "vendor": tuple(case.chip.vendor for case in cases),
-        "units": tuple(_units(case.chip) for case in cases),
         "form": tuple(_form(case) for case in cases),
-        "engine with units": tuple(f"{case.engine} {_units(case.chip)}" if case.engine else "" for case in cases),
         "engine with form": tuple(f"{case.engine} {_form(case)}" if case.engine else "" for case in cases),
-        "engine with precision": tuple(f"{c.engine} {c.precision.name}" if c.engine else "" for c in cases),
+        "engine with precision": tuple(_kernels(case) for case in cases),
         "year": ("passed",) * len(cases),
     }
     entries = {level: tuple(sorted(set(column))) for level, column in keys.items()}
@@ -138,9 +133,10 @@ def make_batch(cases: Sequence[Case]) -> Batch:
     return Batch(values, entries, codes)
 
 
-def _units(chip: Chip) -> str:
-    """Return the generation of a device: its maker, and the newest form of numbers that it computes with."""
-    return f"{chip.vendor} {'fp4' if chip.fp4 else 'fp8' if chip.fp8 else 'int8' if chip.int8 > chip.bf16 else '16'}"
+def _kernels(case: Case) -> str:
+    """Return the engine and the precision where the engine unpacks weights, or works as no product does; else empty."""
+    unpacks = case.precision.name in ("int8", "weight8", "weight4") or case.engine == "transformers"
+    return f"{case.engine} {case.precision.name}" if case.engine and unpacks else ""
 
 
 def _form(case: Case) -> str:
@@ -164,6 +160,7 @@ def _row(case: Case) -> dict[str, float]:
         "rate": float(case.load_kind == "rate"),
         "saturated": float(case.load_kind == "saturated"),
         "p99": float(case.statistic == "p99"),
+        "median": float(case.statistic == "median"),
         "eager": float(case.eager),
         "speculative": float(case.speculative),
         "official": float(case.official),
@@ -253,9 +250,9 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
 
     A decode step reads what its tokens need (of the experts those that any of them chose), computes, and crosses the
     network twice a layer; the slower of reading and computing rules, with a smooth corner. Prompts are computed between
-    the steps: in the steady state of a closed loop each request brings one prompt for `osl` steps. Offered all at once,
-    requests wait for a slot and for the prompts before theirs. With a rate, the requests at once follow from Little's
-    law.
+    the steps, a chunk at a time: in the steady state of a closed loop each request brings one prompt for `osl` steps.
+    Offered all at once, requests wait for a slot and for the prompts before theirs. With a rate, the requests at once
+    follow from Little's law.
     """
     e = {name: efficiencies.of(batch, name) for name in COEFFICIENTS}
     b = batch.values
@@ -275,7 +272,7 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     parts = _decode(b, e, at_once)
     share = _share(b, e, at_once, prefill, parts[0])
     step = parts[0]
-    token = step / (1 - np.minimum(share, 0.985))
+    token = np.minimum(step / (1 - np.minimum(share, 0.985)), step + prefill * CHUNK / b["isl"])
     drafts = np.where(b["speculative"] > 0, 1 + (e["drafts"] - 1) / (1 + at_once / 64), 1.0)
     token = token / drafts
     token = token * np.where(b["burst"] > 0, e["burst"], 1.0)
@@ -301,7 +298,7 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     opened = np.where(keeps_up, offers, np.minimum(offers, full))
     speed = np.select([b["burst"] > 0, b["saturated"] > 0, b["rate"] > 0], [burst, full, opened], closed)
     speed = speed * np.where((b["official"] > 0) & (b["rate"] == 0), 1 / e["official"], 1.0)
-    first = first * np.where(b["p99"] > 0, e["tail_first"], 1.0)
+    first = first * np.where(b["p99"] > 0, e["tail_first"], np.where(b["median"] > 0, e["median_first"], 1.0))
     token = token * np.where(b["p99"] > 0, e["tail_token"], 1.0) * np.where(b["official"] > 0, e["official"], 1.0)
     first = _up_to(first, b["level_first"], e["near_first"])
     token = _up_to(token, b["level_token"], e["near_token"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ashore.core import HEAVY_RATIO, LIGHT_RATIO, ModelShape, foreign_errors
@@ -47,6 +48,12 @@ def shape_of_config(config: dict[str, Any], num_parameters: int) -> ModelShape:
         return checked_shape(values, what="config.json")
 
 
+def _head_dim(number: Callable[..., int], *, latent: bool) -> int:
+    """Return the numbers of a head; of latent attention the mean of keys without positions and values."""
+    keys, values = number("qk_nope_head_dim"), number("v_head_dim")
+    return (keys + values) // 2 if latent and keys and values else number("head_dim", "v_head_dim")
+
+
 def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
     """Return the fields of `ModelShape` that a config.json of any decoder tells, except architecture and parameters.
 
@@ -67,7 +74,7 @@ def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
         "hidden_size": hidden,
         "num_heads": heads,
         "num_kv_heads": number("num_key_value_heads") or heads,
-        "head_dim": number("head_dim", "v_head_dim") or hidden // heads,
+        "head_dim": _head_dim(number, latent=bool(latent)) or hidden // heads,
         "vocab_size": int(config["vocab_size"]),
         "context_tokens": int(config["max_position_embeddings"]),
         "latent_rank": latent + number("qk_rope_head_dim") if latent else 0,
