@@ -201,14 +201,17 @@ def one_run(number: int, server: TwinServer, asked: Asked, folder: Path) -> dict
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no further run after so long")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.one:
         run_one(words.one[0], json.loads(words.one[1]))
         return 0
-    rows = []
+    rows, end_s = [], time.monotonic() + 60 * words.minutes
     with standing_server() as (server, asked, folder):
         for number in range(words.runs):
+            if time.monotonic() > end_s:
+                break
             rows.append(one_run(number, server, asked, folder))
             if rows[-1]["left"] or rows[-1]["healed_s"] > HEAL_S:
                 print(json.dumps(rows[-1]), flush=True)

@@ -48,6 +48,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         running.stop()
 
 
+@pytest.fixture(scope="module")
+def people(server: Served) -> dict[str, str]:
+    """Hand the server over to its three administrators, and return their keys. It is production from then on."""
+    keys: dict[str, str] = {}
+    for user, role in (("sec", "security-officer"), ("sys", "system-administrator"), ("aud", "auditor")):
+        made = call(
+            server, "POST", "/admin/v1/users", keys.get("sec", server.key), {"id": user, "roles": [role], "key": {}}
+        )
+        keys[user] = made["key"]["key"]
+    return keys
+
+
 def drill(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     return run_command("drill", *words, env={"ASHORE_HOME": str(home), **env}, timeout_s=240)
 
@@ -77,46 +89,6 @@ def test_a_drill_on_the_server_passes_and_its_report_is_vouched_for(server: Serv
     path.write_text(kept)
 
 
-def test_reports_are_read_over_http_and_a_changed_one_is_told(server: Served) -> None:
-    rows = call(server, "GET", "/admin/v1/drills", server.key)["items"]
-    assert len(rows) == len(DRILLS) and {one["drill"] for one in rows if one["last"] == "pass"} == {"host-killed"}
-    shown = call(server, "GET", "/admin/v1/drills/disk-full", server.key)
-    assert (shown["runs_on"], shown["needs"]) == ("twin", ["root", "mount"])
-    (report,) = call(server, "GET", "/admin/v1/drill-reports", server.key)["items"]
-    assert (report["verdict"], report["vouched"]) == ("pass", "as recorded")
-    whole = call(server, "GET", "/admin/v1/drill-reports/host-killed", server.key)
-    assert whole["report"] == report["report"] and all(one["held"] for one in whole["checks"])
-    assert whole["phases"]["before"]["requests"] > 0
-    page = drill(server.home, "download", "host-killed")
-    assert page.returncode == 0 and page.stdout.startswith("<!doctype html>") and whole["sha256"] in page.stdout
-    path = server.home / "drills" / "reports" / f"{report['report']}.json"
-    path.write_text(path.read_text().replace('"pass"', '"fail"'))
-    assert call(server, "GET", "/admin/v1/drill-reports", server.key)["items"][0]["vouched"] == "not as recorded"
-    path.unlink()
-
-
-def test_the_doctor_looks_changes_and_goes_back_over_http(server: Served) -> None:
-    """Each by a right of its own, and each change is an act in the audit log."""
-    secret = server.home / "first-key"
-    secret.chmod(0o644)
-    found = call(server, "GET", "/admin/v1/doctor?only=access", server.key)
-    (finding,) = [one for one in found["items"] if one["change"] and one["change"]["target"] == str(secret)]
-    rule = finding["rule"]
-    assert found["worst"] in ("critical", "warning") and finding["because_of"] == ""
-    dry = call(server, "POST", "/admin/v1/doctor/apply", server.key, {"rules": rule, "dry_run": True})
-    assert dry["items"] == [] and f"{rule} mode {secret} 0600" in dry["would_change"]
-    assert secret.stat().st_mode & 0o777 == 0o644
-    (made,) = call(server, "POST", "/admin/v1/doctor/apply", server.key, {"rules": rule})["items"]
-    assert (made["stage"], made["before"], secret.stat().st_mode & 0o777) == ("made", "0644", 0o600)
-    (undone,) = call(server, "POST", f"/admin/v1/doctor/changes/{made['id']}/revert", server.key)["items"]
-    assert (undone["stage"], secret.stat().st_mode & 0o777) == ("undone", 0o644)
-    assert [one["stage"] for one in call(server, "GET", "/admin/v1/doctor/changes", server.key)["items"]] == ["undone"]
-    acts = call(server, "GET", "/admin/v1/audit/records?action=doctor:*", server.key)["items"]
-    assert {one["action"] for one in acts} >= {"doctor:apply", "doctor:undo"}
-    secret.chmod(0o600)
-    assert len(call(server, "GET", "/admin/v1/doctor/rules", server.key)["items"]) >= 98
-
-
 def test_a_drill_that_is_killed_in_the_middle_leaves_the_server_as_it_was(server: Served) -> None:
     """The engine host is let go, no journal is left, and the next drill may run."""
     words = [sys.executable, "-m", "ashore.cli.main", "drill", "run", "host-hung"]
@@ -141,12 +113,10 @@ def test_a_drill_that_is_killed_in_the_middle_leaves_the_server_as_it_was(server
     assert stopped.returncode == 0 and "nothing is left broken" in stopped.stdout
 
 
-def test_production_needs_a_reason_and_the_consent_of_a_security_officer(server: Served) -> None:
-    keys = {"first": server.key}
-    for user, role in (("sec", "security-officer"), ("sys", "system-administrator"), ("aud", "auditor")):
-        maker = keys.get("sec", keys["first"])
-        made = call(server, "POST", "/admin/v1/users", maker, {"id": user, "roles": [role], "key": {}})
-        keys[user] = made["key"]["key"]
+def test_production_needs_a_reason_and_the_consent_of_a_security_officer(
+    server: Served, people: dict[str, str]
+) -> None:
+    keys = people
     made = call(server, "POST", "/admin/v1/users", keys["sec"], {"id": "dev", "roles": ["developer"], "key": {}})
     load = {"ASHORE_API_KEY": made["key"]["key"]}
     without = drill(server.home, "run", "jobs-killed", **load)
@@ -162,6 +132,52 @@ def test_production_needs_a_reason_and_the_consent_of_a_security_officer(server:
     assert (told(done)["production"], told(done)["consent"]) == (True, "sec")
     again = drill(server.home, "run", "jobs-killed", "--reason", "yearly", **load)
     assert "no security officer consented" in again.stderr, "it was used up"
+
+
+def test_reports_are_read_over_http_and_a_changed_one_is_told(server: Served, people: dict[str, str]) -> None:
+    rows = call(server, "GET", "/admin/v1/drills", people["sys"])["items"]
+    assert len(rows) == len(DRILLS) and {one["drill"] for one in rows if one["last"] == "pass"} == {
+        "host-killed", "jobs-killed",
+    }  # fmt: skip
+    shown = call(server, "GET", "/admin/v1/drills/disk-full", people["sys"])
+    assert (shown["runs_on"], shown["needs"]) == ("twin", ["root", "mount"])
+    rows = call(server, "GET", "/admin/v1/drill-reports", people["sys"])["items"]
+    (report,) = [one for one in rows if one["drill"] == "host-killed"]
+    assert (report["verdict"], report["vouched"]) == ("pass", "as recorded")
+    whole = call(server, "GET", "/admin/v1/drill-reports/host-killed", people["sys"])
+    assert whole["report"] == report["report"] and all(one["held"] for one in whole["checks"])
+    assert whole["phases"]["before"]["requests"] > 0
+    page = drill(server.home, "download", "host-killed", ASHORE_API_KEY=people["sys"])
+    assert page.returncode == 0 and page.stdout.startswith("<!doctype html>") and whole["sha256"] in page.stdout
+    path = server.home / "drills" / "reports" / f"{report['report']}.json"
+    path.write_text(path.read_text().replace('"pass"', '"fail"'))
+    changed = call(server, "GET", "/admin/v1/drill-reports/host-killed", people["sys"])
+    assert changed["vouched"] == "not as recorded"
+    path.unlink()
+
+
+def test_the_doctor_looks_changes_and_goes_back_over_http(server: Served, people: dict[str, str]) -> None:
+    """Each by a right of its own, and each change is an act in the audit log."""
+    secret = server.home / "first-key"
+    secret.chmod(0o644)
+    found = call(server, "GET", "/admin/v1/doctor?only=access", people["sys"])
+    (finding,) = [one for one in found["items"] if one["change"] and one["change"]["target"] == str(secret)]
+    rule = finding["rule"]
+    assert found["worst"] in ("critical", "warning") and finding["because_of"] == ""
+    dry = call(server, "POST", "/admin/v1/doctor/apply", people["sys"], {"rules": rule, "dry_run": True})
+    assert dry["items"] == [] and f"{rule} mode {secret} 0600" in dry["would_change"]
+    assert secret.stat().st_mode & 0o777 == 0o644
+    (made,) = call(server, "POST", "/admin/v1/doctor/apply", people["sys"], {"rules": rule})["items"]
+    assert (made["stage"], made["before"], secret.stat().st_mode & 0o777) == ("made", "0644", 0o600)
+    (undone,) = call(server, "POST", f"/admin/v1/doctor/changes/{made['id']}/revert", people["sys"])["items"]
+    assert (undone["stage"], secret.stat().st_mode & 0o777) == ("undone", 0o644)
+    assert [one["stage"] for one in call(server, "GET", "/admin/v1/doctor/changes", people["sys"])["items"]] == [
+        "undone"
+    ]
+    acts = call(server, "GET", "/admin/v1/audit/records?action=doctor:*", people["aud"])["items"]
+    assert {one["action"] for one in acts} >= {"doctor:apply", "doctor:undo"}
+    secret.chmod(0o600)
+    assert len(call(server, "GET", "/admin/v1/doctor/rules", people["sys"])["items"]) >= 98
 
 
 def test_what_is_scheduled_is_due_until_it_was_run(tmp_path: Path) -> None:

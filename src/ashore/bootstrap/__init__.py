@@ -23,7 +23,7 @@ from ashore.bootstrap.serving import (
     release_keeper,
     releases_of_home,
 )
-from ashore.bootstrap.state import begin_anew, hold_state_secrets, open_state, rekey, shared_name
+from ashore.bootstrap.state import as_served, begin_anew, hold_state_secrets, open_state, rekey, shared_name
 from ashore.bootstrap.stores import (
     Keeper,
     build_store,
@@ -40,6 +40,7 @@ __all__ = [
     "Keeper",
     "audit_opener",
     "backup_contents",
+    "as_served",
     "begin_anew",
     "build_store",
     "build_workshop",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ashore.bootstrap.state import open_state
+from ashore.bootstrap.state import as_served, open_state
 from ashore.bootstrap.stores import build_store
 from ashore.settings import Settings
 
@@ -30,6 +30,8 @@ def open_doctor(
     """
     from ashore.bootstrap.secrets import list_home_secrets
     from ashore.doctor.examine import Doctor, Sources
+
+    settings = as_served(settings)
 
     def unsealed() -> list[str]:
         if not settings.sealing_key or not settings.sealing_state:

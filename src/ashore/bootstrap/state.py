@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ashore.bootstrap.stores import Keeper, key_keeper
 from ashore.core import Act, Recorder, SystemClock
-from ashore.errors import Conflict, StateLost
+from ashore.errors import AshoreError, Conflict, StateLost
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -22,6 +22,21 @@ def shared_name(settings: Settings) -> str:
     """Return the name of this home among those that may share its state; empty where the state is its own. Two homes on
     one machine have two names."""
     return f"{platform.node()}:{settings.home.root}" if settings.state_url else ""
+
+
+def as_served(settings: Settings) -> Settings:
+    """Return settings with the state that the server of this home was started with, where these name none.
+
+    `[state] url` of ashore.toml is known to the server alone: the shell of an operator need not have it.
+    """
+    from ashore.serving import read_topology
+
+    if settings.state_url or not settings.home.topology.is_file():
+        return settings
+    try:
+        return replace(settings, state_url=read_topology(settings.home.topology).state.url)
+    except AshoreError:
+        return settings
 
 
 def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> Database:

@@ -24,6 +24,7 @@ from ashore.core import (
     ADMIN,
     Actor,
     Call,
+    Download,
     Principal,
     TenantId,
     field_docs,
@@ -164,7 +165,7 @@ keyword parameters are options of the command."""
 
 
 def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
-    if getattr(asked, "format", "json") != "json":  # a file, as it comes
+    if errand.call.gives is Download or getattr(asked, "format", "json") != "json":  # a file, as it comes
         sys.stdout.buffer.write(errand.server.send(errand.call, asked))
     else:
         errand.tell(errand.ask(asked))

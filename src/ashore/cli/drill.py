@@ -119,9 +119,10 @@ def run(
         dry_run: Show what would be done, and whether it would be refused. Breaks nothing.
         as_json: Print one report a line.
     """
+    from ashore.bootstrap import as_served
     from ashore.drills import Book
 
-    settings = read_settings()
+    settings = as_served(read_settings())
     book = Book(settings.home.root)
     late = book.due(time.time())
     wanted = [name for name, seconds in late.items() if seconds >= 0] if due else list(names)

@@ -314,10 +314,10 @@ def _lines(file: Path) -> Iterable[str]:
 
 
 def _book(settings: Settings) -> Book:
-    from ashore.bootstrap import open_state
+    from ashore.bootstrap import as_served, open_state
     from ashore.releases import load_book
 
-    state = open_state(settings)
+    state = open_state(as_served(settings))
     try:
         with state.read() as connection:
             return load_book(connection)

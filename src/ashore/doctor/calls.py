@@ -112,14 +112,14 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 class RevertIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which change is undone."""
 
-    number: Annotated[int, msgspec.Meta(ge=1, extra={"positional": True})]
+    number: Annotated[str, msgspec.Meta(max_length=9, extra={"positional": True})]
     """Number of the change, as `ashore doctor changes` shows it."""
 
 
 async def find(desk: DoctorDesk, actor: Actor, asked: FindingsIn) -> Found:
     """Measure the server and its machine, and return what is wrong, why, and what to do. Takes some seconds.
 
-    A look of the last ten seconds is returned as it is.
+    A look of the last half minute is returned as it is.
     """
     found = await desk.look(fresh=False)
     wanted = _chosen(asked.only)
@@ -159,12 +159,12 @@ async def apply(desk: DoctorDesk, actor: Actor, asked: ApplyIn) -> Applied:
 
 def revert(desk: DoctorDesk, actor: Actor, asked: RevertIn) -> ChangesShown:
     """Undo one change of the doctor: what was there before is put back, and read back."""
-    entry = next((one for one in Journal(desk.home).entries() if one.id == asked.number), None)
+    entry = next((one for one in Journal(desk.home).entries() if str(one.id) == asked.number), None)
     if entry is None:
         raise NotFound(f"there is no change {asked.number}", hint="GET /admin/v1/doctor/changes lists them")
     desk.rights.require(actor.principal, APPLY, f"doctor/{entry.rule}")
     remedies = Remedies(Journal(desk.home), OwnHands(), say=lambda one: _record(desk, actor, "doctor:undo", one))
-    return ChangesShown(items=remedies.undo(asked.number))
+    return ChangesShown(items=remedies.undo(entry.id))
 
 
 def _record(desk: DoctorDesk, actor: Actor, action: str, entry: Entry) -> None:

@@ -19,7 +19,7 @@ from ashore.errors import EnvironmentFault
 from ashore.rooms import Context, Opened, Room
 
 COMMAND: Final = (sys.executable, "-m", "ashore.cli.main", "doctor", "--json", "--for", "1s")
-KEPT_S: Final = 10.0
+KEPT_S: Final = 30.0
 """A look is good for so long, so that pages that ask again cost nothing."""
 LONGEST_S: Final = 60.0
 LESS_NICE: Final = 10

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ashore.bootstrap import as_served
 from ashore.doctor import RULES, Readings, diagnose
 from ashore.doctor.bundle import clean, clean_log, contents, write
 from ashore.doctor.history import History
 from ashore.doctor.look import Between, Look
 from ashore.doctor.samples import Samples
-from ashore.settings import Home
+from ashore.serving import StateLink, Topology, write_topology
+from ashore.settings import Home, Settings
 
 
 def look(at_s: float, boot: str = "b", **numbers: float) -> Look:
@@ -134,3 +136,16 @@ def test_a_bundle_holds_nothing_of_what_was_planted_in_every_source(tmp_path: Pa
         assert not [word for word in PLANTED if word in text], name
     with pytest.raises(FileExistsError):
         write(path, files)
+
+
+def test_the_state_of_a_server_is_the_one_that_it_was_started_with(tmp_path: Path) -> None:
+    """`[state] url` stands in ashore.toml, and the shell of who looks need not have it."""
+    settings = Settings(home=Home(root=tmp_path))
+    assert as_served(settings) is settings
+    settings.home.run.mkdir(parents=True)
+    write_topology(Topology(state=StateLink(url="postgresql://db.corp/ashore")), settings.home.topology)
+    assert as_served(settings).state_url == "postgresql://db.corp/ashore"
+    other = Settings(home=settings.home, state_url="sqlite:////x")
+    assert as_served(other) is other
+    settings.home.topology.write_text("{")
+    assert as_served(settings) is settings
