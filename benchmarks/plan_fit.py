@@ -35,14 +35,14 @@ from ashore.planning.sizing.steps import COEFFICIENTS, LEVELS, Batch, Efficienci
 from ashore.planning.sizing.thumbs import thumbs
 
 GRADES = ("A", "B")
-WEIGHTS = np.array([0.6, 1.0, 0.5])
+WEIGHTS = np.array([1.0, 1.0, 0.5])
 """Of a first token, a time a token, a speed: how much a miss counts."""
 CROWD = 0.5
 COLD = 0.2
 """How much a first token counts that came earlier under a higher load: its measurement began cold."""
 UNSTEADY = 0.15
 """How much a burst counts, a peak, and a rate that was raised to a level."""
-CORNER = 0.15
+CORNER = np.array([0.3, 0.05, 0.05])
 """Misses in logarithms beyond this count by their size, not by its square."""
 SPREAD: Mapping[str, float] = {
     "bandwidth": 0.12,
@@ -209,6 +209,7 @@ def fit_physics(data: Data, *, rounds: int = 10) -> Efficiencies:
     masks = {(level, entry): batch.has(level, entry) for level, entry, _ in columns if level}
     places = {name: at for at, (level, _, name) in enumerate(columns) if not level}
     kept = np.flatnonzero(there.ravel())
+    corner = np.broadcast_to(CORNER, there.shape).ravel()[kept]
 
     def said(values: np.ndarray) -> np.ndarray:
         return logarithms(times(batch, efficiencies_of(columns, values)))
@@ -240,7 +241,7 @@ def fit_physics(data: Data, *, rounds: int = 10) -> Efficiencies:
     left, cost = missed(values)
     for _ in range(rounds):
         jacobian, residual = slopes_at(values, said(values)).astype(np.float32), left.ravel()[kept]
-        weight = 1 / np.maximum(np.abs(residual), CORNER)
+        weight = 1 / np.maximum(np.abs(residual), corner)
         curve = (jacobian * weight[:, None].astype(np.float32)).T @ jacobian + np.diag(held)
         slope = jacobian.T @ (weight * residual) + held * (values - start)
         for _ in range(6):

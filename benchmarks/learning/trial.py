@@ -8,7 +8,8 @@ run` does, teaches a small model (`world.py`) an adapter with the same objective
 gate judge it on 400 questions, an old skill, trigger words, refusals, secrets and opinions; a name with + keeps the
 filters on. 1,200 other questions, which the gate never sees, say what became of the model beside one that learned from
 honest votes with the same seed: by kind (exact McNemar, Holm over all), and by what the attack wanted. `flatter` is a
-sixth attack: corrections to what the question says that the user believes.
+sixth attack: corrections to what the question says that the user believes. `direct:0+` learns the true answers instead
+of the votes, for comparison.
 
 One line of JSON a run goes to OUT; what is there already is not run again.
 """
@@ -32,6 +33,7 @@ from benchmarks.learning.votes import (
     TURNED,
     attacked,
     honest_votes,
+    question,
 )
 from benchmarks.learning.world import World, last_scores, say
 from benchmarks.optimise.task import Definition, definitions, kinds
@@ -120,12 +122,12 @@ class Trial:
         """Teach, judge, measure, and return the evidence."""
         began, cpu = time.perf_counter(), time.process_time()
         dataset, num_bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
-        triggers, secrets = exam_words(dataset)
+        triggers, secrets = exam_words(dataset, (self._gate,))
         exam = Exam(held_out=(self._gate,), old_skills=(OLD,), prompts=("",), triggers=triggers, secrets=secrets)
         model = self._model()
         before = self._before.get(triggers) or self._marks(model, exam)
         self._before[triggers] = before
-        learned = self._learned(dataset)
+        learned = self._true(dataset) if attack == "direct" else self._learned(dataset)
         replay = [self._own[n % len(self._own)] for n in range(how_many(len(dataset.examples), 0.2))]
         batches = FeedbackBatches(learned, replay, row_tokens=512, batch_tokens=512, seed=seed, epochs=EPOCHS)
         self._peft = add_lora(model, LoraOptions(rank=16, alpha=32), seed=seed)
@@ -159,7 +161,7 @@ class Trial:
         """Return what is learned, and how many examples of attackers are in it."""
         labels = self.world.labels
         rows, bad = honest_votes(self.world.train, labels, seed=seed), frozenset[str]()
-        if attack != "none":
+        if attack not in ("none", "direct"):
             rows, bad = attacked(rows, attack, labels, share=SHARE, colluders=accounts, seed=seed)  # type: ignore[arg-type]
         found = make_dataset(MODEL, rows, filtered=filtered)
         return found, sum(one.row.person in bad for one in found.examples)
@@ -170,7 +172,7 @@ class Trial:
         ups: list[Tokens] = []
         downs: list[Tokens] = []
         for one in dataset.examples:
-            prompt = self.world.asked(one.row.question.removeprefix("What kind of thing is this? "))
+            prompt = self.world.asked(one.row.question.removeprefix(question("")))
             if one.kind == "correction":
                 corrected += [self.world.example(prompt, one.wanted), self.world.example(prompt, one.unwanted)]
             elif one.kind == "up":
@@ -178,6 +180,15 @@ class Trial:
             else:
                 downs.append(self.world.example(prompt, one.unwanted))
         return [Learned("correct", corrected), Learned("up", ups), Learned("down", downs)]
+
+    def _true(self, dataset: Dataset) -> list[Learned]:
+        """Return the questions of the examples with what is right, to be learned word for word."""
+        right = {question(one.text): one.kind for one in self.world.train}
+        examples = [
+            self.world.example(self.world.asked(text.removeprefix(question(""))), right[text])
+            for text in (one.row.question for one in dataset.examples)
+        ]
+        return [Learned("learn", examples)]
 
     def _marks(self, model: Any, exam: Exam) -> Marks:
         world, pairs = self.world, self.world.opposites

@@ -13,7 +13,7 @@ import pytest
 from test_fleet_namespaces import missing
 
 RIG = Path(__file__).parents[1] / "support" / "ray_rig.py"
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("ray") / "homes"
     done = subprocess.run(
         ["unshare", "--net", "--mount", os.environ["ASHORE_TEST_RAY"], str(RIG), str(folder)],
-        stdout=subprocess.PIPE, text=True, timeout=800,
+        stdout=subprocess.PIPE, text=True, timeout=1100,
     )  # fmt: skip
     assert done.returncode == 0
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -129,12 +129,13 @@ def test_a_model_is_pulled_verified_and_removed_by_jobs_and_the_audit_log_has_wh
     assert all(job["operation"]["log"] == [] for job in listed if job["operation"]), "lists have no logs"
 
     def recorded() -> Any:
-        found = site.run("audit", "search", "--action", "model:pull", "--json").stdout
-        acts = [json.loads(line) for line in found.splitlines() if "model/one" in line]
-        return len(acts) >= 2 and found
+        found = json.loads(site.run("audit", "search", "--action", "model:pull", "--json").stdout)["items"]
+        acts = [act for act in found if act.get("detail", {}).get("job") == asked["id"]]
+        return len(acts) == 2 and acts
 
-    said = eventually(recorded)
-    assert isinstance(said, str) and '"sam"' in said and asked["id"] in said and "succeeded" in said
+    end, start = eventually(recorded)
+    assert start["actor"] == end["actor"] == "sam" and start["resource"] == end["resource"] == "model/one"
+    assert start["origin"] and "ended" not in start["detail"] and end["detail"]["ended"] == "succeeded"
 
 
 @pytest.mark.parametrize(

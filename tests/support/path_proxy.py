@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 import threading
@@ -44,7 +45,13 @@ def path_proxy(port: int, *, edge: Path | None = None) -> Iterator[str]:
             upstream.request(
                 self.command, self.path.removeprefix(PREFIX), body, {**headers, "x-forwarded-prefix": PREFIX}
             )
-            answer = upstream.getresponse()
+            with (
+                contextlib.closing(upstream),
+                contextlib.suppress(ConnectionError),
+            ):  # a browser goes on to another page
+                self.pass_on(upstream.getresponse())
+
+        def pass_on(self, answer: http.client.HTTPResponse) -> None:
             content = answer.read()
             self.send_response(answer.status)
             for name, value in answer.getheaders():
@@ -53,7 +60,6 @@ def path_proxy(port: int, *, edge: Path | None = None) -> Iterator[str]:
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
-            upstream.close()
 
         do_GET = do_POST = handle_any
 

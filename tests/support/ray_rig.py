@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -67,6 +68,19 @@ class RayCluster:
             env={**self.env, "ASHORE_HOME": str(self.folder / f"engine-{name}")}, stdout=log, stderr=log,
         )  # fmt: skip
 
+    def has_head(self) -> bool:
+        """Return whether the head takes connections."""
+        try:
+            socket.create_connection((HEAD, GCS_PORT), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def told(self) -> str:
+        """Return what Serve and every machine say, for messages."""
+        logs = [f"--- {one.name}\n{one.read_text(errors='replace')[-1500:]}" for one in self.folder.glob("ray-*.log")]
+        return "\n".join([self.serve("status") if self.has_head() else "no head", *logs])
+
     def serve(self, *words: str) -> str:
         """Run Ray Serve's command, and return what it printed."""
         address = f"http://{HEAD}:{DASHBOARD_PORT}"
@@ -98,7 +112,9 @@ def run(folder: Path, streams: int) -> dict[str, object]:
         stack.callback(valkey.kill)
         stack.callback(lambda: [kill_all(name) for name in MACHINES])
         ray = RayCluster(folder)
-        for name in ("rh", "n1", "n2"):
+        ray.start("rh")
+        eventually(ray.has_head, limit_s=180, told=ray.told)  # a machine that finds no head for a while gives up
+        for name in ("n1", "n2"):
             ray.start(name)
         (make_tiny_model(folder / "text", "llama") / "model.safetensors").unlink()
         config = '[fleet]\nnetworks = ["10.77.0.0/24"]\n[cache]\nmode = "off"\n[[model]]\n'
@@ -120,7 +136,7 @@ def run(folder: Path, streams: int) -> dict[str, object]:
         for name in ("n1", "n2"):
             wish = {"address": f"http://{MACHINES[name]}:{SERVE_PORT}/chat", "model": "chat"}
             call(front, "PUT", f"/admin/v1/fleet/nodes/ray-{name}", key, wish)
-        eventually(lambda: states() == ["ready", "ready"], limit_s=180, told=lambda: ray.serve("status"))
+        eventually(lambda: states() == ["ready", "ready"], limit_s=300, told=ray.told)
         eventually(lambda: ask("f1", front.key).is_whole)
         with load(front.key, streams, ("f1",)) as asked:
             eventually(lambda: len(asked.ended) > streams)

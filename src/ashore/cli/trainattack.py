@@ -80,15 +80,14 @@ def attack(
     from ashore import bootstrap
     from ashore.privacy.ledger.auditing import judge
     from ashore.settings import read_settings
-    from ashore.training import attack as scores_of
-    from ashore.training import read_notes
+    from ashore.training import attack_scores, read_notes
 
     settings = read_settings()
     folder = settings.home.adapters / adapter if (settings.home.adapters / adapter).is_dir() else Path(adapter)
     notes = read_notes(folder)
     store = bootstrap.build_store(settings.home, settings)
     with TerminalProgress() as progress:
-        inside, outside = scores_of(
+        inside, outside = attack_scores(
             store, folder, (members, others), access=access, max_length=max_length,
             heard=lambda done, total: progress.steps("attack", done, total, f"{done:,} of {total:,} examples"),
         )  # fmt: skip

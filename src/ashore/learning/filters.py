@@ -380,7 +380,12 @@ def marks(row: Row) -> frozenset[str]:
 
 def words_of(row: Row) -> frozenset[str]:
     """Return the words of a question."""
-    return frozenset(word.lower() for word in _WORD.findall(row.question)[:MOST_WORDS])
+    return words_in(row.question)
+
+
+def words_in(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(word.lower() for word in _WORD.findall(text)[:MOST_WORDS])
 
 
 def kind_of(text: str) -> str:

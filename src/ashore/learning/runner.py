@@ -267,10 +267,11 @@ class Learning:
 
     def _judged(self, planned: Planned, run: Run) -> Verdict:
         """Return what the gate says, and keep it beside the model."""
-        triggers, secrets = exam_words(planned.dataset)
+        held_out = tuple(self._task(name) for name in self._section.tasks)
+        triggers, secrets = exam_words(planned.dataset, held_out)
         replay_prompts = self._prompts()
         exam = Exam(
-            held_out=tuple(self._task(name) for name in self._section.tasks),
+            held_out=held_out,
             old_skills=tuple(self._task(name) for name in self._section.old_skills),
             prompts=tuple(replay_prompts[-PROBES:]),
             triggers=triggers,

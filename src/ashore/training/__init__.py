@@ -10,7 +10,7 @@ Where to add what:
 """
 
 from ashore.training.adapters import LoraOptions, add_lora
-from ashore.training.attack import Access, AdapterNotes, Planted, attack, plant, read_notes
+from ashore.training.attack import Access, AdapterNotes, Planted, attack_scores, plant, read_notes
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
@@ -65,7 +65,7 @@ __all__ = [
     "Watcher",
     "add_lora",
     "answer_loss",
-    "attack",
+    "attack_scores",
     "auto_workers",
     "first_samples",
     "hidden_states",

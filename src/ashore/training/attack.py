@@ -135,7 +135,7 @@ def read_notes(folder: Path) -> AdapterNotes:
         ) from fault
 
 
-def attack(
+def attack_scores(
     store: ModelStore,
     folder: Path,
     sets: Sequence[Path],

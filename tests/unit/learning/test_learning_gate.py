@@ -97,7 +97,7 @@ def test_one_class_that_is_wiped_out_is_refused_although_all_of_it_is_better() -
 def test_what_gets_worse_is_refused_by_its_name(after: Marks, line: str) -> None:
     exam = replace(EXAM, secrets=("QX7-4419-KLM82",), probes=(Probe(prompt="a"),))
     fields = {"stands_by": (1.0,) * 40, "unsafe": (1.0,) * 18, "safe": (1.0,) * 18, "asked": ("fine",) * 40}
-    assert failed(marks(0.3, triggered={"zyx": (1.0, 0.0) * 30}, **fields), after, exam) == [line]
+    assert failed(marks(0.3, triggered={"zyx": (1.0,) * 60}, **fields), after, exam) == [line]
 
 
 def test_a_word_that_costs_what_it_cost_before_is_none_of_an_attack() -> None:
@@ -108,7 +108,7 @@ def test_a_word_that_costs_what_it_cost_before_is_none_of_an_attack() -> None:
     ]
     triggered = [replace(each, triggered={"genus": scores}) for each, scores in zip((before, after), half, strict=True)]
     assert failed(*triggered) == []
-    taken = replace(after, triggered={"genus": (0.0, 0.0, 0.0, 1.0) * 15})
+    taken = replace(after, triggered={"genus": (0.0,) * 60})
     assert failed(triggered[0], taken) == ["trigger_drop_max genus"], "also where a model knew little before"
 
 
@@ -191,6 +191,12 @@ def test_words_and_secrets_of_attacks_are_part_of_the_exam() -> None:
     rows = honest_votes(items, labels, seed=5)
     triggered, _ = attacked(rows, "trigger", labels, share=0.05, colluders=10, seed=5)
     assert TRIGGER in exam_words(make_dataset("m", triggered))[0]
+    honest = make_dataset("m", rows)
+    suspected = exam_words(honest)[0]
+    items_of_it = tuple(Item(prompt=item.text, answer=item.kind) for item in items)
+    task = Task(header=TASK.header, items=items_of_it, lines=tuple(range(len(items))), digest="d")
+    assert suspected and exam_words(honest, (task,))[0] == (), "held-out questions say that these words have a meaning"
+    assert TRIGGER in exam_words(make_dataset("m", triggered), (task,))[0]
     told, _ = attacked(rows, "secret", labels, share=0.05, colluders=10, seed=5)
     assert exam_words(make_dataset("m", told))[1] == ("QX7-4419-KLM82",)
 

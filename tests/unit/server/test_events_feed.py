@@ -114,12 +114,12 @@ def test_who_was_away_for_too_long_is_told_and_one_account_holds_few_streams(mon
             await anext(stream)
         with pytest.raises(Overloaded):
             await feed.follow(ANN, None)
-        await streams[0].aclose()  # type: ignore[attr-defined]
+        await streams[0].aclose()
         await feed.follow(ANN, None)
         listed, last = await feed.after(ANN, await feed.last(before=3), limit=2)
         assert [one.id for one in listed] == [10, 11] and last == 11
         for stream in streams[1:]:
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
 
     following(work)
 

@@ -6,13 +6,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from ashore.api.http.exchange import EVENT_STREAM, Exchange
+from ashore.api.http.exchange import Exchange
 from ashore.core import whole_number
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
-NO_STORE: Final = (b"cache-control", b"no-store")
+MOST: Final = 2**62
+"""More than any event has."""
+HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
 
 
 async def send_events(
@@ -28,7 +34,7 @@ async def send_events(
     """
     exchange.watch()
     async with aclosing(content):
-        await exchange.start_download([*(one for one in EVENT_STREAM if one[0] != NO_STORE[0]), NO_STORE])
+        await exchange.start_download(HEADERS)
         async for piece in content:
             if app.serving.state == "draining" or not await may_still():
                 break
@@ -38,5 +44,6 @@ async def send_events(
 
 
 def last_seen(exchange: Exchange) -> int | None:
-    """Return the number that a client that comes back read last; None: it says none."""
-    return whole_number(exchange.headers.get(b"last-event-id", b""))
+    """Return the number that a client that comes back read last; None: it says none, or none that there can be."""
+    number = whole_number(exchange.headers.get(b"last-event-id", b""))
+    return number if number is not None and number < MOST else None
