@@ -88,7 +88,7 @@ class Bench:
     """The demo model, the task, and what was measured."""
 
     def __init__(self, home: Path, features: Path | None, canaries: int, num_test: int) -> None:
-        self._store = build_store(Home(home))
+        self._store = build_store(Home(root=home))
         self._parent = self._store.resolve(MODEL)
         self._text = TextModel.load(self._store.open(self._parent.reference).directory)
         self._train, self._test = definitions("train"), definitions("test")[:num_test]

@@ -179,7 +179,7 @@ class Trial:
                 ups.append(self.world.example(prompt, one.wanted))
             else:
                 downs.append(self.world.example(prompt, one.unwanted))
-        return [Learned("correct", corrected), Learned("up", ups), Learned("down", downs)]
+        return [Learned("correct", corrected), Learned("learn", ups), Learned("down", downs)]
 
     def _true(self, dataset: Dataset) -> list[Learned]:
         """Return the questions of the examples with what is right, to be learned word for word."""

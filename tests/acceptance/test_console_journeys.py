@@ -79,7 +79,7 @@ def ask_admin(server: Served, who: str, method: str, path: str, body: Any = None
 def test_somebody_who_never_saw_ashore_comes_all_the_way(
     server: Served, browser: RealBrowser, office: dict[str, str]
 ) -> None:
-    """An answer, a key, their usage, and their request in the audit log."""
+    """A key that the security officer makes, an answer, their usage, and their request in the audit log."""
     with browser.page(server.root_url) as sec:
         log_in(sec, "sec", office["sec"], "/call/access-user/create")
         sec.page.locator("#f-id").fill("nia")
@@ -98,10 +98,7 @@ def test_somebody_who_never_saw_ashore_comes_all_the_way(
         nia.page.locator(".metrics a").click()
         until(nia, f"/call/audit/request?request={request}", lambda text: "answered" in text)
         nia.page.locator(".side").get_by_role("link", name="People and keys").click()
-        nia.page.locator("td.acts summary").first.click()
-        nia.page.get_by_role("link", name="Rotate").first.click()
-        act(nia, "Rotate")
-        assert key_on(nia) != key
+        assert key[:12] in nia.page.locator("main").inner_text(), "the key that the security officer made for them"
         until(nia, "/usage?by=user,model", lambda text: re.search(r"nia\s+chat", text))
         assert "sam" not in nia.page.locator("tbody").inner_text()
         assert nia.violations() == []
@@ -236,7 +233,7 @@ def again(one: Watched, name: str, secret: str) -> None:
 
 def test_a_passkey_is_added_used_and_removed(server: Served, browser: RealBrowser, office: dict[str, str]) -> None:
     base = server.root_url.replace("127.0.0.1", "localhost")
-    with browser.page(base, expected=REFUSED) as sam:
+    with browser.page(base, expected=(*REFUSED, "publicKey.pubKeyCredParams is missing")) as sam:  # RSA: none is taken
         devtools = sam.page.context.new_cdp_session(sam.page)
         devtools.send("WebAuthn.enable")
         options = {

@@ -123,6 +123,7 @@ def test_a_run_whose_noise_has_a_seed_is_found_by_who_repeats_it(trial: Trial, m
 def test_the_commands_plant_train_and_attack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    torch.set_num_threads(1)  # such a small model only waits for more
     monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
     settings = read_settings()
     settings.home.root.mkdir()

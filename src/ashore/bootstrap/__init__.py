@@ -38,9 +38,9 @@ from ashore.bootstrap.variants import make_ready, prepare_variant, quantiser, si
 
 __all__ = [
     "Keeper",
+    "as_served",
     "audit_opener",
     "backup_contents",
-    "as_served",
     "begin_anew",
     "build_store",
     "build_workshop",

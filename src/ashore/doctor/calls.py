@@ -16,7 +16,7 @@ from ashore.doctor.journal import Entry, Journal
 from ashore.doctor.model import Area, Diagnosis, Finding, Severity, Unknown
 from ashore.errors import InvalidRequest, NotFound
 
-LOOK: Final = "doctor:look"
+LOOK: Final = "doctor:read"
 APPLY: Final = "doctor:apply"
 
 

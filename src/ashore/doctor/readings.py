@@ -112,7 +112,7 @@ class Disk(Value, frozen=True, kw_only=True):
     """The disk of the home."""
 
     fsync_ms: float = 1.0
-    """Slowest of several small writes with fsync."""
+    """Median of several small writes with fsync."""
     write_error: str = ""
     """What the system said of a write."""
     busy_share: float = 0.0

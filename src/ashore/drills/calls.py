@@ -25,7 +25,7 @@ from ashore.settings import Home
 from ashore.state import Database
 
 CONSENT_ACTION: Final = "drill:consent"
-LOOK: Final = "drill:look"
+LOOK: Final = "drill:read"
 Vouched = Literal["as recorded", "not as recorded", "not in the log"]
 """Whether a report is the one whose digest the audit log has."""
 

@@ -53,7 +53,7 @@ class Teaching:
 
 def learned_of(examples: Sequence[Example], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Learned]:
     """Return examples as tokens, by their role. A correction is learned word for word, and preferred to what the model
-    said, in one pass over both; what does not fit is left out.
+    said, in one pass over both; an answer that was voted up is learned word for word. What does not fit is left out.
 
     Raises:
         InvalidRequest: the template refuses a conversation.
@@ -61,7 +61,6 @@ def learned_of(examples: Sequence[Example], text: TextModel, *, max_length: int 
     learn: list[Tokens] = []
     corrected: list[Tokens] = []
     pairs: list[Tokens] = []
-    ups: list[Tokens] = []
     downs: list[Tokens] = []
     for one in examples:
         better = _tokens(one, one.wanted, text, max_length)
@@ -71,13 +70,10 @@ def learned_of(examples: Sequence[Example], text: TextModel, *, max_length: int 
         elif one.kind == "correction" and better:
             learn.append(better)
         if one.kind == "up" and better:
-            ups.append(better)
+            learn.append(better)
         if one.kind == "down" and worse:
             downs.append(worse)
-    return [
-        Learned("learn", learn), Learned("correct", corrected), Learned("pair", pairs), Learned("up", ups),
-        Learned("down", downs),
-    ]  # fmt: skip
+    return [Learned("learn", learn), Learned("correct", corrected), Learned("pair", pairs), Learned("down", downs)]
 
 
 def replay_of(own: Sequence[tuple[str, str]], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Tokens]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,9 +99,9 @@ def _change(between: Between, name: str) -> float:
 
 def read_disk(root: Path, home: Path, between: Between, missing: dict[str, str]) -> Disk:
     """Return the disk of the home. Writes a small file there several times, and removes it."""
-    slowest_ms, error = 0.0, ""
+    fsync_ms, error = 0.0, ""
     try:
-        slowest_ms = _time_writes(home / PROBE)
+        fsync_ms = _time_writes(home / PROBE)
     except FileNotFoundError:
         missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{home} is not there"
     except PermissionError as fault:
@@ -118,7 +119,7 @@ def read_disk(root: Path, home: Path, between: Between, missing: dict[str, str])
     if not queue.is_dir():
         missing["disk.read_ahead_kib"] = "the home lies on no disk of this machine"
     return Disk(
-        fsync_ms=slowest_ms,
+        fsync_ms=fsync_ms,
         write_error=error,
         busy_share=min(1.0, between.grew(f"{key}.busy_ms") / (1e3 * between.span_s)) if between.span_s else 0.0,
         wait_ms=between.grew(f"{key}.wait_ms") / operations if operations else 0.0,
@@ -129,8 +130,9 @@ def read_disk(root: Path, home: Path, between: Between, missing: dict[str, str])
 
 
 def _time_writes(path: Path) -> float:
-    """Return the milliseconds that the slowest of several writes took until it was safe."""
-    slowest_s = 0.0
+    """Return the milliseconds until one of several writes was safe, their median: one that waited for the work of
+    another program says nothing of the disk."""
+    took_s = []
     began_s = time.monotonic()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -138,10 +140,10 @@ def _time_writes(path: Path) -> float:
             start_s = time.monotonic()
             os.pwrite(descriptor, bytes([number]) * WRITE_BYTES, number * WRITE_BYTES)
             os.fsync(descriptor)
-            slowest_s = max(slowest_s, time.monotonic() - start_s)
+            took_s.append(time.monotonic() - start_s)
             if time.monotonic() - began_s > LONGEST_S:
                 break
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
-    return 1e3 * slowest_s
+    return 1e3 * statistics.median_high(took_s)

@@ -68,7 +68,7 @@ def slow_fsync(seen: Readings) -> Iterator[Finding]:
             cause="the disk is slow or busy; the audit log and the state wait for each write",
             evidence=(
                 evidence(
-                    "write and fsync of 4 KiB, slowest of eight",
+                    "write and fsync of 4 KiB, median of eight",
                     f"{seen.disk.fsync_ms:.0f} ms",
                     f"{SLOW_FSYNC_MS:.0f} ms",
                 ),

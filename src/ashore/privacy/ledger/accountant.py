@@ -29,6 +29,8 @@ ORDERS: Final = range(2, 513)
 MOST_STEPS: Final = 10_000_000
 BINS: Final = 1 << 19
 """Of the grid of losses: their rounding costs a step half a bin."""
+FINE_STEPS: Final = 500
+"""Up to so many steps that is enough; for more the grid is finer, up to eight times."""
 SEARCH_BINS: Final = 1 << 17
 """While a noise is looked for: a coarser grid tells more loss than there is, so the noise that is found is enough."""
 RATES: Final = (0.5, 1, 2, 4, 8, 16, 32, 64, 128)
@@ -76,7 +78,7 @@ def training_epsilon(noise: float, rate: float, steps: int, delta: float, *, bin
         rate: Probability with which each unit is in the sample of a step.
         steps: How many.
         delta: The other half of the promise.
-        bins: Of the grid of losses; fewer are quicker, and tell more loss.
+        bins: Of the grid of losses, for few steps; fewer are quicker, and tell more loss.
 
     Raises:
         InvalidRequest: a value cannot be.
@@ -86,7 +88,8 @@ def training_epsilon(noise: float, rate: float, steps: int, delta: float, *, bin
             f"noise {noise:g}, rate {rate:g}, {steps} steps, delta {delta:g} are no DP-SGD",
             hint=f"noise above 0, a rate in (0, 1], 1 to {MOST_STEPS} steps, delta in (0, 1)",
         )
-    return max(_epsilon(noise, rate, steps, delta, removed=removed, bins=bins) for removed in (True, False))
+    finer = min(3, max(0, math.ceil(math.log2(steps / FINE_STEPS))))
+    return max(_epsilon(noise, rate, steps, delta, removed=removed, bins=bins << finer) for removed in (True, False))
 
 
 def training_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
