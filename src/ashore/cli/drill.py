@@ -405,12 +405,23 @@ def _on_server(settings: Settings, section: DrillsSection, one: Drill, reason: s
 
 
 def _use_consent(settings: Settings, drill: str) -> None:
-    from ashore.access.sql import use_consents
+    """Use up the consents to a drill.
+
+    Raises:
+        Conflict: there is none any more: another run had it since this one looked.
+    """
+    from ashore.access.offices import CONSENT_S
+    from ashore.access.sql import consents_to, use_consents
     from ashore.bootstrap import open_state
 
     state = open_state(settings)
     try:
         with state.write() as connection:
+            if not consents_to(connection, subject_of(drill), since_s=int(time.time()) - CONSENT_S):
+                raise Conflict(
+                    f"the consent to {drill} was used up by another run",
+                    hint=f"ask for one: ashore drill consent {drill}",
+                )
             use_consents(connection, subject_of(drill))
     finally:
         state.close()
