@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.objectives import BETA, FeedbackLoss, log_likelihoods
 from ashore.training import LoopOptions, LoraOptions, add_lora, train
 from ashore.training.attention import packed_attention
+from ashore.training.batches import Batch
 from ashore.training.data import Tokens
 
 pytestmark = [
@@ -80,26 +82,40 @@ def gradients(model: Any) -> dict[str, Any]:
     return found
 
 
-def ours(model: Any, learned: list[Learned]) -> float:
-    """Return our loss of everything as one step, a mean over what is judged, and leave its gradient."""
-    batches = FeedbackBatches(learned, (), row_tokens=64, batch_tokens=10**6, seed=0, epochs=1)
-    assert batches.num_steps == 1
+def rows_of(*learned: Learned) -> FeedbackBatches:
+    found = FeedbackBatches(learned, (), row_tokens=64, batch_tokens=10**6, seed=0, epochs=1)
+    assert found.num_steps == 1
+    return found
+
+
+def summed(model: Any, batches: FeedbackBatches, weigh: Callable[[Batch], float] = lambda batch: 1.0) -> float:
+    """Return our loss of everything as one step, and leave its gradient."""
     loss, total = FeedbackLoss(model, batches.roles), 0.0
-    judged = sum(len(one.examples) for one in learned) / (2 if learned[0].role == "pair" else 1)
     with packed_attention(model.get_base_model()):
         for batch in batches.batches(0):
-            weight = batch.num_targets / (1 if learned[0].role == "pair" else len(batch.lengths))
-            found = loss(model.get_base_model(), batch) / weight / judged  # without the weight of a row in the loop
+            found = loss(model.get_base_model(), batch) / weigh(batch)
             found.backward()
             total += float(found.detach())
     return total
+
+
+def of_votes(model: Any, *learned: Learned) -> float:
+    """Return the mean over votes: without the weight that a row has in the loop."""
+    judged = sum(len(one.examples) for one in learned)
+    return summed(model, rows_of(*learned), lambda batch: batch.num_targets / len(batch.lengths) * judged)
+
+
+def alone(pairs: list[Tokens]) -> list[FeedbackBatches]:
+    """Return each pair in a row of its own."""
+    return [rows_of(Learned("pair", pairs[at : at + 2])) for at in range(0, len(pairs), 2)]
 
 
 def test_the_loss_of_pairs_is_that_of_trl(tmp_path: Path) -> None:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     model = model_with_adapter(tmp_path)
-    found = ours(model, [Learned("pair", [one for p, good, bad in PAIRS for one in (tokens(p, good), tokens(p, bad))])])
+    rows = alone([one for p, good, bad in PAIRS for one in (tokens(p, good), tokens(p, bad))])
+    found = sum(summed(model, one, lambda batch: batch.num_targets * len(PAIRS)) for one in rows)
     mine = gradients(model)
     trainer = trainer_of("dpo", model, tmp_path)
     batch = DataCollatorForPreference(pad_token_id=0)(
@@ -110,23 +126,21 @@ def test_the_loss_of_pairs_is_that_of_trl(tmp_path: Path) -> None:
     compare(found, mine, float(theirs.detach()), gradients(model))
 
 
+def test_pairs_in_one_row_count_as_each_in_a_row_of_its_own(tmp_path: Path) -> None:
+    model = model_with_adapter(tmp_path)
+    pairs = [one for p, good, bad in PAIRS for one in (tokens(p, good), tokens(p, bad))]
+    packed = rows_of(Learned("pair", pairs))
+    assert len(list(packed.batches(0))) < len(PAIRS)
+    found, mine = summed(model, packed), gradients(model)
+    compare(found, mine, sum(summed(model, one) for one in alone(pairs)), gradients(model))
+
+
 def test_a_correction_is_learned_and_preferred_in_one_pass(tmp_path: Path) -> None:
     model = model_with_adapter(tmp_path)
     found = [one for p, good, bad in PAIRS for one in (tokens(p, good), tokens(p, bad))]
-    sums: list[tuple[float, dict[str, Any]]] = []
-    for several in ((Learned("correct", found),), (Learned("pair", found), Learned("learn", found[::2]))):
-        total = 0.0
-        for one in several:
-            batches = FeedbackBatches([one], (), row_tokens=64, batch_tokens=10**6, seed=0, epochs=1)
-            loss = FeedbackLoss(model, batches.roles)
-            with packed_attention(model.get_base_model()):
-                for batch in batches.batches(0):
-                    value = loss(model.get_base_model(), batch)
-                    value.backward()
-                    total += float(value.detach())
-        sums.append((total, gradients(model)))
-    (one_pass, mine), (two, theirs) = sums
-    compare(one_pass, mine, two, theirs)
+    one_pass, mine = summed(model, rows_of(Learned("correct", found))), gradients(model)
+    two = summed(model, rows_of(Learned("pair", found))) + summed(model, rows_of(Learned("learn", found[::2])))
+    compare(one_pass, mine, two, gradients(model))
 
 
 def test_the_loss_of_votes_is_that_of_trl(tmp_path: Path) -> None:
@@ -134,7 +148,7 @@ def test_the_loss_of_votes_is_that_of_trl(tmp_path: Path) -> None:
 
     model = model_with_adapter(tmp_path)
     ups, downs = [tokens(p, good) for p, good, _ in PAIRS], [tokens(p, bad) for p, _, bad in PAIRS]
-    found = ours(model, [Learned("up", ups), Learned("down", downs)])
+    found = of_votes(model, Learned("up", ups), Learned("down", downs))
     mine = gradients(model)
     trainer = trainer_of("kto", model, tmp_path)
     batch = DataCollatorForUnpairedPreference(pad_token_id=0)(

@@ -91,7 +91,7 @@ def test_an_honest_run_shows_less_than_it_claims(trial: Trial) -> None:
 
 def test_a_run_that_does_not_clip_is_found(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     clipped = Book.clipped
-    monkeypatch.setattr(Book, "clipped", lambda book, batch, clip: clipped(book, batch, 1e9))
+    monkeypatch.setattr(Book, "clipped", lambda book, batch, _, tokens: clipped(book, batch, 1e9, tokens))
     assert trial.attacked(trial.trained(trial.members)).least_epsilon > CLAIMED
 
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ashore.core import make_folder
 from ashore.drills import link, watcher
 from ashore.drills.programs import find
 from ashore.drills.undoing import Undoing
@@ -199,7 +200,7 @@ class Network:
         master, volume, filer, port, grpc = free_ports(5, room=10_000)  # each listener also takes its port + 10000
         self._far[name] = port
         folder = self.folder / "bucket"
-        folder.mkdir()
+        make_folder(folder)
         words = [
             _program("weed"), "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", "-s3", f"-s3.port={port}",
@@ -279,7 +280,7 @@ def _program(name: str) -> str:
 
 def make_text(folder: Path) -> None:
     """Write what a server needs of a model that others compute: a tokenizer whose tokens are bytes, and a template."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     vocab = {chr(byte) if byte in kept else chr(next(spare)): byte for byte in range(256)}
