@@ -14,7 +14,15 @@ Where to add what:
 """
 
 from ashore.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
-from ashore.state.happenings import EVENTS, Event, events_after, events_span, keep_event
+from ashore.state.happenings import (
+    EVENTS,
+    Event,
+    events_after,
+    events_read,
+    events_span,
+    keep_event,
+    keep_events_read,
+)
 from ashore.state.model import TuningRow
 from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
@@ -55,6 +63,7 @@ __all__ = [
     "content_key_name",
     "copy_database",
     "events_after",
+    "events_read",
     "events_span",
     "exchange_secrets",
     "execute",
@@ -63,6 +72,7 @@ __all__ = [
     "is_postgres",
     "is_postgres_url",
     "keep_event",
+    "keep_events_read",
     "kept_secret",
     "list_secrets",
     "load_tuning",

@@ -89,3 +89,21 @@ def events_span(connection: Connection) -> tuple[int, int]:
     """Return the numbers of the oldest and the newest event that are kept; 0 and 0 where there is none."""
     row = execute(connection, "SELECT MIN(event_id) AS first, MAX(event_id) AS last FROM event").one()
     return int(row.first or 0), int(row.last or 0)
+
+
+def events_read(connection: Connection, reader: str) -> int | None:
+    """Return the number of the last event that a reader has done with; None: it never said."""
+    statement = "SELECT reached FROM event_reader WHERE name = :name"
+    found: int | None = execute(connection, statement, name=reader).scalar_one_or_none()
+    return found
+
+
+def keep_events_read(connection: Connection, reader: str, reached: int) -> None:
+    """Keep the number of the last event that a reader has done with."""
+    execute(
+        connection,
+        "INSERT INTO event_reader (name, reached) VALUES (:name, :reached) "
+        "ON CONFLICT (name) DO UPDATE SET reached = excluded.reached",
+        name=reader,
+        reached=reached,
+    )

@@ -18,13 +18,13 @@ from ashore.jobs.model import FINAL, Job
 from ashore.jobs.operations.model import Request, name_of
 from ashore.jobs.queue import JobQueue
 from ashore.state import EVENTS as EPOCH
-from ashore.state import Database, EpochWatch, Event, events_after, events_span, read_note, write_note
+from ashore.state import Database, EpochWatch, Event, events_after, events_read, events_span, keep_events_read
 
 log = logging.getLogger("ashore.worker")
 
 AT_ONCE: Final = 200
 AGAIN_S: Final = 5.0
-NOTE: Final = "operations recorded"
+READER: Final = "operations recorded"
 
 
 class EndsRecorder:
@@ -36,7 +36,7 @@ class EndsRecorder:
         self._queue = queue
         self._recorder = recorder
         self._home = home
-        self._note = f"{NOTE} {home}".strip()
+        self._reader = f"{READER} {home}".strip()
         self._news = asyncio.Event()
 
     def watch(self, watch: EpochWatch) -> None:
@@ -65,8 +65,8 @@ class EndsRecorder:
     def record(self) -> bool:
         """Record what ended since the last call; return whether there may be more."""
         with self._database.read() as connection:
-            before = read_note(connection, self._note)
-            reached = events_span(connection)[1] if before is None else int(before)
+            before = events_read(connection, self._reader)
+            reached = events_span(connection)[1] if before is None else before
             found = events_after(connection, reached, limit=AT_ONCE)
         if before is not None and not found:
             return False
@@ -76,7 +76,7 @@ class EndsRecorder:
             self._recorder.settle(AGAIN_S)
             reached = found[-1].number
         with self._database.write() as connection:
-            write_note(connection, self._note, str(reached))
+            keep_events_read(connection, self._reader, reached)
         return len(found) == AT_ONCE
 
     def _record(self, event: Event) -> None:

@@ -7,3 +7,8 @@ CREATE TABLE event (
     reads    TEXT NOT NULL,
     about    TEXT NOT NULL
 );
+-- How far somebody has read them who must not read one twice, or none.
+CREATE TABLE event_reader (
+    name    TEXT PRIMARY KEY,
+    reached BIGINT NOT NULL
+);
