@@ -338,7 +338,9 @@ def test_rungs_answer_as_their_precisions_do_alone_and_whole_steps_change(
     slow = replace(options, extra={"rung_ttft_ms": 60_000, "rung_tpot_ms": 60_000})  # nothing is too late
     engine = OpenVinoEngine()
     assert engine.load(replace(halves, rungs=(files,)), slow).rungs == ("fp16", "int8")
-    assert engine._ladder is not None and engine._ladder.costs[1] == 1 <= engine._ladder.costs[0]
+    assert engine._ladder is not None
+    top, lowest = engine._ladder.costs
+    assert lowest.step == 1 <= top.step and lowest.prompt == 1 <= top.prompt
     high, told = answers(engine, "high")
     assert high == alone["fp16"] and told == [f"high{n} fp16 from 0" for n in range(3)]
     mixed, told = answers(engine, "mixed", fall_at=8)

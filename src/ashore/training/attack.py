@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ashore.core import make_folder
+from ashore.core import UNDECODABLE, make_folder
 from ashore.errors import BrokenData, InvalidRequest, NotFound
 from ashore.store import ModelStore
 from ashore.text import TextModel
@@ -79,7 +79,10 @@ def plant(data: Path, folder: Path, canaries: int, *, person: str = "user") -> P
     lines = _lines(data)
     if not lines:
         raise BrokenData(f"{data} is empty")
-    is_chat = "messages" in msgspec.json.decode(lines[0], type=dict[str, Any])
+    try:
+        is_chat = "messages" in msgspec.json.decode(lines[0], type=dict[str, Any])
+    except UNDECODABLE as fault:
+        raise BrokenData(f"the first line of {data} is no JSON object: {fault}") from fault
     made = [_canary(is_chat, person) for _ in range(canaries)]
     members = [one for one in made if secrets.randbelow(2)]
     others = [one for one in made if one not in members]
