@@ -18,7 +18,7 @@ from ashore.backup.finding import find_backup, find_own
 from ashore.backup.home import BackupHome
 from ashore.backup.keeper import Keeper
 from ashore.backup.keys import read_recovery
-from ashore.backup.launch import BackupLaunch, backup_command, read_backup_launch
+from ashore.backup.launch import BackupLaunch, backup_command
 from ashore.backup.memory import MemoryNode
 from ashore.backup.model import KeptBackup, RestoreReport, ScrubReport, StatusReport
 from ashore.backup.nodes import open_node
@@ -55,6 +55,5 @@ __all__ = [
     "find_own",
     "open_node",
     "parse_code",
-    "read_backup_launch",
     "read_recovery",
 ]

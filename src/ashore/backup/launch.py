@@ -9,8 +9,6 @@ from typing import Final
 import msgspec
 
 from ashore.backup.section import BackupSection
-from ashore.core import UNDECODABLE
-from ashore.errors import InvalidSpec
 
 KEEPER_MODULE: Final = "ashore.cli.backupkeeper"
 
@@ -30,15 +28,3 @@ class BackupLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 def backup_command(launch: Path, log_level: str) -> list[str]:
     """Return the command of the process."""
     return [sys.executable, "-m", KEEPER_MODULE, "--launch", str(launch), "--log-level", log_level]
-
-
-def read_backup_launch(path: Path) -> BackupLaunch:
-    """Return what is in `path`.
-
-    Raises:
-        InvalidSpec: it is missing or malformed.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=BackupLaunch)
-    except (OSError, *UNDECODABLE) as fault:
-        raise InvalidSpec(f"{path} cannot be read: {fault}", hint="`ashore up` writes it") from fault

@@ -7,20 +7,16 @@ next one uses what it wrote.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
+from ashore.cli.keeperprocess import run_keeper
 from ashore.core import SystemClock
-from ashore.errors import AshoreError
-from ashore.processes import beat_in_thread, become_idle, hold_hangups, take_pulse, wait_for_hangup
+from ashore.processes import read_launch_file
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -30,9 +26,6 @@ AGAIN_S: Final = 60.0
 """Until the next step after one that failed in a way that nobody foresaw."""
 
 log = logging.getLogger("ashore.backup")
-
-PATIENCE_S: Final = 60
-"""Silence of a process that does not hang; since it works with what the others leave, it promises less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +60,12 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
         path: The launch file.
         wait: Waits so many seconds at most; returns whether the launch file was written anew since it was last asked.
     """
-    from ashore.backup import BackupHome, Keeper, read_backup_launch
+    from ashore.backup import BackupHome, BackupLaunch, Keeper
 
-    home, clock = BackupHome(Path(read_backup_launch(path).home)), SystemClock()
+    home, clock = BackupHome(Path(read_launch_file(path, BackupLaunch).home)), SystemClock()
     with home.kept():
         while True:
-            launch = read_backup_launch(path)
+            launch = read_launch_file(path, BackupLaunch)
             keeper = Keeper(home, _HomeWork(launch), clock)
             log.info("a backup every %g s, a scrub every %g s", launch.backup.every_s, launch.backup.scrub_every_s)
             while not wait(_step(keeper, launch)):
@@ -89,29 +82,8 @@ def _step(keeper: Keeper, launch: BackupLaunch) -> float:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run it. Returns the exit code; errors of ours go to stderr in one line each."""
-    parser = argparse.ArgumentParser(prog="ashore.cli.backupkeeper", description="Keeps the backup of one home.")
-    parser.add_argument("--launch", type=Path, required=True, help="file that the supervisor wrote")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    given = parser.parse_args(words)
-    logging.basicConfig(
-        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    hold_hangups()
-    become_idle()
-    beat_in_thread(take_pulse(), lambda: PATIENCE_S)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    try:
-        keep(given.launch, wait_for_hangup)
-    except AshoreError as fault:
-        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
-        return fault.exit_code
-    return 0
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+    """Run it. Returns the exit code."""
+    return run_keeper("ashore.cli.backupkeeper", "Keeps the backup of one home.", keep, words)
 
 
 if __name__ == "__main__":

@@ -7,30 +7,20 @@ anew.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import logging
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
+from ashore.cli.keeperprocess import run_keeper
 from ashore.core import SystemClock
 from ashore.errors import AshoreError
-from ashore.processes import (
-    beat_in_thread,
-    become_idle,
-    child_environment,
-    hold_hangups,
-    take_pulse,
-    tied,
-    wait_for_hangup,
-)
+from ashore.processes import child_environment, read_launch_file, tied
 
 if TYPE_CHECKING:
     from ashore.learning.keeper import Ended
@@ -38,8 +28,6 @@ if TYPE_CHECKING:
 
 AGAIN_S: Final = 60.0
 """Until the next look after one that failed."""
-PATIENCE_S: Final = 60
-"""Silence of a process that does not hang; since it works with what the others leave, it promises less."""
 
 log = logging.getLogger("ashore.learning")
 
@@ -53,7 +41,7 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
     """
     from ashore.bootstrap import open_state
     from ashore.learning.keeper import step
-    from ashore.learning.launch import read_learning_launch
+    from ashore.learning.launch import LearningLaunch
     from ashore.learning.teaching import LIBRARIES
     from ashore.settings import Home, Settings
 
@@ -61,7 +49,7 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
     if lacking:  # another node of this state may have them: this one takes no turn away
         log.error("no run begins here: %s is not installed (the extra `train`)", ", ".join(lacking))
     while True:
-        launch = read_learning_launch(path)
+        launch = read_launch_file(path, LearningLaunch)
         settings = Settings(
             home=Home(root=Path(launch.home)), state_url=launch.state_url, sealing_key=launch.sealing_key
         )
@@ -115,29 +103,8 @@ def _step(do: Callable[[], float]) -> float:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run it. Returns the exit code; errors of ours go to stderr in one line each."""
-    parser = argparse.ArgumentParser(prog="ashore.cli.learnkeeper", description="Has models learn by themselves.")
-    parser.add_argument("--launch", type=Path, required=True, help="file that the supervisor wrote")
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    given = parser.parse_args(words)
-    logging.basicConfig(
-        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    hold_hangups()
-    become_idle()
-    beat_in_thread(take_pulse(), lambda: PATIENCE_S)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    try:
-        keep(given.launch, wait_for_hangup)
-    except AshoreError as fault:
-        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
-        return fault.exit_code
-    return 0
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+    """Run it. Returns the exit code."""
+    return run_keeper("ashore.cli.learnkeeper", "Has models learn by themselves.", keep, words)
 
 
 if __name__ == "__main__":

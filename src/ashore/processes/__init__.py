@@ -15,7 +15,7 @@ from ashore.processes.hangup import hold_hangups, take_hangups, wait_for_hangup
 from ashore.processes.hugepages import use_huge_pages
 from ashore.processes.idleness import Idleness
 from ashore.processes.launch import die_with_parent
-from ashore.processes.launchfiles import write_launch_file
+from ashore.processes.launchfiles import read_launch_file, write_launch_file
 from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import open_log, rotate, tail
 from ashore.processes.look import get_from
@@ -72,6 +72,7 @@ __all__ = [
     "open_log",
     "open_shares",
     "read_holder",
+    "read_launch_file",
     "rotate",
     "set_idle",
     "silence_dependencies",

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from ashore.core import UNDECODABLE
+from ashore.errors import InvalidSpec
 from ashore.processes.room import room_needed
+
+LaunchT = TypeVar("LaunchT", bound=msgspec.Struct)
 
 
 def write_launch_file(launch: msgspec.Struct | Mapping[str, object], path: Path) -> None:
@@ -27,3 +32,15 @@ def write_launch_file(launch: msgspec.Struct | Mapping[str, object], path: Path)
             scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def read_launch_file(path: Path, kind: type[LaunchT]) -> LaunchT:
+    """Return what such a file tells.
+
+    Raises:
+        InvalidSpec: it is missing or malformed.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, *UNDECODABLE) as fault:
+        raise InvalidSpec(f"{path} cannot be read: {fault}", hint="`ashore up` writes it") from fault

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ashore.backup import BackupHome, BackupSection, read_backup_launch
+from ashore.backup import BackupHome, BackupLaunch, BackupSection
 from ashore.cli.backupkeeper import AGAIN_S, keep
 from ashore.config import Listening
 from ashore.deployment.children import backup_child
 from ashore.errors import InvalidSpec
+from ashore.processes import read_launch_file
 from ashore.settings import Home, Settings
 
 
@@ -35,7 +36,7 @@ def test_it_gets_the_schedule_and_the_logins_of_buckets_and_of_nothing_else(
     assert not child.essential
     path = Path(child.argv[child.argv.index("--launch") + 1])
     assert path.stat().st_mode & 0o777 == 0o600
-    launch = read_backup_launch(path)
+    launch = read_launch_file(path, BackupLaunch)
     assert (launch.backup.every_s, launch.backup.keep, launch.backup.models) == (60, 3, ("smollm2",))
     assert (launch.config, launch.state_url, launch.home) == ("/etc/ashore.toml", "sqlite:///x.db", str(tmp_path))
 
@@ -118,7 +119,7 @@ def test_a_hangup_is_waited_for_and_none_that_came_before_is_lost() -> None:
 def test_a_launch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "backup.json").write_text("{}")
     with pytest.raises(InvalidSpec, match=r"backup\.json cannot be read"):
-        read_backup_launch(tmp_path / "backup.json")
+        read_launch_file(tmp_path / "backup.json", BackupLaunch)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the classes are Linux's")

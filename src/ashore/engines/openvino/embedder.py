@@ -7,7 +7,6 @@ which reads a question and a text together and tells how well the one answers th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +16,12 @@ import numpy as np
 from ashore.engines.model import EngineInfo, EngineOptions, Feature
 from ashore.engines.openvino.card import ENCODERS
 from ashore.engines.openvino.config import run_config
+from ashore.engines.openvino.encodergraph import Drawing
 from ashore.engines.openvino.modernbert import ModernBertConfig, build_modernbert
 from ashore.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.errors import ContextTooLong, EngineFailed, InvalidRequest, UnsupportedModel
 
 _MOST_TOKENS_AT_ONCE = 4096
-_FAR_BELOW = -1e9
 
 
 class BertConfig(msgspec.Struct, frozen=True):
@@ -140,13 +139,9 @@ class BertEmbedder:
                 hint="serve a BERT embedder, such as minilm",
             )
 
-    def _head(self, graph: _Graph) -> Any:
+    def _head(self, draw: Drawing, x: Any) -> Any:
         """Return the mean over the tokens of each text, of length one."""
-        op, ints = graph.op, graph.ints
-        weights_BT1 = op.unsqueeze(graph.mask_BT, ints(2))
-        total = op.reduce_sum(op.multiply(graph.x, weights_BT1), ints(1))
-        mean = op.divide(total, op.reduce_sum(weights_BT1, ints(1)))
-        return op.normalize_l2(mean, ints(1), 1e-12, "add")
+        return draw.op.normalize_l2(draw.mean_state(x), draw.ints(1), 1e-12, "add")
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector for each sequence, in the order given. Texts of like length are computed together.
@@ -212,13 +207,12 @@ class BertRanker(BertEmbedder):
                 hint="serve a cross-encoder for ranking, such as one made from ms-marco or of the BGE family",
             )
 
-    def _head(self, graph: _Graph) -> Any:
+    def _head(self, draw: Drawing, x: Any) -> Any:
         """Return the one logit of the first token of each pair."""
-        op, ints = graph.op, graph.ints
-        first = op.squeeze(op.slice(graph.x, ints(0), ints(1), ints(1), ints(1)), ints(1))
+        first = draw.first_state(x)
         if self.config.is_roberta:
-            return graph.linear(op.tanh(graph.linear(first, "classifier.dense")), "classifier.out_proj")
-        return graph.linear(op.tanh(graph.linear(first, "pooler.dense")), "classifier")
+            return draw.linear(draw.op.tanh(draw.linear(first, "classifier.dense")), "classifier.out_proj")
+        return draw.linear(draw.op.tanh(draw.linear(first, "pooler.dense")), "classifier")
 
     def _second(self, text: Sequence[int]) -> int:
         """The end of a pair is the separator; the second text begins behind the first one of it."""
@@ -247,18 +241,6 @@ class ModernBertRanker(BertRanker):
         return build_modernbert(self._modern, tensors)
 
 
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """A graph on its way: what a head is put on."""
-
-    op: Any
-    x: Any
-    """States after the last layer, [B, T, H]."""
-    mask_BT: Any
-    ints: Callable[..., Any]
-    linear: Callable[[Any, str], Any]
-
-
 def _tensors(path: Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
@@ -269,53 +251,32 @@ def _tensors(path: Path) -> dict[str, Any]:
     return {name.removeprefix("bert.").removeprefix("roberta."): value for name, value in loaded.items()}
 
 
-def _build(config: BertConfig, tensors: dict[str, Any], head: Callable[[_Graph], Any]) -> Any:
+def _build(config: BertConfig, tensors: dict[str, Any], head: Callable[[Drawing, Any], Any]) -> Any:
     if config.hidden_act != "gelu":
         raise UnsupportedModel(f"the activation {config.hidden_act!r} is not supported; expected 'gelu'")
-    ov, op = import_openvino(), import_openvino("openvino.opset13")
+    draw = Drawing(tensors)
+    op, ints, linear = draw.op, draw.ints, draw.linear
     heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
 
-    def weight(name: str) -> Any:
-        if name not in tensors:
-            raise UnsupportedModel(f"the weights have no tensor {name!r}: not such an encoder")
-        return op.constant(tensors[name].astype(np.float32))
-
-    def ints(*values: int) -> Any:
-        return op.constant(np.array(values, np.int64))
-
-    def linear(x: Any, name: str) -> Any:
-        return op.add(op.matmul(x, weight(name + ".weight"), False, True), weight(name + ".bias"))
-
     def norm(x: Any, name: str) -> Any:
-        unit = op.mvn(x, ints(-1), True, config.layer_norm_eps, "inside_sqrt")
-        return op.add(op.multiply(unit, weight(name + ".weight")), weight(name + ".bias"))
+        unit = draw.normed(x, config.layer_norm_eps)
+        return op.add(op.multiply(unit, draw.weight(name + ".weight")), draw.weight(name + ".bias"))
 
     def by_head(x: Any) -> Any:
         return op.transpose(op.reshape(x, ints(0, 0, heads, size), True), ints(0, 2, 1, 3))
 
-    ids_BT = op.parameter([-1, -1], np.int64, name="ids")
-    mask_BT = op.parameter([-1, -1], np.float32, name="mask")
-    types_BT = op.parameter([-1, -1], np.int64, name="types")
-    for parameter, name in ((ids_BT, "ids"), (mask_BT, "mask"), (types_BT, "types")):
-        parameter.output(0).set_names({name})
-    length = op.gather(op.shape_of(ids_BT), op.constant(np.int64(1)), op.constant(np.int64(0)))
-    first = op.constant(np.int64(config.first_position))
-    places = op.range(first, op.add(length, first), op.constant(np.int64(1)), "i64")
-    zero = op.constant(np.int64(0))
-    words = op.gather(weight("embeddings.word_embeddings.weight"), ids_BT, zero)
-    positions = op.gather(weight("embeddings.position_embeddings.weight"), places, zero)
-    kind = op.gather(weight("embeddings.token_type_embeddings.weight"), types_BT, zero)
+    first = draw.whole(config.first_position)
+    places = op.range(first, op.add(draw.length, first), draw.whole(1), "i64")
+    words = draw.embedded(draw.ids_BT, "embeddings.word_embeddings.weight")
+    positions = draw.embedded(places, "embeddings.position_embeddings.weight")
+    kind = draw.embedded(draw.types_BT, "embeddings.token_type_embeddings.weight")
     x = norm(op.add(op.add(words, positions), kind), "embeddings.LayerNorm")
-    hidden_keys = op.subtract(op.constant(np.float32(1)), op.unsqueeze(mask_BT, ints(1, 2)))
-    bias = op.multiply(hidden_keys, op.constant(np.float32(_FAR_BELOW)))
-    scale = op.constant(np.float32(size**-0.5))
+    bias = draw.unseen()
     for layer in range(config.num_hidden_layers):
         at = f"encoder.layer.{layer}."
         query, key, value = (by_head(linear(x, f"{at}attention.self.{n}")) for n in ("query", "key", "value"))
-        seen = op.scaled_dot_product_attention(query, key, value, bias, scale)
-        joined = op.reshape(op.transpose(seen, ints(0, 2, 1, 3)), ints(0, 0, config.hidden_size), True)
-        x = norm(op.add(x, linear(joined, at + "attention.output.dense")), at + "attention.output.LayerNorm")
+        read = draw.attended(query, key, value, bias, heads=heads, size=size)
+        x = norm(op.add(x, linear(read, at + "attention.output.dense")), at + "attention.output.LayerNorm")
         wide = op.gelu(linear(x, at + "intermediate.dense"), "erf")
         x = norm(op.add(x, linear(wide, at + "output.dense")), at + "output.LayerNorm")
-    out = head(_Graph(op, x, mask_BT, ints, linear))
-    return ov.Model([op.result(out)], [ids_BT, mask_BT, types_BT], "encoder")
+    return draw.model(head(draw, x))

@@ -5,15 +5,13 @@ Source: transformers, model type `modernbert`; Warner et al., "Smarter, Better, 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from ashore.engines.openvino.runtime import import_openvino
+from ashore.engines.openvino.encodergraph import FAR_BELOW, Drawing
 from ashore.errors import UnsupportedModel
-
-_FAR_BELOW: Final = -1e9
 
 
 class _Rope(msgspec.Struct, frozen=True):
@@ -73,33 +71,20 @@ def build_modernbert(config: ModernBertConfig, tensors: dict[str, Any]) -> Any:
     """
     if {config.hidden_activation, config.classifier_activation} != {"gelu"}:
         raise UnsupportedModel(f"the activation {config.hidden_activation!r} is not supported; expected 'gelu'")
-    ov, op = import_openvino(), import_openvino("openvino.opset13")
+    draw = Drawing(tensors)
+    op, ints = draw.op, draw.ints
     heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
 
-    def weight(name: str) -> Any:
-        if name not in tensors:
-            raise UnsupportedModel(f"the weights have no tensor {name!r}: not such an encoder")
-        return op.constant(tensors[name].astype(np.float32))
-
-    def ints(*values: int) -> Any:
-        return op.constant(np.array(values, np.int64))
-
     def linear(x: Any, name: str) -> Any:
-        product = op.matmul(x, weight(name + ".weight"), False, True)
-        return op.add(product, weight(name + ".bias")) if name + ".bias" in tensors else product
+        if name + ".bias" in tensors:
+            return draw.linear(x, name)
+        return op.matmul(x, draw.weight(name + ".weight"), False, True)
 
     def norm(x: Any, name: str) -> Any:
-        scaled = op.multiply(op.mvn(x, ints(-1), True, config.norm_eps, "inside_sqrt"), weight(name + ".weight"))
-        return op.add(scaled, weight(name + ".bias")) if name + ".bias" in tensors else scaled
+        scaled = op.multiply(draw.normed(x, config.norm_eps), draw.weight(name + ".weight"))
+        return op.add(scaled, draw.weight(name + ".bias")) if name + ".bias" in tensors else scaled
 
-    ids_BT = op.parameter([-1, -1], np.int64, name="ids")
-    mask_BT = op.parameter([-1, -1], np.float32, name="mask")
-    types_BT = op.parameter([-1, -1], np.int64, name="types")
-    for parameter, name in ((ids_BT, "ids"), (mask_BT, "mask"), (types_BT, "types")):
-        parameter.output(0).set_names({name})
-    length = op.gather(op.shape_of(ids_BT), op.constant(np.int64(1)), op.constant(np.int64(0)))
-    zero, one = op.constant(np.int64(0)), op.constant(np.int64(1))
-    places_T = op.convert(op.range(zero, length, one, "i64"), np.float32)
+    places_T = op.convert(op.range(draw.whole(0), draw.length, draw.whole(1), "i64"), np.float32)
 
     def angles(theta: float) -> tuple[Any, Any]:
         """Return cosines and sines, [T, size]: both halves of a head turn by the same angles."""
@@ -108,39 +93,28 @@ def build_modernbert(config: ModernBertConfig, tensors: dict[str, Any]) -> Any:
         return op.cos(angles_TD), op.sin(angles_TD)
 
     def turned(x: Any, cosines: Any, sines: Any) -> Any:
-        low, high = op.split(x, op.constant(np.int64(-1)), 2).outputs()
+        low, high = op.split(x, draw.whole(-1), 2).outputs()
         other = op.concat([op.negative(high), low], -1)
         return op.add(op.multiply(x, cosines), op.multiply(other, sines))
 
-    far = op.constant(np.float32(_FAR_BELOW))
-    hidden_keys = op.subtract(op.constant(np.float32(1)), op.unsqueeze(mask_BT, ints(1, 2)))
-    whole = op.multiply(hidden_keys, far)
+    whole = draw.unseen()
     apart = op.abs(op.subtract(op.unsqueeze(places_T, ints(1)), op.unsqueeze(places_T, ints(0))))
-    beyond = op.convert(op.greater(apart, op.constant(np.float32(config.local_attention // 2))), np.float32)
-    near = op.add(whole, op.multiply(op.unsqueeze(beyond, ints(0, 1)), far))
+    beyond = op.convert(op.greater(apart, draw.real(config.local_attention // 2)), np.float32)
+    near = op.add(whole, op.multiply(op.unsqueeze(beyond, ints(0, 1)), draw.real(FAR_BELOW)))
     turns = {local: angles(config.rope_theta(local=local)) for local in (False, True)}
-    scale = op.constant(np.float32(size**-0.5))
 
-    words = op.gather(weight("model.embeddings.tok_embeddings.weight"), ids_BT, zero)
-    x = norm(words, "model.embeddings.norm")
+    x = norm(draw.embedded(draw.ids_BT, "model.embeddings.tok_embeddings.weight"), "model.embeddings.norm")
     for layer in range(config.num_hidden_layers):
         at, local = f"model.layers.{layer}.", config.is_local(layer)
         read = norm(x, at + "attn_norm") if layer else x
         joined = op.reshape(linear(read, at + "attn.Wqkv"), ints(0, 0, 3, heads, size), True)
-        parts = op.split(op.transpose(joined, ints(2, 0, 3, 1, 4)), op.constant(np.int64(0)), 3).outputs()
+        parts = op.split(op.transpose(joined, ints(2, 0, 3, 1, 4)), draw.whole(0), 3).outputs()
         query, key, value = (op.squeeze(part, ints(0)) for part in parts)
         query, key = turned(query, *turns[local]), turned(key, *turns[local])
-        seen = op.scaled_dot_product_attention(query, key, value, near if local else whole, scale)
-        flat = op.reshape(op.transpose(seen, ints(0, 2, 1, 3)), ints(0, 0, config.hidden_size), True)
-        x = op.add(x, linear(flat, at + "attn.Wo"))
-        wide, gate = op.split(linear(norm(x, at + "mlp_norm"), at + "mlp.Wi"), op.constant(np.int64(-1)), 2).outputs()
+        seen = draw.attended(query, key, value, near if local else whole, heads=heads, size=size)
+        x = op.add(x, linear(seen, at + "attn.Wo"))
+        wide, gate = op.split(linear(norm(x, at + "mlp_norm"), at + "mlp.Wi"), draw.whole(-1), 2).outputs()
         x = op.add(x, linear(op.multiply(op.gelu(wide, "erf"), gate), at + "mlp.Wo"))
     x = norm(x, "model.final_norm")
-    if config.classifier_pooling == "cls":
-        pooled = op.squeeze(op.slice(x, ints(0), ints(1), ints(1), ints(1)), ints(1))
-    else:
-        weights_BT1 = op.unsqueeze(mask_BT, ints(2))
-        total = op.reduce_sum(op.multiply(x, weights_BT1), ints(1))
-        pooled = op.divide(total, op.reduce_sum(weights_BT1, ints(1)))
-    out = linear(norm(op.gelu(linear(pooled, "head.dense"), "erf"), "head.norm"), "classifier")
-    return ov.Model([op.result(out)], [ids_BT, mask_BT, types_BT], "encoder")
+    pooled = draw.first_state(x) if config.classifier_pooling == "cls" else draw.mean_state(x)
+    return draw.model(linear(norm(op.gelu(linear(pooled, "head.dense"), "erf"), "head.norm"), "classifier"))
