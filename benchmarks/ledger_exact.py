@@ -14,14 +14,11 @@ what was granted, and every spend that was drawn under is in the state and in th
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import multiprocessing
 import os
-import platform
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.row import Row
+from benchmarks.row import Row, report
 
 if TYPE_CHECKING:
     from ashore.privacy.ledger import Ledger
@@ -304,14 +301,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(asdict(verdict)))
     rows = table("Postgres" if arguments.state else "SQLite", verdict)
-    cells = [["what", "value", "bar", "aim", "verdict", "detail"], ["---"] * 6, *(row.cells() for row in rows)]
-    now = datetime.datetime.now(datetime.UTC)
-    text = (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load at the end "
-        f"{' '.join(f'{one:.1f}' for one in os.getloadavg())}, {now:%Y-%m-%d %H:%M} UTC. "
-        f"Command: `python -m benchmarks.ledger_exact {' '.join(sys.argv[1:])}`\n\n"
-        + "".join(f"| {' | '.join(line)} |\n" for line in cells)
-    )
+    text = report(rows, "benchmarks.ledger_exact")
     if not arguments.json:
         print(text)
     if arguments.out:

@@ -16,9 +16,6 @@ finely than by a factor of two.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import sys
 import time
 from dataclasses import dataclass
@@ -28,7 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 from benchmarks.optimise.task import TEMPLATE, Definition, definitions, kinds
-from benchmarks.row import Row
+from benchmarks.row import Row, report
 from numpy.typing import NDArray
 
 from ashore.bootstrap import build_store
@@ -326,14 +323,7 @@ def main() -> int:
     for name in arguments.only.split(","):
         subject = HEAD if name == "head" else ADAPTER
         rows += measure(bench, subject, arguments.seeds if subject is HEAD else 1, base)
-    cells = [["what", "value", "bar", "aim", "verdict", "detail"], ["---"] * 6, *(row.cells() for row in rows)]
-    now = datetime.datetime.now(datetime.UTC)
-    text = (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {bench.units:,} examples, "
-        f"load at the end {' '.join(f'{one:.1f}' for one in os.getloadavg())}, {now:%Y-%m-%d %H:%M} UTC. "
-        f"Command: `python -m benchmarks.private_quality {' '.join(sys.argv[1:])}`\n\n"
-        + "".join(f"| {' | '.join(line)} |\n" for line in cells)
-    )
+    text = report(rows, "benchmarks.private_quality", size=f"{bench.units:,} examples")
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

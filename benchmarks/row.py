@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+import platform
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 
@@ -47,3 +52,15 @@ class Row:
 def number(value: float) -> str:
     """Return a figure with as many digits as it is worth."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def report(rows: Sequence[Row], module: str, *, size: str = "") -> str:
+    """Return rows as a table, below a line that says on what machine, when and by which command they were measured."""
+    cells = [["what", "value", "bar", "aim", "verdict", "detail"], ["---"] * 6, *(row.cells() for row in rows)]
+    loads, now = " ".join(f"{one:.1f}" for one in os.getloadavg()), datetime.datetime.now(datetime.UTC)
+    where = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return (
+        f"{where}{size and f', {size}'}, load at the end {loads}, {now:%Y-%m-%d %H:%M} UTC. "
+        f"Command: `python -m {module} {' '.join(sys.argv[1:])}`\n\n"
+        + "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    )

@@ -28,7 +28,7 @@ from console_people import (
     until,
 )  # fmt: skip
 from path_proxy import path_proxy
-from real_browser import RealBrowser, Watched, real_browser
+from real_browser import RealBrowser, Watched
 from served import Served, start_served
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
@@ -40,12 +40,6 @@ FORMS = ("/call/access/can", "/call/audit/verify", "/call/audit/export", "/call/
 READY_S: list[float] = []
 """How long `ashore up` took."""
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[RealBrowser]:
-    with real_browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

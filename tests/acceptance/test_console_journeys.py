@@ -27,12 +27,11 @@ from console_people import (
     give_code,
     key_on,
     log_in,
-    make_office,
     until,
 )  # fmt: skip
 from hostile_texts import HOSTILE
 from path_proxy import path_proxy
-from real_browser import RealBrowser, Watched, code_of, real_browser
+from real_browser import RealBrowser, Watched, code_of
 from served import Served, start_served
 from waiting import eventually
 
@@ -43,12 +42,6 @@ SHOWN = tuple(dict.fromkeys(one.replace("\x00", "").replace("\r", "").replace("\
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[RealBrowser]:
-    with real_browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("console-home")
     started = start_served(home, (), store=None, port=free_port(), grpc_port=0, config=CONFIG)
@@ -56,11 +49,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int
         yield started
     finally:
         started.stop()
-
-
-@pytest.fixture(scope="module")
-def office(server: Served, browser: RealBrowser) -> dict[str, str]:
-    return make_office(browser, server)
 
 
 def ask_admin(server: Served, who: str, method: str, path: str, body: Any = None) -> int:

@@ -7,18 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from console_people import CONFIG, REFUSED, act, log_in, make_office, until
-from real_browser import RealBrowser, real_browser
+from console_people import CONFIG, REFUSED, act, log_in, until
+from real_browser import RealBrowser
 from served import Served, start_served
 from tiny_models import make_tiny_model
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[RealBrowser]:
-    with real_browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int
         yield started
     finally:
         started.stop()
-
-
-@pytest.fixture(scope="module")
-def office(server: Served, browser: RealBrowser) -> dict[str, str]:
-    return make_office(browser, server)
 
 
 def test_an_operator_pulls_makes_a_variant_deploys_it_and_rolls_back(

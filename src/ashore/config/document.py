@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from msgspec import defstruct, field
 from msgspec.structs import replace
@@ -28,6 +28,8 @@ from ashore.sealing import SealingSection, parse_key_source
 from ashore.serving import AdmissionSection, DispatchSection, GrpcSection, HttpSection, MetricsSection
 from ashore.settings import Home
 from ashore.state import StateSection
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Listening(Section, frozen=True, kw_only=True):
@@ -53,6 +55,12 @@ class Listening(Section, frozen=True, kw_only=True):
     def sections(self) -> dict[str, Any]:
         """Return the sections by name."""
         return {name: getattr(self, name) for name in Listening.__struct_fields__}
+
+    def section(self, name: str, kind: type[SectionT]) -> SectionT:
+        """Return a section that a room brings; no field above declares it."""
+        found = getattr(self, name)
+        assert isinstance(found, kind)
+        return found
 
     def reloaded(self, said: Listening) -> Listening:
         """Return what a running server uses after a reload of `said`: all of it but the keys that it keeps."""

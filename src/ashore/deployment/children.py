@@ -13,6 +13,7 @@ from ashore.config import Listening
 from ashore.deployment.listening import api_address, worker_listen
 from ashore.jobs import LOGINS, JobsLaunch, jobs_command
 from ashore.learning.launch import LearningLaunch, learning_command
+from ashore.learning.section import LearningSection
 from ashore.processes import ChildSpec, Supervisor, write_launch_file
 from ashore.settings import Home, Settings
 
@@ -127,7 +128,7 @@ def learning_child(*, listening: Listening, home: Home, settings: Settings) -> C
         home=str(home.root),
         state_url=settings.state_url,
         sealing_key=settings.sealing_key,
-        learning=listening.learning,  # type: ignore[attr-defined]
+        learning=listening.section("learning", LearningSection),
     )
     write_launch_file(launch, home.run / LEARNING_LAUNCH)
     return ChildSpec(

@@ -36,6 +36,7 @@ from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
+from ashore.learning.section import LearningSection
 from ashore.planning import Change, ModelPlan, Plan, compare, describe
 from ashore.processes import ChildSpec, Supervisor, get_from, open_shares
 from ashore.releases import ReleaseKeeper, with_standing
@@ -459,7 +460,7 @@ class Deployment:
         )
         self._keep_child(
             LEARNING,
-            bool(listening.learning.when),  # type: ignore[attr-defined]
+            bool(listening.section("learning", LearningSection).when),
             lambda: learning_child(listening=listening, home=self._home, settings=settings),
         )
 

@@ -150,11 +150,8 @@ class ReportShown(ReportRow, frozen=True, kw_only=True):
     sha256: str
 
 
-class ConsentIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConsentIn(DrillIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """To which drill."""
-
-    drill: Annotated[str, msgspec.Meta(max_length=100, extra={"positional": True})]
-    """Name of the drill, as `ashore drill list` shows it."""
 
 
 class Consented(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Streams of events, to whoever may listen for as long as they may."""
+"""Streams of events, for as long as the caller may listen."""
 
 from __future__ import annotations
 
