@@ -9,8 +9,8 @@ from typing import Final
 NO_SERVER: Final = "it must work where no server runs, or is how one is started and stopped"
 SECRETS: Final = "it shows, makes or moves keys, which do not travel over the API"
 FILES: Final = "it reads or writes files of the caller's choice on this machine, which a request may not"
-CLIENT: Final = "it is a client: a program on the machine of whoever runs it"
-PROGRAMS: Final = "it starts programs or processes with the rights of whoever runs it"
+CLIENT: Final = "it is a client: a program on the user's own machine"
+PROGRAMS: Final = "it starts programs or processes with the rights of its user"
 COMPUTES: Final = "it only computes from files and tables, and needs no server"
 DESTROYS: Final = "it deletes for good what releases of another server may still need; who owns the home decides"
 
