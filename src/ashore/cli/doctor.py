@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ashore.doctor.journal import Entry
     from ashore.doctor.look import Look
     from ashore.doctor.readings import Configuration
-    from ashore.serving import ServedModel
+    from ashore.doctor.topology import ServedPart
 
 app = noun_of(
     "doctor",
@@ -171,7 +171,6 @@ def examine(one: Doctor, settings: Settings, *, span_s: float, since: str) -> tu
     from ashore.doctor.history import History
 
     history = History(settings.home.root)
-    before, since_s = None, 0.0
     if since:
         since_s = time.time() - parse_seconds(since)
         before = history.at(since_s)
@@ -180,22 +179,18 @@ def examine(one: Doctor, settings: Settings, *, span_s: float, since: str) -> tu
                 f"no look of {since} ago is kept",
                 hint="`ashore doctor --watch` keeps one each minute; leave --since out",
             )
-    elif span_s > 0:
-        before, _ = one.look()
-        time.sleep(span_s)
-    look, scene = one.look()
-    readings = one.readings(before, look, scene, since_s=since_s)
+        look, scene = one.look()
+        readings = one.readings(before, look, scene, since_s=since_s)
+    else:
+        readings, scene, look = one.examine(span_s)
     _keep(history, look)
     return readings, scene, look
 
 
 def examine_here(settings: Settings, *, span_s: float) -> Readings:
     """Look twice at a home, and keep nothing."""
-    one = _doctor(settings)
-    before, _ = one.look()
-    time.sleep(span_s)
-    look, scene = one.look()
-    return one.readings(before, look, scene)
+    readings, _, _ = _doctor(settings).examine(span_s)
+    return readings
 
 
 def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[Readings, str]:
@@ -203,8 +198,8 @@ def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[
     from ashore.bootstrap.doctor import open_doctor
 
     one = open_doctor(settings, lambda told: configuration_of(told, settings), lambda served: backends)
-    look, scene = one.look()
-    return one.readings(None, look, scene), look.page
+    readings, _, look = one.examine(0)
+    return readings, look.page
 
 
 def diagnosed(readings: Readings, rules: Sequence[Rule]) -> Diagnosis:
@@ -224,7 +219,7 @@ def _keep(history: Any, look: Look) -> None:
 def _doctor(settings: Settings) -> Doctor:
     from ashore.bootstrap.doctor import open_doctor
 
-    def backends(served: Sequence[ServedModel]) -> list[BackendShown]:
+    def backends(served: Sequence[ServedPart]) -> list[BackendShown]:
         return asyncio.run(backends_of(served))
 
     return open_doctor(settings, lambda told: configuration_of(told, settings), backends)

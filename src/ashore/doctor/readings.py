@@ -130,7 +130,10 @@ class Network(Value, frozen=True, kw_only=True):
     sent_segments: int = 0
     resent_share: float = 0.0
     overflows: int = 0
-    """Connections that a full accept queue refused, since the look before."""
+    """Connections to this server that a full accept queue refused, since the look before; of all programs, where the
+    kernel tells none apart."""
+    full_ports: tuple[int, ...] = ()
+    """Ports of this server whose queue was full."""
     backlog_most: int = 4096
     waiting_ports: int = 0
     """Connections in TIME_WAIT."""

@@ -93,13 +93,13 @@ def orphans_of(root: Path, everyone: Mapping[int, Seen], home: Home, looked_afte
     """Return the processes that name the run folder of this home and that its supervisor does not look after."""
     mine = {one.pid for one in looked_after} | {os.getpid()}
     folder = f"{home.run}/"
-    return [
-        one
-        for one in everyone.values()
-        if one.pid not in mine
-        and any(text.startswith(folder) for text in words_of(root, one.pid))
-        and role_of(words_of(root, one.pid))[0] != "other"
-    ]
+    found = []
+    for one in everyone.values():
+        if one.pid not in mine:
+            words = words_of(root, one.pid)
+            if any(text.startswith(folder) for text in words) and role_of(words)[0] != "other":
+                found.append(one)
+    return found
 
 
 def role_of(words: Sequence[str]) -> tuple[Role, str]:

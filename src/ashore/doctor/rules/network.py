@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ashore.core import counted
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.doctor.readings import Readings
 from ashore.doctor.rule import Rule, rule
@@ -127,12 +128,15 @@ def lossy(seen: Readings) -> Iterator[Finding]:
 def queue_full(seen: Readings) -> Iterator[Finding]:
     if seen.network.overflows:
         small = seen.network.backlog_most < BACKLOG
+        ports = " and ".join(map(str, seen.network.full_ports))
+        where = f"port {ports}" if ports else "this machine"
         yield Finding(
             severity="warning",
-            what=f"{seen.network.overflows} connections found the queue of a listener full",
-            cause="a server took them too slowly, or the queue is short",
+            what=f"{counted(seen.network.overflows, 'connection')} to {where} found the queue full and had to wait or "
+            "were lost",
+            cause="the server took them too slowly, or the queue is short",
             evidence=(
-                evidence("overflows", seen.network.overflows, 0),
+                evidence("refused connections", seen.network.overflows, 0),
                 evidence("net.core.somaxconn", seen.network.backlog_most, BACKLOG),
             ),
             sure="likely",
