@@ -16,6 +16,7 @@ import pytest
 from ashore.core import MemoryRecorder, SystemClock, parse_allow
 from ashore.errors import PermissionDenied, UnknownModel
 from ashore.jobs import Job, JobQueue, Lane, NewJob, Runner, SqlJobs
+from ashore.jobs.model import REFUSED, Again, Failed, Lease, Outcome
 from ashore.jobs.operations import Request, progress_of, words_of
 from ashore.jobs.operations.handler import Meter, OperationHandler
 from ashore.jobs.operations.recording import EndsRecorder
@@ -49,7 +50,14 @@ class Desk:
         self.folder = folder
         self.database = database or open_scratch()
         self.queue = JobQueue(SqlJobs(self.database), SystemClock())
-        handler = OperationHandler(self.queue, environment={"FOLDER": str(folder)}, argv=(sys.executable, "-c", CHILD))
+        self.instead: list[Outcome] = []
+        """What becomes of the next jobs, each once, before one may start."""
+        handler = OperationHandler(
+            self.queue,
+            environment={"FOLDER": str(folder)},
+            still_allowed=self.still_allowed,
+            argv=(sys.executable, "-c", CHILD),
+        )
         kinds = ("model pull", "optimize quantize")
         self.runner = Runner(
             self.queue,
@@ -58,6 +66,9 @@ class Desk:
             owner="home",
             changes=self.database.changes,
         )
+
+    async def still_allowed(self, lease: Lease) -> Outcome | None:
+        return self.instead.pop(0) if self.instead else None
 
     def ask(self, name: str, kind: str = "model pull") -> str:
         asked = msgspec.Raw(msgspec.json.encode({"source": name}))
@@ -169,6 +180,7 @@ def test_a_worker_that_died_leaves_an_operation_interrupted_and_its_end_is_recor
     job_id = desk.ask("long")
     (lease,) = desk.queue.lease(kinds=("model pull",), limit=1, owner="home")  # and then this worker was killed
     assert lease.number == 1
+    desk.queue.report(lease, '{"subject": "model/long"}')
     again = Desk(tmp_path, desk.database)
 
     async def work() -> None:
@@ -185,6 +197,30 @@ def test_a_worker_that_died_leaves_an_operation_interrupted_and_its_end_is_recor
         "model:pull", "ann", "acme", "model/long", "failed",
     )  # fmt: skip
     assert act.detail["ended"] == "interrupted" and act.detail["job"] == job_id
+
+
+def test_an_operation_starts_only_while_its_submitter_may_and_waits_while_nobody_can_say(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    recorder = MemoryRecorder()
+    ends = EndsRecorder(desk.database, desk.queue, recorder, home="")
+    ends.record()
+    away = Again(after_s=0.01, counted=False, code="not_ready", message="the API is not reachable")
+    desk.instead = [away, away, Failed(code=REFUSED, message="the key k was revoked")]
+
+    async def work() -> None:
+        job = await desk.until(desk.ask("one"), "failed")
+        assert (job.error_code, job.error_message, job.attempts) == (REFUSED, "the key k was revoked", 1), job
+        desk.instead = [away]
+        desk.go("two")
+        await desk.until(desk.ask("two"), "succeeded")
+
+    working(desk, work)
+    assert not (tmp_path / "one.pid").exists(), "it never began"
+    while ends.record():
+        pass
+    refused, done = recorder.acts
+    assert (refused.outcome, refused.reason) == ("denied", "refused: the key k was revoked")
+    assert (done.outcome, done.detail["ended"]) == ("done", "succeeded")
 
 
 def test_a_meter_makes_rate_and_time_left_and_keeps_the_last_lines() -> None:

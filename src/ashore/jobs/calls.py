@@ -7,10 +7,11 @@ from typing import Annotated, Final
 import msgspec
 
 from ashore.core import Actor, Call
+from ashore.errors import InvalidRequest
 from ashore.jobs.model import JOB_READ, JobState, resource_of
 from ashore.jobs.office import JobOffice
 from ashore.jobs.operations.calls import CALLS as OPERATIONS
-from ashore.jobs.operations.calls import run_again
+from ashore.jobs.operations.calls import check_still, run_again
 from ashore.jobs.standing import JobOut, job_out
 
 READ: Final = JOB_READ
@@ -49,6 +50,12 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     job: JobOut
     changed: bool
     """False if the job had already ended."""
+
+
+class StillAllowed(msgspec.Struct, frozen=True, kw_only=True):
+    """The job may run."""
+
+    job: str
 
 
 def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
@@ -90,10 +97,24 @@ def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
     return run_again(office, actor, job)
 
 
+def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
+    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts.
+
+    A key that was revoked and a role that was narrowed while the job waited end it as refused.
+    """
+    job = office.queue.get(asked.job, tenant=actor.principal.tenant)
+    if job.account != actor.principal.id:
+        office.rights.require(actor.principal, READ, resource_of(job))
+        raise InvalidRequest(f"{job.job_id} is not yours", hint=f"see it: ashore job show {job.job_id}")
+    check_still(office, actor, job)
+    return StillAllowed(job=job.job_id)
+
+
 CALLS: Final = (
     Call("job", "list", "GET", "/jobs", READ, list_jobs),
     Call("job", "show", "GET", "/jobs/{job}", READ, show_job),
     Call("job", "cancel", "POST", "/jobs/{job}/cancel", CANCEL, cancel_job),
     Call("job", "again", "POST", "/jobs/{job}/again", READ, repeat_job),
+    Call("job", "allowed", "GET", "/jobs/{job}/allowed", "", allowed_job),
     *OPERATIONS,
 )
