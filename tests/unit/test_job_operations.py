@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ashore.jobs.operations.handler import Meter, OperationHandler
 from ashore.jobs.operations.recording import EndsRecorder
 from ashore.jobs.operations.sources import Reach, pulled_name
 from ashore.state import Database, events_after, open_scratch
+from ashore.store import pip_addresses
 
 CHILD = """
 import json, os, sys, time
@@ -248,7 +250,24 @@ def reach(tmp_path: Path) -> Reach:
         folders=(str(models), "s3://bucket/data"),
         allow=parse_allow(["registry.corp@10.0.0.0/8", "hub.example.com"]),
         resolve=lambda host, port: {"registry.corp": ["10.0.0.5"], "hub.example.com": ["127.0.0.1"]}[host],
+        indexes=lambda: ["https://pypi.org/simple"],
     )
+
+
+def test_a_package_may_be_pulled_where_every_index_of_pip_is_allowed(
+    reach: Reach, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """pip goes to the mirrors that the operator set up, and nowhere else: those are what is checked."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://who:secret@registry.corp/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    reach = replace(reach, indexes=pip_addresses)
+    assert reach.source("pypi:package") == "pypi:package", "pypi.org need not be allowed"
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://who:secret@more.example.com/simple")
+    with pytest.raises(PermissionDenied) as refused:
+        reach.source("pypi:package")
+    assert "does not allow more.example.com:443" in refused.value.message and "secret" not in str(refused.value)
 
 
 def test_a_source_is_a_hub_or_what_the_operator_allows(reach: Reach, tmp_path: Path) -> None:
