@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from ashore.cli.calls import noun_of
 from ashore.cli.recorded import acting, owner
 from ashore.core import did_you_mean, human_seconds, parse_seconds
-from ashore.drills.calls import CALLS, Consented, may_lose, recorded_digests, subject_of
+from ashore.drills.calls import CALLS, REPORT_ACTION, Consented, acts_of, may_lose, recorded_digests, subject_of
 from ashore.drills.catalog import BY_NAME, DRILLS
 from ashore.drills.model import EXIT
 from ashore.errors import Conflict, InvalidRequest, NotReady
@@ -203,7 +203,7 @@ def report(identity: str = "", /, *, since: str = "90d", html: Flag = False, as_
         found = tuple(one for one in found if identity in (one[0].id, one[0].drill))[-1:]
         if not found:
             raise InvalidRequest(f"there is no report {identity!r}", hint="`ashore drill report` lists them")
-    recorded = recorded_digests(home.root) if found else {}
+    recorded = recorded_digests(acts_of(home.root)) if found else {}
     changed = [one.id for one, digest in found if recorded.get(one.id) != digest]
     if as_json:
         rows = [{**msgspec.to_builtins(one), "outcomes": [], "recorded": one.id not in changed} for one, _ in found]
@@ -317,7 +317,7 @@ def _one(
         base, digest = book.keep(done, one)
         owner().record(
             recorder,
-            "drill:report",
+            REPORT_ACTION,
             f"drill/{done.id}",
             reason=done.verdict,
             detail={"sha256": digest, "verdict": done.verdict, "on": done.on},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -24,8 +24,12 @@ from ashore.errors import NotFound
 from ashore.settings import Home
 from ashore.state import Database
 
+if TYPE_CHECKING:
+    from ashore.audit import Follower
+
 CONSENT_ACTION: Final = "drill:consent"
 LOOK: Final = "drill:read"
+REPORT_ACTION: Final = "drill:report"
 Vouched = Literal["as recorded", "not as recorded", "not in the log"]
 """Whether a report is the one whose digest the audit log has."""
 
@@ -39,6 +43,8 @@ class DrillDesk:
     database: Database
     clock: Clock
     home: Path
+    acts: Follower
+    """Reports in the audit log: each look reads what was written since the last one."""
 
 
 class DrillRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,7 +230,7 @@ def show_drill(desk: DrillDesk, actor: Actor, asked: DrillIn) -> DrillShown:
 def list_reports(desk: DrillDesk, actor: Actor, asked: ReportsIn) -> ReportRows:
     """List the reports of drills, and whether each is the one whose digest is in the audit log."""
     book, since_s = Book(desk.home), desk.clock.now_s() - parse_seconds(asked.since)
-    recorded = recorded_digests(desk.home)
+    recorded = recorded_digests(desk.acts)
     found = [_row(report, digest, recorded) for report, digest in book.reports(since_s)]
     return ReportRows(items=tuple(reversed(found)))
 
@@ -233,7 +239,7 @@ def show_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> ReportShown:
     """Show what came of one drill."""
     report, digest = _found(desk, asked)
     return ReportShown(
-        **msgspec.structs.asdict(_row(report, digest, recorded_digests(desk.home))),
+        **msgspec.structs.asdict(_row(report, digest, recorded_digests(desk.acts))),
         felt=report.felt,
         fault_for_s=report.fault_for_s,
         noticed=report.noticed,
@@ -296,16 +302,18 @@ def may_lose(one: Drill) -> str:
     }[one.loss]
 
 
-def recorded_digests(home: Path) -> dict[str, str]:
-    """Return the digest of each report as the audit log of a home has it. Reads the log; not for an event loop."""
-    from ashore.audit import Query
-    from ashore.audit.search import search
-    from ashore.audit.segments import LocalShelf
+def acts_of(home: Path) -> Follower:
+    """Return what finds the reports of a home in its audit log."""
+    from ashore.audit import Follower
 
-    found = {}
-    for hit in search(LocalShelf(Home(root=home).audit), Query(action="drill:report", limit=10_000)):
-        name = hit.record.resource.partition("/")[2]
-        found[name] = str(hit.record.detail.get("sha256", ""))
+    return Follower(Home(root=home).audit, REPORT_ACTION)
+
+
+def recorded_digests(acts: Follower) -> dict[str, str]:
+    """Return the digest of each report as the audit log has it. Reads the log; not for an event loop."""
+    found: dict[str, str] = {}
+    for record in acts.records():
+        found.setdefault(record.resource.partition("/")[2], str(record.detail.get("sha256", "")))
     return found
 
 
