@@ -217,6 +217,7 @@ class Doctor:
             parts["server"] = serving.read_server(
                 samples,
                 why_not=scene.why_not,
+                is_silent=bool(self._silent),
                 answered_in_s=scene.answered_in_s,
                 by_unit=self._by_unit(scene.supervisor),
                 restarts=scene.told.get("restarts") or {},

@@ -8,7 +8,7 @@ Units: `_bytes`, `_s` (seconds), `_share` (0 to 1), `_per_s`. Rates hold for the
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -40,6 +40,10 @@ class Group(Value, frozen=True, kw_only=True):
     processes: int = 0
     processes_most: int = 0
     """0: no limit."""
+
+
+DEFAULT_WEIGHT: Final = 1024
+"""`cpu.shares` of version 1; `cpu.weight` 100 of version 2 is the same."""
 
 
 class Cpu(Value, frozen=True, kw_only=True):
@@ -194,6 +198,11 @@ class Process(Value, frozen=True, kw_only=True):
     major_faults_per_s: float = 0.0
     preempted_per_s: float = 0.0
     """Times that it lost its processor to another process."""
+    waits_share: float = 0.0
+    """Of the time, in which the thread that waited most was ready to run and had no processor."""
+    nice: int = 0
+    weight: int = DEFAULT_WEIGHT
+    """Of its control group for processor time, or of the group above it with the least: 1,024 is usual."""
     idle_class: bool = False
     """Whether it runs with what the others leave (SCHED_IDLE)."""
     maps: int = 100
@@ -292,6 +301,8 @@ class Server(Value, frozen=True, kw_only=True):
     running: bool = True
     answers: bool = True
     why_not: str = ""
+    is_silent: bool = False
+    """Whether a worker gave no answer at all."""
     answered_in_s: float = 0.01
     """How long the server took to say whether it is ready."""
     requests: int = 0

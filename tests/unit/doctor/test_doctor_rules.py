@@ -89,6 +89,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D112": [{"cpu": Cpu(throttled=3)}],
     "D113": [{**hosts(), **process(cores=1)}],
     "D114": [process(WORKER, idle_class=True)],
+    "D115": [process(WORKER, waits_share=0.9, weight=2), process(WORKER, waits_share=0.9, nice=19)],
     "D201": [{"memory": Memory(available_bytes=100 << 20)}],
     "D202": [{"memory": Memory(oom_kills=1)}, group(memory_limit_bytes=GIB, oom_kills=1)],
     "D203": [process(swapped_bytes=GIB)],

@@ -49,7 +49,7 @@ def listeners() -> list[Listener]:
     Raises:
         OSError: the kernel does not tell.
     """
-    found = []
+    found: list[Listener] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _FAMILY) as link:
         link.settimeout(WAIT_S)
         for family in (socket.AF_INET, socket.AF_INET6):

@@ -162,7 +162,13 @@ def _precision_of(name: str) -> str:
 
 
 def read_server(
-    samples: Samples, *, why_not: str, answered_in_s: float, by_unit: bool, restarts: Mapping[str, int]
+    samples: Samples,
+    *,
+    why_not: str,
+    is_silent: bool,
+    answered_in_s: float,
+    by_unit: bool,
+    restarts: Mapping[str, int],
 ) -> Server:
     """Return the server as a whole."""
     requests = failed = 0
@@ -180,13 +186,14 @@ def read_server(
     return Server(
         answers=not why_not,
         why_not=why_not,
+        is_silent=is_silent,
         answered_in_s=answered_in_s,
         requests=requests,
         failed=failed,
         errors=errors,
         ignored_fields=int(samples.growth("ashore_ignored_fields_total")),
         workers=int(samples.total("ashore_workers") or 1),
-        loop_busy_share=samples.total("ashore_loop_busy_share") or 0.0,
+        loop_busy_share=min(1.0, samples.total("ashore_loop_busy_share") or 0.0),
         loop_lag_s=samples.total("ashore_loop_lag_seconds") or 0.0,
         running_limit=int(limit) if limit is not None else 1 << 20,
         jobs_dead=int(samples.total("ashore_jobs", state="dead") or 0),

@@ -16,6 +16,8 @@ PROCESSES_SHARE: Final = 0.8
 MANY_RESTARTS: Final = 3
 BUSY_LOOP: Final = 0.85
 SLOW_LOOP_S: Final = 0.05
+YOUNG_S: Final = 20.0
+"""A host that began so lately may still load."""
 
 
 @rule("D501", "process", "Is a process close to its limit of open files?", needs=("processes",))
@@ -151,7 +153,14 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
         if process is None or one.is_a_server or seen.span_s < 1:
             continue
         halted = process.state in ("T", "t")
-        idle = one.running > 0 and not one.steps and process.cpu_cores < 0.02 and process.state != "R"
+        idle = (
+            one.running > 0
+            and not one.steps
+            and process.cpu_cores < 0.02
+            and process.waits_share < 0.1
+            and process.state != "R"
+            and process.age_s > YOUNG_S
+        )
         if halted or idle:
             yield Finding(
                 severity="critical",
@@ -180,7 +189,7 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
     "process",
     "Is a process of the server stopped?",
     needs=("processes",),
-    explains=("D511", "D513", "D801", "D811"),
+    explains=("D511", "D513", "D600", "D801", "D811"),
 )
 def halted(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
