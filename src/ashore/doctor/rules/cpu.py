@@ -337,7 +337,7 @@ def starved(seen: Readings) -> Iterator[Finding]:
     "cpu",
     "Does a process that answers requests get no processor because its weight is low?",
     needs=("processes", "cpu"),
-    explains=("D504", "D508", "D513", "D600", "D607", "D608", "D804"),
+    explains=("D504", "D508", "D513", "D600", "D607", "D608", "D622", "D804"),
     source="proc(5), schedstat: time on a run queue; cpu.shares, cpu.weight, nice(2)",
 )
 def light_weight(seen: Readings) -> Iterator[Finding]:
