@@ -185,7 +185,7 @@ def test_a_job_that_waits_does_not_outlive_the_right_of_who_asked_for_it(site: S
     waiting = {
         name: site.ask("POST", "/models/verify", {"ref": ""}, key=str(key["key"]))["id"] for name, key in keys.items()
     }
-    call(site.server, "DELETE", f"/admin/v1/keys/{keys['gone']['id']}", site.officer)
+    call(site.server, "DELETE", f"/admin/v1/keys/{keys['gone']['record']['id']}", site.officer)
     taken = {"remove": [{"subject": "user/narrowed", "role": "system-administrator"}]}
     call(site.server, "POST", "/admin/v1/bindings", site.officer, taken)
     assert {site.job(one, "queued")["state"] for one in waiting.values()} == {"queued"}
