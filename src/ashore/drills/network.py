@@ -267,7 +267,7 @@ class Network:
         end_s = time.monotonic() + START_S
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                if name != "state" or self._lock is None or self._lock.read_text().splitlines()[-1].strip() == "ready":
+                if name != "state" or self._lock is None or self._lock.read_text().split()[-1:] == ["ready"]:
                     return
             if self._running[name].poll() is not None or time.monotonic() > end_s:
                 said = (self.folder / f"{name}.out").read_text(errors="replace")[-1500:]
