@@ -183,6 +183,8 @@ class Process(Value, frozen=True, kw_only=True):
     """Whether no supervisor looks after it."""
     state: str = "S"
     """As in `ps`: R, S, D, T, Z."""
+    tracer: str = ""
+    """Program that traces it, `strace (process 9)`; empty: none."""
     cores: int = 8
     """That it may run on."""
     cpu_cores: float = 0.0

@@ -139,7 +139,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {**hosts(running=3), **process(state="S")},
         {**hosts(), **process(state="T")},
     ],
-    "D509": [process(WORKER, state="T")],
+    "D509": [process(WORKER, state="T"), process(WORKER, tracer="strace (process 9)")],
     "D510": [process(state="D")],
     "D511": [hosts(pid=0)],
     "D512": [process(orphan=True)],

@@ -220,6 +220,7 @@ def read_processes(
                 nice=_nice(one.pid),
                 weight=weight_of(root, one.pid),
                 idle_class=_is_idle(one.pid),
+                tracer=_program(root, status.get("TracerPid", "0").strip()),
                 maps=_num_lines(folder / "maps"),
                 maps_most=whole_of(root / "proc/sys/vm/max_map_count", 65_530),
                 variables=_variables(folder),
@@ -268,6 +269,11 @@ def _is_idle(pid: int) -> bool:
         return hasattr(os, "SCHED_IDLE") and os.sched_getscheduler(pid) == os.SCHED_IDLE
     except OSError:
         return False
+
+
+def _program(root: Path, pid: str) -> str:
+    name = text_of(root / "proc" / pid / "comm") if pid != "0" else ""
+    return f"{name} (process {pid})" if name else ""
 
 
 def _nice(pid: int) -> int:

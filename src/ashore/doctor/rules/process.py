@@ -152,7 +152,7 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
         process = by_pid.get(one.pid)
         if process is None or one.is_a_server or seen.span_s < 1:
             continue
-        halted = process.state in ("T", "t")
+        halted = process.state in ("T", "t") and not process.tracer
         idle = (
             one.running > 0
             and not one.steps
@@ -189,11 +189,21 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
     "process",
     "Is a process of the server stopped?",
     needs=("processes",),
-    explains=("D511", "D513", "D600", "D801", "D811"),
+    explains=("D504", "D511", "D513", "D600", "D607", "D801", "D804", "D811"),
 )
 def halted(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
-        if one.state in ("T", "t") and one.role != "host":
+        if one.tracer:
+            yield Finding(
+                severity="critical",
+                what=f"{one.tracer} traces {one.name} (process {one.pid})",
+                cause="a debugger or tracer stops it at each system call; whoever waits for it waits",
+                evidence=(evidence("tracer", one.tracer, "none"), evidence("state", one.state, "R or S")),
+                sure="certain",
+                remedy="end the tracer; the process goes on by itself",
+                commands=(f"kill {one.tracer.rpartition(' ')[2].rstrip(')')}",),
+            )
+        elif one.state in ("T", "t") and one.role != "host":
             yield Finding(
                 severity="critical",
                 what=f"{one.name} (process {one.pid}) is stopped",
