@@ -365,6 +365,8 @@ class Cache(Value, frozen=True, kw_only=True):
 
     used: bool = False
     up: bool = True
+    address: str = ""
+    """Host and port, or path, without a password."""
     ping_ms: float = 0.2
     memory_bytes: int = 0
     memory_most_bytes: int = 1 << 28

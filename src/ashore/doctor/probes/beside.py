@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ashore.core import split_url
 from ashore.doctor.look import Between
 from ashore.doctor.readings import Cache, Edge, Lookup, State
 from ashore.processes import get_from
@@ -55,16 +56,22 @@ def read_cache(url: str, up: float | None, between: Between, missing: dict[str, 
         return Cache(used=False)
     if "cache.ping_ms" not in between.after.numbers:
         missing["cache.memory_most_bytes"] = "the shared cache does not answer"
-        return Cache(used=True, up=False)
+        return Cache(used=True, up=False, address=_address(url))
     return Cache(
         used=True,
         up=up != 0,
+        address=_address(url),
         ping_ms=between.now("cache.ping_ms"),
         memory_bytes=int(between.now("cache.used_memory")),
         memory_most_bytes=int(between.now("cache.maxmemory")),
         evicted=int(between.grew("cache.evicted_keys")),
         rejected=int(between.grew("cache.rejected_connections")),
     )
+
+
+def _address(url: str) -> str:
+    parts = split_url(url)
+    return parts.netloc.rpartition("@")[2] or parts.path
 
 
 def read_sqlite(path: Path) -> State:
