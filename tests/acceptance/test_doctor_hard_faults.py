@@ -351,7 +351,7 @@ def test_another_program_takes_the_processors(odd: Served, at_odd: Examined) -> 
 
 
 def test_a_name_that_nobody_knows() -> None:
-    seen = look_up(("no-such-machine.invalid",))
+    seen = look_up({"no-such-machine.invalid": "[redis] url"})
     found = [one.rule for one in diagnose(Readings(lookups=seen), RULES).findings]
     assert found == ["D403"]
 

@@ -153,6 +153,8 @@ class Lookup(Value, frozen=True, kw_only=True):
     """One name of another machine that the server uses."""
 
     name: str
+    used_by: str = ""
+    """Where it stands: `[redis] url`, `release chat-1`."""
     took_s: float = 0.01
     error: str = ""
 

@@ -228,17 +228,23 @@ def _postgres(sources: Sources) -> Any:
         database.close()
 
 
-def _names(topology: TopologyPart, book: Book | None) -> list[str]:
-    """Return the names of other machines that this server talks to; addresses need no look-up."""
-    urls = [topology.redis.url, topology.state.url, *(one.issuer for one in topology.access.issuers)]
+def _names(topology: TopologyPart, book: Book | None) -> dict[str, str]:
+    """Return the names of other machines that this server talks to, with where each stands; an address needs no
+    look-up."""
+    urls = [("[redis] url", topology.redis.url), ("[state] url", topology.state.url)]
+    urls += [("[[access.issuer]]", one.issuer) for one in topology.access.issuers]
     if book is not None:
-        urls += [str(value) for one in book.releases.values() for value in one.plan.options.extra.values()]
-    hosts = {split_url(url).hostname or "" for url in urls if "://" in url}
-    return sorted(
-        host
-        for host in hosts
-        if host and not host.replace(".", "").isdigit() and ":" not in host and host != "localhost"
-    )
+        urls += [
+            (f"release {name}", str(value))
+            for name, one in book.releases.items()
+            for value in one.plan.options.extra.values()
+        ]
+    found: dict[str, str] = {}
+    for where, url in urls:
+        host = (split_url(url).hostname or "") if "://" in url else ""
+        if host and not host.replace(".", "").isdigit() and ":" not in host and host != "localhost":
+            found.setdefault(host, where)
+    return found
 
 
 def _book(database: Database) -> Book:

@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,8 +184,8 @@ def ends_in(path: Path, now_s: float) -> float | None:
     return (certificate.not_valid_after_utc - datetime.fromtimestamp(now_s, UTC)).total_seconds()
 
 
-def look_up(names: Sequence[str]) -> tuple[Lookup, ...]:
-    """Look each name up, all at once, and wait two seconds at most."""
+def look_up(names: Mapping[str, str]) -> tuple[Lookup, ...]:
+    """Look each name up, all at once, and wait two seconds at most. `names`: where each stands, by name."""
     found: dict[str, Lookup] = {}
 
     def one(name: str) -> None:
@@ -195,7 +195,7 @@ def look_up(names: Sequence[str]) -> tuple[Lookup, ...]:
             socket.getaddrinfo(name, None)
         except OSError as fault:
             error = fault.strerror or str(fault)
-        found[name] = Lookup(name=name, took_s=time.monotonic() - start_s, error=error)
+        found[name] = Lookup(name=name, used_by=names[name], took_s=time.monotonic() - start_s, error=error)
 
     threads = [threading.Thread(target=one, args=(name,), daemon=True) for name in names]
     for thread in threads:
@@ -203,4 +203,7 @@ def look_up(names: Sequence[str]) -> tuple[Lookup, ...]:
     end_s = time.monotonic() + 2 * WAIT_S
     for thread in threads:
         thread.join(max(0.0, end_s - time.monotonic()))
-    return tuple(found.get(name) or Lookup(name=name, took_s=2 * WAIT_S, error="no answer in 2 s") for name in names)
+    return tuple(
+        found.get(name) or Lookup(name=name, used_by=where, took_s=2 * WAIT_S, error="no answer in 2 s")
+        for name, where in sorted(names.items())
+    )

@@ -91,7 +91,7 @@ def slow_names(seen: Readings) -> Iterator[Finding]:
         if one.error or one.took_s > SLOW_LOOKUP_S:
             yield Finding(
                 severity="warning",
-                what=f"the name {one.name} "
+                what=f"the name {one.name} {f'of {one.used_by} ' if one.used_by else ''}"
                 f"{'cannot be looked up: ' + one.error if one.error else f'takes {one.took_s:.1f} s to look up'}",
                 cause="a name server of /etc/resolv.conf does not answer, or the name is wrong",
                 evidence=(evidence("look-up", one.error or f"{one.took_s:.2f} s", f"{SLOW_LOOKUP_S:g} s"),),
