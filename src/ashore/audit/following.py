@@ -8,7 +8,7 @@ from pathlib import Path
 from ashore.audit.canonical import decode, needle
 from ashore.audit.chain import HASH_CHARS
 from ashore.audit.model import ChainName, Record
-from ashore.audit.segments import chains_in, segment_path, segments_of
+from ashore.audit.segments import chains_in, read_lines, segment_path, segments_of
 from ashore.core import UNDECODABLE
 
 
@@ -41,6 +41,21 @@ class Follower:
             for one in sorted(there):
                 self._go_on(*one)
             return [record for one in sorted(self._found) for record in self._found[one]]
+
+    def whole_since_s(self) -> float:
+        """Return since when every act lies on this machine, seconds since 1970: older ones may be in the archive alone.
+        0: all of them are here."""
+        since_us = 0
+        for chain in chains_in(self._audit):
+            first = next(iter(segments_of(self._audit, chain)), 1)
+            if first > 1:
+                with segment_path(self._audit, chain, first).open("rb") as file:
+                    line = next(read_lines(file), None)
+                try:
+                    since_us = max(since_us, decode(line.body).at_us) if line is not None else since_us
+                except UNDECODABLE:
+                    continue  # `verify` names it
+        return since_us / 1e6
 
     def _go_on(self, chain: ChainName, number: int) -> None:
         path, key = segment_path(self._audit, chain, number), (chain, number)

@@ -6,7 +6,6 @@ run by who may sign in to the machine and mend it by hand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -30,8 +29,9 @@ if TYPE_CHECKING:
 CONSENT_ACTION: Final = "drill:consent"
 LOOK: Final = "drill:read"
 REPORT_ACTION: Final = "drill:report"
-Vouched = Literal["as recorded", "not as recorded", "not in the log"]
-"""Whether a report is the one whose digest the audit log has."""
+Vouched = Literal["as recorded", "not as recorded", "not in the log", "in the archive"]
+"""Whether a report is the one whose digest the audit log has. in the archive: its record may have left this machine:
+`ashore audit search --archive PLACE --action drill:report` has its digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,8 +230,8 @@ def show_drill(desk: DrillDesk, actor: Actor, asked: DrillIn) -> DrillShown:
 def list_reports(desk: DrillDesk, actor: Actor, asked: ReportsIn) -> ReportRows:
     """List the reports of drills, and whether each is the one whose digest is in the audit log."""
     book, since_s = Book(desk.home), desk.clock.now_s() - parse_seconds(asked.since)
-    recorded = recorded_digests(desk.acts)
-    found = [_row(report, digest, recorded) for report, digest in book.reports(since_s)]
+    ask = Vouching(desk.acts)
+    found = [_row(report, digest, ask) for report, digest in book.reports(since_s)]
     return ReportRows(items=tuple(reversed(found)))
 
 
@@ -239,7 +239,7 @@ def show_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> ReportShown:
     """Show what came of one drill."""
     report, digest = _found(desk, asked)
     return ReportShown(
-        **msgspec.structs.asdict(_row(report, digest, recorded_digests(desk.acts))),
+        **msgspec.structs.asdict(_row(report, digest, Vouching(desk.acts))),
         felt=report.felt,
         fault_for_s=report.fault_for_s,
         noticed=report.noticed,
@@ -271,10 +271,7 @@ def _found(desk: DrillDesk, asked: ReportIn) -> tuple[Report, str]:
     return found[-1]
 
 
-def _row(report: Report, digest: str, recorded: Mapping[str, str]) -> ReportRow:
-    vouched: Vouched = "not in the log"
-    if report.id in recorded:
-        vouched = "as recorded" if recorded[report.id] == digest else "not as recorded"
+def _row(report: Report, digest: str, ask: Vouching) -> ReportRow:
     return ReportRow(
         report=report.id,
         drill=report.drill,
@@ -283,7 +280,7 @@ def _row(report: Report, digest: str, recorded: Mapping[str, str]) -> ReportRow:
         ran_on=report.on,
         began_s=report.began_s,
         recovered_s=report.recovered_s,
-        vouched=vouched,
+        vouched=ask(report, digest),
     )
 
 
@@ -309,12 +306,20 @@ def acts_of(home: Path) -> Follower:
     return Follower(Home(root=home).audit, REPORT_ACTION)
 
 
-def recorded_digests(acts: Follower) -> dict[str, str]:
-    """Return the digest of each report as the audit log has it. Reads the log; not for an event loop."""
-    found: dict[str, str] = {}
-    for record in acts.records():
-        found.setdefault(record.resource.partition("/")[2], str(record.detail.get("sha256", "")))
-    return found
+class Vouching:
+    """What the audit log says of reports, as of now. Reads the log; not for an event loop."""
+
+    def __init__(self, acts: Follower) -> None:
+        self._recorded: dict[str, str] = {}
+        for record in acts.records():
+            self._recorded.setdefault(record.resource.partition("/")[2], str(record.detail.get("sha256", "")))
+        self._since_s = acts.whole_since_s()
+
+    def __call__(self, report: Report, digest: str) -> Vouched:
+        """Return whether a report is the one that was recorded."""
+        if report.id in self._recorded:
+            return "as recorded" if self._recorded[report.id] == digest else "not as recorded"
+        return "in the archive" if report.began_s < self._since_s else "not in the log"
 
 
 CALLS: Final = (
