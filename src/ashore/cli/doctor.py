@@ -19,7 +19,8 @@ from ashore.cli.calls import noun_of
 from ashore.cli.recorded import acting, owner
 from ashore.core import counted, did_you_mean, human_seconds, parse_seconds
 from ashore.doctor.calls import CALLS, detail_of
-from ashore.errors import AshoreError, Conflict, InvalidRequest
+from ashore.errors import Conflict, InvalidRequest, RemoteRefused
+from ashore.processes import ask
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ app = noun_of(
 EXIT: Final[Mapping[str | None, int]] = {"critical": 4, "warning": 3}
 SPAN: Final = "2s"
 EVERY_S: Final = 60.0
+COMPARE_S: Final = 3.0
+"""Longest wait for the supervisor to read ashore.toml."""
 FORMAT: Final = "ashore.doctor/1"
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -232,29 +235,28 @@ def _refuse_foreign(settings: Settings) -> None:
 
 
 def configuration_of(told: Mapping[str, Any], settings: Settings) -> Configuration:
-    """Return how ashore.toml stands to what the supervisor says it runs."""
-    from ashore.cli.upchecks import warnings_of
-    from ashore.cli.upplan import listening_of, request_of
-    from ashore.config import Listening
-    from ashore.doctor.readings import Configuration, Note
+    """Return how ashore.toml stands to what the supervisor runs. It says so itself: it has read every section.
 
-    serving = msgspec.convert(told["listening"], Listening)
-    notes = []
-    for warning in warnings_of(serving, settings):
-        what, _, do = warning.rpartition(": ") if ": " in warning else warning.rpartition("; ")
-        notes.append(Note(what=what, do=do))
-    request = request_of(told["request"])
-    if not request.config:
-        return Configuration(notes=tuple(notes))
-    try:
-        wanted = listening_of(request.spec(), request.settings())
-    except (AshoreError, OSError) as fault:
-        return Configuration(notes=tuple(notes), unreadable=f"{request.config}: {fault}")
-    return Configuration(
-        notes=tuple(notes),
-        needs_restart=tuple(serving.kept_but_changed(wanted)),
-        differs=tuple(serving.keys_to_take(wanted)),
-    )
+    Args:
+        told: What the supervisor says of itself. An older one does not compare; then it is done here.
+        settings: Of the home.
+
+    Raises:
+        NotReady: the supervisor is gone.
+        RemoteRefused: it cannot say it.
+    """
+    from ashore.doctor.readings import Configuration
+
+    if told.get("compares"):
+        *_, said = ask(settings.home.control_socket, {"op": "compare"}, timeout_s=COMPARE_S)
+        if "error" in said:
+            raise RemoteRefused(f"the supervisor cannot compare ashore.toml: {said['error']}")
+        return msgspec.convert(said["configuration"], Configuration)
+    from ashore.cli.upchecks import compared
+    from ashore.cli.upplan import request_of
+    from ashore.config import Listening
+
+    return compared(msgspec.convert(told["listening"], Listening), request_of(told["request"]), settings)
 
 
 def _chosen(rules: Sequence[Rule], only: Sequence[str], ignore: Sequence[str]) -> tuple[Rule, ...]:
