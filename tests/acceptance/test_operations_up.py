@@ -180,13 +180,15 @@ def test_a_job_that_waits_does_not_outlive_the_right_of_who_asked_for_it(site: S
         body = {"id": name, "roles": ["system-administrator"], "key": {}}
         keys[name] = call(site.server, "POST", "/admin/v1/users", site.officer, body)["key"]
     blocking = [site.ask("POST", "/models/pull", {"source": f"hf:org/never{n}"})["id"] for n in range(2)]
+    tiny = str(site.models / "tiny")
     for one in blocking:
         site.job(one, "running")
     waiting = {
-        name: site.ask("POST", "/models/verify", {"ref": ""}, key=str(key["key"]))["id"] for name, key in keys.items()
+        name: site.ask("POST", "/models/pull", {"source": tiny, "name": name}, key=str(key["key"]))["id"]
+        for name, key in keys.items()
     }
     call(site.server, "DELETE", f"/admin/v1/keys/{keys['gone']['record']['id']}", site.officer)
-    taken = {"remove": [{"subject": "user/narrowed", "role": "system-administrator"}]}
+    taken = {"revoke": [{"subject": "user/narrowed", "role": "system-administrator"}]}
     call(site.server, "POST", "/admin/v1/bindings", site.officer, taken)
     assert {site.job(one, "queued")["state"] for one in waiting.values()} == {"queued"}
     for one in blocking:
@@ -197,15 +199,15 @@ def test_a_job_that_waits_does_not_outlive_the_right_of_who_asked_for_it(site: S
         "gone": "refused", "narrowed": "refused", "still": ended["still"].get("error_code"),
     }  # fmt: skip
     assert "revoked" in ended["gone"]["error_message"], ended["gone"]
-    assert "model:verify" in ended["narrowed"]["error_message"], ended["narrowed"]
+    assert "model:pull" in ended["narrowed"]["error_message"], ended["narrowed"]
     for name in ("gone", "narrowed"):
         found = eventually(lambda name=name: _denials(site, name, waiting[name]))
         assert "refused: a right was taken away" in found[0]["reason"], found
 
 
 def _denials(site: Site, actor: str, job_id: str) -> list[dict[str, Any]]:
-    words = ("audit", "search", "--actor", actor, "--action", "model:verify", "--outcome", "denied", "--json")
-    told = [json.loads(line) for line in site.run(*words).stdout.splitlines() if line.startswith("{")]
+    words = ("audit", "search", "--actor", actor, "--action", "model:pull", "--outcome", "denied", "--json")
+    told = json.loads(site.run(*words).stdout or "{}").get("items", [])
     return [one for one in told if one.get("detail", {}).get("job") == job_id]
 
 

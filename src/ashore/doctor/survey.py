@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ashore.core import split_url
 from ashore.doctor.probes import beside, disks, gpus, home, logs
 from ashore.doctor.probes.home import Backend
-from ashore.doctor.readings import Configuration
+from ashore.doctor.readings import Configuration, State
 from ashore.doctor.topology import ServedPart, TopologyPart
 from ashore.errors import AshoreError, NotReady
 from ashore.settings import Home, Settings
@@ -97,14 +97,16 @@ def survey(
 
     found = Survey(running=bool(told))
     own, url, now_s = sources.settings.home, sources.settings.state_url, time.time()
-    in_a_file = not url or url.startswith("sqlite")
-    with ThreadPoolExecutor(3, thread_name_prefix="doctor") as threads:  # these wait; they import nothing of ashore
-        waits = [threads.submit(_gpus, found, mine), threads.submit(_disk, found, own)]
-        if in_a_file:
-            waits.append(threads.submit(_state, found, path_of_url(url, default=own.state_db)))
-        else:
-            with found.part("state"):
-                found.parts["state"] = _postgres(sources)
+    with ThreadPoolExecutor(1, thread_name_prefix="doctor") as threads:
+        asked = threads.submit(_gpus, found, mine)  # waits for a program
+        # What takes the time of a write comes first: imports, and threads beside it, would be in that time.
+        with found.part("disk"):
+            found.written = disks.write_to(own.root, found.missing)
+        with found.part("state"):
+            in_a_file = not url or url.startswith("sqlite")
+            found.parts["state"] = (
+                _sqlite(path_of_url(url, default=own.state_db), found.running) if in_a_file else _postgres(sources)
+            )
         with found.part("log"):
             found.parts["log"] = logs.read_logs(own.logs, own.root / "training", since_s=since_s or now_s - LOG_S)
         _audit(found, own, topology, now_s)
@@ -118,19 +120,13 @@ def survey(
                 found.parts["access"] = home.read_access(own, None, now_s, ())
             with found.part("stored"):
                 found.parts["stored"] = home.read_stored(own, None, None)
-        for one in waits:
-            one.result()
+        asked.result()
     return found
 
 
 def _gpus(found: Survey, mine: frozenset[int]) -> None:
     with found.part("gpus"):
         found.parts["gpus"] = gpus.read_gpus(mine, found.missing)
-
-
-def _disk(found: Survey, own: Home) -> None:
-    with found.part("disk"):
-        found.written = disks.write_to(own.root, found.missing)
 
 
 def _audit(found: Survey, own: Home, topology: TopologyPart | None, now_s: float) -> None:
@@ -204,15 +200,13 @@ def _shared(own: Home, nodes: Sequence[Path]) -> tuple[str, ...]:
     return tuple(shared)
 
 
-def _state(found: Survey, path: Path) -> None:
-    with found.part("state"):
-        if not path.is_file() and not found.running:
-            raise NotReady("this home has no state yet")
-        found.parts["state"] = beside.read_sqlite(path)
+def _sqlite(path: Path, running: bool) -> State:
+    if not path.is_file() and not running:
+        raise NotReady("this home has no state yet")
+    return beside.read_sqlite(path)
 
 
-def _postgres(sources: Sources) -> Any:
-    from ashore.doctor.readings import State
+def _postgres(sources: Sources) -> State:
     from ashore.state import execute
 
     if sources.open_state is None:

@@ -18,6 +18,7 @@ from ashore.doctor.readings import Cache, Edge, Lookup, State
 from ashore.processes import get_from
 
 WAIT_S: Final = 1.0
+LONG_LOCK_MS: Final = 200.0
 _CACHE_NUMBERS: Final = ("evicted_keys", "rejected_connections", "used_memory", "maxmemory")
 _EDGE_FAILURES: Final = (
     "upstream_rq_timeout", "upstream_cx_connect_fail", "upstream_cx_overflow", "upstream_rq_pending_overflow",
@@ -85,14 +86,20 @@ def read_sqlite(path: Path) -> State:
         ) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             answer_ms = 1e3 * (time.monotonic() - start_s)
-            start_s = time.monotonic()
-            with suppress(sqlite3.OperationalError):  # locked for longer than we wait
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-            lock_ms = 1e3 * (time.monotonic() - start_s)
+            lock_ms = _lock_ms(connection)
+            if lock_ms > LONG_LOCK_MS:  # once may be a busy machine: a state that is locked is locked again
+                lock_ms = min(lock_ms, _lock_ms(connection))
     except sqlite3.Error as fault:
         return State(kind="sqlite", path=str(path), error=str(fault), wal_bytes=wal_bytes)
     return State(kind="sqlite", path=str(path), answer_ms=answer_ms, lock_ms=lock_ms, wal_bytes=wal_bytes)
+
+
+def _lock_ms(connection: sqlite3.Connection) -> float:
+    start_s = time.monotonic()
+    with suppress(sqlite3.OperationalError):  # locked for longer than we wait
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    return 1e3 * (time.monotonic() - start_s)
 
 
 def read_postgres(ask: Callable[[str], Sequence[Sequence[object]]]) -> State:
