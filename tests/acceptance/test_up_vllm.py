@@ -113,20 +113,25 @@ ADDRESS = """
 name = "{source}"
 alias = "tiny"
 [model.engine]
-{keys}
+fleet = true
 key = "env:FAR_KEY"
 """
 
 
-def test_servers_at_addresses_serve_a_model_of_which_only_the_text_is_here(
+def nodes(*urls: str) -> str:
+    return "".join(
+        f'[[fleet.node]]\nnode = "n{number}"\naddress = "{url}"\nmodel = "tiny"\n' for number, url in enumerate(urls)
+    )
+
+
+def test_nodes_of_the_file_serve_a_model_of_which_only_the_text_is_here(
     served: Start, tiny: Path, ashore: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tiny / "model.safetensors").unlink()
     monkeypatch.setenv("FAR_KEY", "secret")
     doubles = [VllmDouble("fake:echo?context=512", api_key="secret") for _ in range(2)]
     try:
-        keys = f"urls = {json.dumps([double.url for double in doubles])}"
-        server = served(config=ADDRESS.format(source=tiny, keys=keys))
+        server = served(config=ADDRESS.format(source=tiny) + nodes(*(double.url for double in doubles)))
         with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=30) as api:
             for text in ("a dog, 90 cm", "a cat, 30 cm"):
                 asked = [{"role": "user", "content": text}]
@@ -152,13 +157,11 @@ def test_servers_at_addresses_serve_a_model_of_which_only_the_text_is_here(
             double.close()
 
 
-def test_a_reload_with_other_addresses_lets_answers_end_where_they_began(
-    served: Start, tiny: Path, ashore: Run
-) -> None:
+def test_a_reload_with_other_nodes_lets_answers_end_where_they_began(served: Start, tiny: Path, ashore: Run) -> None:
     slow = VllmDouble("fake:echo?tok_per_s=20&context=512")
     quick = VllmDouble("fake:echo?context=512")
     try:
-        config = ADDRESS.format(source=tiny, keys=f'url = "{slow.url}"').replace('key = "env:FAR_KEY"', "")
+        config = ADDRESS.format(source=tiny).replace('key = "env:FAR_KEY"', "") + nodes(slow.url)
         server = served(config=config)
         with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=60) as api:
             said = [97 + n % 26 for n in range(60)]
@@ -169,7 +172,7 @@ def test_a_reload_with_other_addresses_lets_answers_end_where_they_began(
             done = ashore("reload", home=server.home)
             assert done.returncode == 0, done.stderr
             assert api.completions.create(**asked, max_tokens=5).choices[0].text
-            assert len(quick.bodies) == 1
+            assert len(quick.bodies) == 1, "a node that is written there anew gets the next request"
             choices = [first, *(choice for chunk in stream for choice in chunk.choices)]
         assert [token for choice in choices for token in choice.token_ids] == said, "no answer was cut"
         assert choices[-1].finish_reason in ("stop", "length")

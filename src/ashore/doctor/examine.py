@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -368,6 +369,7 @@ class Doctor:
         urls = [topology.redis.url, topology.state.url, *(one.issuer for one in topology.access.issuers)]
         if book is not None:
             urls += [str(value) for one in book.releases.values() for value in one.plan.options.extra.values()]
+        urls += re.findall(r"https?://[^\"]+", text_of(self._home.fleet_servers))
         hosts = {split_url(url).hostname or "" for url in urls if "://" in url}
         return sorted(
             host
