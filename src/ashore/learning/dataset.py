@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from ashore.errors import CorruptBlob
@@ -84,6 +84,18 @@ class Dataset:
     def held_counts(self) -> dict[str, int]:
         """What was held, by filter."""
         return dict(Counter(one.filter for one in self.held))
+
+    def without(self, found: Mapping[str, str], name: str) -> Dataset:
+        """Return the data set with more votes held.
+
+        Args:
+            found: Why, by the id of a vote.
+            name: What holds them.
+        """
+        held = tuple(Held(one.row, name, found[one.row.feedback_id]) for one in self.examples
+                     if one.row.feedback_id in found)  # fmt: skip
+        kept = tuple(one for one in self.examples if one.row.feedback_id not in found)
+        return replace(self, examples=kept, held=(*self.held, *held))
 
 
 def make_dataset(
