@@ -29,6 +29,9 @@ class OfTenant:
     def decide(self, principal: Principal, action: str, resource: str) -> Verdict:
         return Verdict(resource.startswith(f"tenant/{principal.tenant}/") and action == "job:read")
 
+    def holds(self, principal: Principal, action: str) -> bool:
+        return action == "job:read"
+
     def require(self, principal: Principal, action: str, resource: str) -> None:
         raise AssertionError("a stream leaves out what its reader may not see")
 
