@@ -135,14 +135,6 @@ def test_pairs_in_one_row_count_as_each_in_a_row_of_its_own(tmp_path: Path) -> N
     compare(found, mine, sum(summed(model, one) for one in alone(pairs)), gradients(model))
 
 
-def test_a_correction_is_learned_and_preferred_in_one_pass(tmp_path: Path) -> None:
-    model = model_with_adapter(tmp_path)
-    found = [one for p, good, bad in PAIRS for one in (tokens(p, good), tokens(p, bad))]
-    one_pass, mine = summed(model, rows_of(Learned("correct", found))), gradients(model)
-    two = summed(model, rows_of(Learned("pair", found))) + summed(model, rows_of(Learned("learn", found[::2])))
-    compare(one_pass, mine, two, gradients(model))
-
-
 def test_the_loss_of_votes_down_is_that_of_trl(tmp_path: Path) -> None:
     from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 

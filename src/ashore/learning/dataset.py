@@ -31,8 +31,7 @@ from ashore.learning.model import Said, Vote
 from ashore.learning.texts import SealedTexts, messages_of, opened
 
 Kind = Literal["correction", "preferred", "up", "down"]
-"""correction: learned word for word, and preferred to what the model said. preferred: preferred to what the model said.
-up: learned word for word. down: made less likely."""
+"""correction, up: learned word for word. preferred: preferred to what the model said. down: made less likely."""
 CAP_SHARE: Final = 0.02
 CAP_LEAST: Final = 20
 SOURCE_SHARE: Final = 0.5

@@ -18,9 +18,8 @@ from ashore.training.batches import Batch
 from ashore.training.losses import CHUNK, answer_loss, hidden_states
 
 BETA: Final = 0.1
-Role = Literal["learn", "correct", "pair", "down"]
-PAIRED: Final = ("correct", "pair")
-"""Roles whose examples come in twos, the better one first; `correct` learns that one word for word besides."""
+Role = Literal["learn", "pair", "down"]
+"""learn: word for word. pair: two examples, the better one first. down: made less likely."""
 
 
 class FeedbackLoss:
@@ -31,7 +30,7 @@ class FeedbackLoss:
 
         Args:
             peft_model: Has the adapter, and can switch it off.
-            roles: By the number of an example in the corpus. Of what is `PAIRED`, better and worse ones take turns.
+            roles: By the number of an example in the corpus. Of pairs, better and worse ones take turns.
             beta: How far answers may move from those of the model without the adapter.
         """
         self._peft, self._roles, self._beta = peft_model, roles, beta
@@ -45,12 +44,10 @@ class FeedbackLoss:
 
         with torch.no_grad(), self._peft.disable_adapter():
             before_E = log_likelihoods(model, batch)
-        told_E = log_likelihoods(model, batch)
-        moved_E = told_E - before_E
-        if role in PAIRED:
+        moved_E = log_likelihoods(model, batch) - before_E
+        if role == "pair":
             weight_P = torch.from_numpy(_targets(batch)).view(-1, 2).sum(dim=1)
-            preferred = (pair_losses(moved_E, self._beta) * weight_P).sum()
-            return preferred - told_E[0::2].sum() if role == "correct" else preferred
+            return (pair_losses(moved_E, self._beta) * weight_P).sum()
         return unwanted_loss(moved_E, self._beta) * (batch.num_targets / len(batch.lengths))
 
 
