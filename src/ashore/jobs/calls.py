@@ -101,10 +101,7 @@ def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
 
 
 def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
-    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts.
-
-    A key that was revoked and a role that was narrowed while the job waited end it as refused.
-    """
+    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts."""
     job = office.queue.get(asked.job, tenant=actor.principal.tenant)
     if job.account != actor.principal.id:
         office.rights.require(actor.principal, READ, resource_of(job))
