@@ -123,12 +123,6 @@ def test_three_administrators_set_up_a_person_who_makes_a_key_and_sees_their_usa
         sec.page.get_by_text("ashore access user create dev --role developer").wait_for()
         sec.page.get_by_role("button", name="Create").click()
         key = key_on(sec)
-        sec.open("/connect")
-        sec.page.locator("#f-owner").fill("dev")
-        sec.page.locator("#f-title").fill("laptop")
-        sec.page.get_by_role("button", name="Create a key").click()
-        second = sec.page.locator("#new-key").inner_text()
-        assert second in sec.page.locator("#s-curl").inner_text()
         assert sec.violations() == []
     come_in_by_key(browser, server.root_url, "dev", key, factor=False)
     with browser.page(server.root_url) as dev:
@@ -140,6 +134,14 @@ def test_three_administrators_set_up_a_person_who_makes_a_key_and_sees_their_usa
         assert dev.page.locator(".pane:visible").count() == 2
         dev.page.get_by_text("As code").click()
         assert '"model":"chat"' in dev.page.locator("#code-curl").inner_text()
+        dev.open("/me")
+        dev.page.get_by_role("link", name="Create a key").click()
+        dev.page.locator("#f-title").fill("laptop")
+        dev.page.get_by_text("ashore access key create --title laptop").wait_for()
+        dev.page.get_by_role("button", name="Create a key").click()
+        second = dev.page.locator("#new-key").inner_text()
+        assert second in dev.page.locator("#s-curl").inner_text()
+        assert dev.violations() == []
         dev.open("/me")
         assert "laptop" in dev.page.locator("main").inner_text()
         dev.open("/people")

@@ -232,6 +232,37 @@ def test_a_new_key_is_said_to_be_shown_once_and_what_it_is_for(site: Site) -> No
     assert bare.status == 200 and "shown once" not in bare.text
 
 
+@pytest.mark.parametrize("role", ["developer", "model-owner", "viewer", "auditor", "system-administrator"])
+def test_people_make_rotate_and_revoke_keys_of_their_own_on_the_pages(site: Site, role: str) -> None:
+    """Connect makes one; the rows of Me and of People rotate and revoke it; nobody is asked whose it is to be."""
+    page = site.get("/connect", role)
+    assert 'name="owner"' not in page.text and ">Create a key</button>" in page.text
+    assert "ashore access key create" in page.text
+    made = site.post("/connect", role, {"title": "my laptop", "expires_in_s": "30d"})
+    key = re.findall(r"ash_[0-9a-f]{8}_[\w-]{43}", made.text)[0]
+    assert made.status == 200 and f"api_key=&#34;{key}&#34;" in made.text, "the examples have it"
+    asked = "/v1/models" if role != "viewer" else "/admin/v1/keys?owner=vie-person"
+    assert site.send("GET", asked, key=key).status != 401
+    for path in ("/me", "/people?_tab=access+key"):
+        text = site.get(path, role).text
+        assert "my laptop" in text and f"call/access-key/rotate?key={key[:12]}" in text, path
+    done = site.post("/call/access-key/rotate", role, {"key": key[:12], "overlap_s": "0s"})
+    new = re.findall(r"ash_[0-9a-f]{8}_[\w-]{43}", done.text)[0]
+    assert done.status == 200 and site.send("GET", asked, key=key).status == 401
+    assert site.post("/call/access-key/revoke", role, {"key": new[:12], "_sure": "1"}).status == 200
+    assert site.send("GET", asked, key=new).status == 401
+    assert ('name="owner"' in site.get("/call/access-key/create", role).text) == (role == "security-officer")
+    wrong = site.post("/call/access-key/create", role, {"owner": PEOPLE["security-officer"]})
+    assert wrong.status == 403
+
+
+def test_who_may_do_nothing_is_offered_no_key(site: Site) -> None:
+    page = site.get("/connect", "none")
+    assert ">Create a key</button>" not in page.text and "key:create-own" in page.text
+    assert site.post("/connect", "none", {"title": "x"}).status == 403
+    assert "call/access-key/create" not in site.get("/people?_tab=access+key", "none").text
+
+
 def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> None:
     make = "/call/access-user/create"
     form = site.get(f"{make}?roles=viewer", "security-officer").text

@@ -167,6 +167,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access user create alice --role auditor", "a person with a key, which is shown only once"),
             Example("ashore access service create app --tenant bank-a --role developer", "a program"),
             Example("ashore access key create app --model smollm2 --expires 90d", "its key, for one model"),
+            Example("ashore access key create --title laptop --expires 90d", "a key of your own"),
             Example("ashore access budget set tokens 1000000 --per day --tenant bank-a", "limit a tenant"),
             Example("ashore access can alice infer model/smollm2 --explain", "whether she may, and by which rule"),
             Example("ashore access usage --by tenant,day --csv", "usage as a table for billing"),

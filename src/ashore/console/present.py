@@ -45,7 +45,8 @@ class Cell:
 
 
 RECORD: Final = (
-    "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "tenant", "origin", "request_id",
+    "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "key", "tenant", "origin",
+    "request_id",
 )  # fmt: skip
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": RECORD,

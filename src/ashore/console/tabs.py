@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ashore.access import METRICS_READ
-from ashore.console.calling import command_of, shown_of
+from ashore.console.calling import WHOSE, command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
 from ashore.console.pages import Page, Placed, is_list, lead_of, makes, row_calls
@@ -36,8 +36,6 @@ ON_ROWS: Final = {
     }
 }
 """Calls of other nouns that are about one row of a list, with the field that the row's name fills."""
-WHOSE: Final = ("owner", "account")
-"""Fields of a list that say whose things it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
