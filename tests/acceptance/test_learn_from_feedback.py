@@ -20,8 +20,20 @@ ANN=$(ashore access user create ann --role auditor)
 """
 
 
-def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool) -> str:
-    """Run the page up to the learning, or all of it, and return what it printed."""
+BY_HAND = 'ashore learn run smollm2 || echo "the gate refused it"'
+BY_ITSELF = """for _ in $(seq 300); do
+     ashore learn status smollm2 --json | grep -qE '"state":"(released|passed|refused)"' && break
+     sleep 2
+   done
+   ashore learn status; ashore job list"""
+
+
+def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool, by_itself: bool = False) -> str:
+    """Run the page up to the learning, or all of it, and return what it printed.
+
+    Args:
+        by_itself: Whether the run begins once enough votes came, and not by hand.
+    """
     folder, home, port = tmp_path / "work", tmp_path / "home", free_port()
     page = PAGE.read_text(encoding="utf-8")
     task = folder / "colours.jsonl"
@@ -31,6 +43,11 @@ def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool) -> st
     }.items():
         assert old in page, f"the page has no {old!r} any more"
         page = page.replace(old, new)
+    owner = home / "owner.key"
+    if by_itself:
+        assert BY_HAND in page and "role model-owner)" in page
+        page = page.replace(BY_HAND, BY_ITSELF)
+        page = page.replace("role model-owner)", f'role model-owner); printf %s "$ERIN" > {owner}')
     last = len(page.splitlines()) if whole else page.count("\n", 0, page.index(COLLECT))
     blocks, files = blocks_of(page)
     folder.mkdir()
@@ -44,7 +61,8 @@ def run_page(tmp_path: Path, free_port: Callable[[], int], *, whole: bool) -> st
     spec = files.pop("ashore.toml")
     assert not files
     env = reader_env(folder, home)
-    spec += 'at = "02:00"\nzone = "Europe/Berlin"\n'
+    spec += f'at = "02:00"\nzone = "Europe/Berlin"\nkey_file = "{owner}"\n'
+    spec += "at_examples = 40\n" if by_itself else ""
     if whole:
         tiny = make_tiny_model(tmp_path / "tiny", "llama")
         run_block(blocks_of(f"```sh\nashore model pull {tiny} --name smollm2\n```\n")[0][0], folder=folder, env=env)
@@ -76,6 +94,8 @@ def test_users_vote_and_are_erased(tmp_path: Path, free_port: Callable[[], int])
 @pytest.mark.train
 @pytest.mark.full
 @pytest.mark.timeout(1200)
-def test_a_model_learns_and_is_judged(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    said = run_page(tmp_path, free_port, whole=True)
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_a_model_learns_and_is_judged(tmp_path: Path, free_port: Callable[[], int], by_itself: bool) -> None:
+    said = run_page(tmp_path, free_port, whole=True, by_itself=by_itself)
+    assert not by_itself or "learn run" in said, "the run is a job of the server"
     assert "passed  gain_min held-out" in said, "it learned what no vote was about"

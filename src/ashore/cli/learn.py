@@ -277,7 +277,7 @@ def _ended(done: Run) -> dict[str, Any]:
 
 
 def _show_ended(done: Run) -> None:
-    print(f"{done.run_id}: {done.state}" + (f" ({done.why})" if done.why else ""))
+    print(done.words)
     if done.verdict is not None:
         for line in done.verdict.lines:
             if not line.passed or line.metric == "gain_min":

@@ -1,33 +1,35 @@
 """Entry point of the process that has models learn by themselves: `python -m ashore.cli.learnkeeper --launch FILE`.
 
-`ashore up` starts it where `[learning] at` or `at_examples` is set. It loads no model: each run is a process of its
-own, `ashore learn run`, which ends with this one and goes on at its checkpoint. SIGHUP: the launch file was written
-anew.
+`ashore up` starts it where `[learning] at` or `at_examples` is set. It loads no model: each run is a job of the server,
+with the rights of the account whose key `[learning] key_file` has. SIGHUP: the launch file was written anew.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ashore.cli.calls import Server
 from ashore.cli.keeperprocess import run_keeper
-from ashore.core import SystemClock
-from ashore.errors import AshoreError
-from ashore.processes import child_environment, read_launch_file, tied
+from ashore.core import Call, SystemClock
+from ashore.errors import AshoreError, NotReady, SourceUnreachable
+from ashore.processes import read_launch_file
 
 if TYPE_CHECKING:
+    from ashore.jobs.calls import JobIn
+    from ashore.jobs.standing import JobOut
     from ashore.learning.keeper import Ended
-    from ashore.learning.launch import LearningLaunch
+    from ashore.state import Database
 
 AGAIN_S: Final = 60.0
 """Until the next look after one that failed."""
+LOOK_S: Final = 2.0
+"""Between two looks at a job that is under way."""
 
 log = logging.getLogger("ashore.learning")
 
@@ -43,53 +45,66 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
     from ashore.learning.keeper import step
     from ashore.learning.launch import LearningLaunch
     from ashore.learning.teaching import LIBRARIES
-    from ashore.settings import Home, Settings
+    from ashore.settings import read_settings
 
     lacking = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if lacking:  # another node of this state may have them: this one takes no turn away
         log.error("no run begins here: %s is not installed (the extra `train`)", ", ".join(lacking))
-    while True:
-        launch = read_launch_file(path, LearningLaunch)
-        settings = Settings(
-            home=Home(root=Path(launch.home)), state_url=launch.state_url, sealing_key=launch.sealing_key
-        )
-        database = open_state(settings)
-        try:
-            do = partial(step, database, launch.learning.when, SystemClock(), partial(run_now, launch))
+    database = open_state(read_settings())
+    try:
+        while True:
+            learning = read_launch_file(path, LearningLaunch).learning
+            do = partial(step, database, learning.when, SystemClock(), partial(run_now, database, learning.key_file))
             while not wait(AGAIN_S if lacking else _step(do)):
                 pass
-        finally:
-            database.close()
+    finally:
+        database.close()
 
 
-def run_now(launch: LearningLaunch, model: str) -> Ended:
-    """Run `ashore learn run` of a model in a process of its own, and return how it ended."""
+def run_now(database: Database, key_file: str, model: str, *, look_s: float = LOOK_S) -> Ended:
+    """Have the server of this home run `ashore learn run` of a model as a job, and return how it ended.
+
+    Args:
+        database: Where runs are kept.
+        key_file: File with the API key of whoever asks for it.
+        model: Alias.
+        look_s: Between two looks at the job.
+    """
+    from ashore.jobs.calls import CALLS, JobIn
+    from ashore.jobs.operations.asks import LearnIn
+    from ashore.jobs.operations.calls import BY_NAME
     from ashore.learning.keeper import Ended
+    from ashore.learning.runs import load_runs
 
-    key = {}
-    if launch.learning.key_file:
-        try:
-            key = {"ASHORE_API_KEY": Path(launch.learning.key_file).read_text(encoding="utf-8").strip()}
-        except OSError as fault:
-            return Ended(failed=True, says=f"[learning] key_file cannot be read: {fault.strerror}")
-    told = {"ASHORE_HOME": launch.home, "ASHORE_STATE_URL": launch.state_url, "ASHORE_SEALING_KEY": launch.sealing_key}
-    done = subprocess.run(
-        tied([sys.executable, "-m", "ashore.cli.main", "learn", "run", model, "--json"]),
-        env=child_environment(extra={**{name: value for name, value in told.items() if value}, **key}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    sys.stderr.write(done.stderr)
     try:
-        found = json.loads(done.stdout)
-        return Ended(
-            failed=False, says=f"{found['run']}: {found['state']}" + (f" ({found['why']})" if found["why"] else "")
-        )
-    except (ValueError, KeyError):
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        return Ended(failed=True, says=lines[-1] if lines else f"the run ended with {done.returncode}")
+        server = Server(key=Path(key_file).read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as fault:
+        return Ended(failed=True, says=f"[learning] key_file {key_file} cannot be read: {fault}")
+    show = next(call for call in CALLS if call.word == "show")
+    began_ms = int(time.time() * 1000)
+    try:
+        job: JobOut = server.ask(BY_NAME["learn run"], LearnIn(model=model))
+        log.info("%s: ashore job show %s --follow", model, job.id)
+        while job.finished is None:
+            time.sleep(look_s)
+            job = _seen(server, show, JobIn(job=job.id)) or job
+    except AshoreError as fault:
+        return Ended(failed=True, says=f"{fault.message}; {fault.hint}" if fault.hint else fault.message)
+    with database.read() as connection:
+        runs = load_runs(connection, model=model, limit=1)
+    run = runs[0] if runs and runs[0].changed_ms >= began_ms else None
+    if job.state == "succeeded" or (run is not None and run.state in ("refused", "stopped")):
+        return Ended(failed=False, says=run.words if run is not None else f"{job.id} {job.state}")
+    return Ended(failed=job.state != "cancelled", says=f"{job.id} {job.state}: {job.error_message or job.state}")
+
+
+def _seen(server: Server, show: Call, asked: JobIn) -> JobOut | None:
+    """Return a job, or None while the server does not answer: it is restarting, or has much to do."""
+    try:
+        found: JobOut = server.ask(show, asked)
+    except (SourceUnreachable, NotReady):
+        return None
+    return found
 
 
 def _step(do: Callable[[], float]) -> float:

@@ -76,6 +76,10 @@ class Rights(Protocol):
         """Return the verdict on one resource, `kind/name`."""
         ...
 
+    def holds(self, principal: Principal, action: str) -> bool:
+        """Return whether the principal may do the action on anything at all."""
+        ...
+
     def require(self, principal: Principal, action: str, resource: str) -> None:
         """Return when it is allowed.
 

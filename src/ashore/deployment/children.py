@@ -120,16 +120,11 @@ def backup_child(*, listening: Listening, home: Home, settings: Settings, config
 
 
 def learning_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
-    """What has models learn by themselves. Stopped at once: a run goes on at its checkpoint.
+    """What has models learn by themselves. Stopped at once: the job of a run is the job worker's.
 
     Writes its launch file.
     """
-    launch = LearningLaunch(
-        home=str(home.root),
-        state_url=settings.state_url,
-        sealing_key=settings.sealing_key,
-        learning=listening.section("learning", LearningSection),
-    )
+    launch = LearningLaunch(learning=listening.section("learning", LearningSection))
     write_launch_file(launch, home.run / LEARNING_LAUNCH)
     return ChildSpec(
         name=LEARNING,
@@ -138,6 +133,7 @@ def learning_child(*, listening: Listening, home: Home, settings: Settings) -> C
         control_flag="",
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
+        env=settings.as_environment(),
         rereads=True,
     )
 

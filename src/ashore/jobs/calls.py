@@ -1,4 +1,5 @@
-"""What is asked of the queue by whoever looks after it: jobs of all tenants, without what is in them."""
+"""What is asked of the queue: jobs of all tenants by whoever looks after it, and by everyone their own; without what is
+in them."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from ashore.core import Actor, Call
-from ashore.jobs.model import JOB_READ, JobState, resource_of
+from ashore.jobs.model import JOB_READ, Job, JobState, resource_of
 from ashore.jobs.office import JobOffice
 from ashore.jobs.operations.calls import CALLS as OPERATIONS
 from ashore.jobs.operations.calls import run_again
@@ -52,28 +53,31 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
-    """List jobs, newest first. The lines of a batch are counted in its `children`."""
+    """List jobs, newest first: your own, and those that you may look after. The lines of a batch are counted in its
+    `children`."""
+    every = office.rights.holds(actor.principal, READ)
     found = office.queue.store.select(
-        limit=LOOKED_THROUGH,
-        tenant=asked.tenant or None,
+        limit=LOOKED_THROUGH if every else asked.limit,
+        tenant=asked.tenant or None if every else actor.principal.tenant,
+        account=None if every else actor.principal.id,
         states=() if asked.state is None else (asked.state,),
         parent_id="",
     )
-    seen = [job for job in found if office.rights.decide(actor.principal, READ, resource_of(job)).allowed]
+    if asked.tenant:
+        found = [job for job in found if job.tenant == asked.tenant]
+    seen = [job for job in found if _is_own(actor, job) or _looks_after(office, actor, job)]
     return JobList([job_out(job, log=False) for job in seen[: asked.limit]])
 
 
 def show_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
     """Show one job. Prompts and answers are not shown; only the job's owner may read them."""
-    job = office.queue.get(asked.job, tenant=None)
-    office.rights.require(actor.principal, READ, resource_of(job))
+    job = _job(office, actor, READ, asked.job)
     return job_out(job)
 
 
 def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
     """Cancel a job. A batch keeps the answers it already has. A job that has ended does not change."""
-    job = office.queue.get(asked.job, tenant=None)
-    office.rights.require(actor.principal, CANCEL, resource_of(job))
+    job = _job(office, actor, CANCEL, asked.job)
     changed = office.queue.cancel(job.job_id)
     if changed is not None:
         actor.record(office.recorder, CANCEL, resource_of(job), detail={"kind": job.kind})
@@ -85,15 +89,33 @@ def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
 
     A pull, a seal, a training and a pruning go on where they stopped.
     """
-    job = office.queue.get(asked.job, tenant=None)
-    office.rights.require(actor.principal, READ, resource_of(job))
+    job = _job(office, actor, READ, asked.job)
     return run_again(office, actor, job)
 
 
+def _job(office: JobOffice, actor: Actor, action: str, job_id: str) -> Job:
+    """Return a job that is the caller's own, or that they have the right to look after."""
+    job = office.queue.get(job_id, tenant=None)
+    if not _is_own(actor, job):
+        office.rights.require(actor.principal, action, resource_of(job))
+    return job
+
+
+def _is_own(actor: Actor, job: Job) -> bool:
+    """Return whether it is the caller's; a key that was narrowed to some actions has only what it submitted itself."""
+    who = actor.principal
+    same = (job.tenant, job.account) == (who.tenant, who.id)
+    return same and (not who.scope.actions or job.principal == who.acting_name)
+
+
+def _looks_after(office: JobOffice, actor: Actor, job: Job) -> bool:
+    return office.rights.decide(actor.principal, READ, resource_of(job)).allowed
+
+
 CALLS: Final = (
-    Call("job", "list", "GET", "/jobs", READ, list_jobs),
-    Call("job", "show", "GET", "/jobs/{job}", READ, show_job),
-    Call("job", "cancel", "POST", "/jobs/{job}/cancel", CANCEL, cancel_job),
-    Call("job", "again", "POST", "/jobs/{job}/again", READ, repeat_job),
+    Call("job", "list", "GET", "/jobs", "", list_jobs),
+    Call("job", "show", "GET", "/jobs/{job}", "", show_job),
+    Call("job", "cancel", "POST", "/jobs/{job}/cancel", "", cancel_job),
+    Call("job", "again", "POST", "/jobs/{job}/again", "", repeat_job),
     *OPERATIONS,
 )

@@ -17,11 +17,8 @@ KEEPER_MODULE: Final = "ashore.cli.learnkeeper"
 class LearningLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that it needs to know."""
 
-    home: str
-    state_url: str = ""
-    sealing_key: str = ""
     learning: LearningSection
-    """When runs begin."""
+    """When runs begin, and who asks for them."""
 
 
 def learning_command(launch: Path, log_level: str) -> list[str]:

@@ -50,6 +50,11 @@ class Run:
     started_ms: int = 0
     changed_ms: int = 0
 
+    @property
+    def words(self) -> str:
+        """How it stands, in one line."""
+        return f"{self.run_id}: {self.state}" + (f" ({self.why})" if self.why else "")
+
 
 _COLUMNS: Final = tuple(Run.__dataclass_fields__)
 

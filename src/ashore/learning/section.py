@@ -59,8 +59,8 @@ class LearningSection(Section, frozen=True, kw_only=True):
     at_examples: AtLeast0 = 0
     """Begin a run as soon as so many votes with texts came since the last one; 0: never."""
     key_file: AFile = ""
-    """File with the API key that makes the releases of runs that begin by themselves: that of an account which owns the
-    model. Empty: the home's first key."""
+    """File with the API key of an account that owns the models: runs that begin by themselves are jobs of that account,
+    and so are the releases they make. Read at each run."""
 
     @property
     def when(self) -> When:
@@ -73,5 +73,10 @@ class LearningSection(Section, frozen=True, kw_only=True):
             raise InvalidSpec(
                 f"{where} begins runs by itself, and takes no votes to learn from",
                 hint="set feedback = true, or remove at and at_examples",
+            )
+        if self.when and not self.key_file:
+            raise InvalidSpec(
+                f"{where} begins runs by itself, and does not say in whose name",
+                hint="set key_file to a file with the API key of an account that owns the models (role model-owner)",
             )
         return self

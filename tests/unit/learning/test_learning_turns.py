@@ -199,6 +199,8 @@ def test_times_that_are_none_are_refused(text: str, words: str) -> None:
         parse_spec(f"[learning]\nfeedback = true\n{text}\n")
 
 
-def test_runs_without_votes_are_refused() -> None:
+def test_runs_without_votes_or_in_nobodys_name_are_refused() -> None:
     with pytest.raises(InvalidSpec, match="takes no votes"):
         parse_spec('[learning]\nat = "02:00"\n')
+    with pytest.raises(InvalidSpec, match="in whose name"):
+        parse_spec('[learning]\nfeedback = true\nat = "02:00"\n')

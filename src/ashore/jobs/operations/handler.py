@@ -151,7 +151,8 @@ class OperationHandler:
             return Failed(code=meter.error.code, message=meter.error.message + hint)
         if code < 0:
             return Failed(code="killed", message=f"its process {ending(code)}{_killer(code)}")
-        return Failed(code="operation_failed", message=f"it ended with code {code}: see its log")
+        last = f"; its last line: {meter.progress.log[-1]}" if meter.progress.log else ""
+        return Failed(code="operation_failed", message=f"it ended with code {code}{last}")
 
     async def _do(self, lease: Lease, request: Request, meter: Meter) -> int:
         """Run the process to its end and return its exit code; negative: a signal."""
