@@ -256,10 +256,15 @@ def test_people_make_rotate_and_revoke_keys_of_their_own_on_the_pages(site: Site
     assert wrong.status == 403
 
 
-def test_who_may_do_nothing_is_offered_no_key(site: Site) -> None:
-    page = site.get("/connect", "none")
+@pytest.mark.parametrize("role", ["none", "first-key"])
+def test_who_may_have_no_key_of_their_own_is_offered_none(site: Site, role: str) -> None:
+    page = site.get("/connect", role)
     assert ">Create a key</button>" not in page.text and "key:create-own" in page.text
-    assert site.post("/connect", "none", {"title": "x"}).status == 403
+    assert ">Create a key</a>" not in site.get("/me", role).text
+    assert site.post("/connect", role, {"title": "x"}).status == 403
+
+
+def test_who_may_do_nothing_is_offered_no_key(site: Site) -> None:
     assert "call/access-key/create" not in site.get("/people?_tab=access+key", "none").text
 
 
@@ -353,6 +358,10 @@ def test_a_page_that_polls_keeps_no_session_alive_and_costs_nothing_where_nothin
     assert first.status == 200 and "<html" not in first.text
     again = site.get("", "viewer", **polling, if_none_match=first.headers["etag"])
     assert again.status == 304 and again.body == b""
+    assert again.headers["x-console-rest"] == "2.0", "so long a page rests at least before it looks again"
+    for path in ("", "/jobs", "/releases"):
+        assert site.get(path, "system-administrator").text.count("data-live") == 1
+    assert "data-live" not in site.get("/people", "system-administrator").text
 
 
 def test_the_first_page_is_small_on_the_wire_and_its_files_are_kept_for_good(site: Site) -> None:
@@ -379,8 +388,11 @@ def test_a_model_answers_the_person_of_a_session_and_nobody_else(site: Site) -> 
     assert site.send("POST", "/console/ask", body=body, headers=kind | token).status == 401
     other = {"x-csrf-token": f"token-of-{PEOPLE['auditor']}"}
     assert site.send("POST", "/console/ask", "auditor", body, kind | other).status == 403
-    found = site.get(f"/audit?request_id={answer.headers['x-request-id']}", "auditor").text
-    assert PEOPLE["developer"] in found
+    request = answer.headers["x-request-id"]
+    assert PEOPLE["developer"] in site.get(f"/audit?request_id={request}", "auditor").text
+    mine = site.get("/audit", "developer").text
+    assert request in mine and f"call/audit/request?request={request}" in mine, "the page opens with one's own requests"
+    assert request not in site.get("/audit", "model-owner").text
 
 
 class VotesFor:

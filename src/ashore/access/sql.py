@@ -232,19 +232,12 @@ def list_keys(
 
 def count_own_keys(connection: Connection, owner: str, *, now_s: int, since_s: int) -> tuple[int, int]:
     """Return how many live keys an account has made for itself, and how many, revoked ones too, since a time."""
-    row = (
-        execute(
-            connection,
-            "SELECT COUNT(CASE WHEN revoked_s IS NULL AND (expires_s IS NULL OR expires_s > :now_s) THEN 1 END) AS live, "
-            "COUNT(CASE WHEN created_s >= :since_s THEN 1 END) AS made "
-            "FROM access_key WHERE principal = :owner AND created_by = :owner",
-            owner=owner,
-            now_s=now_s,
-            since_s=since_s,
-        )
-        .mappings()
-        .one()
+    query = (
+        "SELECT COUNT(CASE WHEN revoked_s IS NULL AND (expires_s IS NULL OR expires_s > :now_s) THEN 1 END) AS live, "
+        "COUNT(CASE WHEN created_s >= :since_s THEN 1 END) AS made "
+        "FROM access_key WHERE principal = :owner AND created_by = :owner"
     )
+    row = execute(connection, query, owner=owner, now_s=now_s, since_s=since_s).mappings().one()
     return int(row["live"]), int(row["made"])
 
 

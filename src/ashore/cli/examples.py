@@ -150,6 +150,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
+            Example("ashore audit mine", "one's own requests of the last seven days"),
             Example("ashore audit request req_0a1b2c3d", "what became of a request of one's own"),
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),

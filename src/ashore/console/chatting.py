@@ -32,7 +32,7 @@ async def connect_page(reader: Reader) -> Answer:
     create = reader.acts.atlas.by_key.get(CREATE)
     made: object | None = None
     fault: AshoreError | None = None
-    offered = create is not None and reader.offers(create)
+    offered = create is not None and reader.acts.authority.holds(reader.session.whole, create.call.own)
     if create is not None and reader.asked.method == "POST":
         try:
             made = await reader.perform(create, read_form(create.call, reader.asked.form))

@@ -34,5 +34,5 @@ async def my_page(reader: Reader) -> Answer:
             lists.append((placed.call.noun, None, fault, None))
     create = reader.acts.atlas.by_key.get(CREATE)
     rights = [one.name for one in ACTIONS if reader.acts.authority.holds(reader.session.whole, one.name)]
-    makes = create is not None and reader.offers(create)
+    makes = create is not None and reader.acts.authority.holds(reader.session.whole, create.call.own)
     return reader.page("me.html", "me", lists=lists, rights=rights, cell=cell, row_links=row_links, makes=makes)

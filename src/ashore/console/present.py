@@ -51,6 +51,7 @@ RECORD: Final = (
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": RECORD,
     "audit request": RECORD,
+    "audit mine": RECORD,
     "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
     "events list": ("happened_at", "kind", "resource", "about"),
     "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
