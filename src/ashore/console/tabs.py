@@ -20,8 +20,8 @@ from ashore.console.walk import walk_of
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
-POLLED: Final = {"job": 2_000, "events": 2_000, "release": 5_000}
-"""Milliseconds after which the list of a tab is asked for again; events have it asked for at once."""
+LIVE: Final = frozenset({"job", "events", "release"})
+"""Tabs whose list is asked for again when something happens."""
 ON_ROWS: Final = {
     "server models": {
         "model verify": "ref",
@@ -97,7 +97,7 @@ async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
         row_links=row_links,
         walk=tuple(walk_of(reader)) if page.name == "audit" else (),
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
-        polls=POLLED.get(tab, 0),
+        live=tab in LIVE,
     )
 
 
