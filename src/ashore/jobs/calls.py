@@ -122,7 +122,7 @@ def _is_own(actor: Actor, job: Job) -> bool:
     """Return whether it is the caller's; a key that was narrowed to some actions has only what it submitted itself."""
     who = actor.principal
     same = (job.tenant, job.account) == (who.tenant, who.id)
-    return same and (not who.scope.actions or job.principal == who.acting_name)
+    return same and (not who.is_narrowed_key or job.principal == who.acting_name)
 
 
 def _looks_after(office: JobOffice, actor: Actor, job: Job) -> bool:
