@@ -28,6 +28,7 @@ import numpy as np
 
 TOKENS: Final = 24
 WARM_S: Final = 8.0
+START_S: Final = 180.0
 TEACH: Final = """
 import sys
 from pathlib import Path
@@ -124,6 +125,19 @@ async def measure(given: argparse.Namespace, url: str, key: str) -> dict[str, An
     return line
 
 
+def wait_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Return when the server answers; say what it said where it does not come up."""
+    until = time.monotonic() + START_S
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    raise SystemExit(f"the server is not ready (exit code {server.poll()}):\n{log.read_text(encoding='utf-8')}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
@@ -139,21 +153,17 @@ def main() -> None:
         f'[[model]]\nname = "smollm2"\n[http]\nport = {port}\n[grpc]\nport = {free_port()}\n[cache]\nmode = "off"\n'
     )
     env = {**os.environ, "ASHORE_HOME": str(given.home)}
-    server = subprocess.Popen([given.ashore, "up", "--config", str(config)], env=env, stdout=subprocess.DEVNULL)
+    log = given.home / "beside.log"
+    with log.open("w", encoding="utf-8") as said:
+        server = subprocess.Popen([given.ashore, "up", "--config", str(config)], env=env, stdout=said, stderr=said)
     try:
         url, key_file = f"http://127.0.0.1:{port}", given.home / "first-key"
-        until = time.monotonic() + 180
-        while time.monotonic() < until:
-            try:
-                if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.5)
+        wait_ready(server, url, log)
         line = asyncio.run(measure(given, url, key_file.read_text().strip()))
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(60)
+        if server.poll() is None:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
     with given.out.open("a", encoding="utf-8") as out:
         out.write(json.dumps(line) + "\n")
     print(json.dumps(line, indent=1))

@@ -6,6 +6,7 @@ A doctor surveys while it waits for its second look. So what this needs of modul
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashore.core import split_url
 from ashore.doctor.probes import beside, disks, gpus, home, logs
+from ashore.doctor.probes.files import text_of
 from ashore.doctor.probes.home import Backend
 from ashore.doctor.readings import Configuration, State
 from ashore.doctor.topology import ServedPart, TopologyPart
@@ -165,7 +167,7 @@ def _of_the_server(
         store = sources.open_store() if sources.open_store is not None and not own.restoring.exists() else None
         parts["stored"] = home.read_stored(own, store, book)
     with found.part("lookups"):
-        parts["lookups"] = beside.look_up(_names(topology, book))
+        parts["lookups"] = beside.look_up(_names(own, topology, book))
     with found.part("configuration"):
         parts["configuration"] = sources.configuration(told)
     if database is not None:
@@ -222,7 +224,7 @@ def _postgres(sources: Sources) -> State:
         database.close()
 
 
-def _names(topology: TopologyPart, book: Book | None) -> dict[str, str]:
+def _names(own: Home, topology: TopologyPart, book: Book | None) -> dict[str, str]:
     """Return the names of other machines that this server talks to, with where each stands; an address needs no
     look-up."""
     urls = [("[redis] url", topology.redis.url), ("[state] url", topology.state.url)]
@@ -233,6 +235,7 @@ def _names(topology: TopologyPart, book: Book | None) -> dict[str, str]:
             for name, one in book.releases.items()
             for value in one.plan.options.extra.values()
         ]
+    urls += [("an engine node", url) for url in re.findall(r"https?://[^\"]+", text_of(own.fleet_servers))]
     found: dict[str, str] = {}
     for where, url in urls:
         host = (split_url(url).hostname or "") if "://" in url else ""

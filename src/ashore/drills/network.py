@@ -116,8 +116,10 @@ class Network:
         engines = [f"http://127.0.0.1:{port}" for name, port in self._near.items() if name.startswith("engine")]
         if engines:
             make_text(self.folder / "text")
-            said += f'[[model]]\nname = "{self.folder / "text"}"\nalias = "{alias}"\n[model.engine]\n'
-            said += f'urls = {json.dumps(engines)}\noptions = {{ served_model_name = "{alias}" }}\n'
+            said += f'[[model]]\nname = "{self.folder / "text"}"\nalias = "{alias}"\n[model.engine]\nfleet = true\n'
+            said += f'options = {{ served_model_name = "{alias}" }}\n'
+            for number, address in enumerate(engines, start=1):
+                said += f'[[fleet.node]]\nnode = "{number}"\naddress = "{address}"\nmodel = "{alias}"\n'
         return said
 
     @property
