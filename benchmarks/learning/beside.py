@@ -92,7 +92,6 @@ def start_teaching(home: Path) -> subprocess.Popen[str]:
     for line in child.stdout:
         if line.startswith("1 "):
             break
-    os.set_blocking(child.stdout.fileno(), False)
     return child
 
 
@@ -114,8 +113,7 @@ async def measure(given: argparse.Namespace, url: str, key: str) -> dict[str, An
                 seen[beside] += await block(client, given.block, given.rate, rng)
                 if child is not None:
                     child.send_signal(signal.SIGKILL)
-                    steps += len((child.stdout.read() or "").splitlines()) if child.stdout else 0
-                    child.wait()
+                    steps += len(child.communicate()[0].splitlines())
     line: dict[str, Any] = {"rate": given.rate, "block_s": given.block, "pairs": given.pairs, "steps_beside": steps}
     for beside, found in seen.items():
         for name, column in (("first", 0), ("whole", 1)):

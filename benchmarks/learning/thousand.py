@@ -28,15 +28,13 @@ from ashore.evaluation import open_task
 from ashore.learning.dataset import make_dataset
 from ashore.learning.filters import kind_of
 from ashore.learning.judging import PROBES, Exam, examine
+from ashore.learning.reference import num_ahead, reference_batches, reference_of
 from ashore.learning.replay import builtin_prompts, how_many, own_answers
 from ashore.learning.suspects import asked_about
 from ashore.learning.teaching import (
     Teaching,
     batches_of,
     learned_of,
-    num_ahead,
-    reference_batches,
-    reference_of,
     replay_of,
     teach,
 )

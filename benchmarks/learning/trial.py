@@ -64,9 +64,10 @@ from ashore.learning.judging import (
     slices,
 )
 from ashore.learning.objectives import FeedbackLoss
+from ashore.learning.reference import reference_batches
 from ashore.learning.replay import how_many
 from ashore.learning.suspects import agrees, asked_about, judged_text, suspects
-from ashore.learning.teaching import Teaching, reference_batches
+from ashore.learning.teaching import Teaching
 from ashore.training import LoopOptions, LoopResult, LoraOptions, add_lora, train
 from ashore.training.data import Tokens
 
@@ -111,8 +112,8 @@ def filters() -> list[dict[str, Any]]:
 class Trial:
     """One model that is taught several times."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, epochs: int) -> None:
+        self.world, self._epochs = World(), epochs
         self._base = self.world.make_model()
         self._peft: Any = None
         self._gate = self._task("kinds", self.world.test[:GATE_ITEMS])
@@ -155,7 +156,7 @@ class Trial:
             self._honest[seed, filtered] = rest
         return {
             "what": "run", "attack": attack, "accounts": accounts, "filtered": filtered,
-            "screened": screened, "seed": seed, "examples": dataset.counts, "bad": num_bad,
+            "epochs": self._epochs, "screened": screened, "seed": seed, "examples": dataset.counts, "bad": num_bad,
             "bad_suspected": suspected[True], "honest_suspected": suspected[False],
             "same_as_before": same, "steps": taught.steps, "tokens": taught.tokens, "passed": verdict.passed,
             "kinds": [one.tasks["kinds"].accuracy.value for one in (before, after)],
@@ -180,7 +181,7 @@ class Trial:
         replay = [self._own[n % len(self._own)] for n in range(how_many(len(dataset.examples), 0.2))]
         batches = FeedbackBatches(
             self._true(dataset) if right else self._learned(dataset), replay, row_tokens=512, batch_tokens=512,
-            seed=seed, epochs=EPOCHS,
+            seed=seed, epochs=self._epochs,
         )  # fmt: skip
         loss = FeedbackLoss(self._peft, batches.roles)
         taught = train(model, batches, loss, LoopOptions(learning_rate=LEARNING_RATE, seed=seed))
@@ -387,6 +388,7 @@ def main() -> None:
     every = ",".join(f"{attack}:{accounts}" for attack in ATTACKS for accounts in (10, 1))
     parser.add_argument("--runs", default=f"none:0+,{every},flatter:10,flip:10+,class:10+,flatter:10+")
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     with given.out.open("a", encoding="utf-8") as out:
@@ -404,7 +406,7 @@ def main() -> None:
 
         torch.set_num_threads(given.threads)
         began = time.process_time()
-        trial = Trial()
+        trial = Trial(given.epochs)
         print(f"the model: {time.process_time() - began:.0f} s", flush=True)
         done = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()]
         for line in done:

@@ -29,6 +29,7 @@ from ashore.learning.dataset import Dataset, make_dataset, rows_of
 from ashore.learning.filters import kind_of, plain
 from ashore.learning.judging import PROBES, Exam, Marks, Probe, exam_words, examine, judge
 from ashore.learning.leases import Lease, leased
+from ashore.learning.reference import agreements, reference_of, taught_copy
 from ashore.learning.replay import builtin_prompts, how_many, own_answers, read_prompts
 from ashore.learning.runs import Run, load_runs, num_gone, pauses, save_examples, save_run
 from ashore.learning.section import LearningSection
@@ -36,7 +37,6 @@ from ashore.learning.sql import votes_on
 from ashore.learning.suspects import asked_about, suspects
 from ashore.learning.teaching import (
     Teaching,
-    agreements,
     batches_of,
     learned_of,
     recipe_notes,
@@ -265,14 +265,17 @@ class Learning:
         tasks = [self._task(name) for name in self._section.tasks]
         labels = {kind_of(label) for task in tasks for label in task.header.labels}
         rows = asked_about([one.row for one in planned.dataset.examples], labels)
-        found: Mapping[str, bool] | None = {}
-        if rows:
-            self._say(f"comparing {len(rows)} votes with what the held-out tasks teach a copy")
-            text = TextModel.load(self._store.open(planned.parent.reference).directory)
+        found: dict[str, bool] = {}
+        text = TextModel.load(self._store.open(planned.parent.reference).directory)
+        reference = reference_of(tasks, text) if rows else []
+        if reference:
+            self._say(f"comparing {len(rows)} votes with what {len(reference)} held-out questions teach a copy")
             with self._store.reading(planned.parent.reference) as files:
-                found = agreements(files, tasks, rows, text, planned.how, stop=stop)
-        if found is not None:
-            file.write_bytes(msgspec.json.encode(found))
+                model = taught_copy(files, reference, planned.how, stop=stop)
+            if model is None:
+                return None
+            found = agreements(model, tasks, rows, text)
+        file.write_bytes(msgspec.json.encode(found))
         return found
 
     def _taught(self, planned: Planned, run: Run, folder: Path, stop: Callable[[], bool]) -> bool:

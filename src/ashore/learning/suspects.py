@@ -1,7 +1,7 @@
 """Whose votes disagree with what the held-out tasks teach. Pure.
 
 The filters of `filters` know patterns of attacks, and judge people by other people. This one knows no pattern: a copy
-of the model is taught the held-out tasks, which no vote is part of (`teaching.agreements`), and says for each vote
+of the model is taught the held-out tasks, which no vote is part of (`reference.agreements`), and says for each vote
 whether it finds likely what that says. A single vote says little, for a copy taught some hundred questions is weak; the
 votes of a person together say much. Only votes on answers of tasks with labels are judged: of others the tasks teach
 nothing.
