@@ -12,7 +12,7 @@ from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ACTIONS, KEY_CREATE
 from ashore.access.acts import MAX_PAGE, Actor, Acts, Desk, is_officer, page_of
 from ashore.access.keys import PREFIX_CHARS, digest_of, new_key
 from ashore.access.model import WIDE, KeyScope
-from ashore.access.ownkeys import MOST_OWN, keep_own_rights, keep_own_span, keep_within
+from ashore.access.ownkeys import MOST_OWN, keep_own_rights, keep_own_span, keep_replaced, keep_within
 from ashore.access.policy import check_title
 from ashore.access.records import Account, KeyRecord
 from ashore.core import did_you_mean
@@ -43,6 +43,15 @@ class NewKey:
 
     def __repr__(self) -> str:
         return f"NewKey({self.record.key_id})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """A key that opens nothing any more."""
+
+    record: KeyRecord
+    made: tuple[str, ...]
+    """Ids of the keys that were made with it and opened something when it was revoked, whether they still do or not."""
 
 
 class Keyring:
@@ -114,6 +123,8 @@ class Keyring:
                 keep_own_rights(desk, account, KEY_CREATE_OWN, f"key/{owner}")
                 keep_within(desk, account, MOST_OWN)
                 return issue(desk, account, keep_own_span(desk, wish))
+            if mine:
+                keep_own_rights(desk, account, ACCESS_WRITE, resource)
             desk.require(ACCESS_WRITE, resource)
             keep_administrators_keys(desk, account)
             return issue(desk, account, wish)
@@ -140,9 +151,11 @@ class Keyring:
             account = sql.find_account(desk.connection, old.owner)
             if account is None:
                 raise NotFound(f"the key {key_id} belongs to no account", hint="create a key for an account")
+            wish = KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s)
             if old.owner == desk.principal.id:
                 keep_within(desk, account, 2 * MOST_OWN)  # those that were replaced hold until their overlap ends
-            new = issue(desk, account, KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s))
+                wish = keep_replaced(desk, account, old, wish)
+            new = issue(desk, account, wish)
             end_s = desk.now_s + overlap_s
             sql.save_key(
                 desk.connection, replace(old, expires_s=end_s if old.expires_s is None else min(end_s, old.expires_s))
@@ -150,20 +163,28 @@ class Keyring:
             desk.detail.update(overlap_s=overlap_s, new=new.record.key_id)
             return new
 
-    def revoke(self, actor: Actor, key_id: str) -> KeyRecord:
+    def revoke(self, actor: Actor, key_id: str, *, made: bool = False) -> Revoked:
         """Let a key open nothing any more, in any process, within a second. May be called twice.
+
+        `made`: those too that were made with it, with them, and so on. Whoever stole the key may have made some.
 
         Raises:
             NotFound: there is no such key.
+            PermissionDenied: the actor may not revoke one of them; then none is.
             Conflict: an office would lose its last holder, or nobody consented to an auditor losing theirs.
         """
         with self._acts.write(actor, "key:revoke", f"key/{key_id}") as desk:
             key = self._mine_or_administered(desk, key_id, revoking=True)
-            if key.revoked_s is not None:
-                return key
-            gone = replace(key, revoked_s=desk.now_s)
-            sql.save_key(desk.connection, gone)
-        return gone
+            others = [one for one in sql.made_with(desk.connection, key.key_id) if one.is_live(desk.now_s)]
+            for one in others if made else ():
+                self._mine_or_administered(desk, one.key_id, revoking=True)
+                sql.save_key(desk.connection, replace(one, revoked_s=desk.now_s))
+            if made:
+                desk.detail.update(made=" ".join(one.key_id for one in others))
+            if key.revoked_s is None:
+                key = replace(key, revoked_s=desk.now_s)
+                sql.save_key(desk.connection, key)
+        return Revoked(record=key, made=tuple(one.key_id for one in others))
 
     def _mine_or_administered(self, desk: Desk, key_id: str, *, revoking: bool = False) -> KeyRecord:
         """Return a key that the actor may replace: the one in use, any own one where nothing narrows what the actor
@@ -178,9 +199,12 @@ class Keyring:
             raise NotFound(f"there is no key {key_id[:40]!r}", hint="list the keys with `ashore access key list`")
         account = sql.find_account(desk.connection, key.owner)
         administered = f"tenant/{key.tenant}/key/{key.owner}"
-        if account is not None and key.owner == principal.id and not desk.allows(ACCESS_WRITE, administered):
-            keep_own_rights(desk, account, KEY_ROTATE_OWN, f"key/{key_id}")
-            return key
+        if account is not None and key.owner == principal.id:
+            if not desk.allows(ACCESS_WRITE, administered):
+                keep_own_rights(desk, account, KEY_ROTATE_OWN, f"key/{key_id}")
+                return key
+            if not revoking:
+                keep_own_rights(desk, account, ACCESS_WRITE, administered)
         desk.require(ACCESS_WRITE, administered)
         if account is not None and not revoking:
             keep_administrators_keys(desk, account)
@@ -208,6 +232,7 @@ def issue(desk: Desk, account: Account, wish: KeyWish) -> NewKey:
         scope=scope,
         created_s=desk.now_s,
         created_by=desk.principal.id,
+        made_with=desk.principal.key_id,
         expires_s=None if wish.expires_in_s is None else desk.now_s + wish.expires_in_s,
     )
     sql.save_key(desk.connection, record)

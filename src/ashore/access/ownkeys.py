@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import sql
 from ashore.access.acts import Desk, principal_of
 from ashore.access.authority import raised_by, withheld
-from ashore.access.records import Account
+from ashore.access.records import Account, KeyRecord
 from ashore.errors import Conflict, InvalidRequest, PermissionDenied
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ashore.access.keyring import KeyWish
 
 MOST_OWN: Final = 20
@@ -24,8 +26,8 @@ DAY_S: Final = 86_400
 def keep_own_rights(desk: Desk, account: Account, action: str, resource: str) -> None:
     """Return when a key of the actor's own account opens nothing that the actor may not do now.
 
-    Neither a restricted key nor a session without a fresh proof makes a key without that restriction, and what a token
-    of an issuer denies is denied to the key.
+    Neither a restricted key nor a session without a fresh proof makes a key without that restriction, not even one that
+    may make keys of everybody, and what a token of an issuer denies is denied to the key.
 
     Raises:
         PermissionDenied: it would open more; or the actor lacks `action`.
@@ -56,16 +58,10 @@ def keep_own_span(desk: Desk, wish: KeyWish) -> KeyWish:
     used = desk.principal.key_id
     if not used:
         return wish
-    rules = sql.budgets_of_key(desk.connection, used, owner=desk.principal.id, tenant=desk.principal.tenant)
-    if rules:
-        raise Conflict(
-            f"the budget {rules[0]} counts the key {used} apart, and would not count another key with it",
-            hint="create the key in the console, or ask a system administrator to set the budget with --user",
-        )
-    key = sql.find_key(desk.connection, used)
-    if key is None or key.expires_s is None:
+    _refuse_escape(used, list(_apart(desk, used)))
+    left_s = _left_s(desk)
+    if left_s is None:
         return wish
-    left_s = max(1, key.expires_s - desk.now_s)
     if (wish.expires_in_s or 0) > left_s:
         raise InvalidRequest(
             f"the key would be valid for {wish.expires_in_s} s, and the key {used} that makes it for {left_s} s",
@@ -73,6 +69,48 @@ def keep_own_span(desk: Desk, wish: KeyWish) -> KeyWish:
             param="expires_in_s",
         )
     return replace(wish, expires_in_s=wish.expires_in_s or left_s)
+
+
+def keep_replaced(desk: Desk, account: Account, old: KeyRecord, wish: KeyWish) -> KeyWish:
+    """Return the wish for a key of the actor's own in place of `old`: no longer than the key in use, if that is
+    another one, and counted where `old` is. A key of which each is counted apart is replaced with itself once a day at
+    most.
+
+    Raises:
+        Conflict: a budget counts `old` apart, or the account has made a key today.
+    """
+    used = desk.principal.key_id
+    if not used:
+        return wish
+    rules = _apart(desk, old.key_id)
+    _refuse_escape(old.key_id, [name for name, key in rules.items() if key == old.key_id])
+    if rules and sql.count_own_keys(desk.connection, account.id, now_s=desk.now_s, since_s=desk.now_s - DAY_S)[1]:
+        raise Conflict(
+            f"the budget {next(iter(rules))} counts each key apart, and {account.subject} has created one within a day",
+            hint="rotate the key tomorrow, or in the console",
+        )
+    left_s = _left_s(desk)
+    if old.key_id == used or left_s is None:
+        return wish
+    return replace(wish, expires_in_s=min(wish.expires_in_s or left_s, left_s))
+
+
+def _apart(desk: Desk, key_id: str) -> dict[str, str]:
+    return sql.budgets_of_key(desk.connection, key_id, owner=desk.principal.id, tenant=desk.principal.tenant)
+
+
+def _refuse_escape(key_id: str, rules: Sequence[str]) -> None:
+    if rules:
+        raise Conflict(
+            f"the budget {rules[0]} counts the key {key_id} apart, and would not count another key with it",
+            hint="create the key in the console, or ask a system administrator to set the budget with --user",
+        )
+
+
+def _left_s(desk: Desk) -> int | None:
+    """Return how long the key in use is valid yet; None: for ever, or there is none."""
+    key = sql.find_key(desk.connection, desk.principal.key_id)
+    return None if key is None or key.expires_s is None else max(1, key.expires_s - desk.now_s)
 
 
 def keep_within(desk: Desk, account: Account, most: int) -> None:

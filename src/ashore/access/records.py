@@ -72,6 +72,8 @@ class KeyRecord:
     scope: KeyScope = WIDE
     created_s: int = 0
     created_by: str = ""
+    made_with: str = ""
+    """Id of the key that whoever made it used; empty: they logged in, or an older ashore made it."""
     expires_s: int | None = None
     revoked_s: int | None = None
     last_used_s: int | None = None

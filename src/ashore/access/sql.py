@@ -29,7 +29,7 @@ KEPT_VERSIONS: Final = 200
 
 _KEY_COLUMNS: Final = (
     "key_id, digest, principal, tenant, scopes, created_s, revoked_s, prefix, title, owner_kind, models, networks, "
-    "created_by, expires_s, last_used_s, changed"
+    "created_by, made_with, expires_s, last_used_s, changed"
 )
 
 
@@ -185,8 +185,8 @@ def save_key(connection: Connection, key: KeyRecord) -> None:
     execute(
         connection,
         f"INSERT INTO access_key ({_KEY_COLUMNS}) VALUES (:key_id, :digest, :principal, :tenant, :scopes, :created_s, "
-        ":revoked_s, :prefix, :title, :owner_kind, :models, :networks, :created_by, :expires_s, :last_used_s, "
-        ":changed) "
+        ":revoked_s, :prefix, :title, :owner_kind, :models, :networks, :created_by, :made_with, :expires_s, "
+        ":last_used_s, :changed) "
         "ON CONFLICT (key_id) DO UPDATE SET digest = excluded.digest, principal = excluded.principal, "
         "tenant = excluded.tenant, scopes = excluded.scopes, created_s = excluded.created_s, "
         "revoked_s = excluded.revoked_s, prefix = excluded.prefix, title = excluded.title, "
@@ -205,6 +205,7 @@ def save_key(connection: Connection, key: KeyRecord) -> None:
         models=" ".join(key.scope.models),
         networks=" ".join(key.scope.networks),
         created_by=key.created_by,
+        made_with=key.made_with,
         expires_s=key.expires_s,
         last_used_s=key.last_used_s,
         changed=touch(connection),
@@ -241,13 +242,25 @@ def count_own_keys(connection: Connection, owner: str, *, now_s: int, since_s: i
     return int(row["live"]), int(row["made"])
 
 
-def budgets_of_key(connection: Connection, key_id: str, *, owner: str, tenant: str) -> tuple[str, ...]:
-    """Return the names of the budgets that count a key of an account apart from its other keys."""
+def made_with(connection: Connection, key_id: str) -> tuple[KeyRecord, ...]:
+    """Return the keys that were made with a key, those that were made with them, and so on; the oldest first."""
     query = (
-        "SELECT rule_id FROM budget_rule WHERE api_key IN (:key_id, '*') AND principal IN ('', '*', :owner) "
-        "AND tenant IN ('', '*', :tenant) ORDER BY rule_id"
+        "WITH RECURSIVE made(key_id) AS (SELECT key_id FROM access_key WHERE made_with = :key_id AND made_with <> '' "
+        "UNION SELECT access_key.key_id FROM access_key JOIN made ON access_key.made_with = made.key_id) "
+        "SELECT * FROM access_key WHERE key_id IN (SELECT key_id FROM made) ORDER BY created_s, key_id"
     )
-    return tuple(execute(connection, query, key_id=key_id, owner=owner, tenant=tenant).scalars())
+    return tuple(_key(row) for row in execute(connection, query, key_id=key_id).mappings())
+
+
+def budgets_of_key(connection: Connection, key_id: str, *, owner: str, tenant: str) -> dict[str, str]:
+    """Return the budgets that count a key of an account apart from its other keys: by their names, the key that each
+    names, or `*`."""
+    query = (
+        "SELECT rule_id, api_key FROM budget_rule WHERE api_key IN (:key_id, '*') "
+        "AND principal IN ('', '*', :owner) AND tenant IN ('', '*', :tenant) ORDER BY rule_id"
+    )
+    rows = execute(connection, query, key_id=key_id, owner=owner, tenant=tenant).mappings()
+    return {row["rule_id"]: row["api_key"] for row in rows}
 
 
 def changed_keys(connection: Connection, since: int) -> tuple[KeyRecord, ...]:
@@ -457,6 +470,7 @@ def _key(row: RowMapping) -> KeyRecord:
         scope=WIDE if scope == WIDE else scope,
         created_s=row["created_s"],
         created_by=row["created_by"],
+        made_with=row["made_with"],
         expires_s=row["expires_s"],
         revoked_s=row["revoked_s"],
         last_used_s=row["last_used_s"],

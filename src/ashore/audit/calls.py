@@ -199,8 +199,8 @@ def show_status(service: AuditService, actor: Actor, asked: Nothing) -> AuditSta
 TAR: Final = "application/x-tar"
 CALLS: Final = (
     Call("audit", "search", "GET", "/audit/records", SEARCH, search_records, on_server=True),
-    Call("audit", "mine", "GET", "/audit/mine", "", list_own),
-    Call("audit", "request", "GET", "/audit/requests/{request}", "", show_request),
+    Call("audit", "mine", "GET", "/audit/mine", "", list_own, reads_text=True),
+    Call("audit", "request", "GET", "/audit/requests/{request}", "", show_request, reads_text=True),
     Call("audit", "verify", "POST", "/audit/verify", "audit:verify", verify, on_server=True, by_query=True),
     Call("audit", "export", "GET", "/audit/export", "audit:export", export, on_server=True, content_type=TAR),
     Call("audit", "status", "GET", "/audit/status", SEARCH, show_status, on_server=True),

@@ -144,8 +144,8 @@ class Call:
     at_home: bool = False
     """Whether its command works on the state of the home where no server runs from there."""
     reads_text: bool = False
-    """Whether it reads a text as long as the caller likes. A server then does it where prompts are read, in the line of
-    the caller's tenant, and not on the threads that everything else shares."""
+    """Whether everybody may have it read a long text: their own, or the audit log. A server then does it where prompts
+    are read, in the line of the caller's tenant, and not on the threads that everything else shares."""
     help: str = ""
     """In place of the docstring of `do`, where one function serves several nouns (`partial(do, kind=...)`)."""
 

@@ -229,6 +229,90 @@ def test_keys_of_ones_own_are_bounded_and_a_revoked_one_makes_room(house: House)
     assert house.keyring.create(me, "", KeyWish()).secret
 
 
+def test_whoever_revokes_a_stolen_key_hears_of_what_was_made_with_it_and_ends_that_too(house: House) -> None:
+    """A thief makes a key, another with that one, and a successor, before the owner notices."""
+    stolen = house.actor(house.make(SYSTEM, "dev", "developer"))
+    first = house.keyring.create(stolen, "", KeyWish())
+    second = house.keyring.create(house.actor(first.secret), "", KeyWish())
+    third = house.keyring.rotate(house.actor(second.secret), second.record.key_id, overlap_s=3600)
+    other = house.keyring.create(Actor(principal=house.directory().of_account("dev")), "", KeyWish())
+    assert (first.record.made_with, other.record.made_with) == (stolen.principal.key_id, "")
+    made = {one.record.key_id for one in (first, second, third)}
+    gone = house.keyring.revoke(SYSTEM, stolen.principal.key_id)
+    assert set(gone.made) == made and house.who(third.secret).id == "dev", "told, and not taken from who rotated"
+    again = house.keyring.revoke(house.actor(other.secret), stolen.principal.key_id, made=True)
+    assert set(again.made) == made and again.record.revoked_s == gone.record.revoked_s
+    for one in (first, second, third):
+        with pytest.raises(Unauthenticated, match="revoked"):
+            house.who(one.secret)
+    assert house.who(other.secret).id == "dev"
+    act = house.recorder.acts[-1]
+    assert act.action == "key:revoke" and set(str(act.detail["made"]).split()) == made
+    assert house.keyring.revoke(SYSTEM, stolen.principal.key_id).made == ()
+
+
+def test_nobody_revokes_with_their_own_what_is_not_theirs(house: House) -> None:
+    _, security, _ = house.three()
+    house.make(SYSTEM, "dev", "developer")
+    new = house.keyring.create(house.actor(security), "sec", KeyWish())
+    with house.database.write() as connection:  # as if an officer had made it with a key that became somebody else's
+        access_sql.save_key(connection, replace(new.record, key_id="ash_made", digest="0", made_with="ash_dev"))
+        access_sql.save_key(connection, replace(new.record, key_id="ash_dev", digest="1", owner="dev"))
+    dev = house.actor(house.keyring.create(SYSTEM, "dev", KeyWish()).secret)
+    with pytest.raises(PermissionDenied, match="access:write"):
+        house.keyring.revoke(dev, "ash_dev", made=True)
+    with house.database.read() as connection:
+        assert {access_sql.find_key(connection, one).revoked_s for one in ("ash_dev", "ash_made")} == {None}  # type: ignore[union-attr]
+    assert house.keyring.revoke(dev, "ash_dev").made == ("ash_made",)
+
+
+def test_a_restricted_key_of_an_officer_makes_them_no_wide_one(house: House) -> None:
+    """One that may make keys of everybody else would be a way to all that its owner may do."""
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    scope = KeyScope(actions=("access:*",), networks=("10.0.0.0/8",))
+    narrowed = Actor(principal=house.who(house.keyring.create(sec, "sec", KeyWish(scope=scope)).secret, "10.0.0.9"))
+    house.make(SYSTEM, "dev", "developer")
+    assert house.keyring.create(narrowed, "dev", KeyWish()).secret
+    for wish in (KeyWish(), KeyWish(scope=scope)):
+        with pytest.raises(PermissionDenied, match="does not open all"):
+            house.keyring.create(narrowed, "", wish)
+    with pytest.raises(PermissionDenied, match="does not open all"):
+        house.keyring.rotate(narrowed, sec.principal.key_id, overlap_s=0)
+    assert house.keyring.create(sec, "", KeyWish()).secret
+
+
+def test_a_key_that_ends_makes_no_lasting_one_of_another(house: House) -> None:
+    house.people.create_account(SYSTEM, AccountWish(id="tmp", roles=("developer",)))
+    lasting = [house.keyring.create(SYSTEM, "tmp", KeyWish(expires_in_s=one)).record for one in (None, 60, 90_000)]
+    ends = house.keyring.create(SYSTEM, "tmp", KeyWish(expires_in_s=3600))
+    house.clock.advance(30)
+    now_s = int(house.clock.now_s())
+    found = [house.keyring.rotate(house.actor(ends.secret), one.key_id, overlap_s=0).record for one in lasting]
+    assert [one.expires_s for one in found] == [ends.record.expires_s, now_s + 60, ends.record.expires_s]
+    own = house.keyring.rotate(house.actor(ends.secret), ends.record.key_id, overlap_s=0).record
+    assert own.expires_s == now_s + 3600, "with itself it is prolonged, as ever"
+
+
+def test_a_key_does_not_leave_its_budget_behind_by_being_rotated(house: House) -> None:
+    me = house.actor(house.make(SYSTEM, "dev", "developer"))
+    other = house.keyring.create(SYSTEM, "dev", KeyWish()).record.key_id
+    budgets = SqlBudgets(house.database)
+    budgets.put_rule(BudgetRule(kind="tokens", window="day", cap=9, key=other))
+    house.keyring.rotate(me, me.principal.key_id, overlap_s=3600)
+    with pytest.raises(Conflict, match=f"counts the key {other} apart"):
+        house.keyring.rotate(me, other, overlap_s=0)
+    budgets.put_rule(BudgetRule(kind="tokens", window="day", cap=9, key="*"))
+    with pytest.raises(Conflict, match="has created one within a day"):
+        house.keyring.rotate(me, me.principal.key_id, overlap_s=3600)
+    house.clock.advance(86_401)
+    again = house.actor(house.keyring.create(SYSTEM, "dev", KeyWish()).secret)
+    new = house.keyring.rotate(again, again.principal.key_id, overlap_s=0)
+    with pytest.raises(Conflict, match="has created one within a day"):
+        house.keyring.rotate(house.actor(new.secret), new.record.key_id, overlap_s=0)
+    assert house.keyring.rotate(SYSTEM, other, overlap_s=0).secret
+
+
 def test_an_expired_key_is_revoked_so_that_no_clock_brings_it_back(house: House) -> None:
     house.people.create_account(SYSTEM, AccountWish(id="app", kind="service"))
     key = house.keyring.create(SYSTEM, "app", KeyWish(expires_in_s=10)).secret

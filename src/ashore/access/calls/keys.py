@@ -62,6 +62,13 @@ class OneKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         msgspec.structs.force_setattr(self, "key", key_id_in(self.key))
 
 
+class RevokeIn(OneKey, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which key to revoke."""
+
+    made: bool = False
+    """Also revoke the keys that were made with it, and with those: for a key that was stolen."""
+
+
 class RotateIn(OneKey, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a key is replaced."""
 
@@ -83,10 +90,19 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     networks: list[str]
     created_at: int
     created_by: str
+    made_with: str
+    """Key that was used to create it. Empty if it was created in the console."""
     expires_at: int | None
     revoked_at: int | None
     last_used_at: int | None
     """Accurate to half a minute. Null if the key was never used, or only before ashore recorded uses."""
+
+
+class RevokedOut(KeyOut, frozen=True, kw_only=True):
+    """A key that was revoked."""
+
+    made: list[str]
+    """Keys that were made with it. They stay valid, unless `made` was given: a thief may have made them."""
 
 
 class KeyList(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,10 +148,14 @@ def rotate_key(desk: AccessDesk, actor: Actor, asked: RotateIn) -> NewKeyOut:
     return new_key_out(desk.keyring.rotate(actor, asked.key, overlap_s=asked.overlap_s))
 
 
-def revoke_key(desk: AccessDesk, actor: Actor, asked: OneKey) -> KeyOut:
+def revoke_key(desk: AccessDesk, actor: Actor, asked: RevokeIn) -> RevokedOut:
     """Revoke a key. It stops working everywhere within one second, and cannot be restored. Everyone may revoke their
-    own keys."""
-    return key_out(desk.keyring.revoke(actor, asked.key))
+    own keys.
+
+    The answer names the keys that were made with it. If the key was stolen, revoke them too with `made`.
+    """
+    gone = desk.keyring.revoke(actor, asked.key, made=asked.made)
+    return RevokedOut(**msgspec.structs.asdict(key_out(gone.record)), made=[*gone.made])
 
 
 LIST_KEYS: Final = Call("access key", "list", "GET", "/keys", "", list_keys)
@@ -165,6 +185,7 @@ def key_out(key: KeyRecord) -> KeyOut:
         networks=[*key.scope.networks],
         created_at=key.created_s,
         created_by=key.created_by,
+        made_with=key.made_with,
         expires_at=key.expires_s,
         revoked_at=key.revoked_s,
         last_used_at=key.last_used_s,

@@ -43,7 +43,8 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
         origin=LOOPBACK if by_socket and is_own_address(origin) else origin,
         request_id=exchange.request_id,
         base=f"{'https' if is_secure else 'http'}://{host if HOST.fullmatch(host) else '127.0.0.1'}",
-        passed_on=not by_socket and any(name in exchange.headers for name in FORWARDED),
+        passed_on=any(name in exchange.headers for name in FORWARDED if not (by_socket and name == FORWARDED[0]))
+        or (by_socket and "," in said(FORWARDED[0])),  # the edge says one address, that of a proxy that said more
         prefix=prefix if PREFIX.fullmatch(prefix) else "",
         cookie=said(b"cookie"),
         agent=said(b"user-agent")[:300],
