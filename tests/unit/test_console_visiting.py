@@ -50,3 +50,6 @@ def test_what_a_proxy_passed_on_comes_from_nowhere_near() -> None:
     assert visit_of(exchange("127.0.0.1", **told), "127.0.0.1", behind_tls=False).passed_on
     assert not visit_of(exchange("127.0.0.1", host="h"), "127.0.0.1", behind_tls=False).passed_on
     assert not visit_of(exchange(**told), "10.0.0.9", behind_tls=False).passed_on, "the edge, by its socket"
+    for more in ({"x_forwarded_for": "203.0.113.7, 127.0.0.1"}, {"via": "1.1 proxy"}, {"x_real_ip": "203.0.113.7"}):
+        behind = visit_of(exchange(**(told | more)), "127.0.0.1", behind_tls=True)
+        assert behind.origin == "127.0.0.1" and behind.passed_on, "a proxy of this machine, in front of the edge"

@@ -71,6 +71,18 @@ def test_who_submitted_a_job_sees_and_cancels_it_with_a_key_that_is_not_narrowed
     assert app.ask("POST", f"/admin/v1/jobs/{made['id']}/cancel")["changed"]
 
 
+def test_a_narrowed_key_finds_what_it_submitted_behind_what_others_of_its_owner_did() -> None:
+    door = Ann()
+    app = office("model-owner", door=door)
+    door.actions = ("model:*",)
+    made = app.ask("POST", "/admin/v1/models/verify", {})
+    door.actions = ()
+    others = {app.ask("POST", "/admin/v1/models/verify", {})["id"] for _ in range(2)}
+    assert {one["id"] for one in app.ask("GET", "/admin/v1/jobs", query="limit=2")["items"]} == others
+    door.actions = ("model:*",)
+    assert [one["id"] for one in app.ask("GET", "/admin/v1/jobs", query="limit=2")["items"]] == [made["id"]]
+
+
 def test_rights_on_one_tenant_show_and_cancel_nothing_of_another() -> None:
     rules = tuple(parse_rule(text) for text in ("allow job:read on tenant/acme/*", "allow job:cancel on tenant/acme/*"))
     app = office(own=(Role(name="keeper", title="", rules=rules),))

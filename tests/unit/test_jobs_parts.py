@@ -21,7 +21,8 @@ from ashore.core import ManualClock, check_addresses, check_url, parse_allow
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
 from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, NewJob, Outcome, SqlJobs, WebhookHandler
 from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
-from ashore.jobs.request import Call, CallHandler, outcome_of
+from ashore.jobs.model import REFUSED
+from ashore.jobs.request import AskWhetherAllowed, Call, CallHandler, outcome_of
 from ashore.jobs.rules import LONGEST_PAUSE_S, backoff_s
 from ashore.state import open_scratch
 
@@ -267,6 +268,42 @@ def test_only_what_the_request_did_itself_counts(fault: httpx.HTTPError, kind: t
     outcome = asyncio.run(scenario())
     assert isinstance(outcome, kind)
     assert not isinstance(outcome, Again) or outcome.counted == counted
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "becomes"),
+    [
+        (200, "", None),
+        (403, "permission_denied", Failed),
+        (400, "invalid_request", Failed),
+        (404, "not_found", Failed),
+        (404, "unknown_route", Again),
+        (404, "", Again),
+        (401, "unauthenticated", Again),
+        (429, "overloaded", Again),
+        (500, "internal_error", Again),
+    ],
+)
+def test_an_operation_of_whom_nobody_will_ever_allow_it_does_not_wait_for_good(
+    status: int, code: str, becomes: type[Outcome] | None
+) -> None:
+    """Its submitter is of another tenant now: asked every few seconds, it would hold a place of the tenant for ever."""
+    body = msgspec.json.encode({"error": {"code": code, "message": "why"}} if code else {})
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/admin/v1/jobs/op_1/allowed"
+        return httpx.Response(status, content=body)
+
+    async def scenario() -> Outcome | None:
+        queue = JobQueue(SqlJobs(open_scratch()), ManualClock())
+        queue.submit(NewJob(job_id="op_1", kind="model verify", tenant="t", principal="p", payload=b"{}"))
+        lease = queue.lease(kinds=("model verify",), limit=1, owner="w")[0]
+        async with httpx.AsyncClient(base_url="http://api", transport=httpx.MockTransport(answer)) as http:
+            return await AskWhetherAllowed([http], lambda: "token")(lease)
+
+    outcome = asyncio.run(scenario())
+    assert type(outcome) is (becomes or type(None)), outcome
+    assert not isinstance(outcome, Failed) or (outcome.code == REFUSED and "why" in outcome.message)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 0.999))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from ashore.core import UNDECODABLE, whole_number
-from ashore.errors import AshoreError
+from ashore.errors import AshoreError, UnknownRoute
 from ashore.jobs.model import REFUSED, Again, CutOff, Done, Failed, Job, Lease, Outcome
 
 if TYPE_CHECKING:
@@ -137,6 +137,11 @@ class AskWhetherAllowed:
         code, message = _words(answer.content)
         if answer.status_code == 403:
             return Failed(code=REFUSED, message=f"a right was taken away while the job waited: {message}")
+        if answer.status_code in (400, 404) and code not in (
+            "",
+            UnknownRoute.code,
+        ):  # whoever asked is of another tenant
+            return Failed(code=REFUSED, message=f"nobody may do any more what the job does: {message}")
         return _later(code or f"http_{answer.status_code}", message)
 
 

@@ -13,6 +13,7 @@ from admin_app import AdminApp
 from audit_notes import a_log, write_chain
 
 from ashore.audit import AuditLog, AuditService, Checkpoints, open_anchor, verify_export
+from ashore.audit.calls import CALLS
 from ashore.cli.main import main
 
 
@@ -54,6 +55,12 @@ def test_an_auditor_finds_and_is_found(office: Office) -> None:
     (reading,) = [one for one in office.told("audit:search") if one["detail"].get("model")]
     assert reading["actor"] == "anyone" and reading["origin"] == "10.0.0.9"
     assert reading["detail"] == {"kind": "request", "limit": 5, "model": "chat"}
+
+
+def test_what_everybody_may_search_keeps_no_thread_that_everything_else_needs() -> None:
+    """A log of a week has gigabytes: who looks for their own requests again and again waits in line with themselves."""
+    everybodys = {call.word: call.reads_text for call in CALLS if not call.action}
+    assert everybodys == {"mine": True, "request": True}
 
 
 def test_the_record_is_verified_against_the_configured_anchor_alone(office: Office) -> None:
