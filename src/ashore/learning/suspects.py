@@ -9,6 +9,7 @@ nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal
@@ -27,13 +28,17 @@ MOST_ASKED: Final = 3000
 TOP: Final = 8
 """An answer is likely that is among the first of so many parts of all labels."""
 MOST_ROUNDS: Final = 5
+TRIMMED: Final = 0.25
+"""Share of the votes, of the people who agree most and of those who agree least, that say nothing of how often others
+agree: so many accounts that always agree do not make suspects of everybody else."""
 Form = Literal["up", "down", "better"]
 
 
 def asked_about(rows: Sequence[Row], labels: Collection[str]) -> list[Row]:
-    """Return the votes that are compared with the tasks: of everybody the same number at most, corrections first. Where
-    there are too many, those of people who voted often enough to be judged come first; the others say only how often
-    people agree. Reviewers are not judged.
+    """Return the votes that are compared with the tasks: of everybody the same number at most, corrections first. Which
+    of them, nobody knows who votes: otherwise the last ones would hide those before. Where there are too many, those of
+    people who voted often enough to be judged come first; the others say only how often people agree. Reviewers are not
+    judged.
 
     Args:
         rows: The votes of a data set.
@@ -42,7 +47,9 @@ def asked_about(rows: Sequence[Row], labels: Collection[str]) -> list[Row]:
     fit = [row for row in rows if not row.is_review and labels_fit(row, labels)]
     count, seen = Counter(row.person for row in fit), Counter[str]()
     found = []
-    for row in sorted(fit, key=lambda one: (not one.better, -one.created_ms, one.feedback_id)):
+    drawn = hashlib.sha256(" ".join(sorted(row.feedback_id for row in fit)).encode()).hexdigest()
+    lot = {row.feedback_id: hashlib.sha256(f"{drawn} {row.feedback_id}".encode()).digest() for row in fit}
+    for row in sorted(fit, key=lambda one: (not one.better, lot[one.feedback_id])):
         seen[row.person] += 1
         if seen[row.person] <= MOST_VOTES:
             found.append(row)
@@ -71,6 +78,8 @@ def suspects(rows: Sequence[Row], agreements: Mapping[str, bool]) -> dict[str, s
     """Return why votes are held, by their id: all of a person whose votes agree with what the tasks teach so much more
     seldom than those of others that it is no chance. Votes up, down and better answers are compared each with their
     like, so that nobody is suspected who only says what is wrong. Who is found is no measure for the others any more.
+    Where half of them would be held, nobody knows which half is right, and none is: what was learned is examined all
+    the same.
 
     Args:
         rows: The votes of a data set.
@@ -87,6 +96,8 @@ def suspects(rows: Sequence[Row], agreements: Mapping[str, bool]) -> dict[str, s
         if found <= bad.keys():
             break
         bad |= {person: seen[person][1] for person in found}
+        if 2 * len(bad) >= len(seen):
+            return {}
     return {row.feedback_id: bad[row.person] for row in rows if row.person in bad and not row.is_review}
 
 
@@ -99,16 +110,20 @@ def _judged(
         judged: Form of each vote, and whether it agrees, by person.
         measure: People who say how often votes of a form agree; nobody is measured by their own.
     """
-    every = Counter(form for person in measure for form, _ in judged[person])
-    yes = Counter(form for person in measure for form, agreed in judged[person] if agreed)
+    all_of_them = _Agreement(judged, measure)
+    ranked = sorted(measure, key=lambda one: (all_of_them.beyond(judged[one]), one))
+    behind = np.cumsum([len(judged[person]) for person in ranked])
+    most = behind[-1] if ranked else 0
+    middle = [one for one, at in zip(ranked, behind, strict=True) if TRIMMED * most < at <= (1 - TRIMMED) * most]
+    usual = _Agreement(judged, middle) if middle else all_of_them
     found = {}
     for person, own in judged.items():
         if len(own) < FEWEST:
             continue
-        is_measure = person in measure
-        mine = Counter(form for form, _ in own if is_measure)
-        agreed = Counter(form for form, one in own if one and is_measure)
-        rates = [(yes[form] - agreed[form] + 1) / (every[form] - mine[form] + 2) for form, _ in own]
+        rate = {
+            form: min(all_of_them.rate(form, person), usual.rate(form, person)) for form in {form for form, _ in own}
+        }
+        rates = [rate[form] for form, _ in own]
         times = sum(one for _, one in own)
         chance = so_few(rates, times)
         found[person] = (
@@ -119,6 +134,25 @@ def _judged(
             ),
         )
     return found
+
+
+class _Agreement:
+    """How often votes of some people agree, by form."""
+
+    def __init__(self, judged: Mapping[str, Sequence[tuple[Form, bool]]], people: Sequence[str]) -> None:
+        self._own = {person: Counter(judged[person]) for person in people}
+        self._every = Counter(one for person in people for one in judged[person])
+
+    def rate(self, form: Form, without: str = "") -> float:
+        """Return the share of votes of a form that agree, but for those of one person."""
+        own = self._own.get(without, Counter())
+        yes, no = (self._every[form, agreed] - own[form, agreed] for agreed in (True, False))
+        return (yes + 1) / (yes + no + 2)
+
+    def beyond(self, own: Sequence[tuple[Form, bool]]) -> float:
+        """Return by how much more of somebody's votes agree than others' would."""
+        rate = {form: self.rate(form) for form in {form for form, _ in own}}
+        return sum(agreed - rate[form] for form, agreed in own) / len(own)
 
 
 def so_few(rates: Sequence[float], times: int) -> float:

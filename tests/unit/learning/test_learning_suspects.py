@@ -66,6 +66,45 @@ def test_who_only_says_what_is_wrong_is_compared_with_such_votes() -> None:
     assert {row.person for row in rows if row.feedback_id in found} == {"t/p5"}
 
 
+def said(people: Sequence[tuple[str, int, float]], *, seed: int) -> tuple[list[Row], dict[str, bool]]:
+    """Return corrections of people, each with a name, a number of votes, and how often they agree with the tasks."""
+    rng, rows, agreed = random.Random(seed), [], {}
+    for name, number, often in people:
+        for at in range(number):
+            row = Row(feedback_id=f"{name}-{at}", tenant="t", account=name, voter=name, rating="down",
+                      messages=(Said("user", "what is it?"),), answer="animal", correction="thing")  # fmt: skip
+            rows.append(row)
+            agreed[row.feedback_id] = rng.random() < often
+    return rows, agreed
+
+
+@pytest.mark.parametrize(("honest", "sure"), [(20, 4), (100, 20), (5, 2), (20, 10), (20, 20)])
+def test_people_who_always_agree_make_no_suspects_of_all_others(honest: int, sure: int) -> None:
+    """Accounts that vote what the tasks teach anyhow, as often as is counted, to have the votes of others held."""
+    rng = random.Random(9)
+    others = [(f"p{at}", rng.randrange(8, 33), rng.gauss(0.5, 0.06)) for at in range(honest)]
+    held = []
+    for seed in range(5):
+        rows, agreed = said([*others, *((f"sure-{at}", MOST_VOTES, 1.0) for at in range(sure))], seed=seed)
+        found = suspects(rows, agreed)
+        held.append(len({row.person for row in rows if row.feedback_id in found}) / honest)
+    assert sorted(held)[2] <= 0.1, held
+    rows, agreed = said([*others, ("liar", MOST_VOTES, 0.0)], seed=1)
+    found = suspects(rows, agreed)
+    assert "t/liar" in {row.person for row in rows if row.feedback_id in found}
+
+
+def test_votes_that_are_judged_are_not_the_last_ones() -> None:
+    """Or whoever votes well at the end hides what they said before."""
+    rows = [
+        replace(row, correction="animal", rating="down", created_ms=at)
+        for at, row in enumerate(said([("eve", 4 * MOST_VOTES, 0.0)], seed=1)[0])
+    ]
+    asked = [row.created_ms for row in asked_about(rows, ("animal",))]
+    assert len(asked) == MOST_VOTES and sum(at < 2 * MOST_VOTES for at in asked) > MOST_VOTES // 5
+    assert asked == [row.created_ms for row in asked_about(rows, ("animal",))], "again the same"
+
+
 def test_votes_that_the_tasks_teach_nothing_about_hold_nobody() -> None:
     honest = honest_votes(ITEMS, LABELS, seed=3)
     rows, _ = attacked(honest, "flip", LABELS, share=0.05, colluders=1, seed=3)
