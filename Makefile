@@ -167,7 +167,7 @@ test-drills: dev ## Run every drill on a twin; each must pass (some need root or
 bench-doctor: dev ## Look every 20 s at a server that is well, and list false alarms (ARGS="--minutes 25", ARGS="--overhead 8")
 	@$(BIN)/python -m benchmarks.doctor_false_alarms $(ARGS)
 
-bench-drills: dev ## End 200 drills half-way, by stop or kill -9, and see that nothing stays broken (root; ARGS="--runs 20")
+bench-drills: dev ## End 200 drills half-way, by stop or kill -9, and see that nothing stays broken (root; ARGS="--runs 20 --twins 5")
 	@$(BIN)/python -m benchmarks.drills_left_behind $(ARGS)
 
 record: dev ## Record the first minute again, from an empty home on port 8080, and draw docs/first-minute.svg

@@ -150,6 +150,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
+            Example("ashore audit mine", "one's own requests of the last seven days"),
             Example("ashore audit request req_0a1b2c3d", "what became of a request of one's own"),
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
@@ -167,6 +168,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access user create alice --role auditor", "a person with a key, which is shown only once"),
             Example("ashore access service create app --tenant bank-a --role developer", "a program"),
             Example("ashore access key create app --model smollm2 --expires 90d", "its key, for one model"),
+            Example("ashore access key create --title laptop --expires 90d", "a key of your own"),
             Example("ashore access budget set tokens 1000000 --per day --tenant bank-a", "limit a tenant"),
             Example("ashore access can alice infer model/smollm2 --explain", "whether she may, and by which rule"),
             Example("ashore access usage --by tenant,day --csv", "usage as a table for billing"),
@@ -397,6 +399,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job again op_0123456789abcdef", "after an interruption"),
+            Example("ashore job allowed op_0123456789abcdef", "a job of yours that waits is refused if this says no"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
         "account": (

@@ -4,11 +4,9 @@ warm, cool, pin, unpin."""
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +14,12 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.asjob import also_a_job
-from ashore.cli.athome import home_alone, settings_of
+from ashore.cli.athome import home_alone
 from ashore.cli.calls import Errand, command_of
 from ashore.cli.columns import table
+from ashore.cli.modelkeys import rekey, seal, unseal
+from ashore.cli.modelstore import AsJson, model_json, open_store, print_json
 from ashore.cli.progress import TerminalProgress
-from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import UNDECODABLE, Nothing, counted, human_bytes
 from ashore.errors import AshoreError, Conflict, HomeBusy, InvalidRequest
@@ -30,10 +29,12 @@ from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
 app = App(name="model", help="Pull, list, verify and move models of this machine.")
+app.command(seal)
+app.command(unseal)
+app.command(rekey)
 
 Wait = Annotated[bool, Parameter(help="Wait until it is done.")]
 LOOK_EVERY_S = 0.3
-AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 EXIT_CORRUPT = 4
 
 
@@ -112,9 +113,11 @@ def pull(
         as_json: Print JSON.
     """
     with TerminalProgress() as progress:
-        model = _store().pull(source, name=name, accept_licence=accept_licence, text_only=text_only, progress=progress)
+        model = open_store().pull(
+            source, name=name, accept_licence=accept_licence, text_only=text_only, progress=progress
+        )
     if as_json:
-        return _print_json(model_json(model))
+        return print_json(model_json(model))
     print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
     print(f"licence: {model.licence}")
     if _serves_pulled():
@@ -147,11 +150,11 @@ def fetch(ref: str, /, *, as_json: AsJson = False) -> None:
         ref: Model, or one variant of it: name@variant.
         as_json: Print JSON.
     """
-    store = _store()
+    store = open_store()
     with TerminalProgress() as progress:
         came = store.fetch_back(ref, progress=progress)
     if as_json:
-        return _print_json({"reference": ref, "fetched_bytes": came})
+        return print_json({"reference": ref, "fetched_bytes": came})
     print(f"{ref}: {human_bytes(came)} fetched" if came else f"{ref} is on this disk")
     return None
 
@@ -166,9 +169,9 @@ def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
         as_json: Print JSON.
     """
     with TerminalProgress() as progress:
-        digest = _store().push(ref, target, progress=progress)
+        digest = open_store().push(ref, target, progress=progress)
     if as_json:
-        return _print_json({"reference": ref, "target": target, "digest": digest})
+        return print_json({"reference": ref, "target": target, "digest": digest})
     print(f"{target}  {digest}")
     return None
 
@@ -181,11 +184,11 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
         catalog: List the models of the catalogue instead, and the engines that run them.
         as_json: Print JSON.
     """
-    store = _store()
+    store = open_store()
     if catalog:
         entries = store.catalog.entries
         if as_json:
-            return _print_json({"items": [catalog_json(e) for e in entries]})
+            return print_json({"items": [catalog_json(e) for e in entries]})
         return table(
             ("name", "parameters", "weights", "licence", "engines", "source"),
             [
@@ -203,7 +206,7 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
     models = store.list()
     gates = {model.reference: _gate(store, model) for model in models}
     if as_json:
-        return _print_json({"items": [model_json(m) | {"gate": gates[m.reference] or None} for m in models]})
+        return print_json({"items": [model_json(m) | {"gate": gates[m.reference] or None} for m in models]})
     if not models:
         print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
         return None
@@ -233,7 +236,7 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
         ref: Model, one variant of it (name@variant), or a name in the catalogue.
         as_json: Print JSON.
     """
-    store = _store()
+    store = open_store()
     stored = [m for m in store.list() if m.name == ref.partition("@")[0]]
     if not stored and any(e.name == ref for e in store.catalog.entries):
         document = catalog_json(store.catalog.get(ref))
@@ -242,7 +245,7 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
         document = model_json(model) | {"attachments": [dataclasses.asdict(one) for one in store.attachments(model)]}
         document |= {"gate": _gate(store, model), **_sampling(store, model)}
     if as_json:
-        return _print_json(document)
+        return print_json(document)
     for key, value in document.items():
         if key == "files":
             for file in value:
@@ -283,9 +286,9 @@ def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: As
         as_json: Print JSON.
     """
     with TerminalProgress() as progress:
-        report = _store(config).verify(ref, progress=progress)
+        report = open_store(config).verify(ref, progress=progress)
     if as_json:
-        _print_json({**dataclasses.asdict(report), "ok": report.ok})
+        print_json({**dataclasses.asdict(report), "ok": report.ok})
     else:
         for bad in report.bad:
             print(f"BAD  {bad.reference}  {bad.path}: {bad.problem}")
@@ -319,7 +322,7 @@ def remove(
         dry_run: Show what would be removed, and change nothing.
         as_json: Print JSON.
     """
-    store = _store()
+    store = open_store()
     found = [store.resolve(ref)]
     if variants and not found[0].variant:
         found += [model for model in store.list() if model.name == found[0].name and model.variant]
@@ -328,7 +331,7 @@ def remove(
         return None
     gone = store.remove(ref, variants=variants)
     if as_json:
-        return _print_json({"removed": list(gone)})
+        return print_json({"removed": list(gone)})
     print("removed " + ", ".join(gone) + "; free the disk space with: ashore model gc")
     return None
 
@@ -344,14 +347,14 @@ def gc(*, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) ->
     """
     from ashore.bootstrap import manifests_in_use
 
-    store, keep = _store(), manifests_in_use(read_settings())
+    store, keep = open_store(), manifests_in_use(read_settings())
     idle = store.garbage(keep)
     what = f"delete {counted(len(idle.models), 'model')}, {counted(idle.num_blobs, 'blob')}, free "
     if not go_ahead(f"{what}{human_bytes(idle.freed_bytes)}", yes=yes, dry_run=dry_run, as_json=as_json):
         return None
     report = store.gc(keep=keep)
     if as_json:
-        return _print_json(dataclasses.asdict(report))
+        return print_json(dataclasses.asdict(report))
     deleted = f"{counted(len(report.models), 'model')}, {counted(report.num_blobs, 'blob')}"
     print(f"deleted {deleted}; {human_bytes(report.freed_bytes)} freed")
     return None
@@ -369,9 +372,9 @@ def export(ref: str, tar: Path, /, *, as_json: AsJson = False) -> None:
     if not tar.absolute().parent.is_dir():
         raise InvalidRequest(f"the folder {tar.absolute().parent} does not exist", hint="create it first")
     with TerminalProgress() as progress:
-        path = _store().export(ref, tar, progress=progress)
+        path = open_store().export(ref, tar, progress=progress)
     if as_json:
-        return _print_json({"reference": ref, "path": str(path), "num_bytes": path.stat().st_size})
+        return print_json({"reference": ref, "path": str(path), "num_bytes": path.stat().st_size})
     print(f"{path}  {human_bytes(path.stat().st_size)}")
     return None
 
@@ -387,126 +390,12 @@ def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
     if not tar.is_file():
         raise InvalidRequest(f"{tar} is not a file", hint="give the path of a tar written by `ashore model export`")
     with TerminalProgress() as progress:
-        models = _store().import_tar(tar, progress=progress)
+        models = open_store().import_tar(tar, progress=progress)
     if as_json:
-        return _print_json({"items": [model_json(m) for m in models]})
+        return print_json({"items": [model_json(m) for m in models]})
     for model in models:
         print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
     return None
-
-
-@app.command
-@also_a_job("model seal")
-def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -> None:
-    """Encrypt a model and its variants, and delete the unencrypted files. If it is interrupted, run it again.
-
-    A running server of this home must not use the model.
-
-    Args:
-        name: Model, without a variant.
-        config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
-        as_json: Print JSON.
-    """
-    with (
-        _unused(name, "ashore model seal"),
-        _recorded_store(config) as store,
-        TerminalProgress() as progress,
-    ):
-        report = store.seal(name, progress=progress)
-    if as_json:
-        return _print_json(dataclasses.asdict(report))
-    if not report.models:
-        print(f"{name} is already sealed")
-        return None
-    print(f"sealed {', '.join(report.models)}; {human_bytes(report.freed_bytes)} of unencrypted files deleted")
-    print("keep a copy of the keys in another place: without them nobody can open the model", file=sys.stderr)
-    print(
-        "freed disk blocks may still hold the unencrypted bytes; if that matters, trim or wipe the disk",
-        file=sys.stderr,
-    )
-    return None
-
-
-@app.command
-def unseal(
-    name: str,
-    /,
-    *,
-    config: Path | None = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Decrypt a model and its variants. Its weights are then readable on the disk.
-
-    Args:
-        name: Model, without a variant.
-        config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
-        yes: Do not ask for confirmation. Required without a terminal.
-        dry_run: Show what would be decrypted, and change nothing.
-        as_json: Print JSON.
-    """
-    _store(config).resolve(name)
-    what = f"decrypt {name} and its variants: anyone who can read the disk can then read the weights"
-    if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
-        return None
-    with (
-        home_alone(read_settings().home, "ashore model unseal"),
-        _recorded_store(config) as store,
-        TerminalProgress() as progress,
-    ):
-        report = store.unseal(name, progress=progress)
-    if as_json:
-        return _print_json(dataclasses.asdict(report))
-    print(f"unsealed {', '.join(report.models)}" if report.models else f"{name} is not sealed")
-    return None
-
-
-@app.command
-def rekey(
-    *,
-    new_key: Annotated[bool, Parameter(negative=())] = False,
-    to: str = "",
-    config: Path | None = None,
-    as_json: AsJson = False,
-) -> None:
-    """Re-encrypt the data keys of sealed models, state and audit log. Rewrites no weights; servers keep running.
-
-    Args:
-        new_key: First create a new key in the keyring or the key service.
-        to: Move to another key source: keyring:FILE, passphrase:FILE or transit:URL. Then set [sealing] key to it.
-        config: An ashore.toml whose [sealing] names the present key source; default: ASHORE_SEALING_KEY.
-        as_json: Print JSON.
-    """
-    from ashore import bootstrap
-
-    keeper = bootstrap.open_key_source(to) if to else None
-    with _recorded_store(config) as store:
-        report = bootstrap.rekey(settings_of(config), store, to=keeper, new_key=new_key)
-    if as_json:
-        return _print_json(dataclasses.asdict(report))
-    anew = counted(len(report.rewrapped), "data key")
-    print(f"{anew} re-encrypted, {len(report.current)} already used the newest key")
-    return None
-
-
-@contextmanager
-def _unused(name: str, what: str) -> Iterator[None]:
-    """Hold the home; where its server runs, go on if no release of it and no host uses the model.
-
-    Raises:
-        HomeBusy: the server uses it.
-    """
-    from ashore.bootstrap import manifests_in_use
-
-    settings = read_settings()
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(home_alone(settings.home, what))
-        except HomeBusy:
-            if {model.digest for model in _store().list() if model.name == name} & manifests_in_use(settings):
-                raise
-        yield
 
 
 def _after_removal(models: Sequence[StoredModel]) -> str:
@@ -529,13 +418,6 @@ def _after_removal(models: Sequence[StoredModel]) -> str:
             f"a running server uses {' or '.join(model.reference for model in models)}: {names}",
             hint="promote another release and retire this one (`ashore release retire`), or stop the server first",
         ) from fault
-
-
-def model_json(model: StoredModel) -> dict[str, Any]:
-    """Return a stored model in the words that every `--json` uses."""
-    document = dataclasses.asdict(model)
-    document["sealed"] = {"key_id": model.sealed.key_id} if model.sealed else None
-    return {"reference": model.reference, **document, "num_bytes": model.num_bytes}
 
 
 def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
@@ -570,25 +452,6 @@ def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:
     return {"sampling_defaults": facts.defaults, "sampling_defaults_from": facts.defaults_told_by}
 
 
-def _store(config: Path | None = None) -> ModelStore:
-    from ashore.bootstrap import build_store
-
-    settings = settings_of(config)
-    return build_store(settings.home, settings)
-
-
-@contextmanager
-def _recorded_store(config: Path | None) -> Iterator[ModelStore]:
-    """Give a store whose acts are in the audit log when the block ends."""
-    from ashore.bootstrap import build_store, command_recorder, key_keeper
-
-    settings = settings_of(config)
-    settings.home.create()
-    keeper = key_keeper(settings)
-    with command_recorder(settings.home, keeper) as recorder:
-        yield build_store(settings.home, settings, recorder, actor=os_user(), keeper=keeper)
-
-
 def _parameters(entry: CatalogEntry) -> str:
     count = dict(entry.known).get("num_parameters", 0)
     if not count:
@@ -601,7 +464,3 @@ def _parameters(entry: CatalogEntry) -> str:
 
 def _size(num_bytes: int | None) -> str:
     return "unknown" if num_bytes is None else human_bytes(num_bytes)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1, ensure_ascii=False, default=str))

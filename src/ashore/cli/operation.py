@@ -27,7 +27,7 @@ from ashore.errors import AshoreError, InvalidRequest
 COMMANDS: Final[Mapping[str, str]] = {
     "model pull": "ashore.cli.model:pull",
     "model verify": "ashore.cli.model:verify",
-    "model seal": "ashore.cli.model:seal",
+    "model seal": "ashore.cli.modelkeys:seal",
     "model remove": "ashore.cli.model:remove",
     "optimize quantize": "ashore.cli.optimizequantize:quantize",
     "optimize prune": "ashore.cli.optimizeprune:prune",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ashore.cli.asjob import also_a_job
-from ashore.cli.model import model_json
+from ashore.cli.modelstore import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, human_bytes
 

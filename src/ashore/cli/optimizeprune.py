@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ashore.cli.asjob import also_a_job
-from ashore.cli.model import model_json
+from ashore.cli.modelstore import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import human_bytes
 from ashore.optimize.pruning import Kind, PruneOrder, PruneReport, PruneWish, read_share

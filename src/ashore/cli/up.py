@@ -34,7 +34,7 @@ from ashore.bootstrap import (
 from ashore.bootstrap.secrets import hold_home_secrets
 from ashore.cli.planexpect import expected_of
 from ashore.cli.recorded import os_user
-from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
+from ashore.cli.upchecks import compared, refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
     NOTHING_ASKED,
     Asked,
@@ -241,11 +241,15 @@ def _answer_now(
                     "shares": deployment.shares,
                     "standing": deployment.standing(),
                     "restarts": deployment.restarts(),
+                    "compares": True,
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "config":
                 held = in_force(deployment.listening, request.spec(), document_of(request.config), os.environ)
                 caller.tell({"done": True, "items": msgspec.to_builtins(held)})
+            case "compare":
+                said = compared(deployment.listening, request, request.settings())
+                caller.tell({"done": True, "configuration": msgspec.to_builtins(said)})
             case "models":
                 caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":

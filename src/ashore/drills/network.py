@@ -79,6 +79,8 @@ class Network:
         """Port of each line, at the server's end."""
         self._far: dict[str, int] = {}
         """Port of each neighbour."""
+        self._lock: Path | None = None
+        """File in which Postgres says whether it takes connections: its port is open before."""
 
     def start(self) -> None:
         """Start the neighbours and lay the lines. Returns when each neighbour listens.
@@ -185,6 +187,7 @@ class Network:
             os.chown(where, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         data, secret = where / "data", where / "password"
+        self._lock = data / "postmaster.pid"
         secret.touch(mode=0o600)
         secret.write_text(self._password)
         if "user" in options:
@@ -266,7 +269,8 @@ class Network:
         end_s = time.monotonic() + START_S
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
+                if name != "state" or self._lock is None or self._lock.read_text().split()[-1:] == ["ready"]:
+                    return
             if self._running[name].poll() is not None or time.monotonic() > end_s:
                 said = (self.folder / f"{name}.out").read_text(errors="replace")[-1500:]
                 raise EngineFailed(f"{name}, a neighbour of the twin, did not start:\n{said}", hint="report this")

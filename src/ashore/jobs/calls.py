@@ -8,10 +8,11 @@ from typing import Annotated, Final
 import msgspec
 
 from ashore.core import Actor, Call
+from ashore.errors import InvalidRequest
 from ashore.jobs.model import JOB_READ, Job, JobState, resource_of
 from ashore.jobs.office import JobOffice
 from ashore.jobs.operations.calls import CALLS as OPERATIONS
-from ashore.jobs.operations.calls import run_again
+from ashore.jobs.operations.calls import check_still, run_again
 from ashore.jobs.standing import JobOut, job_out
 
 READ: Final = JOB_READ
@@ -52,12 +53,18 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     """False if the job had already ended."""
 
 
+class StillAllowed(msgspec.Struct, frozen=True, kw_only=True):
+    """The job may run."""
+
+    job: str
+
+
 def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
     """List jobs, newest first: your own, and those that you may look after. The lines of a batch are counted in its
     `children`."""
     every = office.rights.holds(actor.principal, READ)
     found = office.queue.store.select(
-        limit=LOOKED_THROUGH,
+        limit=LOOKED_THROUGH if every else asked.limit,
         tenant=asked.tenant or None if every else actor.principal.tenant,
         account=None if every else actor.principal.id,
         states=() if asked.state is None else (asked.state,),
@@ -93,6 +100,16 @@ def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
     return run_again(office, actor, job)
 
 
+def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
+    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts."""
+    job = office.queue.get(asked.job, tenant=actor.principal.tenant)
+    if job.account != actor.principal.id:
+        office.rights.require(actor.principal, READ, resource_of(job))
+        raise InvalidRequest(f"{job.job_id} is not yours", hint=f"see it: ashore job show {job.job_id}")
+    check_still(office, actor, job)
+    return StillAllowed(job=job.job_id)
+
+
 def _job(office: JobOffice, actor: Actor, action: str, job_id: str) -> Job:
     """Return a job that is the caller's own, or that they have the right to look after."""
     job = office.queue.get(job_id, tenant=None)
@@ -105,7 +122,7 @@ def _is_own(actor: Actor, job: Job) -> bool:
     """Return whether it is the caller's; a key that was narrowed to some actions has only what it submitted itself."""
     who = actor.principal
     same = (job.tenant, job.account) == (who.tenant, who.id)
-    return same and (not who.scope.actions or job.principal == who.acting_name)
+    return same and (not who.is_narrowed_key or job.principal == who.acting_name)
 
 
 def _looks_after(office: JobOffice, actor: Actor, job: Job) -> bool:
@@ -117,5 +134,6 @@ CALLS: Final = (
     Call("job", "show", "GET", "/jobs/{job}", "", show_job),
     Call("job", "cancel", "POST", "/jobs/{job}/cancel", "", cancel_job),
     Call("job", "again", "POST", "/jobs/{job}/again", "", repeat_job),
+    Call("job", "allowed", "GET", "/jobs/{job}/allowed", "", allowed_job),
     *OPERATIONS,
 )

@@ -313,6 +313,7 @@ def _tell(connection: Connection, job: Job, now_ms: int) -> None:
     what = name_of(job.kind) or (BATCH if job.kind == BATCH else "")
     if what:
         about: dict[str, str | int | float | None] = {"job": job.job_id, "what": what, "state": job.state}
+        about["owner"] = job.account
         about |= {"error_code": job.error_code, "error_message": job.error_message} if job.final else {}
         event = Event(kind=f"job.{job.state}", resource=resource_of(job), reads=JOB_READ, about=about, at_ms=now_ms)
         keep_event(connection, event)

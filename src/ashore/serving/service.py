@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from ashore.access import Authority, PolicyAuthority, Principal
 from ashore.access.budgets import Standing
-from ashore.cache import AnswerCache, Question, Ready
-from ashore.core import Clock, RequestId
+from ashore.cache import AnswerCache, Question
+from ashore.core import Clock
 from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, AuditUnavailable, DeadlineExceeded
 from ashore.metrics import Metrics
@@ -36,7 +36,7 @@ from ashore.serving.feed import too_late
 from ashore.serving.generation import FreshAnswers, Place, Shortened
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
 from ashore.serving.held_pieces import Dam, pulled
-from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, Hear, ServingEvent, Started, Usage
+from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
 from ashore.serving.orders import check_prompt_ids, check_writes
@@ -52,8 +52,9 @@ from ashore.serving.prompt import (
 )
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
-from ashore.serving.recording import Told, Watch, prompt_bytes
+from ashore.serving.recording import Watch, prompt_bytes
 from ashore.serving.relevance import Relevance
+from ashore.serving.repeats import Repeats
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
 from ashore.serving.single_flight import Answering, Flights, Terms
 from ashore.serving.summons import CallsModels, Summons
@@ -163,6 +164,7 @@ class ServingService:
             clock=clock,
             metrics=metrics,
         )
+        self.repeats: Final = Repeats(self._cache, self._roster, self.reception, self._guards, clock, metrics)
         self.relevance = Relevance(self.embeddings, self.at_length, self.answer, self._features_of)
 
     def _features_of(self, model: str) -> Sequence[str]:
@@ -595,43 +597,6 @@ class ServingService:
         """Return what the budgets leave to a principal, None where none counts."""
         return self._guards.budgets.standing(principal, alias)
 
-    # --- a repeated request, by its bytes
-
-    def ready_key(self, principal: Principal, path: str, body: bytes) -> bytes:
-        """Return the address under which the response to these bytes may be kept. Another policy leads elsewhere."""
-        stamp = b"%d %s" % (self._roster.generation, self._guards.masker.rules_stamp(principal, path))
-        return self._cache.ready_key(principal.tenant, principal.id, path, body, stamp)
-
-    def ready(
-        self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
-    ) -> tuple[Ready, Standing] | None:
-        """Return a finished response, charged and noted, and what the budgets that it cost leave to the principal; None
-        where there is none, or its budget must be looked into.
-
-        Await `recorded` before it goes out. Where content is kept, every request is taken apart, so there is none.
-
-        Raises:
-            PermissionDenied: the principal may no longer ask.
-            AshoreError: the record cannot be written.
-        """
-        auditor = self._guards.auditor
-        ready = None if auditor.keeps_content else self._cache.ready(key)
-        if ready is None:
-            return None
-        auditor.check()
-        self.reception.authorise(principal, ready.alias)
-        standing = self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens)
-        if standing is None:
-            return None
-        told = ready.told
-        assert isinstance(told, Told)
-        form = told.form(ready, principal, arrival)
-        auditor.repeat(form, request_id)
-        if self._guards.tracer is not None:
-            self._guards.tracer.repeated(form.note, request_id, arrival)
-        self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
-        return ready, standing
-
     async def recorded(self) -> None:
         """Return when what was noted may go out: at once, or in strict mode when it is on disk.
 
@@ -640,37 +605,6 @@ class ServingService:
         """
         if self.records_first:
             await self._guards.auditor.durable()
-
-    def age_s(self, ready: Ready) -> int:
-        """Return how old the answer in a finished response is."""
-        return max(0, int(self._clock.now_s() - ready.stored_at_s))
-
-    def keep_ready(
-        self,
-        key: bytes,
-        started: Started,
-        body: bytes,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-        *,
-        principal: Principal,
-        completion_tokens: int = 0,
-    ) -> None:
-        """Remember a response to `principal` that was made from the kept answer `started` speaks of."""
-        self._cache.keep_ready(
-            key,
-            Ready(
-                headers=headers,
-                body=body,
-                alias=started.model,
-                release=started.release,
-                label=started.cache,
-                stored_at_s=self._clock.now_s() - started.age_s,
-                expires_at_s=started.good_until_s,
-                told=Told(None if started.receipt is None else started.receipt.note),
-                tokens=started.prompt_tokens + completion_tokens,
-            ),
-            principal.tenant,
-        )
 
     @property
     def cache(self) -> AnswerCache:

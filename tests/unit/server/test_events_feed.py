@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from ashore.core import Principal, TenantId
+from ashore.core import KeyScope, Principal, TenantId
 from ashore.errors import Overloaded
 from ashore.server.events import MOST_OF_ONE, Feed
 from ashore.state import Database, EpochWatch, Event, events_after, events_span, happenings, keep_event, open_scratch
@@ -36,13 +36,19 @@ class OfTenant:
         raise AssertionError("a stream leaves out what its reader may not see")
 
 
+class OfNobody(OfTenant):
+    """Rights of somebody who has none."""
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Verdict:
+        return Verdict(allowed=False)
+
+
 ANN = Principal(id="ann", tenant=TenantId("acme"), kind="user")
 
 
-def happen(database: Database, tenant: str, job: str) -> int:
-    event = Event(
-        kind="job.running", resource=f"tenant/{tenant}/job/{job}", reads="job:read", about={"job": job}, at_ms=7
-    )
+def happen(database: Database, tenant: str, job: str, owner: str = "bob") -> int:
+    about: dict[str, str | int | float | None] = {"job": job, "owner": owner}
+    event = Event(kind="job.running", resource=f"tenant/{tenant}/job/{job}", reads="job:read", about=about, at_ms=7)
     with database.write() as connection:
         return keep_event(connection, event)
 
@@ -93,6 +99,35 @@ def test_a_reader_gets_what_it_may_read_in_order_and_goes_on_where_it_stopped() 
         await asyncio.to_thread(happen, database, "acme", "seen")
         ((number, one),) = await waiting
         assert number == 6 and one["about"]["job"] == "seen" and one["kind"] == "job.running"
+
+    following(work)
+
+
+def test_everyone_reads_of_their_own_jobs_but_not_with_a_key_that_is_narrowed() -> None:
+    async def work(database: Database, feed: Feed) -> None:
+        eve = Principal(id="eve", tenant=TenantId("beta"), kind="user")
+        feed = Feed(database, OfNobody())
+        for tenant, owner in (("beta", "bob"), ("acme", "eve"), ("beta", "eve")):
+            await asyncio.to_thread(happen, database, tenant, f"of_{owner}", owner)
+        found, number = await feed.after(eve, 0, limit=10)
+        assert ([one.id for one in found], number) == ([3], 3)
+        narrowed = replace(eve, key_id="ash_0a1b2c3d", scope=KeyScope(actions=("infer",)))
+        assert await feed.after(narrowed, 0, limit=10) == ([], 3)
+        found, _ = await feed.after(replace(narrowed, key_id=""), 0, limit=10)
+        assert [one.id for one in found] == [3], "a session of the console, which lacks what belongs to an office"
+
+    following(work)
+
+
+def test_followers_read_one_after_the_other_and_each_all_of_it() -> None:
+    async def work(database: Database, feed: Feed) -> None:
+        streams = [await feed.follow(replace(ANN, id=f"ann-{at}"), 0) for at in range(40)]
+        assert feed.num_followers == 40
+        reading = [asyncio.create_task(frames(stream, 3)) for stream in streams]
+        for number in range(3):
+            await asyncio.to_thread(happen, database, "acme", f"job_{number}")
+        assert [[number for number, _ in one] for one in await asyncio.gather(*reading)] == [[1, 2, 3]] * 40
+        assert feed.num_followers == 0
 
     following(work)
 

@@ -100,12 +100,14 @@ class InferenceService:
     async def _unary(self, raw: bytes, call: Call, context: Context, method: str, parse: Parse) -> bytes:
         """Answer by the bytes of the request where they were answered before; else parse, call, render, remember."""
         repeats = call.directive == PLAIN and not call.min_precision
-        key = self._serving.ready_key(call.principal, SERVICE + method, raw) if repeats else b""
-        repeated = self._serving.ready(key, call.request_id, call.principal, arrival=call.arrival) if repeats else None
+        key = self._serving.repeats.key(call.principal, SERVICE + method, raw) if repeats else b""
+        repeated = (
+            self._serving.repeats.find(key, call.request_id, call.principal, arrival=call.arrival) if repeats else None
+        )
         if repeated is not None:
             ready, standing = repeated
             await self._serving.recorded()
-            age_s = self._serving.age_s(ready)
+            age_s = self._serving.repeats.age_s(ready)
             await context.send_initial_metadata(
                 (
                     ("x-request-id", call.request_id),
@@ -121,7 +123,7 @@ class InferenceService:
         answer: bytes = whole_answer(events, request.request_id).SerializeToString()
         started, usage = events[0], events[-1]
         if repeats and isinstance(started, Started) and started.good_until_s and isinstance(usage, Usage):
-            self._serving.keep_ready(
+            self._serving.repeats.keep(
                 key,
                 started,
                 answer,

@@ -264,7 +264,7 @@ class HttpApp:
             if not self.authority.holds(principal, INFER):
                 self.authority.require(principal, INFER, "model/*")
         elif route.guard == "admin":
-            check_admin(self.authority, principal, route.action, asks_itself=route.asks_itself)
+            check_admin(self.authority, principal, route.action, own=route.own, asks_itself=route.asks_itself)
 
     def _stand_in(self, exchange: Exchange) -> Principal | None:
         """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""
@@ -296,8 +296,8 @@ class HttpApp:
         body = exchange.body_at_hand(self.limits)
         if body is None:
             body = await exchange.body(self.limits)
-        key = self.serving.ready_key(principal, route.path, body)
-        repeated = self.serving.ready(key, exchange.request_id, principal, arrival=exchange.arrival)
+        key = self.serving.repeats.key(principal, route.path, body)
+        repeated = self.serving.repeats.find(key, exchange.request_id, principal, arrival=exchange.arrival)
         if repeated is not None:
             ready, standing = repeated
             if self.serving.records_first:
@@ -305,7 +305,7 @@ class HttpApp:
             exchange.model = ready.alias[:64]
             if route.errors == "anthropic":
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
-            age = cache_headers(ready.label, self.serving.age_s(ready))
+            age = cache_headers(ready.label, self.serving.repeats.age_s(ready))
             rates = standing_headers(standing)
             await exchange.respond(200, [*ready.headers, *age, *rates], ready.body)
             return
@@ -315,7 +315,7 @@ class HttpApp:
             headers = tuple(
                 pair for pair in taken.headers if pair[0] not in OF_THE_MOMENT and not pair[0].startswith(RATES)
             )
-            self.serving.keep_ready(
+            self.serving.repeats.keep(
                 key,
                 taken.started,
                 b"".join(taken.parts),

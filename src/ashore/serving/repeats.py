@@ -1,0 +1,101 @@
+"""Repeated requests: finished responses by the bytes that were asked, charged and noted as any other."""
+
+from __future__ import annotations
+
+from ashore.access import Principal
+from ashore.access.budgets import Standing
+from ashore.cache import AnswerCache, Ready
+from ashore.core import Clock, RequestId
+from ashore.metrics import Metrics
+from ashore.serving.guards import Guards
+from ashore.serving.model import NOWHERE, Arrival, Started
+from ashore.serving.model_registry import Roster
+from ashore.serving.reception import Reception
+from ashore.serving.recording import Told
+
+
+class Repeats:
+    """Gives and keeps the finished responses of one `ServingService`. Every call is made on its event loop."""
+
+    def __init__(
+        self,
+        cache: AnswerCache,
+        roster: Roster,
+        reception: Reception,
+        guards: Guards,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._cache = cache
+        self._roster = roster
+        self._reception = reception
+        self._guards = guards
+        self._clock = clock
+        self._metrics = metrics
+
+    def key(self, principal: Principal, path: str, body: bytes) -> bytes:
+        """Return the address under which the response to these bytes may be kept. Another policy leads elsewhere."""
+        stamp = b"%d %s" % (self._roster.generation, self._guards.masker.rules_stamp(principal, path))
+        return self._cache.ready_key(principal.tenant, principal.id, path, body, stamp)
+
+    def find(
+        self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
+    ) -> tuple[Ready, Standing] | None:
+        """Return a finished response, charged and noted, and what the budgets that it cost leave to the principal; None
+        where there is none, or its budget must be looked into.
+
+        Await `ServingService.recorded` before it goes out. Where content is kept, every request is taken apart, so
+        there is none.
+
+        Raises:
+            PermissionDenied: the principal may no longer ask.
+            AshoreError: the record cannot be written.
+        """
+        auditor = self._guards.auditor
+        ready = None if auditor.keeps_content else self._cache.ready(key)
+        if ready is None:
+            return None
+        auditor.check()
+        self._reception.authorise(principal, ready.alias)
+        standing = self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens)
+        if standing is None:
+            return None
+        told = ready.told
+        assert isinstance(told, Told)
+        form = told.form(ready, principal, arrival)
+        auditor.repeat(form, request_id)
+        if self._guards.tracer is not None:
+            self._guards.tracer.repeated(form.note, request_id, arrival)
+        self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
+        return ready, standing
+
+    def age_s(self, ready: Ready) -> int:
+        """Return how old the answer in a finished response is."""
+        return max(0, int(self._clock.now_s() - ready.stored_at_s))
+
+    def keep(
+        self,
+        key: bytes,
+        started: Started,
+        body: bytes,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        principal: Principal,
+        completion_tokens: int = 0,
+    ) -> None:
+        """Remember a response to `principal` that was made from the kept answer `started` speaks of."""
+        self._cache.keep_ready(
+            key,
+            Ready(
+                headers=headers,
+                body=body,
+                alias=started.model,
+                release=started.release,
+                label=started.cache,
+                stored_at_s=self._clock.now_s() - started.age_s,
+                expires_at_s=started.good_until_s,
+                told=Told(None if started.receipt is None else started.receipt.note),
+                tokens=started.prompt_tokens + completion_tokens,
+            ),
+            principal.tenant,
+        )
