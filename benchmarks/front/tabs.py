@@ -1,9 +1,13 @@
 """What forty open tabs of the console cost cached answers: p99 at a steady rate with them and without, in turns.
 
     python -m benchmarks.front.tabs --rounds 12
+    python -m benchmarks.front.tabs --rounds 6 --events-per-s 0.5     # with something to show every two seconds
 
-A tab is what the page Home is in a browser: a connection of its own that asks for the main part every five seconds,
-with the tag of what it has. It is logged in by the one-time link.
+A tab here is a client that asks what the script of the page Home asks in a browser, with the headers that Chromium
+sends (`test_a_tab_asks_for_nothing_until_something_happens` holds the script to it), so that no browser takes the
+processors that are measured: two tabs of each browser, of which one follows the events and tells the other; a look at
+the main part after an event, no sooner than the server asks for, and else about every two minutes. They are open
+before a round begins. They are logged in by the one-time link.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import argparse
 import http.client
 import json
 import os
+import random
 import re
 import statistics
 import subprocess
@@ -25,57 +30,140 @@ from pathlib import Path
 
 from benchmarks.front.cached import CONNECTIONS, STEADY_PER_S, fill, questions
 from benchmarks.front.load import build, run_load
-from benchmarks.front.server import MAIN, Front, front
+from benchmarks.front.server import MAIN, CpuMeter, Front, front
 
-POLL_S = 5.0
+from ashore.core import SystemClock
+from ashore.state import Database, Event, keep_event, open_database
+
+PER_BROWSER = 2
+SELDOM_S, SETTLE_S, REST_S = 120.0, 0.15, 2.0
+"""As in console.js."""
+CHROMIUM = {
+    "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0",
+    "accept-language": "en-US",
+    "sec-fetch-site": "same-origin",
+    "sec-fetch-mode": "cors",
+    "sec-fetch-dest": "empty",
+}
 
 
 @dataclass
-class Tabs:
-    """Open tabs, and what came of their questions."""
+class Seen:
+    """What came of the questions of tabs."""
 
-    port: int
-    cookie: str
-    number: int
     statuses: dict[int, int] = field(default_factory=dict)
     times_ms: list[float] = field(default_factory=list)
+    events: int = 0
     wrong: list[str] = field(default_factory=list)
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Keep them open until the block ends."""
-        over = threading.Event()
-        threads = [threading.Thread(target=self._poll, args=(at, over), daemon=True) for at in range(self.number)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join(20)
 
-    def _poll(self, at: int, over: threading.Event) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers = {"cookie": self.cookie, "x-console-part": "main", "x-console-poll": "1"}
-        tag = ""
+class Tab:
+    """One page Home that is open and seen. Its thread asks; `happened` may be called by any other."""
+
+    def __init__(self, port: int, cookie: str, seen: Seen, over: threading.Event) -> None:
+        self._port, self._cookie, self._seen, self._over = port, cookie, seen, over
+        self._asked, self._rest_s, self._due = 0.0, REST_S, time.monotonic() + SELDOM_S * random.uniform(0, 1.25)
+        self._sooner = threading.Condition()
+
+    def happened(self) -> None:
+        """Hear that something happened."""
+        self._look_in(SETTLE_S + random.random() * self._rest_s / 2)
+
+    def _look_in(self, seconds: float) -> None:
+        with self._sooner:
+            self._due = min(self._due, max(time.monotonic() + seconds, self._asked + self._rest_s))
+            self._sooner.notify()
+
+    def look(self) -> None:
+        """Ask whenever it is time to, until the tabs are closed."""
+        connection, tag = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30), ""
+        headers = {**CHROMIUM, "accept": "*/*", "cookie": self._cookie, "x-console-part": "main", "x-console-poll": "1"}
         try:
-            if over.wait(POLL_S * at / self.number):
-                return
             while True:
+                with self._sooner:
+                    while not self._over.is_set() and (left_s := self._due - time.monotonic()) > 0:
+                        self._sooner.wait(min(left_s, 0.5))
+                    if self._over.is_set():
+                        return
+                    self._due, self._asked = float("inf"), time.monotonic()
                 began = time.perf_counter()
                 connection.request("GET", "/console", headers=headers | ({"if-none-match": tag} if tag else {}))
                 answer = connection.getresponse()
                 answer.read()
-                self.times_ms.append((time.perf_counter() - began) * 1000)
-                self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
+                self._seen.times_ms.append((time.perf_counter() - began) * 1000)
+                self._seen.statuses[answer.status] = self._seen.statuses.get(answer.status, 0) + 1
                 tag = answer.getheader("etag") or tag
-                if over.wait(POLL_S):
-                    return
+                self._rest_s = float(answer.getheader("x-console-rest") or self._rest_s)
+                self._look_in(SELDOM_S * random.uniform(0.75, 1.25))
         except OSError as fault:
-            self.wrong.append(str(fault))
+            self._seen.wrong.append(str(fault))
         finally:
             connection.close()
+
+
+def follow(port: int, cookie: str, tabs: list[Tab], seen: Seen, over: threading.Event) -> None:
+    """Read the stream of a browser, and tell its tabs."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        headers = {**CHROMIUM, "accept": "text/event-stream", "cache-control": "no-cache", "cookie": cookie}
+        connection.request("GET", "/console/events", headers=headers)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            seen.wrong.append(f"events: {answer.status} {answer.read()[:200]!r}")
+            return
+        while not over.is_set() and (line := answer.readline()):
+            if line.startswith(b"data:"):
+                seen.events += 1
+                for tab in tabs:
+                    tab.happened()
+    except OSError as fault:
+        if not over.is_set():
+            seen.wrong.append(str(fault))
+    finally:
+        connection.close()
+
+
+@contextmanager
+def open_tabs(port: int, cookie: str, number: int, seen: Seen) -> Iterator[None]:
+    """Keep tabs open until the block ends; it begins when they are."""
+    over = threading.Event()
+    tabs = [Tab(port, cookie, seen, over) for _ in range(number)]
+    threads = [threading.Thread(target=tab.look, daemon=True) for tab in tabs]
+    for first in range(0, number, PER_BROWSER):
+        told = (port, cookie, tabs[first : first + PER_BROWSER], seen, over)
+        threads.append(threading.Thread(target=follow, args=told, daemon=True))
+    for thread in threads:
+        thread.start()
+    time.sleep(2 if number else 0)
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(20)
+
+
+@contextmanager
+def happening(database: Database, per_s: float) -> Iterator[None]:
+    """Let a job begin again and again, as far as anybody hears, until the block ends."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while per_s and not over.wait(random.uniform(0.5, 1.5) / per_s):
+            event = Event(
+                kind="job.running", resource="tenant/default/job/job_bench", reads="job:read",
+                about={"job": "job_bench"}, at_ms=int(time.time() * 1000),
+            )  # fmt: skip
+            with database.write() as connection:
+                keep_event(connection, event)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(20)
 
 
 def logged_in(served: Front) -> str:
@@ -101,31 +189,36 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of a round")
     parser.add_argument("--tabs", type=int, default=40)
     parser.add_argument("--rate", type=float, default=STEADY_PER_S)
+    parser.add_argument("--events-per-s", type=float, default=0.0, help="that tabs hear of, in both kinds of rounds")
     parser.add_argument("--no-edge", action="store_true", help="ask the worker itself")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, front(edge=not asked.no_edge) as served:
         tools = build(Path(folder))
         requests = questions(served, 1)
         fill(tools, served, requests)
-        cookie = logged_in(served)
+        cookie, seen = logged_in(served), Seen()
+        (state,) = served.home.glob("**/state.db")
+        database = open_database(state, snapshots=Path(folder) / "snapshots", clock=SystemClock())
         found: dict[str, list[float]] = {"none": [], "tabs": []}
         middle: dict[str, list[float]] = {"none": [], "tabs": []}
-        tabs = Tabs(served.port, cookie, asked.tabs)
+        worker_us: dict[str, list[float]] = {"none": [], "tabs": []}
         errors = 0
         for number in range(asked.rounds):
             kinds = ("none", "tabs") if number % 2 == 0 else ("tabs", "none")
             for kind in kinds:
                 shown = asked.tabs if kind == "tabs" else 0
-                one = Tabs(served.port, cookie, shown, tabs.statuses, tabs.times_ms, tabs.wrong)
-                with one.open():
+                with open_tabs(served.port, cookie, shown, seen), happening(database, asked.events_per_s):
+                    meter = CpuMeter(served.pid)
                     load = run_load(
                         tools, served.port, requests, connections=CONNECTIONS, seconds=asked.seconds,
                         rate_per_s=asked.rate, mark="x-ashore-cache: hit-exact",
                     )  # fmt: skip
+                    worker_us[kind].append(meter.per_request_us(load.answered).get("api worker", 0.0))
                 errors += load.num_errors
                 found[kind].append(load.ok.p99_ms)
                 middle[kind].append(load.ok.p50_ms)
                 print(f"{kind:5} p50 {load.ok.p50_ms:.2f} p99 {load.ok.p99_ms:.2f} ms, {load.per_s:.0f}/s", flush=True)
+        database.close()
         pairs = [two / one for one, two in zip(found["none"], found["tabs"], strict=True)]
         print(
             json.dumps(
@@ -136,11 +229,12 @@ def main() -> None:
                     "ratio_of_medians": statistics.median(found["tabs"]) / statistics.median(found["none"]),
                     "median_of_ratios": statistics.median(pairs),
                     "p50_medians_ms": [statistics.median(middle["none"]), statistics.median(middle["tabs"])],
-                    "polls": tabs.statuses,
-                    "poll_p50_ms": statistics.median(tabs.times_ms) if tabs.times_ms else None,
-                    "poll_p95_ms": sorted(tabs.times_ms)[-max(1, len(tabs.times_ms) // 20)] if tabs.times_ms else None,
+                    "worker_us_a_request": [statistics.median(worker_us[kind]) for kind in ("none", "tabs")],
+                    "looks": seen.statuses,
+                    "look_p50_ms": statistics.median(seen.times_ms) if seen.times_ms else None,
+                    "events_heard": seen.events,
                     "errors": errors,
-                    "broken_tabs": tabs.wrong,
+                    "broken_tabs": seen.wrong,
                 },
                 indent=1,
             )

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from console_people import (
@@ -31,12 +33,19 @@ from path_proxy import path_proxy
 from real_browser import RealBrowser, Watched
 from served import Served, start_served
 
+from ashore.core import SystemClock
+from ashore.state import Event, keep_event, open_database
+
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 WRITES_PICTURES = bool(os.environ.get("ASHORE_PICTURES"))
 ABLE = "[...document.querySelectorAll('a[href],button,input:not([type=hidden]),select,textarea,summary')]"
 TABS = "[...document.querySelectorAll('.tabs a')].map((one) => one.href)"
 FORMS = ("/call/access/can", "/call/audit/verify", "/call/audit/export", "/call/session/end-all?account=ann")
+HIDE = """
+Object.defineProperty(document, "hidden", { configurable: true, get: () => true });
+document.dispatchEvent(new Event("visibilitychange"));
+"""
 READY_S: list[float] = []
 """How long `ashore up` took."""
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
@@ -123,12 +132,6 @@ def test_three_administrators_set_up_a_person_who_makes_a_key_and_sees_their_usa
         sec.page.get_by_text("ashore access user create dev --role developer").wait_for()
         sec.page.get_by_role("button", name="Create").click()
         key = key_on(sec)
-        sec.open("/connect")
-        sec.page.locator("#f-owner").fill("dev")
-        sec.page.locator("#f-title").fill("laptop")
-        sec.page.get_by_role("button", name="Create a key").click()
-        second = sec.page.locator("#new-key").inner_text()
-        assert second in sec.page.locator("#s-curl").inner_text()
         assert sec.violations() == []
     come_in_by_key(browser, server.root_url, "dev", key, factor=False)
     with browser.page(server.root_url) as dev:
@@ -140,6 +143,14 @@ def test_three_administrators_set_up_a_person_who_makes_a_key_and_sees_their_usa
         assert dev.page.locator(".pane:visible").count() == 2
         dev.page.get_by_text("As code").click()
         assert '"model":"chat"' in dev.page.locator("#code-curl").inner_text()
+        dev.open("/me")
+        dev.page.get_by_role("link", name="Create a key").click()
+        dev.page.locator("#f-title").fill("laptop")
+        dev.page.get_by_text("ashore access key create --title laptop").wait_for()
+        dev.page.get_by_role("button", name="Create a key").click()
+        second = dev.page.locator("#new-key").inner_text()
+        assert second in dev.page.locator("#s-curl").inner_text()
+        assert dev.violations() == []
         dev.open("/me")
         assert "laptop" in dev.page.locator("main").inner_text()
         dev.open("/people")
@@ -231,6 +242,60 @@ def test_a_form_outlives_a_session_that_ended(server: Served, browser: RealBrows
         assert sec.page.locator("#f-name").input_value() == "night-shift"
         assert sec.page.locator("#f-title").input_value() == "who works at night"
         act(sec, "Create")
+
+
+def test_a_tab_asks_for_nothing_until_something_happens(
+    server: Served, browser: RealBrowser, office: dict[str, str]
+) -> None:
+    """Of two tabs one follows the events, both look when something happened, and one that nobody sees does neither.
+    `benchmarks.front.tabs` asks as these do."""
+    (state,) = server.home.glob("**/state.db")
+    events: list[str] = []
+    looks: list[str] = []
+
+    def asked(request: Any) -> None:
+        if urlsplit(request.url).path == "/console/events":
+            events.append(request.headers["accept"])
+        if "x-console-poll" in request.headers:
+            looks.append(request.headers["x-console-part"])
+
+    def happens() -> None:
+        about: dict[str, str | int | float | None] = {"job": "job_seen"}
+        database = open_database(state, snapshots=server.home / "snapshots", clock=SystemClock())
+        try:
+            with database.write() as connection:
+                keep_event(connection, Event("job.running", "tenant/default/job/job_seen", "job:read", about, at_ms=7))
+        finally:
+            database.close()
+
+    def come_to(page: Any, number: int) -> None:
+        end = time.monotonic() + 60
+        while len(looks) < number and time.monotonic() < end:
+            page.wait_for_timeout(100)
+        page.wait_for_timeout(4_000)
+        assert looks == ["main"] * number
+
+    with browser.page(server.root_url) as sam:
+        sam.page.context.on("request", asked)
+        log_in(sam, "sam", office["sam"])
+        other = sam.page.context.new_page()
+        other.goto(f"{server.root_url}/console")
+        come_to(other, 0)
+        assert set(events) == {"text/event-stream"}
+        before = len(events)
+        happens()
+        come_to(other, 2)
+        other.evaluate(HIDE)
+        happens()
+        come_to(other, 3)
+        other.evaluate(HIDE.replace("true", "false"))
+        come_to(other, 4)
+        sam.page.evaluate(HIDE)
+        happens()
+        end = time.monotonic() + 60
+        while (len(events), len(looks)) < (before + 1, 5) and time.monotonic() < end:
+            other.wait_for_timeout(100)
+        assert len(events) == before + 1 and len(looks) >= 5, "the other follows where the first is no longer seen"
 
 
 def test_pages_read_and_forms_send_without_scripts(

@@ -325,7 +325,7 @@ def test_a_listener_whose_queue_is_full(front: Served, at_front: Examined) -> No
         other = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         connect(stack, int(other.getsockname()[1]), 8)
         assert "D405" not in at_front.findings(before)
-        with stopped(processes_of(front.home, "envoy")[0]):
+        with stopped(processes_of(front.home, "envoy.yaml")[0]):
             connect(stack, front.port, 1100)
         found = at_front.finds("D405", before)
     assert f"to port {front.port} found the queue full" in found.what

@@ -163,6 +163,16 @@ def test_a_key_of_ones_own_is_rotated_and_the_secret_is_shown_once(site: Site) -
     assert len(page["items"]) == 2 and page["next"] == page["items"][-1]["id"]
 
 
+def test_people_make_keys_of_their_own_that_die_as_others_do(site: Site) -> None:
+    key = site.user("nora", "developer")
+    new = site.made("POST", "/keys", {"title": "laptop", "expires_in_s": 3600}, key=key)
+    assert new["record"]["owner"] == new["record"]["created_by"] == "nora" and site.chat(new["key"]) == 200
+    assert site.ask("POST", "/keys", {"owner": "sec"}, key=key)[0] == 403
+    assert site.ask("POST", "/keys", {}, key=site.user("nobody-yet"))[0] == 403
+    site.made("DELETE", f"/keys/{new['record']['id']}", key=key)
+    assert site.chat(new["key"]) == 401 and site.chat(key) == 200
+
+
 def test_a_job_submitted_before_its_key_was_revoked_does_not_run_after(site: Site) -> None:
     key = site.user("jim", "echo-only")
     token = read_internal_token(site.worker.run / "internal-token")
@@ -217,7 +227,6 @@ def test_nobody_raises_their_own_rights_over_http(site: Site) -> None:
     key = site.user("norm", "developer")
     for method, path, body in (
         ("POST", "/bindings", {"grant": [{"subject": "user/norm", "role": "security-officer"}]}),
-        ("POST", "/keys", {"owner": "norm"}),
         ("POST", "/keys", {"owner": "sec"}),
         ("PATCH", "/users/norm", {"title": "boss"}),
         ("PUT", "/policy", {"base_version": 0}),

@@ -232,6 +232,42 @@ def test_a_new_key_is_said_to_be_shown_once_and_what_it_is_for(site: Site) -> No
     assert bare.status == 200 and "shown once" not in bare.text
 
 
+@pytest.mark.parametrize("role", ["developer", "model-owner", "viewer", "auditor", "system-administrator"])
+def test_people_make_rotate_and_revoke_keys_of_their_own_on_the_pages(site: Site, role: str) -> None:
+    """Connect makes one; the rows of Me and of People rotate and revoke it; nobody is asked whose it is to be."""
+    page = site.get("/connect", role)
+    assert 'name="owner"' not in page.text and ">Create a key</button>" in page.text
+    assert "ashore access key create" in page.text
+    made = site.post("/connect", role, {"title": "my laptop", "expires_in_s": "30d"})
+    key = re.findall(r"ash_[0-9a-f]{8}_[\w-]{43}", made.text)[0]
+    assert made.status == 200 and f"api_key=&#34;{key}&#34;" in made.text, "the examples have it"
+    asked = "/v1/models" if role != "viewer" else "/admin/v1/keys?owner=vie-person"
+    assert site.send("GET", asked, key=key).status != 401
+    for path in ("/me", "/people?_tab=access+key"):
+        text = site.get(path, role).text
+        assert "my laptop" in text and f"call/access-key/rotate?key={key[:12]}" in text, path
+    done = site.post("/call/access-key/rotate", role, {"key": key[:12], "overlap_s": "0s"})
+    new = re.findall(r"ash_[0-9a-f]{8}_[\w-]{43}", done.text)[0]
+    assert done.status == 200 and site.send("GET", asked, key=key).status == 401
+    assert site.post("/call/access-key/revoke", role, {"key": new[:12], "_sure": "1"}).status == 200
+    assert site.send("GET", asked, key=new).status == 401
+    assert ('name="owner"' in site.get("/call/access-key/create", role).text) == (role == "security-officer")
+    wrong = site.post("/call/access-key/create", role, {"owner": PEOPLE["security-officer"]})
+    assert wrong.status == 403
+
+
+@pytest.mark.parametrize("role", ["none", "first-key"])
+def test_who_may_have_no_key_of_their_own_is_offered_none(site: Site, role: str) -> None:
+    page = site.get("/connect", role)
+    assert ">Create a key</button>" not in page.text and "key:create-own" in page.text
+    assert ">Create a key</a>" not in site.get("/me", role).text
+    assert site.post("/connect", role, {"title": "x"}).status == 403
+
+
+def test_who_may_do_nothing_is_offered_no_key(site: Site) -> None:
+    assert "call/access-key/create" not in site.get("/people?_tab=access+key", "none").text
+
+
 def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> None:
     make = "/call/access-user/create"
     form = site.get(f"{make}?roles=viewer", "security-officer").text
@@ -322,6 +358,10 @@ def test_a_page_that_polls_keeps_no_session_alive_and_costs_nothing_where_nothin
     assert first.status == 200 and "<html" not in first.text
     again = site.get("", "viewer", **polling, if_none_match=first.headers["etag"])
     assert again.status == 304 and again.body == b""
+    assert again.headers["x-console-rest"] == "2.0", "so long a page rests at least before it looks again"
+    for path in ("", "/jobs", "/releases"):
+        assert site.get(path, "system-administrator").text.count("data-live") == 1
+    assert "data-live" not in site.get("/people", "system-administrator").text
 
 
 def test_the_first_page_is_small_on_the_wire_and_its_files_are_kept_for_good(site: Site) -> None:
@@ -348,8 +388,11 @@ def test_a_model_answers_the_person_of_a_session_and_nobody_else(site: Site) -> 
     assert site.send("POST", "/console/ask", body=body, headers=kind | token).status == 401
     other = {"x-csrf-token": f"token-of-{PEOPLE['auditor']}"}
     assert site.send("POST", "/console/ask", "auditor", body, kind | other).status == 403
-    found = site.get(f"/audit?request_id={answer.headers['x-request-id']}", "auditor").text
-    assert PEOPLE["developer"] in found
+    request = answer.headers["x-request-id"]
+    assert PEOPLE["developer"] in site.get(f"/audit?request_id={request}", "auditor").text
+    mine = site.get("/audit", "developer").text
+    assert request in mine and f"call/audit/request?request={request}" in mine, "the page opens with one's own requests"
+    assert request not in site.get("/audit", "model-owner").text
 
 
 class VotesFor:

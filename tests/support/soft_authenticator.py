@@ -6,9 +6,10 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ashore.sessions.webauthn import encoded
@@ -45,19 +46,28 @@ class SoftAuthenticator:
 
     origin: str = "https://ai.corp.example"
     domain: str = "ai.corp.example"
-    edwards: bool = False
+    kind: Literal["p256", "edwards", "rsa"] = "p256"
     counter: int = 0
     flags: int = 0x41
     cross: bool = False
     id: bytes = field(default_factory=lambda: secrets.token_bytes(16))
 
     def __post_init__(self) -> None:
-        self.key = ed25519.Ed25519PrivateKey.generate() if self.edwards else ec.generate_private_key(ec.SECP256R1())
+        self.key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+        if self.kind == "edwards":
+            self.key = ed25519.Ed25519PrivateKey.generate()
+        elif self.kind == "rsa":
+            self.key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+        else:
+            self.key = ec.generate_private_key(ec.SECP256R1())
 
     @property
     def cose(self) -> dict[int, Any]:
         if isinstance(self.key, ed25519.Ed25519PrivateKey):
             return {1: 1, 3: -8, -1: 6, -2: self.key.public_key().public_bytes_raw()}
+        if isinstance(self.key, rsa.RSAPrivateKey):
+            modulus = self.key.public_key().public_numbers().n
+            return {1: 3, 3: -257, -1: modulus.to_bytes(256, "big"), -2: b"\x01\x00\x01"}
         point = self.key.public_key().public_numbers()
         return {1: 2, 3: -7, -1: 1, -2: point.x.to_bytes(32, "big"), -3: point.y.to_bytes(32, "big")}
 
@@ -85,6 +95,8 @@ class SoftAuthenticator:
         signed = data + hashlib.sha256(client).digest() + spoil
         if isinstance(self.key, ed25519.Ed25519PrivateKey):
             signature = self.key.sign(signed)
+        elif isinstance(self.key, rsa.RSAPrivateKey):
+            signature = self.key.sign(signed, PKCS1v15(), SHA256())
         else:
             signature = self.key.sign(signed, ec.ECDSA(SHA256()))
         return json.dumps({

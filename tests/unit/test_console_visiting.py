@@ -34,6 +34,8 @@ def test_a_browser_on_this_machine_is_one_behind_an_edge_too() -> None:
     """Envoy says an address of its own of a client on loopback."""
     assert is_own_address("127.0.0.1") and not is_own_address("203.0.113.7") and not is_own_address("no address")
     assert visit_of(exchange(host="h"), "127.0.0.9", behind_tls=True).origin == "127.0.0.1"
+    assert visit_of(exchange(host="h"), "127.0.0.9", behind_tls=False).origin == "127.0.0.1"
+    assert visit_of(exchange("127.0.0.9", host="h"), "127.0.0.9", behind_tls=False).origin == "127.0.0.9"
     assert visit_of(exchange(host="h"), "203.0.113.7", behind_tls=True).origin == "203.0.113.7"
 
 

@@ -12,9 +12,9 @@ Where to add what:
   `may_on` in core/rights.py), and add a line to tests/integration/test_access_lists.py.
 """
 
-from ashore.access.actions import ACTIONS, INFER, METRICS_READ, STORED_REMOVE, STORED_SHOW
+from ashore.access.actions import ACTIONS, INFER, KEY_CREATE_OWN, METRICS_READ, STORED_REMOVE, STORED_SHOW
 from ashore.access.acts import SYSTEM, Actor, Acts
-from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by
+from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by, withheld
 from ashore.access.book import PolicyBook
 from ashore.access.denials import denial_of
 from ashore.access.directory import Claims, Directory
@@ -41,6 +41,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "INFER",
     "KEYS_EPOCH",
+    "KEY_CREATE_OWN",
     "METRICS_READ",
     "NOBODY",
     "OFFICERS",
@@ -99,4 +100,5 @@ __all__ = [
     "read_internal_token",
     "revive_first_key",
     "save_key",
+    "withheld",
 ]

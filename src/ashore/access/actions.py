@@ -25,6 +25,7 @@ STORED_REMOVE: Final = "stored:remove"
 METRICS_READ: Final = "metrics:read"
 ACCESS_READ: Final = "access:read"
 ACCESS_WRITE: Final = "access:write"
+KEY_CREATE_OWN: Final = "key:create-own"
 KEY_ROTATE_OWN: Final = "key:rotate-own"
 POLICY_READ: Final = "policy:read"
 POLICY_WRITE: Final = "policy:write"
@@ -88,8 +89,13 @@ ACTIONS: Final = (
         roles=(f"first-key on {FIRST_ADMINISTRATORS}/*",),
     ),
     Action(
+        name=KEY_CREATE_OWN,
+        protects="creating keys of one's own, with no more rights than one has: `key/ACCOUNT`",
+        roles=("system-administrator", "security-officer", "auditor", "model-owner", "developer", "viewer"),
+    ),
+    Action(
         name=KEY_ROTATE_OWN,
-        protects="rotating the key in use: `key/ID`",
+        protects="listing, rotating and revoking keys of one's own: `key/ID`",
         roles=("system-administrator", "security-officer", "auditor", "model-owner", "developer", "viewer"),
     ),
     Action(

@@ -27,7 +27,7 @@ from ashore.access.offices import (
 from ashore.access.policy import check_separation
 from ashore.access.records import Account
 from ashore.access.roles import AUDITOR, OFFICERS
-from ashore.core import Act, Clock, Recorder, TenantId
+from ashore.core import SERVER, Act, Clock, Recorder, TenantId
 from ashore.core import Actor as Actor
 from ashore.errors import AshoreError, Conflict, PermissionDenied
 
@@ -76,6 +76,15 @@ class Desk:
         if not decision.allowed:
             hint = bootstrap_hint(self.connection, self.now_s) if self.principal.kind == "first-key" else ""
             raise refusal(self.principal, decision, hint=hint)
+
+    def hold(self, action: str) -> None:
+        """Return when the actor may do `action` on something, before it is known on what.
+
+        Raises:
+            PermissionDenied: on nothing.
+        """
+        if not (self.principal.kind == "internal" or self.compiled.holds(self.principal, action)):
+            self.require(action, SERVER)
 
     def allows(self, action: str, resource: str) -> bool:
         """Return whether the actor may do `action` on `resource`."""

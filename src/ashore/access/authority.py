@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
-from ashore.access.actions import matches_action
+from ashore.access.actions import ACTIONS, matches_action
 from ashore.access.model import WIDE, KeyScope, Principal
 from ashore.access.policy import Policy, Role, Rule
 from ashore.access.roles import BUILT_IN
@@ -296,6 +296,24 @@ def raised_by(before: Compiled, after: Compiled, principal_before: Principal, pr
         ):
             return f"`{grant.rule}` of the role {grant.role} would no longer apply"
     return ""
+
+
+class Holds(Protocol):
+    """Part of `Authority`."""
+
+    def holds(self, principal: Principal, action: str) -> bool: ...
+
+
+def withheld(authority: Holds, principal: Principal) -> str:
+    """Return what a key or a session takes from what its owner's roles give, in words; empty where it takes nothing."""
+    scope = principal.scope
+    for what in ("models", "networks"):
+        if getattr(scope, what):
+            return f"{what} other than {', '.join(getattr(scope, what))}"
+    whole = replace(principal, scope=WIDE)
+    return next(
+        (a.name for a in ACTIONS if not _in_scope(scope.actions, a.name) and authority.holds(whole, a.name)), ""
+    )
 
 
 def _decided(grant: Grant, allowed: bool, action: str, resource: str, why: str) -> Decision:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ashore.access import sql
-from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ACTIONS, KEY_ROTATE_OWN, matches_action
+from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ACTIONS, KEY_CREATE_OWN, KEY_ROTATE_OWN, matches_action
 from ashore.access.acts import MAX_PAGE, Actor, Acts, Desk, is_officer, page_of
 from ashore.access.keys import PREFIX_CHARS, digest_of, new_key
 from ashore.access.model import WIDE, KeyScope
+from ashore.access.ownkeys import MOST_OWN, keep_own_rights, keep_own_span, keep_within
 from ashore.access.policy import check_title
 from ashore.access.records import Account, KeyRecord
 from ashore.core import did_you_mean
@@ -86,25 +87,34 @@ class Keyring:
             return found
 
     def create(self, actor: Actor, owner: str, wish: KeyWish) -> NewKey:
-        """Make a key for an account.
+        """Make a key for an account; an empty `owner` is the actor.
 
-        Whoever makes a key knows it. So nobody gets a key for an administrator who has one: that administrator rotates
-        it, alone.
+        Whoever makes a key knows it. So nobody gets a key for an administrator who has one: that administrator makes
+        and rotates their own, alone. A key that people make for themselves opens no more than they may do now.
 
         Raises:
             NotFound: there is no such account.
-            PermissionDenied: the account holds an office and has a live key.
-            InvalidRequest: the scope is malformed.
+            PermissionDenied: the account holds an office and has a live key, or the key would open more than the actor
+                may do.
+            Conflict: the actor has too many keys of their own, or a budget counts the key in use apart.
+            InvalidRequest: the scope is malformed, or the key would outlive the one that makes it.
         """
+        owner = owner or actor.principal.id
         with self._acts.write(actor, "key:create", f"account/{owner}") as desk:
             account = sql.find_account(desk.connection, owner)
+            mine = owner == desk.principal.id
+            if not mine:
+                desk.hold(ACCESS_WRITE)
+            elif account is None:
+                desk.require(KEY_CREATE_OWN, f"key/{owner}")
             if account is None:
-                raise NotFound(
-                    f"there is no account {owner[:100]!r}",
-                    hint="list the accounts with `ashore access user list`",
-                    param="owner",
-                )
-            desk.require(ACCESS_WRITE, f"tenant/{account.tenant}/key/{owner}")
+                raise _no_account(desk, owner)
+            resource = f"tenant/{account.tenant}/key/{owner}"
+            if mine and not desk.allows(ACCESS_WRITE, resource):
+                keep_own_rights(desk, account, KEY_CREATE_OWN, f"key/{owner}")
+                keep_within(desk, account, MOST_OWN)
+                return issue(desk, account, keep_own_span(desk, wish))
+            desk.require(ACCESS_WRITE, resource)
             keep_administrators_keys(desk, account)
             return issue(desk, account, wish)
 
@@ -130,6 +140,8 @@ class Keyring:
             account = sql.find_account(desk.connection, old.owner)
             if account is None:
                 raise NotFound(f"the key {key_id} belongs to no account", hint="create a key for an account")
+            if old.owner == desk.principal.id:
+                keep_within(desk, account, 2 * MOST_OWN)  # those that were replaced hold until their overlap ends
             new = issue(desk, account, KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s))
             end_s = desk.now_s + overlap_s
             sql.save_key(
@@ -154,18 +166,22 @@ class Keyring:
         return gone
 
     def _mine_or_administered(self, desk: Desk, key_id: str, *, revoking: bool = False) -> KeyRecord:
-        """Return a key that the actor may replace: the one in use (any own one, with a key that nothing narrows), or
-        one that it administers."""
+        """Return a key that the actor may replace: the one in use, any own one where nothing narrows what the actor
+        may do, or one that the actor administers."""
         principal = desk.principal
         key = sql.find_key(desk.connection, key_id)
-        if key is not None and key.owner == principal.id and (key_id == principal.key_id or principal.scope == WIDE):
+        if key is not None and key.owner == principal.id and key_id == principal.key_id:
             desk.require(KEY_ROTATE_OWN, f"key/{key_id}")
             return key
         if key is None or key.is_first:
             desk.require(ACCESS_WRITE, f"key/{key_id}")
             raise NotFound(f"there is no key {key_id[:40]!r}", hint="list the keys with `ashore access key list`")
-        desk.require(ACCESS_WRITE, f"tenant/{key.tenant}/key/{key.owner}")
         account = sql.find_account(desk.connection, key.owner)
+        administered = f"tenant/{key.tenant}/key/{key.owner}"
+        if account is not None and key.owner == principal.id and not desk.allows(ACCESS_WRITE, administered):
+            keep_own_rights(desk, account, KEY_ROTATE_OWN, f"key/{key_id}")
+            return key
+        desk.require(ACCESS_WRITE, administered)
         if account is not None and not revoking:
             keep_administrators_keys(desk, account)
         return key
@@ -197,6 +213,17 @@ def issue(desk: Desk, account: Account, wish: KeyWish) -> NewKey:
     sql.save_key(desk.connection, record)
     desk.detail.update(new=record.key_id, owner=account.subject)
     return NewKey(secret=secret, record=record)
+
+
+def _no_account(desk: Desk, owner: str) -> NotFound:
+    if owner == desk.principal.id:
+        return NotFound(
+            f"there is no account {owner[:100]!r} that a key could belong to",
+            hint=f"ask a security officer to create it: `ashore access user create {owner[:100]} --no-key`",
+            param="owner",
+        )
+    hint = "list the accounts with `ashore access user list`"
+    return NotFound(f"there is no account {owner[:100]!r}", hint=hint, param="owner")
 
 
 def check_scope(scope: KeyScope) -> KeyScope:

@@ -230,6 +230,26 @@ def list_keys(
     return tuple(_key(row) for row in rows)
 
 
+def count_own_keys(connection: Connection, owner: str, *, now_s: int, since_s: int) -> tuple[int, int]:
+    """Return how many live keys an account has made for itself, and how many, revoked ones too, since a time."""
+    query = (
+        "SELECT COUNT(CASE WHEN revoked_s IS NULL AND (expires_s IS NULL OR expires_s > :now_s) THEN 1 END) AS live, "
+        "COUNT(CASE WHEN created_s >= :since_s THEN 1 END) AS made "
+        "FROM access_key WHERE principal = :owner AND created_by = :owner"
+    )
+    row = execute(connection, query, owner=owner, now_s=now_s, since_s=since_s).mappings().one()
+    return int(row["live"]), int(row["made"])
+
+
+def budgets_of_key(connection: Connection, key_id: str, *, owner: str, tenant: str) -> tuple[str, ...]:
+    """Return the names of the budgets that count a key of an account apart from its other keys."""
+    query = (
+        "SELECT rule_id FROM budget_rule WHERE api_key IN (:key_id, '*') AND principal IN ('', '*', :owner) "
+        "AND tenant IN ('', '*', :tenant) ORDER BY rule_id"
+    )
+    return tuple(execute(connection, query, key_id=key_id, owner=owner, tenant=tenant).scalars())
+
+
 def changed_keys(connection: Connection, since: int) -> tuple[KeyRecord, ...]:
     """Return the keys that changed after an epoch, revoked ones too."""
     rows = execute(connection, "SELECT * FROM access_key WHERE changed > :since", since=since).mappings()

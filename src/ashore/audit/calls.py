@@ -21,6 +21,8 @@ from ashore.errors import NotFound
 SEARCH: Final = "audit:search"
 OWN_S: Final = 7 * 86_400
 """How far back people find their own requests; a search over all of a log is for those who may search it."""
+MOST_OWN: Final = 500
+"""Requests of one's own in one answer."""
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +129,20 @@ def search_records(service: AuditService, actor: Actor, asked: RecordsIn) -> Rec
     return RecordList([hit_json(hit) for hit in service.search(asked.query(), actor)])
 
 
+class OwnIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many of one's own requests to list."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_OWN)] = 50
+    """Maximum number of requests."""
+
+
+def list_own(service: AuditService, actor: Actor, asked: OwnIn) -> RecordList:
+    """List your own requests of the last seven days from the audit log, newest first. Everyone may see their own."""
+    since_us = int((time.time() - OWN_S) * 1e6)
+    query = Query(kind="request", actor=actor.principal.id, since_us=since_us, limit=asked.limit)
+    return RecordList([hit_json(hit) for hit in service.search(query, actor)])
+
+
 class OneRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which request."""
 
@@ -183,6 +199,7 @@ def show_status(service: AuditService, actor: Actor, asked: Nothing) -> AuditSta
 TAR: Final = "application/x-tar"
 CALLS: Final = (
     Call("audit", "search", "GET", "/audit/records", SEARCH, search_records, on_server=True),
+    Call("audit", "mine", "GET", "/audit/mine", "", list_own),
     Call("audit", "request", "GET", "/audit/requests/{request}", "", show_request),
     Call("audit", "verify", "POST", "/audit/verify", "audit:verify", verify, on_server=True, by_query=True),
     Call("audit", "export", "GET", "/audit/export", "audit:export", export, on_server=True, content_type=TAR),

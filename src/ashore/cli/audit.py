@@ -30,8 +30,10 @@ app = App(name="audit", help="Search, verify and export the audit log of this ho
 EXIT_WRONG: Final = 4
 """The audit log was changed after it was written."""
 
-OWN_FIELDS: Final = ("at", "actor", "action", "resource", "model", "outcome", "error", "release", "cache", "reason")
-"""Of the records of a request, what its sender is shown; `--json` has all."""
+OWN_FIELDS: Final = (
+    "at", "actor", "action", "resource", "model", "outcome", "error", "release", "cache", "reason", "request_id",
+)  # fmt: skip
+"""Of the records of requests, what their sender is shown; `--json` has all."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 PublicKeyFile = Annotated[Path, Parameter(name=("--public-key", "--key"))]
@@ -102,9 +104,12 @@ def _show_records(found: RecordList) -> None:
     for one in found.items:
         words = [cell(name, one[name]) for name in OWN_FIELDS if one.get(name)]
         print("  ".join(words))
+    if not found.items:
+        print("no requests in the last seven days", file=sys.stderr)
 
 
-app.command(command_of(next(call for call in CALLS if call.word == "request"), _show_records), name="request")
+for _word in ("mine", "request"):
+    app.command(command_of(next(call for call in CALLS if call.word == _word), _show_records), name=_word)
 
 
 @app.command

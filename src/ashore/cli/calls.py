@@ -216,8 +216,9 @@ def reworded(
             what it returns is added.
     """
     return Reworded(
-        call.noun, word or call.word, call.method, call.path, call.action, call.do, sure=sure or call.sure,
-        help=inspect.getdoc(make) or "" if make else f"{call.summary}\n\n{call.details}", of=call, make=make, look=look,
+        call.noun, word or call.word, call.method, call.path, call.action, call.do, own=call.own, of=call, make=make,
+        help=inspect.getdoc(make) or "" if make else f"{call.summary}\n\n{call.details}", sure=sure or call.sure,
+        look=look,
     )  # fmt: skip
 
 

@@ -150,6 +150,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
+            Example("ashore audit mine", "one's own requests of the last seven days"),
             Example("ashore audit request req_0a1b2c3d", "what became of a request of one's own"),
             Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
@@ -167,6 +168,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access user create alice --role auditor", "a person with a key, which is shown only once"),
             Example("ashore access service create app --tenant bank-a --role developer", "a program"),
             Example("ashore access key create app --model smollm2 --expires 90d", "its key, for one model"),
+            Example("ashore access key create --title laptop --expires 90d", "a key of your own"),
             Example("ashore access budget set tokens 1000000 --per day --tenant bank-a", "limit a tenant"),
             Example("ashore access can alice infer model/smollm2 --explain", "whether she may, and by which rule"),
             Example("ashore access usage --by tenant,day --csv", "usage as a table for billing"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from ashore.access.actions import matches_action
 from ashore.console.model import Asked
 from ashore.console.pages import PAGES, Atlas, Placed, may
 from ashore.console.ports import Serving
-from ashore.core import SERVER, Actor, Principal, perform
+from ashore.core import SERVER, WIDE, Actor, Call, Principal, perform
 from ashore.errors import NotReady
 from ashore.rooms import Room
 from ashore.sessions import Session
@@ -41,12 +42,20 @@ class Acts:
         """
         call = placed.call
         if not may(self.authority, principal, call):
-            self.authority.require(principal, METRICS_READ if call.operator else call.action, SERVER)
+            self.authority.require(principal, self._lacks(principal, call), SERVER)
         desk = self._desks.get(placed.room)
         if desk is None:
             raise NotReady(f"{placed.room} does not run on this server", hint="start the server with `ashore up`")
         actor = Actor(principal=principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
         return await perform(call, desk, actor, taken, aside=self.serving.read_aside)
+
+    def _lacks(self, principal: Principal, call: Call) -> str:
+        """Return the action that would let somebody in who may not do a call: that which their session keeps back, if
+        it is that."""
+        if call.operator:
+            return METRICS_READ
+        whole = replace(principal, scope=WIDE)
+        return call.own if call.own and not self.authority.holds(whole, call.action) else call.action
 
     def offers(self, session: Session, placed: Placed) -> bool:
         """Return whether a page offers a call: whether the authority would let this person do it, once they have shown

@@ -44,6 +44,8 @@ STORED: Final = frozenset({"model", "optimize", "train"})
 """Nouns of which a model is one of the store."""
 NAMES_OF_STORED: Final = dict.fromkeys(("model", "teacher", "student", "against", "ref", "name"), "server models")
 MOST_NAMES: Final = 200
+WHOSE: Final = ("owner", "account")
+"""Fields that say whose a thing is."""
 CHOSEN: Final = ("role", "roles")
 """Fields whose values are picked from that list, and not typed."""
 BEGINS_WITH: Final[dict[str, tuple[str, dict[str, str]]]] = {
@@ -90,7 +92,7 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
         status=200 if fault is None else fault.http_status,
         placed=placed,
         call=call,
-        fields=await _suggesting(reader, call, _marked(_fields(call, pairs), fault)),
+        fields=await _suggesting(reader, call, _marked(_of_reader(reader, call, _fields(call, pairs)), fault)),
         command=command_of(call, pairs),
         fault=fault,
         sure=_sure(call, pairs),
@@ -140,6 +142,13 @@ def _next(answer: Any, pairs: Pairs) -> str:
 def _fields(call: Call, pairs: Pairs) -> tuple[Field, ...]:
     given = {name for name, value in pairs if value}
     return filled(fields_of(call), pairs, fixed=[name for name in call.in_path if name in given])
+
+
+def _of_reader(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """Return the fields that a reader may fill in: who may do a call for themselves alone does not say for whom."""
+    if not call.own or reader.acts.authority.holds(reader.session.whole, call.action):
+        return fields
+    return tuple(one for one in fields if one.name not in WHOSE)
 
 
 def _lacks(call: Call, pairs: Pairs) -> bool:

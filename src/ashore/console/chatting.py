@@ -12,6 +12,8 @@ from ashore.console.reader import Reader
 from ashore.errors import AshoreError, PermissionDenied
 
 CREATE: Final = "access key create"
+FIRST: Final = ("title", "expires_in_s")
+"""What everybody says of a new key; the rest narrows it."""
 KEY_PLACE: Final = "YOUR-KEY"
 
 
@@ -30,7 +32,7 @@ async def connect_page(reader: Reader) -> Answer:
     create = reader.acts.atlas.by_key.get(CREATE)
     made: object | None = None
     fault: AshoreError | None = None
-    offered = create is not None and reader.offers(create)
+    offered = create is not None and reader.acts.authority.holds(reader.session.whole, create.call.own)
     if create is not None and reader.asked.method == "POST":
         try:
             made = await reader.perform(create, read_form(create.call, reader.asked.form))
@@ -38,7 +40,8 @@ async def connect_page(reader: Reader) -> Answer:
             raise
         except AshoreError as problem:
             fault = problem
-    pairs = reader.asked.form or [("owner", reader.session.principal.id)]
+    pairs = reader.asked.form or [pair for pair in reader.asked.query if pair[0] != "model"]  # as a log-in kept it
+    fields = () if create is None else filled(fields_of(create.call), pairs)
     visit = reader.asked.visit
     wanted = dict(reader.asked.query).get("model", "")
     names = [one.alias for one in models if not one.embedder]
@@ -54,6 +57,7 @@ async def connect_page(reader: Reader) -> Answer:
         made=made,
         fault=fault,
         key=getattr(made, "key", KEY_PLACE),
-        fields=() if create is None else filled(fields_of(create.call), pairs),
+        first=[one for one in fields if one.name in FIRST],
+        narrowing=[one for one in fields if one.name not in (*FIRST, "owner")],
         command="" if create is None else command_of(create.call, pairs),
     )

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from ashore.access import ACTIONS
 from ashore.console.calling import shown_of
+from ashore.console.chatting import CREATE
 from ashore.console.model import Answer
 from ashore.console.present import Shown, cell
 from ashore.console.reader import Reader
+from ashore.console.rows import OnRows, acts_on_rows, row_links
 from ashore.errors import AshoreError
 
 MINE: Final[dict[str, dict[str, str]]] = {"session list": {"account": "id"}, "access key list": {"owner": "id"}}
@@ -18,7 +20,7 @@ MINE: Final[dict[str, dict[str, str]]] = {"session list": {"account": "id"}, "ac
 async def my_page(reader: Reader) -> Answer:
     """Return the page of the reader."""
     principal = reader.session.principal
-    lists: list[tuple[str, Shown | None, AshoreError | None]] = []
+    lists: list[tuple[str, Shown | None, AshoreError | None, OnRows | None]] = []
     for key, own in MINE.items():
         placed = reader.acts.atlas.by_key.get(key)
         if placed is None:
@@ -26,8 +28,11 @@ async def my_page(reader: Reader) -> Answer:
         values: dict[str, Any] = {name: getattr(principal, what) for name, what in own.items()}
         try:
             answer = await reader.perform(placed, placed.call.takes(**values))
-            lists.append((placed.call.noun, await shown_of(reader, placed.call, answer, ()), None))
+            shown = await shown_of(reader, placed.call, answer, ())
+            lists.append((placed.call.noun, shown, None, acts_on_rows(reader, placed)))
         except AshoreError as fault:
-            lists.append((placed.call.noun, None, fault))
+            lists.append((placed.call.noun, None, fault, None))
+    create = reader.acts.atlas.by_key.get(CREATE)
     rights = [one.name for one in ACTIONS if reader.acts.authority.holds(reader.session.whole, one.name)]
-    return reader.page("me.html", "me", lists=lists, rights=rights, cell=cell)
+    makes = create is not None and reader.acts.authority.holds(reader.session.whole, create.call.own)
+    return reader.page("me.html", "me", lists=lists, rights=rights, cell=cell, row_links=row_links, makes=makes)

@@ -108,7 +108,7 @@ def may(authority: Authority, principal: Principal, call: Call) -> bool:
     that HTTP asks before it reads a request."""
     if call.operator:
         return authority.decide(principal, METRICS_READ, SERVER).allowed
-    if not call.action:
+    if not call.action or (call.own and authority.holds(principal, call.own)):
         return True
     if not call.on_server and authority.holds(principal, call.action):
         return True

@@ -45,11 +45,13 @@ class Cell:
 
 
 RECORD: Final = (
-    "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "tenant", "origin", "request_id",
+    "at", "actor", "action", "resource", "outcome", "reason", "model", "release", "key", "tenant", "origin",
+    "request_id",
 )  # fmt: skip
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": RECORD,
     "audit request": RECORD,
+    "audit mine": RECORD,
     "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
     "events list": ("happened_at", "kind", "resource", "about"),
     "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ashore.access import METRICS_READ
-from ashore.console.calling import command_of, shown_of
+from ashore.console.calling import WHOSE, command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
 from ashore.console.pages import Page, Placed, is_list, lead_of, makes, row_calls
@@ -20,8 +20,8 @@ from ashore.console.walk import walk_of
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
-POLLED: Final = {"job": 2_000, "events": 2_000, "release": 5_000}
-"""Milliseconds after which the list of a tab is asked for again; events have it asked for at once."""
+LIVE: Final = frozenset({"job", "events", "release"})
+"""Tabs whose list is asked for again when something happens."""
 ON_ROWS: Final = {
     "server models": {
         "model verify": "ref",
@@ -36,8 +36,6 @@ ON_ROWS: Final = {
     }
 }
 """Calls of other nouns that are about one row of a list, with the field that the row's name fills."""
-WHOSE: Final = ("owner", "account")
-"""Fields of a list that say whose things it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +97,7 @@ async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
         row_links=row_links,
         walk=tuple(walk_of(reader)) if page.name == "audit" else (),
         denied=[one for one in reader.acts.atlas.on(page.name, tab) if one not in calls],
-        polls=POLLED.get(tab, 0),
+        live=tab in LIVE,
     )
 
 

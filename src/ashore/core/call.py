@@ -129,6 +129,8 @@ class Call:
     do: Callable[..., Any]
     """`do(desk, actor, asked)`, where `desk` is what the room opened. A plain function runs on a thread; a coroutine
     function runs in the loop. Its annotations say what the call takes and gives, its docstring is the help."""
+    own: str = ""
+    """An action that lets a caller in as well, for what is their own: `key:create-own`. `do` asks which it is."""
     on_server: bool = False
     """Whether the action is asked on the server as a whole before `do` runs, which then asks nothing."""
     operator: bool = False

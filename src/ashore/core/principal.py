@@ -79,6 +79,12 @@ class Principal:
         return (f"{kind}/{self.id}", *(f"group/{g}" for g in sorted(self.groups)), f"tenant/{self.tenant}", "everyone")
 
     @property
+    def is_narrowed_key(self) -> bool:
+        """Whether its owner, or an officer, narrowed the key to some actions. A session of the console is none: it
+        lacks for a while what belongs to an office, and nothing of what is its owner's."""
+        return bool(self.key_id and self.scope.actions)
+
+    @property
     def acting_name(self) -> str:
         """What a job remembers of who submitted it; `Directory.acting` reads it when the job runs."""
         facts = {"key": self.key_id, "groups": ",".join(sorted(self.groups)), "roles": ",".join(sorted(self.roles))}

@@ -101,10 +101,7 @@ def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
 
 
 def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
-    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts.
-
-    A key that was revoked and a role that was narrowed while the job waited end it as refused.
-    """
+    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts."""
     job = office.queue.get(asked.job, tenant=actor.principal.tenant)
     if job.account != actor.principal.id:
         office.rights.require(actor.principal, READ, resource_of(job))
@@ -125,7 +122,7 @@ def _is_own(actor: Actor, job: Job) -> bool:
     """Return whether it is the caller's; a key that was narrowed to some actions has only what it submitted itself."""
     who = actor.principal
     same = (job.tenant, job.account) == (who.tenant, who.id)
-    return same and (not who.scope.actions or job.principal == who.acting_name)
+    return same and (not who.is_narrowed_key or job.principal == who.acting_name)
 
 
 def _looks_after(office: JobOffice, actor: Actor, job: Job) -> bool:

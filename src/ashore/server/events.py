@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -25,6 +26,8 @@ TICK_S: Final = 1.0
 """Between two turns of a stream in which nothing happens: whoever sends it looks then whether it may go on."""
 ALIVE_S: Final = 15.0
 """Between two comments in a stream in which nothing happens; proxies close silent connections."""
+SPREAD_S: Final = 0.005
+"""Of each follower: so far apart they read what has happened, for those who wait for an answer of a model meanwhile."""
 ALIVE: Final = b": alive\n\n"
 
 
@@ -65,6 +68,11 @@ class Feed:
                 loop.call_soon_threadsafe(self._wake, value)
 
         watch.on_change(on_change)
+
+    @property
+    def num_followers(self) -> int:
+        """How many streams are open."""
+        return self._followers.total()
 
     async def after(self, principal: Principal, number: int, *, limit: int) -> tuple[list[EventOut], int]:
         """Return the oldest events behind a number that somebody may read, and the number to go on behind."""
@@ -131,6 +139,7 @@ class Feed:
                     try:
                         async with asyncio.timeout(TICK_S):
                             await news.wait()
+                        await asyncio.sleep(random.random() * SPREAD_S * (self.num_followers - 1))
                     except TimeoutError:
                         silent_s += TICK_S
                     yield ALIVE if silent_s >= ALIVE_S else b""
@@ -169,7 +178,7 @@ class Feed:
 def _is_own(event: Event, principal: Principal) -> bool:
     """Return whether it is of what the principal itself asked for; a key that was narrowed to some actions has none."""
     ours = event.resource.startswith(f"tenant/{principal.tenant}/") and event.about.get("owner") == principal.id
-    return ours and not principal.scope.actions
+    return ours and not principal.is_narrowed_key
 
 
 def _out(event: Event) -> EventOut:

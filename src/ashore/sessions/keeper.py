@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashore.access import ACTIONS, Claims, Directory, KeyScope, Principal
+from ashore.access import ACTIONS, KEY_CREATE_OWN, Claims, Directory, KeyScope, Principal
 from ashore.core import Act, Clock, Recorder
 from ashore.errors import AshoreError, Unauthenticated
 from ashore.sessions import sql
@@ -49,11 +49,11 @@ class Found:
 
 
 @cache
-def narrow() -> KeyScope:
-    """Return the scope of a session without a fresh proof: everything but the changes that belong to an office."""
-    return KeyScope(
-        actions=tuple(one.name for one in ACTIONS if one.office is None or one.is_read or one.name in LOOKS)
-    )
+def narrow(*, fresh: bool = False) -> KeyScope:
+    """Return the scope of a session that is no whole one: everything but the changes that belong to an office, and
+    without a fresh proof no keys, which would outlive it."""
+    some = (one.name for one in ACTIONS if one.office is None or one.is_read or one.name in LOOKS)
+    return KeyScope(actions=tuple(name for name in some if fresh or name != KEY_CREATE_OWN))
 
 
 class Keeper:
@@ -155,12 +155,11 @@ class Keeper:
         second = has_second(row.factors) if row.way == "password" else "mfa" in row.factors
         strong = row.way == "first-link" or rules.factor == "nobody" or second
         fresh = row.way == "first-link" or self.now_s - row.proof_s < rules.fresh_s
-        narrowed = replace(who, scope=narrow())
         active_s = self._last_active(row)
         return Session(
             id=row.id,
-            principal=who if strong and fresh else narrowed,
-            whole=who if strong else narrowed,
+            principal=who if strong and fresh else replace(who, scope=narrow(fresh=bool(fresh))),
+            whole=who if strong else replace(who, scope=narrow(fresh=True)),
             way=row.way,
             csrf=csrf,
             opened_s=row.opened_s,
@@ -172,10 +171,10 @@ class Keeper:
             agent=row.agent,
             account=row.owner if row.way == "password" else "",
             has_factor=has_second(row.factors),
-            notices=self._notices(found, rules, strong=bool(strong)),
+            notices=self._notices(found, rules),
         )
 
-    def _notices(self, found: Found, rules: Rules, *, strong: bool) -> tuple[str, ...]:
+    def _notices(self, found: Found, rules: Rules) -> tuple[str, ...]:
         said = []
         local = found.local
         if found.row.way == "first-link":
@@ -188,8 +187,6 @@ class Keeper:
             said.append(
                 f"You have {len(local.recovery)} recovery codes left; set up the second factor again for new ones."
             )
-        if not strong:
-            said.append("Set up a second factor to do what belongs to an office.")
         return tuple(said)
 
     def _last_active(self, row: SessionRow) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ashore.access import Authority, Principal
+from dataclasses import replace
+from typing import Final
+
+from ashore.access import Authority, Principal, withheld
+from ashore.core import SERVER, WIDE
 from ashore.errors import AshoreError, PermissionDenied
 from ashore.sessions.doors import Doors
 from ashore.sessions.factors import Factors
@@ -13,6 +17,8 @@ from ashore.sessions.passwords import Passwords
 from ashore.sessions.ports import Fields
 from ashore.sessions.providers import Providers
 from ashore.sessions.steps import Steps
+
+NO_FACTOR: Final = "Set up a second factor to do what belongs to an office."
 
 
 class ConsoleSessions:
@@ -40,7 +46,10 @@ class ConsoleSessions:
         self._passwords = passwords
 
     async def session_of(self, visit: Visit, *, active: bool = True) -> Session | None:
-        return await self._keeper.session_of(visit, active=active)
+        session = await self._keeper.session_of(visit, active=active)
+        if session is None or session.whole.scope == WIDE or not withheld(self._authority, session.whole):
+            return session
+        return replace(session, notices=(*session.notices, NO_FACTOR))
 
     async def principal_of(self, visit: Visit, *, active: bool = True) -> Principal | None:
         session = await self.session_of(visit, active=active)
@@ -56,4 +65,6 @@ class ConsoleSessions:
     def needs_proof(self, session: Session, fault: AshoreError) -> bool:
         if not isinstance(fault, PermissionDenied) or session.principal == session.whole or not fault.action:
             return False
+        if fault.resource == SERVER and self._authority.holds(session.whole, fault.action):
+            return True  # refused at the door, where it is not known yet on what
         return self._authority.decide(session.whole, fault.action, fault.resource).allowed

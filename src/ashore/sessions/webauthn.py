@@ -26,12 +26,18 @@ from ashore.sessions.model import Visit
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 CHALLENGE_BYTES: Final = 32
 CHALLENGE_S: Final = 300
 """How long an authenticator may take."""
 ES256: Final = -7
 EDDSA: Final = -8
+RS256: Final = -257
+"""Of Windows Hello and of keys that a TPM holds (RFC 8812)."""
+RSA_BYTES: Final = range(256, 513)
+"""Of a modulus: 2,048 to 4,096 bits."""
+RSA_EXPONENT: Final = b"\x01\x00\x01"
 PRESENT: Final = 0x01
 HAS_KEY: Final = 0x40
 _HEAD_BYTES: Final = 37
@@ -94,7 +100,7 @@ def asked_to_make(challenge: str, *, domain: str, issuer: str, account: str, kno
         challenge=challenge,
         rp={"id": domain, "name": issuer},
         user={"id": encoded(user), "name": account, "displayName": account},
-        pubKeyCredParams=[{"type": "public-key", "alg": one} for one in (ES256, EDDSA)],
+        pubKeyCredParams=[{"type": "public-key", "alg": one} for one in (ES256, EDDSA, RS256)],
         excludeCredentials=[{"type": "public-key", "id": one.id} for one in known],
         authenticatorSelection={"residentKey": "discouraged", "userVerification": "preferred"},
         attestation="none",
@@ -217,13 +223,13 @@ def _head(data: bytes, domain: str) -> tuple[int, int]:
     return data[32], int.from_bytes(data[33:37], "big")
 
 
-def key_of(raw: bytes) -> EllipticCurvePublicKey | Ed25519PublicKey:
-    """Return the key that a COSE key is (RFC 9053): P-256 for ES256, or Ed25519 for EdDSA.
+def key_of(raw: bytes) -> EllipticCurvePublicKey | Ed25519PublicKey | RSAPublicKey:
+    """Return the key that a COSE key is (RFC 9053, 8230): P-256 for ES256, Ed25519 for EdDSA, or RSA for RS256.
 
     Raises:
         InvalidRequest: it is another one.
     """
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     found = read_cbor(raw)
     try:
@@ -234,19 +240,30 @@ def key_of(raw: bytes) -> EllipticCurvePublicKey | Ed25519PublicKey:
                 return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + x + y)
             if shape == (1, EDDSA, 6) and isinstance(x, bytes):
                 return ed25519.Ed25519PublicKey.from_public_bytes(x)
+            n = found.get(-1)
+            if shape[:2] == (3, RS256) and isinstance(n, bytes) and len(n) in RSA_BYTES and x == RSA_EXPONENT:
+                modulus = int.from_bytes(n, "big")
+                if modulus.bit_length() == 8 * len(n) and modulus % 2:
+                    return rsa.RSAPublicNumbers(65_537, modulus).public_key()
     except ValueError as fault:
-        raise InvalidRequest("the passkey is not a point of its curve", hint="use another authenticator") from fault
-    raise InvalidRequest("the passkey signs in a way that is not taken", hint="use one that signs by ES256 or EdDSA")
+        raise InvalidRequest("the passkey is no key of its kind", hint="use another authenticator") from fault
+    raise InvalidRequest(
+        "the passkey signs in a way that is not taken", hint="use one that signs by ES256, EdDSA or RS256"
+    )
 
 
-def _is_signed(key: EllipticCurvePublicKey | Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
+def _is_signed(key: EllipticCurvePublicKey | Ed25519PublicKey | RSAPublicKey, signature: bytes, data: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.hashes import SHA256
 
     try:
         if isinstance(key, EllipticCurvePublicKey):
             key.verify(signature, data, ECDSA(SHA256()))
+        elif isinstance(key, RSAPublicKey):
+            key.verify(signature, data, PKCS1v15(), SHA256())
         else:
             key.verify(signature, data)
     except InvalidSignature:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from access_house import House
 
 from ashore.access import (
+    OFFICERS,
     SYSTEM,
     AccountWish,
+    Actor,
+    Binding,
+    Claims,
     Compiled,
     KeyScope,
     KeyWish,
+    Role,
     digest_of,
+    parse_rule,
 )
 from ashore.access import sql as access_sql
-from ashore.errors import Conflict, InvalidRequest, PermissionDenied, Unauthenticated
+from ashore.access.budgets import BudgetRule
+from ashore.access.budgets import SqlAuthority as SqlBudgets
+from ashore.access.model import WIDE
+from ashore.access.ownkeys import MOST_OWN
+from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+from ashore.sessions.keeper import narrow
 from ashore.state import read_epochs
 
 
@@ -99,6 +112,121 @@ def test_a_narrow_key_does_not_rotate_itself_into_a_wide_one(house: House) -> No
     house.keyring.revoke(house.actor(wide.secret), narrow.record.key_id)
     with pytest.raises(Unauthenticated, match="revoked"):
         house.who(narrow.secret)
+
+
+# --- keys that people make for themselves
+
+
+def test_people_make_rotate_and_revoke_keys_of_their_own(house: House) -> None:
+    house.three()
+    for role in (*OFFICERS, "model-owner", "developer", "viewer"):
+        me = house.actor(house.make(SYSTEM, f"a-{role}", role))
+        made = house.keyring.create(me, "", KeyWish(title="laptop", expires_in_s=900))
+        assert made.record.owner == made.record.created_by == me.principal.id
+        assert house.who(made.secret).subjects == me.principal.subjects and made.record.expires_s is not None
+        new = house.keyring.rotate(me, made.record.key_id, overlap_s=0)
+        with pytest.raises(Unauthenticated):
+            house.who(made.secret)
+        house.keyring.revoke(me, new.record.key_id)
+        with pytest.raises(Unauthenticated, match="revoked"):
+            house.who(new.secret)
+        assert (me.principal.id, "done") in house.acts("key:create")
+
+
+def test_nobody_makes_a_key_for_somebody_else_or_learns_who_there_is(house: House) -> None:
+    house.make(SYSTEM, "ada", "developer")
+    dev = house.actor(house.make(SYSTEM, "dev", "developer"))
+    for owner in ("ada", "nobody"):
+        with pytest.raises(PermissionDenied, match="may not access:write"):
+            house.keyring.create(dev, owner, KeyWish())
+    roleless = house.actor(house.make(SYSTEM, "new"))
+    with pytest.raises(PermissionDenied, match="key:create-own"):
+        house.keyring.create(roleless, "", KeyWish())
+    with pytest.raises(PermissionDenied, match="first-key may not key:create-own"):
+        house.keyring.create(house.actor(house.first_key), "", KeyWish())
+    deny = parse_rule("deny key:create-own on *")
+    house.book.put_role(SYSTEM, Role(name="issued", rules=(deny,)))
+    house.book.grant(SYSTEM, add=[Binding("everyone", "issued")])
+    with pytest.raises(PermissionDenied, match="key:create-own"):
+        house.keyring.create(dev, "dev", KeyWish())
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [KeyScope(models=("chat",)), KeyScope(networks=("10.0.0.0/8",)), KeyScope(actions=("infer", "key:*"))],
+)
+def test_a_restricted_key_makes_no_key_that_lacks_its_restriction(house: House, scope: KeyScope) -> None:
+    house.people.create_account(SYSTEM, AccountWish(id="app", roles=("model-owner",)))
+    narrow = house.keyring.create(SYSTEM, "app", KeyWish(scope=scope)).secret
+    me = Actor(principal=house.who(narrow, "10.0.0.9"))
+    for wish in (KeyWish(), KeyWish(scope=scope)):
+        with pytest.raises(PermissionDenied, match="does not open all that a key of user/app would"):
+            house.keyring.create(me, "", wish)
+
+
+def test_what_narrows_nothing_stands_in_nobodys_way(house: House) -> None:
+    """A session of somebody who holds no office lacks what belongs to an office, which they lack anyhow."""
+    house.make(SYSTEM, "dev", "developer")
+    mine = replace(house.directory().of_account("dev"), scope=narrow(fresh=True))
+    assert house.keyring.create(Actor(principal=mine), "", KeyWish()).record.scope == WIDE
+    stale = replace(mine, scope=narrow())
+    with pytest.raises(PermissionDenied, match="key:create-own"):
+        house.keyring.create(Actor(principal=stale), "", KeyWish())
+    house.three()
+    officer = replace(house.directory().of_account("sam"), scope=narrow(fresh=True))
+    with pytest.raises(PermissionDenied, match="this session does not open"):
+        house.keyring.create(Actor(principal=officer), "", KeyWish())
+
+
+def test_what_a_token_denies_is_no_longer_denied_to_a_key_and_so_there_is_none(house: House) -> None:
+    house.people.create_account(SYSTEM, AccountWish(id="corp:eve", roles=("developer",)))
+    claims = Claims(issuer="corp", subject="eve", tenant="default", groups=frozenset(), expires_s=9e9)
+    assert house.keyring.create(Actor(principal=house.directory().of_claims(claims)), "", KeyWish()).secret
+    house.people.create_group(SYSTEM, "interns", "")
+    house.book.put_role(SYSTEM, Role(name="no-large", rules=(parse_rule("deny infer on model/large"),)))
+    house.book.grant(SYSTEM, add=[Binding("group/interns", "no-large")])
+    intern = house.directory().of_claims(replace(claims, groups=frozenset(["interns"])))
+    with pytest.raises(PermissionDenied, match="deny infer on model/large"):
+        house.keyring.create(Actor(principal=intern), "", KeyWish())
+    stranger = house.directory().of_claims(replace(claims, subject="bob", roles=frozenset(["developer"])))
+    with pytest.raises(NotFound, match="corp:bob"):
+        house.keyring.create(Actor(principal=stranger), "", KeyWish())
+
+
+def test_a_key_that_ends_makes_none_that_lasts_longer(house: House) -> None:
+    house.people.create_account(SYSTEM, AccountWish(id="tmp", roles=("developer",)))
+    key = house.keyring.create(SYSTEM, "tmp", KeyWish(expires_in_s=3600))
+    me = house.actor(key.secret)
+    house.clock.advance(600)
+    assert house.keyring.create(me, "", KeyWish()).record.expires_s == key.record.expires_s
+    assert house.keyring.create(me, "", KeyWish(expires_in_s=60)).record.expires_s == int(house.clock.now_s()) + 60
+    with pytest.raises(InvalidRequest, match="valid for 3600 s"):
+        house.keyring.create(me, "", KeyWish(expires_in_s=3600))
+
+
+@pytest.mark.parametrize("counted", ["*", "this"])
+def test_a_key_that_a_budget_counts_apart_makes_none_that_escapes_it(house: House, counted: str) -> None:
+    me = house.actor(house.make(SYSTEM, "dev", "developer"))
+    key = me.principal.key_id if counted == "this" else "*"
+    SqlBudgets(house.database).put_rule(BudgetRule(kind="tokens", window="day", cap=9, user="dev"))
+    assert house.keyring.create(me, "", KeyWish()).secret, "that of the user counts every key"
+    SqlBudgets(house.database).put_rule(BudgetRule(kind="tokens", window="day", cap=9, key=key))
+    with pytest.raises(Conflict, match="counts the key"):
+        house.keyring.create(me, "", KeyWish())
+    by_session = Actor(principal=house.directory().of_account("dev"))
+    assert house.keyring.create(by_session, "", KeyWish()).secret
+
+
+def test_keys_of_ones_own_are_bounded_and_a_revoked_one_makes_room(house: House) -> None:
+    me = house.actor(house.make(SYSTEM, "dev", "developer"))
+    made = [house.keyring.create(me, "", KeyWish()).record.key_id for _ in range(MOST_OWN)]
+    with pytest.raises(Conflict, match=f"has created {MOST_OWN} keys that are still valid"):
+        house.keyring.create(me, "", KeyWish())
+    house.keyring.rotate(me, made[0], overlap_s=60)
+    house.keyring.create(SYSTEM, "dev", KeyWish())
+    for key in made[:3]:
+        house.keyring.revoke(me, key)
+    assert house.keyring.create(me, "", KeyWish()).secret
 
 
 def test_an_expired_key_is_revoked_so_that_no_clock_brings_it_back(house: House) -> None:

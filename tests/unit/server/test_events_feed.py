@@ -111,8 +111,23 @@ def test_everyone_reads_of_their_own_jobs_but_not_with_a_key_that_is_narrowed() 
             await asyncio.to_thread(happen, database, tenant, f"of_{owner}", owner)
         found, number = await feed.after(eve, 0, limit=10)
         assert ([one.id for one in found], number) == ([3], 3)
-        narrowed = replace(eve, scope=KeyScope(actions=("infer",)))
+        narrowed = replace(eve, key_id="ash_0a1b2c3d", scope=KeyScope(actions=("infer",)))
         assert await feed.after(narrowed, 0, limit=10) == ([], 3)
+        found, _ = await feed.after(replace(narrowed, key_id=""), 0, limit=10)
+        assert [one.id for one in found] == [3], "a session of the console, which lacks what belongs to an office"
+
+    following(work)
+
+
+def test_followers_read_one_after_the_other_and_each_all_of_it() -> None:
+    async def work(database: Database, feed: Feed) -> None:
+        streams = [await feed.follow(replace(ANN, id=f"ann-{at}"), 0) for at in range(40)]
+        assert feed.num_followers == 40
+        reading = [asyncio.create_task(frames(stream, 3)) for stream in streams]
+        for number in range(3):
+            await asyncio.to_thread(happen, database, "acme", f"job_{number}")
+        assert [[number for number, _ in one] for one in await asyncio.gather(*reading)] == [[1, 2, 3]] * 40
+        assert feed.num_followers == 0
 
     following(work)
 

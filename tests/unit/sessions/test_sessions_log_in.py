@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from console_house import BETTER, GOOD, Browser, attributes, run
 
-from ashore.access import Binding
+from ashore.access import KEY_CREATE_OWN, Binding
+from ashore.core import SERVER
 from ashore.errors import (
     Conflict,
     InvalidRequest,
@@ -28,6 +29,7 @@ def test_an_invited_user_chooses_a_password_and_is_in(rig: Any) -> None:
         session = await browser.session()
         assert session is not None and session.principal.id == "dev" and session.way == "password"
         assert rig.authority.decide(session.principal, "infer", "model/chat").allowed
+        assert session.notices == (), "who holds no office lacks nothing without a second factor"
         assert not rig.authority.decide(session.principal, "access:write", "tenant/default/user/x").allowed
         out = await browser.post("log_out", csrf=session.csrf)
         assert out.goto == "/console/log-in" and await browser.session() is None
@@ -230,6 +232,9 @@ def test_an_office_needs_a_proof_that_is_fresh(rig: Any) -> None:
         with pytest.raises(PermissionDenied) as never:
             rig.authority.require(stale.principal, "audit:export", "audit")
         assert not rig.sessions.needs_proof(stale, never.value), "no proof gives what the role does not"
+        with pytest.raises(PermissionDenied) as door:
+            rig.authority.require(stale.principal, KEY_CREATE_OWN, SERVER)
+        assert rig.sessions.needs_proof(stale, door.value), "a key outlives the session"
         form = browser.take(await rig.sessions.step_up_form(browser.visit(), {"next": "/console/people"}))
         assert form.form == "step-up"
         assert isinstance((await browser.post("step_up", proof=GOOD)).error, Unauthenticated), (

@@ -52,10 +52,10 @@ async def asked(rig: Any, name: str = "dev") -> Browser:
     return browser
 
 
-@pytest.mark.parametrize("edwards", [False, True])
-def test_a_passkey_is_a_second_factor(rig: Any, edwards: bool) -> None:
+@pytest.mark.parametrize("kind", ["p256", "edwards", "rsa"])
+def test_a_passkey_is_a_second_factor(rig: Any, kind: Any) -> None:
     async def story() -> None:
-        key = SoftAuthenticator(edwards=edwards)
+        key = SoftAuthenticator(kind=kind)
         mine = await with_passkey(rig, key)
         session = await mine.session()
         assert session is not None and session.has_factor and session.principal.factors == ("pwd", "hwk")
@@ -191,7 +191,11 @@ NEWER = {
     "another challenge": lambda key, asked: key.make(json.dumps({"challenge": encoded(secrets.token_bytes(32))})),
     "no challenge": lambda key, asked: key.make(json.dumps({"challenge": ""})),
     "a proof": lambda key, asked: key.use(asked),
-    "RSA": lambda key, asked: key.make(asked, cose={1: 3, 3: -257, -1: bytes(256), -2: b"\1\0\1"}),
+    "short RSA": lambda key, asked: key.make(asked, cose=rsa_key(b"\xff" * 128)),
+    "RSA with leading zeros": lambda key, asked: key.make(asked, cose=rsa_key(bytes(128) + b"\xff" * 128)),
+    "RSA that is even": lambda key, asked: key.make(asked, cose=rsa_key(b"\xff" * 255 + b"\xfe")),
+    "RSA that anybody can sign": lambda key, asked: key.make(asked, cose={**rsa_key(b"\xff" * 256), -2: b"\1"}),
+    "RSA with SHA-1": lambda key, asked: key.make(asked, cose={**rsa_key(b"\xff" * 256), 3: -65535}),
     "no point": lambda key, asked: key.make(asked, cose={1: 2, 3: -7, -1: 1, -2: bytes(32), -3: b"\1" * 32}),
     "another curve": lambda key, asked: key.make(asked, cose={**key.cose, -1: 2}),
     "no map": lambda key, asked: key.make(asked, raw=cbor([1, 2])),
@@ -201,6 +205,10 @@ NEWER = {
     "no JSON": lambda key, asked: "{",
     "long": lambda key, asked: "x" * 20_000,
 }  # fmt: skip
+
+
+def rsa_key(modulus: bytes) -> dict[int, Any]:
+    return {1: 3, 3: -257, -1: modulus, -2: b"\1\0\1"}
 
 
 def replaced(key: SoftAuthenticator, **more: Any) -> SoftAuthenticator:

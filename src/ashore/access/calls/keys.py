@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from ashore.access.actions import ACCESS_WRITE
+from ashore.access.actions import ACCESS_WRITE, KEY_CREATE_OWN
 from ashore.access.calls.desk import AccessDesk, Argument, Page, Several, Title
 from ashore.access.keyring import LONGEST_LIFE_S, LONGEST_OVERLAP_S, KeyWish, NewKey
 from ashore.access.keys import key_id_in
@@ -47,8 +47,8 @@ class KeyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class OwnedKeyIn(KeyIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A key to create for an account."""
 
-    owner: Argument
-    """Id of the user or service account: alice."""
+    owner: Argument = ""
+    """Id of the user or service account: alice. Default: yourself."""
 
 
 class OneKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,24 +118,29 @@ def show_key(desk: AccessDesk, actor: Actor, asked: OneKey) -> KeyOut:
 
 
 def create_key(desk: AccessDesk, actor: Actor, asked: OwnedKeyIn) -> NewKeyOut:
-    """Create a key for a user or service account. The secret is shown only once."""
+    """Create a key of your own, or for a user or service account. The secret is shown only once.
+
+    A key of your own opens no more than you may do now: nobody widens a restricted key, or outlives one that expires,
+    by creating another. It is counted in the budgets of your account and tenant.
+    """
     new = new_key_out(desk.keyring.create(actor, asked.owner, key_wish(asked)))
     return msgspec.structs.replace(new, unmatched_models=_unmatched(desk.names, asked.models))
 
 
 def rotate_key(desk: AccessDesk, actor: Actor, asked: RotateIn) -> NewKeyOut:
-    """Replace a key with a new one. Both are valid until the overlap ends. Everyone may rotate the key they use."""
+    """Replace a key with a new one. Both are valid until the overlap ends. Everyone may rotate their own keys."""
     return new_key_out(desk.keyring.rotate(actor, asked.key, overlap_s=asked.overlap_s))
 
 
 def revoke_key(desk: AccessDesk, actor: Actor, asked: OneKey) -> KeyOut:
-    """Revoke a key. It stops working everywhere within one second, and cannot be restored."""
+    """Revoke a key. It stops working everywhere within one second, and cannot be restored. Everyone may revoke their
+    own keys."""
     return key_out(desk.keyring.revoke(actor, asked.key))
 
 
 LIST_KEYS: Final = Call("access key", "list", "GET", "/keys", "", list_keys)
 SHOW_KEY: Final = Call("access key", "show", "GET", "/keys/{key}", "", show_key)
-CREATE_KEY: Final = Call("access key", "create", "POST", "/keys", ACCESS_WRITE, create_key)
+CREATE_KEY: Final = Call("access key", "create", "POST", "/keys", ACCESS_WRITE, create_key, own=KEY_CREATE_OWN)
 ROTATE_KEY: Final = Call("access key", "rotate", "POST", "/keys/{key}/rotate", "", rotate_key)
 REVOKE_KEY: Final = Call(
     "access key", "revoke", "DELETE", "/keys/{key}", "", revoke_key, sure="revoke the key {key} for good"

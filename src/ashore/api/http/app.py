@@ -264,7 +264,7 @@ class HttpApp:
             if not self.authority.holds(principal, INFER):
                 self.authority.require(principal, INFER, "model/*")
         elif route.guard == "admin":
-            check_admin(self.authority, principal, route.action, asks_itself=route.asks_itself)
+            check_admin(self.authority, principal, route.action, own=route.own, asks_itself=route.asks_itself)
 
     def _stand_in(self, exchange: Exchange) -> Principal | None:
         """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 CONSOLE: Final = "/console"
 CHUNK_BYTES: Final = 1 << 20
+LOOKS_PER_S: Final = 4.0
+"""So often all open pages together look at what has happened: each look takes the loop some milliseconds, which
+requests wait for."""
+LEAST_REST_S: Final = 2.0
+"""Between two looks of a page."""
 MOST_FIELDS: Final = 2_000
 MOST_PARAMETERS: Final = 200
 """Of a query, which everybody may send: each costs the loop some microseconds."""
@@ -40,7 +46,11 @@ async def page(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     form: list[tuple[str, str]] = []
     if exchange.method == "POST":
         form = await _form(app, exchange)
-    answer = await console.answer(asked_of(app, exchange, form))
+    asked = asked_of(app, exchange, form)
+    answer = await console.answer(asked)
+    if asked.polls and (feed := app.rooms.find(Feed)) is not None:
+        rest_s = max(LEAST_REST_S, feed.num_followers / LOOKS_PER_S)
+        answer = replace(answer, headers=(*answer.headers, (b"x-console-rest", b"%.1f" % rest_s)))
     await _send(exchange, answer)
 
 
@@ -91,7 +101,22 @@ async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         return now is not None and now.principal.id == session.principal.id
 
     content = await feed.follow(session.principal, last_seen(exchange))
-    await send_events(app, exchange, content, may_still)
+    await send_events(app, exchange, _with_health(app, content), may_still)
+
+
+async def _with_health(app: HttpApp, content: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield a stream of events, and a word without a number when this worker or a model of it is up or down."""
+    told = _health(app)
+    async with aclosing(content):
+        async for piece in content:
+            yield piece
+            if (now := _health(app)) != told:
+                told = now
+                yield b"data: {}\n\n"
+
+
+def _health(app: HttpApp) -> object:
+    return app.serving.state, [(one.alias, one.release, one.state) for one in app.serving.models()]
 
 
 def console_of(app: HttpApp) -> Console:

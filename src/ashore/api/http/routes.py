@@ -62,6 +62,8 @@ class Route:
     tag: str
     action: str = ""
     """What a principal must be allowed to do, `audit:search`, where the guard is `admin`: on the resource `server`."""
+    own: str = ""
+    """An action that lets a principal in as well, for what is its own."""
     asks_itself: bool = False
     """The handler asks the authority on which resource; the guard only turns away who may do it on none."""
     request: type[msgspec.Struct] | None = None

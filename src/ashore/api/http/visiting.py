@@ -40,7 +40,7 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
     is_secure = behind_tls or exchange.scope.get("scheme") == "https"
     prefix = said(b"x-forwarded-prefix").rstrip("/")
     return Visit(
-        origin=LOOPBACK if behind_tls and is_own_address(origin) else origin,
+        origin=LOOPBACK if by_socket and is_own_address(origin) else origin,
         request_id=exchange.request_id,
         base=f"{'https' if is_secure else 'http'}://{host if HOST.fullmatch(host) else '127.0.0.1'}",
         passed_on=not by_socket and any(name in exchange.headers for name in FORWARDED),

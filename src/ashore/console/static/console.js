@@ -76,45 +76,73 @@
     form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(ask, 250); });
   };
 
-  // Brings a part of the page up to date: after a while, and at once when something happens.
-  let refresh = [];
-  const poll = (place) => {
-    let tag = "", waiting = 0;
-    const again = async () => {
-      clearTimeout(waiting);
-      if (!place.isConnected) return;
-      if (!document.hidden && !place.contains(document.activeElement)) {
-        try {
-          const answer = await fetch(location.href, { headers: { "x-console-part": "main", "x-console-poll": "1", ...(tag && { "if-none-match": tag }) } });
-          if (answer.status === 401) return;
-          if (answer.status === 200) {
-            tag = answer.headers.get("etag") ?? "";
-            const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
-            const fresh = parsed.querySelector("[data-poll]");
-            if (fresh && place.isConnected) { place.replaceChildren(...fresh.childNodes); copies(place); }
-          }
-        } catch { /* the next one may succeed */ }
+  // Brings what is marked as live up to date when something happens, and seldom otherwise. Nothing is asked for a tab
+  // that nobody sees. The server says how long to rest between two looks: the longer, the more tabs are open.
+  const SETTLE = 150, SELDOM = 120000, ALONE = 15000;
+  let rest = 2000, timer = 0, due = Infinity, asked = 0, hears = true;
+  const tags = new WeakMap();
+  const place = () => main?.querySelector("[data-live]");
+  const forget = () => { clearTimeout(timer); due = Infinity; };
+  const refreshIn = (ms) => {
+    const now = performance.now(), at = Math.max(now + ms, asked && asked + rest);
+    if (document.hidden || !place() || at >= due) return; // what comes sooner counts, or a stream of events would put it off
+    clearTimeout(timer);
+    due = at;
+    timer = setTimeout(refresh, at - now);
+  };
+  const later = () => refreshIn((hears ? SELDOM : ALONE) * (0.75 + Math.random() / 2));
+  const happened = () => refreshIn(SETTLE + Math.random() * rest / 2);
+  const refresh = async () => {
+    const at = place();
+    forget();
+    if (!at || document.hidden) return;
+    asked = performance.now();
+    if (at.contains(document.activeElement)) { refreshIn(rest); return; }
+    try {
+      const tag = tags.get(at);
+      const answer = await fetch(location.href, { headers: { "x-console-part": "main", "x-console-poll": "1", ...(tag && { "if-none-match": tag }) } });
+      if (answer.status === 401) return;
+      rest = Number(answer.headers.get("x-console-rest")) * 1000 || rest;
+      if (answer.status === 200) {
+        tags.set(at, answer.headers.get("etag") ?? "");
+        const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const fresh = parsed.querySelector("[data-live]");
+        if (fresh && at.isConnected) { at.replaceChildren(...fresh.childNodes); copies(at); }
       }
-      clearTimeout(waiting);
-      waiting = setTimeout(again, Number(place.dataset.poll));
-    };
-    waiting = setTimeout(again, Number(place.dataset.poll));
-    refresh = [...refresh.filter((one) => one.place.isConnected), { place, again }];
+    } catch { /* the next one may succeed */ }
+    later();
   };
 
-  // One tab listens to the server for all of this browser: six streams would take every connection that HTTP/1.1 has.
+  // One tab listens to the server for all of this browser, one that is seen: six streams would take every connection that
+  // HTTP/1.1 has.
   const follow = () => {
-    if (!navigator.locks || !window.EventSource || !window.BroadcastChannel) return;
+    if (!navigator.locks || !window.EventSource || !window.BroadcastChannel) { hears = false; return; }
     const channel = new BroadcastChannel("ashore-events");
-    let soon = 0;
-    const happened = () => { clearTimeout(soon); soon = setTimeout(() => { for (const one of refresh) one.again(); }, 150); };
-    channel.addEventListener("message", happened);
-    navigator.locks.request("ashore-events", () => new Promise((free) => {
-      const source = new EventSource(new URL(`${root}events`, location.href));
-      source.addEventListener("message", () => { channel.postMessage(1); happened(); });
-      source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) setTimeout(free, 30000); });
-      addEventListener("pagehide", () => { source.close(); free(); });
-    }));
+    const hear = (what) => {
+      hears = what !== "lost";
+      if (!hears) later();
+      else if (what === "happened" || performance.now() > rest) happened(); // nobody listened before it was open
+    };
+    const tell = (what) => { channel.postMessage(what); hear(what); };
+    channel.addEventListener("message", (event) => hear(event.data));
+    let stop = null;
+    const listen = () => {
+      stop = new AbortController();
+      const { signal } = stop;
+      navigator.locks.request("ashore-events", { signal }, () => new Promise((free) => {
+        const source = new EventSource(new URL(`${root}events`, location.href));
+        const end = () => { source.close(); free(); };
+        source.addEventListener("open", () => tell("open"));
+        source.addEventListener("message", () => tell("happened"));
+        source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) { tell("lost"); setTimeout(end, 30000); } });
+        signal.addEventListener("abort", end);
+      })).then(() => { if (!signal.aborted) listen(); }, () => { /* nobody sees this tab any more */ });
+    };
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) { stop?.abort(); forget(); } else { listen(); refreshIn(SETTLE); }
+    });
+    addEventListener("pagehide", () => stop?.abort());
+    if (!document.hidden) listen();
   };
 
   const copies = (place) => {
@@ -159,7 +187,7 @@
       form.addEventListener("submit", (event) => { event.preventDefault(); swap(form, event.submitter); });
     }
     for (const form of main.querySelectorAll("form[data-command]")) showCommand(form);
-    for (const place of main.querySelectorAll("[data-poll]")) poll(place);
+    later();
     const chat = document.getElementById("chat");
     if (chat) talk(chat);
   };
@@ -343,5 +371,5 @@
   };
 
   if (main) { bring(); wire(); }
-  if (refresh.length) follow();
+  if (place()) follow();
 })();

@@ -65,6 +65,7 @@ def _route(room: str, call: Call) -> Route:
         path=ADMIN + call.path,
         guard="operator" if call.operator else "admin" if call.action else "key",
         action=call.action,
+        own=call.own,
         asks_itself=not call.on_server,
         handler=_handler(room, call, takes),
         summary=call.summary.rstrip("."),
