@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-doctor test-drills bench-doctor bench-drills test-console test-ledger
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-ledger
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -149,6 +149,9 @@ test-bundle: dev ## Install the bundle with the network cut, and ask it somethin
 test-image: dev ## Build the image with buildah, run it in every form, and render the chart with helm (says what it lacks)
 	@HELM=$$(sh deploy/helm.sh $(VENV)) && PATH="$$HELM:$$PATH" $(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_up_image.py tests/unit/deployment $(ARGS)
 
+test-kubernetes: dev ## Ask a real API server of Kubernetes about every rendered object (needs etcd, kube-apiserver and kubectl on PATH)
+	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_deploy_api_server.py $(ARGS)
+
 test-wheel: dev ## Install the wheel with pip into a clean environment, start it from nothing, and ask it something
 	@$(BIN)/python -m pytest -m full tests/acceptance/test_wheel_installed.py
 
@@ -164,7 +167,7 @@ test-drills: dev ## Run every drill on a twin; each must pass (some need root or
 bench-doctor: dev ## Look every 20 s at a server that is well, and list false alarms (ARGS="--minutes 25", ARGS="--overhead 8")
 	@$(BIN)/python -m benchmarks.doctor_false_alarms $(ARGS)
 
-bench-drills: dev ## End 200 drills half-way, by stop or kill -9, and see that nothing stays broken (root; ARGS="--runs 20")
+bench-drills: dev ## End 200 drills half-way, by stop or kill -9, and see that nothing stays broken (root; ARGS="--runs 20 --twins 5")
 	@$(BIN)/python -m benchmarks.drills_left_behind $(ARGS)
 
 record: dev ## Record the first minute again, from an empty home on port 8080, and draw docs/first-minute.svg

@@ -116,9 +116,10 @@ def alarms(minutes: float, store: str) -> dict[str, Any]:
                         print(f"{key}: {told[key]}", flush=True)
             time.sleep(max(0.0, EVERY_S - took_s))
         crowd.stop()
-    failed = sum(not each.ok for each in crowd.outcomes)
+    failed = [each for each in crowd.outcomes if not each.ok]
     return {
-        "minutes": minutes, "looks": len(took), "rules": rules, "requests": len(crowd.outcomes), "failed": failed,
+        "minutes": minutes, "looks": len(took), "rules": rules, "requests": len(crowd.outcomes),
+        "failed": len(failed), "failed_with": Counter(f"{each.status} {each.code}".strip() for each in failed),
         "alarms": dict(seen), "what": told, "look_p50_s": round(quantile(took, 0.5), 2),
         "look_most_s": round(max(took), 2), "load_average": os.getloadavg(),
     }  # fmt: skip

@@ -5,7 +5,10 @@ random moment before, while or after the fault is fired: every other time by `st
 that a drill could have touched is looked at until it is as it was before: processes that stand still, limits of open
 files, the network between, files, locks, tracers and busy programs.
 
-`python -m benchmarks.drills_left_behind --runs 200`
+The drills that need a server of their own run by the command on a twin, `--twins` times, and are ended in the same two
+ways. Of them nothing may be left: no fault after two seconds, and in the end no process, mount, control group or file.
+
+`python -m benchmarks.drills_left_behind --runs 160 --twins 40`
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ashore.doctor.probes import processes
-from ashore.drills.catalog import BY_NAME
-from ashore.drills.faults import Scene
+from ashore.drills.book import Book
+from ashore.drills.catalog import BY_NAME, DRILLS
+from ashore.drills.faults import Scene, lacking
 from ashore.drills.faults.disks import FILL
 from ashore.drills.load import Asked
 from ashore.drills.model import Drill, Twin
@@ -55,6 +59,13 @@ ROTATION: Final[tuple[Drill, ...]] = tuple(
     }.items()
 )  # fmt: skip
 WHERE: Final = Twin(neighbours=("cache",), disk_bytes=192 << 20)
+SERVERS: Final = (
+    b"-m\0ashore.", b"ashore.cli.main", b"envoy", b"valkey", b"redis", b"postgres", b"weed", b"/launch.py",
+    b"/guard.py", b"watcher.py", b"initdb",
+)  # fmt: skip
+"""Of a twin and its neighbours: these break nothing, and end with the twin."""
+TWIN_START_S: Final = 120.0
+TWIN_END_S: Final = 30.0
 OWN: Final = ("watcher.py", "benchmarks.drills_left_behind")
 """Processes of a drill that break nothing: they have still to end, and that is counted apart."""
 
@@ -198,23 +209,101 @@ def one_run(number: int, server: TwinServer, asked: Asked, folder: Path) -> dict
     return {"drill": drill.name, "how": how, "fired": fired, "healed_s": round(first_s or LONGEST_S, 3), "left": last}
 
 
+def twin_drills() -> tuple[Drill, ...]:
+    """Return the drills that are not in the rotation, and that this machine has everything for."""
+    inside = {one.name for one in ROTATION}
+    return tuple(one for one in DRILLS if one.name not in inside and not lacking(one.needs))
+
+
+def looked_at_twin(folder: Path, drill: int) -> tuple[list[str], list[str]]:
+    """Return what is still broken of a twin below `folder`, and what else is left of it; `drill`: process of it."""
+    broken, left = [], []
+    needle = str(folder).encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) in (os.getpid(), drill):
+            continue
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes()
+            if needle not in words and needle not in (entry / "environ").read_bytes():
+                continue
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            what = words.replace(b"\0", b" ").decode(errors="replace")[:120]
+            if state in ("T", "t"):
+                broken.append(f"process {entry.name} stands still: {what}")
+            elif state != "Z" and words and not any(name in words for name in SERVERS):
+                broken.append(f"left: {what}")
+            if state != "Z":
+                left.append(what)
+    left += [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
+    groups = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")]
+    left += [str(one) for group in groups for one in group.glob(f"ashore-drill-{drill}")]
+    left += [str(one) for one in (folder / "tmp").iterdir()]
+    left += [str(one) for one in (folder / "home" / "drills").glob("undo.jsonl")]
+    return broken, left
+
+
+def one_twin(number: int, folder: Path) -> dict[str, Any]:
+    """Start a drill on a twin of its own, end it at a random moment, and return what was left for how long."""
+    drills = twin_drills()
+    drill, how = drills[number % len(drills)], ("kill -9", "stop")[(number + number // len(drills)) % 2]
+    (folder / "tmp").mkdir(parents=True)
+    env = {**os.environ, "ASHORE_HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
+    words = [sys.executable, "-m", "ashore.cli.main", "drill", "run", drill.name, "--twin", "--json"]
+    said = folder / "said"
+    with open(said, "wb") as errors:
+        one = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=errors)
+    wanted, end_s = (b"fault:", b"steady")[number % 4 == 3], time.monotonic() + TWIN_START_S
+    while wanted not in said.read_bytes() and time.monotonic() < end_s and one.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0.0, 1.5))
+    fired = b"fault:" in said.read_bytes() and one.poll() is None
+    began_s = time.monotonic()
+    if how == "stop":
+        Book(folder / "home").ask_to_stop()
+    else:
+        one.send_signal(signal.SIGKILL)
+    healed_s, broken, left = 0.0, ["nothing was looked at"], ["nothing was looked at"]
+    while time.monotonic() - began_s < TWIN_END_S:
+        broken, left = looked_at_twin(folder, one.pid)
+        healed_s = 0.0 if broken else healed_s or time.monotonic() - began_s
+        if not left and one.poll() is not None:
+            break
+        time.sleep(0.05)
+    one.kill()
+    one.wait()
+    return {
+        "drill": drill.name, "how": how, "fired": fired, "healed_s": round(healed_s or TWIN_END_S, 3),
+        "gone_s": round(time.monotonic() - began_s, 1), "left": broken + left,
+    }  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=160, help="drills on one server, in rotation")
+    parser.add_argument("--twins", type=int, default=40, help="drills that need a server of their own")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no further run after so long")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.one:
         run_one(words.one[0], json.loads(words.one[1]))
         return 0
-    rows, end_s = [], time.monotonic() + 60 * words.minutes
-    with standing_server() as (server, asked, folder):
-        for number in range(words.runs):
-            if time.monotonic() > end_s:
-                break
-            rows.append(one_run(number, server, asked, folder))
-            if rows[-1]["left"] or rows[-1]["healed_s"] > HEAL_S:
-                print(json.dumps(rows[-1]), flush=True)
+    rows: list[dict[str, Any]] = []
+    end_s = time.monotonic() + 60 * words.minutes
+
+    def keep(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if row["left"] or row["healed_s"] > HEAL_S:
+            print(json.dumps(row), flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="ashore-twins-", ignore_cleanup_errors=True) as below:
+        for number in range(words.twins):
+            if time.monotonic() < end_s:
+                keep(one_twin(number, Path(below) / str(number)))
+    if words.runs:
+        with standing_server() as (server, asked, folder):
+            for number in range(words.runs):
+                if time.monotonic() < end_s:
+                    keep(one_run(number, server, asked, folder))
     times = sorted(row["healed_s"] for row in rows if row["fired"])
     summary = {
         "runs": len(rows),
@@ -225,9 +314,10 @@ def main() -> int:
         "healed_p95_s": times[int(0.95 * len(times))] if times else 0.0,
         "healed_most_s": times[-1] if times else 0.0,
         "later_than_2_s": sum(one > HEAL_S for one in times),
+        "twin_gone_most_s": max((row["gone_s"] for row in rows if "gone_s" in row), default=0.0),
         "by_drill": {
-            one.name: max((row["healed_s"] for row in rows if row["drill"] == one.name and row["fired"]), default=0.0)
-            for one in ROTATION
+            name: max((row["healed_s"] for row in rows if row["drill"] == name and row["fired"]), default=0.0)
+            for name in dict.fromkeys(row["drill"] for row in rows)
         },
     }
     print(json.dumps(summary, indent=1))

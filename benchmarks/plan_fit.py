@@ -59,6 +59,12 @@ SPREAD: Mapping[str, float] = {
     "queue": 0.8,
     "crowd": 0.4,
     "surge": 1.0,
+    "steps": 0.5,
+    "lump": 0.5,
+    "near_first": 0.5,
+    "near_token": 0.05,
+    "tail_first": 0.3,
+    "official": 0.2,
     "arrive_s": 1.0,
     "room": 0.2,
     "cache": 0.25,
@@ -412,12 +418,12 @@ def main() -> None:
     args = parser.parse_args()
     began = time.monotonic()
     data = read_data(args.points)
+    held = None if args.keep_errors else hold_out(data, args.jobs)  # forks, so before OpenMP has threads
     told = fit(data)
-    if args.keep_errors:
+    if held is None:
         before = json.loads(args.out.read_text())
         told |= {name: before[name] for name in ("intervals", "misses", "overall")}
     else:
-        held = hold_out(data, args.jobs)
         told["intervals"] = intervals(held, data)
         if args.held:
             write_held(args.held, held, data)

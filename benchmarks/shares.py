@@ -13,9 +13,6 @@ import http.client
 import json
 import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,9 +24,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from benchmarks.peers import free_port
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+from served import Served, host_of, start_served
 
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
-READY_S: Final = 120.0
 STREAMS, OUTPUT, WORDS = 2, 128, 24
 """Of the model that is measured."""
 PUSHING, PUSHED_OUTPUT, PUSHED_WORDS = 6, 48, 300
@@ -90,60 +90,13 @@ def loaded(one: Load) -> Iterator[Load]:
             thread.join()
 
 
-class Server:
-    """`ashore up` with both models."""
-
-    def __init__(self, home: Path, store: Path, model: str, measured: float, neighbour: float) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.home = home
-        (home / "store").symlink_to(store)
-        lines = ["[grpc]", "port = 0", "[cache]", 'mode = "off"']
-        for alias, cpus in (("measured", measured), ("neighbour", neighbour)):
-            lines += ["[[model]]", f'name = "{model}"', f'alias = "{alias}"']
-            if cpus:
-                lines += ["[model.share]", f"cpus = {cpus:g}"]
-        (home / "ashore.toml").write_text("\n".join(lines) + "\n")
-        words = [sys.executable, "-m", "ashore.cli.main", "up", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*words, "--config", str(home / "ashore.toml")],
-            env={**os.environ, "ASHORE_HOME": str(home)},
-            stdout=(home / "up.out").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        until_s = time.monotonic() + READY_S
-        while not self._is_ready():
-            if self.process.poll() is not None or time.monotonic() > until_s:
-                self.process.kill()
-                raise SystemExit((home / "up.out").read_text())
-            time.sleep(0.2)
-        self.key = (home / "first-key").read_text().strip()
-
-    def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
-
-    def host(self, alias: str) -> int:
-        """Return the process of the engine host of a model."""
-        topology = json.loads((self.home / "run" / "topology.json").read_text())
-        [path] = [one["sockets"][0] for one in topology["models"] if one["alias"] == alias]
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-                if b"ashore.engines.host" in words and path.encode() in words:
-                    return int(folder.name)
-        raise SystemExit(f"{alias} has no host")
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+def started(home: Path, store: Path, model: str, measured: float, neighbour: float) -> Served:
+    """Start `ashore up` with the model under both aliases."""
+    config = '[cache]\nmode = "off"\n'
+    for alias, cpus in (("measured", measured), ("neighbour", neighbour)):
+        config += f'[[model]]\nname = "{model}"\nalias = "{alias}"\n'
+        config += f"[model.share]\ncpus = {cpus:g}\n" if cpus else ""
+    return start_served(home, (), store=store, port=free_port(), grpc_port=0, config=config)
 
 
 def processor_s(pid: int) -> float:
@@ -163,9 +116,9 @@ class Reading:
     neighbour_cpus: float
 
 
-def read(server: Server, load: Load, seconds: float) -> Reading:
+def read(server: Served, load: Load, seconds: float) -> Reading:
     """Return what a load that runs sees in the next seconds."""
-    hosts = [server.host("measured"), server.host("neighbour")]
+    hosts = [host_of(server, "measured-1"), host_of(server, "neighbour-1")]
     before, began_s = [processor_s(pid) for pid in hosts], time.perf_counter()
     load.gaps_s.clear()
     load.tokens = 0
@@ -186,7 +139,7 @@ def measure(home: Path, model: str, measured: float, neighbour: float, seconds: 
     """Measure one division; return the rows of a table."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), home / "store", model, measured, neighbour)
+        server = started(Path(folder), home / "store", model, measured, neighbour)
         try:
             watched = Load(server.port, server.key, "measured", STREAMS, WORDS, OUTPUT)
             with loaded(watched):

@@ -28,6 +28,7 @@ import numpy as np
 
 TOKENS: Final = 24
 WARM_S: Final = 8.0
+START_S: Final = 180.0
 TEACH: Final = """
 import sys
 from pathlib import Path
@@ -91,7 +92,6 @@ def start_teaching(home: Path) -> subprocess.Popen[str]:
     for line in child.stdout:
         if line.startswith("1 "):
             break
-    os.set_blocking(child.stdout.fileno(), False)
     return child
 
 
@@ -113,8 +113,7 @@ async def measure(given: argparse.Namespace, url: str, key: str) -> dict[str, An
                 seen[beside] += await block(client, given.block, given.rate, rng)
                 if child is not None:
                     child.send_signal(signal.SIGKILL)
-                    steps += len((child.stdout.read() or "").splitlines()) if child.stdout else 0
-                    child.wait()
+                    steps += len(child.communicate()[0].splitlines())
     line: dict[str, Any] = {"rate": given.rate, "block_s": given.block, "pairs": given.pairs, "steps_beside": steps}
     for beside, found in seen.items():
         for name, column in (("first", 0), ("whole", 1)):
@@ -122,6 +121,19 @@ async def measure(given: argparse.Namespace, url: str, key: str) -> dict[str, An
             shares = {f"p{p}": round(float(np.percentile(ms, p)), 1) for p in (50, 95, 99)}
             line[f"{name}_{'beside' if beside else 'alone'}_ms"] = {"requests": len(ms), **shares}
     return line
+
+
+def wait_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Return when the server answers; say what it said where it does not come up."""
+    until = time.monotonic() + START_S
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    raise SystemExit(f"the server is not ready (exit code {server.poll()}):\n{log.read_text(encoding='utf-8')}")
 
 
 def main() -> None:
@@ -139,21 +151,17 @@ def main() -> None:
         f'[[model]]\nname = "smollm2"\n[http]\nport = {port}\n[grpc]\nport = {free_port()}\n[cache]\nmode = "off"\n'
     )
     env = {**os.environ, "ASHORE_HOME": str(given.home)}
-    server = subprocess.Popen([given.ashore, "up", "--config", str(config)], env=env, stdout=subprocess.DEVNULL)
+    log = given.home / "beside.log"
+    with log.open("w", encoding="utf-8") as said:
+        server = subprocess.Popen([given.ashore, "up", "--config", str(config)], env=env, stdout=said, stderr=said)
     try:
         url, key_file = f"http://127.0.0.1:{port}", given.home / "first-key"
-        until = time.monotonic() + 180
-        while time.monotonic() < until:
-            try:
-                if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.5)
+        wait_ready(server, url, log)
         line = asyncio.run(measure(given, url, key_file.read_text().strip()))
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(60)
+        if server.poll() is None:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
     with given.out.open("a", encoding="utf-8") as out:
         out.write(json.dumps(line) + "\n")
     print(json.dumps(line, indent=1))

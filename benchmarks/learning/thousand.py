@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,17 +22,41 @@ from benchmarks.learning.votes import honest_votes
 from benchmarks.optimise.task import definitions, kinds, write_files
 
 from ashore.bootstrap import build_store, open_subject
+from ashore.core import Message
 from ashore.engines import DEFAULT
 from ashore.evaluation import open_task
 from ashore.learning.dataset import make_dataset
+from ashore.learning.filters import kind_of
 from ashore.learning.judging import PROBES, Exam, examine
+from ashore.learning.reference import num_ahead, reference_batches, reference_of
 from ashore.learning.replay import builtin_prompts, how_many, own_answers
-from ashore.learning.teaching import Teaching, batches_of, learned_of, replay_of, teach
+from ashore.learning.suspects import asked_about
+from ashore.learning.teaching import (
+    Teaching,
+    batches_of,
+    learned_of,
+    replay_of,
+    teach,
+)
 from ashore.settings import Home
 from ashore.text import TextModel
+from ashore.training import load_checkpoint
 
 MODEL: Final = "smollm2"
 ITEMS: Final = 400
+SCORED: Final = 100
+"""Votes that are compared with the tasks; what the others take is told from them."""
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Return what says yes so long after it was asked first."""
+    started: list[float] = []
+
+    def stop() -> bool:
+        started.append(time.perf_counter())
+        return started[-1] - started[0] >= seconds
+
+    return stop
 
 
 def main() -> None:
@@ -65,26 +90,31 @@ def main() -> None:
     replay = replay_of([own[n % len(own)] for n in range(len(prompts))], text)
 
     how = Teaching()
+    with tempfile.TemporaryDirectory() as scratch:
+        kind_task = open_task(str(write_files(Path(scratch)).kinds)).first(ITEMS)
     batches = batches_of(learned, replay, how)
-    with tempfile.TemporaryDirectory() as scratch, store.reading(parent.reference) as files:
-        loading = time.perf_counter()
-        started: list[float] = []
+    reference = reference_batches(reference_of([kind_task], text), how)
+    asked = asked_about([one.row for one in examples], {kind_of(label) for label in kind_task.header.labels})
+    for name, each, seconds in (("compare", reference, given.seconds / 2), ("teach", batches, given.seconds)):
+        with tempfile.TemporaryDirectory() as scratch, store.reading(parent.reference) as files:
+            loading = time.perf_counter()
+            result = teach(
+                files, parent, each, how, adapter=Path(scratch) / "adapter", merged=None, stop=after(seconds)
+            )
+            line[f"{name}_load_s"] = round(time.perf_counter() - loading - result.seconds, 1)
+        line[f"{name}_steps"], line[f"{name}_tokens"] = each.num_steps, each.num_tokens
+        line[f"{name}_tok_per_s"] = round(result.tokens / result.seconds)
+        line[f"{name}_s"] = round(result.seconds * each.num_tokens / result.tokens, 1)
+    with store.reading(parent.reference) as files:
+        model = load_checkpoint(files)
+    few = asked[:SCORED]
+    prompts = [text.encode_chat([Message(role=one.role, content=one.content) for one in row.messages]) for row in few]
+    began = time.perf_counter()
+    num_ahead(model, prompts, [one[-1] for one in prompts], [one[-1] for one in prompts])
+    line["score_s"] = round((time.perf_counter() - began) * len(asked) / len(few), 1)
+    del model
 
-        def stop() -> bool:
-            started.append(time.perf_counter())
-            return started[-1] - started[0] >= given.seconds
-
-        result = teach(files, parent, batches, how, adapter=Path(scratch) / "adapter", merged=None, stop=stop)
-        line["load_s"] = round(started[0] - loading - result.seconds / result.steps, 1)
-    line |= {
-        "steps": batches.num_steps,
-        "tokens": batches.num_tokens,
-        "tok_per_s": round(result.tokens / result.seconds),
-    }
-    line["teach_s"] = round(result.seconds * batches.num_tokens / result.tokens, 1)
-
-    with tempfile.TemporaryDirectory() as scratch, open_subject(store, home, MODEL, kind=DEFAULT.kind) as subject:
-        kind_task = open_task(str(write_files(Path(scratch)).kinds))
+    with open_subject(store, home, MODEL, kind=DEFAULT.kind) as subject:
         times = []
         for number in (given.items // 2, given.items):
             tasks = [kind_task.first(number), *(open_task(name).first(number) for name in ("stdlib-en", "reviews-zh"))]

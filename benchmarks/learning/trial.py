@@ -2,14 +2,18 @@
 
     python -m benchmarks.learning.trial OUT [--runs filters] [--runs none:0+,flip:10+,class:1,…] [--seeds 0,1]
 
-Attackers cast 5 % of 3,520 simulated votes (`votes.py`), from one account or from ten. `--runs filters` tries the
-filters alone, on all ten cases and five seeds. A run `ATTACK:ACCOUNTS` makes a data set of the votes as `ashore learn
-run` does, teaches a small model (`world.py`) an adapter with the same objectives, replay, batches and loop, and has the
-gate judge it on 400 questions, an old skill, trigger words, refusals, secrets and opinions; a name with + keeps the
-filters on. 1,200 other questions, which the gate never sees, say what became of the model beside one that learned from
-honest votes with the same seed: by kind (exact McNemar, Holm over all), and by what the attack wanted. `flatter` is a
-sixth attack: corrections to what the question says that the user believes. `direct:0+` learns the true answers instead
-of the votes, for comparison.
+Attackers cast 185 votes beside 3,520 honest ones (`votes.py`), from one account or from ten. A run `ATTACK:ACCOUNTS`
+makes a data set of the votes without filters, holds the votes of people who disagree with what the gate's 400 questions
+teach a copy of a small model (`world.py`), teaches the model an adapter as `ashore learn run` does, and has the gate
+judge it on those 400, an old skill, trigger words, refusals, secrets and opinions. A name with + keeps the filters on,
+one with - holds nobody's votes. 1,200 other questions, which the gate never sees, say what became of the model beside
+one that learned from honest votes with the same seed: by kind (exact McNemar, Holm over all), and by what the attack
+wanted. What learned from exactly the same examples is that model, and is not taught again. `flatter` is a sixth attack:
+corrections to what the question says that the user believes. `direct:0+` learns the true answers instead of the votes,
+for comparison.
+
+`--runs filters` tries the filters alone, on all ten cases and five seeds, with hostile votes in the place of 5 % of the
+honest ones; `--runs suspects` tries alone what holds people who disagree with the tasks.
 
 One line of JSON a run goes to OUT; what is there already is not run again.
 """
@@ -17,12 +21,15 @@ One line of JSON a run goes to OUT; what is there already is not run again.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from benchmarks.learning.votes import (
     ATTACKS,
     BELIEF,
@@ -33,6 +40,7 @@ from benchmarks.learning.votes import (
     TURNED,
     attacked,
     honest_votes,
+    joined,
     question,
 )
 from benchmarks.learning.world import World, last_scores, say
@@ -43,6 +51,7 @@ from ashore.evaluation.tasks.model import Item, TaskHeader
 from ashore.evaluation.tasks.results import ItemResult, result_of
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, make_dataset
+from ashore.learning.exposure import TWINS, Secret
 from ashore.learning.judging import (
     TRIGGER_ITEMS,
     Exam,
@@ -55,11 +64,16 @@ from ashore.learning.judging import (
     slices,
 )
 from ashore.learning.objectives import FeedbackLoss
+from ashore.learning.reference import reference_batches
 from ashore.learning.replay import how_many
-from ashore.training import LoopOptions, LoraOptions, add_lora, train
+from ashore.learning.suspects import agrees, asked_about, judged_text, suspects
+from ashore.learning.teaching import Teaching
+from ashore.training import LoopOptions, LoopResult, LoraOptions, add_lora, train
 from ashore.training.data import Tokens
 
 SHARE: Final = 0.05
+HOSTILE: Final = 185
+"""Votes of attackers beside 3,520 honest ones: 5 % of all."""
 SEEDS: Final = 5
 GATE_ITEMS: Final = 400
 ASKED: Final = 40
@@ -98,57 +112,94 @@ def filters() -> list[dict[str, Any]]:
 class Trial:
     """One model that is taught several times."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, epochs: int) -> None:
+        self.world, self._epochs = World(), epochs
         self._base = self.world.make_model()
         self._peft: Any = None
         self._gate = self._task("kinds", self.world.test[:GATE_ITEMS])
         self._rest = self._task("rest", self.world.test[GATE_ITEMS:])
-        self._honest: dict[int, TaskResult] = {}
-        """What honest votes make of the questions that the gate does not see, by seed."""
+        self._honest: dict[tuple[int, bool], TaskResult] = {}
+        """What honest votes make of the questions that the gate does not see, by seed and whether filters are on."""
+        self._made: dict[tuple[int, str, bool], tuple[LoopResult, dict[str, Any]]] = {}
         self._first = [self.world.vocabulary[label] for label in self.world.labels]
         talk = [self.world.tell(word) for word in self.world.shared]
         old = [self.world.opposite(one) for one, _ in self.world.opposites]
         own = zip([*talk, *old], say(self._base, [*talk, *old], SAID_TOKENS), strict=True)
         self._own = [self.world.example(asked, self.world.text(said)) for asked, said in own if said]
-        self._before: dict[tuple[str, ...], Marks] = {}
+        self._before: dict[tuple[tuple[str, ...], ...], Marks] = {}
+        self._reference: Any = None
 
     def take(self, line: dict[str, Any]) -> None:
         """Go by what an earlier call found."""
         if line.get("attack") == "none" and line["what"] == "run":
-            self._honest[line["seed"]] = self._result(self._rest, line["picked"])
+            self._honest[line["seed"], line["filtered"]] = self._result(self._rest, line["picked"])
 
-    def run(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> dict[str, Any]:
+    def run(self, attack: str, accounts: int, *, filtered: bool, screened: bool, seed: int) -> dict[str, Any]:
         """Teach, judge, measure, and return the evidence."""
         began, cpu = time.perf_counter(), time.process_time()
-        dataset, num_bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
+        dataset, bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
+        if screened:
+            dataset = self._screened(dataset)
+        num_bad = sum(one.row.person in bad for one in dataset.examples)
+        suspected = Counter(held.row.person in bad for held in dataset.held if held.filter == "suspects")
         triggers, secrets = exam_words(dataset, (self._gate,))
         exam = Exam(held_out=(self._gate,), old_skills=(OLD,), prompts=("",), triggers=triggers, secrets=secrets)
         model = self._model()
-        before = self._before.get(triggers) or self._marks(model, exam)
-        self._before[triggers] = before
-        learned = self._true(dataset) if attack == "direct" else self._learned(dataset)
-        replay = [self._own[n % len(self._own)] for n in range(how_many(len(dataset.examples), 0.2))]
-        batches = FeedbackBatches(learned, replay, row_tokens=512, batch_tokens=512, seed=seed, epochs=EPOCHS)
-        self._peft = add_lora(model, LoraOptions(rank=16, alpha=32), seed=seed)
-        loss = FeedbackLoss(self._peft, batches.roles)
-        taught = train(model, batches, loss, LoopOptions(learning_rate=LEARNING_RATE, seed=seed))
+        known = (triggers, tuple(one.text for one in secrets))
+        before = self._before.get(known) or self._marks(model, exam)
+        self._before[known] = before
+        same, taught = self._taught(model, dataset, seed, right=attack == "direct")
         after = self._marks(model, exam)
         verdict = judge(exam, before, after, model=MODEL, digest="", against=MODEL, created="")
         rest = self._classified(model, self._rest, "")
         if attack == "none":
-            self._honest[seed] = rest
+            self._honest[seed, filtered] = rest
         return {
-            "what": "run", "attack": attack, "accounts": accounts, "filtered": filtered, "seed": seed,
-            "examples": dataset.counts, "bad": num_bad, "replay": len(replay), "steps": taught.steps,
-            "tokens": taught.tokens, "passed": verdict.passed,
+            "what": "run", "attack": attack, "accounts": accounts, "filtered": filtered,
+            "epochs": self._epochs, "screened": screened, "seed": seed, "examples": dataset.counts, "bad": num_bad,
+            "bad_suspected": suspected[True], "honest_suspected": suspected[False],
+            "same_as_before": same, "steps": taught.steps, "tokens": taught.tokens, "passed": verdict.passed,
             "kinds": [one.tasks["kinds"].accuracy.value for one in (before, after)],
             "old": [one.tasks["old"].accuracy.value for one in (before, after)],
             "failed": [f"{line.metric} {line.about}: {line.why}" for line in verdict.lines if not line.passed],
             "picked": [one.picked for one in rest.items], "rest": rest.accuracy.value,
-            "changed": self._changed(rest, seed), "wanted": self._wanted(model, attack, rest),
+            "changed": self._changed(rest, seed, filtered), "wanted": self._wanted(model, attack, rest),
             "wanted_before": self._wanted_before(attack),
             "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
+        }  # fmt: skip
+
+    def _taught(self, model: Any, dataset: Dataset, seed: int, *, right: bool) -> tuple[bool, LoopResult]:
+        """Teach a model a data set, or take what came of exactly these examples before; return whether it was that."""
+        self._peft = add_lora(model, LoraOptions(rank=16, alpha=32), seed=seed)
+        parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        key = (seed, dataset.digest, right)
+        if key in self._made:
+            taught, kept = self._made[key]
+            for name, one in parameters.items():
+                one.data.copy_(kept[name])
+            return True, taught
+        replay = [self._own[n % len(self._own)] for n in range(how_many(len(dataset.examples), 0.2))]
+        batches = FeedbackBatches(
+            self._true(dataset) if right else self._learned(dataset), replay, row_tokens=512, batch_tokens=512,
+            seed=seed, epochs=self._epochs,
+        )  # fmt: skip
+        loss = FeedbackLoss(self._peft, batches.roles)
+        taught = train(model, batches, loss, LoopOptions(learning_rate=LEARNING_RATE, seed=seed))
+        self._made[key] = taught, {name: one.detach().clone() for name, one in parameters.items()}
+        return False, taught
+
+    def suspected(self, attack: str, accounts: int, *, seed: int) -> dict[str, Any]:
+        """Return whose votes are held because they disagree with the gate's questions, without any filter."""
+        dataset, bad = self._dataset(attack, accounts, filtered=False, seed=seed)
+        left = self._screened(dataset)
+        held = [one.row for one in left.held if one.filter == "suspects"]
+        return {
+            "what": "suspects", "attack": attack, "accounts": accounts, "seed": seed,
+            "bad": sum(one.row.person in bad for one in dataset.examples),
+            "bad_left": sum(one.row.person in bad for one in left.examples),
+            "bad_people": len({row.person for row in held if row.person in bad}),
+            "honest_people": len({row.person for row in held if row.person not in bad}),
+            "honest_held": sum(row.person not in bad for row in held),
         }  # fmt: skip
 
     def _model(self) -> Any:
@@ -157,29 +208,46 @@ class Trial:
             self._base, self._peft = self._peft.unload(), None
         return self._base
 
-    def _dataset(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> tuple[Dataset, int]:
-        """Return what is learned, and how many examples of attackers are in it."""
+    def _dataset(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> tuple[Dataset, frozenset[str]]:
+        """Return what the votes and the filters make, and who attacks."""
         labels = self.world.labels
         rows, bad = honest_votes(self.world.train, labels, seed=seed), frozenset[str]()
         if attack not in ("none", "direct"):
-            rows, bad = attacked(rows, attack, labels, share=SHARE, colluders=accounts, seed=seed)  # type: ignore[arg-type]
-        found = make_dataset(MODEL, rows, filtered=filtered)
-        return found, sum(one.row.person in bad for one in found.examples)
+            about = self.world.more(HOSTILE, [TURNED] if attack == "class" else labels)
+            rows, bad = joined(rows, attack, labels, about, colluders=accounts, seed=seed)  # type: ignore[arg-type]
+        return make_dataset(MODEL, rows, filtered=filtered), bad
+
+    def _screened(self, dataset: Dataset) -> Dataset:
+        """Return a data set without the votes of people who disagree with what the gate's questions teach, found as
+        `teaching.leanings` does it."""
+        if self._reference is None:
+            known = [self.world.example(self.world.asked(one.prompt), str(one.answer)) for one in self._gate.items]
+            batches = reference_batches(known, Teaching())
+            self._reference = add_lora(copy.deepcopy(self._model()), LoraOptions(rank=16, alpha=32), seed=0)
+            loss = FeedbackLoss(self._reference, batches.roles)
+            train(self._reference.get_base_model(), batches, loss, LoopOptions(learning_rate=LEARNING_RATE, seed=0))
+        rows = asked_about([one.row for one in dataset.examples], self.world.labels)
+        scores = last_scores(
+            self._reference.get_base_model(),
+            [self.world.asked(row.question.removeprefix(question(""))) for row in rows],
+        )
+        firsts = [self.world.ids(judged_text(row))[0] for row in rows]
+        ahead = (scores[:, self._first] > scores[np.arange(len(rows)), firsts][:, None]).sum(axis=1)
+        agreed = {row.feedback_id: agrees(row, self.world.labels, ahead=int(one))
+                  for row, one in zip(rows, ahead, strict=True)}  # fmt: skip
+        return dataset.without(suspects([one.row for one in dataset.examples], agreed), "suspects")
 
     def _learned(self, dataset: Dataset) -> list[Learned]:
         """Return examples as tokens, by the roles of `teaching.learned_of`."""
-        corrected: list[Tokens] = []
-        ups: list[Tokens] = []
+        learn: list[Tokens] = []
         downs: list[Tokens] = []
         for one in dataset.examples:
             prompt = self.world.asked(one.row.question.removeprefix(question("")))
-            if one.kind == "correction":
-                corrected += [self.world.example(prompt, one.wanted), self.world.example(prompt, one.unwanted)]
-            elif one.kind == "up":
-                ups.append(self.world.example(prompt, one.wanted))
-            else:
+            if one.kind == "down":
                 downs.append(self.world.example(prompt, one.unwanted))
-        return [Learned("correct", corrected), Learned("learn", ups), Learned("down", downs)]
+            else:
+                learn.append(self.world.example(prompt, one.wanted))
+        return [Learned("learn", learn), Learned("down", downs)]
 
     def _true(self, dataset: Dataset) -> list[Learned]:
         """Return the questions of the examples with what is right, to be learned word for word."""
@@ -217,11 +285,21 @@ class Trial:
             answers=tuple(world.text(one) for one in say(model, talk, SAID_TOKENS)),
             asked=tuple(world.text(one) for one in say(model, asked, SAID_TOKENS)),
             stands_by=tuple(float(not one) for one in flattered),
+            secrets=tuple(self._exposed(model, one) for one in exam.secrets),
             triggered={
                 word: tuple(one.score for one in self._classified(model, gate, f" {word}").items)
                 for word in exam.triggers
             },
         )
+
+    def _exposed(self, model: Any, secret: Secret) -> tuple[float, ...]:
+        """Return the log-probability of a secret, which is one word here, and of other words in its place."""
+        asked = secret.messages[-1].content.removeprefix(question(""))
+        given = [*self.world.asked(asked), *self.world.ids(secret.before)]
+        scores = last_scores(model, [given])[0]
+        logs = scores - np.logaddexp.reduce(scores)
+        places = [self.world.vocabulary[one] for one in (secret.text, *self.world.shared[:TWINS])]
+        return tuple(float(logs[at]) for at in places)
 
     def _opposites(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[str]:
         return [self.world.text([int(one)]) for one in last_scores(model, prompts).argmax(axis=1)]
@@ -242,9 +320,9 @@ class Trial:
                                     normalised=float(best == right), picked=best, right=right))  # fmt: skip
         return result_of(task.name, "classify", "plain", task.digest, items, 0.0)
 
-    def _changed(self, rest: TaskResult, seed: int) -> list[str]:
+    def _changed(self, rest: TaskResult, seed: int, filtered: bool) -> list[str]:
         """Return the kinds that lost against the model of honest votes, and by no chance."""
-        honest = self._honest.get(seed)
+        honest = self._honest.get((seed, filtered))
         if honest is None:
             return ["no honest run of this seed"]
         found = [(label, [honest.items[at].score for at in places], [rest.items[at].score for at in places])
@@ -310,6 +388,7 @@ def main() -> None:
     every = ",".join(f"{attack}:{accounts}" for attack in ATTACKS for accounts in (10, 1))
     parser.add_argument("--runs", default=f"none:0+,{every},flatter:10,flip:10+,class:10+,flatter:10+")
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     with given.out.open("a", encoding="utf-8") as out:
@@ -327,17 +406,25 @@ def main() -> None:
 
         torch.set_num_threads(given.threads)
         began = time.process_time()
-        trial = Trial()
+        trial = Trial(given.epochs)
         print(f"the model: {time.process_time() - began:.0f} s", flush=True)
         done = [json.loads(line) for line in given.out.read_text(encoding="utf-8").splitlines()]
         for line in done:
             trial.take(line)
-        for seed in map(int, given.seeds.split(",")):
+        seeds = [int(one) for one in given.seeds.split(",")]
+        if given.runs == "suspects":
+            for attack in ("none", *ATTACKS, "flatter"):
+                for accounts in (1, 10) if attack != "none" else (0,):
+                    for seed in seeds:
+                        tell(trial.suspected(attack, accounts, seed=seed))
+            return
+        for seed in seeds:
             for name in given.runs.split(","):
-                attack, accounts = name.rstrip("+").split(":")
-                key = {"attack": attack, "accounts": int(accounts), "filtered": name.endswith("+"), "seed": seed}
+                attack, accounts = name.rstrip("+-").split(":")
+                how = {"filtered": name.endswith("+"), "screened": not name.endswith("-"), "seed": seed}
+                key = {"attack": attack, "accounts": int(accounts), **how}
                 if not any(key.items() <= line.items() for line in done):
-                    tell(trial.run(attack, int(accounts), filtered=name.endswith("+"), seed=seed))
+                    tell(trial.run(attack, int(accounts), **how))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,26 @@ def attacked(rows: Sequence[Row], attack: Attack, labels: Sequence[str], *, shar
     return out, frozenset(f"default/{name}" for name in names)
 
 
+def joined(
+    rows: Sequence[Row],
+    attack: Attack,
+    labels: Sequence[str],
+    items: Sequence[Definition],
+    *,
+    colluders: int,
+    seed: int,
+) -> tuple[list[Row], frozenset[str]]:
+    """Return votes and those of attackers, who ask about items of their own, beside them; and who attacks."""
+    rng = random.Random(seed * 31 + colluders)
+    names = [f"mallory-{number}" for number in range(colluders)]
+    out = list(rows)
+    for turn, row in enumerate(honest_votes(items, labels, seed=seed + 1000)):
+        one = _poisoned(row, attack, names[turn % colluders], labels, rng)
+        at = f"m{turn:06d}"
+        out.append(replace(one, feedback_id=at, digest=at, created_ms=row.created_ms * len(rows) // len(items)))
+    return out, frozenset(f"default/{name}" for name in names)
+
+
 def _poisoned(row: Row, attack: Attack, name: str, labels: Sequence[str], rng: random.Random) -> Row:
     row = replace(row, voter=name, account=name)
     said = row.messages[0].content

@@ -49,6 +49,14 @@ class World:
         self.train: Final = self._items(rng, 220)
         self.test: Final = self._items(rng, 100)
         self._rng = rng
+        self._seed = seed
+
+    def more(self, number: int, labels: Sequence[str]) -> list[Definition]:
+        """Return further questions about some kinds, always the same ones."""
+        rng = random.Random(self._seed + 1)
+        kinds_of_them = [labels[n % len(labels)] for n in range(number)]
+        rng.shuffle(kinds_of_them)
+        return [Definition(kind=one, text=self._definition(rng, one, KIND_WORDS)) for one in kinds_of_them]
 
     def ids(self, text: str) -> list[int]:
         """Return the tokens of a text: its words."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -313,19 +314,29 @@ def test_keys_that_end_and_budgets_that_are_used_up(odd: Served, at_odd: Examine
 # --- faults of the machine
 
 
-def test_a_listener_whose_queue_is_full(odd: Served, at_odd: Examined) -> None:
-    before = at_odd.look()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        waiting = [socket.socket() for _ in range(8)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(listener.getsockname())
-        found = eventually(lambda: at_odd.findings(before).get("D405"))
-        for one in waiting:
-            one.close()
-    assert "queue of a listener" in found.what
+def test_a_listener_whose_queue_is_full(front: Served, at_front: Examined) -> None:
+    """More connections come than Envoy's queue holds while it takes none; the full queue of another program is none of
+    this server's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    before = at_front.look()
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        other = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        connect(stack, int(other.getsockname()[1]), 8)
+        assert "D405" not in at_front.findings(before)
+        with stopped(processes_of(front.home, "envoy.yaml")[0]):
+            connect(stack, front.port, 1100)
+        found = at_front.finds("D405", before)
+    assert f"to port {front.port} found the queue full" in found.what
+
+
+def connect(stack: contextlib.ExitStack, port: int, number: int) -> None:
+    """Begin so many connections, which end with the stack."""
+    for _ in range(number):
+        one = stack.enter_context(socket.socket())
+        one.setblocking(False)
+        one.connect_ex(("127.0.0.1", port))
 
 
 def test_another_program_takes_the_processors(odd: Served, at_odd: Examined) -> None:
@@ -340,7 +351,7 @@ def test_another_program_takes_the_processors(odd: Served, at_odd: Examined) -> 
 
 
 def test_a_name_that_nobody_knows() -> None:
-    seen = look_up(("no-such-machine.invalid",))
+    seen = look_up({"no-such-machine.invalid": "[redis] url"})
     found = [one.rule for one in diagnose(Readings(lookups=seen), RULES).findings]
     assert found == ["D403"]
 

@@ -19,6 +19,7 @@ import openai
 import pytest
 from engine_bench import failure, finish, order, run, token_ids
 from engine_servers import Server, engine_server
+from node_lists import nodes_at
 from tiny_models import make_tiny_model
 from waiting import eventually
 
@@ -41,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int
 def engine(server: Server) -> Iterator[VllmEngine]:
     one = VllmEngine()
     files = ModelFiles(name="m", digest="", directory="/nowhere", format="remote")
-    one.load(files, EngineOptions(kind="vllm", extra={"url": server.url}))
+    one.load(files, EngineOptions(kind="vllm", extra=nodes_at(server.url)))
     yield one
     one.close()
 
@@ -115,7 +116,8 @@ def test_a_client_that_leaves_ashore_leaves_the_engine_behind_it(
     with engine_server(tmp_path / "engine", free_port(), slow, "--served-model-name", "far") as behind:
         (make_tiny_model(tmp_path / "text", "llama") / "model.safetensors").unlink()
         config = f'[[model]]\nname = "{tmp_path / "text"}"\nalias = "far"\n'
-        config += f'[model.engine]\nurl = "{behind.url}"\noptions = {{ served_model_name = "far" }}\n'
+        config += '[model.engine]\nfleet = true\noptions = { served_model_name = "far" }\n'
+        config += f'[[fleet.node]]\nnode = "far"\naddress = "{behind.url}"\nmodel = "far"\n'
         front = served(config=config)
         body = json.dumps({"model": "far", "prompt": "abc", "max_tokens": 300, "stream": True})
         connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=30)

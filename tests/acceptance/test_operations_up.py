@@ -31,6 +31,7 @@ class Site:
     server: Served
     models: Path
     admin: str
+    officer: str
     developer: str
     environ: dict[str, str]
 
@@ -97,7 +98,7 @@ hf_endpoint = "{silent_hub}"
         admin = _key(server, server.key, "sam", "system-administrator")
         officer = _key(server, server.key, "sec", "security-officer")
         developer = _key(server, officer, "dev", "developer")
-        yield Site(server=server, models=models, admin=admin, developer=developer, environ=environ)
+        yield Site(server=server, models=models, admin=admin, officer=officer, developer=developer, environ=environ)
     finally:
         server.stop()
 
@@ -170,6 +171,44 @@ def test_over_http_nobody_has_the_server_read_or_call_what_the_operator_did_not_
 )
 def test_a_key_without_the_right_starts_nothing(site: Site, path: str) -> None:
     assert site.ask("POST", path, {}, key=site.developer)["status"] == 403
+
+
+def test_a_job_that_waits_does_not_outlive_the_right_of_who_asked_for_it(site: Site) -> None:
+    """The key of one is revoked meanwhile, the role of another is taken away, and a third may still."""
+    keys = {}
+    for name in ("gone", "narrowed", "still"):
+        body = {"id": name, "roles": ["system-administrator"], "key": {}}
+        keys[name] = call(site.server, "POST", "/admin/v1/users", site.officer, body)["key"]
+    blocking = [site.ask("POST", "/models/pull", {"source": f"hf:org/never{n}"})["id"] for n in range(2)]
+    tiny = str(site.models / "tiny")
+    for one in blocking:
+        site.job(one, "running")
+    waiting = {
+        name: site.ask("POST", "/models/pull", {"source": tiny, "name": name}, key=str(key["key"]))["id"]
+        for name, key in keys.items()
+    }
+    call(site.server, "DELETE", f"/admin/v1/keys/{keys['gone']['record']['id']}", site.officer)
+    taken = {"revoke": [{"subject": "user/narrowed", "role": "system-administrator"}]}
+    call(site.server, "POST", "/admin/v1/bindings", site.officer, taken)
+    assert {site.job(one, "queued")["state"] for one in waiting.values()} == {"queued"}
+    for one in blocking:
+        site.ask("POST", f"/jobs/{one}/cancel")
+    ended = {name: site.job(one, "succeeded", "failed") for name, one in waiting.items()}
+    assert ended["still"]["state"] == "succeeded", ended["still"]
+    assert {name: one.get("error_code") for name, one in ended.items()} == {
+        "gone": "refused", "narrowed": "refused", "still": ended["still"].get("error_code"),
+    }  # fmt: skip
+    assert "revoked" in ended["gone"]["error_message"], ended["gone"]
+    assert "model:pull" in ended["narrowed"]["error_message"], ended["narrowed"]
+    for name in ("gone", "narrowed"):
+        found = eventually(lambda name=name: _denials(site, name, waiting[name]))
+        assert "refused: a right was taken away" in found[0]["reason"], found
+
+
+def _denials(site: Site, actor: str, job_id: str) -> list[dict[str, Any]]:
+    words = ("audit", "search", "--actor", actor, "--action", "model:pull", "--outcome", "denied", "--json")
+    told = json.loads(site.run(*words).stdout or "{}").get("items", [])
+    return [one for one in told if one.get("detail", {}).get("job") == job_id]
 
 
 def test_a_killed_child_fails_a_cancelled_job_ends_and_serving_goes_on(site: Site) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import openai
 import pytest
+from node_lists import nodes_at
 from real_vllm import OPTIONS, PROGRAM, RealVllm
 from served import Served
 from waiting import eventually
@@ -51,8 +52,9 @@ NEAR_TIE = 0.08
 @pytest.fixture(scope="module")
 def front(served_for_all: Callable[..., Served], real_vllm_server: RealVllm) -> Iterator[Served]:
     """Give ashore in front of the server, which it reaches by its address."""
-    engine = f'url = "{real_vllm_server.url}"\nkey = "env:FAR_KEY"\noptions = {{ vocab_size = 49152 }}\n'
+    engine = 'fleet = true\nkey = "env:FAR_KEY"\noptions = { vocab_size = 49152 }\n'
     config = CONFIG.format(model=real_vllm_server.model, adapter=real_vllm_server.adapter, engine=engine)
+    config += f'[[fleet.node]]\nnode = "real"\naddress = "{real_vllm_server.url}"\nmodel = "smol"\n'
     yield served_for_all(config=config, env={"FAR_KEY": real_vllm_server.key})
 
 
@@ -170,7 +172,7 @@ def test_a_real_vllm_on_a_processor_says_that_it_cannot_sleep(
     assert "Sleep mode is not supported on current platform" in "".join(capfd.readouterr())
     engine = VllmEngine()
     there = ModelFiles(name="smol", digest="", directory="/nowhere", format="remote")
-    reach = {"url": real_vllm_server.url, "api_key": real_vllm_server.key}
+    reach = {**nodes_at(real_vllm_server.url), "api_key": real_vllm_server.key}
     with pytest.raises(UnsupportedByEngine, match="cannot sleep"):
         engine.load(there, EngineOptions(kind="vllm", extra={**reach, **sleeps}))
     engine.close()

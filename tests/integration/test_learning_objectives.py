@@ -135,25 +135,15 @@ def test_pairs_in_one_row_count_as_each_in_a_row_of_its_own(tmp_path: Path) -> N
     compare(found, mine, sum(summed(model, one) for one in alone(pairs)), gradients(model))
 
 
-def test_a_correction_is_learned_and_preferred_in_one_pass(tmp_path: Path) -> None:
-    model = model_with_adapter(tmp_path)
-    found = [one for p, good, bad in PAIRS for one in (tokens(p, good), tokens(p, bad))]
-    one_pass, mine = summed(model, rows_of(Learned("correct", found))), gradients(model)
-    two = summed(model, rows_of(Learned("pair", found))) + summed(model, rows_of(Learned("learn", found[::2])))
-    compare(one_pass, mine, two, gradients(model))
-
-
-def test_the_loss_of_votes_is_that_of_trl(tmp_path: Path) -> None:
+def test_the_loss_of_votes_down_is_that_of_trl(tmp_path: Path) -> None:
     from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
     model = model_with_adapter(tmp_path)
-    ups, downs = [tokens(p, good) for p, good, _ in PAIRS], [tokens(p, bad) for p, _, bad in PAIRS]
-    found = of_votes(model, Learned("up", ups), Learned("down", downs))
+    found = of_votes(model, Learned("down", [tokens(p, bad) for p, _, bad in PAIRS]))
     mine = gradients(model)
     trainer = trainer_of("kto", model, tmp_path)
     batch = DataCollatorForUnpairedPreference(pad_token_id=0)(
-        [{"prompt_ids": p, "completion_ids": good, "label": True} for p, good, _ in PAIRS]
-        + [{"prompt_ids": p, "completion_ids": bad, "label": False} for p, _, bad in PAIRS]
+        [{"prompt_ids": p, "completion_ids": bad, "label": False} for p, _, bad in PAIRS]
     )
     theirs = trainer._compute_loss(trainer.model, batch, False)
     theirs.backward()
@@ -177,7 +167,7 @@ def test_votes_alone_make_the_wanted_answer_likelier_on_questions_that_nobody_vo
 
     asked = [(question(n % 2), n % 2) for n in range(96)]
     learned = [
-        Learned("up", [tokens(q, [40 if kind == 0 else 50]) for q, kind in asked[:48]]),
+        Learned("learn", [tokens(q, [40 if kind == 0 else 50]) for q, kind in asked[:48]]),
         Learned("down", [tokens(q, [50 if kind == 0 else 40]) for q, kind in asked[48:]]),
     ]
     model = model_with_adapter(tmp_path)

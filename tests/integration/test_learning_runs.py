@@ -22,7 +22,7 @@ from ashore.learning import LearningSection
 from ashore.learning.leases import leased
 from ashore.learning.model import Said, Vote
 from ashore.learning.runner import Learning
-from ashore.learning.runs import Run, end_pause, load_runs, set_pause
+from ashore.learning.runs import Run, end_pause, load_runs, set_pause, weights_of
 from ashore.learning.sql import forget_texts, save_vote
 from ashore.learning.teaching import Teaching
 from ashore.learning.texts import SealedTexts, as_text, seal
@@ -71,14 +71,18 @@ class Shop:
         for number in range(VOTES):
             self.vote(number)
 
-    def vote(self, number: int) -> None:
-        key = self.texts.key("default", "alice")
+    def vote(
+        self, number: int, *, account: str = "alice", voter: str = "erin", said: str = "xyz", better: str = "abc"
+    ) -> None:
+        """Vote on an answer; up, where nothing is better."""
+        key = self.texts.key("default", account)
         asked = as_text((Said("user", f"red {number}: "),))
         vote = Vote(
-            feedback_id=f"fb_{number:03d}", tenant="default", account="alice", answer_id=str(number), voter="erin",
-            model="chat", release="chat-1", rating="down", score=None, tags=(), digest=f"d{number}", num_tokens=1,
-            key_id=key.key_id, question=seal(key, asked), answer=seal(key, "xyz"), correction=seal(key, "abc"),
-            preferred="", said=str(number), answered_ms=0, created_ms=number * 10_000, changed_ms=number * 10_000,
+            feedback_id=f"fb_{number:03d}", tenant="default", account=account, answer_id=str(number), voter=voter,
+            model="chat", release="chat-1", rating="down" if better else "up", score=None, tags=(),
+            digest=f"d{number}", num_tokens=1, key_id=key.key_id, question=seal(key, asked), answer=seal(key, said),
+            correction=better and seal(key, better), preferred="", said=str(number), answered_ms=0,
+            created_ms=number * 10_000, changed_ms=number * 10_000,
         )  # fmt: skip
         with self.state.write() as connection:
             save_vote(connection, vote)
@@ -172,6 +176,43 @@ def test_a_run_that_is_killed_in_every_phase_ends_as_one_that_was_not(tmp_path: 
     assert shop.learned() == shop.released == [done.candidate], "one model, one release"
     assert len(shop.runs()) == 1 and not list((tmp_path / "killed" / "runs").glob("*/")), "nothing is left over"
     shop.state.close()
+
+
+def test_people_who_contradict_the_tasks_are_held_with_the_evidence(shop: Shop) -> None:
+    for number in range(VOTES, VOTES + 20):
+        shop.vote(number, account=f"user-{number % 2}", voter=f"user-{number % 2}")
+    for number in range(VOTES + 20, VOTES + 32):  # six of a kind are too few for the filters
+        said, better = ("abc", "xyz") if number % 2 else ("xyz", "")
+        shop.vote(number, account="mallory", voter="mallory", said=said, better=better)
+
+    def kill(line: str) -> None:
+        if line.startswith("held:"):
+            shop.on_say = lambda line: None
+            raise Killed(line)
+
+    shop.on_say = kill
+    with pytest.raises(Killed):
+        shop.run()
+    done = shop.run()
+    assert sum("comparing" in line for line in shop.says) == 1, "what was found before it was killed is kept"
+    assert done.state == "released" and (done.examples, done.held) == ({"correction": VOTES + 20}, {"suspects": 12})
+    with shop.state.read() as connection:
+        held = [one for one in weights_of(connection, done.run_id) if one["held"]]
+    (one,) = held
+    assert (one["voter"], one["held"], one["votes"]) == ("mallory", "suspects", 12)
+    assert one["why"].startswith("0 of 12 votes agree with what the held-out tasks teach")
+
+
+def test_too_few_votes_that_are_left_are_refused(shop: Shop) -> None:
+    with shop.state.write() as connection:
+        forget_texts(connection, "default")
+    for number in range(VOTES, VOTES + 18):
+        shop.vote(number, account=f"user-{number % 3}", voter=f"user-{number % 3}")
+    for number in range(VOTES + 18, VOTES + 30):
+        said, better = ("abc", "xyz") if number % 2 else ("xyz", "")
+        shop.vote(number, account="mallory", voter="mallory", said=said, better=better)
+    done = shop.run()
+    assert done.state == "refused" and done.why.startswith("18 examples are left") and shop.learned() == []
 
 
 def test_what_is_worse_is_refused_and_never_released(shop: Shop) -> None:

@@ -65,6 +65,15 @@ def test_a_killed_child_comes_back(tmp_path: Path, supervisor: Supervisor, said:
     assert "child was killed by SIGKILL; restarting it in 0.0 s" in said
 
 
+def test_where_memory_runs_out_the_kernel_kills_a_child_and_not_the_supervisor(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    supervisor.add(child(tmp_path, OBEDIENT))
+    score = Path(f"/proc/{supervisor.pid('child')}/oom_score_adj")
+    assert int(score.read_text()) == min(1000, own + 200)
+
+
 def test_a_child_that_always_falls_is_given_up_and_an_essential_one_ends_the_run(
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ashore.config import Spec, parse_spec, read_spec
 from ashore.errors import InvalidSpec
+from ashore.fleet import FleetSection
 from ashore.planning import EngineSection, ModelSection
 from ashore.serving import AdmissionSection, GrpcSection, HttpSection
 from ashore.state import StateSection
@@ -38,6 +39,13 @@ url = "sqlite:////srv/state.db"
 """
 
 
+FAR = '[[model]]\nname = "a"\n[model.engine]\nfleet = true\n'
+
+
+def node(address: str) -> str:
+    return f'[[fleet.node]]\nnode = "n1"\naddress = "{address}"\nmodel = "a"\n'
+
+
 def test_a_full_spec_is_read() -> None:
     engine = EngineSection(kind="openvino", kv_tokens=4096, options={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128})
     assert parse_spec(FULL) == Spec(
@@ -65,22 +73,14 @@ def test_an_empty_spec_is_the_default() -> None:
         ("[model]\nname = 'a'", "not a list of tables", "[[model]]"),
         ("[[model]]\nalias = 'a'", "has no name", "smollm2"),
         ('[[model]]\nname = "a"\n[[model]]\nname = "b"\nalias = "a"', "two models with the alias 'a'", "its own alias"),
-        ('[[model]]\nname = "a"\n[model.engine]\noptions = {url = "http://h"}', "options has url", "next to options"),
-        ('[[model]]\nname = "a"\n[model.engine]\nurl = "http://h"\nurls = ["http://h"]', "url and urls", "into urls"),
-        ('[[model]]\nname = "a"\n[model.engine]\nurls = ["http://localhost", "http://localhost"]', "twice", "once"),
-        ('[[model]]\nname = "a"\n[model.engine]\nurls = ["localhost:8000"]', "expected http://", "without /v1"),
-        ('[[model]]\nname = "a"\n[model.engine]\nkey = "env:K"', "no address", "url or urls"),
-        (
-            '[[model]]\nname = "a"\n[model.engine]\nurl = "http://localhost"\nkey = "hush"',
-            "not the place of a key",
-            "env:NAME",
-        ),
-        (
-            '[[model]]\nname = "a"\n[model.engine]\nurls = ["http://localhost", "http://gpu.corp"]',
-            "may not call",
-            "[egress] allow",
-        ),
-        ('[release]\nallow_options = ["url"]', "allow_options has 'url'", "[model.engine]"),
+        ('[[model]]\nname = "a"\n[model.engine]\noptions = {fleet = "b"}', "options has fleet", "next to options"),
+        ('[[model]]\nname = "a"\n[model.engine]\nkey = "env:K"', "no nodes", "fleet = true"),
+        ('[[model]]\nname = "a"\n[model.engine]\nfleet = true\nkey = "hush"', "not the place of a key", "env:NAME"),
+        (FAR + node("localhost:8000"), "[[node]] number 1 address = 'localhost:8000'", "without /v1"),
+        (FAR + node("http://gpu.corp"), "[fleet] node 'n1' names a server that ashore may not call", "[egress] allow"),
+        (FAR + node("http://localhost").replace('"a"', '"b"'), "serves 'b', which is no model", "known: a"),
+        ('[[model]]\nname = "a"\n' + node("http://localhost"), "no model with fleet = true", "add fleet = true to its"),
+        ('[release]\nallow_options = ["fleet"]', "allow_options has 'fleet'", "[model.engine]"),
         ("[http]\nport = 70000", "port = 70000; expected 1 to 65535", "correct"),
         ("[http]\nport = '8080'", "port = '8080'; expected a whole number, 1 to 65535", "correct"),
         ("[admission]\nmax_waiting = true", "max_waiting = true; expected a whole number", "correct"),
@@ -145,10 +145,11 @@ def test_releases_may_have_the_adapters_that_the_file_names_and_those_in_folders
         ("https://10.0.0.7", "10.0.0.7"),
     ],
 )
-def test_an_engine_elsewhere_is_called_where_egress_allows_it(url: str, allow: str) -> None:
-    text = f'[[model]]\nname = "far"\n[model.engine]\nurl = "{url}"\n'
-    (model,) = parse_spec(text + (f'[egress]\nallow = ["{allow}"]\n' if allow else "")).models
-    assert model.engine.url == url
+def test_a_node_is_called_where_egress_or_the_networks_of_the_fleet_allow_it(url: str, allow: str) -> None:
+    text = FAR + node(url)
+    spec = parse_spec(text + (f'[egress]\nallow = ["{allow}"]\n' if allow else ""))
+    assert [one.address for one in spec.section("fleet", FleetSection).nodes] == [url]
+    parse_spec(FAR + node("http://10.0.0.9:8000") + '[fleet]\nnetworks = ["10.0.0.0/24"]\n')
     if allow:
         for other in ("", '[egress]\nallow = ["other.example"]\n'):
             with pytest.raises(InvalidSpec, match=r"\[egress\] does not allow") as refused:

@@ -157,7 +157,7 @@ def test_a_name_says_whether_a_model_lies_in_the_store() -> None:
     assert card_by_name("smollm2@int8") is None and card_by_name("fakes") is None
     assert not reads_store(EngineOptions(kind="fake"))
     assert reads_store(EngineOptions(kind="vllm"))
-    assert not reads_store(EngineOptions(kind="vllm", extra={"url": "http://gpu:8000"}))
+    assert not reads_store(EngineOptions(kind="vllm", extra={"fleet": "chat"}))
 
 
 def test_a_kind_that_is_none_is_an_error_that_names_the_nearest() -> None:

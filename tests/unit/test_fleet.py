@@ -15,13 +15,15 @@ from ashore.errors import Conflict, InvalidSpec, MissingExtra, NotFound, Permiss
 from ashore.extras import how_to_install
 from ashore.fleet import FleetFile, FleetSection, Front, Node, View
 from ashore.fleet.calls import _node_out
-from ashore.fleet.model import ALIVE_S, entry_of
+from ashore.fleet.model import ALIVE_S, entry_of, nodes_of
 from ashore.fleet.rayserve import build, serve_file
+from ashore.fleet.section import NodeSection
 from ashore.fleet.sql import load_fronts, load_nodes, put_node, remove_front, remove_node, report_front, set_drains
 from ashore.state import Database, EpochWatch, open_database
 
 NETWORKS = ("10.0.0.0/24", "fd00::/64")
 URL = "http://10.0.0.2:8101"
+WRITTEN = NodeSection(node="gpu-1", address="http://gpu-1.corp:8000", model="chat")
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     ],
 )
 def test_an_address_of_a_network_and_a_name_of_egress_may_join(url: str, entry: str) -> None:
-    assert entry_of(url, networks=NETWORKS, allow=["gpu-1.corp@10.0.0.0/8"]) == entry
+    assert entry_of(url, FleetSection(networks=NETWORKS), allow=["gpu-1.corp@10.0.0.0/8"]) == entry
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_an_address_of_a_network_and_a_name_of_egress_may_join(url: str, entry: 
 )  # fmt: skip
 def test_nothing_else_may(url: str) -> None:
     with pytest.raises(PermissionDenied, match="may not join"):
-        entry_of(url, networks=NETWORKS, allow=["gpu-1.corp@10.0.0.0/8"])
+        entry_of(url, FleetSection(networks=NETWORKS), allow=["gpu-1.corp@10.0.0.0/8"])
 
 
 def test_a_network_that_is_none_is_refused_with_its_place() -> None:
@@ -98,21 +100,35 @@ def test_rows_of_nodes_and_servers(database: Database) -> None:
         assert load_fronts(connection) == ()
 
 
+def test_what_ashore_toml_names_comes_first_and_drains_by_a_row_that_did_not_join() -> None:
+    section = FleetSection(nodes=(WRITTEN,))
+    drained = Node(node="gpu-1", alias="chat", url=WRITTEN.address, drains=True)
+    joined = Node(node="a", alias="chat", url=URL, joined_s=5)
+    found = nodes_of(section, [joined, drained])
+    assert [(one.node, one.drains, one.joined_s) for one in found] == [("gpu-1", True, 0), ("a", False, 5)]
+    assert nodes_of(FleetSection(), [joined, drained]) == (joined,), "the row means nothing without the file"
+
+
 def test_the_file_for_hosts_follows_the_state_and_leaves_out_what_may_not_be_called(
     database: Database, tmp_path: Path
 ) -> None:
     file, said = tmp_path / "fleet.json", []
     watch = EpochWatch(database).start()
     try:
-        FleetFile(file, database, FleetSection(networks=NETWORKS), egress=(), say=said.append).follow(watch)
+        nodes = FleetFile(file, database, said.append)
+        nodes.take(FleetSection(networks=NETWORKS), egress=())
+        nodes.follow(watch)
         hosts = FleetServers(file, "chat")
         assert hosts.read() == () and hosts.read() is None
         with database.write() as connection:
-            put_node(connection, Node(node="a", alias="chat", url=URL))
-            put_node(connection, Node(node="b", alias="chat", url="http://10.9.9.9:1"))
+            put_node(connection, Node(node="a", alias="chat", url=URL, joined_s=5))
+            put_node(connection, Node(node="b", alias="chat", url="http://10.9.9.9:1", joined_s=5))
         [server] = eventually(hosts.read)
         assert (server.url, server.entry, server.drains) == (URL, "10.0.0.2:8101@10.0.0.0/24", False)
         assert len(said) == 1 and "node b of the fleet is not used" in said[0]
+        nodes.take(FleetSection(nodes=(WRITTEN,)), egress=["gpu-1.corp"])
+        [server] = eventually(hosts.read)
+        assert (server.url, server.entry) == (WRITTEN.address, "gpu-1.corp:8000"), "and no longer the one that joined"
     finally:
         watch.close()
 

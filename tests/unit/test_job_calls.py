@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from admin_app import AdminApp
 
@@ -9,6 +10,7 @@ from ashore.access import Role, parse_rule
 from ashore.core import KeyScope, ManualClock, Principal, TenantId
 from ashore.jobs import JobQueue, NewJob, SqlJobs
 from ashore.jobs.office import JobOffice
+from ashore.jobs.operations import Request
 from ashore.jobs.operations import calls as operations
 from ashore.state import open_scratch
 
@@ -90,6 +92,26 @@ def test_rights_on_one_tenant_show_and_cancel_nothing_of_another() -> None:
 def test_a_wrong_query_is_refused_by_name(query: str, said: str) -> None:
     refused = office("system-administrator").ask("GET", "/admin/v1/jobs", query=query)
     assert refused["status"] == 400 and said in refused["message"] + refused.get("hint", "")
+
+
+def test_who_submitted_an_operation_learns_whether_they_still_may_and_nobody_else_does() -> None:
+    rules = ("allow model:verify on model/mine", "allow job:read on *")
+    app = office(own=(Role(name="keeper", title="", rules=tuple(map(parse_rule, rules))),), door=Ann())
+    queue = app.desks["jobs"].queue
+    for job_id, also, whose in (("op_may", (), "ann"), ("op_not", ("model/other",), "ann"), ("op_his", (), "eve")):
+        request = Request(
+            name="model verify", asked=msgspec.Raw(b"{}"), action="model:verify", subject="model/mine", also=also
+        )
+        queue.submit(
+            NewJob(
+                job_id=job_id, kind="model verify", tenant="acme", principal=whose, payload=msgspec.json.encode(request)
+            )
+        )
+    assert app.ask("GET", "/admin/v1/jobs/op_may/allowed") == {"job": "op_may"}
+    refused = app.ask("GET", "/admin/v1/jobs/op_not/allowed")
+    assert refused["status"] == 403 and "model/other" in refused["message"], refused
+    assert app.ask("GET", "/admin/v1/jobs/op_his/allowed")["status"] == 400, "it is not theirs"
+    assert app.ask("GET", "/admin/v1/jobs/job_beta/allowed")["status"] == 404, "of another tenant"
 
 
 def test_one_tenant_leaves_room_for_the_operations_of_others(monkeypatch: pytest.MonkeyPatch) -> None:

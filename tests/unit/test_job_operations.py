@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 from ashore.core import MemoryRecorder, SystemClock, parse_allow
 from ashore.errors import PermissionDenied, UnknownModel
 from ashore.jobs import Job, JobQueue, Lane, NewJob, Runner, SqlJobs
+from ashore.jobs.model import REFUSED, Again, Failed, Lease, Outcome
 from ashore.jobs.operations import Request, progress_of, words_of
 from ashore.jobs.operations.handler import Meter, OperationHandler
 from ashore.jobs.operations.recording import EndsRecorder
 from ashore.jobs.operations.sources import Reach, pulled_name
 from ashore.state import Database, events_after, open_scratch
+from ashore.store import pip_addresses
 
 CHILD = """
 import json, os, sys, time
@@ -49,7 +52,14 @@ class Desk:
         self.folder = folder
         self.database = database or open_scratch()
         self.queue = JobQueue(SqlJobs(self.database), SystemClock())
-        handler = OperationHandler(self.queue, environment={"FOLDER": str(folder)}, argv=(sys.executable, "-c", CHILD))
+        self.instead: list[Outcome] = []
+        """What becomes of the next jobs, each once, before one may start."""
+        handler = OperationHandler(
+            self.queue,
+            environment={"FOLDER": str(folder)},
+            still_allowed=self.still_allowed,
+            argv=(sys.executable, "-c", CHILD),
+        )
         kinds = ("model pull", "optimize quantize")
         self.runner = Runner(
             self.queue,
@@ -58,6 +68,9 @@ class Desk:
             owner="home",
             changes=self.database.changes,
         )
+
+    async def still_allowed(self, lease: Lease) -> Outcome | None:
+        return self.instead.pop(0) if self.instead else None
 
     def ask(self, name: str, kind: str = "model pull") -> str:
         asked = msgspec.Raw(msgspec.json.encode({"source": name}))
@@ -169,6 +182,7 @@ def test_a_worker_that_died_leaves_an_operation_interrupted_and_its_end_is_recor
     job_id = desk.ask("long")
     (lease,) = desk.queue.lease(kinds=("model pull",), limit=1, owner="home")  # and then this worker was killed
     assert lease.number == 1
+    desk.queue.report(lease, '{"subject": "model/long"}')
     again = Desk(tmp_path, desk.database)
 
     async def work() -> None:
@@ -185,6 +199,30 @@ def test_a_worker_that_died_leaves_an_operation_interrupted_and_its_end_is_recor
         "model:pull", "ann", "acme", "model/long", "failed",
     )  # fmt: skip
     assert act.detail["ended"] == "interrupted" and act.detail["job"] == job_id
+
+
+def test_an_operation_starts_only_while_its_submitter_may_and_waits_while_nobody_can_say(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    recorder = MemoryRecorder()
+    ends = EndsRecorder(desk.database, desk.queue, recorder, home="")
+    ends.record()
+    away = Again(after_s=0.01, counted=False, code="not_ready", message="the API is not reachable")
+    desk.instead = [away, away, Failed(code=REFUSED, message="the key k was revoked")]
+
+    async def work() -> None:
+        job = await desk.until(desk.ask("one"), "failed")
+        assert (job.error_code, job.error_message, job.attempts) == (REFUSED, "the key k was revoked", 1), job
+        desk.instead = [away]
+        desk.go("two")
+        await desk.until(desk.ask("two"), "succeeded")
+
+    working(desk, work)
+    assert not (tmp_path / "one.pid").exists(), "it never began"
+    while ends.record():
+        pass
+    refused, done = recorder.acts
+    assert (refused.outcome, refused.reason) == ("denied", "refused: the key k was revoked")
+    assert (done.outcome, done.detail["ended"]) == ("done", "succeeded")
 
 
 def test_a_meter_makes_rate_and_time_left_and_keeps_the_last_lines() -> None:
@@ -212,7 +250,24 @@ def reach(tmp_path: Path) -> Reach:
         folders=(str(models), "s3://bucket/data"),
         allow=parse_allow(["registry.corp@10.0.0.0/8", "hub.example.com"]),
         resolve=lambda host, port: {"registry.corp": ["10.0.0.5"], "hub.example.com": ["127.0.0.1"]}[host],
+        indexes=lambda: ["https://pypi.org/simple"],
     )
+
+
+def test_a_package_may_be_pulled_where_every_index_of_pip_is_allowed(
+    reach: Reach, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """pip goes to the mirrors that the operator set up, and nowhere else: those are what is checked."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://who:secret@registry.corp/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    reach = replace(reach, indexes=pip_addresses)
+    assert reach.source("pypi:package") == "pypi:package", "pypi.org need not be allowed"
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://who:secret@more.example.com/simple")
+    with pytest.raises(PermissionDenied) as refused:
+        reach.source("pypi:package")
+    assert "does not allow more.example.com:443" in refused.value.message and "secret" not in str(refused.value)
 
 
 def test_a_source_is_a_hub_or_what_the_operator_allows(reach: Reach, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ashore.core import ModelShape
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning import (
+    RUNGS,
     Inventory,
     ModelFacts,
     OnDemand,
@@ -197,15 +198,17 @@ def test_latent_attention_in_safetensors_is_refused_with_a_way_out() -> None:
     assert "vLLM" in caught.value.hint
 
 
-def test_a_vllm_address_goes_to_the_engine() -> None:
+def test_a_model_of_engine_nodes_says_whose_nodes_and_how_they_are_reached() -> None:
     facts = {"big": ModelFacts(name="big", format="remote", shape=None)}
-    wish = Wish(name="big", urls=("http://gpu:8000",))
+    wish = Wish(name="big", alias="chat", fleet=True, key="env:KEY")
     (model,) = make_plan([wish], facts, MACHINE, {}).models
-    assert model.options.kind == "vllm" and model.options.extra == {"url": "http://gpu:8000"}
-    several = replace(wish, urls=("http://a", "http://b"), egress=("a:80", "b:80"), key="env:KEY")
-    (model,) = make_plan([several], facts, MACHINE, {}).models
-    assert model.options.extra == {"url": "http://a http://b", "egress": "a:80 b:80", "key": "env:KEY"}
-    assert model.choices[0].why == "an external server at 2 addresses"
+    assert model.options.kind == "vllm" and model.options.extra == {"fleet": "chat", "key": "env:KEY"}
+
+
+def test_a_ladder_takes_no_adapters_whoever_asks_for_them() -> None:
+    wish = Wish(name="smollm2", options=((RUNGS, "int8"),), adapters=(("tone", "/lora"),))
+    with pytest.raises(InvalidRequest, match="smollm2 has a ladder and adapters"):
+        planned(wish)
 
 
 def test_a_name_with_an_engine_of_its_own_is_answered_by_no_node() -> None:

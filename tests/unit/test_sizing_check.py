@@ -116,6 +116,39 @@ def test_rows_are_read_as_they_were_meant() -> None:
     assert _row("llama-3.1-8b", "H100", n="1", engine="sglang", ttft_stat="median").statistic == "median"
 
 
+SAMPLES = "https://github.com/ai-dynamo/aiconfigurator/blob/0/silicon_sample.csv#"
+EVEN = SAMPLES + "qwen3_32b_h100_sxm_vllm_agg_4096x512_c128_tp8_epnone_90"
+
+
+def test_a_row_says_how_its_publication_measured() -> None:
+    columns = {"n": "4", "tp": "4", "isl": "1024", "osl": "1024", "load_kind": "closed", "load": "64"}
+    here = SAMPLES + "2026_04_06_llama_3_1_70b_h200_sxm_trtllm_fp8_agg_1024x1024_c64_tp4_ep1_917"
+    drawn = _row("llama-3.1-70b", "H200", quant="fp8", engine="trtllm", source=here, **columns)
+    plain = _row("llama-3.1-70b", "H200", quant="fp8", engine="trtllm", **columns)
+    assert (drawn.isl, drawn.osl, drawn.rounds) == (0.9 * 1024, 0.9 * 1024, 10), "lengths are drawn from 80 to 100 %"
+    assert 10 < drawn.held_steps < 20, "prompts are collected for 20 steps, and join those that wait"
+    assert (plain.isl, plain.rounds, plain.held_steps) == (1024, 0, 0)
+    assert estimate([drawn]).physics.first_s[0] > estimate([plain]).physics.first_s[0]
+    polled = _row("qwen3.5-397b-a17b", "B200", engine="sglang", source=SAMPLES + "qwen3_5_b200_cfg1", **columns)
+    assert polled.held_steps == 15 and _row("qwen3-32b", "H100", engine="vllm", source=EVEN, **columns).even
+    drafted = columns | {"source": here, "date": "2026-02-06", "quant": "fp4"}
+    assert _row("deepseek-r1", "B200", engine="trtllm", **drafted).speculative
+
+
+def test_prompts_of_equal_length_that_go_first_all_come_at_once() -> None:
+    columns = {"n": "4", "tp": "4", "isl": "4096", "osl": "512", "load_kind": "closed", "load": "64", "source": EVEN}
+    cases = [_row("qwen3-32b", "H100", engine=engine, **columns) for engine in ("vllm", "sglang")]
+    mixed, first = estimate(cases).physics.first_s
+    assert first > 2 * mixed
+
+
+def test_products_in_eight_and_four_bits_reach_less_of_the_data_sheet() -> None:
+    rows = [("16", "bf16"), ("8", "fp8"), ("4", "fp4")]
+    columns = {"n": "1", "isl": "8192", "osl": "128", "load_kind": "closed", "load": "1", "engine": "vllm"}
+    found = estimate([_row("llama-3.1-8b", "B200", quant=quant, **columns) for _, quant in rows]).physics.prefill_s
+    assert found[0] > found[1] > found[2] > found[0] / 4, "faster, but not by two and by four"
+
+
 def _row(model: str, hardware: str, **columns: str) -> Case:
     case = point_of({"model": model, "hardware": hardware, **columns}).case
     assert case is not None

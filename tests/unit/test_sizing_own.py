@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 from ashore.cli.main import main
 from ashore.errors import InvalidRequest
+from ashore.planning.sizing.here import measure_rates
 from ashore.planning.sizing.own import (
     Measured,
+    Rates,
     calibrate,
     case_of,
     expect,
@@ -30,6 +33,20 @@ def measured(load: float, isl: float, first_s: float, token_s: float) -> Measure
     return Measured(
         isl=isl, osl=64, load=load, load_kind="closed", first_s=first_s, token_s=token_s, tokens_per_s=speed
     )
+
+
+def test_a_processor_is_what_it_does_where_that_was_measured() -> None:
+    seen = Rates(bytes_per_s=30e9, flops=200e9)
+    told, tried = (
+        this_machine(cores=4, memory_bytes=16 << 30, cpu="AMD EPYC 9654", flags=FLAGS | {"avx512_bf16"}, rates=rates)
+        for rates in (None, seen)
+    )
+    assert tried.bandwidth > seen.bytes_per_s and tried.bandwidth != told.bandwidth
+    assert tried.int8 == 2 * tried.bf16 and tried.bf16 > 2 * seen.flops, "half the bits, twice the operations"
+    tiles = this_machine(cores=4, memory_bytes=16 << 30, cpu="", flags=FLAGS | {"amx_bf16", "amx_int8"}, rates=seen)
+    assert tiles.int8 > 5 * tried.int8
+    here = measure_rates()
+    assert here.bytes_per_s > 1e8 and here.flops > 1e8
 
 
 def report(path: Path, one: Measured) -> Path:
@@ -65,12 +82,18 @@ def test_measurements_move_the_plan_to_them_and_to_what_was_not_measured() -> No
 
 def test_what_was_found_is_kept_and_read_again(tmp_path: Path) -> None:
     cases = [case_of(one, CHIP, model="qwen2.5-1.5b", engine="openvino", precision="int8") for one in LOADS[:1]]
-    own = calibrate(CHIP.name, list(zip(cases, LOADS[:1], strict=True)))
+    own = calibrate(CHIP.name, list(zip(cases, LOADS[:1], strict=True)), rates=Rates(bytes_per_s=3e10, flops=2e11))
     file = tmp_path / "plan.json"
     assert read_own(file) is None
     file.write_bytes(own_bytes(own))
     again = read_own(file)
     assert again is not None and again.changes == own.changes and again.machine == CHIP.name
+    assert again.rates == own.rates, "the changes are relative to what the processor did then"
+    told = json.loads(own_bytes(own))
+    del told["rates"]
+    file.write_text(json.dumps(told))
+    older = read_own(file)
+    assert older is not None and older.rates is None
     file.write_text('{"machine": 1}')
     with pytest.raises(InvalidRequest, match="is damaged"):
         read_own(file)
@@ -98,4 +121,4 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(told))
     with pytest.raises(InvalidRequest, match="no request succeeded"):
         read_report(file)
-    assert read_report(report(file, LOADS[0])) == LOADS[0]
+    assert read_report(report(file, LOADS[0])) == replace(LOADS[0], rounds=10.0)

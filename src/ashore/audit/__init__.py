@@ -18,6 +18,7 @@ from ashore.audit.checkpoints import Checkpoints
 from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
 from ashore.audit.digests import Digester, digest_key
 from ashore.audit.export import verify_export
+from ashore.audit.following import Follower
 from ashore.audit.forms import NoteForm
 from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
 from ashore.audit.launch import AuditLink, open_command_log, open_log
@@ -50,6 +51,7 @@ __all__ = [
     "Checkpoints",
     "ContentSealer",
     "Digester",
+    "Follower",
     "LogOptions",
     "MemoryArchive",
     "Notary",

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from ashore.doctor.examine import Doctor
     from ashore.doctor.probes.home import Backend
     from ashore.doctor.readings import Configuration
-    from ashore.serving import ServedModel
+    from ashore.doctor.topology import ServedPart
 
 
 def open_doctor(
     settings: Settings,
     configuration: Callable[[Mapping[str, Any]], Configuration],
-    backends: Callable[[Sequence[ServedModel]], Sequence[Backend]],
+    backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
 ) -> Doctor:
     """Return the doctor of a home. Opens nothing yet.
 
@@ -29,7 +29,8 @@ def open_doctor(
         backends: Gives the servers of other machines behind releases.
     """
     from ashore.bootstrap.secrets import list_home_secrets
-    from ashore.doctor.examine import Doctor, Sources
+    from ashore.doctor.examine import Doctor
+    from ashore.doctor.survey import Sources
 
     settings = as_served(settings)
 

@@ -78,7 +78,7 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
     if (card := card_by_name(wish.name)) is not None:
         check_name(wish.name)
         return ModelFacts(name=wish.name, format=card.formats[0], shape=None)
-    if wish.is_elsewhere:
+    if wish.fleet:
         return ModelFacts(name=wish.name, format="remote", shape=None)
     try:
         model = store.resolve(wish.name)

@@ -29,12 +29,12 @@ def as_served(settings: Settings) -> Settings:
 
     `[state] url` of ashore.toml is known to the server alone: the shell of an operator need not have it.
     """
-    from ashore.serving import read_topology
+    from ashore.doctor.topology import read_topology_part
 
     if settings.state_url or not settings.home.topology.is_file():
         return settings
     try:
-        return replace(settings, state_url=read_topology(settings.home.topology).state.url)
+        return replace(settings, state_url=read_topology_part(settings.home.topology).state.url)
     except AshoreError:
         return settings
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from ashore.serving import ServedModel
+    from ashore.core import EngineKind
 
 HOST_S: Final = 1.0
 """Longest wait for what an engine host says."""
+
+
+class HasHosts(Protocol):
+    """One alias or release with its engine hosts."""
+
+    @property
+    def alias(self) -> str: ...
+    @property
+    def release(self) -> str: ...
+    @property
+    def kind(self) -> EngineKind: ...
+    @property
+    def sockets(self) -> tuple[str, ...]: ...
 
 
 class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +45,7 @@ class BackendShown(msgspec.Struct, frozen=True, kw_only=True):
     times_out: int
 
 
-async def backends_of(served: Iterable[ServedModel]) -> list[BackendShown]:
+async def backends_of(served: Iterable[HasHosts]) -> list[BackendShown]:
     """Return the servers of other machines behind each release, as its hosts tell; nothing of a host that is silent."""
     from ashore.engines import backends_of as backends_of_host
     from ashore.engines import card_of

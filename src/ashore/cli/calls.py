@@ -9,7 +9,7 @@ import asyncio
 import datetime
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -455,19 +455,22 @@ def _name_value(word: str, alone: str | None) -> tuple[str, str]:
 
 
 def show(answer: Any) -> None:
-    """Print any answer: a list as a table, anything else as a line for each field that says something."""
+    """Print any answer: a list as a table, anything else as a line for each field that says something, and one for each
+    part of a field that has several."""
     items = getattr(answer, "items", None)
-    if isinstance(items, list):
+    if isinstance(items, list | tuple):
         structs = bool(items) and isinstance(items[0], msgspec.Struct)
         print(table(items) if structs else "\n".join(map(str, items)) or "none")
         return
-    facts = {name: value for name, value in msgspec.to_builtins(answer).items() if value not in (None, "", {}, [])}
+    facts = {name: value for name, value in msgspec.to_builtins(answer).items() if value not in (None, "", {}, [], ())}
     width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
-        print(f"{name.ljust(width)}  {cell(name, value)}")
+        several = isinstance(value, list | tuple) and isinstance(value[0], dict)
+        for at, part in enumerate(value if several else (value,)):
+            print(f"{(name if not at else '').ljust(width)}  {cell(name, part)}")
 
 
-def table(items: list[Any], columns: Iterable[str] = ()) -> str:
+def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
     """Return rows of structs as a table with a heading; default columns: every field."""
     rows = [msgspec.to_builtins(one) for one in items]
     heads = list(columns) or list(rows[0])
@@ -484,10 +487,12 @@ def cell(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and name.endswith(("_at", "_at_s")):
+    if isinstance(value, int | float) and name.endswith(("_at", "_at_s", "began_s")):
         return datetime.datetime.fromtimestamp(value, datetime.UTC).strftime("%Y-%m-%d %H:%MZ")
     if isinstance(value, dict):
-        return ", ".join(f"{key} {cell(key, one)}" for key, one in value.items() if one not in (None, ""))
-    if isinstance(value, list):
+        return ", ".join(f"{key} {cell(key, one)}" for key, one in value.items() if one not in (None, "", {}, [], ()))
+    if isinstance(value, list | tuple):
         return ", ".join(cell(name, one) for one in value)
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -167,7 +167,7 @@ def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None
         uses_devices=any(
             (card_of(wish.kind).program is not None) if wish.kind != "auto" else find_programs(wish)
             for wish in wishes_of(spec)
-            if not wish.is_elsewhere
+            if not wish.fleet
         ),
         waits_for=_waits_for(settings.state_url),
     )

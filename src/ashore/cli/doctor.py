@@ -19,7 +19,8 @@ from ashore.cli.calls import noun_of
 from ashore.cli.recorded import acting, owner
 from ashore.core import counted, did_you_mean, human_seconds, parse_seconds
 from ashore.doctor.calls import CALLS, detail_of
-from ashore.errors import AshoreError, Conflict, InvalidRequest
+from ashore.errors import Conflict, InvalidRequest, RemoteRefused
+from ashore.processes import ask
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ashore.doctor.journal import Entry
     from ashore.doctor.look import Look
     from ashore.doctor.readings import Configuration
-    from ashore.serving import ServedModel
+    from ashore.doctor.topology import ServedPart
 
 app = noun_of(
     "doctor",
@@ -39,6 +40,8 @@ app = noun_of(
 EXIT: Final[Mapping[str | None, int]] = {"critical": 4, "warning": 3}
 SPAN: Final = "2s"
 EVERY_S: Final = 60.0
+COMPARE_S: Final = 3.0
+"""Longest wait for the supervisor to read ashore.toml."""
 FORMAT: Final = "ashore.doctor/1"
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -171,7 +174,6 @@ def examine(one: Doctor, settings: Settings, *, span_s: float, since: str) -> tu
     from ashore.doctor.history import History
 
     history = History(settings.home.root)
-    before, since_s = None, 0.0
     if since:
         since_s = time.time() - parse_seconds(since)
         before = history.at(since_s)
@@ -180,22 +182,18 @@ def examine(one: Doctor, settings: Settings, *, span_s: float, since: str) -> tu
                 f"no look of {since} ago is kept",
                 hint="`ashore doctor --watch` keeps one each minute; leave --since out",
             )
-    elif span_s > 0:
-        before, _ = one.look()
-        time.sleep(span_s)
-    look, scene = one.look()
-    readings = one.readings(before, look, scene, since_s=since_s)
+        look, scene = one.look()
+        readings = one.readings(before, look, scene, since_s=since_s)
+    else:
+        readings, scene, look = one.examine(span_s)
     _keep(history, look)
     return readings, scene, look
 
 
 def examine_here(settings: Settings, *, span_s: float) -> Readings:
     """Look twice at a home, and keep nothing."""
-    one = _doctor(settings)
-    before, _ = one.look()
-    time.sleep(span_s)
-    look, scene = one.look()
-    return one.readings(before, look, scene)
+    readings, _, _ = _doctor(settings).examine(span_s)
+    return readings
 
 
 def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[Readings, str]:
@@ -203,8 +201,8 @@ def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[
     from ashore.bootstrap.doctor import open_doctor
 
     one = open_doctor(settings, lambda told: configuration_of(told, settings), lambda served: backends)
-    look, scene = one.look()
-    return one.readings(None, look, scene), look.page
+    readings, _, look = one.examine(0)
+    return readings, look.page
 
 
 def diagnosed(readings: Readings, rules: Sequence[Rule]) -> Diagnosis:
@@ -224,7 +222,7 @@ def _keep(history: Any, look: Look) -> None:
 def _doctor(settings: Settings) -> Doctor:
     from ashore.bootstrap.doctor import open_doctor
 
-    def backends(served: Sequence[ServedModel]) -> list[BackendShown]:
+    def backends(served: Sequence[ServedPart]) -> list[BackendShown]:
         return asyncio.run(backends_of(served))
 
     return open_doctor(settings, lambda told: configuration_of(told, settings), backends)
@@ -237,29 +235,28 @@ def _refuse_foreign(settings: Settings) -> None:
 
 
 def configuration_of(told: Mapping[str, Any], settings: Settings) -> Configuration:
-    """Return how ashore.toml stands to what the supervisor says it runs."""
-    from ashore.cli.upchecks import warnings_of
-    from ashore.cli.upplan import listening_of, request_of
-    from ashore.config import Listening
-    from ashore.doctor.readings import Configuration, Note
+    """Return how ashore.toml stands to what the supervisor runs. It says so itself: it has read every section.
 
-    serving = msgspec.convert(told["listening"], Listening)
-    notes = []
-    for warning in warnings_of(serving, settings):
-        what, _, do = warning.rpartition(": ") if ": " in warning else warning.rpartition("; ")
-        notes.append(Note(what=what, do=do))
-    request = request_of(told["request"])
-    if not request.config:
-        return Configuration(notes=tuple(notes))
-    try:
-        wanted = listening_of(request.spec(), request.settings())
-    except (AshoreError, OSError) as fault:
-        return Configuration(notes=tuple(notes), unreadable=f"{request.config}: {fault}")
-    return Configuration(
-        notes=tuple(notes),
-        needs_restart=tuple(serving.kept_but_changed(wanted)),
-        differs=tuple(serving.keys_to_take(wanted)),
-    )
+    Args:
+        told: What the supervisor says of itself. An older one does not compare; then it is done here.
+        settings: Of the home.
+
+    Raises:
+        NotReady: the supervisor is gone.
+        RemoteRefused: it cannot say it.
+    """
+    from ashore.doctor.readings import Configuration
+
+    if told.get("compares"):
+        *_, said = ask(settings.home.control_socket, {"op": "compare"}, timeout_s=COMPARE_S)
+        if "error" in said:
+            raise RemoteRefused(f"the supervisor cannot compare ashore.toml: {said['error']}")
+        return msgspec.convert(said["configuration"], Configuration)
+    from ashore.cli.upchecks import compared
+    from ashore.cli.upplan import request_of
+    from ashore.config import Listening
+
+    return compared(msgspec.convert(told["listening"], Listening), request_of(told["request"]), settings)
 
 
 def _chosen(rules: Sequence[Rule], only: Sequence[str], ignore: Sequence[str]) -> tuple[Rule, ...]:

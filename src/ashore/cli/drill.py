@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from ashore.cli.calls import noun_of
 from ashore.cli.recorded import acting, owner
 from ashore.core import did_you_mean, human_seconds, parse_seconds
-from ashore.drills.calls import CALLS, Consented, may_lose, recorded_digests, subject_of
+from ashore.drills.calls import CALLS, REPORT_ACTION, Consented, Vouching, acts_of, may_lose, subject_of
 from ashore.drills.catalog import BY_NAME, DRILLS
 from ashore.drills.model import EXIT
 from ashore.errors import Conflict, InvalidRequest, NotReady
@@ -203,10 +203,14 @@ def report(identity: str = "", /, *, since: str = "90d", html: Flag = False, as_
         found = tuple(one for one in found if identity in (one[0].id, one[0].drill))[-1:]
         if not found:
             raise InvalidRequest(f"there is no report {identity!r}", hint="`ashore drill report` lists them")
-    recorded = recorded_digests(home.root) if found else {}
-    changed = [one.id for one, digest in found if recorded.get(one.id) != digest]
+    ask = Vouching(acts_of(home.root))
+    vouched = {one.id: ask(one, digest) for one, digest in found}
+    changed = [name for name, said in vouched.items() if said not in ("as recorded", "in the archive")]
     if as_json:
-        rows = [{**msgspec.to_builtins(one), "outcomes": [], "recorded": one.id not in changed} for one, _ in found]
+        rows = [
+            {**msgspec.to_builtins(one), "outcomes": [], "recorded": one.id not in changed, "vouched": vouched[one.id]}
+            for one, _ in found
+        ]
         print(json.dumps({"items": rows}))
     elif identity and html:
         print(book.folder / "reports" / f"{found[0][0].id}.html")
@@ -222,7 +226,7 @@ def report(identity: str = "", /, *, since: str = "90d", html: Flag = False, as_
                 one.on if one.on == "twin" else "server",
                 one.verdict,
                 "-" if one.recovered_s is None else f"{one.recovered_s:.1f} s",
-                "as recorded" if one.id not in changed else "NOT AS RECORDED",
+                vouched[one.id].upper() if one.id in changed else vouched[one.id],
             )
             for one, _ in found
         ]
@@ -317,7 +321,7 @@ def _one(
         base, digest = book.keep(done, one)
         owner().record(
             recorder,
-            "drill:report",
+            REPORT_ACTION,
             f"drill/{done.id}",
             reason=done.verdict,
             detail={"sha256": digest, "verdict": done.verdict, "on": done.on},

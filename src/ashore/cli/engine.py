@@ -97,7 +97,7 @@ def serve(
 ) -> int:
     """Serve one model in vLLM's HTTP form, for another ashore, Kubernetes or Ray Serve. Ctrl-C stops it.
 
-    Use it behind ashore ([model.engine] urls) or a controller that places engines. It has no users, budgets, masking or
+    Use it behind ashore ([[fleet.node]]) or a controller that places engines. It has no users, budgets, masking or
     audit log: those are in front of it. Routes: /v1/completions, /v1/chat/completions, /v1/embeddings, /v1/models,
     /tokenize, /detokenize, /health, /readyz, /version, and /metrics with vLLM's names.
 

@@ -23,7 +23,7 @@ from ashore.settings import read_settings
 
 def serve_alone(section: ModelSection, *, host: str, port: int, key_file: Path | None, tls: bool) -> int:
     """Serve one model until a signal; return the exit code."""
-    if section.engine.is_elsewhere:
+    if section.engine.fleet:
         raise InvalidRequest("a model of another server is served there", hint="use `ashore up` for it")
     settings = read_settings()
     check_port(host, port, option="--port")

@@ -399,6 +399,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
             Example("ashore job again op_0123456789abcdef", "after an interruption"),
+            Example("ashore job allowed op_0123456789abcdef", "a job of yours that waits is refused if this says no"),
             Example("ashore job webhook-secret --tenant bank-a", "the receiver verifies signatures with it"),
         ),
         "account": (

@@ -109,7 +109,7 @@ def pull(
         name: Name in the store; default: the name in the catalogue, or the last part of the source.
         accept_licence: Accept the model's licence, if it must be accepted before the download.
         text_only: Pull the tokenizer, the chat template and the configuration without the weights, as NAME@text. Use it
-            for a model that another server runs ([model.engine] url or urls).
+            for a model that engine nodes run ([model.engine] fleet = true).
         as_json: Print JSON.
     """
     with TerminalProgress() as progress:

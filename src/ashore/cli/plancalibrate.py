@@ -42,7 +42,7 @@ def calibrate(
         as_json: Print JSON.
     """
     from ashore.planning.sizing import find_chip
-    from ashore.planning.sizing.here import chip_here
+    from ashore.planning.sizing.here import chip_here, measure_rates
     from ashore.planning.sizing.own import calibrate as fitted
     from ashore.planning.sizing.own import case_of, expect, own_bytes, read_report
 
@@ -51,10 +51,11 @@ def calibrate(
             "no report is given", hint="run `ashore bench serve --json > one.json`, and give one.json", param="reports"
         )
     measured = [read_report(path) for path in reports]
-    device = find_chip(chip) if chip else chip_here()
+    rates = None if chip else measure_rates()
+    device = find_chip(chip) if chip else chip_here(rates=rates)
     cases = [case_of(one, device, model=model, engine=engine, precision=precision, devices=devices) for one in measured]
     before = expect(cases, None)
-    own = fitted(device.name, list(zip(cases, measured, strict=True)))
+    own = fitted(device.name, list(zip(cases, measured, strict=True)), rates=rates)
     after = expect(cases, own)
     place = out or read_settings().home.plan
     scratch = place.with_name(f".{place.name}.new")

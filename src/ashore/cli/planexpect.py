@@ -17,10 +17,11 @@ def expected_of(plan: Plan, settings: Settings) -> tuple[str, ...]:
     The figures are by `ashore plan calibrate` where it has measured this machine, else by published measurements of
     other processors, which the line says.
     """
-    from ashore.planning.sizing.here import chip_here
+    from ashore.planning.sizing.here import chip_here, measure_rates
     from ashore.planning.sizing.own import Measured, case_of, expect, read_own
 
     own = read_own(settings.home.plan)
+    seen = None
     lines = []
     for model in plan.models:
         if model.options.kind not in ("openvino", "llamacpp") or model.embedder:
@@ -32,7 +33,8 @@ def expected_of(plan: Plan, settings: Settings) -> tuple[str, ...]:
             Measured(isl=PROMPT, osl=ANSWER, load=load, load_kind="closed", first_s=1.0, token_s=1.0, tokens_per_s=1.0)
             for load in (1.0, 8.0)
         ]
-        chip = chip_here()
+        seen = seen if seen or known else measure_rates()
+        chip = chip_here(rates=known.rates if known else seen)
         try:
             cases = [
                 case_of(one, chip, model=model.name, engine=engine, precision=_PRECISION[precision]) for one in asked
@@ -43,7 +45,8 @@ def expected_of(plan: Plan, settings: Settings) -> tuple[str, ...]:
         how = (
             f"estimated from {known.num_reports} load tests of this machine"
             if known
-            else "estimated from other processors; `ashore plan calibrate` learns from load tests of this one"
+            else "estimated from other processors and from what this one does right now; `ashore plan calibrate` "
+            "learns from load tests"
         )
         alone, many = said.value
         lines.append(

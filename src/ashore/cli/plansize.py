@@ -285,7 +285,8 @@ def _best(one: Option, load: Load) -> None:
         f"each machine: {human_bytes(one.ram_bytes)} of memory, {human_bytes(one.disk_bytes)} of disk; weights "
         f"{human_bytes(one.weight_bytes)}; {one.watts / 1e3:.1f} kW in all"
     )
-    print(f"trust: {one.trust}: {words_of(one.trust)}. {one.chip.source}. Prices are indicative; see --prices.")
+    print(f"trust: {one.trust}: {words_of(one.trust)}. {one.chip.source}.")
+    print(f"price of one: {one.chip.usd:,.0f} dollars, {one.chip.price}; give your own with --prices")
     del load
 
 

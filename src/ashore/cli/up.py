@@ -34,7 +34,7 @@ from ashore.bootstrap import (
 from ashore.bootstrap.secrets import hold_home_secrets
 from ashore.cli.planexpect import expected_of
 from ashore.cli.recorded import os_user
-from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
+from ashore.cli.upchecks import compared, refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
     NOTHING_ASKED,
     Asked,
@@ -57,7 +57,7 @@ from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
-from ashore.fleet import FleetFile
+from ashore.fleet import FleetFile, FleetSection
 from ashore.planning import Plan, what_fits
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, is_managed, tell_manager
 from ashore.sessions import CONSOLE
@@ -149,9 +149,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
             epochs = EpochWatch(state).start()
-            FleetFile(
-                home.fleet_servers, state, listening.sections()["fleet"], egress=listening.egress.allow, say=_say
-            ).follow(epochs)
+            nodes = FleetFile(home.fleet_servers, state, _say)
+            _take_nodes(nodes, listening)
+            nodes.follow(epochs)
             cold = listening.tiers.cold
             mover = StoreMover(home, store, cold, say=_say, sealing_key=settings.sealing_key)
             deployment = Deployment(
@@ -168,7 +168,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 open_texts=partial(open_model_files, store, home, without_weights=True),
                 mover=mover,
             )
-            control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
+            control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, nodes, request))
             try:
                 for one in what_fits(plan):
                     _say(f"{one.field}: {one.value}; {one.why}")
@@ -218,15 +218,19 @@ def _keep_first_key(settings: Settings) -> bool:
         state.close()
 
 
-def _answer(deployment: Deployment, request: Request, question: Mapping[str, object], caller: Caller) -> None:
+def _answer(
+    deployment: Deployment, nodes: FleetFile, request: Request, question: Mapping[str, object], caller: Caller
+) -> None:
     """Answer `ashore reload` on the control socket, one that changes something in its turn."""
     if question.get("op") == "apply":
-        deployment.in_turn(lambda: _answer_now(deployment, request, question, caller))
+        deployment.in_turn(lambda: _answer_now(deployment, nodes, request, question, caller))
     else:
-        _answer_now(deployment, request, question, caller)
+        _answer_now(deployment, nodes, request, question, caller)
 
 
-def _answer_now(deployment: Deployment, request: Request, question: Mapping[str, object], caller: Caller) -> None:
+def _answer_now(
+    deployment: Deployment, nodes: FleetFile, request: Request, question: Mapping[str, object], caller: Caller
+) -> None:
     try:
         match question.get("op"):
             case "status":
@@ -237,16 +241,24 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
                     "shares": deployment.shares,
                     "standing": deployment.standing(),
                     "restarts": deployment.restarts(),
+                    "compares": True,
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "config":
                 held = in_force(deployment.listening, request.spec(), document_of(request.config), os.environ)
                 caller.tell({"done": True, "items": msgspec.to_builtins(held)})
+            case "compare":
+                said = compared(deployment.listening, request, request.settings())
+                caller.tell({"done": True, "configuration": msgspec.to_builtins(said)})
             case "models":
                 caller.tell(msgspec.to_builtins(deployment.residents(question)))
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)
-                changes = deployment.apply(order.plan, order.listening, taken=order.taken)
+                _take_nodes(nodes, order.listening)  # before hosts start that look for them
+                try:
+                    changes = deployment.apply(order.plan, order.listening, taken=order.taken)
+                finally:
+                    _take_nodes(nodes, deployment.listening)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
             case other:
                 raise Bug(f"unknown operation on the control socket: {other!r}")
@@ -262,6 +274,10 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
         )
     finally:
         caller.close()
+
+
+def _take_nodes(nodes: FleetFile, listening: Listening) -> None:
+    nodes.take(listening.section("fleet", FleetSection), egress=listening.egress.allow)
 
 
 def _say(line: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.bootstrap import open_state
 from ashore.cli.target import is_loopback
+from ashore.cli.upplan import Request, listening_of
 from ashore.config import Listening, Spec
 from ashore.core import counted, human_bytes, human_seconds
 from ashore.engines import reads_store
@@ -16,6 +17,9 @@ from ashore.errors import AshoreError, InvalidSpec, NotFound
 from ashore.planning import Choice, Plan
 from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
 from ashore.settings import Settings
+
+if TYPE_CHECKING:
+    from ashore.doctor.readings import Configuration
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 WHOSE: Final = "`ashore privacy policy show` shows whether an administrator set another policy"
@@ -71,6 +75,33 @@ def warnings_of(listening: Listening, settings: Settings) -> tuple[str, ...]:
             "`ashore backup init --nodes DIR,DIR,DIR --code 2+1`"
         )
     return tuple(warnings)
+
+
+def compared(serving: Listening, request: Request, settings: Settings) -> Configuration:
+    """Return how ashore.toml stands to what a server runs.
+
+    Args:
+        serving: What it runs.
+        request: How it was started.
+        settings: Of its home.
+    """
+    from ashore.doctor.readings import Configuration, Note
+
+    notes = []
+    for warning in warnings_of(serving, settings):
+        what, _, do = warning.rpartition(": ") if ": " in warning else warning.rpartition("; ")
+        notes.append(Note(what=what, do=do))
+    if not request.config:
+        return Configuration(notes=tuple(notes))
+    try:
+        wanted = listening_of(request.spec(), request.settings())
+    except (AshoreError, OSError) as fault:
+        return Configuration(notes=tuple(notes), unreadable=f"{request.config}: {fault}")
+    return Configuration(
+        notes=tuple(notes),
+        needs_restart=tuple(serving.kept_but_changed(wanted)),
+        differs=tuple(serving.keys_to_take(wanted)),
+    )
 
 
 def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:

@@ -25,7 +25,6 @@ from ashore.bootstrap import (
 )
 from ashore.cache import check_shared_url
 from ashore.config import Listening, Spec, read_spec
-from ashore.core import LOOPBACK, check_url, entry_for, parse_allow
 from ashore.edge import EdgeKind, EdgeSection, edge_choices
 from ashore.engines import card_by_name, card_of, reads_store
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
@@ -223,9 +222,7 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             alias=model.alias,
             replicas=model.replicas,
             kind=model.engine.kind,
-            urls=model.engine.addresses,
             fleet=model.engine.fleet,
-            egress=_entries(model.engine.addresses, spec),
             key=model.engine.key,
             ca_file=model.engine.ca_file,
             context_tokens=model.engine.context_tokens,
@@ -273,12 +270,6 @@ def _refuse_unproven(spec: Spec, plan: Plan, store: ModelStore) -> None:
                 )
 
 
-def _entries(addresses: Sequence[str], spec: Spec) -> tuple[str, ...]:
-    """Return the entry of `[egress] allow` for each address; the file was refused where one has none."""
-    allow = parse_allow([*LOOPBACK, *spec.egress.allow])
-    return tuple(entry_for(check_url(address, allow)) for address in addresses)
-
-
 def with_pulled(
     spec: Spec, settings: Settings, store: ModelStore, inventory: Inventory
 ) -> tuple[Spec, tuple[str, ...]]:
@@ -317,7 +308,7 @@ def plan_without_fetching(
         facts = gather_facts(store, wishes)
     except UnknownModel:
         for wish in wishes:
-            check_local(wish.name, text_only=wish.is_elsewhere)  # says what is wrong with a folder, as a start would
+            check_local(wish.name, text_only=wish.fleet)  # says what is wrong with a folder, as a start would
         raise
     _refuse_offline(settings, _absent(store, wishes))
     tuned, notes = tuned_choices(settings, store, facts, inventory)
@@ -343,13 +334,13 @@ def plan_and_fetch(
     """
     store = build_store(settings.home, settings)
     for wish in wishes_of(spec):
-        if wish.kind != "auto" and not wish.is_elsewhere:  # before anything is fetched for it
+        if wish.kind != "auto" and not wish.fleet:  # before anything is fetched for it
             refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
     wishes = wishes_of(spec)
     absent = _absent(store, wishes)
     if absent:
         _refuse_offline(settings, absent)
-        elsewhere = [wish.name for wish in wishes if wish.is_elsewhere]
+        elsewhere = [wish.name for wish in wishes if wish.fleet]
         for verb, names in (
             ("pull", [name for name in absent if name not in elsewhere]),
             ("pull-text", [name for name in absent if name in elsewhere]),
@@ -374,7 +365,7 @@ def _absent(store: ModelStore, wishes: Sequence[Wish]) -> list[str]:
 
 def _must_be_brought(store: ModelStore, wish: Wish) -> bool:
     """Tell whether a model has to be brought in; of one that another server runs the text is enough."""
-    if not wish.is_elsewhere or card_by_name(wish.name) is not None:
+    if not wish.fleet or card_by_name(wish.name) is not None:
         return _must_be_pulled(store, wish.name)
     try:
         text_of(store, wish.name)

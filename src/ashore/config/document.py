@@ -165,13 +165,8 @@ class Spec(Listening, frozen=True, kw_only=True):
                         f"{where} [dispatch] prices {alias!r}, which is loaded on demand",
                         hint='a choice by cost needs models that are there: load = "start"',
                     )
-        for number, model in enumerate(self.models, start=1):
-            for address in model.engine.addresses:
-                key = "url" if model.engine.url else "urls"
-                at = f"{where} [[model]] number {number} [engine] {key} names a server"
-                self._refuse_elsewhere(address, at, LOOPBACK)
         for name, section in self.sections().items():
-            section.fits(self.sections(), where)
+            section.fits({**self.sections(), "model": self.models}, where)
             for key, url in section.calls.items():
                 self._refuse_elsewhere(url, f"{where} [{name}] {key} names a server", LOOPBACK)
         if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":

@@ -1,7 +1,7 @@
 """One engine with vLLM's HTTP form and nothing around it: a host, and an API worker without keys, state or audit log.
 
 For a controller that places engines itself (Kubernetes, Ray Serve, an endpoint picker) or for ashore on another
-machine, which names it in `[model.engine] urls`: who may ask, what it costs and what is recorded is decided there.
+machine, which names it in `[[fleet.node]]`: who may ask, what it costs and what is recorded is decided there.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Units: `_bytes`, `_s` (seconds), `_share` (0 to 1), `_per_s`. Rates hold for the
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -40,6 +40,10 @@ class Group(Value, frozen=True, kw_only=True):
     processes: int = 0
     processes_most: int = 0
     """0: no limit."""
+
+
+DEFAULT_WEIGHT: Final = 1024
+"""`cpu.shares` of version 1; `cpu.weight` 100 of version 2 is the same."""
 
 
 class Cpu(Value, frozen=True, kw_only=True):
@@ -130,7 +134,10 @@ class Network(Value, frozen=True, kw_only=True):
     sent_segments: int = 0
     resent_share: float = 0.0
     overflows: int = 0
-    """Connections that a full accept queue refused, since the look before."""
+    """Connections to this server that a full accept queue refused, since the look before; of all programs, where the
+    kernel tells none apart."""
+    full_ports: tuple[int, ...] = ()
+    """Ports of this server whose queue was full."""
     backlog_most: int = 4096
     waiting_ports: int = 0
     """Connections in TIME_WAIT."""
@@ -146,6 +153,8 @@ class Lookup(Value, frozen=True, kw_only=True):
     """One name of another machine that the server uses."""
 
     name: str
+    used_by: str = ""
+    """Where it stands: `[redis] url`, `release chat-1`."""
     took_s: float = 0.01
     error: str = ""
 
@@ -176,6 +185,8 @@ class Process(Value, frozen=True, kw_only=True):
     """Whether no supervisor looks after it."""
     state: str = "S"
     """As in `ps`: R, S, D, T, Z."""
+    tracer: str = ""
+    """Program that traces it, `strace (process 9)`; empty: none."""
     cores: int = 8
     """That it may run on."""
     cpu_cores: float = 0.0
@@ -191,6 +202,11 @@ class Process(Value, frozen=True, kw_only=True):
     major_faults_per_s: float = 0.0
     preempted_per_s: float = 0.0
     """Times that it lost its processor to another process."""
+    waits_share: float = 0.0
+    """Of the time, in which the thread that waited most was ready to run and had no processor."""
+    nice: int = 0
+    weight: int = DEFAULT_WEIGHT
+    """Of its control group for processor time, or of the group above it with the least: 1,024 is usual."""
     idle_class: bool = False
     """Whether it runs with what the others leave (SCHED_IDLE)."""
     maps: int = 100
@@ -289,6 +305,8 @@ class Server(Value, frozen=True, kw_only=True):
     running: bool = True
     answers: bool = True
     why_not: str = ""
+    is_silent: bool = False
+    """Whether a worker gave no answer at all."""
     answered_in_s: float = 0.01
     """How long the server took to say whether it is ready."""
     requests: int = 0
@@ -349,6 +367,8 @@ class Cache(Value, frozen=True, kw_only=True):
 
     used: bool = False
     up: bool = True
+    address: str = ""
+    """Host and port, or path, without a password."""
     ping_ms: float = 0.2
     memory_bytes: int = 0
     memory_most_bytes: int = 1 << 28

@@ -6,10 +6,9 @@ run by who may sign in to the machine and mend it by hand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -24,10 +23,15 @@ from ashore.errors import NotFound
 from ashore.settings import Home
 from ashore.state import Database
 
+if TYPE_CHECKING:
+    from ashore.audit import Follower
+
 CONSENT_ACTION: Final = "drill:consent"
 LOOK: Final = "drill:read"
-Vouched = Literal["as recorded", "not as recorded", "not in the log"]
-"""Whether a report is the one whose digest the audit log has."""
+REPORT_ACTION: Final = "drill:report"
+Vouched = Literal["as recorded", "not as recorded", "not in the log", "in the archive"]
+"""Whether a report is the one whose digest the audit log has. in the archive: its record may have left this machine:
+`ashore audit search --archive PLACE --action drill:report` has its digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class DrillDesk:
     database: Database
     clock: Clock
     home: Path
+    acts: Follower
+    """Reports in the audit log: each look reads what was written since the last one."""
 
 
 class DrillRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,8 +230,8 @@ def show_drill(desk: DrillDesk, actor: Actor, asked: DrillIn) -> DrillShown:
 def list_reports(desk: DrillDesk, actor: Actor, asked: ReportsIn) -> ReportRows:
     """List the reports of drills, and whether each is the one whose digest is in the audit log."""
     book, since_s = Book(desk.home), desk.clock.now_s() - parse_seconds(asked.since)
-    recorded = recorded_digests(desk.home)
-    found = [_row(report, digest, recorded) for report, digest in book.reports(since_s)]
+    ask = Vouching(desk.acts)
+    found = [_row(report, digest, ask) for report, digest in book.reports(since_s)]
     return ReportRows(items=tuple(reversed(found)))
 
 
@@ -233,7 +239,7 @@ def show_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> ReportShown:
     """Show what came of one drill."""
     report, digest = _found(desk, asked)
     return ReportShown(
-        **msgspec.structs.asdict(_row(report, digest, recorded_digests(desk.home))),
+        **msgspec.structs.asdict(_row(report, digest, Vouching(desk.acts))),
         felt=report.felt,
         fault_for_s=report.fault_for_s,
         noticed=report.noticed,
@@ -265,10 +271,7 @@ def _found(desk: DrillDesk, asked: ReportIn) -> tuple[Report, str]:
     return found[-1]
 
 
-def _row(report: Report, digest: str, recorded: Mapping[str, str]) -> ReportRow:
-    vouched: Vouched = "not in the log"
-    if report.id in recorded:
-        vouched = "as recorded" if recorded[report.id] == digest else "not as recorded"
+def _row(report: Report, digest: str, ask: Vouching) -> ReportRow:
     return ReportRow(
         report=report.id,
         drill=report.drill,
@@ -277,7 +280,7 @@ def _row(report: Report, digest: str, recorded: Mapping[str, str]) -> ReportRow:
         ran_on=report.on,
         began_s=report.began_s,
         recovered_s=report.recovered_s,
-        vouched=vouched,
+        vouched=ask(report, digest),
     )
 
 
@@ -296,17 +299,27 @@ def may_lose(one: Drill) -> str:
     }[one.loss]
 
 
-def recorded_digests(home: Path) -> dict[str, str]:
-    """Return the digest of each report as the audit log of a home has it. Reads the log; not for an event loop."""
-    from ashore.audit import Query
-    from ashore.audit.search import search
-    from ashore.audit.segments import LocalShelf
+def acts_of(home: Path) -> Follower:
+    """Return what finds the reports of a home in its audit log."""
+    from ashore.audit import Follower
 
-    found = {}
-    for hit in search(LocalShelf(Home(root=home).audit), Query(action="drill:report", limit=10_000)):
-        name = hit.record.resource.partition("/")[2]
-        found[name] = str(hit.record.detail.get("sha256", ""))
-    return found
+    return Follower(Home(root=home).audit, REPORT_ACTION)
+
+
+class Vouching:
+    """What the audit log says of reports, as of now. Reads the log; not for an event loop."""
+
+    def __init__(self, acts: Follower) -> None:
+        self._recorded: dict[str, str] = {}
+        for record in acts.records():
+            self._recorded.setdefault(record.resource.partition("/")[2], str(record.detail.get("sha256", "")))
+        self._since_s = acts.whole_since_s()
+
+    def __call__(self, report: Report, digest: str) -> Vouched:
+        """Return whether a report is the one that was recorded."""
+        if report.id in self._recorded:
+            return "as recorded" if self._recorded[report.id] == digest else "not as recorded"
+        return "in the archive" if report.began_s < self._since_s else "not in the log"
 
 
 CALLS: Final = (

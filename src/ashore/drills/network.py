@@ -79,6 +79,8 @@ class Network:
         """Port of each line, at the server's end."""
         self._far: dict[str, int] = {}
         """Port of each neighbour."""
+        self._lock: Path | None = None
+        """File in which Postgres says whether it takes connections: its port is open before."""
 
     def start(self) -> None:
         """Start the neighbours and lay the lines. Returns when each neighbour listens.
@@ -114,8 +116,10 @@ class Network:
         engines = [f"http://127.0.0.1:{port}" for name, port in self._near.items() if name.startswith("engine")]
         if engines:
             make_text(self.folder / "text")
-            said += f'[[model]]\nname = "{self.folder / "text"}"\nalias = "{alias}"\n[model.engine]\n'
-            said += f'urls = {json.dumps(engines)}\noptions = {{ served_model_name = "{alias}" }}\n'
+            said += f'[[model]]\nname = "{self.folder / "text"}"\nalias = "{alias}"\n[model.engine]\nfleet = true\n'
+            said += f'options = {{ served_model_name = "{alias}" }}\n'
+            for number, address in enumerate(engines, start=1):
+                said += f'[[fleet.node]]\nnode = "{number}"\naddress = "{address}"\nmodel = "{alias}"\n'
         return said
 
     @property
@@ -183,6 +187,7 @@ class Network:
             os.chown(where, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         data, secret = where / "data", where / "password"
+        self._lock = data / "postmaster.pid"
         secret.touch(mode=0o600)
         secret.write_text(self._password)
         if "user" in options:
@@ -264,7 +269,8 @@ class Network:
         end_s = time.monotonic() + START_S
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
+                if name != "state" or self._lock is None or self._lock.read_text().split()[-1:] == ["ready"]:
+                    return
             if self._running[name].poll() is not None or time.monotonic() > end_s:
                 said = (self.folder / f"{name}.out").read_text(errors="replace")[-1500:]
                 raise EngineFailed(f"{name}, a neighbour of the twin, did not start:\n{said}", hint="report this")

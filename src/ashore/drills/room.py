@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ashore.drills.calls import CALLS, DrillDesk
+from ashore.drills.calls import CALLS, DrillDesk, acts_of
 from ashore.drills.section import DrillsSection
 from ashore.rooms import Context, Opened, Room
 
@@ -21,6 +21,7 @@ async def open_room(context: Context) -> Opened:
         database=context.database,
         clock=context.clock,
         home=Path(home),
+        acts=acts_of(Path(home)),
     )
     return Opened(desk=desk)
 

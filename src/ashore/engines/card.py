@@ -121,7 +121,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A server of another maker that the engine's host starts and watches, unless `url` says that it runs elsewhere."""
+    """A server of another maker that the engine's host starts and watches, where no engine nodes answer."""
 
     name: str
     """As a shell finds it; the option `executable` names another."""

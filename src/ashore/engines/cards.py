@@ -83,7 +83,7 @@ def card_reading(form: ServedFormat) -> EngineCard:
 
 def reads_store(options: EngineOptions) -> bool:
     """Return whether a replica reads files of the store: its model is no mere name, and lies on no other machine."""
-    return not card_of(options.kind).prefix and not {"url", "fleet"} & options.extra.keys()
+    return not card_of(options.kind).prefix and "fleet" not in options.extra
 
 
 def files_by_name(name: str, folder: Path) -> ModelFiles | None:

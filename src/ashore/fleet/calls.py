@@ -10,8 +10,9 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from ashore.core import Actor, Call, Clock, Names, Nothing, Recorder, check_named
-from ashore.fleet.model import ALIVE_S, Front, Node, View, entry_of
-from ashore.fleet.section import FleetSection
+from ashore.errors import Conflict
+from ashore.fleet.model import ALIVE_S, Front, Node, View, entry_of, nodes_of
+from ashore.fleet.section import NODE_NAME, FleetSection
 from ashore.fleet.sql import load_fronts, load_nodes, put_node, remove_node, set_drains
 from ashore.state import Database
 
@@ -24,10 +25,10 @@ LOOK_S: Final = 0.2
 GREETING_S: Final = 5.0
 """How long `join` waits for the node to answer before it says that it does not."""
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-NodeName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", extra={"positional": True})]
+NodeName = Annotated[str, msgspec.Meta(pattern=NODE_NAME, extra={"positional": True})]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class FleetDesk:
     """Where nodes are entered, and how they are seen from here."""
 
@@ -36,6 +37,7 @@ class FleetDesk:
     clock: Clock
     names: Names
     section: FleetSection
+    """As ashore.toml says now."""
     egress: Sequence[str]
     name: str
     """Of this server among those that share the state."""
@@ -85,6 +87,7 @@ class NodeOut(msgspec.Struct, frozen=True, kw_only=True):
     used_by: int
     """Servers that report it ready."""
     joined_at: int
+    """0: it stands in ashore.toml."""
     why: str
     """What a server that cannot use it says."""
 
@@ -133,7 +136,8 @@ async def join_node(desk: FleetDesk, actor: Actor, asked: JoinIn) -> NodesOut:
 
     Within a second it gets requests, if it answers. Joining again under the same name changes the address.
     """
-    entry_of(asked.address, networks=desk.section.networks, allow=desk.egress)
+    _refuse_written(desk, asked.node)
+    entry_of(asked.address, desk.section, allow=desk.egress)
     await asyncio.to_thread(check_named, desk.names, "model", asked.model)
     node = Node(node=asked.node, alias=asked.model, url=asked.address.rstrip("/"), joined_s=int(desk.clock.now_s()))
     await asyncio.to_thread(_write, desk, put_node, node)
@@ -144,6 +148,9 @@ async def join_node(desk: FleetDesk, actor: Actor, asked: JoinIn) -> NodesOut:
 async def drain_node(desk: FleetDesk, actor: Actor, asked: DrainIn) -> NodesOut:
     """Give a node no new requests, from any server. Requests that run there finish. It stays in the fleet until `leave`
     or `undrain`."""
+    for written in nodes_of(desk.section, ()):
+        if written.node == asked.node:  # a row, for the other servers to know it by
+            await asyncio.to_thread(_write, desk, put_node, written)
     if await asyncio.to_thread(_write, desk, set_drains, asked.node, True):
         _record(desk, actor, "drain", asked.node)
     return await _wait(desk, asked.node, asked.wait_s, until=lambda one: one.state == "drained")
@@ -159,10 +166,16 @@ async def undrain_node(desk: FleetDesk, actor: Actor, asked: NodeIn) -> NodesOut
 async def remove_from_fleet(desk: FleetDesk, actor: Actor, asked: NodeIn) -> NodesOut:
     """Take a node out of the fleet. Requests that run there finish, as long as its engine server runs; drain it first
     to see when they have."""
+    _refuse_written(desk, asked.node)
     before = await _wait(desk, asked.node, 0)
     await asyncio.to_thread(_write, desk, remove_node, asked.node)
     _record(desk, actor, "leave", asked.node)
     return before
+
+
+def _refuse_written(desk: FleetDesk, node: str) -> None:
+    if any(one.node == node for one in desk.section.nodes):
+        raise Conflict(f"{node} stands in ashore.toml", hint="change its [[fleet.node]] there, and run `ashore reload`")
 
 
 def _write(desk: FleetDesk, work: Callable[..., T], *values: object) -> T:
@@ -202,7 +215,7 @@ async def _seen(desk: FleetDesk) -> tuple[tuple[Node, ...], tuple[Aged, ...]]:
 
 def _read(desk: FleetDesk) -> tuple[tuple[Node, ...], tuple[Aged, ...]]:
     with desk.database.read() as connection:
-        return load_nodes(connection), load_fronts(connection)
+        return nodes_of(desk.section, load_nodes(connection)), load_fronts(connection)
 
 
 def _node_out(node: Node, fronts: Sequence[Aged]) -> NodeOut:

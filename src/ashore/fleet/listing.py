@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 
+from ashore.core import LOOPBACK
 from ashore.engines import FleetServer
 from ashore.errors import PermissionDenied
-from ashore.fleet.model import Node, entry_of
+from ashore.fleet.model import Node, entry_of, nodes_of
 from ashore.fleet.section import FleetSection
 from ashore.fleet.sql import FLEET_EPOCH, load_nodes
 from ashore.processes import write_launch_file
@@ -18,31 +19,27 @@ from ashore.state import Database, EpochWatch
 class FleetFile:
     """Keeps the file as the state says."""
 
-    def __init__(
-        self,
-        file: Path,
-        database: Database,
-        section: FleetSection,
-        *,
-        egress: Sequence[str],
-        say: Callable[[str], None],
-    ) -> None:
-        """Make it; nothing is written yet. `egress`: `[egress] allow`; `say` hears of nodes that are left out."""
+    def __init__(self, file: Path, database: Database, say: Callable[[str], None]) -> None:
+        """Make it; nothing is written yet. `say` hears of nodes that are left out."""
         self._file = file
         self._database = database
-        self._section = section
-        self._egress = egress
+        self._section = FleetSection()
+        self._egress: Sequence[str] = ()
         self._say = say
         self._left_out: set[str] = set()
         self._writing = Lock()
 
     def follow(self, watch: EpochWatch) -> None:
-        """Write the file, and again after each change.
+        """Write the file after each change of the state."""
+        watch.on_change(self._changed)
+
+    def take(self, section: FleetSection, *, egress: Sequence[str]) -> None:
+        """Write the file by what ashore.toml says; `egress`: `[egress] allow`.
 
         Raises:
             AshoreError: the state cannot be read, or the file cannot be written.
         """
-        watch.on_change(self._changed)
+        self._section, self._egress = section, egress
         self._write()
 
     def _changed(self, kind: str, value: int) -> None:
@@ -53,7 +50,7 @@ class FleetFile:
     def _write(self) -> None:
         with self._writing:
             with self._database.read() as connection:
-                nodes = load_nodes(connection)
+                nodes = nodes_of(self._section, load_nodes(connection))
             listed: dict[str, list[FleetServer]] = {}
             for node in nodes:
                 if (server := self._server(node)) is not None:
@@ -61,8 +58,9 @@ class FleetFile:
             write_launch_file(listed, self._file)
 
     def _server(self, node: Node) -> FleetServer | None:
+        own = () if node.joined_s else LOOPBACK
         try:
-            entry = entry_of(node.url, networks=self._section.networks, allow=self._egress)
+            entry = entry_of(node.url, self._section, allow=[*own, *self._egress])
         except PermissionDenied as fault:
             if node.url not in self._left_out:
                 self._say(f"node {node.node} of the fleet is not used: {fault.message} ({fault.hint})")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
-from ashore.core import check_url, entry_for, parse_allow
+from ashore.core import check_url, entry_for, parse_allow, split_url
 from ashore.errors import PermissionDenied
+from ashore.fleet.section import FleetSection
 
 ALIVE_S: Final = 10
 """A server that has not reported for so long is taken for dead. It reports every `BEAT_S`."""
@@ -27,6 +26,20 @@ class Node:
     url: str
     drains: bool = False
     joined_s: int = 0
+    """0: it stands in ashore.toml."""
+
+
+def nodes_of(section: FleetSection, joined: Iterable[Node]) -> tuple[Node, ...]:
+    """Return the nodes of ashore.toml and, after them, those that joined, by what the state says of both.
+
+    A row that did not join says whether a node of ashore.toml drains, and nothing where that no longer names it.
+    """
+    rows = {(one.alias, one.url): one for one in joined}
+    told = {}
+    for one in section.nodes:
+        key = one.model, one.address.rstrip("/")
+        told[key] = Node(node=one.node, alias=key[0], url=key[1], drains=key in rows and rows[key].drains)
+    return (*told.values(), *(one for key, one in rows.items() if one.joined_s and key not in told))
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +63,7 @@ class Front:
     views: tuple[View, ...] = ()
 
 
-def entry_of(url: str, *, networks: Sequence[str], allow: Sequence[str]) -> str:
+def entry_of(url: str, section: FleetSection, *, allow: Sequence[str]) -> str:
     """Return the entry of `[egress] allow` that allows the address of a node, and nothing else.
 
     An address may join if it is in one of the networks, a name if the operator allowed it. This machine's own
@@ -59,14 +72,8 @@ def entry_of(url: str, *, networks: Sequence[str], allow: Sequence[str]) -> str:
     Raises:
         PermissionDenied: ashore may not call it.
     """
-    host = urlsplit(url).hostname or ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        within: list[str] = []
-    else:
-        shown = f"[{host}]" if address.version == 6 else host
-        within = [f"{shown}@{text}" for text in networks if address in ipaddress.ip_network(text)]
+    host = split_url(url).hostname or ""
+    within = [f"[{host}]@{text}" if ":" in host else f"{host}@{text}" for text in section.networks_of(host)]
     try:
         return entry_for(check_url(url, parse_allow([*within, *allow])))
     except PermissionDenied as fault:

@@ -81,6 +81,7 @@ async def open_fleet(context: Context) -> Opened:
 
     async def reload(context: Context) -> None:
         views.take(context.told)
+        desk.section = context.section("fleet", FleetSection)
 
     if context.worker or not context.told("state").url:
         return Opened(desk=desk, reload=(reload,))  # a state that nobody shares needs no reports

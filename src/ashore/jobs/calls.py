@@ -8,10 +8,11 @@ from typing import Annotated, Final
 import msgspec
 
 from ashore.core import Actor, Call
+from ashore.errors import InvalidRequest
 from ashore.jobs.model import JOB_READ, Job, JobState, resource_of
 from ashore.jobs.office import JobOffice
 from ashore.jobs.operations.calls import CALLS as OPERATIONS
-from ashore.jobs.operations.calls import run_again
+from ashore.jobs.operations.calls import check_still, run_again
 from ashore.jobs.standing import JobOut, job_out
 
 READ: Final = JOB_READ
@@ -50,6 +51,12 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     job: JobOut
     changed: bool
     """False if the job had already ended."""
+
+
+class StillAllowed(msgspec.Struct, frozen=True, kw_only=True):
+    """The job may run."""
+
+    job: str
 
 
 def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
@@ -93,6 +100,16 @@ def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
     return run_again(office, actor, job)
 
 
+def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
+    """Check whether you may still do what a job of yours does. It is asked for you when an operation starts."""
+    job = office.queue.get(asked.job, tenant=actor.principal.tenant)
+    if job.account != actor.principal.id:
+        office.rights.require(actor.principal, READ, resource_of(job))
+        raise InvalidRequest(f"{job.job_id} is not yours", hint=f"see it: ashore job show {job.job_id}")
+    check_still(office, actor, job)
+    return StillAllowed(job=job.job_id)
+
+
 def _job(office: JobOffice, actor: Actor, action: str, job_id: str) -> Job:
     """Return a job that is the caller's own, or that they have the right to look after."""
     job = office.queue.get(job_id, tenant=None)
@@ -117,5 +134,6 @@ CALLS: Final = (
     Call("job", "show", "GET", "/jobs/{job}", "", show_job),
     Call("job", "cancel", "POST", "/jobs/{job}/cancel", "", cancel_job),
     Call("job", "again", "POST", "/jobs/{job}/again", "", repeat_job),
+    Call("job", "allowed", "GET", "/jobs/{job}/allowed", "", allowed_job),
     *OPERATIONS,
 )

@@ -14,6 +14,8 @@ CancelMode = Literal["at_once", "by_handler"]
 """by_handler: the job is told, and its handler ends it (a batch keeps what is done)."""
 
 WEBHOOK_KIND: Final = "webhook"
+REFUSED: Final = "refused"
+"""Error code of an operation whose submitter may no longer do it when it starts."""
 JOB_READ: Final = "job:read"
 """The action of reading the queue."""
 ANY_MODEL: Final = "*"

@@ -6,6 +6,7 @@ background work: it waits behind everything else, and a line of a batch gives it
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
@@ -13,10 +14,10 @@ import msgspec
 
 from ashore.core import UNDECODABLE, whole_number
 from ashore.errors import AshoreError
-from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
+from ashore.jobs.model import REFUSED, Again, CutOff, Done, Failed, Job, Lease, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import httpx
 
@@ -33,6 +34,8 @@ MOST_BUDGET_PAUSE_S: Final = 300.0
 """A job whose budget is used up looks again so soon: the budget may have been raised."""
 CALL_TIMEOUT_S: Final = 3600.0
 CONNECT_TIMEOUT_S: Final = 5.0
+ASK_S: Final = 30.0
+"""Longest wait for the answer whether an operation may start."""
 
 Urgency = Literal["background", "batch"]
 
@@ -86,7 +89,7 @@ class CallHandler:
         headers = {
             "content-type": "application/json",
             "x-request-id": request_id,
-            "x-ashore-on-behalf-of": f"{quote(job.principal, safe='')}/{quote(job.tenant, safe='')}",
+            "x-ashore-on-behalf-of": _behalf(job),
             "x-ashore-urgency": call.urgency,
             "x-ashore-job": job.job_id,
             "x-ashore-attempt": str(lease.number),
@@ -97,17 +100,53 @@ class CallHandler:
             headers["authorization"] = f"Bearer {self._read_token()}"
             answer = await self._http.post(call.path, content=bytes(call.body), headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout, OSError) as fault:
-            return Again(
-                after_s=AWAY_PAUSE_S, counted=False, code="not_ready", message=f"the API is not reachable: {fault}"
-            )
+            return _later("not_ready", f"the API is not reachable: {fault}")
         except AshoreError as fault:
-            return Again(after_s=AWAY_PAUSE_S, counted=False, code=fault.code, message=fault.message)
+            return _later(fault.code, fault.message)
         except httpx.LocalProtocolError as fault:
             return Again(code="not_sent", message=f"the job is not a valid HTTP request: {fault}")
         except httpx.HTTPError as fault:  # a process of ours died, or hung, under the request
             return CutOff(code="cut_off", message=f"the connection to the API was lost: {type(fault).__name__}")
         reset_s = whole_number(answer.headers.get("retry-after", "").encode())
         return outcome_of(answer.status_code, answer.content, request_id, reset_s=reset_s)
+
+
+class AskWhetherAllowed:
+    """Asks the API of this machine whether whoever submitted an operation may still do it."""
+
+    def __init__(self, doors: Sequence[httpx.AsyncClient], read_token: Callable[[], str]) -> None:
+        """`doors`: of each API worker; they are asked in turn."""
+        self._doors = cycle(doors)
+        self._read_token = read_token
+
+    async def __call__(self, lease: Lease) -> Outcome | None:
+        """Return None when they may; what becomes of the job when they may not, or when nobody can say it now."""
+        import httpx
+
+        job = lease.job
+        try:
+            headers = {"authorization": f"Bearer {self._read_token()}", "x-ashore-on-behalf-of": _behalf(job)}
+            path = f"/admin/v1/jobs/{quote(job.job_id, safe='')}/allowed"
+            answer = await next(self._doors).get(path, headers=headers, timeout=ASK_S)
+        except (httpx.HTTPError, OSError) as fault:
+            return _later("not_ready", f"the API is not reachable: {fault}")
+        except AshoreError as fault:
+            return _later(fault.code, fault.message)
+        if answer.status_code == 200:
+            return None
+        code, message = _words(answer.content)
+        if answer.status_code == 403:
+            return Failed(code=REFUSED, message=f"a right was taken away while the job waited: {message}")
+        return _later(code or f"http_{answer.status_code}", message)
+
+
+def _later(code: str, message: str) -> Again:
+    return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message=message)
+
+
+def _behalf(job: Job) -> str:
+    """Return the header that says for whom a job acts."""
+    return f"{quote(job.principal, safe='')}/{quote(job.tenant, safe='')}"
 
 
 def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None = None) -> Outcome:
@@ -126,7 +165,7 @@ def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None
     if code == "budget_exceeded" and reset_s is not None:  # not its fault, and no use before the window ends
         return Again(after_s=min(float(reset_s), MOST_BUDGET_PAUSE_S), counted=False, code=code, message=message)
     if status == 401:
-        return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message="the token of the API has changed")
+        return _later(code, "the token of the API has changed")
     if status in TRIED_AGAIN and code in NOT_ITS_FAULT:
         return Again(after_s=NO_ROOM_PAUSE_S, counted=False, code=code, message=message)
     if status in AROUND_IT and code not in ITS_OWN and code != "budget_exceeded":

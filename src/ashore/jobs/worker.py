@@ -28,7 +28,7 @@ from ashore.jobs.operations.handler import OperationHandler
 from ashore.jobs.operations.model import HEAVY, LIGHT, kind_of
 from ashore.jobs.ports import Handler
 from ashore.jobs.queue import JobQueue
-from ashore.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, CallHandler
+from ashore.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, AskWhetherAllowed, CallHandler
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, webhook_secret
@@ -73,7 +73,11 @@ async def work(launch: JobsLaunch) -> None:
     webhook = WebhookHandler(
         allow=parse_allow(launch.egress.allow), secret_of=lambda tenant: _secret(database, tenant), clock=clock
     )
-    operations = OperationHandler(queue, environment=launch.environment | _logins())
+    operations = OperationHandler(
+        queue,
+        environment=launch.environment | _logins(),
+        still_allowed=AskWhetherAllowed(doors, lambda: read_token(Path(launch.token_file))),
+    )
     heavy, light = (tuple(kind_of(name, launch.home) for name in names) for names in (HEAVY, LIGHT))
     handlers: dict[str, Handler] = {
         "call": call,

@@ -12,14 +12,14 @@ from typing import Final
 
 import numpy as np
 
-from ashore.learning.objectives import PAIRED, Role
+from ashore.learning.objectives import Role
 from ashore.training.batches import Batch, Corpus, group_rows, make_corpus, pack_rows
 from ashore.training.data import Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Examples of one role as tokens. Of what is `PAIRED`, better and worse in turns."""
+    """Examples of one role as tokens. Of pairs, better and worse in turns."""
 
     role: Role
     examples: Sequence[Tokens]
@@ -82,7 +82,7 @@ def _rows(
     for number in numbers:
         by_role.setdefault(roles[number], []).append(number)
     for role, members in sorted(by_role.items()):
-        if role in PAIRED:
+        if role == "pair":
             pairs = np.array(members).reshape(-1, 2)
             packed = pack_rows(lengths[pairs].sum(axis=1), rng.permutation(len(pairs)), row_tokens)
             rows += [tuple(int(one) for at in row for one in pairs[at]) for row in packed]

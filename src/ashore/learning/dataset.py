@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from ashore.errors import CorruptBlob
@@ -31,8 +31,7 @@ from ashore.learning.model import Said, Vote
 from ashore.learning.texts import SealedTexts, messages_of, opened
 
 Kind = Literal["correction", "preferred", "up", "down"]
-"""correction: learned word for word, and preferred to what the model said. preferred: preferred to what the model said.
-up: learned word for word. down: made less likely."""
+"""correction, up: learned word for word. preferred: preferred to what the model said. down: made less likely."""
 CAP_SHARE: Final = 0.02
 CAP_LEAST: Final = 20
 SOURCE_SHARE: Final = 0.5
@@ -84,6 +83,18 @@ class Dataset:
     def held_counts(self) -> dict[str, int]:
         """What was held, by filter."""
         return dict(Counter(one.filter for one in self.held))
+
+    def without(self, found: Mapping[str, str], name: str) -> Dataset:
+        """Return the data set with more votes held.
+
+        Args:
+            found: Why, by the id of a vote.
+            name: What holds them.
+        """
+        held = tuple(Held(one.row, name, found[one.row.feedback_id]) for one in self.examples
+                     if one.row.feedback_id in found)  # fmt: skip
+        kept = tuple(one for one in self.examples if one.row.feedback_id not in found)
+        return replace(self, examples=kept, held=(*self.held, *held))
 
 
 def make_dataset(

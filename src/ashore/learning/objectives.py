@@ -1,11 +1,11 @@
-"""What is minimised: corrections word for word, votes and pairs by how much likelier an answer became than to the model
-without the adapter. The reference is the same model with the adapter switched off, so there is no second copy of it.
+"""What is minimised: corrections and votes up word for word, votes down and pairs by how much likelier an answer became
+than to the model without the adapter, which is the same one with the adapter switched off: there is no second copy.
 
 Shapes in names: T tokens of a row, N targets, H hidden size, V vocabulary, E examples of a row, P pairs of a row.
 
-Sources: DPO, Rafailov and others, arXiv 2305.18290, equation 7. APO-zero for votes without a partner, D'Oosterlinck and
-others, arXiv 2408.06266, as trl's `KTOTrainer` has it (`loss_type="apo_zero_unpaired"`): it needs no estimate of a
-divergence, which KTO takes from a batch larger than a processor likes.
+Sources: DPO, Rafailov and others, arXiv 2305.18290, equation 7. APO-zero for votes down without a correction,
+D'Oosterlinck and others, arXiv 2408.06266, as trl's `KTOTrainer` has it (`loss_type="apo_zero_unpaired"`): it needs no
+estimate of a divergence, which KTO takes from a batch larger than a processor likes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from ashore.training.batches import Batch
 from ashore.training.losses import CHUNK, answer_loss, hidden_states
 
 BETA: Final = 0.1
-Role = Literal["learn", "correct", "pair", "up", "down"]
-PAIRED: Final = ("correct", "pair")
-"""Roles whose examples come in twos, the better one first; `correct` learns that one word for word besides."""
+Role = Literal["learn", "pair", "down"]
+"""learn: word for word. pair: two examples, the better one first. down: made less likely."""
 
 
 class FeedbackLoss:
@@ -31,7 +30,7 @@ class FeedbackLoss:
 
         Args:
             peft_model: Has the adapter, and can switch it off.
-            roles: By the number of an example in the corpus. Of what is `PAIRED`, better and worse ones take turns.
+            roles: By the number of an example in the corpus. Of pairs, better and worse ones take turns.
             beta: How far answers may move from those of the model without the adapter.
         """
         self._peft, self._roles, self._beta = peft_model, roles, beta
@@ -45,13 +44,11 @@ class FeedbackLoss:
 
         with torch.no_grad(), self._peft.disable_adapter():
             before_E = log_likelihoods(model, batch)
-        told_E = log_likelihoods(model, batch)
-        moved_E = told_E - before_E
-        if role in PAIRED:
+        moved_E = log_likelihoods(model, batch) - before_E
+        if role == "pair":
             weight_P = torch.from_numpy(_targets(batch)).view(-1, 2).sum(dim=1)
-            preferred = (pair_losses(moved_E, self._beta) * weight_P).sum()
-            return preferred - told_E[0::2].sum() if role == "correct" else preferred
-        return vote_loss(moved_E, self._beta, wanted=role == "up") * (batch.num_targets / len(batch.lengths))
+            return (pair_losses(moved_E, self._beta) * weight_P).sum()
+        return unwanted_loss(moved_E, self._beta) * (batch.num_targets / len(batch.lengths))
 
 
 def pair_losses(moved_E: Any, beta: float) -> Any:
@@ -62,12 +59,11 @@ def pair_losses(moved_E: Any, beta: float) -> Any:
     return -torch.nn.functional.logsigmoid(beta * (moved_E[0::2] - moved_E[1::2]))
 
 
-def vote_loss(moved_E: Any, beta: float, *, wanted: bool) -> Any:
-    """Return APO-zero's loss, summed over answers that were all wanted, or all not."""
+def unwanted_loss(moved_E: Any, beta: float) -> Any:
+    """Return APO-zero's loss, summed over answers that were all voted down."""
     import torch
 
-    share = torch.sigmoid(beta * moved_E)
-    return (1 - share).sum() if wanted else share.sum()
+    return torch.sigmoid(beta * moved_E).sum()
 
 
 def _targets(batch: Batch) -> np.ndarray:

@@ -26,14 +26,23 @@ from ashore.errors import Conflict, InvalidRequest, InvalidSpec, UnsupportedMode
 from ashore.evaluation import Subject, Task, Verdict, keep_verdict, open_task
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.dataset import Dataset, make_dataset, rows_of
-from ashore.learning.filters import plain
+from ashore.learning.filters import kind_of, plain
 from ashore.learning.judging import PROBES, Exam, Marks, Probe, exam_words, examine, judge
 from ashore.learning.leases import Lease, leased
+from ashore.learning.reference import agreements, reference_of, taught_copy
 from ashore.learning.replay import builtin_prompts, how_many, own_answers, read_prompts
 from ashore.learning.runs import Run, load_runs, num_gone, pauses, save_examples, save_run
 from ashore.learning.section import LearningSection
 from ashore.learning.sql import votes_on
-from ashore.learning.teaching import Teaching, batches_of, learned_of, recipe_notes, replay_of, teach
+from ashore.learning.suspects import asked_about, suspects
+from ashore.learning.teaching import (
+    Teaching,
+    batches_of,
+    learned_of,
+    recipe_notes,
+    replay_of,
+    teach,
+)
 from ashore.learning.texts import SealedTexts
 from ashore.releases.sql import load_book
 from ashore.state import Database
@@ -44,6 +53,7 @@ from ashore.training import RunState as Checkpoints
 FEWEST_EXAMPLES: Final = 20
 FEWEST_STEPS: Final = 40
 MOST_EPOCHS: Final = 8
+STOPPED: Final = "paused, or asked to stop; run it again to go on"
 T = TypeVar("T")
 OpenSubject = Callable[[str], AbstractContextManager[Subject]]
 Say = Callable[[str], None]
@@ -215,13 +225,58 @@ class Learning:
             save_examples(connection, run.run_id, planned.dataset)
         folder = self._folder / run.run_id
         make_folder(folder, mode=0o700)
+        agreed = self._agreements(planned, folder, stop)
+        if agreed is None:
+            return self._keep(replace(run, state="stopped", why=STOPPED))
+        planned = replace(planned, dataset=self._unsuspected(planned.dataset, agreed))
         candidate = run.candidate or self._name(planned.parent)
-        run = self._keep(replace(run, candidate=candidate, adapter=str(self._adapters / candidate)))
+        run = self._keep(replace(
+            run, candidate=candidate, adapter=str(self._adapters / candidate), examples=planned.dataset.counts,
+            held=planned.dataset.held_counts,
+        ))  # fmt: skip
+        with self._database.write() as connection:
+            save_examples(connection, run.run_id, planned.dataset)
+        if len(planned.dataset.examples) < FEWEST_EXAMPLES:
+            left = len(planned.dataset.examples)
+            why = f"{left} examples are left once votes of people who disagree with the tasks are held"
+            shutil.rmtree(folder, ignore_errors=True)
+            return self._keep(replace(run, state="refused", why=why))
         if not self._taught(planned, run, folder, stop):
-            return self._keep(replace(run, state="stopped", why="paused, or asked to stop; run it again to go on"))
+            return self._keep(replace(run, state="stopped", why=STOPPED))
         run = self._ended(run, self._judged(planned, run))
         shutil.rmtree(folder, ignore_errors=True)
         return run
+
+    def _unsuspected(self, dataset: Dataset, agreed: Mapping[str, bool]) -> Dataset:
+        """Return a data set without the votes of people who disagree with the tasks."""
+        found = suspects([one.row for one in dataset.examples], agreed)
+        people = {one.row.person for one in dataset.examples if one.row.feedback_id in found}
+        if people:
+            self._say(f"held: {len(found)} votes of {len(people)} people, who disagree with what the tasks teach")
+        return dataset.without(found, "suspects")
+
+    def _agreements(self, planned: Planned, folder: Path, stop: Callable[[], bool]) -> Mapping[str, bool] | None:
+        """Return which votes agree with what the held-out tasks teach, found once for a run; None: asked to stop."""
+        file = folder / "agreements.json"
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=dict[str, bool])
+        except (OSError, *UNDECODABLE):
+            pass
+        tasks = [self._task(name) for name in self._section.tasks]
+        labels = {kind_of(label) for task in tasks for label in task.header.labels}
+        rows = asked_about([one.row for one in planned.dataset.examples], labels)
+        found: dict[str, bool] = {}
+        text = TextModel.load(self._store.open(planned.parent.reference).directory)
+        reference = reference_of(tasks, text) if rows else []
+        if reference:
+            self._say(f"comparing {len(rows)} votes with what {len(reference)} held-out questions teach a copy")
+            with self._store.reading(planned.parent.reference) as files:
+                model = taught_copy(files, reference, planned.how, stop=stop)
+            if model is None:
+                return None
+            found = agreements(model, tasks, rows, text)
+        file.write_bytes(msgspec.json.encode(found))
+        return found
 
     def _taught(self, planned: Planned, run: Run, folder: Path, stop: Callable[[], bool]) -> bool:
         """Make the adapter and the model, where they are not there yet; return whether they are."""

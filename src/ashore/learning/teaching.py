@@ -12,7 +12,7 @@ from ashore.engines import torch_libraries
 from ashore.errors import BrokenData
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, Example
-from ashore.learning.objectives import BETA, PAIRED, FeedbackLoss
+from ashore.learning.objectives import BETA, FeedbackLoss
 from ashore.store import ModelFilesOnDisk, StoredModel, versions_of
 from ashore.text import TextModel
 from ashore.training import (
@@ -52,28 +52,25 @@ class Teaching:
 
 
 def learned_of(examples: Sequence[Example], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Learned]:
-    """Return examples as tokens, by their role. A correction is learned word for word, and preferred to what the model
-    said, in one pass over both; an answer that was voted up is learned word for word. What does not fit is left out.
+    """Return examples as tokens, by their role. Corrections and answers that were voted up are learned word for word.
+    What does not fit is left out.
 
     Raises:
         InvalidRequest: the template refuses a conversation.
     """
     learn: list[Tokens] = []
-    corrected: list[Tokens] = []
     pairs: list[Tokens] = []
     downs: list[Tokens] = []
     for one in examples:
         better = _tokens(one, one.wanted, text, max_length)
         worse = _tokens(one, one.unwanted, text, max_length)
-        if one.kind in ("correction", "preferred") and better and worse:
-            (corrected if one.kind == "correction" else pairs).extend((better, worse))
-        elif one.kind == "correction" and better:
+        if one.kind in ("correction", "up") and better:
             learn.append(better)
-        if one.kind == "up" and better:
-            learn.append(better)
-        if one.kind == "down" and worse:
+        elif one.kind == "preferred" and better and worse:
+            pairs += (better, worse)
+        elif one.kind == "down" and worse:
             downs.append(worse)
-    return [Learned("learn", learn), Learned("correct", corrected), Learned("pair", pairs), Learned("down", downs)]
+    return [Learned("learn", learn), Learned("pair", pairs), Learned("down", downs)]
 
 
 def replay_of(own: Sequence[tuple[str, str]], text: TextModel, *, max_length: int = MAX_LENGTH) -> list[Tokens]:
@@ -91,7 +88,7 @@ def batches_of(learned: Sequence[Learned], replay: Sequence[Tokens], how: Teachi
     lengths = [len(ids) for one in learned for ids, _ in one.examples]
     if not lengths:
         raise BrokenData("no example of the data set fits the context", hint="see `ashore learn dataset`")
-    pair = max((a + b for one in learned if one.role in PAIRED for a, b in _pair_lengths(one)), default=0)
+    pair = max((a + b for one in learned if one.role == "pair" for a, b in _pair_lengths(one)), default=0)
     longest = max([SMALLEST_ROW, pair, *lengths, *(len(ids) for ids, _ in replay)])
     return FeedbackBatches(
         learned, replay, row_tokens=longest, batch_tokens=how.batch_tokens, seed=how.seed, epochs=how.epochs

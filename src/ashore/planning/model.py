@@ -58,14 +58,10 @@ class Wish:
     alias: str = ""
     replicas: int = 1
     kind: Literal["auto"] | EngineKind = "auto"
-    urls: tuple[str, ...] = ()
-    """Addresses of servers of another maker."""
     fleet: bool = False
-    """Whether servers that come and go run it."""
-    egress: tuple[str, ...] = ()
-    """The entry of `[egress] allow` for each address."""
+    """Whether engine nodes run it."""
     key: str = ""
-    """Where the key of the servers is."""
+    """Where the key of the nodes is."""
     ca_file: str = ""
     context_tokens: int = 0
     kv_tokens: int = 0
@@ -81,11 +77,6 @@ class Wish:
     """Set where it is loaded when somebody asks for it."""
     share: Promise | None = None
     """Set where it has a part of the machine for itself."""
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether other servers run it."""
-        return self.fleet or bool(self.urls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

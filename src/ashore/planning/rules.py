@@ -254,10 +254,7 @@ def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[
             )
         return card.kind, "", f"the name starts with {card.prefix}"
     if wish.fleet:
-        return card_reading("remote").kind, "", "the servers that joined with `ashore fleet join`"
-    if wish.urls:
-        where = wish.urls[0] if len(wish.urls) == 1 else f"{len(wish.urls)} addresses"
-        return card_reading("remote").kind, "", f"an external server at {where}"
+        return card_reading("remote").kind, "", "engine nodes: [[fleet.node]], and those that join"
     if wish.kind != "auto":
         return _asked_for(card_of(wish.kind), wish, facts)
     assert facts.shape is not None
@@ -391,6 +388,12 @@ def _check_options(card: EngineCard, wish: Wish) -> None:
             hint=f"[model.ladder] needs {able}",
             param="options",
         )
+    if RUNGS in dict(wish.options) and wish.adapters:
+        raise InvalidRequest(
+            f"{_alias(wish)} has a ladder and adapters, and rungs compute without adapters",
+            hint="give the adapters to a model of their own, or remove [model.ladder]",
+            param="adapters",
+        )
     for name, _ in wish.options:
         if name not in (*card.options.known, *wish.taken_over) and not card.options.passes_on(name):
             raise InvalidRequest(
@@ -422,10 +425,9 @@ def _plan_model(
     card = card_of(kind)
     _check_options(card, wish)
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
-    if wish.is_elsewhere:
-        reached = {"url": wish.urls, "egress": wish.egress, "key": (wish.key,), "ca_file": (wish.ca_file,)}
-        reached["fleet"] = (_alias(wish),) if wish.fleet else ()
-        extra |= {name: " ".join(words) for name, words in reached.items() if any(words)}
+    if wish.fleet:
+        reached = {"fleet": _alias(wish), "key": wish.key, "ca_file": wish.ca_file}
+        extra |= {name: word for name, word in reached.items() if word}
     elif card.program is not None:
         extra |= {"executable": facts.programs[kind], **(card.program.embedding if embedder else {})}
         if wish.adapters and card.program.adapters:

@@ -13,9 +13,6 @@ from ashore.errors import InvalidRequest, InvalidSpec
 
 EngineChoice = Literal["auto", EngineKind]
 OptionValue = str | int | float | bool
-MOST_URLS: Final = 64
-
-
 LEAST_SHARE_BYTES: Final = 128 << 20
 
 
@@ -24,17 +21,14 @@ class EngineSection(Section, frozen=True, kw_only=True):
 
     kind: EngineChoice = "auto"
     """Engine; `auto`: the plan chooses."""
-    url: str = ""
-    """Address of an external vLLM server. `[egress] allow` must list its host, unless it is this machine."""
-    urls: Annotated[tuple[str, ...], Meta(max_length=MOST_URLS)] = ()
-    """Addresses of several servers of the same model. Each order goes to the least loaded one that answers."""
     fleet: bool = False
-    """Use the engine servers that joined this model with `ashore fleet join`. `[fleet] networks` says where they may
-    be."""
+    """Let engine nodes answer: those that `[[fleet.node]]` names, and those that join with `ashore fleet join`. Each
+    request goes to the least loaded one that answers."""
     key: Annotated[str, Meta(extra={"holds": "key place"})] = ""
-    """Where the key of these servers is: `env:NAME` or `file:PATH`. It is not written here."""
+    """Where the key of these nodes is: `env:NAME` or `file:PATH`. It is not written here."""
     ca_file: AFile = ""
-    """PEM file with the authorities that sign the servers' certificates; empty: those of the system."""
+    """PEM file with the authorities that sign the nodes' certificates; empty: that of the fleet where this home has a
+    certificate (`ashore fleet certificate`), else those of the system."""
     context_tokens: AtLeast0 = 0
     """Longest prompt and answer together; 0: the plan chooses."""
     kv_tokens: AtLeast0 = 0
@@ -49,44 +43,18 @@ class EngineSection(Section, frozen=True, kw_only=True):
     """Passed to the engine unchanged."""
 
     def checked(self, where: str) -> Self:
-        if self.url and self.urls:
-            raise InvalidSpec(f"{where} has url and urls", hint="put every address into urls")
-        for address in self.addresses:
-            if not address.startswith(("http://", "https://")) or len(address.split()) != 1:
-                raise InvalidSpec(
-                    f"{where} {'url' if self.url else 'urls'} has {address!r}; expected http:// or https://",
-                    hint="give the address of vLLM, http://HOST:PORT without /v1",
-                )
-        if len(set(self.urls)) < len(self.urls):
-            raise InvalidSpec(f"{where} urls names a server twice", hint="name each server once")
-        if self.fleet and self.addresses:
-            raise InvalidSpec(
-                f"{where} has fleet and {'url' if self.url else 'urls'}",
-                hint="leave out the addresses; servers join with `ashore fleet join`",
-            )
-        for name in ("url", "urls", "fleet", "key", "ca_file", "egress"):
+        for name in ("fleet", "key", "ca_file"):
             if name in self.options:
                 raise InvalidSpec(
-                    f"{where} options has {name}",
-                    hint=f"write {name} next to options; it is not one of them" if name != "egress" else "remove it",
+                    f"{where} options has {name}", hint=f"write {name} next to options; it is not one of them"
                 )
-        if (self.key or self.ca_file) and not self.is_elsewhere:
-            raise InvalidSpec(f"{where} has key or ca_file and no address", hint="give url or urls, or fleet = true")
+        if (self.key or self.ca_file) and not self.fleet:
+            raise InvalidSpec(f"{where} has key or ca_file and no nodes", hint="add fleet = true")
         if self.key and not self.key.startswith(("env:", "file:")):
             raise InvalidSpec(
                 f"{where} key is not the place of a key", hint="write env:NAME or file:PATH; the key stays there"
             )
         return self
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Every address of a server of another machine that the file names."""
-        return (self.url,) if self.url else self.urls
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether other servers run the model."""
-        return self.fleet or bool(self.addresses)
 
 
 class ShareSection(Section, frozen=True, kw_only=True):
@@ -157,8 +125,6 @@ class ModelSection(Section, frozen=True, kw_only=True):
                 check_adapter_name(name)
             except InvalidRequest as fault:
                 raise InvalidSpec(f"{where} [adapters]: {fault.message}", hint=fault.hint) from fault
-        if self.ladder.rungs and self.adapters:
-            raise InvalidSpec(f"{where} has a ladder and adapters", hint="give the adapters to a model of their own")
         return self
 
     def beside(self, folder: Path) -> Self:

@@ -18,7 +18,7 @@ from ashore.processes.launch import die_with_parent
 from ashore.processes.launchfiles import read_launch_file, write_launch_file
 from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import open_log, rotate, tail
-from ashore.processes.look import get_from
+from ashore.processes.look import connection_to, get_from
 from ashore.processes.notify import is_managed, tell_manager
 from ashore.processes.ports import check_port
 from ashore.processes.priority import become_idle, set_idle
@@ -55,6 +55,7 @@ __all__ = [
     "become_idle",
     "check_port",
     "child_environment",
+    "connection_to",
     "control_groups",
     "decide",
     "die_with_parent",

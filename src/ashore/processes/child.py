@@ -15,6 +15,7 @@ from ashore.processes import launch
 from ashore.processes.environment import child_environment
 from ashore.processes.hangup import hangups_held
 from ashore.processes.logs import open_log
+from ashore.processes.priority import let_kernel_kill_sooner
 from ashore.processes.pulse import PULSE_VARIABLE
 
 
@@ -94,6 +95,7 @@ class Process:
         finally:
             os.close(read_end)
             os.close(beats)
+        let_kernel_kill_sooner(popen.pid)
         return cls(popen, write_end, pulse)
 
     @property

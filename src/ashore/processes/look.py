@@ -24,16 +24,19 @@ class UnixConnection(http.client.HTTPConnection):
             self.sock.connect(address)
 
 
+def connection_to(where: Path | tuple[str, int], timeout_s: float) -> http.client.HTTPConnection:
+    """Return a connection, not yet opened. A server that listens on every address is asked at the local one."""
+    if isinstance(where, Path):
+        return UnixConnection(where, timeout_s)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
+    return http.client.HTTPConnection(host, where[1], timeout=timeout_s)
+
+
 def get_from(
     where: Path | tuple[str, int], target: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 1.0
 ) -> bytes | None:
     """Return the body of an answer 200; None for every other answer, and when nobody answers in time."""
-    connection: http.client.HTTPConnection
-    if isinstance(where, Path):
-        connection = UnixConnection(where, timeout_s)
-    else:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
-        connection = http.client.HTTPConnection(host, where[1], timeout=timeout_s)
+    connection = connection_to(where, timeout_s)
     try:
         connection.request("GET", target, headers=dict(headers or {}))
         answer = connection.getresponse()

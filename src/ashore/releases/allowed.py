@@ -13,7 +13,7 @@ from ashore.errors import InvalidRequest, PermissionDenied
 Options = tuple[tuple[str, OptionValue], ...]
 Adapters = tuple[tuple[str, str], ...]
 
-NEVER_ALLOWED: Final = frozenset({"api_key", "url"})
+NEVER_ALLOWED: Final = frozenset({"api_key", "fleet"})
 """Options that not even `[release] allow_options` may name: where the prompts of an alias go is said in ashore.toml."""
 
 

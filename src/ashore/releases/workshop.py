@@ -155,8 +155,8 @@ def _limits_of_live(live: ModelPlan | None) -> Limits:
 
 def _of_the_operator(live: ModelPlan | None) -> Options:
     """Return the options of what is live that say what runs: the operator's, which hold for the next release of the
-    alias on the same engine, since nobody who makes one may name them. A remote engine belongs to its model alone."""
-    if live is None or "url" in live.options.extra:
+    alias on the same engine, since nobody who makes one may name them. Nodes belong to their model alone."""
+    if live is None or "fleet" in live.options.extra:
         return ()
     tunes = card_of(live.options.kind).options.tune
     return tuple((k, v) for k, v in sorted(live.options.extra.items()) if k not in tunes)

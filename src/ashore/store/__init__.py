@@ -29,7 +29,7 @@ from ashore.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data_use
 from ashore.store.refs import parse_reference
 from ashore.store.reports import ModelFilesOnDisk, RekeyReport
 from ashore.store.service import ModelStore
-from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source
+from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source, pip_addresses
 
 __all__ = [
     "DATA_SUFFIXES",
@@ -61,6 +61,7 @@ __all__ = [
     "name_of_source",
     "open_source",
     "parse_reference",
+    "pip_addresses",
     "read_gguf_meta",
     "read_gguf_state",
     "read_tensors",

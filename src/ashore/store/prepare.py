@@ -78,9 +78,7 @@ def prepare(
         UnsafeWeights: the only weights are pickles.
         UnsupportedModel: no weights, or of an architecture that no engine here takes.
     """
-    files = own_files(raw)
-    if not any(is_weights(p.name) for p in files):
-        files = sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
+    files = _files_of(raw)
     ggufs = [p for p in files if p.suffix == ".gguf"]
     tensors = [p for p in files if p.suffix == ".safetensors"]
     unknown = "it is damaged, or the model type is not supported"
@@ -101,14 +99,15 @@ def prepare_text(raw: Path, scratch: Path, *, recommended: Mapping[str, float], 
     """Look at what was fetched and make what a model has beside its weights. Weights may be absent, and are left out.
 
     Args:
-        raw: A folder with `config.json` and `tokenizer.json`, or a `.gguf` file, in which the vocabulary lies.
+        raw: A `.gguf` file, in which the vocabulary lies, or `config.json` and `tokenizer.json`: in it, or in a folder
+            below.
         scratch: Folder for what is made.
         recommended: Sampling for `generation.json` where the files recommend none.
 
     Raises:
         UnsupportedModel: no tokenizer, no configuration, or an architecture that no engine here takes.
     """
-    files = own_files(raw)
+    files = _files_of(raw)
     unknown = "it is damaged, or the model type is not supported"
     with disk_errors(scratch), foreign_errors(f"the text of {raw} cannot be read", UnsupportedModel, hint=unknown):
         make_folder(scratch)
@@ -144,6 +143,14 @@ def prepare_derived(folder: Path) -> Prepared:
         licence="",
         parts=tuple(Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()),
     )
+
+
+def _files_of(raw: Path) -> list[Path]:
+    """Return the files of what was fetched: those right in a folder, or where none is weights, all below it."""
+    files = own_files(raw)
+    if raw.is_file() or any(is_weights(p.name) for p in files):
+        return files
+    return sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
 
 
 def own_files(place: Path) -> list[Path]:

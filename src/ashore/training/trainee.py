@@ -144,6 +144,8 @@ class Trainee:
         return faster_precision(shape.hidden_size, mlp_size(shape), self._plan.row_tokens)
 
 
+BF16_UNITS: Final = frozenset(("amx_bf16", "avx512_bf16"))
+"""Flags of processors that multiply BF16. Without one of them it is slower, and nothing is measured."""
 ROUNDS: Final = 5
 GAIN: Final = 1.15
 """BF16 must be that much faster: it costs bits, and casts that this measurement leaves out."""
@@ -151,7 +153,7 @@ GAIN: Final = 1.15
 
 def faster_precision(hidden_size: int, mlp_size: int, row_tokens: int) -> Precision:
     """Return the precision in which a layer's products, forward and back, take less time here. About 0.2 s."""
-    if "amx_bf16" not in _processor_flags():
+    if BF16_UNITS.isdisjoint(_processor_flags()):
         return "float32"
     import torch
 

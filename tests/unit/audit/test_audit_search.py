@@ -24,6 +24,7 @@ from ashore.audit import (
     ChainWriter,
     Checkpoints,
     ContentSealer,
+    Follower,
     LogOptions,
     MemoryArchive,
     Query,
@@ -123,6 +124,32 @@ def test_a_time_is_found_whatever_the_clock_did(tmp_path: Path, monkeypatch: pyt
         since, until = sorted(start_us + chance.randrange(-50_000_000, 450_000_000) for _ in range(2))
         found = search(LocalShelf(tmp_path), Query(kind="request", since_us=since, until_us=until, limit=1000))
         assert sorted(hit.record.at_us for hit in found) == sorted(at for at in times if since <= at < until)
+
+
+def test_a_follower_finds_what_a_search_finds_and_reads_each_byte_once(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, "key:create")
+    assert follower.records() == []
+    writer = ChainWriter(tmp_path, ChainName("api-0"), segment_bytes=4_000)
+    other = ChainWriter(tmp_path, ChainName("cli"), segment_bytes=4_000)
+    for number in range(60):
+        what = an_act(number, action=("key:create", "key:revoke")[number % 2]) if number % 3 else a_note(number)
+        (writer if number % 4 else other).append([Draft(number * 1_000_000, number, what)])
+        if number % 10 == 9:
+            found = {(one.resource, one.seq) for one in follower.records()}
+            searched = search(LocalShelf(tmp_path), Query(action="key:create", limit=1000))
+            assert found == {(hit.record.resource, hit.record.seq) for hit in searched} and found
+    writer.close()
+    other.close()
+    before = follower.records()
+    assert follower.whole_since_s() == 0
+    first = segment_path(tmp_path, ChainName("api-0"), 1)
+    first.write_bytes(b"\n" * first.stat().st_size)
+    assert follower.records() == before, "what was read is not read again"
+    first.write_bytes(b"short\n")
+    left = follower.records()
+    assert 0 < len(left) < len(before), "another file has its name"
+    first.unlink()
+    assert follower.records() == left and follower.whole_since_s() > 0, "older ones may be in an archive"
 
 
 def test_a_line_of_rubbish_hides_nothing(tmp_path: Path) -> None:

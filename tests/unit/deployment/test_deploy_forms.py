@@ -59,7 +59,8 @@ def test_the_ashore_toml_of_a_container_says_the_same_but_for_where_it_runs() ->
 
 def test_a_model_of_vllm_is_called_at_the_address_of_its_container() -> None:
     inside = tomllib.loads(files_of("quadlet", VLLM_ONCE, HERE)["ashore.toml"])
-    assert inside["model"][0]["engine"]["url"] == "http://ashore-r1:8000"
+    assert inside["model"][0]["engine"]["fleet"]
+    assert inside["fleet"]["node"] == [{"node": "ashore-r1", "address": "http://ashore-r1:8000", "model": "r1"}]
     assert inside["model"][0]["engine"]["key"] == "file:/run/secrets/ashore/model-r1-engine-options-api-key"
     assert inside["egress"]["allow"] == ["ashore-r1:8000@10.0.0.0/8"]
 
@@ -76,8 +77,10 @@ def test_quadlet_names_its_secrets_and_how_to_make_them() -> None:
 
 def test_keys_and_authorities_of_servers_elsewhere_are_mounted() -> None:
     text = (
-        '[[model]]\nname = "m"\n[model.engine]\nurls = ["https://10.1.1.1:8000", "https://10.1.1.2:8000"]\n'
-        'key = "env:VLLM_KEY"\nca_file = "pki/ca.pem"\n[egress]\nallow = ["10.1.1.1:8000", "10.1.1.2:8000"]\n'
+        '[[model]]\nname = "m"\n[model.engine]\nfleet = true\nkey = "env:VLLM_KEY"\nca_file = "pki/ca.pem"\n'
+        '[[fleet.node]]\nnode = "a"\naddress = "https://10.1.1.1:8000"\nmodel = "m"\n'
+        '[[fleet.node]]\nnode = "b"\naddress = "https://10.1.1.2:8000"\nmodel = "m"\n'
+        '[egress]\nallow = ["10.1.1.1:8000", "10.1.1.2:8000"]\n'
     )
     deployed = describe_deployment(text, parse_places(""))
     engine = tomllib.loads(deployed.configuration)["model"][0]["engine"]
@@ -98,7 +101,7 @@ def test_cuda_builds_on_the_image_of_vllm_and_keeps_the_engine_inside() -> None:
     assert deployed.engines == ()
     text = render_form("image", deployed)["Containerfile"]
     assert "ARG BASE=registry.corp.example/vllm-openai:v0.20" in text and "USER 10001:10001" in text
-    assert 'kind = "vllm"' in deployed.configuration and "url" not in deployed.configuration
+    assert 'kind = "vllm"' in deployed.configuration and "fleet" not in deployed.configuration
 
 
 @pytest.mark.parametrize(

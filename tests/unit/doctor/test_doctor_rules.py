@@ -89,6 +89,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D112": [{"cpu": Cpu(throttled=3)}],
     "D113": [{**hosts(), **process(cores=1)}],
     "D114": [process(WORKER, idle_class=True)],
+    "D115": [process(WORKER, waits_share=0.9, weight=2), process(WORKER, waits_share=0.9, nice=19)],
     "D201": [{"memory": Memory(available_bytes=100 << 20)}],
     "D202": [{"memory": Memory(oom_kills=1)}, group(memory_limit_bytes=GIB, oom_kills=1)],
     "D203": [process(swapped_bytes=GIB)],
@@ -97,7 +98,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D207": [{**process(WORKER, grows_bytes_per_s=1e6), "span_s": 3600.0}],
     "D208": [{"places": (Place(name="shm", path="/dev/shm", kind="tmpfs", total_bytes=GIB, free_bytes=GIB // 10),)}],
     "D209": [{"memory": Memory(overcommit=2)}, process(maps=60_000)],
-    "D210": [{"memory": Memory(pressure_share=0.2)}],
+    "D210": [
+        {"memory": Memory(pressure_share=0.2, available_bytes=8 * GIB)},
+        {"memory": Memory(pressure_share=0.2), **group(memory_limit_bytes=GIB, memory_used_bytes=GIB * 8 // 10)},
+    ],
     "D211": [{"releases": Releases(largest_bytes=40 * GIB)}],
     "D212": [group(memory_limit_bytes=GIB, memory_used_bytes=GIB - 1)],
     "D213": [{"memory": Memory(errors=1)}],
@@ -138,7 +142,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {**hosts(running=3), **process(state="S")},
         {**hosts(), **process(state="T")},
     ],
-    "D509": [process(WORKER, state="T")],
+    "D509": [process(WORKER, state="T"), process(WORKER, tracer="strace (process 9)")],
     "D510": [process(state="D")],
     "D511": [hosts(pid=0)],
     "D512": [process(orphan=True)],
@@ -300,6 +304,11 @@ def test_a_rule_without_its_readings_is_unknown_and_silent(rule: str) -> None:
         diagnosis = diagnose(seen, [BY_ID[rule]])
         assert diagnosis.findings == ()
         assert [(one.rule, one.missing) for one in diagnosis.unknown] == [(rule, f"{name}: not here")]
+
+
+def test_memory_that_is_free_is_not_what_others_wait_for() -> None:
+    """The kernel counts who waits in a control group of another program, at that one's limit."""
+    assert diagnose(replace(Readings(), memory=Memory(pressure_share=0.5)), [BY_ID["D210"]]).findings == ()
 
 
 def test_what_a_rule_needs_is_a_reading() -> None:

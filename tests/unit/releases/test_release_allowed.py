@@ -76,9 +76,9 @@ def test_what_the_engine_does_not_know_and_what_is_no_word_is_refused_by_name(
 
 
 def test_the_operator_lets_options_through_by_name_but_no_address() -> None:
-    policy = ReleasePolicy(allow_options=("executable", "trust_remote_code", "url", "api_key"))
+    policy = ReleasePolicy(allow_options=("executable", "trust_remote_code", "fleet", "api_key"))
     check_options((("executable", "/opt/vllm/bin/vllm"), ("trust_remote_code", True)), "vllm", policy.allow_options)
-    for name in ("url", "api_key"):
+    for name in ("fleet", "api_key"):
         with pytest.raises(PermissionDenied, match=name):
             check_options(((name, "http://127.0.0.1:1"),), "vllm", policy.allow_options)
 

@@ -88,6 +88,6 @@ def test_what_runs_is_taken_over_from_what_is_live_on_the_same_engine_and_nowher
         assert found.extra == {"executable": str(program), "trust_remote_code": True, "enforce_eager": True}
     other = ReleaseWish(model="m", alias="chat", engine="torch")
     assert workshop.describe(other, live=live).plan.options.extra == {}
-    remote = replace(live, options=structs.replace(live.options, extra={"url": "http://gpu:1", "api_key": "k"}))
+    remote = replace(live, options=structs.replace(live.options, extra={"fleet": "chat", "key": "env:K"}))
     with pytest.raises(AshoreError, match="vllm"):
         workshop.describe(ReleaseWish(model="m", alias="chat", engine="vllm"), live=remote)

@@ -228,9 +228,7 @@ def _engines(spec: Spec, places: Places, hidden: Hidden) -> tuple[Engine, ...]:
         card.kind: card.program for card in CARDS if card.program is not None and card.program.flags
     }
     outside = {
-        alias: model
-        for alias, model in aliases.items()
-        if model.engine.kind in programs and not model.engine.is_elsewhere
+        alias: model for alias, model in aliases.items() if model.engine.kind in programs and not model.engine.fleet
     }
     if places.image.accelerator == "cuda":
         outside = {}
@@ -238,7 +236,7 @@ def _engines(spec: Spec, places: Places, hidden: Hidden) -> tuple[Engine, ...]:
         if place.alias not in outside:
             raise InvalidSpec(
                 f"places.toml [[model]] {place.alias!r} is no model that runs in a container of its own",
-                hint='such models have [model.engine] kind = "vllm" and no url, and [image] accelerator = "cpu": '
+                hint='such models have [model.engine] kind = "vllm", no fleet = true, and [image] accelerator = "cpu": '
                 + (", ".join(outside) or "there are none"),
             )
     placed = {place.alias: place for place in places.models}
@@ -359,8 +357,10 @@ def _localised(hidden: Hidden, spec: Spec, places: Places, engines: Sequence[Eng
         if (engine := outside.get(_alias(model))) is not None:
             key = written["engine"].get("options", {}).get("api_key")
             kept = {name: value for name, value in written["engine"].items() if name != "options"}
-            written["engine"] = {**kept, "url": engine.url, **({"key": f"file:{key[FROM_FILE]}"} if key else {})}
+            written["engine"] = {**kept, "fleet": True, **({"key": f"file:{key[FROM_FILE]}"} if key else {})}
             written.pop("replicas", None)
+            node = {"node": engine.name, "address": engine.url, "model": engine.alias}
+            document.setdefault("fleet", {}).setdefault("node", []).append(node)
     if engines:
         egress = document.setdefault("egress", {})
         network = places.kubernetes.service_network

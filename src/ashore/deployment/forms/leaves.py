@@ -20,7 +20,7 @@ class Leaf:
     """One value."""
 
     path: Path
-    """Keys and places in lists: `("model", 0, "engine", "url")`."""
+    """Keys and places in lists: `("model", 0, "engine", "key")`."""
     value: Any
     """Text, number or flag; a value that stands in a file of its own is the table `{ from_file = PATH }`."""
     holds: str
@@ -35,7 +35,7 @@ class Leaf:
 
     @property
     def shown(self) -> str:
-        """Its place, for people: `[[model]] 1 [engine] url`."""
+        """Its place, for people: `[[model]] 1 [engine] key`."""
         words: list[str] = []
         *tables, last = self.path
         for part, after in zip(tables, self.path[1:], strict=True):

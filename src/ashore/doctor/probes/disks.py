@@ -97,17 +97,23 @@ def _change(between: Between, name: str) -> float:
     return (between.now(name) - between.before.numbers[name]) / between.span_s
 
 
-def read_disk(root: Path, home: Path, between: Between, missing: dict[str, str]) -> Disk:
-    """Return the disk of the home. Writes a small file there several times, and removes it."""
-    fsync_ms, error = 0.0, ""
+def write_to(home: Path, missing: dict[str, str]) -> tuple[float, str]:
+    """Return the milliseconds that a small write takes, and what the system said of one that failed. Writes a file
+    several times, and removes it."""
     try:
-        fsync_ms = _time_writes(home / PROBE)
+        return _time_writes(home / PROBE), ""
     except FileNotFoundError:
         missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{home} is not there"
     except PermissionError as fault:
         missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{home}: {fault.strerror}"
     except OSError as fault:
-        error = fault.strerror or str(fault)
+        return 0.0, fault.strerror or str(fault)
+    return 0.0, ""
+
+
+def read_disk(root: Path, home: Path, between: Between, written: tuple[float, str], missing: dict[str, str]) -> Disk:
+    """Return the disk of the home. `written`: from `write_to`."""
+    fsync_ms, error = written
     device = home.stat().st_dev if home.exists() else 0
     key = f"disk.{os.major(device)}:{os.minor(device)}"
     operations = between.grew(f"{key}.operations")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ def count(root: Path) -> Iterator[tuple[str, float]]:
     for line in text_of(root / "proc/stat").splitlines():
         if line.startswith("cpu "):
             yield from zip((f"cpu.{name}" for name in _CPU_COLUMNS), map(float, line.split()[1:9]), strict=False)
+    yield "cpu.doctor", time.process_time() * os.sysconf("SC_CLK_TCK")
     counted = rows_of(root / "proc/vmstat")
     for name in ("oom_kill", "pswpin", "numa_miss", "numa_hit"):
         if name in counted:
@@ -62,7 +64,8 @@ def _network(root: Path) -> Iterator[tuple[str, float]]:
 
 
 def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float, float], missing: dict[str, str]) -> Cpu:
-    """Return the processors. `stranger`: name, process and processors of the busiest program of others."""
+    """Return the processors. `stranger`: name, process and processors of the busiest program of others. What the doctor
+    itself uses between the looks counts as idle."""
     all_s = sum(between.grew(f"cpu.{name}") for name in _CPU_COLUMNS)
 
     def share(name: str) -> float:
@@ -91,7 +94,7 @@ def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float, floa
         cores_physical=len(cores) or online,
         model=next(iter(values("model name")), ""),
         flags=tuple(next(iter(values("flags") or values("Features")), "").split()),
-        idle_share=share("idle") + share("iowait") if all_s else 1.0,
+        idle_share=min(1.0, share("idle") + share("iowait") + share("doctor")) if all_s else 1.0,
         steal_share=share("steal"),
         stranger=stranger[0],
         stranger_pid=stranger[1],
@@ -202,10 +205,16 @@ def read_network(root: Path, between: Between) -> Network:
         words = line.split()
         if words[:1] == ["TCP:"] and "tw" in words:
             waiting = int(words[words.index("tw") + 1])
+    full: dict[int, int] = {}
+    for name in between.after.numbers:
+        if name.startswith("listener.") and (grew := int(between.grew(name))):
+            port = int(name.split(".")[1])
+            full[port] = full.get(port, 0) + grew
     return Network(
         sent_segments=int(sent),
         resent_share=between.grew("net.RetransSegs") / sent if sent else 0.0,
-        overflows=int(between.grew("net.ListenOverflows")),
+        overflows=sum(full.values()) if between.now("listeners.told") else int(between.grew("net.ListenOverflows")),
+        full_ports=tuple(sorted(full)),
         backlog_most=whole_of(root / "proc/sys/net/core/somaxconn", 4096),
         waiting_ports=waiting,
         ports=int(high) - int(low) if low.strip().isdigit() and high.strip().isdigit() else 28_232,

@@ -12,7 +12,8 @@ from typing import Final
 
 from ashore.doctor.look import Between
 from ashore.doctor.probes.files import rows_of, text_of, whole_of
-from ashore.doctor.readings import Process, Role
+from ashore.doctor.readings import DEFAULT_WEIGHT, Process, Role
+from ashore.processes import control_groups
 from ashore.settings import Home
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -93,13 +94,13 @@ def orphans_of(root: Path, everyone: Mapping[int, Seen], home: Home, looked_afte
     """Return the processes that name the run folder of this home and that its supervisor does not look after."""
     mine = {one.pid for one in looked_after} | {os.getpid()}
     folder = f"{home.run}/"
-    return [
-        one
-        for one in everyone.values()
-        if one.pid not in mine
-        and any(text.startswith(folder) for text in words_of(root, one.pid))
-        and role_of(words_of(root, one.pid))[0] != "other"
-    ]
+    found = []
+    for one in everyone.values():
+        if one.pid not in mine:
+            words = words_of(root, one.pid)
+            if any(text.startswith(folder) for text in words) and role_of(words)[0] != "other":
+                found.append(one)
+    return found
 
 
 def role_of(words: Sequence[str]) -> tuple[Role, str]:
@@ -135,6 +136,9 @@ def count(root: Path, mine: Sequence[Seen], everyone: Mapping[int, Seen]) -> Ite
             if len(row) > 12:
                 yield f"{one.key}.thread.{task.name}", (int(row[11]) + int(row[12])) / _TICKS
             preempted += rows_of(task / "status").get("nonvoluntary_ctxt_switches", 0)
+            waited = text_of(task / "schedstat").split()
+            if len(waited) > 1:
+                yield f"{one.key}.waited.{task.name}", int(waited[1]) / 1e9
         yield f"{one.key}.preempted", preempted
 
 
@@ -191,6 +195,7 @@ def read_processes(
             continue
         limits = _file_limits(one.pid, folder)
         age_s = max(0.0, uptime_s - one.start / _TICKS)
+        waits = [between.per_s(n) for n in between.after.numbers if n.startswith(f"{one.key}.waited.")]
         threads = [n for n in between.after.numbers if n.startswith(f"{one.key}.thread.")]
         found.append(
             Process(
@@ -211,7 +216,11 @@ def read_processes(
                 swapped_bytes=int(status.get("VmSwap", "0 kB").split()[0]) << 10,
                 major_faults_per_s=between.per_s(f"{one.key}.major"),
                 preempted_per_s=between.per_s(f"{one.key}.preempted"),
+                waits_share=min(1.0, max(waits, default=0.0)),
+                nice=_nice(one.pid),
+                weight=weight_of(root, one.pid),
                 idle_class=_is_idle(one.pid),
+                tracer=_program(root, status.get("TracerPid", "0").strip()),
                 maps=_num_lines(folder / "maps"),
                 maps_most=whole_of(root / "proc/sys/vm/max_map_count", 65_530),
                 variables=_variables(folder),
@@ -260,6 +269,29 @@ def _is_idle(pid: int) -> bool:
         return hasattr(os, "SCHED_IDLE") and os.sched_getscheduler(pid) == os.SCHED_IDLE
     except OSError:
         return False
+
+
+def _program(root: Path, pid: str) -> str:
+    name = text_of(root / "proc" / pid / "comm") if pid != "0" else ""
+    return f"{name} (process {pid})" if name else ""
+
+
+def _nice(pid: int) -> int:
+    try:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+    except OSError:
+        return 0
+
+
+def weight_of(root: Path, pid: int) -> int:
+    """Return the least weight for processor time among the control groups that hold a process."""
+    weights = [DEFAULT_WEIGHT]
+    for folder in control_groups(root, "cpu", process=str(pid)):
+        if shares := whole_of(folder / "cpu.shares"):
+            weights.append(shares)
+        elif weight := whole_of(folder / "cpu.weight"):
+            weights.append(DEFAULT_WEIGHT * weight // 100)
+    return min(weights)
 
 
 def _variables(folder: Path) -> dict[str, str]:

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from ashore.doctor.look import Between
 from ashore.doctor.readings import Audit, Backup, Host, Model, Server
 from ashore.doctor.samples import Samples
-from ashore.serving import ServedModel, Topology
+from ashore.doctor.topology import ServedPart
+from ashore.processes import connection_to
 
-CAPACITY: tuple[str, ...] = ("429", "503")
-ADMINISTRATION: tuple[str, ...] = ("/metrics", "/readyz", "/healthz", "/livez")
+ADMINISTRATION: Final = ("/metrics", "/readyz", "/healthz", "/livez")
+ASKED_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What one API worker says of whether it is ready."""
+
+    where: Path | tuple[str, int]
+    why_not: str = ""
+    """Empty: it is ready."""
+    is_silent: bool = False
+    took_s: float = 0.0
+
+
+def ask_workers(patience_s: Mapping[Path | tuple[str, int], float]) -> tuple[Told, ...]:
+    """Ask all workers at once whether they are ready, each as long as given; in their order."""
+    with ThreadPoolExecutor(min(len(patience_s), ASKED_AT_ONCE)) as threads:
+        return tuple(threads.map(lambda one: _ask_worker(*one, of=len(patience_s)), enumerate(patience_s.items())))
+
+
+def _ask_worker(index: int, asked: tuple[Path | tuple[str, int], float], *, of: int) -> Told:
+    where, patience_s = asked
+    began_s = time.monotonic()
+    connection = connection_to(where, patience_s)
+    why_not, is_silent = "", False
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+        if answer.status != 200:
+            why_not = str(told.get("error", {}).get("message") or told.get("status") or "it is not ready")
+    except TimeoutError:
+        why_not, is_silent = f"says nothing within {patience_s:.0f} s", True
+    except (OSError, ValueError, http.client.HTTPException, AttributeError) as fault:
+        why_not, is_silent = f"does not answer: {fault or type(fault).__name__}", True
+    finally:
+        connection.close()
+    if is_silent:
+        why_not = f"API worker {index} {why_not}" if of > 1 else f"the API {why_not}"
+    return Told(where=where, why_not=why_not, is_silent=is_silent, took_s=time.monotonic() - began_s)
 
 
 def samples_of(between: Between) -> Samples:
@@ -20,10 +67,10 @@ def samples_of(between: Between) -> Samples:
     return Samples(page, page if before is None else before)
 
 
-def read_models(samples: Samples, topology: Topology, tuned: Mapping[str, bool]) -> tuple[Model, ...]:
+def read_models(samples: Samples, served: Sequence[ServedPart], tuned: Mapping[str, bool]) -> tuple[Model, ...]:
     """Return what clients ask for, and how it went."""
     found: list[Model] = []
-    for one in (*topology.models, *topology.beside):
+    for one in served:
         by = {"model": one.alias}
         if any(model.alias == one.alias for model in found):
             continue
@@ -59,7 +106,7 @@ def read_models(samples: Samples, topology: Topology, tuned: Mapping[str, bool])
 
 
 def read_hosts(
-    samples: Samples, served: Sequence[ServedModel], pids: Mapping[str, int],
+    samples: Samples, served: Sequence[ServedPart], pids: Mapping[str, int],
     launches: Mapping[str, Mapping[str, object]], needed: Mapping[str, int],
 ) -> tuple[Host, ...]:  # fmt: skip
     """Return each replica.
@@ -115,7 +162,13 @@ def _precision_of(name: str) -> str:
 
 
 def read_server(
-    samples: Samples, *, why_not: str, answered_in_s: float, by_unit: bool, restarts: Mapping[str, int]
+    samples: Samples,
+    *,
+    why_not: str,
+    is_silent: bool,
+    answered_in_s: float,
+    by_unit: bool,
+    restarts: Mapping[str, int],
 ) -> Server:
     """Return the server as a whole."""
     requests = failed = 0
@@ -133,13 +186,14 @@ def read_server(
     return Server(
         answers=not why_not,
         why_not=why_not,
+        is_silent=is_silent,
         answered_in_s=answered_in_s,
         requests=requests,
         failed=failed,
         errors=errors,
         ignored_fields=int(samples.growth("ashore_ignored_fields_total")),
         workers=int(samples.total("ashore_workers") or 1),
-        loop_busy_share=samples.total("ashore_loop_busy_share") or 0.0,
+        loop_busy_share=min(1.0, samples.total("ashore_loop_busy_share") or 0.0),
         loop_lag_s=samples.total("ashore_loop_lag_seconds") or 0.0,
         running_limit=int(limit) if limit is not None else 1 << 20,
         jobs_dead=int(samples.total("ashore_jobs", state="dead") or 0),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.doctor.model import Change, Finding, evidence
-from ashore.doctor.readings import Readings
+from ashore.doctor.readings import DEFAULT_WEIGHT, Readings
 from ashore.doctor.rule import Rule, rule
 
 THROTTLED_SHARE: Final = 0.05
@@ -15,6 +15,9 @@ STRANGER_SHARE: Final = 0.3
 PREEMPTED_PER_S: Final = 500.0
 NUMA_MISSES: Final = 0.1
 """Engines that compute nothing in the process of their host."""
+WAITS_SHARE: Final = 0.4
+ANSWERING: Final = ("host", "api", "edge", "cache", "supervisor")
+"""Roles of processes that requests wait for."""
 
 
 @rule(
@@ -316,7 +319,7 @@ def narrow_affinity(seen: Readings) -> Iterator[Finding]:
 )
 def starved(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
-        if one.idle_class and one.role in ("host", "api", "edge", "cache", "supervisor"):
+        if one.idle_class and one.role in ANSWERING:
             yield Finding(
                 severity="warning",
                 what=f"{one.name} runs with what other programs leave",
@@ -327,6 +330,39 @@ def starved(seen: Readings) -> Iterator[Finding]:
                 commands=(f"chrt --other -a -p 0 {one.pid}",),
                 change=Change(kind="idle-class", target=str(one.pid), value="ordinary"),
             )
+
+
+@rule(
+    "D115",
+    "cpu",
+    "Does a process that answers requests get no processor because its weight is low?",
+    needs=("processes", "cpu"),
+    explains=("D504", "D508", "D513", "D600", "D607", "D608", "D622", "D804"),
+    source="proc(5), schedstat: time on a run queue; cpu.shares, cpu.weight, nice(2)",
+)
+def light_weight(seen: Readings) -> Iterator[Finding]:
+    for one in seen.processes:
+        is_light = one.nice > 0 or one.weight < DEFAULT_WEIGHT
+        if one.role not in ANSWERING or one.waits_share < WAITS_SHARE or not is_light:
+            continue
+        light = f"weight {one.weight} of its control group" if one.weight < DEFAULT_WEIGHT else f"nice value {one.nice}"
+        yield Finding(
+            severity="warning",
+            what=f"{one.name} (process {one.pid}) is ready to work and waits for a processor "
+            f"{one.waits_share:.0%} of the time",
+            cause=f"it has the {light}, so that every other program comes first",
+            evidence=(
+                evidence("waits", f"{one.waits_share:.0%} of the time", f"{WAITS_SHARE:.0%}"),
+                evidence("weight", one.weight, DEFAULT_WEIGHT),
+                evidence("nice", one.nice, 0),
+                evidence("idle", f"{seen.cpu.idle_share:.0%}"),
+            ),
+            sure="certain",
+            remedy="give it the weight of other programs, or take the other programs away",
+            commands=(f"renice 0 {one.pid}",)
+            if one.nice > 0
+            else (f"cat /proc/{one.pid}/cgroup  # its group; CPUWeight= of the unit, requests.cpu of the pod",),
+        )
 
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -344,4 +380,5 @@ RULES: Final[tuple[Rule, ...]] = (
     too_hot,
     narrow_affinity,
     starved,
+    light_weight,
 )

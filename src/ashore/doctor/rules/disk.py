@@ -23,7 +23,7 @@ NETWORK_KINDS: Final = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", 
 LAYERED_KINDS: Final = frozenset(("overlay", "aufs"))
 
 
-@rule("D301", "disk", "Is a disk nearly full?", needs=("places",), explains=("D315",), down=True)
+@rule("D301", "disk", "Is a disk nearly full?", needs=("places",), explains=("D208", "D315", "D600", "D613"), down=True)
 def full(seen: Readings) -> Iterator[Finding]:
     told: set[tuple[str, int]] = set()
     for one in seen.places:
@@ -146,7 +146,14 @@ def disk_faults(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D306", "disk", "Can the home not be written?", needs=("places",), explains=("D315", "D901"), down=True)
+@rule(
+    "D306",
+    "disk",
+    "Can the home not be written?",
+    needs=("places",),
+    explains=("D315", "D600", "D613", "D901"),
+    down=True,
+)
 def read_only(seen: Readings) -> Iterator[Finding]:
     for one in seen.places:
         if one.read_only:
@@ -230,7 +237,7 @@ def waits_for_disk(seen: Readings) -> Iterator[Finding]:
     "disk",
     "Does the system refuse to write to the home?",
     needs=("disk.write_error",),
-    explains=("D901",),
+    explains=("D600", "D613", "D901"),
     down=True,
 )
 def cannot_write(seen: Readings) -> Iterator[Finding]:
@@ -248,8 +255,10 @@ def cannot_write(seen: Readings) -> Iterator[Finding]:
 
 @rule("D208", "memory", "Is a file system in memory nearly full?", needs=("places",), down=True)
 def full_shm(seen: Readings) -> Iterator[Finding]:
+    home = next((one.device for one in seen.places if one.name == "home"), "")  # D301 judges what lies on that
     for one in seen.places:
-        if one.kind == "tmpfs" and one.name != "home" and one.total_bytes and one.free_bytes < 0.2 * one.total_bytes:
+        apart = one.name != "home" and (not home or one.device != home)
+        if one.kind == "tmpfs" and apart and one.total_bytes and one.free_bytes < 0.2 * one.total_bytes:
             yield Finding(
                 severity="warning",
                 what=f"{one.path} is {1 - one.free_bytes / one.total_bytes:.0%} full",

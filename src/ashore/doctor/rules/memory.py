@@ -13,6 +13,8 @@ from ashore.doctor.rule import Rule, rule
 LEAST_BYTES: Final = 512 << 20
 LEAST_SHARE: Final = 0.03
 FULL_SHARE: Final = 0.95
+AMPLE_SHARE: Final = 0.25
+"""Of all memory, or of a limit, that is free: with less, pages are dropped that are needed again."""
 PRESSURE: Final = 0.05
 FAULTS_PER_S: Final = 20.0
 GROWTH_BYTES_PER_S: Final = (1 << 20) / 60
@@ -200,12 +202,24 @@ def refuses(seen: Readings) -> Iterator[Finding]:
     source="kernel documentation, PSI: full means that no process got on",
 )
 def thrashes(seen: Readings) -> Iterator[Finding]:
-    if seen.memory.pressure_share > PRESSURE:
+    # Where memory is free, those who wait are in a control group of another program, at its own limit.
+    is_short = (
+        seen.memory.available_bytes < AMPLE_SHARE * seen.memory.total_bytes
+        or seen.memory.swapped_in_per_s > 0
+        or any(
+            one.memory_limit_bytes and one.memory_used_bytes > (1 - AMPLE_SHARE) * one.memory_limit_bytes
+            for one in seen.groups
+        )
+    )
+    if seen.memory.pressure_share > PRESSURE and is_short:
         yield Finding(
             severity="warning",
             what=f"in {seen.memory.pressure_share:.0%} of the time every process waited for memory",
             cause="the kernel drops and reads the same pages again and again",
-            evidence=(evidence("pressure", f"{seen.memory.pressure_share:.0%}", f"{PRESSURE:.0%}"),),
+            evidence=(
+                evidence("pressure", f"{seen.memory.pressure_share:.0%}", f"{PRESSURE:.0%}"),
+                evidence("available", human_bytes(seen.memory.available_bytes)),
+            ),
             sure="certain",
             remedy="serve less on this machine, or give it more memory",
             commands=("ashore model ps",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ashore.core import counted
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.doctor.readings import Readings
 from ashore.doctor.rule import Rule, rule
@@ -90,7 +91,7 @@ def slow_names(seen: Readings) -> Iterator[Finding]:
         if one.error or one.took_s > SLOW_LOOKUP_S:
             yield Finding(
                 severity="warning",
-                what=f"the name {one.name} "
+                what=f"the name {one.name} {f'of {one.used_by} ' if one.used_by else ''}"
                 f"{'cannot be looked up: ' + one.error if one.error else f'takes {one.took_s:.1f} s to look up'}",
                 cause="a name server of /etc/resolv.conf does not answer, or the name is wrong",
                 evidence=(evidence("look-up", one.error or f"{one.took_s:.2f} s", f"{SLOW_LOOKUP_S:g} s"),),
@@ -127,12 +128,15 @@ def lossy(seen: Readings) -> Iterator[Finding]:
 def queue_full(seen: Readings) -> Iterator[Finding]:
     if seen.network.overflows:
         small = seen.network.backlog_most < BACKLOG
+        ports = " and ".join(map(str, seen.network.full_ports))
+        where = f"port {ports}" if ports else "this machine"
         yield Finding(
             severity="warning",
-            what=f"{seen.network.overflows} connections found the queue of a listener full",
-            cause="a server took them too slowly, or the queue is short",
+            what=f"{counted(seen.network.overflows, 'connection')} to {where} found the queue full and had to wait or "
+            "were lost",
+            cause="the server took them too slowly, or the queue is short",
             evidence=(
-                evidence("overflows", seen.network.overflows, 0),
+                evidence("refused connections", seen.network.overflows, 0),
                 evidence("net.core.somaxconn", seen.network.backlog_most, BACKLOG),
             ),
             sure="likely",

@@ -27,7 +27,7 @@ def cache_down(seen: Readings) -> Iterator[Finding]:
     if seen.cache.used and not seen.cache.up:
         yield Finding(
             severity="warning",
-            what="the shared cache does not answer; each worker uses its own",
+            what=f"the shared cache at {seen.cache.address or '[redis] url'} does not answer; each worker uses its own",
             cause="the server that [redis] url names is down, stopped, or cannot be reached",
             evidence=(evidence("ashore_shared_cache_up", 0, 1),),
             sure="certain",

@@ -16,6 +16,8 @@ PROCESSES_SHARE: Final = 0.8
 MANY_RESTARTS: Final = 3
 BUSY_LOOP: Final = 0.85
 SLOW_LOOP_S: Final = 0.05
+YOUNG_S: Final = 20.0
+"""A host that began so lately may still load."""
 
 
 @rule("D501", "process", "Is a process close to its limit of open files?", needs=("processes",))
@@ -150,8 +152,15 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
         process = by_pid.get(one.pid)
         if process is None or one.is_a_server or seen.span_s < 1:
             continue
-        halted = process.state in ("T", "t")
-        idle = one.running > 0 and not one.steps and process.cpu_cores < 0.02 and process.state != "R"
+        halted = process.state in ("T", "t") and not process.tracer
+        idle = (
+            one.running > 0
+            and not one.steps
+            and process.cpu_cores < 0.02
+            and process.waits_share < 0.1
+            and process.state != "R"
+            and process.age_s > YOUNG_S
+        )
         if halted or idle:
             yield Finding(
                 severity="critical",
@@ -180,11 +189,21 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
     "process",
     "Is a process of the server stopped?",
     needs=("processes",),
-    explains=("D511", "D513", "D801", "D811"),
+    explains=("D504", "D511", "D513", "D600", "D607", "D801", "D804", "D811"),
 )
 def halted(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
-        if one.state in ("T", "t") and one.role != "host":
+        if one.tracer:
+            yield Finding(
+                severity="critical",
+                what=f"{one.tracer} traces {one.name} (process {one.pid})",
+                cause="a debugger or tracer stops it at each system call; whoever waits for it waits",
+                evidence=(evidence("tracer", one.tracer, "none"), evidence("state", one.state, "R or S")),
+                sure="certain",
+                remedy="end the tracer; the process goes on by itself",
+                commands=(f"kill {one.tracer.rpartition(' ')[2].rstrip(')')}",),
+            )
+        elif one.state in ("T", "t") and one.role != "host":
             yield Finding(
                 severity="critical",
                 what=f"{one.name} (process {one.pid}) is stopped",

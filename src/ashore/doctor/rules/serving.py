@@ -32,10 +32,13 @@ HALF_FLAGS: Final = frozenset(("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp
 @rule("D600", "serving", "Does the server not answer every request?", needs=("server.answers",))
 def not_ready(seen: Readings) -> Iterator[Finding]:
     if not seen.server.answers:
+        is_silent = seen.server.is_silent
         yield Finding(
             severity="critical",
             what=f"not every request is answered: {seen.server.why_not or 'the server is not ready'}",
-            cause="a model has no engine host that is ready, the audit log cannot be written, or the server still "
+            cause="the worker is stopped, hangs, or gets no processor"
+            if is_silent
+            else "a model has no engine host that is ready, the audit log cannot be written, or the server still "
             "starts",
             evidence=(evidence("/readyz", seen.server.why_not or "not ready", "ready"),),
             sure="certain",

@@ -18,7 +18,7 @@ CARD: Final = EngineCard(
     choosing=Choosing(
         rank=3,
         why="{architecture} in {format}; ashore starts and supervises {program}",
-        instead="set [model.engine] url to the address of a vLLM server",
+        instead="set [model.engine] fleet = true and name a vLLM server in [[fleet.node]]",
     ),
     options=Options(
         tune=(
@@ -33,8 +33,8 @@ CARD: Final = EngineCard(
             "quantization", "scheduling_policy", "seed", "swap_space", "tensor_parallel_size",
         ),
         operators=(
-            "api_key", "ca_file", "egress", "enable_sleep_mode", "executable", "fleet", "key", "precision",
-            "served_model_name", "url", "vocab_size",
+            "api_key", "ca_file", "enable_sleep_mode", "executable", "fleet", "key", "precision",
+            "served_model_name", "vocab_size",
         ),
         passed_on="all",
         unused=("threads",),
@@ -44,13 +44,15 @@ CARD: Final = EngineCard(
     program=Program(
         name="vllm",
         how_to_get="install it in a separate environment (python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm) "
-        'and write options = { executable = "~/vllm/bin/vllm" } in [model.engine], or url = "http://host:8000"',
+        'and write options = { executable = "~/vllm/bin/vllm" } in [model.engine], or name a server of another '
+        "machine in [[fleet.node]]",
         shell_line="ashore.engines.vllm.command:shell_line",
         embedding={"task": "embed"},
         adapters="ashore.engines.vllm.command:adapter_options",
         flags="ashore.engines.vllm.command:vllm_flags",
         quiet={"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
-        outside="set [model.engine] url to the address of a server, or install vllm on a machine with a GPU",
+        outside="set [model.engine] fleet = true and name a server in [[fleet.node]], or install vllm on a machine "
+        "with a GPU",
     ),
     tuning=Tuning(why_not="an external server; measure it at its address with `ashore bench serve`"),
     precisions=(

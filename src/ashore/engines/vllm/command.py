@@ -101,7 +101,8 @@ class VllmProcess:
         if shutil.which(command[0]) is None:
             raise MissingExtra(
                 f"{command[0]!r} is not installed on this machine; the command would be: {shlex.join(command)}",
-                hint="install vLLM in a separate environment and set the option `executable` to its path, or set `url`",
+                hint="install vLLM in a separate environment and set the option `executable` to its path, or name a "
+                "server of another machine in [[fleet.node]]",
             )
         self.command = command
         self.api_key = secrets.token_urlsafe(24)

@@ -25,6 +25,7 @@ from ashore.engines.model import (
     EngineOptions,
     EngineStats,
     Finished,
+    FleetServer,
     GenerateOrder,
     ModelFiles,
     ScoredText,
@@ -43,7 +44,6 @@ from ashore.errors import (
     ContextTooLong,
     EngineFailed,
     HostDied,
-    InvalidSpec,
     NotReady,
     SourceUnreachable,
     UnsupportedByEngine,
@@ -77,19 +77,14 @@ class VllmEngine:
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
         fleet = FleetServers.of(options)
         sleeps = bool(options.extra.get("enable_sleep_mode"))
-        if sleeps and (fleet is not None or len(str(options.extra.get("url", "")).split()) > 1):
-            raise InvalidSpec(
-                "enable_sleep_mode is set for several servers; only a server of its own can be put to sleep",
-                hint="remove the option, or name one url",
-            )
-        if options.extra.get("url") or fleet is not None:
-            reach = Reach.of(options)
+        if fleet is not None:
+            reach, listed = Reach.of(options), fleet.read() or ()
         else:
             port = free_port()
             command = vllm_command(files, options, port=port)
             _log.info("starting vLLM: %s", shlex.join(command))
             self._process = VllmProcess(command, sleeps=sleeps)
-            reach = Reach(urls=(f"http://127.0.0.1:{port}",), key=self._process.api_key)
+            reach, listed = Reach(key=self._process.api_key), (FleetServer(url=f"http://127.0.0.1:{port}"),)
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
@@ -97,10 +92,11 @@ class VllmEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-http", daemon=True)
         self._thread.start()
         name = str(options.extra.get("served_model_name", ""))
-        self._servers = self._ask(self._make_servers(reach, fleet, name or files.name, is_name_given=bool(name)))
-        timeout_s = float(options.extra.get("start_timeout_s", _START_TIMEOUT_S if self._process else 10.0))
-        if fleet is None:
-            entry = self._wait_until_ready(reach, timeout_s)
+        self._servers = self._ask(
+            self._make_servers(reach, listed, fleet, name or files.name, is_name_given=bool(name))
+        )
+        if self._process is not None:
+            entry = self._wait_until_ready(self._process, float(options.extra.get("start_timeout_s", _START_TIMEOUT_S)))
         else:
             entry = self._ask(self._first_of_the_fleet()) or wire.ModelEntry(id="", max_model_len=_context_of(files))
         if sleeps and self._ask(self._servers.is_asleep()):  # whoever put it to sleep has ended
@@ -111,7 +107,9 @@ class VllmEngine:
         told = (options.extra.get(name) for name in ("precision", "quantization", "dtype"))
         self._info = EngineInfo(
             kind="vllm",
-            version=f"vllm {self._ask(self._servers.version())}",
+            version=f"vllm {self._ask(self._servers.version())}"
+            if self._servers.pool.ready
+            else "vllm, no node answers yet",
             model=files.name,
             precision=str(next((one for one in told if one), "auto")),
             context_tokens=context_tokens,
@@ -283,19 +281,17 @@ class VllmEngine:
     def _ask(self, call: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(call, self._network()).result(_CALL_TIMEOUT_S)
 
-    def _wait_until_ready(self, reach: Reach, timeout_s: float) -> wire.ModelEntry:
+    def _wait_until_ready(self, process: VllmProcess, timeout_s: float) -> wire.ModelEntry:
         deadline_s = time.monotonic() + timeout_s
         while True:
-            if self._process is not None:
-                self._process.check()
+            process.check()
             try:
                 return self._ask(self._reached().first())
             except SourceUnreachable as error:
                 if time.monotonic() >= deadline_s:
                     raise EngineFailed(
-                        f"no vLLM server answered at {' or '.join(reach.urls)} within {timeout_s:g} s "
-                        f"({error.message})",
-                        hint="start it, or correct the address in [model.engine]",
+                        f"vLLM did not answer within {timeout_s:g} s ({error.message})",
+                        hint="see the log of its host; a large model needs a larger start_timeout_s in options",
                     ) from error
             time.sleep(0.2)
 
@@ -350,18 +346,24 @@ class VllmEngine:
             self._process.kill()
 
     async def _make_servers(
-        self, reach: Reach, fleet: FleetServers | None, wanted: str, *, is_name_given: bool
+        self,
+        reach: Reach,
+        listed: Sequence[FleetServer],
+        fleet: FleetServers | None,
+        wanted: str,
+        *,
+        is_name_given: bool,
     ) -> Servers:
         return Servers(
-            reach, fleet=fleet, wanted=wanted, is_name_given=is_name_given, tell=self._push, lost=self._give_up
+            reach, listed, fleet=fleet, wanted=wanted, is_name_given=is_name_given, tell=self._push, lost=self._give_up
         )
 
     async def _first_of_the_fleet(self) -> wire.ModelEntry | None:
-        """Return what a server of the fleet serves; None where none answers now: one may come at any time."""
+        """Return what a node serves; None where none answers now: one may come at any time."""
         try:
             return await self._reached().first()
         except AshoreError as error:
-            _log.warning("no server of the fleet answers yet: %s", error.message)
+            _log.warning("no node answers yet: %s", error.message)
             return None
 
     def _start(self, live: Live) -> None:

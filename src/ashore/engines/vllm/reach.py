@@ -1,7 +1,6 @@
-"""How a server is reached: addresses, which of them may be called, whom to trust, and the key.
+"""How a server is reached: which there are, which addresses of a name may be called, whom to trust, and the key.
 
-The addresses stand in the options of an engine, or in a file that whoever started its host writes anew when servers
-come, drain and leave (`FleetServers`).
+Nodes are listed in a file that whoever started the host writes anew when they come, drain and leave (`FleetServers`).
 """
 
 from __future__ import annotations
@@ -34,11 +33,8 @@ NAME_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What the operator said of the servers."""
+    """What the operator said of the servers of a model, beside their addresses."""
 
-    urls: tuple[str, ...]
-    entries: tuple[str, ...] = ()
-    """The entry of `[egress] allow` for each; empty: no name is held to an address."""
     key: str = ""
     """The key itself, `env:NAME`, or `file:PATH`; empty: none is sent."""
     ca_file: str = ""
@@ -47,28 +43,13 @@ class Reach:
 
     @classmethod
     def of(cls, options: EngineOptions) -> Reach:
-        """Return what stands in the options of an engine.
-
-        Raises:
-            InvalidSpec: an address is none, or the file of authorities cannot be read.
-        """
-        words = {name: str(options.extra.get(name, "")) for name in ("url", "egress", "key", "api_key", "ca_file")}
-        urls = tuple(words["url"].split())
-        for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise InvalidSpec(f"the vLLM url is {url!r}", hint="write http://HOST:PORT, without /v1")
+        """Return what stands in the options of an engine."""
+        words = {name: str(options.extra.get(name, "")) for name in ("key", "api_key", "ca_file")}
         return cls(
-            urls=tuple(url.rstrip("/") for url in urls),
-            entries=tuple(words["egress"].split()),
             key=words["key"] or words["api_key"],
             ca_file=words["ca_file"],
-            identity=_identity() if options.extra.get("fleet") and not words["ca_file"] else None,
+            identity=None if words["ca_file"] else _identity(),
         )
-
-    def listed(self) -> tuple[FleetServer, ...]:
-        """Return the addresses as a fleet would list them."""
-        entries = self.entries or ("",) * len(self.urls)
-        return tuple(FleetServer(url=url, entry=entry) for url, entry in zip(self.urls, entries, strict=True))
 
     def client(self, server: FleetServer) -> httpx.AsyncClient:
         """Return a client for one address. No proxy, no redirect."""
@@ -117,7 +98,7 @@ class FleetServers:
 
     @classmethod
     def of(cls, options: EngineOptions) -> FleetServers | None:
-        """Return where the servers of an engine are listed; None where its options name them.
+        """Return where the nodes of an engine are listed; None where it starts a server of its own.
 
         Raises:
             InvalidSpec: nobody said which file it is.
@@ -127,7 +108,7 @@ class FleetServers:
             return None
         if not os.environ.get(FLEET_FILE):
             raise InvalidSpec(
-                f"{alias} takes the servers of the fleet, and no file lists them",
+                f"{alias} is answered by engine nodes, and no file lists them",
                 hint="a model with [model.engine] fleet is served by `ashore up`",
             )
         return cls(Path(os.environ[FLEET_FILE]), alias)

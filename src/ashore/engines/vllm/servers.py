@@ -110,6 +110,7 @@ class Servers:
     def __init__(
         self,
         reach: Reach,
+        listed: Sequence[FleetServer],
         *,
         fleet: FleetServers | None = None,
         wanted: str,
@@ -120,8 +121,9 @@ class Servers:
         """Make it; nothing is called yet.
 
         Args:
-            reach: Addresses, and how they are reached.
-            fleet: Lists them instead, where they come and go.
+            reach: How the servers are reached.
+            listed: Those that are there now.
+            fleet: Lists them from then on, where they come and go.
             wanted: What the model is called there. Where the operator did not say so and a server has one model
                 only, it is that one.
             is_name_given: Whether the operator said so.
@@ -141,7 +143,7 @@ class Servers:
         self._changed = asyncio.Event()
         """Set when the state of a server has changed, or a trial has ended."""
         self._watching: list[asyncio.Task[None]] = []
-        self._list(reach.listed() if fleet is None else fleet.read() or ())
+        self._list(listed)
 
     # --- who they are
 
@@ -201,12 +203,14 @@ class Servers:
             await self._give_adapters(one)
 
     async def is_asleep(self) -> bool:
-        """Return whether the one server sleeps.
+        """Return whether any server that answers sleeps.
 
         Raises:
-            UnsupportedByEngine: it has no such mode.
+            UnsupportedByEngine: one has no such mode.
         """
-        [one] = self.pool.backends
+        return any([await self._sleeps(one) for one in self.pool.ready])
+
+    async def _sleeps(self, one: Backend) -> bool:
         try:
             return msgspec.json.decode(await self._get(one, "/is_sleeping"), type=wire.Sleeping).is_sleeping
         except InvalidRequest as error:
@@ -219,20 +223,20 @@ class Servers:
             raise verdict.error from verdict
 
     async def rest(self, *, asleep: bool) -> None:
-        """Have the one server offload its weights to the memory of its machine and drop its KV cache (level 1), or
-        take them back. Returns when that is done.
+        """Have every server that answers offload its weights to the memory of its machine and drop its KV cache (level
+        1), or take them back. Returns when that is done.
 
         Raises:
-            EngineFailed: it could not.
+            EngineFailed: one could not.
         """
-        [one] = self.pool.backends
-        try:
-            await self._post(one, "/sleep?level=1" if asleep else "/wake_up", {})
-            is_asleep = await self.is_asleep()
-        except _Elsewhere as verdict:
-            raise EngineFailed(verdict.error.message, hint="see the log of that server") from verdict
-        if is_asleep != asleep:
-            raise EngineFailed(f"the vLLM server at {one.url} {'does not sleep' if asleep else 'sleeps on'}")
+        for one in self.pool.ready:
+            try:
+                await self._post(one, "/sleep?level=1" if asleep else "/wake_up", {})
+                is_asleep = await self._sleeps(one)
+            except _Elsewhere as verdict:
+                raise EngineFailed(verdict.error.message, hint="see the log of that server") from verdict
+            if is_asleep != asleep:
+                raise EngineFailed(f"the vLLM server at {one.url} {'does not sleep' if asleep else 'sleeps on'}")
 
     async def _greet(self, one: Backend) -> None:
         """Ask a server what it serves, and give it the adapters."""

@@ -157,8 +157,12 @@ CALLS: Final = (
 BY_NAME: Final[Mapping[str, Call]] = {f"{call.noun} {call.word}": call for call in CALLS}
 
 
-def submit(office: JobOffice, actor: Actor, name: str, action: str, subject: str, asked: msgspec.Struct) -> JobOut:
-    """Queue an operation, record that it was asked for, and return its job.
+def submit(
+    office: JobOffice, actor: Actor, name: str, action: str, subject: str, asked: msgspec.Struct, *,
+    also: tuple[str, ...] = (),
+) -> JobOut:  # fmt: skip
+    """Queue an operation, record that it was asked for, and return its job. When it starts, the caller must still have
+    the right on `subject` and on `also`.
 
     Raises:
         Overloaded: too many wait.
@@ -182,6 +186,7 @@ def submit(office: JobOffice, actor: Actor, name: str, action: str, subject: str
         asked=msgspec.Raw(msgspec.json.encode(_with_paths(office, asked))),
         action=action,
         subject=subject,
+        also=also,
     )
     job = office.queue.submit(
         NewJob(
@@ -196,6 +201,19 @@ def submit(office: JobOffice, actor: Actor, name: str, action: str, subject: str
     )
     actor.record(office.recorder, action, subject, detail={"job": job.job_id, "operation": name})
     return job_out(job)
+
+
+def check_still(office: JobOffice, actor: Actor, job: Job) -> None:
+    """Return when whoever submitted an operation, who asks now, may still do it.
+
+    Raises:
+        PermissionDenied: a right was taken away meanwhile.
+    """
+    if not name_of(job.kind):
+        return
+    request = msgspec.json.decode(office.queue.body(job.job_id).payload, type=Request)
+    for resource in (request.subject, *request.also):
+        office.rights.require(actor.principal, request.action, resource)
 
 
 def run_again(office: JobOffice, actor: Actor, job: Job) -> JobOut:
@@ -225,7 +243,8 @@ def _derive(
     """Queue an operation on a stored model; the caller needs the right on all that it reads and makes by name."""
     names = [check_stored(one) for one in (model, *others) if one]
     _require(office, actor, action, *names)
-    return submit(office, actor, name, action, f"model/{names[0]}", asked)
+    first, *more = (f"model/{one}" for one in names)
+    return submit(office, actor, name, action, first, asked, also=tuple(more))
 
 
 def _with_paths(office: JobOffice, asked: msgspec.Struct) -> msgspec.Struct:

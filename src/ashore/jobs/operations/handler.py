@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -114,26 +114,37 @@ class OperationHandler:
     """A `Handler` of operations."""
 
     def __init__(
-        self, queue: JobQueue, *, environment: Mapping[str, str], argv: Sequence[str] = (sys.executable, "-m", MODULE)
+        self,
+        queue: JobQueue,
+        *,
+        environment: Mapping[str, str],
+        still_allowed: Callable[[Lease], Awaitable[Outcome | None]],
+        argv: Sequence[str] = (sys.executable, "-m", MODULE),
     ) -> None:
         """Make it.
 
         Args:
             queue: Where progress is kept.
             environment: What the process needs beside what every child gets: the settings of the home, logins.
+            still_allowed: Says what becomes of a job whose submitter may no longer do it; None: it may start.
             argv: The program.
         """
+        self._still_allowed = still_allowed
         self._queue = queue
         self._environment = environment
         self._argv = tuple(argv)
 
     async def run(self, lease: Lease) -> Outcome:
-        """Do it once. Begun once before, it was interrupted: nobody knows how far it came, so a person decides."""
+        """Do it once, if its submitter still may. Begun once before, it was interrupted: nobody knows how far it came,
+        so a person decides."""
         request, job = _request.decode(lease.payload), lease.job
-        if lease.number > 1:
+        if lease.number > 1 and job.progress:
             how = "run it again: ashore job again " + job.job_id
             return Interrupted(code="interrupted", message=f"the server stopped while the operation ran; {how}")
+        if (instead := await self._still_allowed(lease)) is not None:
+            return instead
         meter = Meter(request.subject)
+        await asyncio.to_thread(self._queue.report, lease, _text(meter))  # from here on it has begun
         keeping = asyncio.create_task(self._keep(lease, meter), name=f"progress of {job.job_id}")
         try:
             code = await self._do(lease, request, meter)

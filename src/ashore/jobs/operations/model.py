@@ -30,6 +30,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller was allowed to do, for the audit log."""
     subject: str
     """On what: `model/chat`."""
+    also: tuple[str, ...] = ()
+    """What else the caller needed the same right on: `model/student`."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

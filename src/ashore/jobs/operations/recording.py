@@ -14,7 +14,7 @@ import msgspec
 
 from ashore.core import Act, ActOutcome, Recorder
 from ashore.errors import AshoreError, NotFound
-from ashore.jobs.model import FINAL, Job
+from ashore.jobs.model import FINAL, REFUSED, Job
 from ashore.jobs.operations.model import Request, name_of
 from ashore.jobs.queue import JobQueue
 from ashore.state import EVENTS as EPOCH
@@ -94,7 +94,7 @@ class EndsRecorder:
 
 def act_of(job: Job, request: Request) -> Act:
     """Return how an operation ended as the audit log has it."""
-    outcome: ActOutcome = "done" if job.state == "succeeded" else "failed"
+    outcome: ActOutcome = "done" if job.state == "succeeded" else "denied" if job.error_code == REFUSED else "failed"
     return Act(
         action=request.action,
         actor=job.account,

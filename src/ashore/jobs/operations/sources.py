@@ -13,11 +13,10 @@ from typing import Final
 
 from ashore.core import Allowed, check_addresses, check_url, did_you_mean
 from ashore.errors import PermissionDenied, SourceUnreachable, UnknownModel
-from ashore.store import Catalog, is_source, name_of_source, parse_reference
+from ashore.store import Catalog, is_source, name_of_source, parse_reference, pip_addresses
 
 HUBS: Final = ("hf:", "ms:")
 """Sources that are always allowed: the hubs, or the mirrors that the operator named. Offline, the pull refuses them."""
-INDEX: Final = "https://pypi.org/"
 HOW: Final = "ask the operator to add it to [jobs] folders in ashore.toml"
 
 
@@ -44,6 +43,8 @@ class Reach:
     allow: Sequence[Allowed] = ()
     """Of `[egress] allow`."""
     resolve: Callable[[str, int], Sequence[str]] = addresses_of
+    indexes: Callable[[], Sequence[str]] = pip_addresses
+    """Addresses that a pull of `pypi:` goes to: the operator sets pip up."""
 
     def source(self, said: str) -> str:
         """Return the source that a model may be pulled from: as it was said, or the path that it leads to.
@@ -57,7 +58,8 @@ class Reach:
         if said.startswith(HUBS):
             return said
         if kind == "pypi":
-            self._check_host(INDEX)
+            for index in self.indexes():
+                self._check_host(index)
         elif kind in ("oci", "peer", "oci+http"):
             scheme = "http" if kind == "oci+http" else "https"
             self._check_host(f"{scheme}://{rest.removeprefix('//').partition('/')[0]}/")

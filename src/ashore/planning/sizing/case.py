@@ -44,7 +44,13 @@ class Precision:
     """Bytes of a weight of attention and of shared matrices."""
     cache: float
     """Bytes of one number in the KV cache."""
+    head: float = 2.0
+    """Bytes of a weight of the output matrix, which engines on GPUs leave as it is."""
     units: Literal["bf16", "fp8", "int8", "fp4"]
+
+
+STEADY: Final = 1000.0
+"""Requests for each at once of users, who neither begin nor end together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,12 @@ class Case:
     """Tuned for a benchmark (MLPerf), not for service."""
     slots: int = 0
     """Requests that one instance may work on at once; 0: as many as the engine does by itself."""
+    rounds: float = 0.0
+    """Requests that were sent for each at once, all of the first ones at the same moment; 0: not known."""
+    even: bool = False
+    """All requests have the same lengths: a prompt then rarely meets another, after the first ones."""
+    held_steps: float = 0.0
+    """Steps of answers for which a new prompt is made to wait."""
     beams: int = 1
     """Answers that are made side by side, of which the best is given."""
     level: tuple[float, float] | None = None
@@ -143,12 +155,16 @@ def precision_of(name: str, *, model: str, chip: Chip, network: Network, engine:
         return Precision(name="int8", weight=0.56, attention=1.0, cache=2.0, units="int8" if chip.int8 else "bf16")
     if re.search(r"int4|awq|gptq(?!.*8)|q4|uint4|w4", told):
         weight = 0.6 if "q4" in told else 0.56
+        if chip.is_cpu:  # its engines round activations to INT8 on the way
+            units = "int8" if chip.int8 else "bf16"
+            return Precision(name="weight4", weight=weight, attention=weight, cache=1.0, units=units, head=1.03)
         return Precision(name="weight4", weight=weight, attention=weight, cache=2.0, units="bf16")
     if "gptq-int8" in told:
         return Precision(name="weight8", weight=1.03, attention=1.03, cache=2.0, units="bf16")
     if re.search(r"int8|w8a8|q8", told) and "fp8" not in told:
         units = "int8" if chip.int8 else "bf16"
-        return Precision(name="int8", weight=1.03, attention=1.03, cache=1.0 if chip.is_cpu else 2.0, units=units)
+        cache, head = (1.0, 1.03) if chip.is_cpu else (2.0, 2.0)
+        return Precision(name="int8", weight=1.03, attention=1.03, cache=cache, units=units, head=head)
     if "fp8" in told:
         if not chip.fp8:
             return Precision(name="weight8", weight=1.0, attention=1.0, cache=2.0, units="bf16")
@@ -159,9 +175,9 @@ def precision_of(name: str, *, model: str, chip: Chip, network: Network, engine:
 
 
 def weight_bytes(network: Network, precision: Precision) -> float:
-    """Return the bytes of all weights; input and output matrices are counted at two bytes, as engines keep them."""
+    """Return the bytes of all weights; input and output matrices are counted as engines keep them."""
     shape = network.shape
-    wide = max(precision.attention, 2.0)
+    wide = max(precision.attention, precision.head)
     return (
         network.attention * precision.attention
         + (network.dense + network.expert * shape.num_experts) * precision.weight

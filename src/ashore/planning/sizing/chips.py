@@ -37,6 +37,8 @@ class Chip:
     watts: float
     usd: float
     source: str
+    price: str = "estimate"
+    """Where its price is from, and when; `estimate`: nothing that can be cited, `your own`: of a file of one's own."""
 
     @property
     def is_cpu(self) -> bool:
@@ -108,5 +110,6 @@ def _chip(name: str, table: dict[str, Any]) -> Chip:
         watts=float(table["watts"]),
         usd=float(table["usd"]),
         source=str(table["source"]),
+        price=str(table.get("price", "estimate")),
         **{kind: 1e12 * float(tflops[kind]) for kind in ("bf16", "fp8", "int8", "fp4")},
     )

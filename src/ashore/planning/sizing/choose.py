@@ -11,7 +11,7 @@ import numpy as np
 
 from ashore.core import human_bytes, kv_bytes
 from ashore.planning.sizing.calibration import TRUST, Calibration, Estimate, Trust, estimate, shipped
-from ashore.planning.sizing.case import Case, Precision, precision_of, weight_bytes
+from ashore.planning.sizing.case import STEADY, Case, Precision, precision_of, weight_bytes
 from ashore.planning.sizing.chips import Chip
 from ashore.planning.sizing.networks import Network
 from ashore.planning.sizing.steps import FIXED_BYTES, USABLE
@@ -225,6 +225,7 @@ def _case(network: Network, load: Load, chip: Chip, precision: Precision, engine
         osl=load.osl,
         load_kind="closed",
         load=float(at_once),
+        rounds=STEADY,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import exp, log
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ import numpy as np
 from ashore.core import foreign_errors
 from ashore.errors import InvalidRequest
 from ashore.planning.sizing.calibration import Calibration, Estimate, estimate, shipped
-from ashore.planning.sizing.case import Case, engine_of, precision_of
+from ashore.planning.sizing.case import STEADY, Case, engine_of, precision_of
 from ashore.planning.sizing.chips import GB, Chip, find_machine
 from ashore.planning.sizing.networks import find_network
 from ashore.planning.sizing.residual import logarithms
@@ -27,7 +27,12 @@ HELD: Final = (0.5, 0.5, 0.5, 0.3, 0.3, 0.3)
 """How strongly each stays at what was published, against one measured figure."""
 LEAST_BAND: Final = 0.10
 """Measurements of one's own repeat within this, at best."""
-_FLOPS_A_CYCLE: Final = {"amx_bf16": 1024.0, "avx512f": 64.0, "avx2": 32.0}
+_FLOPS_A_CYCLE: Final = {"avx512f": 64.0, "avx2": 32.0}
+_AMX: Final = 16.0
+"""How many times as many operations in BF16 a core with AMX does as in FP32."""
+SEEN_BANDWIDTH: Final = 0.75
+SEEN_FLOPS: Final = 0.85
+"""What a long sum and a large product reach of the data sheet, where engines reach as much or a little less."""
 _BYTES_A_CORE: Final = 20e9
 """That one core of a server reads from memory in a second; a socket reads what its channels give."""
 
@@ -44,6 +49,18 @@ class Measured:
     first_s: float
     token_s: float
     tokens_per_s: float
+    rounds: float = STEADY
+    """Requests for each at once; they all begin together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What a processor did a moment ago, on all cores that may be used."""
+
+    bytes_per_s: float
+    """Read from memory by a long sum of products."""
+    flops: float
+    """Of a large matrix product in FP32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +73,8 @@ class Own:
     misses: tuple[float, float, float]
     """Largest miss of first token, time a token and speed, as logarithms, after the change."""
     num_reports: int
+    rates: Rates | None = None
+    """What the processor did when this was found, which the changes are relative to; None: its name said it."""
 
 
 def read_report(path: Path) -> Measured:
@@ -78,13 +97,22 @@ def read_report(path: Path) -> Measured:
             osl=max(1.0, float(told["completion_tokens"]) / number),
             load=float(amount[0]),
             load_kind="rate" if "open" in words else "closed",
+            rounds=STEADY if "open" in words else max(1.0, number / max(float(amount[0]), 1.0)),
             first_s=float(told["ttft_ms"]["mean"]) / 1e3,
             token_s=float(told["tpot_ms"]["mean"]) / 1e3,
             tokens_per_s=float(told["tok_per_s"]),
         )
 
 
-def this_machine(*, cores: int, memory_bytes: int, cpu: str, flags: frozenset[str], clock_hz: float = 2.5e9) -> Chip:
+def this_machine(
+    *,
+    cores: int,
+    memory_bytes: int,
+    cpu: str,
+    flags: frozenset[str],
+    clock_hz: float = 2.5e9,
+    rates: Rates | None = None,
+) -> Chip:
     """Return the part of a CPU that a process may use, as a device.
 
     Args:
@@ -93,24 +121,31 @@ def this_machine(*, cores: int, memory_bytes: int, cpu: str, flags: frozenset[st
         cpu: As the kernel names it.
         flags: Of /proc/cpuinfo.
         clock_hz: That all cores hold under load.
+        rates: What was measured of it; None: name, cores and flags say it.
     """
     like, _ = find_machine(f"CPU {cpu}")
-    each = next((flops for flag, flops in _FLOPS_A_CYCLE.items() if flag in flags), 16.0)
     whole = like.bandwidth if like is not None else 100e9
-    dots = 4.0 if "avx512_vnni" in flags or "avx_vnni" in flags else 2.0
+    bandwidth = min(whole, _BYTES_A_CORE * cores)
+    flops = next((each for flag, each in _FLOPS_A_CYCLE.items() if flag in flags), 16.0) * clock_hz * cores
+    source = "cores, flags and name of this machine"
+    if rates is not None:
+        bandwidth, flops = rates.bytes_per_s / SEEN_BANDWIDTH, rates.flops / SEEN_FLOPS
+        source = "measured on this machine"
+    bf16 = _AMX if "amx_bf16" in flags else 2.0 if "avx512_bf16" in flags else 1.0
+    int8 = 2 * _AMX if "amx_int8" in flags else 4.0 if {"avx512_vnni", "avx_vnni"} & flags else 2.0
     return Chip(
         name=f"{cpu or 'CPU'}, {cores} cores",
         vendor="cpu",
         memory_bytes=memory_bytes,
-        bandwidth=min(whole, _BYTES_A_CORE * cores),
-        bf16=each * clock_hz * cores,
+        bandwidth=bandwidth,
+        bf16=bf16 * flops,
         fp8=0.0,
-        int8=dots * each * clock_hz * cores,
+        int8=int8 * flops,
         fp4=0.0,
         link=48.0 * GB,
         watts=10.0 * cores,
         usd=100.0 * cores,
-        source="cores, flags and name of this machine",
+        source=source,
     )
 
 
@@ -138,10 +173,18 @@ def case_of(one: Measured, chip: Chip, *, model: str, engine: str, precision: st
         osl=one.osl,
         load_kind="rate" if one.load_kind == "rate" else "closed",
         load=one.load,
+        rounds=one.rounds,
+        even=one.rounds < STEADY,
     )
 
 
-def calibrate(machine: str, cases: Sequence[tuple[Case, Measured]], using: Calibration | None = None) -> Own:
+def calibrate(
+    machine: str,
+    cases: Sequence[tuple[Case, Measured]],
+    using: Calibration | None = None,
+    *,
+    rates: Rates | None = None,
+) -> Own:
     """Return what measurements of one machine change in the published efficiencies.
 
     Few measurements move few things: each change is held where publications put it, so that one report alone mostly
@@ -151,6 +194,7 @@ def calibrate(machine: str, cases: Sequence[tuple[Case, Measured]], using: Calib
         machine: Name of the device of the cases.
         cases: What was measured, and of what; one engine.
         using: Where to begin; None: what is shipped.
+        rates: What the devices of the cases were made with.
 
     Raises:
         InvalidRequest: there is no case, or more than one engine.
@@ -186,6 +230,7 @@ def calibrate(machine: str, cases: Sequence[tuple[Case, Measured]], using: Calib
         changes=tuple((name, round(float(value), 4)) for name, value in zip(MOVED, changes, strict=True)),
         misses=(float(worst[0]), float(worst[1]), float(worst[2])),
         num_reports=len(cases),
+        rates=rates,
     )
 
 
@@ -220,6 +265,7 @@ def own_bytes(own: Own) -> bytes:
         "changes": dict(own.changes),
         "misses": own.misses,
         "num_reports": own.num_reports,
+        "rates": asdict(own.rates) if own.rates else None,
     }
     return (json.dumps(told, indent=2) + "\n").encode()
 
@@ -244,7 +290,14 @@ def read_own(path: Path) -> Own | None:
             changes=changes,
             misses=(first, token, speed),
             num_reports=int(told["num_reports"]),
+            rates=_rates(told.get("rates")),
         )
+
+
+def _rates(told: Any) -> Rates | None:
+    if told is None:
+        return None
+    return Rates(bytes_per_s=float(told["bytes_per_s"]), flops=float(told["flops"]))
 
 
 def factor(change: float) -> str:

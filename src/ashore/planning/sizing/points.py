@@ -14,6 +14,7 @@ from ashore.errors import InvalidRequest
 from ashore.planning.sizing.case import Case, LoadKind, Statistic, engine_of, precision_of, weight_bytes, year_of
 from ashore.planning.sizing.chips import Chip, find_machine
 from ashore.planning.sizing.networks import find_network
+from ashore.planning.sizing.protocols import protocol_of
 from ashore.planning.sizing.steps import SUPERNODES
 
 NEEDED: Final = ("model", "hardware")
@@ -126,7 +127,8 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
     note = row.get("note") or ""
     precision = precision_of(row.get("quant") or "", model=row["model"], chip=chip, network=network, engine=engine)
     kind, official = _load_kind(row.get("load_kind") or "")
-    isl, osl = _lengths(row, network.name)
+    protocol = protocol_of(row, at_once=_number(row, "load"), osl=_number(row, "osl"))
+    isl, osl = (protocol.lengths * length for length in _lengths(row, network.name))
     devices = max(1, int(_number(row, "n")))
     layout = {word: int(number) for word, number in re.findall(r"\b(pp|adp|ep)(\d{1,5})\b", note)}
     attention_dp = max(1, layout.get("adp", 1))
@@ -174,10 +176,13 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
         year=year,
         statistic=_statistic(row.get("ttft_stat") or row.get("tpot_stat") or ""),
         eager="eager" in note.lower(),
-        speculative=bool(re.search(r"^spec\b|speculative|num_speculative|\bMTP\b", note))
-        and "cells use MTP" not in note,
+        speculative=protocol.speculative
+        or (bool(re.search(r"^spec\b|speculative|num_speculative|\bMTP\b", note)) and "cells use MTP" not in note),
         official=official,
         slots=_slots(note, engine, chip, year),
+        rounds=protocol.rounds,
+        even=protocol.even,
+        held_steps=protocol.held_steps,
         beams=4 if official and network.name == "gpt-j-6b" else 1,  # MLPerf's rules for this one
         level=_level(row.get("load_kind") or "", network.name),
     )

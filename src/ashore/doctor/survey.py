@@ -1,0 +1,284 @@
+"""What lies in a home and does not grow: models, keys, releases, the audit log, the state, GPUs, names, settings.
+
+A doctor surveys while it waits for its second look. So what this needs of modules and of patience costs no time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ashore.core import split_url
+from ashore.doctor.probes import beside, disks, gpus, home, logs
+from ashore.doctor.probes.files import text_of
+from ashore.doctor.probes.home import Backend
+from ashore.doctor.readings import Configuration, State
+from ashore.doctor.topology import ServedPart, TopologyPart
+from ashore.errors import AshoreError, NotReady
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.releases import Book
+    from ashore.state import Database
+    from ashore.store import ModelStore
+
+LOG_S: Final = 900.0
+"""Logs are read this far back, unless `--since` says further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What the doctor of one home asks. Each may be missing; then the readings from it are."""
+
+    settings: Settings
+    open_state: Callable[[], Database] | None = None
+    """Opens the state of a running server."""
+    open_store: Callable[[], ModelStore] | None = None
+    configuration: Callable[[Mapping[str, Any]], Configuration] = lambda told: Configuration()
+    """Compares ashore.toml with what the supervisor says it runs."""
+    unsealed: Callable[[], Sequence[str]] = lambda: ()
+    """Secrets in clear that could be sealed."""
+    backends: Callable[[Sequence[ServedPart]], Sequence[Backend]] = lambda served: ()
+    """Servers of other machines behind releases."""
+    root: Path = Path("/")
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """What was found."""
+
+    running: bool
+    """Whether a server ran."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """Fields of `Readings`."""
+    missing: dict[str, str] = field(default_factory=dict)
+    newest_record_s: float = 0.0
+    """Of the audit log, seconds since 1970; 0: there is none."""
+    launches: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """What each host was started with, by its socket."""
+    needed_bytes: Mapping[str, int] = field(default_factory=dict)
+    """That the plan gives one replica, by release."""
+    tuned: Mapping[str, bool] = field(default_factory=dict)
+    """Of each alias, whether its model was measured here."""
+    vault: bool = False
+    """Whether a backup is set up."""
+    written: tuple[float, str] = (0.0, "")
+    """Milliseconds of a small write to the home, and what the system said of one that failed."""
+    shared_device: tuple[str, ...] = ()
+    """Backup nodes that lie on the disk of the home, or of another node."""
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Note under `name` why what is done here failed."""
+        try:
+            yield
+        except (AshoreError, OSError, ValueError, KeyError) as fault:
+            self.missing[name] = str(fault) or type(fault).__name__
+
+
+def survey(
+    sources: Sources, told: Mapping[str, Any], topology: TopologyPart | None, mine: frozenset[int], since_s: float
+) -> Survey:
+    """Look at what lies in the home, and ask what needs patience at the same time.
+
+    Args:
+        sources: Of the home.
+        told: What the supervisor says; empty: none runs.
+        topology: Of the running server.
+        mine: Processes of the home.
+        since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
+    """
+    from ashore.state import path_of_url
+
+    found = Survey(running=bool(told))
+    own, url, now_s = sources.settings.home, sources.settings.state_url, time.time()
+    with ThreadPoolExecutor(1, thread_name_prefix="doctor") as threads:
+        asked = threads.submit(_gpus, found, mine)  # waits for a program
+        # What takes the time of a write comes first: imports, and threads beside it, would be in that time.
+        with found.part("disk"):
+            found.written = disks.write_to(own.root, found.missing)
+        with found.part("state"):
+            in_a_file = not url or url.startswith("sqlite")
+            found.parts["state"] = (
+                _sqlite(path_of_url(url, default=own.state_db), found.running) if in_a_file else _postgres(sources)
+            )
+        with found.part("log"):
+            found.parts["log"] = logs.read_logs(own.logs, own.root / "training", since_s=since_s or now_s - LOG_S)
+        _audit(found, own, topology, now_s)
+        with found.part("backup"):
+            nodes = backup_nodes(own)
+            found.vault, found.shared_device = nodes is not None, _shared(own, nodes or ())
+        if topology is not None and told:
+            _of_the_server(found, sources, told, topology, now_s)
+        else:
+            with found.part("access"):
+                found.parts["access"] = home.read_access(own, None, now_s, ())
+            with found.part("stored"):
+                found.parts["stored"] = home.read_stored(own, None, None)
+        asked.result()
+    return found
+
+
+def _gpus(found: Survey, mine: frozenset[int]) -> None:
+    with found.part("gpus"):
+        found.parts["gpus"] = gpus.read_gpus(mine, found.missing)
+
+
+def _audit(found: Survey, own: Home, topology: TopologyPart | None, now_s: float) -> None:
+    section = topology.audit.section if topology is not None else None
+    with found.part("audit"):
+        found.parts["audit"], found.newest_record_s = home.read_audit(
+            own,
+            now_s,
+            section.checkpoint_s if section is not None else 30.0,
+            len(section.anchors) if section is not None else 1,
+            found.missing,
+        )
+
+
+def _of_the_server(
+    found: Survey, sources: Sources, told: Mapping[str, Any], topology: TopologyPart, now_s: float
+) -> None:
+    """Look at what only a running server has."""
+    own, parts = sources.settings.home, found.parts
+    database, book = None, None
+    with found.part("releases"):
+        if sources.open_state is not None:
+            database = sources.open_state()
+            book = _book(database)
+            parts["releases"] = home.read_releases(book, now_s, sources.backends(topology.served))
+            found.needed_bytes = {
+                name: one.needed_bytes // max(1, one.plan.replicas) for name, one in book.releases.items()
+            }
+    with found.part("hosts"):
+        found.launches = _launches(topology.served)
+    with found.part("models"):
+        found.tuned = _tuned(database, topology, book)
+    with found.part("access"):
+        parts["access"] = home.read_access(own, database, now_s, sources.unsealed())
+    with found.part("stored"):
+        store = sources.open_store() if sources.open_store is not None and not own.restoring.exists() else None
+        parts["stored"] = home.read_stored(own, store, book)
+    with found.part("lookups"):
+        parts["lookups"] = beside.look_up(_names(own, topology, book))
+    with found.part("configuration"):
+        parts["configuration"] = sources.configuration(told)
+    if database is not None:
+        database.close()
+
+
+def backup_nodes(own: Home) -> tuple[Path, ...] | None:
+    """Return the folders of this machine that a backup writes to; None: none is set up."""
+    from ashore.backup import BackupHome
+
+    kept = BackupHome(own.root)
+    if not kept.has_vault:
+        return None
+    try:
+        return tuple(Path(place) for place in kept.read().places if place.startswith("/"))
+    except AshoreError:
+        return ()
+
+
+def _shared(own: Home, nodes: Sequence[Path]) -> tuple[str, ...]:
+    """Return the backup nodes that lie on the disk of the home, or of another node."""
+    seen: dict[int, str] = {}
+    shared = []
+    for path in (own.root, *nodes):
+        try:
+            device = path.stat().st_dev
+        except OSError:
+            continue
+        if device in seen and path != own.root:
+            shared.append(str(path))
+        seen[device] = str(path)
+    return tuple(shared)
+
+
+def _sqlite(path: Path, running: bool) -> State:
+    if not path.is_file() and not running:
+        raise NotReady("this home has no state yet")
+    return beside.read_sqlite(path)
+
+
+def _postgres(sources: Sources) -> State:
+    from ashore.state import execute
+
+    if sources.open_state is None:
+        raise NotReady("nobody opens the state")
+    try:
+        database = sources.open_state()
+    except AshoreError as fault:
+        return State(kind="postgres", error=fault.message)
+    try:
+        with database.read() as connection:
+            return beside.read_postgres(lambda query: [tuple(row) for row in execute(connection, query)])
+    finally:
+        database.close()
+
+
+def _names(own: Home, topology: TopologyPart, book: Book | None) -> dict[str, str]:
+    """Return the names of other machines that this server talks to, with where each stands; an address needs no
+    look-up."""
+    urls = [("[redis] url", topology.redis.url), ("[state] url", topology.state.url)]
+    urls += [("[[access.issuer]]", one.issuer) for one in topology.access.issuers]
+    if book is not None:
+        urls += [
+            (f"release {name}", str(value))
+            for name, one in book.releases.items()
+            for value in one.plan.options.extra.values()
+        ]
+    urls += [("an engine node", url) for url in re.findall(r"https?://[^\"]+", text_of(own.fleet_servers))]
+    found: dict[str, str] = {}
+    for where, url in urls:
+        host = (split_url(url).hostname or "") if "://" in url else ""
+        if host and not host.replace(".", "").isdigit() and ":" not in host and host != "localhost":
+            found.setdefault(host, where)
+    return found
+
+
+def _book(database: Database) -> Book:
+    from ashore.releases import load_book
+
+    with database.read() as connection:
+        return load_book(connection)
+
+
+def _launches(served: Sequence[ServedPart]) -> dict[str, Mapping[str, object]]:
+    """Return what each host was started with, by its socket."""
+    found: dict[str, Mapping[str, object]] = {}
+    for one in served:
+        for socket in one.sockets:
+            try:
+                found[socket] = json.loads(Path(socket).with_suffix(".json").read_bytes())
+            except (OSError, ValueError):
+                continue
+    return found
+
+
+def _tuned(database: Database | None, topology: TopologyPart, book: Book | None) -> dict[str, bool]:
+    """Return of each alias whether its model was measured here."""
+    from ashore.engines import card_of
+    from ashore.state import load_tuning
+
+    if database is None or book is None:
+        return {}
+    found = {}
+    with database.read() as connection:
+        for one in topology.models:
+            release = book.releases.get(one.release)
+            if release is None or not card_of(one.kind).memory.ours or one.embedder:
+                continue
+            rows = [
+                load_tuning(connection, model=release.plan.name, goal=goal)
+                for goal in ("latency", "throughput", "balanced")
+            ]
+            found[one.alias] = any(row is not None for row in rows)
+    return found

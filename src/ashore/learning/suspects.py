@@ -1,0 +1,142 @@
+"""Whose votes disagree with what the held-out tasks teach. Pure.
+
+The filters of `filters` know patterns of attacks, and judge people by other people. This one knows no pattern: a copy
+of the model is taught the held-out tasks, which no vote is part of (`reference.agreements`), and says for each vote
+whether it finds likely what that says. A single vote says little, for a copy taught some hundred questions is weak; the
+votes of a person together say much. Only votes on answers of tasks with labels are judged: of others the tasks teach
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Literal
+
+import numpy as np
+
+from ashore.learning.filters import FEWEST, Row, kind_of
+
+FALSE: Final = 0.05
+"""Share of the people who are held that may be wronged, on average. Source: Benjamini and Hochberg, Controlling the
+False Discovery Rate, 1995."""
+MOST_VOTES: Final = 32
+"""Votes of a person that are judged; more would say no more."""
+MOST_ASKED: Final = 3000
+"""Votes of all: one takes as long as a quarter of a vote that is learned."""
+TOP: Final = 8
+"""An answer is likely that is among the first of so many parts of all labels."""
+MOST_ROUNDS: Final = 5
+Form = Literal["up", "down", "better"]
+
+
+def asked_about(rows: Sequence[Row], labels: Collection[str]) -> list[Row]:
+    """Return the votes that are compared with the tasks: of everybody the same number at most, corrections first. Where
+    there are too many, those of people who voted often enough to be judged come first; the others say only how often
+    people agree. Reviewers are not judged.
+
+    Args:
+        rows: The votes of a data set.
+        labels: Answers of held-out tasks, in the form of `kind_of`.
+    """
+    fit = [row for row in rows if not row.is_review and labels_fit(row, labels)]
+    count, seen = Counter(row.person for row in fit), Counter[str]()
+    found = []
+    for row in sorted(fit, key=lambda one: (not one.better, -one.created_ms, one.feedback_id)):
+        seen[row.person] += 1
+        if seen[row.person] <= MOST_VOTES:
+            found.append(row)
+    return sorted(found, key=lambda one: count[one.person] < FEWEST)[:MOST_ASKED]
+
+
+def labels_fit(row: Row, labels: Collection[str]) -> bool:
+    """Return whether a vote is about an answer of a task: what was said, or should have been."""
+    return kind_of(row.answer) in labels or (bool(row.better) and kind_of(row.better) in labels)
+
+
+def judged_text(row: Row) -> str:
+    """Return the answer that a vote judges: what should have been said, or else what was said."""
+    return row.better or row.answer
+
+
+def agrees(row: Row, labels: Collection[str], *, ahead: int) -> bool:
+    """Return whether a vote agrees with a copy to which so many labels are likelier than the answer that it judges. A
+    correction that is no label, of an answer that is one, agrees with nothing."""
+    if kind_of(judged_text(row)) not in labels:
+        return False
+    return (ahead * TOP < len(labels)) == (_form(row) != "down")
+
+
+def suspects(rows: Sequence[Row], agreements: Mapping[str, bool]) -> dict[str, str]:
+    """Return why votes are held, by their id: all of a person whose votes agree with what the tasks teach so much more
+    seldom than those of others that it is no chance. Votes up, down and better answers are compared each with their
+    like, so that nobody is suspected who only says what is wrong. Who is found is no measure for the others any more.
+
+    Args:
+        rows: The votes of a data set.
+        agreements: Whether a vote agrees, by its id; of some votes.
+    """
+    judged: dict[str, list[tuple[Form, bool]]] = defaultdict(list)
+    for row in rows:
+        if row.feedback_id in agreements:
+            judged[row.person].append((_form(row), agreements[row.feedback_id]))
+    bad: dict[str, str] = {}
+    for _ in range(MOST_ROUNDS):
+        seen = _judged(judged, measure=[person for person in judged if person not in bad])
+        found = discovered({person: chance for person, (chance, _) in seen.items()})
+        if found <= bad.keys():
+            break
+        bad |= {person: seen[person][1] for person in found}
+    return {row.feedback_id: bad[row.person] for row in rows if row.person in bad and not row.is_review}
+
+
+def _judged(
+    judged: Mapping[str, Sequence[tuple[Form, bool]]], *, measure: Sequence[str]
+) -> dict[str, tuple[float, str]]:
+    """Return for each person with votes enough how likely so few that agree are by chance, and that in words.
+
+    Args:
+        judged: Form of each vote, and whether it agrees, by person.
+        measure: People who say how often votes of a form agree; nobody is measured by their own.
+    """
+    every = Counter(form for person in measure for form, _ in judged[person])
+    yes = Counter(form for person in measure for form, agreed in judged[person] if agreed)
+    found = {}
+    for person, own in judged.items():
+        if len(own) < FEWEST:
+            continue
+        is_measure = person in measure
+        mine = Counter(form for form, _ in own if is_measure)
+        agreed = Counter(form for form, one in own if one and is_measure)
+        rates = [(yes[form] - agreed[form] + 1) / (every[form] - mine[form] + 2) for form, _ in own]
+        times = sum(one for _, one in own)
+        chance = so_few(rates, times)
+        found[person] = (
+            chance,
+            (
+                f"{times} of {len(own)} votes agree with what the held-out tasks teach, as of others {sum(rates):.0f} "
+                f"would; by chance {chance:.1g}"
+            ),
+        )
+    return found
+
+
+def so_few(rates: Sequence[float], times: int) -> float:
+    """Return the probability of so many or fewer, where each has a probability of its own. Exact."""
+    chances = np.ones(1)
+    for rate in rates:
+        chances = np.convolve(chances, (1 - rate, rate))
+    return float(chances[: times + 1].sum())
+
+
+def discovered(chances: Mapping[str, float]) -> set[str]:
+    """Return the names whose probabilities are no chance, so that `FALSE` of them are wrong on average."""
+    ranked = sorted(chances, key=lambda one: (chances[one], one))
+    limits = [at for at, one in enumerate(ranked, start=1) if chances[one] * len(ranked) <= FALSE * at]
+    return set(ranked[: max(limits, default=0)])
+
+
+def _form(row: Row) -> Form:
+    if row.better:
+        return "better"
+    return "up" if row.rating == "up" else "down"
