@@ -12,7 +12,7 @@ from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ACTIONS, KEY_CREATE
 from ashore.access.acts import MAX_PAGE, Actor, Acts, Desk, is_officer, page_of
 from ashore.access.keys import PREFIX_CHARS, digest_of, new_key
 from ashore.access.model import WIDE, KeyScope
-from ashore.access.ownkeys import MOST_OWN, keep_own_rights, keep_own_span, keep_replaced, keep_within
+from ashore.access.ownkeys import MOST_OWN, keep_own_rights, keep_within, own_span, replaced_span
 from ashore.access.policy import check_title
 from ashore.access.records import Account, KeyRecord
 from ashore.core import did_you_mean
@@ -122,7 +122,7 @@ class Keyring:
             if mine and not desk.allows(ACCESS_WRITE, resource):
                 keep_own_rights(desk, account, KEY_CREATE_OWN, f"key/{owner}")
                 keep_within(desk, account, MOST_OWN)
-                return issue(desk, account, keep_own_span(desk, wish))
+                return issue(desk, account, replace(wish, expires_in_s=own_span(desk, wish.expires_in_s)))
             if mine:
                 keep_own_rights(desk, account, ACCESS_WRITE, resource)
             desk.require(ACCESS_WRITE, resource)
@@ -151,11 +151,10 @@ class Keyring:
             account = sql.find_account(desk.connection, old.owner)
             if account is None:
                 raise NotFound(f"the key {key_id} belongs to no account", hint="create a key for an account")
-            wish = KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s)
             if old.owner == desk.principal.id:
                 keep_within(desk, account, 2 * MOST_OWN)  # those that were replaced hold until their overlap ends
-                wish = keep_replaced(desk, account, old, wish)
-            new = issue(desk, account, wish)
+                life_s = replaced_span(desk, account, old, life_s)
+            new = issue(desk, account, KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s))
             end_s = desk.now_s + overlap_s
             sql.save_key(
                 desk.connection, replace(old, expires_s=end_s if old.expires_s is None else min(end_s, old.expires_s))

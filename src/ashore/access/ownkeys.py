@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 
 from ashore.access import sql
 from ashore.access.acts import Desk, principal_of
 from ashore.access.authority import raised_by, withheld
 from ashore.access.records import Account, KeyRecord
 from ashore.errors import Conflict, InvalidRequest, PermissionDenied
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ashore.access.keyring import KeyWish
 
 MOST_OWN: Final = 20
 """Live keys that an account has made for itself. Those that an officer made for it are not counted."""
@@ -48,8 +43,8 @@ def keep_own_rights(desk: Desk, account: Account, action: str, resource: str) ->
     )
 
 
-def keep_own_span(desk: Desk, wish: KeyWish) -> KeyWish:
-    """Return the wish for a key that ends no later than the key that makes it, and is counted where that one is.
+def own_span(desk: Desk, expires_in_s: int | None) -> int | None:
+    """Return how long a key may live that ends no later than the key that makes it, and is counted where that one is.
 
     Raises:
         InvalidRequest: it asks for longer.
@@ -57,31 +52,30 @@ def keep_own_span(desk: Desk, wish: KeyWish) -> KeyWish:
     """
     used = desk.principal.key_id
     if not used:
-        return wish
+        return expires_in_s
     _refuse_escape(used, list(_apart(desk, used)))
     left_s = _left_s(desk)
     if left_s is None:
-        return wish
-    if (wish.expires_in_s or 0) > left_s:
+        return expires_in_s
+    if (expires_in_s or 0) > left_s:
         raise InvalidRequest(
-            f"the key would be valid for {wish.expires_in_s} s, and the key {used} that makes it for {left_s} s",
+            f"the key would be valid for {expires_in_s} s, and the key {used} that makes it for {left_s} s",
             hint="leave the lifetime out, and it ends when that one ends",
             param="expires_in_s",
         )
-    return replace(wish, expires_in_s=wish.expires_in_s or left_s)
+    return expires_in_s or left_s
 
 
-def keep_replaced(desk: Desk, account: Account, old: KeyRecord, wish: KeyWish) -> KeyWish:
-    """Return the wish for a key of the actor's own in place of `old`: no longer than the key in use, if that is
-    another one, and counted where `old` is. A key of which each is counted apart is replaced with itself once a day at
-    most.
+def replaced_span(desk: Desk, account: Account, old: KeyRecord, life_s: int | None) -> int | None:
+    """Return how long a key of the actor's own in place of `old` is valid: `life_s`, but no longer than the key in use
+    where that is another one. What a budget counts apart is not replaced; where it counts each key apart, once a day.
 
     Raises:
         Conflict: a budget counts `old` apart, or the account has made a key today.
     """
     used = desk.principal.key_id
     if not used:
-        return wish
+        return life_s
     rules = _apart(desk, old.key_id)
     _refuse_escape(old.key_id, [name for name, key in rules.items() if key == old.key_id])
     if rules and sql.count_own_keys(desk.connection, account.id, now_s=desk.now_s, since_s=desk.now_s - DAY_S)[1]:
@@ -91,8 +85,8 @@ def keep_replaced(desk: Desk, account: Account, old: KeyRecord, wish: KeyWish) -
         )
     left_s = _left_s(desk)
     if old.key_id == used or left_s is None:
-        return wish
-    return replace(wish, expires_in_s=min(wish.expires_in_s or left_s, left_s))
+        return life_s
+    return min(life_s or left_s, left_s)
 
 
 def _apart(desk: Desk, key_id: str) -> dict[str, str]:
