@@ -26,9 +26,11 @@ class Ann:
         return Principal(id="ann", tenant=TenantId("acme"), key_id=key, scope=KeyScope(actions=self.actions))
 
 
-def office(*roles: str, own: tuple[Role, ...] = (), door: Ann | None = None) -> AdminApp:
+def office(
+    *roles: str, own: tuple[Role, ...] = (), door: Ann | None = None, clock: ManualClock | None = None
+) -> AdminApp:
     app = AdminApp(*roles, own=own, door=door)
-    queue = JobQueue(SqlJobs(open_scratch()), ManualClock())
+    queue = JobQueue(SqlJobs(open_scratch()), clock or ManualClock())
     for tenant in ("acme", "beta"):
         queue.submit(
             NewJob(job_id=f"job_{tenant}", kind="call", tenant=tenant, principal=f"bob#{tenant}", payload=b"secret")
@@ -72,10 +74,11 @@ def test_who_submitted_a_job_sees_and_cancels_it_with_a_key_that_is_not_narrowed
 
 
 def test_a_narrowed_key_finds_what_it_submitted_behind_what_others_of_its_owner_did() -> None:
-    door = Ann()
-    app = office("model-owner", door=door)
+    door, clock = Ann(), ManualClock()
+    app = office("model-owner", door=door, clock=clock)
     door.actions = ("model:*",)
     made = app.ask("POST", "/admin/v1/models/verify", {})
+    clock.advance(1)
     door.actions = ()
     others = {app.ask("POST", "/admin/v1/models/verify", {})["id"] for _ in range(2)}
     assert {one["id"] for one in app.ask("GET", "/admin/v1/jobs", query="limit=2")["items"]} == others
