@@ -264,7 +264,10 @@ def test_a_tab_asks_for_nothing_until_something_happens(
         database = open_database(state, snapshots=server.home / "snapshots", clock=SystemClock())
         try:
             with database.write() as connection:
-                keep_event(connection, Event("job.running", "tenant/default/job/job_seen", "job:read", about, at_ms=7))
+                event = Event(
+                    kind="job.running", resource="tenant/default/job/job_seen", reads="job:read", about=about, at_ms=7
+                )
+                keep_event(connection, event)
         finally:
             database.close()
 
