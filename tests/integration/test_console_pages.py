@@ -259,9 +259,38 @@ def test_people_make_rotate_and_revoke_keys_of_their_own_on_the_pages(site: Site
 @pytest.mark.parametrize("role", ["none", "first-key"])
 def test_who_may_have_no_key_of_their_own_is_offered_none(site: Site, role: str) -> None:
     page = site.get("/connect", role)
-    assert ">Create a key</button>" not in page.text and "key:create-own" in page.text
+    told = "key:create-own" if role == "none" else "make the three administrators on the page People and keys"
+    assert ">Create a key</button>" not in page.text and told in page.text
+    assert role == "none" or told in site.get("/me", role).text
     assert ">Create a key</a>" not in site.get("/me", role).text
     assert site.post("/connect", role, {"title": "x"}).status == 403
+
+
+def test_acts_on_a_row_are_those_that_its_reader_may_do_with_it(site: Site) -> None:
+    """Keys of others are not an auditor's to end; a new user is invited from their own row."""
+    page = site.get("/people?_tab=access+key", "auditor").text
+    mine = site.keys["auditor"][:12]
+    assert re.findall(r"call/access-key/revoke\?key=(\w+)", page) == [mine]
+    assert len(re.findall(r"call/access-key/show\?key=", page)) > 1
+    assert (
+        len(re.findall(r"call/access-key/revoke\?key=", site.get("/people?_tab=access+key", "security-officer").text))
+        > 1
+    )
+    invite = "call/account/create?account="
+    users = site.get("/people", "security-officer").text
+    assert f'{invite}{PEOPLE["developer"]}">Log-ins: Create</a>' in users
+    assert invite not in site.get("/people?_tab=account", "security-officer").text, "they have one"
+    assert invite not in site.get("/people", "developer").text
+
+
+def test_a_form_offers_no_role_that_ashore_keeps_for_itself(site: Site) -> None:
+    form = site.get("/call/access-user/create", "security-officer").text
+    assert 'name="roles" value="developer"' in form
+    assert 'value="internal"' not in form and 'value="first-key"' not in form
+
+
+def test_a_developer_finds_their_request_by_its_id(site: Site) -> None:
+    assert any(link.endswith("call/audit/request") for link in site.get("/audit", "developer").tags.links)
 
 
 def test_who_may_do_nothing_is_offered_no_key(site: Site) -> None:

@@ -120,6 +120,8 @@ def test_an_answer_becomes_facts_and_tables() -> None:
         ("num_bytes", 0, "number", "0 B"),
         ("allowed_percent", 2.5, "number", "2.5 %"),
         ("load_s", 90, "number", "1.5 min"),
+        ("at_s", 1_795_932_041, "time", "2026-11-29 06:00:41Z"),
+        ("began_s", 1_795_931_990.661, "time", "2026-11-29 05:59:50Z"),
         ("title", "", "none", ""),
         ("parts", {"a": 1, "b": ""}, "list", ""),
         ("policy", {"a": {"b": 1}}, "document", None),
