@@ -83,6 +83,8 @@ LEVEL_WEIGHT: Final = 0.8
 """How much a level that a rate was raised to says about what is seen, beside physics."""
 CHUNK: Final = 8192.0
 """Tokens of prompts that engines compute at once."""
+LAUNCH_ON_CPU: Final = 0.1
+"""What a layer of a prompt costs beside its work, as a share of the same on a device that is told what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,9 +338,9 @@ def times(batch: Batch, efficiencies: Efficiencies) -> Times:
     pace, token = token, token / drafts
     token = token * np.where(b["burst"] > 0, e["burst"], 1.0)
     passes = np.maximum(1.0, np.ceil(b["isl"] / CHUNK))
-    alone = (
-        e["first_s"] + b["layers"] * passes * e["launch_s"] + lonely + (e["steps"] + e["wait"] * b["held_steps"]) * pace
-    )
+    launch_s = e["launch_s"] * np.where(b["cpu"] > 0, LAUNCH_ON_CPU, 1.0)
+    waited = (e["steps"] + e["wait"] * b["held_steps"]) * pace
+    alone = e["first_s"] + b["layers"] * passes * launch_s + lonely + waited
     behind = np.maximum(at_once - 1, 0)
     in_step = np.where((b["even"] > 0) & (b["prompts_first"] > 0) & (b["rounds"] <= 10), 1.0, b["rounds"] / e["lump"])
     surge = np.where(b["rounds"] > 0, 0.5 / np.maximum(in_step, 1.0), e["surge"])
