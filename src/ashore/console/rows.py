@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
+from ashore.access.actions import ACCESS_WRITE
 from ashore.console.pages import Placed, is_list, on_row, row_calls
 from ashore.console.present import Row, Table
 from ashore.console.reader import Reader
@@ -24,6 +25,8 @@ STORED: Final = {
 }
 ON_ROWS: Final = {"server models": ("name", STORED), "access user list": ("id", {"account create": "account"})}
 """Calls of other nouns that are about one row of a list: what the row has, and by call the field that it fills."""
+OF_OTHERS: Final = {"access key rotate": ACCESS_WRITE, "access key revoke": ACCESS_WRITE}
+"""Calls that everybody may do with what is their own, and which right they take for what is another's."""
 WHOSE_ROW: Final = ("owner", "account", "account_id")
 """Columns that say whose a row is."""
 
@@ -91,7 +94,7 @@ def beside_rows(reader: Reader, lead: Placed) -> tuple[Beside, ...]:
 def own_only(reader: Reader, calls: Iterable[Placed]) -> frozenset[str]:
     """Return which calls the reader may do with what is their own alone."""
     holds, whole = reader.acts.authority.holds, reader.session.whole
-    return frozenset(one.key for one in calls if one.call.own and not holds(whole, one.call.action))
+    return frozenset(one.key for one in calls if one.key in OF_OTHERS and not holds(whole, OF_OTHERS[one.key]))
 
 
 def acts_on_rows(reader: Reader, placed: Placed) -> OnRows:
