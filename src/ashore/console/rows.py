@@ -46,8 +46,8 @@ class Link:
 
     placed: Placed
     query: str = ""
-    other: bool = False
-    """Whether it is of another noun than the list, which its name then says."""
+    named: bool = False
+    """Whether its name says what it is about: `Create` alone would be more of what is listed."""
 
     @property
     def address(self) -> str:
@@ -113,7 +113,7 @@ def row_links(listed: Listed, table: Table, row: Row) -> list[Link]:
         for near in listed.beside:
             if values.get(near.column):
                 query = urlencode({near.field: values[near.column]})
-                found.append(Link(placed=near.placed, query=query, other=True))
+                found.append(Link(placed=near.placed, query=query, named=near.placed.call.word == "create"))
     for one in listed.acts:
         if one.key in listed.own_only and whose != listed.me:
             continue
