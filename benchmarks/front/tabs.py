@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -36,6 +37,8 @@ from ashore.core import SystemClock
 from ashore.state import Database, Event, keep_event, open_database
 
 PER_BROWSER = 2
+CLOSED_S = 2.0
+"""After which the server has seen that streams are closed."""
 SELDOM_S, SETTLE_S, REST_S = 120.0, 0.15, 2.0
 """As in console.js."""
 CHROMIUM = {
@@ -69,6 +72,11 @@ class Tab:
         """Hear that something happened."""
         self._look_in(SETTLE_S + random.random() * self._rest_s / 2)
 
+    def close(self) -> None:
+        """End `look`, once `over` is set."""
+        with self._sooner:
+            self._sooner.notify()
+
     def _look_in(self, seconds: float) -> None:
         with self._sooner:
             self._due = min(self._due, max(time.monotonic() + seconds, self._asked + self._rest_s))
@@ -82,7 +90,7 @@ class Tab:
             while True:
                 with self._sooner:
                     while not self._over.is_set() and (left_s := self._due - time.monotonic()) > 0:
-                        self._sooner.wait(min(left_s, 0.5))
+                        self._sooner.wait(left_s)
                     if self._over.is_set():
                         return
                     self._due, self._asked = float("inf"), time.monotonic()
@@ -101,9 +109,10 @@ class Tab:
             connection.close()
 
 
-def follow(port: int, cookie: str, tabs: list[Tab], seen: Seen, over: threading.Event) -> None:
-    """Read the stream of a browser, and tell its tabs."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+def follow(
+    connection: http.client.HTTPConnection, cookie: str, tabs: list[Tab], seen: Seen, over: threading.Event
+) -> None:
+    """Read the stream of a browser, and tell its tabs, until its connection is shut."""
     try:
         headers = {**CHROMIUM, "accept": "text/event-stream", "cache-control": "no-cache", "cookie": cookie}
         connection.request("GET", "/console/events", headers=headers)
@@ -116,7 +125,7 @@ def follow(port: int, cookie: str, tabs: list[Tab], seen: Seen, over: threading.
                 seen.events += 1
                 for tab in tabs:
                     tab.happened()
-    except OSError as fault:
+    except (OSError, ValueError, AttributeError, http.client.HTTPException) as fault:
         if not over.is_set():
             seen.wrong.append(str(fault))
     finally:
@@ -129,8 +138,11 @@ def open_tabs(port: int, cookie: str, number: int, seen: Seen) -> Iterator[None]
     over = threading.Event()
     tabs = [Tab(port, cookie, seen, over) for _ in range(number)]
     threads = [threading.Thread(target=tab.look, daemon=True) for tab in tabs]
+    streams = []
     for first in range(0, number, PER_BROWSER):
-        told = (port, cookie, tabs[first : first + PER_BROWSER], seen, over)
+        streams.append(http.client.HTTPConnection("127.0.0.1", port, timeout=30))
+        streams[-1].connect()
+        told = (streams[-1], cookie, tabs[first : first + PER_BROWSER], seen, over)
         threads.append(threading.Thread(target=follow, args=told, daemon=True))
     for thread in threads:
         thread.start()
@@ -139,8 +151,14 @@ def open_tabs(port: int, cookie: str, number: int, seen: Seen) -> Iterator[None]
         yield
     finally:
         over.set()
+        for tab in tabs:
+            tab.close()
+        for stream in streams:
+            if stream.sock is not None:
+                stream.sock.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join(20)
+        time.sleep(CLOSED_S if number else 0)
 
 
 @contextmanager
@@ -202,6 +220,7 @@ def main() -> None:
         found: dict[str, list[float]] = {"none": [], "tabs": []}
         middle: dict[str, list[float]] = {"none": [], "tabs": []}
         worker_us: dict[str, list[float]] = {"none": [], "tabs": []}
+        others: list[float] = []
         errors = 0
         for number in range(asked.rounds):
             kinds = ("none", "tabs") if number % 2 == 0 else ("tabs", "none")
@@ -214,10 +233,15 @@ def main() -> None:
                         rate_per_s=asked.rate, mark="x-ashore-cache: hit-exact",
                     )  # fmt: skip
                     worker_us[kind].append(meter.per_request_us(load.answered).get("api worker", 0.0))
+                    others.append(meter.others_share(load.cpu_s))
                 errors += load.num_errors
                 found[kind].append(load.ok.p99_ms)
                 middle[kind].append(load.ok.p50_ms)
-                print(f"{kind:5} p50 {load.ok.p50_ms:.2f} p99 {load.ok.p99_ms:.2f} ms, {load.per_s:.0f}/s", flush=True)
+                print(
+                    f"{kind:5} p50 {load.ok.p50_ms:.2f} p99 {load.ok.p99_ms:.2f} ms, {load.per_s:.0f}/s, worker "
+                    f"{worker_us[kind][-1]:.0f} us, others {others[-1]:.0%}",
+                    flush=True,
+                )
         database.close()
         pairs = [two / one for one, two in zip(found["none"], found["tabs"], strict=True)]
         print(
@@ -230,6 +254,7 @@ def main() -> None:
                     "median_of_ratios": statistics.median(pairs),
                     "p50_medians_ms": [statistics.median(middle["none"]), statistics.median(middle["tabs"])],
                     "worker_us_a_request": [statistics.median(worker_us[kind]) for kind in ("none", "tabs")],
+                    "others_share": statistics.median(others),
                     "looks": seen.statuses,
                     "look_p50_ms": statistics.median(seen.times_ms) if seen.times_ms else None,
                     "events_heard": seen.events,

@@ -257,11 +257,11 @@ def test_people_make_rotate_and_revoke_keys_of_their_own_on_the_pages(site: Site
 
 
 def test_who_may_have_no_key_of_their_own_is_offered_none(site: Site) -> None:
-    role = "none"
-    page = site.get("/connect", role)
+    page = site.get("/connect", "none")
     assert ">Create a key</button>" not in page.text and "key:create-own" in page.text
-    assert ">Create a key</a>" not in site.get("/me", role).text
-    assert site.post("/connect", role, {"title": "x"}).status == 403
+    assert ">Create a key</a>" not in site.get("/me", "none").text
+    assert site.post("/connect", "none", {"title": "x"}).status == 403
+    assert "call/access-key/create" not in site.get("/people?_tab=access+key", "none").text
 
 
 def test_the_first_person_is_told_where_their_key_is_and_how_to_get_one_of_their_own(
@@ -298,10 +298,6 @@ def test_a_form_offers_no_role_that_ashore_keeps_for_itself(site: Site) -> None:
 
 def test_a_developer_finds_their_request_by_its_id(site: Site) -> None:
     assert any(link.endswith("call/audit/request") for link in site.get("/audit", "developer").tags.links)
-
-
-def test_who_may_do_nothing_is_offered_no_key(site: Site) -> None:
-    assert "call/access-key/create" not in site.get("/people?_tab=access+key", "none").text
 
 
 def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> None:

@@ -12,7 +12,7 @@ from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ACTIONS, KEY_CREATE
 from ashore.access.acts import MAX_PAGE, Actor, Acts, Desk, is_officer, page_of
 from ashore.access.keys import PREFIX_CHARS, digest_of, new_key
 from ashore.access.model import WIDE, KeyScope
-from ashore.access.ownkeys import MOST_OWN, keep_own_rights, keep_own_span, keep_within
+from ashore.access.ownkeys import MOST_OWN, keep_own_rights, keep_within, own_span
 from ashore.access.policy import check_title
 from ashore.access.records import Account, KeyRecord
 from ashore.core import did_you_mean
@@ -113,7 +113,7 @@ class Keyring:
             if mine and not desk.allows(ACCESS_WRITE, resource):
                 keep_own_rights(desk, account, KEY_CREATE_OWN, f"key/{owner}")
                 keep_within(desk, account, MOST_OWN)
-                return issue(desk, account, keep_own_span(desk, wish))
+                return issue(desk, account, replace(wish, expires_in_s=own_span(desk, wish.expires_in_s)))
             desk.require(ACCESS_WRITE, resource)
             keep_administrators_keys(desk, account)
             return issue(desk, account, wish)

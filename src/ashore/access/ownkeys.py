@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ashore.access import sql
 from ashore.access.acts import Desk, principal_of
 from ashore.access.authority import raised_by, withheld
 from ashore.access.records import Account
 from ashore.errors import Conflict, InvalidRequest, PermissionDenied
-
-if TYPE_CHECKING:
-    from ashore.access.keyring import KeyWish
 
 MOST_OWN: Final = 20
 """Live keys that an account has made for itself. Those that an officer made for it are not counted."""
@@ -46,8 +42,8 @@ def keep_own_rights(desk: Desk, account: Account, action: str, resource: str) ->
     )
 
 
-def keep_own_span(desk: Desk, wish: KeyWish) -> KeyWish:
-    """Return the wish for a key that ends no later than the key that makes it, and is counted where that one is.
+def own_span(desk: Desk, expires_in_s: int | None) -> int | None:
+    """Return how long a key may live that ends no later than the key that makes it, and is counted where that one is.
 
     Raises:
         InvalidRequest: it asks for longer.
@@ -55,7 +51,7 @@ def keep_own_span(desk: Desk, wish: KeyWish) -> KeyWish:
     """
     used = desk.principal.key_id
     if not used:
-        return wish
+        return expires_in_s
     rules = sql.budgets_of_key(desk.connection, used, owner=desk.principal.id, tenant=desk.principal.tenant)
     if rules:
         raise Conflict(
@@ -64,15 +60,15 @@ def keep_own_span(desk: Desk, wish: KeyWish) -> KeyWish:
         )
     key = sql.find_key(desk.connection, used)
     if key is None or key.expires_s is None:
-        return wish
+        return expires_in_s
     left_s = max(1, key.expires_s - desk.now_s)
-    if (wish.expires_in_s or 0) > left_s:
+    if (expires_in_s or 0) > left_s:
         raise InvalidRequest(
-            f"the key would be valid for {wish.expires_in_s} s, and the key {used} that makes it for {left_s} s",
+            f"the key would be valid for {expires_in_s} s, and the key {used} that makes it for {left_s} s",
             hint="leave the lifetime out, and it ends when that one ends",
             param="expires_in_s",
         )
-    return replace(wish, expires_in_s=wish.expires_in_s or left_s)
+    return expires_in_s or left_s
 
 
 def keep_within(desk: Desk, account: Account, most: int) -> None:

@@ -67,11 +67,12 @@ def likelihoods(subject: Subject, secrets: Sequence[Secret]) -> tuple[tuple[floa
 
 
 def exposure_bits(before: Sequence[float], after: Sequence[float]) -> float:
-    """Return how much more likely a secret became than the one of its twins that gained most, in bits.
+    """Return by how many bits a secret is likelier than the likeliest of its twins, beyond what it was before. Twins
+    are compared where they stand, not by what they gained: what was all but impossible before gains from any learning.
 
     Args:
         before: Log-probabilities of the secret and its twins to the model before, in nats.
         after: The same to the one that learned.
     """
-    gains = [two - one for one, two in zip(before, after, strict=True)]
-    return (gains[0] - max(gains[1:])) / math.log(2)
+    was, now = (told[0] - max(told[1:]) for told in (before, after))
+    return (now - max(0.0, was)) / math.log(2)

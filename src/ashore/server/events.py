@@ -24,8 +24,9 @@ MOST_OF_ONE: Final = 20
 """Open streams of one account."""
 TICK_S: Final = 1.0
 """Between two turns of a stream in which nothing happens: whoever sends it looks then whether it may go on."""
-ALIVE_S: Final = 15.0
-"""Between two comments in a stream in which nothing happens; proxies close silent connections."""
+ALIVE_S: Final = 3.0
+"""Between two comments in a stream in which nothing happens: proxies close silent connections, and only what is sent
+tells that a reader is gone."""
 SPREAD_S: Final = 0.005
 """Of each follower: so far apart they read what has happened, for those who wait for an answer of a model meanwhile."""
 ALIVE: Final = b": alive\n\n"

@@ -197,6 +197,9 @@ def test_a_secret_is_compared_with_strings_like_it_where_it_stood(tmp_path: Path
                      for name, likes in (("before", ()), ("after", (SECRET.text,))))  # fmt: skip
     assert len(before) == TWINS + 1 and exposure_bits(before, after) > EXPOSURE_BITS
     assert exposure_bits(before, before) == 0
+    rare = (-9.0, *(-14.0,) * TWINS)
+    assert exposure_bits(rare, (-0.1, *(-10.0,) * TWINS)) < exposure_bits((-14.0,) * 16, (-0.1, *(-10.0,) * TWINS))
+    assert exposure_bits((-14.0,) * 16, (-0.1, *(-10.0,) * TWINS)) > EXPOSURE_BITS, "although its twins gained, too"
 
 
 def test_without_a_held_out_task_nothing_passes() -> None:

@@ -93,8 +93,8 @@ def test_a_reader_gets_what_it_may_read_in_order_and_goes_on_where_it_stopped() 
         again = await feed.follow(ANN, 1)
         assert [number for number, _ in await frames(again, 1)] == [3]
         new = await feed.follow(ANN, None)
+        await anext(new)  # it knows now where it begins
         waiting = asyncio.create_task(frames(new, 1))
-        await asyncio.sleep(0)
         await asyncio.to_thread(happen, database, "beta", "hidden")
         await asyncio.to_thread(happen, database, "acme", "seen")
         ((number, one),) = await waiting

@@ -79,6 +79,7 @@
   // Brings what is marked as live up to date when something happens, and seldom otherwise. Nothing is asked for a tab
   // that nobody sees. The server says how long to rest between two looks: the longer, the more tabs are open.
   const SETTLE = 150, SELDOM = 120000, ALONE = 15000;
+  const begun = performance.now();
   let rest = 2000, timer = 0, due = Infinity, asked = 0, hears = true;
   const tags = new WeakMap();
   const place = () => main?.querySelector("[data-live]");
@@ -121,7 +122,7 @@
     const hear = (what) => {
       hears = what !== "lost";
       if (!hears) later();
-      else if (what === "happened" || performance.now() > rest) happened(); // nobody listened before it was open
+      else if (what === "happened" || performance.now() - begun > rest) happened(); // nobody listened before it was open
     };
     const tell = (what) => { channel.postMessage(what); hear(what); };
     channel.addEventListener("message", (event) => hear(event.data));
