@@ -264,6 +264,42 @@ def test_who_may_have_no_key_of_their_own_is_offered_none(site: Site) -> None:
     assert "call/access-key/create" not in site.get("/people?_tab=access+key", "none").text
 
 
+def test_the_first_person_is_told_where_their_key_is_and_how_to_get_one_of_their_own(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with console_site(tmp_path_factory.mktemp("fresh"), with_people=False) as fresh:
+        for path in ("/connect", "/me"):
+            page = fresh.get(path, "first-key")
+            assert page.status == 200 and "Your key is in the file first-key" in page.text, path
+            assert ">Create a key<" not in page.text and "no rule allows it" not in page.text
+        assert fresh.post("/connect", "first-key", {"title": "x"}).status == 403
+
+
+def test_acts_on_a_row_are_those_that_its_reader_may_do_with_it(site: Site) -> None:
+    """Keys of others are not an auditor's to end; a new user is invited from their own row."""
+    page = site.get("/people?_tab=access+key", "auditor").text
+    own = f"call/access-key/revoke?key={site.keys['auditor'][:12]}"
+    assert own in page and page.count("call/access-key/show?key=") > page.count("call/access-key/revoke?key=")
+    assert f"call/access-key/revoke?key={site.keys['security-officer'][:12]}" not in page
+    officer = site.get("/people?_tab=access+key", "security-officer").text
+    assert officer.count("call/access-key/revoke?key=") == officer.count("call/access-key/show?key=") > 1
+    invite = "call/account/create?account="
+    users = site.get("/people", "security-officer").text
+    assert f'{invite}{PEOPLE["developer"]}">Log-ins: Create</a>' in users
+    assert invite not in site.get("/people?_tab=account", "security-officer").text, "they have one"
+    assert invite not in site.get("/people", "developer").text
+
+
+def test_a_form_offers_no_role_that_ashore_keeps_for_itself(site: Site) -> None:
+    form = site.get("/call/access-user/create", "security-officer").text
+    assert 'name="roles" value="developer"' in form
+    assert 'value="internal"' not in form and 'value="first-key"' not in form
+
+
+def test_a_developer_finds_their_request_by_its_id(site: Site) -> None:
+    assert any(link.endswith("call/audit/request") for link in site.get("/audit", "developer").tags.links)
+
+
 def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> None:
     make = "/call/access-user/create"
     form = site.get(f"{make}?roles=viewer", "security-officer").text

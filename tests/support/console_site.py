@@ -248,14 +248,14 @@ class Site:
 
 
 @contextmanager
-def console_site(folder: Path, *, port: int = 0) -> Iterator[Site]:
+def console_site(folder: Path, *, port: int = 0, with_people: bool = True) -> Iterator[Site]:
     """Open a server in `folder`; with a `port` it listens there, too."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="console site", daemon=True)
     thread.start()
     end = asyncio.Event()
     ready: list[Site] = []
-    opening = asyncio.run_coroutine_threadsafe(_serve(folder, port, ready, end), loop)
+    opening = asyncio.run_coroutine_threadsafe(_serve(folder, port, ready, end, with_people), loop)
     try:
         while not ready:
             if opening.done():
@@ -270,10 +270,10 @@ def console_site(folder: Path, *, port: int = 0) -> Iterator[Site]:
         loop.close()
 
 
-async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event) -> None:
+async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event, with_people: bool) -> None:
     (folder / "audit").mkdir()
     link = StateLink(path=str(folder / "state.db"), snapshots=str(folder / "snapshots"))
-    keys = await asyncio.to_thread(_people, folder, link)
+    keys = await asyncio.to_thread(_people, folder, link, with_people)
     served = [
         ServedModel(alias=alias, release=f"{alias}-1", kind="fake", sockets=(f"/memory/{alias}",), created_s=1)
         for alias in ("chat", "chat-next")
@@ -336,14 +336,14 @@ async def _serve(folder: Path, port: int, ready: list[Site], end: asyncio.Event)
     await opened.close()
 
 
-def _people(folder: Path, link: StateLink) -> dict[str, str]:
+def _people(folder: Path, link: StateLink, with_people: bool) -> dict[str, str]:
     """Make an account for each role, and return their keys."""
     first = make_first_key(folder / "first-key")
     database = open_database(Path(link.path), snapshots=Path(link.snapshots), clock=SystemClock())
     try:
         with database.write() as connection:
             keep_first_key(connection, first, created_s=1)
-        return {"first-key": first, **_accounts(database)}
+        return {"first-key": first, **(_accounts(database) if with_people else {})}
     finally:
         database.close()
 

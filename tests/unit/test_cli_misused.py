@@ -15,6 +15,8 @@ from ashore.cli.main import main
         ("model list --foo", "unknown option: --foo", "`ashore model list --help`"),
         ("alias show", "parameter ALIAS requires an argument", "`ashore alias show --help`"),
         ("job list --limit x", 'unable to convert "x" into int', "`ashore job list --help`"),
+        ("plan size x-7b --rate 2 --isl 9 --osl 9 --ttft 2 --tpot 50ms", "--ttft: '2' is not a duration", "50ms or 2s"),
+        ("drill show nosuch", "there is no drill 'nosuch'", "`ashore drill list`"),
         ("qqqqqqqq", "unknown command 'ashore qqqqqqqq'", "`ashore --help` lists them"),
     ],
 )

@@ -10,7 +10,8 @@ from test_declared_calls import LoanIn, NoteIn
 from ashore.console.command import command_for
 from ashore.console.forms import Field, fields_of, filled, read_form, written
 from ashore.console.pages import Atlas, lead_of, on_row, row_calls
-from ashore.console.present import Facts, Table, blocks_of, cell
+from ashore.console.present import Facts, Row, Table, blocks_of, cell
+from ashore.console.rows import Beside, OnRows, row_links
 from ashore.core import Call
 from ashore.errors import InvalidRequest
 from ashore.rooms import Room, rooms
@@ -120,6 +121,8 @@ def test_an_answer_becomes_facts_and_tables() -> None:
         ("num_bytes", 0, "number", "0 B"),
         ("allowed_percent", 2.5, "number", "2.5 %"),
         ("load_s", 90, "number", "1.5 min"),
+        ("at_s", 1_795_932_041, "time", "2026-11-29 06:00:41Z"),
+        ("began_s", 1_795_931_990.661, "time", "2026-11-29 05:59:50Z"),
         ("title", "", "none", ""),
         ("parts", {"a": 1, "b": ""}, "list", ""),
         ("policy", {"a": {"b": 1}}, "document", None),
@@ -129,6 +132,21 @@ def test_an_answer_becomes_facts_and_tables() -> None:
 def test_a_value_is_shown_by_its_type_and_unit(name: str, value: object, kind: str, text: str | None) -> None:
     shown = cell(name, value)
     assert shown.kind == kind and (text is None or shown.text == text)
+
+
+def test_a_row_leads_to_calls_of_other_nouns_and_not_to_those_for_what_is_ones_own() -> None:
+    by_key = Atlas(rooms()).by_key
+    lead, verify, revoke = by_key["server models"], by_key["model verify"], by_key["access key revoke"]
+    near = Beside(placed=verify, column="name", field="ref")
+    models = OnRows(placed=lead, acts=(), own_only=frozenset(), me="ann", beside=(near,))
+    (link,) = row_links(models, Table(name="items", columns=()), Row(cells=(), values={"name": "tiny"}))
+    assert link.address == "call/model/verify?ref=tiny" and not link.named
+    assert row_links(models, Table(name="unknown", columns=()), Row(cells=(), values={"name": "tiny"})) == []
+    keys = OnRows(placed=by_key["access key list"], acts=(revoke,), own_only=frozenset({revoke.key}), me="ann")
+    table = Table(name="items", columns=())
+    assert row_links(keys, table, Row(cells=(), values={"id": "ash_1", "owner": "bob"})) == []
+    (own,) = row_links(keys, table, Row(cells=(), values={"id": "ash_2", "owner": "ann"}))
+    assert own.address == "call/access-key/revoke?key=ash_2"
 
 
 def test_a_room_that_nobody_named_has_its_place_and_its_list_leads_to_its_acts() -> None:

@@ -25,7 +25,7 @@ _BY_NOUN: Final = {
     "first-key": "revive",
     "fleet": "drain join leave undrain",
     "group": "create members remove",
-    "key": "create revoke rotate rotate-own",
+    "key": "create create-own revoke rotate rotate-own",
     "metrics": "read",
     "model": "begin cool export gc import infer open pin pull push rekey remove seal unpin unseal warm",
     "optimize": "evaluate",

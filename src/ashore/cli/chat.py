@@ -95,7 +95,11 @@ def choose_model(names: list[str], wanted: str | None) -> str:
     from ashore.core import did_you_mean
 
     if not names:
-        raise NotReady("the server offers no model that can chat", hint="`ashore up smollm2` serves one")
+        raise NotReady(
+            "the server offers no model that can chat to this key",
+            hint="it serves none, or the key may use none: `ashore status` lists the models, and a key with the role "
+            "developer or model-owner may use them",
+        )
     if wanted is None:
         return names[0]
     if wanted not in names:

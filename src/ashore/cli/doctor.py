@@ -375,7 +375,9 @@ def _show(diagnosis: Diagnosis, readings: Readings) -> None:
         inset = "    " if one.because_of else ""
         print(f"{inset}{colour}{_MARKS[one.severity]} {one.severity}{plain}  {one.rule}  {one.what}")
         if one.severity == "advice":
-            print(f"{inset}    do     {'; '.join((one.remedy, *one.commands[:1]))}")
+            print(f"{inset}    do     {one.remedy}")
+            for command in one.commands[:1]:
+                print(f"{inset}           {command}")
             continue
         if one.because_of:
             print(f"{inset}    follows from {one.because_of}")

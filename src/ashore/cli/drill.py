@@ -240,7 +240,7 @@ def _drill(name: str) -> Drill:
     found = BY_NAME.get(name)
     if found is None:
         raise InvalidRequest(
-            f"there is no drill {name!r}", hint=did_you_mean(name, sorted(BY_NAME)) or "`ashore drill list` lists them"
+            f"there is no drill {name!r}", hint=f"`ashore drill list` lists them; {did_you_mean(name, BY_NAME)}"
         )
     return found
 

@@ -16,7 +16,7 @@ from ashore.core.timespan import parse_seconds
 from ashore.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from ashore.planning.sizing import Choice, Figure, Level, Load, Network, Option
+    from ashore.planning.sizing import Choice, Costs, Figure, Level, Load, Network, Option
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 USUAL_CHIPS: Final = (
@@ -135,6 +135,7 @@ def size(
         answered_from_cache=cached,
     )
     level = Level(first_s=_seconds("--ttft", ttft), token_s=_seconds("--tpot", tpot), percentile=percentile)
+    costs = Costs(years=years, usd_per_kwh=tariff)
     network = _network(model)
     catalogue = priced(prices)
     names = tuple(catalogue) if chip == ("all",) else chip or USUAL_CHIPS
@@ -147,7 +148,7 @@ def size(
         precisions=precision,
         engine=engine,
         most_devices=most,
-        costs=Costs(years=years, usd_per_kwh=tariff),
+        costs=costs,
     )
     if plot is not None and found.options:
         from ashore.planning.sizing.picture import draw
@@ -160,7 +161,7 @@ def size(
     if as_json:
         print(json.dumps(_plain(network, load, level, found), indent=2))
         return
-    _show(network, load, level, found, top)
+    _show(network, load, level, found, top, costs)
 
 
 def _network(model: str) -> Network:
@@ -190,7 +191,10 @@ def _seconds(option: str, text: str) -> float:
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*ms", text.strip()):
         seconds = float(found[1]) / 1e3
     else:
-        seconds = parse_seconds(text)
+        try:
+            seconds = parse_seconds(text)
+        except InvalidRequest as fault:
+            raise InvalidRequest(f"{option}: {fault.message}", hint="write 50ms or 2s", param=option) from fault
     if seconds <= 0:
         raise InvalidRequest(f"{option} is {text}; expected more than nothing", hint="such as 50ms or 2s", param=option)
     return seconds
@@ -213,7 +217,7 @@ def _of_trace(path: Path) -> tuple[float, float, float]:
     return busiest / seconds, max(1.0, prompts), max(1.0, answers)
 
 
-def _show(network: Network, load: Load, level: Level, found: Choice, top: int) -> None:
+def _show(network: Network, load: Load, level: Level, found: Choice, top: int, costs: Costs) -> None:
     asked = f"{load.users:,} users" if load.users else f"{load.requests_per_s:g} requests/s"
     print(
         f"{network.name}: {network.parameters / 1e9:.3g} billion parameters, {network.active / 1e9:.3g} active"
@@ -230,7 +234,20 @@ def _show(network: Network, load: Load, level: Level, found: Choice, top: int) -
         _best(found.options[0], load)
     for one in found.refused:
         print(f"not: {one.chip} {one.precision}: {one.why}")
+    if found.options:
+        _reading(found.options[0], costs)
     _errors(found)
+
+
+def _reading(one: Option, costs: Costs) -> None:
+    """Say what the figures hold and what they leave out: a purchase is decided by both."""
+    print(
+        f"\nto buy: the price of the devices and {costs.host_share:.0%} more for the machines around them. $/M tokens: "
+        f"this over {costs.years:g} years, and {costs.usd_per_kwh:g} $/kWh, at the load above all day long; brackets "
+        "hold the error in speed, not that of the price. 16: BF16 or FP16."
+    )
+    if one.replicas == 1:
+        print(f"no spare: with one replica nothing answers while it is down; another one costs {one.usd:,.0f} more")
 
 
 def _options(options: tuple[Option, ...]) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from ashore.access.calls.keys import NewKeyOut
+from ashore.console.acts import HIDDEN
 from ashore.console.command import command_for
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, head_of, kind_of, read_form, written
 from ashore.console.model import PAGE_HEADERS, Answer, Pairs
@@ -222,7 +223,8 @@ async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> 
         names = (
             getattr(one, "id", "") or getattr(one, "name", "") or getattr(one, "action", "") for one in answer.items
         )
-        found[key] = tuple(name for name in names if name)[:MOST_NAMES]
+        hidden = HIDDEN if key == NAMES["role"] else ()
+        found[key] = tuple(name for name in names if name and name not in hidden)[:MOST_NAMES]
 
     def told(one: Field, name: str) -> Field:
         names = found.get(lists.get(name, ""), ())

@@ -155,10 +155,19 @@ def on_row(call: Call, lead: Call, values: dict[str, Any], *, of_list: bool = Tr
 def row_calls(calls: Iterable[Placed], lead: Placed) -> Iterator[Placed]:
     """Yield the calls about one row of a list."""
     for one in calls:
-        if one is not lead and len(one.call.in_path) == 1 and one.call.noun == lead.call.noun:
+        if one is not lead and len(one.call.in_path) == 1 and one.call.noun == lead.call.noun and not _begins(one.call):
             yield one
 
 
-def makes(call: Call) -> bool:
-    """Return whether a call about one thing also makes a new one of that name."""
-    return call.method == "PUT"
+def _begins(call: Call) -> bool:
+    """Return whether a call about one thing is for what the list does not have yet."""
+    return call.word == "create"
+
+
+BY_ID: Final = ("audit request",)
+"""Calls about one thing that people look up by an id which they have, whether or not a list shows it."""
+
+
+def needs_no_row(call: Call) -> bool:
+    """Return whether a call about one thing is reached without a row of it: it makes a new one, or looks one up."""
+    return call.method == "PUT" or f"{call.noun} {call.word}" in BY_ID

@@ -30,6 +30,8 @@ NEVER: Final = frozenset({"expires_at", "password_expires_at", "expires"})
 """Names of fields whose time, where there is none, does not come."""
 NOT_SO: Final = frozenset({"revoked_at", "locked_until"})
 """Names of fields whose time, where there is none, means no."""
+SINCE_1970: Final = 1_000_000_000
+"""More seconds than this are a time; as a span they would be 31 years."""
 WIDE: Final = frozenset({"masked", "text", "why", "error_message", "prompt", "answer"})
 
 
@@ -51,7 +53,8 @@ RECORD: Final = (
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit search": RECORD,
     "audit request": RECORD,
-    "audit mine": RECORD,
+    "audit mine": ("at", "request_id", "action", "outcome", "reason", "model", "release", "key", "origin"),
+    "doctor findings": ("severity", "rule", "what", "cause", "sure", "evidence", "remedy", "commands"),
     "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
     "events list": ("happened_at", "kind", "resource", "about"),
     "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
@@ -278,12 +281,14 @@ def _number(name: str, value: float) -> Cell:
     for unit, scale in (("_at_us", 1e-6), ("_at_ms", 1e-3), ("_at_s", 1), ("_at", 1), ("time_us", 1e-6)):
         if name.endswith(unit) and value > 0:
             return _time(value * scale)
-    if name in ("since", "until", "created", "started", "finished", "expires", "deadline") and value > 1_000_000_000:
+    if name in ("since", "until", "created", "started", "finished", "expires", "deadline") and value > SINCE_1970:
         return _time(value if value < 1e11 else value / 1000)
     if name.endswith(("_bytes", "bytes")) and isinstance(value, int):
         return Cell(kind="number", text=human_bytes(value), machine=str(value))
     if name.endswith("_percent"):
         return Cell(kind="number", text=f"{value:g} %")
+    if name.endswith("_s") and value > SINCE_1970:
+        return _time(value)
     if name.endswith("_s"):
         return Cell(kind="number", text=human_seconds(value), machine=str(value))
     return Cell(kind="number", text=f"{value:,}" if isinstance(value, int) else f"{value:,.6g}")

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
+from ashore.access.actions import ACCESS_WRITE
 from ashore.console.pages import Placed, is_list, on_row, row_calls
 from ashore.console.present import Row, Table
 from ashore.console.reader import Reader
+
+STORED: Final = {
+    "model verify": "ref",
+    "model seal": "name",
+    "model remove": "ref",
+    "optimize quantize": "model",
+    "optimize prune": "model",
+    "optimize distill": "teacher",
+    "optimize evaluate": "model",
+    "train sft": "model",
+    "release create": "model",
+}
+ON_ROWS: Final = {"server models": ("name", STORED), "access user list": ("id", {"account create": "account"})}
+"""Calls of other nouns that are about one row of a list: what the row has, and by call the field that it fills."""
+OF_OTHERS: Final = {"access key rotate": ACCESS_WRITE, "access key revoke": ACCESS_WRITE}
+"""Calls that everybody may do with what is their own, and which right they take for what is another's."""
+WHOSE_ROW: Final = ("owner", "account", "account_id")
+"""Columns that say whose a row is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A call of another noun about one row."""
+
+    placed: Placed
+    column: str
+    field: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +46,8 @@ class Link:
 
     placed: Placed
     query: str = ""
+    named: bool = False
+    """Whether its name says what it is about: `Create` alone would be more of what is listed."""
 
     @property
     def address(self) -> str:
@@ -31,6 +62,12 @@ class Listed(Protocol):
     def placed(self) -> Placed: ...
     @property
     def acts(self) -> tuple[Placed, ...]: ...
+    @property
+    def beside(self) -> tuple[Beside, ...]: ...
+    @property
+    def own_only(self) -> frozenset[str]: ...
+    @property
+    def me(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +76,47 @@ class OnRows:
 
     placed: Placed
     acts: tuple[Placed, ...]
+    own_only: frozenset[str]
+    """Which of them the reader may do with what is their own alone."""
+    me: str
+    beside: tuple[Beside, ...] = ()
+
+
+def beside_rows(reader: Reader, lead: Placed) -> tuple[Beside, ...]:
+    """Return the calls of other nouns about the rows of a list that the reader is offered."""
+    column, fields = ON_ROWS.get(lead.key, ("", {}))
+    found = ((reader.acts.atlas.by_key.get(key), field) for key, field in fields.items())
+    return tuple(
+        Beside(placed=one, column=column, field=field) for one, field in found if one is not None and reader.offers(one)
+    )
+
+
+def own_only(reader: Reader, calls: Iterable[Placed]) -> frozenset[str]:
+    """Return which calls the reader may do with what is their own alone."""
+    holds, whole = reader.acts.authority.holds, reader.session.whole
+    return frozenset(one.key for one in calls if one.key in OF_OTHERS and not holds(whole, OF_OTHERS[one.key]))
 
 
 def acts_on_rows(reader: Reader, placed: Placed) -> OnRows:
     """Return what the reader may do with the rows of a call's answer; nothing where it is no list."""
     calls = [one for one in reader.acts.atlas.on(placed.page, placed.tab) if reader.offers(one)]
-    return OnRows(placed=placed, acts=tuple(row_calls(calls, placed)) if is_list(placed.call) else ())
+    acts = tuple(row_calls(calls, placed)) if is_list(placed.call) else ()
+    return OnRows(placed=placed, acts=acts, own_only=own_only(reader, calls), me=reader.session.principal.id)
 
 
 def row_links(listed: Listed, table: Table, row: Row) -> list[Link]:
     """Return what can be done with one row of an answer."""
     values: dict[str, Any] = dict(row.values)
+    whose = next((values[name] for name in WHOSE_ROW if values.get(name)), listed.me)
     found = []
+    if table.name == "items":
+        for near in listed.beside:
+            if values.get(near.column):
+                query = urlencode({near.field: values[near.column]})
+                found.append(Link(placed=near.placed, query=query, named=near.placed.call.word == "create"))
     for one in listed.acts:
+        if one.key in listed.own_only and whose != listed.me:
+            continue
         if (given := on_row(one.call, listed.placed.call, values, of_list=table.name == "items")) is not None:
             found.append(Link(placed=one, query=urlencode(given)))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,30 +11,16 @@ from ashore.access import METRICS_READ
 from ashore.console.calling import WHOSE, command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
-from ashore.console.pages import Page, Placed, is_list, lead_of, makes, row_calls
+from ashore.console.pages import Page, Placed, is_list, lead_of, needs_no_row, row_calls
 from ashore.console.present import Shown
 from ashore.console.reader import Reader
-from ashore.console.rows import Link, row_links
+from ashore.console.rows import Beside, Link, beside_rows, own_only, row_links
 from ashore.console.walk import walk_of
 from ashore.core import SERVER
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
 LIVE: Final = frozenset({"job", "events", "release"})
 """Tabs whose list is asked for again when something happens."""
-ON_ROWS: Final = {
-    "server models": {
-        "model verify": "ref",
-        "model seal": "name",
-        "model remove": "ref",
-        "optimize quantize": "model",
-        "optimize prune": "model",
-        "optimize distill": "teacher",
-        "optimize evaluate": "model",
-        "train sft": "model",
-        "release create": "model",
-    }
-}
-"""Calls of other nouns that are about one row of a list, with the field that the row's name fills."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +37,10 @@ class View:
     command: str
     acts: tuple[Placed, ...]
     """On one row."""
-    beside: Mapping[str, Placed]
-    """Of other nouns, by noun and word; those that the reader is offered."""
+    beside: tuple[Beside, ...]
+    """Of other nouns; those that the reader is offered."""
+    own_only: frozenset[str]
+    me: str
 
 
 async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
@@ -84,7 +71,7 @@ async def tab_page(reader: Reader, page: Page, slug: str = "") -> Answer:
     lead = lead_of(calls)
     view = None if lead is None else await _view(reader, lead, calls)
     rows = set() if lead is None else {one.key for one in row_calls(calls, lead)}
-    links = [Link(placed=one) for one in calls if one is not lead and (one.key not in rows or makes(one.call))]
+    links = [Link(placed=one) for one in calls if one is not lead and (one.key not in rows or needs_no_row(one.call))]
     return await reader.large_page(
         "tab.html",
         page.name,
@@ -121,7 +108,7 @@ def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
 
 
 async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
-    call, query, atlas = lead.call, reader.asked.query, reader.acts.atlas.by_key
+    call, query = lead.call, reader.asked.query
     fields = filled(fields_of(call, lists=True), query)
     shown: Shown | None = None
     fault: AshoreError | None = None
@@ -137,7 +124,9 @@ async def _view(reader: Reader, lead: Placed, calls: list[Placed]) -> View:
         narrowed=any(value and not name.startswith("_") for name, value in query),
         command=command_of(call, query),
         acts=tuple(row_calls(calls, lead)),
-        beside={key: one for key in ON_ROWS.get(lead.key, ()) if (one := atlas.get(key)) and reader.offers(one)},
+        beside=beside_rows(reader, lead),
+        own_only=own_only(reader, calls),
+        me=reader.session.principal.id,
     )
 
 

@@ -26,6 +26,9 @@ TAGS: Final[Mapping[Language, str]] = {"en": "en", "zh": "zh-CN"}
 UNITS: Final = ("_at_us", "_at_ms", "_at_s", "_at", "_bytes", "_percent", "_min", "_ms", "_us", "_s")
 """Ends of names that say a unit, and are no words."""
 
+NAMED: Final = {"last_at_s": "Last run"}
+"""Fields whose English names, without their units, are those of others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -69,7 +72,7 @@ class Words:
 
     def label(self, name: str) -> str:
         """Return the name of a field for people."""
-        return self._of("fields", name) or spelled(name)
+        return self._of("fields", name) or NAMED.get(name) or spelled(name)
 
     def help(self, sentence: str) -> str:
         """Return what a declaration says of a field or call."""

@@ -12,7 +12,7 @@ MOST_SHOWN: Final = 20
 
 def nearest_names(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
     """Return up to `limit` known names that look like `name`, best first; empty when none does."""
-    return tuple(difflib.get_close_matches(name, list(known), n=limit, cutoff=0.4))
+    return tuple(difflib.get_close_matches(name, list(known), n=limit, cutoff=0.55))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -63,7 +63,9 @@ class Catalog:
             if entry.name == name:
                 return entry
         raise UnknownModel(
-            f"the catalogue has no model {name!r}", hint=did_you_mean(name, [e.name for e in self.entries])
+            f"the catalogue has no model {name!r}",
+            hint="of a model that is not in it, name the source: hf:ORG/NAME, ms:ORG/NAME, a directory or a .gguf; "
+            + did_you_mean(name, [e.name for e in self.entries]),
         )
 
     def find_source(self, source: str) -> CatalogEntry | None:
