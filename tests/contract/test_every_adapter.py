@@ -57,6 +57,8 @@ COVERED = {
 """By port its suite, and by adapter the word in it that opens the adapter."""
 
 ELSEWHERE = {
+    "access:Authority Owned": "the owner of the home, who may do everything",
+    "access:Authority PolicyAuthority": "unit/access/test_access_authority.py",
     "audit/anchors:Anchor BucketPlace": "reads shards of training data; no anchor",
     "audit/anchors:Anchor CheckpointBucket": "keeps checkpoints of a training run; no anchor",
     "audit/anchors:Anchor FileOfLines": "a part of FolderAnchor",

@@ -79,7 +79,7 @@ def test_a_release_that_is_made_here_only_tunes_and_loads_nothing_that_its_maker
         (
             ({"engine": "vllm", "options": {"executable": "/tmp/evil"}}, 403, "allow_options"),
             ({"engine": "llamacpp", "options": {"library": "/tmp/evil.so"}}, 403, "allow_options"),
-            ({"options": {"url": "http://10.0.0.7:8000"}}, 403, "[model.engine]"),
+            ({"options": {"fleet": "chat"}}, 403, "[model.engine]"),
             ({"engine": "vllm", "options": {"tool_parser_plugin": "/x.py"}}, 400, "allow_options"),
             ({"engine": "llamacpp", "options": {"kv_cash": "q8_0"}}, 400, "'kv_cache'"),
             ({"options": {"tokns": 3}}, 400, ""),
