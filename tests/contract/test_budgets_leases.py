@@ -354,8 +354,9 @@ def test_grants_are_dead_when_the_lease_is(tmp_path: Path) -> None:
             BudgetRule(kind="requests", window="total", cap=1000),
         ]
         machine = Machine(tmp_path / "m", authority, leases, rules)
-        machine.ledger.use_grants_for(0.05, since_s=SystemClock().monotonic_s())
+        machine.ledger.use_grants_for(60, since_s=SystemClock().monotonic_s())
         (await machine.budgets.reserve(ALICE, "chat", 10)).settle(10, 0)
+        machine.ledger.use_grants_for(0.05, since_s=SystemClock().monotonic_s())
         threading.Event().wait(0.06)
         assert machine.budgets.charge_hit_now(ALICE, "chat", 1) is None
         with pytest.raises(NotReady, match="has expired"):
