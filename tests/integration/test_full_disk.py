@@ -124,7 +124,7 @@ def test_a_pull_as_a_job_that_finds_no_room_fails_with_the_reason_and_the_next_o
 def test_a_model_whose_text_is_absent_is_refused_before_a_host_is_started_for_it(tmp_path: Path) -> None:
     plan = ModelPlan(
         alias="chat", release="chat-2", name="big", variant="", replicas=1, embedder=False, in_store=False,
-        options=EngineOptions(kind="vllm", extra={"url": "http://127.0.0.1:9"}),
+        options=EngineOptions(kind="vllm", extra={"fleet": "chat"}),
     )  # fmt: skip
     home = Home(root=tmp_path / "home")
     store = build_store(home)

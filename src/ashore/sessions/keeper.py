@@ -178,10 +178,10 @@ class Keeper:
         said = []
         local = found.local
         if found.row.way == "first-link":
-            said.append(
-                "You are here by the one-time link of this machine. Make the three administrators next. With the "
-                "third, this session and the first key end; each logs in with their key."
-            )
+            said += [
+                "You are here by the one-time link of this machine. Make the three administrators next.",
+                "With the third, this session and the first key end; each logs in with their key.",
+            ]
         if local is not None and rules.max_age_s:
             days = (local.password_set_s + rules.max_age_s - self.now_s) // 86_400
             if days < WARN_DAYS:
