@@ -37,7 +37,7 @@ from ashore.core import SystemClock
 from ashore.state import Database, Event, keep_event, open_database
 
 PER_BROWSER = 2
-CLOSED_S = 2.0
+CLOSED_S = 8.0
 """After which the server has seen that streams are closed."""
 SELDOM_S, SETTLE_S, REST_S = 120.0, 0.15, 2.0
 """As in console.js."""
