@@ -38,7 +38,7 @@ class Site:
 
     def stored(self) -> set[str]:
         items = call(self.server, "GET", "/admin/v1/server/models", self.key)["items"]
-        return {f"{one['name']}@{variant['name']}" for one in items for variant in one["variants"]}
+        return {variant["reference"] for one in items for variant in one["variants"]}
 
 
 @pytest.fixture(scope="module")
