@@ -78,8 +78,8 @@ def suspects(rows: Sequence[Row], agreements: Mapping[str, bool]) -> dict[str, s
     """Return why votes are held, by their id: all of a person whose votes agree with what the tasks teach so much more
     seldom than those of others that it is no chance. Votes up, down and better answers are compared each with their
     like, so that nobody is suspected who only says what is wrong. Who is found is no measure for the others any more.
-    Where half of them would be held, nobody knows which half is right, and none is: what was learned is examined all
-    the same.
+    Where half of those who voted would be held, nobody knows which half is right, and none is: what was learned is
+    examined all the same.
 
     Args:
         rows: The votes of a data set.
@@ -96,7 +96,7 @@ def suspects(rows: Sequence[Row], agreements: Mapping[str, bool]) -> dict[str, s
         if found <= bad.keys():
             break
         bad |= {person: seen[person][1] for person in found}
-        if 2 * len(bad) >= len(seen):
+        if 2 * len(bad) >= len(judged):
             return {}
     return {row.feedback_id: bad[row.person] for row in rows if row.person in bad and not row.is_review}
 
