@@ -73,6 +73,11 @@ class AshoreError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
 
+    @property
+    def in_one_line(self) -> str:
+        """What happened, and the next action behind it."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
     @classmethod
     def meaning(cls) -> str:
         """Return what it means: the first paragraph of the class docstring."""

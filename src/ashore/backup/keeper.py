@@ -108,8 +108,8 @@ class Keeper:
         except HomeBusy:
             raise
         except AshoreError as error:
-            log.error("the backup failed: %s", _words(error))
-            return self._keep(self._table(rules).ended("run", self._clock.now_s(), failed=True, says=_words(error)))
+            log.error("the backup failed: %s", error.in_one_line)
+            return self._keep(self._table(rules).ended("run", self._clock.now_s(), failed=True, says=error.in_one_line))
         for note in report.notes:
             log.warning("%s", note)
         says = (
@@ -136,8 +136,10 @@ class Keeper:
         except HomeBusy:
             raise
         except AshoreError as error:
-            log.error("the scrub failed: %s", _words(error))
-            return self._keep(self._table(rules).ended("scrub", self._clock.now_s(), failed=True, says=_words(error)))
+            log.error("the scrub failed: %s", error.in_one_line)
+            return self._keep(
+                self._table(rules).ended("scrub", self._clock.now_s(), failed=True, says=error.in_one_line)
+            )
         self._tell(report.findings, report.notes)
         table = _counted(self._table(rules), report.findings)
         so_far = ScrubSoFar(
@@ -161,7 +163,7 @@ class Keeper:
             vault = self._home.read()
             views = glance(vault, [self._opener(place) for place in vault.places])
         except AshoreError as error:
-            log.error("cannot check the nodes: %s", _words(error))
+            log.error("cannot check the nodes: %s", error.in_one_line)
             return table
         self._tell_changes(views)
         gone = {view.index for view in views if not view.is_good}
@@ -180,7 +182,7 @@ class Keeper:
         except HomeBusy:
             raise
         except AshoreError as error:
-            log.error("cannot repair a node that came back: %s", _words(error))
+            log.error("cannot repair a node that came back: %s", error.in_one_line)
             self._put_off()
             return table
         self._tell(report.findings, report.notes)
@@ -232,7 +234,3 @@ def _counted(table: Timetable, findings: tuple[Finding, ...]) -> Timetable:
 def _left_out(report: RunReport, n: int) -> set[int]:
     """Return nodes that a backup did not reach to the end."""
     return set(range(n)) - set(report.nodes)
-
-
-def _words(error: AshoreError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message

@@ -66,7 +66,7 @@ def run_now(database: Database, key_file: str, model: str, *, look_s: float = LO
 
     Args:
         database: Where runs are kept.
-        key_file: File with the API key of whoever asks for it.
+        key_file: File with the API key of the account that asks for it.
         model: Alias.
         look_s: Between two looks at the job.
     """
@@ -89,7 +89,7 @@ def run_now(database: Database, key_file: str, model: str, *, look_s: float = LO
             time.sleep(look_s)
             job = _seen(server, show, JobIn(job=job.id)) or job
     except AshoreError as fault:
-        return Ended(failed=True, says=f"{fault.message}; {fault.hint}" if fault.hint else fault.message)
+        return Ended(failed=True, says=fault.in_one_line)
     with database.read() as connection:
         runs = load_runs(connection, model=model, limit=1)
     run = runs[0] if runs and runs[0].changed_ms >= began_ms else None

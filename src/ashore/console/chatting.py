@@ -26,13 +26,18 @@ def chat_page(reader: Reader, votes: Votes | None) -> Answer:
     return reader.page("chat.html", "chat", models=models, left=left, right=right, votes=purpose)
 
 
+def makes_own_keys(reader: Reader) -> bool:
+    """Return whether the reader may make keys of their own."""
+    create = reader.acts.atlas.by_key.get(CREATE)
+    return create is not None and reader.acts.authority.holds(reader.session.whole, create.call.own)
+
+
 async def connect_page(reader: Reader) -> Answer:
     """Return what a program needs: address, names, a key, and examples that hold all three."""
     models = reader.acts.serving.models(reader.session.principal)
     create = reader.acts.atlas.by_key.get(CREATE)
     made: object | None = None
     fault: AshoreError | None = None
-    offered = create is not None and reader.acts.authority.holds(reader.session.whole, create.call.own)
     if create is not None and reader.asked.method == "POST":
         try:
             made = await reader.perform(create, read_form(create.call, reader.asked.form))
@@ -53,7 +58,7 @@ async def connect_page(reader: Reader) -> Answer:
         model=wanted if wanted in names else next(iter(names), "MODEL"),
         names=names,
         create=create,
-        offered=offered,
+        offered=makes_own_keys(reader),
         made=made,
         fault=fault,
         key=getattr(made, "key", KEY_PLACE),

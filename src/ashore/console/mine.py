@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ashore.access import ACTIONS
 from ashore.console.calling import shown_of
-from ashore.console.chatting import CREATE
+from ashore.console.chatting import makes_own_keys
 from ashore.console.model import Answer
 from ashore.console.present import Shown, cell
 from ashore.console.reader import Reader
@@ -32,7 +32,6 @@ async def my_page(reader: Reader) -> Answer:
             lists.append((placed.call.noun, shown, None, acts_on_rows(reader, placed)))
         except AshoreError as fault:
             lists.append((placed.call.noun, None, fault, None))
-    create = reader.acts.atlas.by_key.get(CREATE)
     rights = [one.name for one in ACTIONS if reader.acts.authority.holds(reader.session.whole, one.name)]
-    makes = create is not None and reader.acts.authority.holds(reader.session.whole, create.call.own)
+    makes = makes_own_keys(reader)
     return reader.page("me.html", "me", lists=lists, rights=rights, cell=cell, row_links=row_links, makes=makes)
