@@ -250,7 +250,7 @@ def reach(tmp_path: Path) -> Reach:
         folders=(str(models), "s3://bucket/data"),
         allow=parse_allow(["registry.corp@10.0.0.0/8", "hub.example.com"]),
         resolve=lambda host, port: {"registry.corp": ["10.0.0.5"], "hub.example.com": ["127.0.0.1"]}[host],
-        indexes=lambda: ["https://pypi.org/simple"],
+        indexes=lambda: ["https://public.example/simple"],
     )
 
 
@@ -263,7 +263,7 @@ def test_a_package_may_be_pulled_where_every_index_of_pip_is_allowed(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     reach = replace(reach, indexes=pip_addresses)
-    assert reach.source("pypi:package") == "pypi:package", "pypi.org need not be allowed"
+    assert reach.source("pypi:package") == "pypi:package", "the public index need not be allowed"
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://who:secret@more.example.com/simple")
     with pytest.raises(PermissionDenied) as refused:
         reach.source("pypi:package")

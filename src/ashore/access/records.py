@@ -73,7 +73,7 @@ class KeyRecord:
     created_s: int = 0
     created_by: str = ""
     made_with: str = ""
-    """Id of the key that whoever made it used; empty: they logged in, or an older ashore made it."""
+    """Id of the key that was used to make it; empty: it was made in the console, or by an older ashore."""
     expires_s: int | None = None
     revoked_s: int | None = None
     last_used_s: int | None = None

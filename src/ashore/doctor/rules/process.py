@@ -197,7 +197,7 @@ def halted(seen: Readings) -> Iterator[Finding]:
             yield Finding(
                 severity="critical",
                 what=f"{one.tracer} traces {one.name} (process {one.pid})",
-                cause="a debugger or tracer stops it at each system call; whoever waits for it waits",
+                cause="a debugger or tracer stops it at each system call; its requests wait",
                 evidence=(evidence("tracer", one.tracer, "none"), evidence("state", one.state, "R or S")),
                 sure="certain",
                 remedy="end the tracer; the process goes on by itself",
@@ -207,7 +207,7 @@ def halted(seen: Readings) -> Iterator[Finding]:
             yield Finding(
                 severity="critical",
                 what=f"{one.name} (process {one.pid}) is stopped",
-                cause="a signal (SIGSTOP, Ctrl-Z) or a debugger stopped it; whoever waits for it waits",
+                cause="a signal (SIGSTOP, Ctrl-Z) or a debugger stopped it; its requests wait",
                 evidence=(evidence("state", one.state, "R or S"),),
                 sure="certain",
                 remedy="let it continue",
