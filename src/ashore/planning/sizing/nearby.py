@@ -141,13 +141,14 @@ def load_of(case: Case) -> Array:
 def likeness_of(network: Network, chip: Chip) -> Array:
     shape = network.shape
     model = (network.active, network.parameters, 1 + shape.num_experts, 1 + shape.experts_per_token)
-    return np.log([*model, chip.bandwidth, chip.bf16, chip.memory_bytes])
+    return np.array([log(value) for value in (*model, chip.bandwidth, chip.bf16, chip.memory_bytes)])
 
 
 def _apart(one: Array, other: Array) -> Array:
     """Return half of the squared distance of each row of one to each of the other."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
-    return np.maximum(squares, 0.0) / 2
+    halved: Array = np.maximum(squares, 0.0) / 2
+    return halved
 
 
 def tell(cases: Sequence[Case], sources: Sequence[str], left: Array) -> dict[str, Any]:
