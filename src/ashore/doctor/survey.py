@@ -41,8 +41,8 @@ class Sources:
     open_state: Callable[[], Database] | None = None
     """Opens the state of a running server."""
     open_store: Callable[[], ModelStore] | None = None
-    configuration: Callable[[Mapping[str, Any]], Configuration] = lambda told: Configuration()
-    """Compares ashore.toml with what the supervisor says it runs."""
+    configuration: Callable[[], Configuration] = Configuration
+    """Asks the supervisor how ashore.toml stands to what it runs."""
     unsealed: Callable[[], Sequence[str]] = lambda: ()
     """Secrets in clear that could be sealed."""
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]] = lambda served: ()
@@ -116,7 +116,7 @@ def survey(
             nodes = backup_nodes(own)
             found.vault, found.shared_device = nodes is not None, _shared(own, nodes or ())
         if topology is not None and told:
-            _of_the_server(found, sources, told, topology, now_s)
+            _of_the_server(found, sources, topology, now_s)
         else:
             with found.part("access"):
                 found.parts["access"] = home.read_access(own, None, now_s, ())
@@ -143,9 +143,7 @@ def _audit(found: Survey, own: Home, topology: TopologyPart | None, now_s: float
         )
 
 
-def _of_the_server(
-    found: Survey, sources: Sources, told: Mapping[str, Any], topology: TopologyPart, now_s: float
-) -> None:
+def _of_the_server(found: Survey, sources: Sources, topology: TopologyPart, now_s: float) -> None:
     """Look at what only a running server has."""
     own, parts = sources.settings.home, found.parts
     database, book = None, None
@@ -169,7 +167,7 @@ def _of_the_server(
     with found.part("lookups"):
         parts["lookups"] = beside.look_up(_names(own, topology, book))
     with found.part("configuration"):
-        parts["configuration"] = sources.configuration(told)
+        parts["configuration"] = sources.configuration()
     if database is not None:
         database.close()
 
