@@ -60,7 +60,7 @@ train: ## Install torch and what else training needs into .venv, with the Python
 
 test-train: dev ## Install torch, and run the quick tests of training and shrinking
 	@sh deploy/torch.sh install $(VENV)
-	@$(BIN)/python -m pytest -m "train and not full" $(ARGS)
+	@$(BIN)/python -m pytest -m "train and not full" $(or $(ARGS),$$(grep -rl --include='test_*.py' mark.train tests))
 
 test-learn: dev ## Install torch, and let a model learn from votes as the page says: adapter, gate, release (10 minutes)
 	@sh deploy/torch.sh install $(VENV)
