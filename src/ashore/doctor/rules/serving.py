@@ -47,7 +47,7 @@ def not_ready(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D602", "serving", "Was the machine never measured for a model?", needs=("models",))
+@rule("D602", "serving", "Was the machine never measured for a model?", needs=("models.tuned",))
 def not_tuned(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
         if not one.tuned:
