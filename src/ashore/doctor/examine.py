@@ -69,9 +69,8 @@ class Doctor:
         time.sleep(max(0.0, before.mono_s + span_s - time.monotonic()))
         look, scene = self.look()
         surveyed = surveying.end(before.mono_s + max(span_s, SURVEY_S))
-        if surveyed.running != bool(scene.told):
-            surveyed = None
-        return self.readings(before, look, scene, surveyed=surveyed), scene, look
+        still = surveyed if surveyed.running == bool(scene.told) else None
+        return self.readings(before, look, scene, surveyed=still), scene, look
 
     def _survey(self, scene: Scene, *, since_s: float = 0.0) -> Surveying:
         """Begin to look at what does not grow."""

@@ -105,20 +105,22 @@ class Surveying:
         self._found = found = Survey(running=bool(told))
         own, now_s = sources.settings.home, time.time()
         self._writes = disks.Writes(own.root)
-        # The state comes first: how long it is locked is measured without the imports that the others need.
-        lane = [
-            Step(names=("state",), work=lambda: _state(found, sources)),
-            Step(names=("log",), work=lambda: _logs(found, own, since_s or now_s - LOG_S)),
-            Step(names=("audit",), work=lambda: _audit(found, own, topology, now_s)),
-            Step(names=("backup",), work=lambda: _backup(found, own)),
-        ]
         beside = [[Step(names=("gpus",), work=lambda: _gpus(found, mine))]]
         if topology is not None and told:
             server = _OfTheServer(found, sources, told, topology, now_s)
-            lane += server.lane()
+            asked = server.lane()
             beside += server.beside()
         else:
-            lane.append(Step(names=("access", "stored"), work=lambda: _of_the_home(found, own, now_s)))
+            asked = [Step(names=("access", "stored"), work=lambda: _of_the_home(found, own, now_s))]
+        # The state comes first: how long it is locked is measured without the imports that the others need. The audit
+        # log comes last: it takes the longest.
+        lane = [
+            Step(names=("state",), work=lambda: _state(found, sources)),
+            *asked,
+            Step(names=("log",), work=lambda: _logs(found, own, since_s or now_s - LOG_S)),
+            Step(names=("backup",), work=lambda: _backup(found, own)),
+            Step(names=("audit",), work=lambda: _audit(found, own, topology, now_s)),
+        ]
         self._lanes = Lanes(lane, *beside)
 
     def end(self, until_s: float) -> Survey:
