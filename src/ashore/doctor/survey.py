@@ -241,7 +241,8 @@ class _OfTheServer:
     def _stored(self) -> None:
         with self._found.part("stored"):
             opens = self._sources.open_store
-            store = opens() if opens is not None and not self._own.restoring.exists() else None
+            is_there = self._own.store.is_dir() and not self._own.restoring.exists()
+            store = opens() if opens is not None and is_there else None
             self._found.parts["stored"] = home.read_stored(self._own, store, self._book)
 
     def _lookups(self) -> None:

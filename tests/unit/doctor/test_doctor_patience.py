@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 from waiting import eventually
 
+from ashore.bootstrap.doctor import sources_of
 from ashore.doctor.patience import Lanes, Step
 from ashore.doctor.probes.disks import PROBE, Writes
+from ashore.doctor.readings import Configuration
+from ashore.doctor.survey import Surveying
+from ashore.doctor.topology import AccessPart, AuditPart, AuditSectionPart, LinkPart, ListenPart, TopologyPart
+from ashore.settings import Home, Settings
 
 
 def test_what_is_late_is_named_and_what_comes_after_it_in_its_lane() -> None:
@@ -60,3 +65,15 @@ def test_a_home_that_is_not_there_is_no_slow_disk(tmp_path: Path) -> None:
     missing = dict[str, str]()
     assert Writes(tmp_path / "away").end(time.monotonic() + 60, missing) == (0.0, "")
     assert set(missing) == {"disk.fsync_ms", "disk.write_error"}
+
+
+def test_a_home_that_is_deleted_while_it_is_looked_at_is_not_made_again(tmp_path: Path) -> None:
+    home = Home(root=tmp_path / "home")
+    topology = TopologyPart(
+        http=ListenPart(), redis=LinkPart(), state=LinkPart(), access=AccessPart(),
+        audit=AuditPart(section=AuditSectionPart(checkpoint_s=1.0)),
+    )  # fmt: skip
+    sources = sources_of(Settings(home=home), lambda told: Configuration(), lambda served: ())
+    found = Surveying(sources, {"pid": 1}, topology, frozenset(), 0.0).end(time.monotonic() + 60)
+    assert "releases" in found.missing
+    assert not home.root.exists()
