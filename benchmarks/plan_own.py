@@ -176,19 +176,25 @@ def measure(planned: Path, home: Path, out: Path) -> None:
             )
             try:
                 server.wait_ready(240)
-                for one in told["plans"]:
+                for seed, one in enumerate(told["plans"]):
                     if one["model"] == model:
-                        rows.append(one | {"measured": _load(server.base_url, server.home, one)})
+                        rows.append(one | {"measured": _load(server.base_url, server.home, one, seed)})
                         print(_line(rows[-1]), flush=True)
             finally:
                 server.stop()
     out.write_text(json.dumps({"chip": told["chip"], "rows": rows}, indent=1) + "\n")
 
 
-def _load(url: str, home: Path, one: dict[str, Any]) -> list[float]:
+def _load(url: str, home: Path, one: dict[str, Any], seed: int) -> list[float]:
+    """Load the server, and return first token and time a token in seconds, and tokens a second.
+
+    Each load has a seed of its own, and prompts go without a chat template: the server has then computed no beginning
+    of any of them before, and all of their tokens cost what the plan says.
+    """
     report = home / "report.json"
     words = ["bench", "serve", url, "--concurrency", str(one["load"]), "--requests", str(ROUNDS * one["load"])]
     words += ["--prompt-tokens", str(one["isl"]), "--output-tokens", str(one["osl"]), "--json", str(report)]
+    words += ["--api", "completions", "--seed", str(seed)]
     subprocess.run(
         [sys.executable, "-m", "ashore.cli.main", *words],
         env=os.environ | {"ASHORE_HOME": str(home)},
