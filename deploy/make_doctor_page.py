@@ -1,7 +1,8 @@
 """Write docs/reference/doctor.md: every rule of the doctor, and the test that shows it fire on a real fault.
 
-A test shows a rule that it expects among the findings of a running server, a home or a machine. The tests are read, not
-run: `{"D301"} <= set(found)`, `finds("D301")`, `found["D301"]` and rows of faults count, `"D301" not in found` does not.
+A test shows a rule that it expects among the findings of a running server, a home or a machine. The tests are read and
+not run: `{"D301"} <= set(found)`, `finds("D301")`, `found["D301"]` and rows of faults count, `"D301" not in found` does
+not.
 
     python deploy/make_doctor_page.py > docs/reference/doctor.md
 """
@@ -61,14 +62,14 @@ def _expected(node: ast.AST) -> Iterator[str]:
 def page() -> str:
     """Return the page."""
     tests = shown()
+    num_shown = sum(one.id in tests for one in RULES)
     lines = [
         "# Rules of the doctor",
         "",
-        "Written by `make docs`. `ashore doctor` asks these rules; [Find what is wrong](../how-to/find-what-is-wrong.md)",
-        "tells how to use it.",
+        "Written by `make docs`. `ashore doctor` asks these rules;",
+        "[Find what is wrong](../how-to/find-what-is-wrong.md) tells how to use it.",
         "",
-        f"{len(RULES)} rules. {len([one for one in RULES if one.id in tests])} of them are shown to fire on a real fault"
-        " of a running server, a home or a machine,",
+        f"{len(RULES)} rules. {num_shown} of them are shown to fire on a real fault of a running server, a home or a machine,",
         "by the tests named here (`make test-doctor`); all by a table of readings.",
         "",
         "| rule | area | what it asks | shown by |",
