@@ -58,6 +58,8 @@ class Doctor:
         """Workers that did not answer at the last look."""
         self._is_mute = False
         """Whether the supervisor did not, then."""
+        self._took_s: float | None = None
+        """How long they took at the last look. Who is slow is so again; once it may be this machine."""
 
     def examine(self, span_s: float) -> tuple[Readings, Scene, Look]:
         """Look twice, `span_s` apart, and survey meanwhile; 0: look once, and judge nothing that grows."""
@@ -151,7 +153,9 @@ class Doctor:
         patience_s = {one: AGAIN_S if one in self._silent else ANSWER_S for one in topology.listening}
         told = serving.ask_workers(patience_s)
         self._silent = frozenset(one.where for one in told if one.is_silent)
-        scene.answered_in_s = max(one.took_s for one in told)
+        took_s = max(one.took_s for one in told)
+        scene.answered_in_s = took_s if self._took_s is None else min(took_s, self._took_s)
+        self._took_s = took_s
         scene.why_not = next((one.why_not for one in told if one.why_not), "")
         for one in told:
             if not one.is_silent:
