@@ -36,7 +36,7 @@ def open_doctor(
 
 def sources_of(
     settings: Settings,
-    configuration: Callable[[Mapping[str, Any]], Configuration],
+    configuration: Callable[[], Configuration],
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
 ) -> Sources:
     """Return what the doctor of a home asks. Nothing of it makes a file: the home may be deleted while it is read."""
