@@ -16,7 +16,6 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import noun_of
-from ashore.cli.recorded import acting, owner
 from ashore.core import counted, did_you_mean, human_seconds, parse_seconds
 from ashore.doctor.calls import CALLS, detail_of
 from ashore.errors import Conflict, InvalidRequest, RemoteRefused
@@ -112,6 +111,7 @@ def undo(number: int | None = None, /, *, list_: Annotated[bool, Parameter(name=
         number: Undo this change alone; default: all.
         list_: List the changes, and undo none.
     """
+    from ashore.cli.recorded import acting, owner
     from ashore.doctor.changes import OwnHands, Remedies
     from ashore.doctor.journal import Journal
 
@@ -328,6 +328,7 @@ def _tell(finding: Finding, what: str, at_s: float, *, as_json: bool) -> None:
 def _apply(
     settings: Settings, diagnosis: Diagnosis, only: Sequence[str], *, dry_run: bool
 ) -> tuple[tuple[Finding, ...], tuple[Entry, ...]]:
+    from ashore.cli.recorded import acting, owner
     from ashore.doctor.changes import OwnHands, Remedies
     from ashore.doctor.journal import Journal
 
