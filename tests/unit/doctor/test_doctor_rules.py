@@ -180,7 +180,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         hosts(slower=("full_precision = true",)),
     ],
     "D612": [models(ended_by_length=90)],
-    "D627": [hosts(stall="max_stall_ms", stall_s=60.0, prompt_tokens=2000, running=4)],
+    "D627": [{**hosts(stall="max_stall_ms", stall_s=60.0), **models(running=4)}],
     "D613": [{"server": Server(requests=100, failed=9, errors={"audit_unavailable": 9})}],
     "D614": [models(cancelled=90)],
     "D615": [models(retries=1)],

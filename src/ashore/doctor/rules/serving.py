@@ -328,14 +328,15 @@ def wrong_precision(seen: Readings) -> Iterator[Finding]:
     "D627",
     "serving",
     "May a long prompt hold up the answers of others?",
-    needs=("hosts",),
-    explains=("D607",),
+    needs=("hosts", "models"),
+    explains=("D607", "D622"),
     source="an answer of ten tokens a second stands still for as long as one step with prompts takes",
 )
 def long_steps(seen: Readings) -> Iterator[Finding]:
     told: set[str] = set()
+    at_once = {one.alias: one.running for one in seen.models}  # a host in a long step does not say what it does
     for one in seen.hosts:
-        if one.alias not in told and one.stall_s > STALL_S and one.prompt_tokens and one.running + one.waiting > 1:
+        if one.alias not in told and one.stall_s > STALL_S and at_once.get(one.alias, 0) > 1:
             told.add(one.alias)
             yield Finding(
                 severity="warning",
@@ -343,8 +344,7 @@ def long_steps(seen: Readings) -> Iterator[Finding]:
                 cause=f"{one.stall} is {1e3 * one.stall_s:g}: a step takes as many tokens of prompts as fit into that",
                 evidence=(
                     evidence(one.stall, f"{1e3 * one.stall_s:g}", f"{1e3 * STALL_S:g}"),
-                    evidence("tokens of prompts", one.prompt_tokens),
-                    evidence("running", one.running),
+                    evidence("answers at once", at_once[one.alias]),
                 ),
                 sure="likely",
                 remedy="leave the option out: prompts are then read in pieces, between the tokens of others",
