@@ -418,15 +418,28 @@ def sent_again(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule("D616", "serving", "Does a model have fewer replicas than it should?", needs=("models",))
+@rule(
+    "D616",
+    "serving",
+    "Does a model have fewer replicas than it should?",
+    needs=("models", "server.restarts"),
+    explains=("D600",),
+)
 def fewer_replicas(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
         if one.replicas_ready < one.replicas:
+            again = sum(times for name, times in seen.server.restarts.items() if one.alias in name)
             yield Finding(
                 severity="critical" if not one.replicas_ready else "warning",
                 what=f"{one.replicas_ready} of {counted(one.replicas, 'replica')} of {one.alias} are ready",
-                cause="a host loads, has ended, or hangs",
-                evidence=(evidence("ready", one.replicas_ready, one.replicas),),
+                cause=f"a host ended or hung, and was started again {counted(again, 'time')} in the last ten minutes: it "
+                "loads now"
+                if again
+                else "a host loads, has ended, or hangs",
+                evidence=(
+                    evidence("ready", one.replicas_ready, one.replicas),
+                    evidence("restarts in ten minutes", again, 0),
+                ),
                 sure="certain",
                 remedy="see its state and its log",
                 commands=("ashore status", "ashore logs"),
