@@ -337,6 +337,17 @@ def test_a_remedy_can_be_typed(rule: str, fields: dict[str, Any]) -> None:
                     assert f"`{option}" in told, f"{one.rule}: ashore {said} {option}"
 
 
+def test_a_replica_that_loads_again_says_why() -> None:
+    seen = replace(
+        HEALTHY,
+        hosts=(replace(HOST, release="chat-3"),),
+        models=(replace(CHAT, replicas_ready=0),),
+        server=Server(answers=False, why_not="loading", restarts={"engine host chat-3/0": 2, "API worker 0": 5}),
+    )
+    found = {one.rule: one for one in diagnose(seen, RULES).findings}
+    assert "2 times" in found["D616"].cause and found["D600"].because_of == "D616"
+
+
 @pytest.mark.parametrize("rule", sorted(BY_ID))
 def test_a_rule_without_its_readings_is_unknown_and_silent(rule: str) -> None:
     needs = BY_ID[rule].needs

@@ -422,18 +422,18 @@ def sent_again(seen: Readings) -> Iterator[Finding]:
     "D616",
     "serving",
     "Does a model have fewer replicas than it should?",
-    needs=("models", "server.restarts"),
+    needs=("models", "hosts", "server.restarts"),
     explains=("D600",),
 )
 def fewer_replicas(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
         if one.replicas_ready < one.replicas:
-            again = sum(times for name, times in seen.server.restarts.items() if one.alias in name)
+            releases = {f"{host.release}/{host.replica}" for host in seen.hosts if host.alias == one.alias}
+            again = sum(times for name, times in seen.server.restarts.items() if name.rpartition(" ")[2] in releases)
             yield Finding(
                 severity="critical" if not one.replicas_ready else "warning",
                 what=f"{one.replicas_ready} of {counted(one.replicas, 'replica')} of {one.alias} are ready",
-                cause=f"a host ended or hung, and was started again {counted(again, 'time')} in the last ten minutes: it "
-                "loads now"
+                cause=f"a host ended or hung {counted(again, 'time')} in ten minutes, was started again, and loads"
                 if again
                 else "a host loads, has ended, or hangs",
                 evidence=(
