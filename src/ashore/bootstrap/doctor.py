@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ashore.bootstrap.state import as_served, open_state
 from ashore.bootstrap.stores import build_store
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def open_doctor(
     settings: Settings,
-    configuration: Callable[[Mapping[str, Any]], Configuration],
+    configuration: Callable[[], Configuration],
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
 ) -> Doctor:
     """Return the doctor of a home. Opens nothing yet.
 
     Args:
         settings: Of the home.
-        configuration: Compares ashore.toml with what the supervisor says it runs.
+        configuration: Asks the supervisor how ashore.toml stands to what it runs.
         backends: Gives the servers of other machines behind releases.
     """
     from ashore.doctor.examine import Doctor
@@ -36,7 +36,7 @@ def open_doctor(
 
 def sources_of(
     settings: Settings,
-    configuration: Callable[[Mapping[str, Any]], Configuration],
+    configuration: Callable[[], Configuration],
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
 ) -> Sources:
     """Return what the doctor of a home asks. Nothing of it makes a file: the home may be deleted while it is read."""

@@ -44,8 +44,8 @@ class Sources:
     open_state: Callable[[], Database] | None = None
     """Opens the state of a running server."""
     open_store: Callable[[], ModelStore] | None = None
-    configuration: Callable[[Mapping[str, Any]], Configuration] = lambda told: Configuration()
-    """Compares ashore.toml with what the supervisor says it runs."""
+    configuration: Callable[[], Configuration] = Configuration
+    """Asks the supervisor how ashore.toml stands to what it runs."""
     unsealed: Callable[[], Sequence[str]] = lambda: ()
     """Secrets in clear that could be sealed."""
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]] = lambda served: ()
@@ -107,7 +107,7 @@ class Surveying:
         self._writes = disks.Writes(own.root)
         beside = [[Step(names=("gpus",), work=lambda: _gpus(found, mine))]]
         if topology is not None and told:
-            server = _OfTheServer(found, sources, told, topology, now_s)
+            server = _OfTheServer(found, sources, topology, now_s)
             asked = server.lane()
             beside += server.beside()
         else:
@@ -180,10 +180,8 @@ def _of_the_home(found: Survey, own: Home, now_s: float) -> None:
 class _OfTheServer:
     """What only a running server has."""
 
-    def __init__(
-        self, found: Survey, sources: Sources, told: Mapping[str, Any], topology: TopologyPart, now_s: float
-    ) -> None:
-        self._found, self._sources, self._told, self._topology, self._now_s = found, sources, told, topology, now_s
+    def __init__(self, found: Survey, sources: Sources, topology: TopologyPart, now_s: float) -> None:
+        self._found, self._sources, self._topology, self._now_s = found, sources, topology, now_s
         self._own = sources.settings.home
         self._database: Database | None = None
         self._book: Book | None = None
@@ -252,7 +250,7 @@ class _OfTheServer:
 
     def _configuration(self) -> None:
         with self._found.part("configuration"):
-            self._found.parts["configuration"] = self._sources.configuration(self._told)
+            self._found.parts["configuration"] = self._sources.configuration()
 
 
 def backup_nodes(own: Home) -> tuple[Path, ...] | None:
