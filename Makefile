@@ -100,6 +100,7 @@ docs: dev ## Write the generated references, then check the links, paths and com
 	@$(BIN)/python -m ashore.api.reference > docs/reference/errors.md
 	@$(BIN)/python -m ashore.api.metricsreference > docs/reference/metrics.md
 	@$(BIN)/python -m ashore.planning.reference > docs/reference/sizing.md
+	@$(BIN)/python deploy/make_doctor_page.py > docs/reference/doctor.md
 	@$(BIN)/python deploy/check_docs.py
 
 test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")

@@ -204,6 +204,9 @@ def test_people_who_contradict_the_tasks_are_held_with_the_evidence(shop: Shop) 
         said, better = ("abc", "xyz") if number % 2 else ("xyz", "")
         shop.vote(number, account="mallory", voter="mallory", said=said, better=better)
 
+    planned = shop.learning().plan("chat")
+    assert (len(planned.asked), planned.num_judged) == (32, 3) and shop.says == [], "reviewers are not judged"
+
     def kill(line: str) -> None:
         if line.startswith("held:"):
             shop.on_say = lambda line: None

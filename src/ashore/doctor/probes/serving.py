@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ashore.doctor.look import Between
 from ashore.doctor.readings import Audit, Backup, Host, Model, Server
 from ashore.doctor.samples import Samples
 from ashore.doctor.topology import ServedPart
+from ashore.engines import EngineKind, card_of
 from ashore.processes import connection_to
 
 ADMINISTRATION: Final = ("/metrics", "/readyz", "/healthz", "/livez")
@@ -126,6 +127,7 @@ def read_hosts(
             options = launch.get("options")
             files = launch.get("files")
             own = options if isinstance(options, Mapping) else {}
+            told = _told_by_options(one.kind, own)
             steps = samples.growth("ashore_host_steps_total", **by)
             total = samples.total("ashore_host_kv_tokens_total", **by) or 0.0
             used = samples.total("ashore_host_kv_tokens_used", **by) or 0.0
@@ -137,8 +139,9 @@ def read_hosts(
                     replica=replica,
                     kind=one.kind,
                     pid=pids.get(socket, 0),
-                    threads=int(own.get("threads", 0) or 0),
+                    name=name,
                     weights=_precision_of(name),
+                    **told,
                     needed_bytes=needed.get(one.release, 0),
                     running=int(samples.total("ashore_host_running", **by) or 0),
                     waiting=int(samples.total("ashore_host_waiting", **by) or 0),
@@ -153,6 +156,23 @@ def read_hosts(
                 )
             )
     return tuple(found)
+
+
+def _told_by_options(kind: EngineKind, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the options of an engine say of its speed, as fields of `Host`."""
+    options, extra = card_of(kind).options, own.get("extra") or {}
+    threads = extra.get(options.threads) or own.get("threads") or 0
+    stall, usual_ms = options.stall or ("", 0.0)
+    return {
+        "threads": int(threads) if str(threads).isdigit() else 0,
+        "slower": tuple(
+            f"{name} = {json.dumps(extra[name])}"
+            for name, values in options.slower.items()
+            if extra.get(name) in values
+        ),
+        "stall": stall,
+        "stall_s": float(extra.get(stall, usual_ms)) / 1e3,
+    }
 
 
 def _precision_of(name: str) -> str:
