@@ -2,10 +2,11 @@
 
 `python -m benchmarks.plan_own make qwen-1.5b FOLDER` writes a model of that shape with random weights, which run as
 fast as trained ones; `ashore model pull FOLDER --name qwen-1.5b` and `ashore optimize quantize qwen-1.5b --to int8`
-bring it into the store. `make --gguf q4_0` writes one file with four bits a weight, for a model that this machine cannot
-hold in half precision: llama.cpp serves that. `python -m benchmarks.plan_own plan --model smollm2@int8 --out plan.json`
-writes down what is expected of this machine. `python -m benchmarks.plan_own measure plan.json --home HOME --out
-measured.json` serves what was planned from the store of HOME, loads it, and prints both. Nothing is fitted in between.
+bring it into the store. `make --gguf q4_0` writes one file with four bits a weight, for a model that this machine
+cannot hold in half precision: llama.cpp serves that. `python -m benchmarks.plan_own plan --model smollm2@int8 --out
+plan.json` writes down what is expected of this machine. `python -m benchmarks.plan_own measure plan.json --home HOME
+--out measured.json` serves what was planned from the store of HOME, loads it, and prints both. Nothing is fitted in
+between.
 """
 
 from __future__ import annotations
