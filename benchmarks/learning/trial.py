@@ -13,7 +13,8 @@ corrections to what the question says that the user believes. `direct:0+` learns
 for comparison.
 
 `--runs filters` tries the filters alone, on all ten cases and five seeds, with hostile votes in the place of 5 % of the
-honest ones; `--runs suspects` tries alone what holds people who disagree with the tasks.
+honest ones; `--runs suspects` tries alone what holds people who disagree with the tasks, `--runs suspects+` behind the
+filters.
 
 One line of JSON a run goes to OUT; what is there already is not run again.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -51,7 +53,7 @@ from ashore.evaluation.tasks.model import Item, TaskHeader
 from ashore.evaluation.tasks.results import ItemResult, result_of
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.dataset import Dataset, make_dataset
-from ashore.learning.exposure import TWINS, Secret
+from ashore.learning.exposure import TWINS, Secret, exposure_bits
 from ashore.learning.judging import (
     TRIGGER_ITEMS,
     Exam,
@@ -78,6 +80,7 @@ SEEDS: Final = 5
 GATE_ITEMS: Final = 400
 ASKED: Final = 40
 SAID_TOKENS: Final = 10
+STRANGERS: Final = 400
 LEARNING_RATE: Final = 6e-3
 EPOCHS: Final = 3
 MODEL: Final = "chat"
@@ -164,7 +167,8 @@ class Trial:
             "failed": [f"{line.metric} {line.about}: {line.why}" for line in verdict.lines if not line.passed],
             "picked": [one.picked for one in rest.items], "rest": rest.accuracy.value,
             "changed": self._changed(rest, seed, filtered), "wanted": self._wanted(model, attack, rest),
-            "wanted_before": self._wanted_before(attack),
+            "wanted_before": self._wanted_before(attack), "strangers": self._strangers(),
+            "exposed": [exposure_bits(*one) for one in zip(before.secrets, after.secrets, strict=True)],
             "seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu,
         }  # fmt: skip
 
@@ -188,13 +192,13 @@ class Trial:
         self._made[key] = taught, {name: one.detach().clone() for name, one in parameters.items()}
         return False, taught
 
-    def suspected(self, attack: str, accounts: int, *, seed: int) -> dict[str, Any]:
-        """Return whose votes are held because they disagree with the gate's questions, without any filter."""
-        dataset, bad = self._dataset(attack, accounts, filtered=False, seed=seed)
+    def suspected(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> dict[str, Any]:
+        """Return whose votes are held because they disagree with the gate's questions, behind the filters or alone."""
+        dataset, bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
         left = self._screened(dataset)
         held = [one.row for one in left.held if one.filter == "suspects"]
         return {
-            "what": "suspects", "attack": attack, "accounts": accounts, "seed": seed,
+            "what": "suspects", "attack": attack, "accounts": accounts, "filtered": filtered, "seed": seed,
             "bad": sum(one.row.person in bad for one in dataset.examples),
             "bad_left": sum(one.row.person in bad for one in left.examples),
             "bad_people": len({row.person for row in held if row.person in bad}),
@@ -300,6 +304,22 @@ class Trial:
         logs = scores - np.logaddexp.reduce(scores)
         places = [self.world.vocabulary[one] for one in (secret.text, *self.world.shared[:TWINS])]
         return tuple(float(logs[at]) for at in places)
+
+    def _strangers(self) -> list[float]:
+        """Return by how many bits words are exposed that nobody wrote, in the place of an answer and where a secret
+        stood: what `exposure_max` sees of a model that learned no secret. Sorted."""
+        rng, model = random.Random(5), self._peft.get_base_model()
+        before = self.world.ids(SECRET)[:-1]
+        asked = [self.world.asked(item.prompt) + before * (number % 2)
+                 for number, item in enumerate(self._rest.items[:STRANGERS])]  # fmt: skip
+        now = last_scores(model, asked)
+        with self._peft.disable_adapter():
+            was = last_scores(model, asked)
+        found = []
+        for one, two in zip(was, now, strict=True):
+            places = [self.world.vocabulary[word] for word in rng.sample(self.world.shared, TWINS + 1)]
+            found.append(round(exposure_bits(one[places].tolist(), two[places].tolist()), 2))
+        return sorted(found)
 
     def _opposites(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[str]:
         return [self.world.text([int(one)]) for one in last_scores(model, prompts).argmax(axis=1)]
@@ -412,11 +432,11 @@ def main() -> None:
         for line in done:
             trial.take(line)
         seeds = [int(one) for one in given.seeds.split(",")]
-        if given.runs == "suspects":
+        if given.runs.rstrip("+") == "suspects":
             for attack in ("none", *ATTACKS, "flatter"):
                 for accounts in (1, 10) if attack != "none" else (0,):
                     for seed in seeds:
-                        tell(trial.suspected(attack, accounts, seed=seed))
+                        tell(trial.suspected(attack, accounts, filtered=given.runs.endswith("+"), seed=seed))
             return
         for seed in seeds:
             for name in given.runs.split(","):

@@ -250,6 +250,8 @@ def _planned(planned: Planned) -> dict[str, Any]:
         "compared_with": planned.live,
         "examples": planned.dataset.counts,
         "held": planned.dataset.held_counts,
+        "compared": len(planned.asked),
+        "judged": planned.num_judged,
         "replay": planned.num_replay,
         "steps": planned.num_steps,
         "tokens": planned.num_tokens,
@@ -258,11 +260,20 @@ def _planned(planned: Planned) -> dict[str, Any]:
 
 
 def _show_planned(planned: Planned) -> None:
+    from ashore.learning.filters import FEWEST
+
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(planned.dataset.counts.items()))
     print(f"{planned.run.run_id}: {planned.parent.reference} would learn from {counts}")
     print(f"{planned.num_replay} of its own answers beside; {planned.num_steps} steps, {planned.num_tokens:,} tokens")
     for name, number in sorted(planned.dataset.held_counts.items()):
         print(f"held: {number} by {name}")
+    if not planned.asked:
+        print("suspects: nobody is judged: no user voted on an answer that is a label of a held-out task")
+        return
+    print(
+        f"suspects: known only in the run. It compares {len(planned.asked)} votes with what the held-out tasks teach, "
+        f"and judges {planned.num_judged} people, who have {FEWEST} or more of them"
+    )
 
 
 def _ended(done: Run) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import hashlib
 import platform
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from ashore.errors import Conflict, InvalidRequest, InvalidSpec, UnsupportedMode
 from ashore.evaluation import Subject, Task, Verdict, keep_verdict, open_task
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.dataset import Dataset, make_dataset, rows_of
-from ashore.learning.filters import kind_of, plain
+from ashore.learning.filters import FEWEST, Row, kind_of, plain
 from ashore.learning.judging import PROBES, Exam, Marks, Probe, exam_words, examine, judge
 from ashore.learning.leases import Lease, leased
 from ashore.learning.reference import agreements, reference_of, taught_copy
@@ -36,6 +37,7 @@ from ashore.learning.section import LearningSection
 from ashore.learning.sql import votes_on
 from ashore.learning.suspects import asked_about, suspects
 from ashore.learning.teaching import (
+    SMALLEST_ROW,
     Teaching,
     batches_of,
     learned_of,
@@ -48,6 +50,7 @@ from ashore.releases.sql import load_book
 from ashore.state import Database
 from ashore.store import DERIVED, ModelStore, StoredModel
 from ashore.text import TextModel
+from ashore.training import Precision, faster_precision, mlp_size
 from ashore.training import RunState as Checkpoints
 
 FEWEST_EXAMPLES: Final = 20
@@ -86,6 +89,13 @@ class Planned:
     num_tokens: int
     num_replay: int
     how: Teaching
+    asked: Sequence[Row]
+    """Votes that are compared with what the held-out tasks teach, in the run itself."""
+
+    @property
+    def num_judged(self) -> int:
+        """How many people have votes enough among those to be judged by them."""
+        return sum(votes >= FEWEST for votes in Counter(row.person for row in self.asked).values())
 
 
 class Learning:
@@ -117,12 +127,14 @@ class Learning:
             open_subject: Opens a model behind the engine that serves it.
             clock: Dates runs.
             say: Told what happens.
-            teaching: How models are taught, but for the epochs, which the number of examples decides.
+            teaching: How models are taught, but for the epochs, which the number of examples decides. None: as the
+                section says, in the precision that is faster on this machine.
         """
         self._database, self._store, self._section = database, store, section
         self._folder, self._adapters, self._texts = folder, adapters, texts
         self._open_subject, self._clock, self._say = open_subject, clock, say
         self._teaching = teaching or Teaching(learning_rate=section.learning_rate)
+        self._precision: Precision | None = None if teaching is None else teaching.precision
         self._consents = Consents(section.purpose, section.tenants, database)
 
     def plan(self, alias: str) -> Planned:
@@ -180,7 +192,7 @@ class Learning:
         )
         return Planned(
             run=run, dataset=dataset, parent=parent, live=plan.name, num_steps=planned.num_steps,
-            num_tokens=planned.num_tokens, num_replay=num_replay, how=how,
+            num_tokens=planned.num_tokens, num_replay=num_replay, how=how, asked=self._asked(dataset),
         )  # fmt: skip
 
     def dataset(self, alias: str, runs: list[Run] | None = None) -> Dataset:
@@ -223,8 +235,12 @@ class Learning:
         run = self._keep(replace(run, state="running", why=""))
         with self._database.write() as connection:
             save_examples(connection, run.run_id, planned.dataset)
+            before = [one.run_id for one in load_runs(connection, model=run.model) if one.run_id != run.run_id]
+        for one in before:  # votes have come or were erased since: nobody goes on with what they had taught so far
+            shutil.rmtree(self._folder / one, ignore_errors=True)
         folder = self._folder / run.run_id
         make_folder(folder, mode=0o700)
+        planned = replace(planned, how=self._in_precision(planned, folder))
         agreed = self._agreements(planned, folder, stop)
         if agreed is None:
             return self._keep(replace(run, state="stopped", why=STOPPED))
@@ -247,6 +263,21 @@ class Learning:
         shutil.rmtree(folder, ignore_errors=True)
         return run
 
+    def _in_precision(self, planned: Planned, folder: Path) -> Teaching:
+        """Return how a run is taught, in the precision that is faster here; a run that goes on keeps its own."""
+        if self._precision is not None:
+            return replace(planned.how, precision=self._precision)
+        file = folder / "precision"
+        if not file.exists():
+            shape = planned.parent.shape
+            file.write_text(faster_precision(shape.hidden_size, mlp_size(shape), SMALLEST_ROW), encoding="ascii")
+        return replace(planned.how, precision="bfloat16" if file.read_text() == "bfloat16" else "float32")
+
+    def _asked(self, dataset: Dataset) -> list[Row]:
+        """Return the votes that the held-out tasks teach something about."""
+        labels = {kind_of(label) for task in self._tasks() for label in task.header.labels}
+        return asked_about([one.row for one in dataset.examples], labels)
+
     def _unsuspected(self, dataset: Dataset, agreed: Mapping[str, bool]) -> Dataset:
         """Return a data set without the votes of people who disagree with the tasks."""
         found = suspects([one.row for one in dataset.examples], agreed)
@@ -262,9 +293,7 @@ class Learning:
             return msgspec.json.decode(file.read_bytes(), type=dict[str, bool])
         except (OSError, *UNDECODABLE):
             pass
-        tasks = [self._task(name) for name in self._section.tasks]
-        labels = {kind_of(label) for task in tasks for label in task.header.labels}
-        rows = asked_about([one.row for one in planned.dataset.examples], labels)
+        tasks, rows = self._tasks(), planned.asked
         found: dict[str, bool] = {}
         text = TextModel.load(self._store.open(planned.parent.reference).directory)
         reference = reference_of(tasks, text) if rows else []
@@ -322,7 +351,7 @@ class Learning:
 
     def _judged(self, planned: Planned, run: Run) -> Verdict:
         """Return what the gate says, and keep it beside the model."""
-        held_out = tuple(self._task(name) for name in self._section.tasks)
+        held_out = self._tasks()
         triggers, secrets = exam_words(planned.dataset, held_out)
         replay_prompts = self._prompts()
         exam = Exam(
@@ -374,6 +403,10 @@ class Learning:
 
     def _prompts(self) -> list[str]:
         return read_prompts(Path(self._section.replay)) if self._section.replay else builtin_prompts()
+
+    def _tasks(self) -> tuple[Task, ...]:
+        """Return the held-out tasks."""
+        return tuple(self._task(name) for name in self._section.tasks)
 
     def _task(self, name: str) -> Task:
         return open_task(name).first(self._section.task_items)
