@@ -1,8 +1,8 @@
 """Fit the planner's efficiencies to published measurements, and say how far it misses what it was not fitted to.
 
 `python benchmarks/plan_fit.py --points points.csv` writes `efficiencies.json` and `measured.json` of
-`src/ashore/planning/sizing`. It takes a minute on one core and needs scikit-learn (extra `bench`). Rows of grade C, and
-devices that nobody names, are not fitted to.
+`src/ashore/planning/sizing`. It takes a minute on one core. Rows of grade C, and devices that nobody names, are not
+fitted to.
 
 Each of ten folds leaves out pairs of model and device, whole models, whole devices, set-ups and single rows. What is
 missed there gives the intervals and the errors that every plan prints. The shipped numbers are then fitted to all rows.
@@ -25,14 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from ashore.planning.sizing.calibration import Calibration, Trust, calibration_of, estimate
 from ashore.planning.sizing.case import Case
 from ashore.planning.sizing.check import check
 from ashore.planning.sizing.nearby import device_name, measurements_of, tell
 from ashore.planning.sizing.points import Point, read_points
-from ashore.planning.sizing.residual import QUANTITIES, correct, features, logarithms, trees_of
+from ashore.planning.sizing.residual import correct, logarithms
 from ashore.planning.sizing.steps import COEFFICIENTS, LEVELS, Batch, Efficiencies, make_batch, times
 from ashore.planning.sizing.thumbs import thumbs
 
@@ -89,16 +88,6 @@ HELD = 4.0
 """How much those beliefs count against a miss."""
 LEAST = 8
 """Measurements that an engine, a device, a form needs to be told from its relatives."""
-BOOST: dict[str, Any] = {
-    "loss": "absolute_error",
-    "max_iter": 60,
-    "learning_rate": 0.06,
-    "max_leaf_nodes": 6,
-    "min_samples_leaf": 60,
-    "l2_regularization": 10,
-    "random_state": 0,
-}
-TREE_WEIGHT = 0.7
 MOST_LEFT = 1.2
 """A measurement that is further off, as a logarithm, moves its neighbours no more than this."""
 BOUNDS = (0.08, 0.92)
@@ -276,19 +265,6 @@ def fit_physics(data: Data, *, rounds: int = 10) -> Efficiencies:
     return efficiencies_of(columns, values)
 
 
-def fit_trees(data: Data, efficiencies: Efficiencies) -> dict[str, dict[str, Any]]:
-    batch = data.batch
-    found = times(batch, efficiencies)
-    seen, said = features(batch, found), logarithms(found)
-    trees = {}
-    left = np.clip(_left(data, said), -1.5, 1.5)
-    for number, name in enumerate(QUANTITIES):
-        there = ~np.isnan(left[:, number])
-        model = HistGradientBoostingRegressor(**BOOST)
-        trees[name] = _plain_trees(model.fit(seen[there], left[there, number], data.weight[there, number]))
-    return trees
-
-
 def _left(data: Data, said: np.ndarray) -> np.ndarray:
     """Return the logarithms of measured over said. Where only a speed was measured, the time a token made it."""
     left = data.measured - said
@@ -297,34 +273,15 @@ def _left(data: Data, said: np.ndarray) -> np.ndarray:
     return left
 
 
-def _plain_trees(model: HistGradientBoostingRegressor) -> dict[str, Any]:
-    table: dict[str, list[Any]] = {name: [] for name in ("roots", "feature", "threshold", "left", "right", "value")}
-    for (tree,) in model._predictors:
-        first = len(table["value"])
-        table["roots"].append(first)
-        for node in tree.nodes:
-            leaf = bool(node["is_leaf"])
-            table["feature"].append(int(node["feature_idx"]))
-            table["threshold"].append(0.0 if leaf else float(f"{node['num_threshold']:.6g}"))
-            table["left"].append(-1 if leaf else first + int(node["left"]))
-            table["right"].append(-1 if leaf else first + int(node["right"]))
-            table["value"].append(round(float(node["value"]), 5) if leaf else 0.0)
-    return {**table, "baseline": round(float(np.ravel(model._baseline_prediction)[0]), 5)}
-
-
 def fit(data: Data, *, rounds: int = 10) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a calibration without intervals and errors, and what is left of the measurements."""
     efficiencies = fit_physics(data, rounds=rounds)
-    trees = fit_trees(data, efficiencies)
-    plain = [trees_of(trees[name]) for name in QUANTITIES]
-    said = correct(data.batch, times(data.batch, efficiencies), plain, TREE_WEIGHT)
+    said = correct(data.batch, times(data.batch, efficiencies), np.zeros_like(data.measured))
     sources = [_publication(point.source) for point in data.points]
     measured = tell(data.cases, sources, np.clip(_left(data, said), -MOST_LEFT, MOST_LEFT))
     told = {
         "base": efficiencies.base,
         "effects": efficiencies.effects,
-        "trees": trees,
-        "tree_weight": TREE_WEIGHT,
         "intervals": {},
         "misses": {},
         "overall": {},

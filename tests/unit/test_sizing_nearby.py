@@ -68,7 +68,6 @@ def test_what_is_less_like_a_measurement_is_moved_less(measurements: Measurement
         case(statistic="p99"),
         case(speculative=True),
         case(load=2048.0),
-        case(device="MI300X"),
     ],
 )
 def test_what_is_of_another_kind_or_far_away_is_not_moved(measurements: Measurements, other: Case) -> None:

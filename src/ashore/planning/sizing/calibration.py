@@ -16,7 +16,7 @@ from ashore.planning.sizing.case import Case
 from ashore.planning.sizing.chips import Chip
 from ashore.planning.sizing.nearby import Evidence, Measurements, measurements_of, pair_of
 from ashore.planning.sizing.networks import Network
-from ashore.planning.sizing.residual import QUANTITIES, Trees, correct, trees_of
+from ashore.planning.sizing.residual import QUANTITIES, correct
 from ashore.planning.sizing.steps import Batch, Efficiencies, Times, make_batch, times
 
 Trust = Literal["measured", "fitted", "neighbour", "new model", "new device"]
@@ -56,8 +56,6 @@ class Calibration:
     """What a fit found; read it with `shipped()`."""
 
     efficiencies: Efficiencies
-    trees: tuple[Trees, ...]
-    tree_weight: float
     measured: Measurements
     """What it was fitted to."""
     intervals: Mapping[str, tuple[tuple[float, float], ...]]
@@ -117,7 +115,7 @@ def estimate(cases: Sequence[Case], calibration: Calibration | None = None) -> E
     batch = make_batch(cases)
     physics = times(batch, using.efficiencies)
     near = using.measured.near(cases)
-    said = correct(batch, physics, using.trees, using.tree_weight, near.moved)
+    said = correct(batch, physics, near.moved)
     trust = tuple(using.trust(case, weight) for case, weight in zip(cases, near.weight, strict=True))
     bounds = np.array([_bounds(using, one, case) for one, case in zip(trust, cases, strict=True)])
     return Estimate(np.exp(said), np.exp(said + bounds[:, :, 0]), np.exp(said + bounds[:, :, 1]), trust, physics, batch)
@@ -145,8 +143,6 @@ def calibration_of(told: Mapping[str, Any], measured: Measurements) -> Calibrati
     """Return a calibration as `benchmarks/plan_fit.py` writes it, and what it was fitted to."""
     return Calibration(
         efficiencies=Efficiencies(told["base"], told["effects"]),
-        trees=tuple(trees_of(told["trees"][name]) for name in QUANTITIES),
-        tree_weight=float(told["tree_weight"]),
         measured=measured,
         intervals={name: tuple((low, high) for low, high in bounds) for name, bounds in told["intervals"].items()},
         misses={

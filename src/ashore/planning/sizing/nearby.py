@@ -1,8 +1,8 @@
-"""What was measured near a case, and how far physics and trees were from it there.
+"""What was measured near a case, and how far physics were from it there.
 
-A plan is moved by what was missed at the measurements around it: a mean over those of the same engine, precision and
-kind of load, each weighted by how like it is. With no measurement near, nothing moves. `benchmarks/plan_fit.py` writes
-`measured.json`, which holds the settings and the misses, not the figures.
+A plan is moved by what was missed at the measurements around it, in two steps: by a mean over all of the same engine
+and kind of load that are widely like it, then by what that leaves at those that are nearly the same. With no
+measurement near, nothing moves. `benchmarks/plan_fit.py` writes `measured.json`: settings and misses, not figures.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ from ashore.planning.sizing.networks import Network
 
 Array = npt.NDArray[np.float64]
 
+MOST_MOVED: Final = 0.7
+"""Share of what the wide mean says that is believed."""
 RELATIVES: Final = np.array([0.1, 0.3, 0.3])
-"""How much another model or device counts that is quite alike, for a first token, a time a token, a speed."""
+"""How much another model or device counts in the near mean that is quite alike, for a first token, a time a token, a
+speed."""
+NOTHING_WIDE: Final = 1.0
 NOTHING: Final = 0.1
-"""What counts as a measurement that was met exactly: few and far ones move little."""
-_LOAD: Final = np.array([0.6, 0.6, 0.6, 0.35, 0.35, 0.35, 0.5])
+"""What counts as a measurement that was met exactly, in the wide and in the near mean: few and far ones move little."""
+_NEAR: Final = np.array([0.6, 0.6, 0.6, 0.35, 0.35, 0.35, 0.5])
 """Logarithms of prompt, answer, requests at once, devices to a layer, groups, devices to the experts; and years: so far
 apart, a measurement counts 0.6 of one in the same place."""
+_WIDE: Final = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0])
 _LIKENESS: Final = np.array([1.0, 1.0, 3.0, 1.0, 0.5, 0.5, 0.5])
-"""The same for active and all parameters, experts, chosen experts; bandwidth, arithmetic, memory of a device."""
+"""The same for active and all parameters, experts, chosen experts; bandwidth, arithmetic, memory of a device. Twice as
+far in the wide mean, with bytes of a weight and speed of its units over that of BF16 beside."""
 KNOWN: Final = 1.0
 """How much nearer, as half a squared distance, a pair is cited for having the same device, or the same model."""
 OFTEN: Final = 0.3
@@ -60,16 +66,34 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Measurements of one engine, precision and kind of load, on devices of one maker."""
+class _Places:
+    """Where cases are, one row for each."""
 
     load: Array
     likeness: Array
+    form: Array
     pair: npt.NDArray[np.int64]
+    exact: npt.NDArray[np.str_]
+
+    def wide(self, other: _Places) -> Array:
+        """Return how much each of the others counts in the wide mean of each of these."""
+        apart = _apart(self.load / _WIDE, other.load / _WIDE) + _apart(self.form, other.form)
+        likeness = 2 * _LIKENESS
+        found: Array = np.exp(-apart - _apart(self.likeness / likeness, other.likeness / likeness))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Measurements of one engine under one kind of load."""
+
+    places: _Places
     left: Array
     """Logarithms of measured over planned; 0 where nothing was measured."""
+    rest: Array
+    """The same over what was planned and moved by the wide mean."""
     there: Array
-    """1 where something was."""
+    """1 where something was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +117,28 @@ class Measurements:
         for kind, here in rows.items():
             if (group := self.groups.get(kind)) is None:
                 continue
-            some = [cases[row] for row in here]
-            close = np.exp(-_apart(np.array([load_of(case) for case in some]) / _LOAD, group.load))
-            alike = np.exp(
-                -_apart(np.array([likeness_of(case.network, case.chip) for case in some]) / _LIKENESS, group.likeness)
-            )
-            pair = np.array([self.pairs.get(pair_of(case), -1) for case in some])
-            is_same = pair[:, None] == group.pair[None]
+            here_are, there_are = self._places([cases[row] for row in here]), group.places
+            wide = here_are.wide(there_are)
+            moved[here] = MOST_MOVED * (wide @ group.left) / (wide @ group.there + NOTHING_WIDE)
+            close = np.exp(-_apart(here_are.load / _NEAR, there_are.load / _NEAR))
+            close = close * (here_are.exact[:, None] == there_are.exact[None])
+            alike = np.exp(-_apart(here_are.likeness / _LIKENESS, there_are.likeness / _LIKENESS))
+            is_same = here_are.pair[:, None] == there_are.pair[None]
             weight[here] = (close * is_same).sum(axis=1)
             for quantity, relatives in enumerate(RELATIVES):
                 counts = close * np.where(is_same, 1.0, relatives * alike)
                 total = counts @ group.there[:, quantity] + NOTHING
-                moved[here, quantity] = counts @ group.left[:, quantity] / total
+                moved[here, quantity] += counts @ group.rest[:, quantity] / total
         return Near(moved, weight)
+
+    def _places(self, cases: Sequence[Case]) -> _Places:
+        return _Places(
+            np.array([load_of(case) for case in cases]),
+            np.array([likeness_of(case.network, case.chip) for case in cases]),
+            np.array([form_of(case) for case in cases]),
+            np.array([self.pairs.get(pair_of(case), -1) for case in cases]),
+            np.array([exact_of(case) for case in cases]),
+        )
 
     def nearest(self, network: Network, chip: Chip, number: int = 3) -> tuple[Evidence, ...]:
         """Return what was published of a model on a device, then of pairs that are like it and measured often."""
@@ -129,7 +162,17 @@ def kind_of(case: Case) -> str:
     """Return what a measurement must share with a case to say anything of it."""
     flags = (("p99", case.statistic == "p99"), ("official", case.official), ("drafts", case.speculative))
     told = [name for name, holds in (*flags, ("eager", case.eager)) if holds]
-    return " ".join((case.chip.vendor, case.engine or "-", case.precision.name, case.load_kind, *told))
+    return " ".join((case.engine or "-", case.load_kind, *told))
+
+
+def exact_of(case: Case) -> str:
+    """Return what a measurement must share with a case besides to be nearly the same."""
+    return f"{case.chip.vendor} {case.precision.name}"
+
+
+def form_of(case: Case) -> Array:
+    units = getattr(case.chip, case.precision.units) or case.chip.bf16
+    return np.array([log(case.precision.weight), log(units / case.chip.bf16)])
 
 
 def load_of(case: Case) -> Array:
@@ -159,12 +202,18 @@ def tell(cases: Sequence[Case], sources: Sequence[str], left: Array) -> dict[str
         sources: Where each was published.
         left: Logarithms of measured over planned, NaN where nothing was measured; one row for each.
     """
+    moved = measurements_of(_tell(cases, sources, left, np.zeros_like(left))).near(cases).moved
+    return _tell(cases, sources, left, left - moved)
+
+
+def _tell(cases: Sequence[Case], sources: Sequence[str], left: Array, rest: Array) -> dict[str, Any]:
     pairs = {pair_of(case): likeness_of(case.network, case.chip) for case in cases}
     setups: dict[tuple[Any, ...], list[list[Any]]] = defaultdict(list)
     places = {pair: place for place, pair in enumerate(pairs)}
-    for case, source, missed in zip(cases, sources, left, strict=True):
+    for case, source, missed in zip(cases, sources, np.hstack([left, rest]), strict=True):
         isl, osl, load, *layout, year = (round(float(value), 3) for value in load_of(case))
-        setup = (kind_of(case), places[pair_of(case)], source, *layout, year)
+        form = (round(float(value), 3) for value in form_of(case))
+        setup = (kind_of(case), exact_of(case), places[pair_of(case)], source, *form, *layout, year)
         setups[setup].append([isl, osl, load, *(None if np.isnan(one) else round(float(one), 3) for one in missed)])
     return {
         "pairs": [[*pair, *(round(float(value), 3) for value in like)] for pair, like in pairs.items()],
@@ -179,10 +228,10 @@ def measurements_of(told: Mapping[str, Any]) -> Measurements:
     groups: dict[str, list[Any]] = defaultdict(list)
     engines: dict[int, Counter[str]] = defaultdict(Counter)
     sources: dict[int, Counter[str]] = defaultdict(Counter)
-    for kind, place, source, tp, groups_of, ep, year, rows in told["setups"]:
-        engines[place][kind.split()[1]] += len(rows)
+    for kind, exact, place, source, weight, units, *layout, rows in told["setups"]:
+        engines[place][kind.split()[0]] += len(rows)
         sources[place][source] += len(rows)
-        groups[kind] += [(place, (isl, osl, load, tp, groups_of, ep, year), left) for isl, osl, load, *left in rows]
+        groups[kind] += [((*load, *layout), (weight, units), place, exact, left) for *load, left in map(_split, rows)]
     return Measurements(
         {kind: _group(rows, likeness) for kind, rows in groups.items()},
         pairs,
@@ -200,8 +249,14 @@ def measurements_of(told: Mapping[str, Any]) -> Measurements:
     )
 
 
+def _split(row: Sequence[float | None]) -> tuple[Any, ...]:
+    return (*row[:3], row[3:])
+
+
 def _group(rows: Sequence[Any], likeness: Array) -> _Group:
-    place, load, left = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-    pair = place.astype(np.int64)
-    there = ~np.isnan(left)
-    return _Group(load / _LOAD, likeness[pair] / _LIKENESS, pair, np.where(there, left, 0.0), there * 1.0)
+    load, form, place, exact, left = zip(*rows, strict=True)
+    pair, both = np.array(place), np.array(left, dtype=float)
+    there = ~np.isnan(both)
+    both = np.where(there, both, 0.0)
+    places = _Places(np.array(load), likeness[pair], np.array(form), pair, np.array(exact))
+    return _Group(places, both[:, :3], both[:, 3:], there[:, :3] * 1.0)

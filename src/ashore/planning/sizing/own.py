@@ -251,7 +251,6 @@ def expect(cases: Sequence[Case], own: Own | None) -> Estimate:
     measured = replace(
         begin,
         efficiencies=with_changes(begin.efficiencies, own.machine, own.changes),
-        tree_weight=0.0,
         measured=Measurements({}, {pair_of(case): 0 for case in cases}, np.zeros((len(cases), 7)), ()),
         intervals={"fitted": tuple((-band, band) for band in bands)},
     )
