@@ -1,4 +1,4 @@
-"""What was fitted to published measurements: efficiencies, trees, how far they miss, and what they have seen."""
+"""What was fitted to published measurements: efficiencies, how far they miss, and what they have seen."""
 
 from __future__ import annotations
 
