@@ -98,6 +98,8 @@ class Lane:
         while item is not None:
             following = self._next(session)  # tells what of the set-up stays
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
             if session.shouldstop:
                 raise session.Interrupted(session.shouldstop)
             item = following
