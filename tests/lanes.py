@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,9 @@ class Lane:
 
     def _next(self, session: pytest.Session) -> pytest.Item | None:
         while not self._items and (file := self._queue.take()) is not None:
-            items = list(session.genitems(self._files[file]))
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # as pytest has them, by pyproject.toml, while it collects
+                items = list(session.genitems(self._files[file]))
             session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
             self._items.extend(items)
             self._collected += len(items)
