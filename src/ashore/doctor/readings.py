@@ -75,6 +75,8 @@ class Cpu(Value, frozen=True, kw_only=True):
     """Present clock, as a share of the highest."""
     throttled: int = 0
     """Times that the processor grew too hot since the look before."""
+    autogroups: bool = False
+    """Whether the kernel divides processors between sessions first: a nice value then counts inside of one alone."""
     numa_nodes: int = 1
     numa_miss_share: float = 0.0
 
@@ -208,6 +210,8 @@ class Process(Value, frozen=True, kw_only=True):
     waits_share: float = 0.0
     """Of the time, in which the thread that waited most was ready to run and had no processor."""
     nice: int = 0
+    """That counts against other programs: where the kernel divides by session, that of the session, and what is more
+    than the supervisor's."""
     weight: int = DEFAULT_WEIGHT
     """Of its control group for processor time, or of the group above it with the least: 1,024 is usual."""
     idle_class: bool = False

@@ -104,6 +104,7 @@ def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float, floa
         governor=governor,
         clock_share=now / most if now and most else 1.0,
         throttled=int(between.grew("cpu.throttled")),
+        autogroups=whole_of(root / "proc/sys/kernel/sched_autogroup_enabled") == 1,
         numa_nodes=nodes,
         numa_miss_share=misses / (misses + hits) if misses + hits > 1000 else 0.0,
     )

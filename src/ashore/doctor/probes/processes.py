@@ -217,7 +217,7 @@ def read_processes(
                 major_faults_per_s=between.per_s(f"{one.key}.major"),
                 preempted_per_s=between.per_s(f"{one.key}.preempted"),
                 waits_share=min(1.0, max(waits, default=0.0)),
-                nice=_nice(one.pid),
+                nice=_nice(root, one.pid, mine[0].pid if mine else one.pid),
                 weight=weight_of(root, one.pid),
                 idle_class=_is_idle(one.pid),
                 tracer=_program(root, status.get("TracerPid", "0").strip()),
@@ -276,11 +276,17 @@ def _program(root: Path, pid: str) -> str:
     return f"{name} (process {pid})" if name else ""
 
 
-def _nice(pid: int) -> int:
+def _nice(root: Path, pid: int, supervisor: int) -> int:
+    """Return the nice value that counts against other programs. Source: sched(7), "The autogroup feature"."""
     try:
-        return os.getpriority(os.PRIO_PROCESS, pid)
+        own = os.getpriority(os.PRIO_PROCESS, pid)
+        first = os.getpriority(os.PRIO_PROCESS, supervisor)
     except OSError:
         return 0
+    if whole_of(root / "proc/sys/kernel/sched_autogroup_enabled") != 1:
+        return own
+    told = text_of(root / "proc" / str(pid) / "autogroup").rpartition(" nice ")[2]
+    return (int(told) if told.lstrip("-").isdigit() else 0) + max(0, own - first)
 
 
 def weight_of(root: Path, pid: int) -> int:

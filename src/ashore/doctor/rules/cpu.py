@@ -20,6 +20,17 @@ ANSWERING: Final = ("host", "api", "edge", "cache", "supervisor")
 """Roles of processes that requests wait for."""
 
 
+def _weigh(seen: Readings, pid: int, nice: int) -> str:
+    """Return the command that gives a program a nice value that counts."""
+    if seen.cpu.autogroups:
+        return f"echo {nice} > /proc/{pid}/autogroup  # of its whole session: this kernel divides between those first"
+    return f"renice {nice} {pid}"
+
+
+def _give_way(seen: Readings, pid: int) -> str:
+    return _weigh(seen, pid, 19)
+
+
 @rule(
     "D101",
     "cpu",
@@ -141,7 +152,7 @@ def pushed_off(seen: Readings) -> Iterator[Finding]:
                 ),
                 sure="likely",
                 remedy="give the other program other processors, or lower its weight",
-                commands=(f"renice 19 {seen.cpu.stranger_pid}",) if seen.cpu.stranger_pid else (),
+                commands=(_give_way(seen, seen.cpu.stranger_pid),) if seen.cpu.stranger_pid else (),
             )
 
 
@@ -276,7 +287,7 @@ def stranger(seen: Readings) -> Iterator[Finding]:
             ),
             sure="certain",
             remedy="run them elsewhere or at another time, or lower their weight",
-            commands=(f"renice 19 {seen.cpu.stranger_pid}",),
+            commands=(_give_way(seen, seen.cpu.stranger_pid),),
         )
 
 
@@ -315,7 +326,7 @@ def narrow_affinity(seen: Readings) -> Iterator[Finding]:
     "cpu",
     "Does an idle class starve a process that answers requests?",
     needs=("processes", "cpu"),
-    explains=("D504", "D607", "D608"),
+    explains=("D504", "D600", "D607", "D608", "D622"),
 )
 def starved(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
@@ -359,7 +370,7 @@ def light_weight(seen: Readings) -> Iterator[Finding]:
             ),
             sure="certain",
             remedy="give it the weight of other programs, or take the other programs away",
-            commands=(f"renice 0 {one.pid}",)
+            commands=(_weigh(seen, one.pid, 0),)
             if one.nice > 0
             else (f"cat /proc/{one.pid}/cgroup  # its group; CPUWeight= of the unit, requests.cpu of the pod",),
         )
