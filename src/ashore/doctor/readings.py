@@ -210,8 +210,9 @@ class Process(Value, frozen=True, kw_only=True):
     waits_share: float = 0.0
     """Of the time, in which the thread that waited most was ready to run and had no processor."""
     nice: int = 0
-    """That counts against other programs: where the kernel divides by session, that of the session, and what is more
-    than the supervisor's."""
+    """Where the kernel divides by session first, what it is above the supervisor's, whose session it shares."""
+    session_nice: int = 0
+    """Of its session, where the kernel divides by session first."""
     weight: int = DEFAULT_WEIGHT
     """Of its control group for processor time, or of the group above it with the least: 1,024 is usual."""
     idle_class: bool = False

@@ -353,10 +353,11 @@ def starved(seen: Readings) -> Iterator[Finding]:
 )
 def light_weight(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
-        is_light = one.nice > 0 or one.weight < DEFAULT_WEIGHT
+        nice = max(one.nice, one.session_nice)
+        is_light = nice > 0 or one.weight < DEFAULT_WEIGHT
         if one.role not in ANSWERING or one.waits_share < WAITS_SHARE or not is_light:
             continue
-        light = f"weight {one.weight} of its control group" if one.weight < DEFAULT_WEIGHT else f"nice value {one.nice}"
+        light = f"weight {one.weight} of its control group" if one.weight < DEFAULT_WEIGHT else f"nice value {nice}"
         yield Finding(
             severity="warning",
             what=f"{one.name} (process {one.pid}) is ready to work and waits for a processor "
@@ -365,13 +366,13 @@ def light_weight(seen: Readings) -> Iterator[Finding]:
             evidence=(
                 evidence("waits", f"{one.waits_share:.0%} of the time", f"{WAITS_SHARE:.0%}"),
                 evidence("weight", one.weight, DEFAULT_WEIGHT),
-                evidence("nice", one.nice, 0),
+                evidence("nice", nice, 0),
                 evidence("idle", f"{seen.cpu.idle_share:.0%}"),
             ),
             sure="certain",
             remedy="give it the weight of other programs, or take the other programs away",
-            commands=(_weigh(seen, one.pid, 0),)
-            if one.nice > 0
+            commands=(_weigh(seen, one.pid, 0) if one.session_nice > 0 else f"renice 0 {one.pid}",)
+            if nice > 0
             else (f"cat /proc/{one.pid}/cgroup  # its group; CPUWeight= of the unit, requests.cpu of the pod",),
         )
 
