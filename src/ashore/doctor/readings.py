@@ -138,6 +138,7 @@ class Network(Value, frozen=True, kw_only=True):
 
     sent_segments: int = 0
     resent_share: float = 0.0
+    """Of the segments, those that were sent again and that the other side had not."""
     overflows: int = 0
     """Connections to this server that a full accept queue refused, since the look before; of all programs, where the
     kernel tells none apart."""
