@@ -60,7 +60,7 @@ train: ## Install torch and what else training needs into .venv, with the Python
 
 test-train: dev ## Install torch, and run the quick tests of training and shrinking
 	@sh deploy/torch.sh install $(VENV)
-	@$(BIN)/python -m pytest -m "train and not full" $(ARGS)
+	@$(BIN)/python -m pytest -m "train and not full" $(or $(ARGS),$$(grep -rl --include='test_*.py' mark.train tests))
 
 test-learn: dev ## Install torch, and let a model learn from votes as the page says: adapter, gate, release (10 minutes)
 	@sh deploy/torch.sh install $(VENV)
@@ -100,6 +100,7 @@ docs: dev ## Write the generated references, then check the links, paths and com
 	@$(BIN)/python -m ashore.api.reference > docs/reference/errors.md
 	@$(BIN)/python -m ashore.api.metricsreference > docs/reference/metrics.md
 	@$(BIN)/python -m ashore.planning.reference > docs/reference/sizing.md
+	@$(BIN)/python deploy/make_doctor_page.py > docs/reference/doctor.md
 	@$(BIN)/python deploy/check_docs.py
 
 test-clients: dev ## Install the coding clients with npm, and let each do a first task (ARGS="-k codex")

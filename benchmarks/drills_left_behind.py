@@ -281,6 +281,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=160, help="drills on one server, in rotation")
     parser.add_argument("--twins", type=int, default=40, help="drills that need a server of their own")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of these, where an earlier run ended")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no further run after so long")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     words = parser.parse_args()
@@ -294,9 +295,10 @@ def main() -> int:
         rows.append(row)
         if row["left"] or row["healed_s"] > HEAL_S:
             print(json.dumps(row), flush=True)
+        print(f"{len(rows)}: {row['drill']}, {row['how']}, {row['healed_s']} s", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="ashore-twins-", ignore_cleanup_errors=True) as below:
-        for number in range(words.twins):
+        for number in range(words.first, words.twins):
             if time.monotonic() < end_s:
                 keep(one_twin(number, Path(below) / str(number)))
     if words.runs:

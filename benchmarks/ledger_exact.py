@@ -92,7 +92,7 @@ def opened(home: Path, url: str) -> Iterator[tuple[Ledger, Database]]:
 def spend(home: Path, url: str, name: str, quota: int, datasets: int, most: int) -> None:
     """Reserve until the diary of this name has `quota` lines."""
     from ashore.core import Actor, Principal, TenantId
-    from ashore.errors import PrivacyBudgetSpent
+    from ashore.errors import Overloaded, PrivacyBudgetSpent
 
     actor = Actor(principal=Principal(id=name, tenant=TenantId("default")))
     dice = random.Random()
@@ -100,7 +100,7 @@ def spend(home: Path, url: str, name: str, quota: int, datasets: int, most: int)
     diary = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     done = path.read_bytes().count(b"\n")
     with opened(home, url) as (ledger, _):
-        for _ in range(done, quota):
+        while done < quota:
             dataset = f"d{dice.randrange(datasets)}"
             kind = dice.choice(("question", "training"))
             cost = (dice.randint(1, most), 0 if kind == "question" else dice.randint(1, 100))
@@ -112,6 +112,9 @@ def spend(home: Path, url: str, name: str, quota: int, datasets: int, most: int)
                     os.write(diary, (json.dumps(line) + "\n").encode())
             except PrivacyBudgetSpent:
                 os.write(diary, (json.dumps([dataset, kind]) + "\n").encode())
+            except Overloaded:  # told to try again, and nothing is reserved
+                continue
+            done += 1
 
 
 def grant(home: Path, url: str, datasets: list[str], epsilon: float) -> None:

@@ -2,9 +2,11 @@
 
 `python -m benchmarks.plan_own make qwen-1.5b FOLDER` writes a model of that shape with random weights, which run as
 fast as trained ones; `ashore model pull FOLDER --name qwen-1.5b` and `ashore optimize quantize qwen-1.5b --to int8`
-bring it into the store. `python -m benchmarks.plan_own plan --model smollm2@int8 --out plan.json` writes down what is
-expected of this machine. `python -m benchmarks.plan_own measure plan.json --home HOME --out measured.json` serves what
-was planned from the store of HOME, loads it, and prints both. Nothing is fitted in between.
+bring it into the store. `make --gguf q4_0` writes one file with four bits a weight, for a model that this machine
+cannot hold in half precision: llama.cpp serves that. `python -m benchmarks.plan_own plan --model smollm2@int8 --out
+plan.json` writes down what is expected of this machine. `python -m benchmarks.plan_own measure plan.json --home HOME
+--out measured.json` serves what was planned from the store of HOME, loads it, and prints both. Nothing is fitted in
+between.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ NAMES: Final = {
 }
 LOADS: Final = ((1, 64, 32), (1, 512, 32), (4, 128, 48), (8, 64, 48))
 """Requests at once, tokens of a prompt, tokens of an answer."""
+KINDS: Final = {"openvino": "openvino", "llama.cpp": "llamacpp"}
+"""Of each family of engines, the one here."""
 ROUNDS: Final = 3
 """Requests for each at once."""
 
@@ -127,7 +131,61 @@ def _write(path: Path, tensors: list[tuple[str, int, int]], noise: np.ndarray) -
                 left -= len(part)
 
 
-def plan(models: list[str], out: Path) -> None:
+def make_gguf(shape: dict[str, int], quantisation: str, path: Path) -> None:
+    """Write a model of the shape of Qwen2 as one GGUF file, its products in blocks of `q4_0` or `q8_0`."""
+    import gguf
+
+    path.parent.mkdir(parents=True)
+    kind = gguf.GGMLQuantizationType[quantisation.upper()]
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    hidden, inner, vocab = shape["hidden"], shape["inner"], shape["vocab"]
+    keys = shape["kv"] * hidden // shape["heads"]
+    noise = np.random.default_rng(0).integers(0, 256, (max(vocab, inner), max(hidden, inner) // block, size), np.uint8)
+    noise[..., :2] = np.frombuffer(np.float16(0.3 / np.sqrt(hidden) / block**0.5).tobytes(), np.uint8)
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_block_count(shape["layers"])
+    writer.add_context_length(8192)
+    writer.add_embedding_length(hidden)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(shape["heads"])
+    writer.add_head_count_kv(shape["kv"])
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    model = tiny_tokenizer(QWEN2_SPLIT)["model"]
+    words = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(words + [f"w{number:06d}" for number in range(len(words), vocab)])
+    writer.add_token_types([1] * vocab)
+    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in model["merges"]])
+    writer.add_eos_token_id(257)
+    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+
+    def product(name: str, rows: int, columns: int) -> None:
+        data = np.ascontiguousarray(noise[:rows, : columns // block]).reshape(rows, -1)
+        writer.add_tensor(f"{name}.weight", data, raw_dtype=kind)
+
+    product("token_embd", vocab, hidden)
+    product("output", vocab, hidden)
+    writer.add_tensor("output_norm.weight", np.ones(hidden, np.float32))
+    for layer in range(shape["layers"]):
+        at = f"blk.{layer}."
+        for one in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"{at}{one}.weight", np.ones(hidden, np.float32))
+        for one, rows in (("q", hidden), ("k", keys), ("v", keys)):
+            product(f"{at}attn_{one}", rows, hidden)
+            writer.add_tensor(f"{at}attn_{one}.bias", np.zeros(rows, np.float32))
+        product(f"{at}attn_output", hidden, hidden)
+        product(f"{at}ffn_gate", inner, hidden)
+        product(f"{at}ffn_up", inner, hidden)
+        product(f"{at}ffn_down", hidden, inner)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def plan(models: list[str], engine: str, out: Path) -> None:
     chip = chip_here(rates=measure_rates())
     told: list[dict[str, Any]] = []
     for model in models:
@@ -143,7 +201,7 @@ def plan(models: list[str], out: Path) -> None:
                 tokens_per_s=1.0,
                 rounds=ROUNDS,
             )
-            case = case_of(asked, chip, model=NAMES.get(name, name), engine="openvino", precision=precision or "bf16")
+            case = case_of(asked, chip, model=NAMES.get(name, name), engine=engine, precision=precision or "bf16")
             said = estimate([case])
             told.append(
                 {
@@ -156,7 +214,7 @@ def plan(models: list[str], out: Path) -> None:
                     "high": [float(value) for value in said.high[0]],
                 }
             )
-    out.write_text(json.dumps({"chip": asdict(chip), "plans": told}, indent=1) + "\n")
+    out.write_text(json.dumps({"chip": asdict(chip), "engine": engine, "plans": told}, indent=1) + "\n")
     print(f"{out}: {len(told)} plans for {chip.name}")
 
 
@@ -167,28 +225,35 @@ def measure(planned: Path, home: Path, out: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             server = start_served(
                 Path(scratch) / "home",
-                [model],
+                (),
                 store=home / "store",
                 port=_free_port(),
                 grpc_port=0,
                 options=("--offline",),
                 wait=False,
+                config=f'[[model]]\nname = "{model}"\n[model.engine]\nkind = "{KINDS[told["engine"]]}"\n',
             )
             try:
                 server.wait_ready(240)
-                for one in told["plans"]:
+                for seed, one in enumerate(told["plans"]):
                     if one["model"] == model:
-                        rows.append(one | {"measured": _load(server.base_url, server.home, one)})
+                        rows.append(one | {"measured": _load(server.base_url, server.home, one, seed)})
                         print(_line(rows[-1]), flush=True)
             finally:
                 server.stop()
     out.write_text(json.dumps({"chip": told["chip"], "rows": rows}, indent=1) + "\n")
 
 
-def _load(url: str, home: Path, one: dict[str, Any]) -> list[float]:
+def _load(url: str, home: Path, one: dict[str, Any], seed: int) -> list[float]:
+    """Load the server, and return first token and time a token in seconds, and tokens a second.
+
+    Each load has a seed of its own, and prompts go without a chat template: the server has then computed no beginning
+    of any of them before, and all of their tokens cost what the plan says.
+    """
     report = home / "report.json"
     words = ["bench", "serve", url, "--concurrency", str(one["load"]), "--requests", str(ROUNDS * one["load"])]
     words += ["--prompt-tokens", str(one["isl"]), "--output-tokens", str(one["osl"]), "--json", str(report)]
+    words += ["--api", "completions", "--seed", str(seed)]
     subprocess.run(
         [sys.executable, "-m", "ashore.cli.main", *words],
         env=os.environ | {"ASHORE_HOME": str(home)},
@@ -221,8 +286,10 @@ def main() -> None:
     making = commands.add_parser("make")
     making.add_argument("shape", choices=SHAPES)
     making.add_argument("folder", type=Path)
+    making.add_argument("--gguf", choices=("q4_0", "q8_0"), help="write FOLDER/model.gguf with so many bits")
     planning = commands.add_parser("plan")
     planning.add_argument("--model", action="append", required=True)
+    planning.add_argument("--engine", default="openvino", choices=KINDS)
     planning.add_argument("--out", type=Path, required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("plan", type=Path)
@@ -230,9 +297,12 @@ def main() -> None:
     measuring.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.command == "make":
-        make(SHAPES[args.shape], args.folder)
+        if args.gguf:
+            make_gguf(SHAPES[args.shape], args.gguf, args.folder / "model.gguf")
+        else:
+            make(SHAPES[args.shape], args.folder)
     elif args.command == "plan":
-        plan(args.model, args.out)
+        plan(args.model, args.engine, args.out)
     else:
         measure(args.plan, args.home, args.out)
 

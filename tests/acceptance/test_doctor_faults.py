@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from examined import Examined, examined
 from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
+
+from ashore.doctor.examine import ANSWER_S
 
 CONFIG = """
 [[model]]
@@ -277,6 +280,17 @@ def test_a_fault_is_found_while_it_is_there_and_not_after(
         found = patient.finds(rule)
         assert found.evidence and found.remedy
     patient.is_silent(rule)
+
+
+def test_a_look_is_of_the_moment_at_which_it_began_however_long_somebody_takes_to_answer(
+    server: Served, patient: Examined
+) -> None:
+    """What the kernel counts is read first: rates over a longer time than is said would be too high."""
+    with stopped(worker(server)):
+        began_s = time.monotonic()
+        look = patient.look()
+        ended_s = time.monotonic()
+    assert ended_s - look.mono_s >= ANSWER_S > look.mono_s - began_s
 
 
 def test_a_host_that_dies_again_and_again_is_named(server: Served, patient: Examined) -> None:

@@ -79,12 +79,12 @@ def test_a_drill_on_the_server_passes_and_its_report_is_vouched_for(server: Serv
     assert (report["verdict"], report["on"], report["production"]) == ("pass", server.root_url, False)
     assert report["felt"] and report["recovered_s"] is not None
     assert hosts[0] not in processes_of(server.home, "ashore.engines.host")
-    listed = drill(server.home, "report")
+    listed = drill(server.home, "reports")
     assert listed.returncode == 0 and "as recorded" in listed.stdout
     path = server.home / "drills" / "reports" / f"{report['id']}.json"
     kept = path.read_text()
     path.write_text(kept.replace('"pass"', '"fail"'))
-    changed = drill(server.home, "report")
+    changed = drill(server.home, "reports")
     assert changed.returncode == 4 and "NOT AS RECORDED" in changed.stdout
     path.write_text(kept)
 
@@ -184,7 +184,7 @@ def test_what_is_scheduled_is_due_until_it_was_run(tmp_path: Path) -> None:
     assert drill(tmp_path, "run", "--due").stdout.strip() == "no drill is due"
     assert drill(tmp_path, "schedule", "host-killed", "--every", "30d").returncode == 0
     rows = json.loads(drill(tmp_path, "list", "--json").stdout)["items"]
-    assert [one["name"] for one in rows if one["late_s"] is not None and one["late_s"] > 0] == ["host-killed"]
+    assert [one["drill"] for one in rows if one["due_in_s"] is not None and one["due_in_s"] < 0] == ["host-killed"]
     refused = drill(tmp_path, "run", "--due")
     assert refused.returncode == 4 and "no server is running" in refused.stderr, (
         "a drill that is due is one of a server"

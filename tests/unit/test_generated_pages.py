@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -19,6 +22,23 @@ PAGES = {"metrics": "ashore.api.metricsreference", "sizing": "ashore.planning.re
 def test_the_page_is_what_the_code_says(page: str) -> None:
     written = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     assert written == import_module(PAGES[page]).reference(), "write it again: make docs"
+
+
+def doctor_page() -> ModuleType:
+    spec = spec_from_file_location("make_doctor_page", DOCS.parents[1] / "deploy/make_doctor_page.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_about_the_doctor_names_the_tests_that_show_its_rules() -> None:
+    written = (DOCS / "doctor.md").read_text(encoding="utf-8")
+    assert written == doctor_page().page(), "write it again: make docs"
+    shown = re.search(r"rules\. (\d+) of them", written)
+    assert shown is not None and int(shown[1]) >= 40
+    assert "| D405 |" in written and "a listener whose queue is full" in written
+    assert re.search(r"^\| D906 .*\|  \|$", written, re.MULTILINE), "a test expects that one to be silent"
 
 
 def test_every_metric_of_the_request_path_has_a_row() -> None:

@@ -215,6 +215,16 @@ def test_a_pressed_worker_reads_the_name_of_the_model_while_one_has_room() -> No
     asyncio.run(scenario())
 
 
+def test_forty_open_pages_cost_one_look_at_the_models() -> None:
+    async def scenario() -> None:
+        async with rig(full=()) as one:
+            looks = [one.app.health() for _ in range(40)]
+            assert len({id(look) for look in looks}) <= 2  # half a second may end among them
+            assert looks[0] == ("ready", [("chat", "chat-1", "loaded"), ("code", "code-1", "loaded")])
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

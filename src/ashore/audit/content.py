@@ -75,7 +75,11 @@ class SqlSubjectKeys:
             return {str(row.subject): int(row.living) for row in execute(connection, statement)}
 
     def erase(self, subject: str) -> int:
-        """Destroy every key of a person, and return how many. May be called twice."""
+        """Destroy every key of a person, in the files of the state too, and return how many. May be called twice.
+
+        Raises:
+            Overloaded: nobody opens anything with them any more, but a file still has them; call it again.
+        """
         with self._database.write() as connection:
             live = "SELECT key_id, secret FROM audit_subject WHERE subject = :subject AND erased_s IS NULL"
             gone = execute(connection, live, subject=subject).all()
@@ -90,6 +94,7 @@ class SqlSubjectKeys:
                     key_id=key.key_id,
                 )
             bump(connection, SUBJECTS_EPOCH)
+        self._database.scrub()
         return len(gone)
 
     def _live(self, connection: Connection, subject: str) -> SubjectKey | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ashore.bootstrap.state import as_served, open_state
 from ashore.bootstrap.stores import build_store
@@ -13,23 +13,34 @@ if TYPE_CHECKING:
     from ashore.doctor.examine import Doctor
     from ashore.doctor.probes.home import Backend
     from ashore.doctor.readings import Configuration
+    from ashore.doctor.survey import Sources
     from ashore.doctor.topology import ServedPart
 
 
 def open_doctor(
     settings: Settings,
-    configuration: Callable[[Mapping[str, Any]], Configuration],
+    configuration: Callable[[], Configuration],
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
 ) -> Doctor:
     """Return the doctor of a home. Opens nothing yet.
 
     Args:
         settings: Of the home.
-        configuration: Compares ashore.toml with what the supervisor says it runs.
+        configuration: Asks the supervisor how ashore.toml stands to what it runs.
         backends: Gives the servers of other machines behind releases.
     """
-    from ashore.bootstrap.secrets import list_home_secrets
     from ashore.doctor.examine import Doctor
+
+    return Doctor(sources_of(settings, configuration, backends))
+
+
+def sources_of(
+    settings: Settings,
+    configuration: Callable[[], Configuration],
+    backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
+) -> Sources:
+    """Return what the doctor of a home asks. Nothing of it makes a file: the home may be deleted while it is read."""
+    from ashore.bootstrap.secrets import list_home_secrets
     from ashore.doctor.survey import Sources
 
     settings = as_served(settings)
@@ -39,13 +50,11 @@ def open_doctor(
             return []
         return [one.place for one in list_home_secrets(settings) if one.form == "clear"]
 
-    return Doctor(
-        Sources(
-            settings=settings,
-            open_state=lambda: open_state(settings),
-            open_store=lambda: build_store(settings.home, settings),
-            configuration=configuration,
-            unsealed=unsealed,
-            backends=backends,
-        )
+    return Sources(
+        settings=settings,
+        open_state=lambda: open_state(settings, create=False),
+        open_store=lambda: build_store(settings.home, settings, create=False),
+        configuration=configuration,
+        unsealed=unsealed,
+        backends=backends,
     )

@@ -39,8 +39,13 @@ def as_served(settings: Settings) -> Settings:
         return settings
 
 
-def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> Database:
+def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: None, create: bool = True) -> Database:
     """Open the state of this home, migrated first where an older ashore wrote it.
+
+    Args:
+        settings: Of the home.
+        say: Hears of a migration.
+        create: Make the state where there is none, or it is empty.
 
     Raises:
         HomeTooNew: a newer ashore wrote it.
@@ -49,10 +54,10 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
     """
     if not settings.state_url:
         _refuse_lost(settings.home)
-    return _open(settings, say)
+    return _open(settings, say, create=create)
 
 
-def _open(settings: Settings, say: Callable[[str], None]) -> Database:
+def _open(settings: Settings, say: Callable[[str], None], *, create: bool = True) -> Database:
     from ashore.sealing import secrets_by_link
     from ashore.state import open_state as open_url
 
@@ -64,6 +69,7 @@ def _open(settings: Settings, say: Callable[[str], None]) -> Database:
         clock=SystemClock(),
         say=say,
         secrets=secrets_by_link(home.secrets_key, key_keeper(settings)),
+        create=create,
     )
 
 

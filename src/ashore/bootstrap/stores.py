@@ -30,8 +30,9 @@ def build_store(
     *,
     actor: str = "system",
     keeper: Keeper | None = None,
+    create: bool = True,
 ) -> ModelStore:
-    """Return the model store of this home. Makes the folders that are missing.
+    """Return the model store of this home.
 
     Args:
         home: The home.
@@ -39,10 +40,12 @@ def build_store(
         recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
         actor: Who does it, as the record names them.
         keeper: From `key_keeper`, where the process has one already.
+        create: Make the folders of the home that are missing.
     """
     from ashore.store import Endpoints, ModelStore, open_source
 
-    home.create()
+    if create:
+        home.create()
     endpoints = Endpoints(identity=home.fleet)
     if settings is not None:
         endpoints = replace(

@@ -137,13 +137,7 @@ def restore(
     settings = read_settings()
     with TerminalProgress() as progress:
         report = _restore(settings, model, nodes, key, generation, progress)
-    _warn(report.notes)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(report)))
-        return
-    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
-    print(f"backup {report.generation}, made at {made}: {human_bytes(report.num_bytes)} restored")
-    print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
+    _print_restored(report, "{} restored", as_json=as_json)
 
 
 @app.command
@@ -169,13 +163,7 @@ def rehearse(*, generation: int = 0, as_json: AsJson = False) -> None:
         recorder.record(
             Act(action="backup:rehearse", actor=os_user(), resource=f"backup/{report.generation}", detail=detail)
         )
-    _warn(report.notes)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(report)))
-        return
-    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
-    print(f"backup {report.generation}, made at {made}: all {human_bytes(report.num_bytes)} can be restored")
-    print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
+    _print_restored(report, "all {} can be restored", as_json=as_json)
 
 
 @app.command(name="list")
@@ -304,6 +292,16 @@ def _restore(
         detail: dict[str, str | int] = {"models": len(report.models), "bytes": report.num_bytes}
         recorder.record(Act(action="backup:restore", actor=os_user(), resource=resource, detail=detail))
     return report
+
+
+def _print_restored(report: RestoreReport, what: str, *, as_json: bool) -> None:
+    _warn(report.notes)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report)))
+        return
+    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
+    print(f"backup {report.generation}, made at {made}: {what.format(human_bytes(report.num_bytes))}")
+    print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
 
 
 def _print_status(report: StatusReport) -> None:

@@ -171,6 +171,12 @@ def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
         errand.tell(errand.ask(asked))
 
 
+def here_first(errand: Errand, asked: msgspec.Struct) -> None:
+    """Read the home itself, which needs neither a server nor a key, unless --url names a server."""
+    errand.is_home = not errand.server.url
+    _ask_and_tell(errand, asked)
+
+
 Look = Callable[[Server, Any], str]
 
 

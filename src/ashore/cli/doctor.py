@@ -16,7 +16,6 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import noun_of
-from ashore.cli.recorded import acting, owner
 from ashore.core import counted, did_you_mean, human_seconds, parse_seconds
 from ashore.doctor.calls import CALLS, detail_of
 from ashore.errors import Conflict, InvalidRequest, RemoteRefused
@@ -112,6 +111,7 @@ def undo(number: int | None = None, /, *, list_: Annotated[bool, Parameter(name=
         number: Undo this change alone; default: all.
         list_: List the changes, and undo none.
     """
+    from ashore.cli.recorded import acting, owner
     from ashore.doctor.changes import OwnHands, Remedies
     from ashore.doctor.journal import Journal
 
@@ -200,7 +200,7 @@ def examine_once(settings: Settings, backends: Sequence[BackendShown]) -> tuple[
     """Look once, and return what was measured and the server's page of metrics. What only grows is not judged."""
     from ashore.bootstrap.doctor import open_doctor
 
-    one = open_doctor(settings, lambda told: configuration_of(told, settings), lambda served: backends)
+    one = open_doctor(settings, lambda: configuration_of(settings), lambda served: backends)
     readings, _, look = one.examine(0)
     return readings, look.page
 
@@ -225,7 +225,7 @@ def _doctor(settings: Settings) -> Doctor:
     def backends(served: Sequence[ServedPart]) -> list[BackendShown]:
         return asyncio.run(backends_of(served))
 
-    return open_doctor(settings, lambda told: configuration_of(told, settings), backends)
+    return open_doctor(settings, lambda: configuration_of(settings), backends)
 
 
 def _refuse_foreign(settings: Settings) -> None:
@@ -234,12 +234,8 @@ def _refuse_foreign(settings: Settings) -> None:
         os.listdir(settings.home.root)
 
 
-def configuration_of(told: Mapping[str, Any], settings: Settings) -> Configuration:
+def configuration_of(settings: Settings) -> Configuration:
     """Return how ashore.toml stands to what the supervisor runs. It says so itself: it has read every section.
-
-    Args:
-        told: What the supervisor says of itself. An older one does not compare; then it is done here.
-        settings: Of the home.
 
     Raises:
         NotReady: the supervisor is gone.
@@ -247,16 +243,10 @@ def configuration_of(told: Mapping[str, Any], settings: Settings) -> Configurati
     """
     from ashore.doctor.readings import Configuration
 
-    if told.get("compares"):
-        *_, said = ask(settings.home.control_socket, {"op": "compare"}, timeout_s=COMPARE_S)
-        if "error" in said:
-            raise RemoteRefused(f"the supervisor cannot compare ashore.toml: {said['error']}")
-        return msgspec.convert(said["configuration"], Configuration)
-    from ashore.cli.upchecks import compared
-    from ashore.cli.upplan import request_of
-    from ashore.config import Listening
-
-    return compared(msgspec.convert(told["listening"], Listening), request_of(told["request"]), settings)
+    *_, said = ask(settings.home.control_socket, {"op": "compare"}, timeout_s=COMPARE_S)
+    if "error" in said:
+        raise RemoteRefused(f"the supervisor cannot compare ashore.toml: {said['error']}")
+    return msgspec.convert(said["configuration"], Configuration)
 
 
 def _chosen(rules: Sequence[Rule], only: Sequence[str], ignore: Sequence[str]) -> tuple[Rule, ...]:
@@ -338,6 +328,7 @@ def _tell(finding: Finding, what: str, at_s: float, *, as_json: bool) -> None:
 def _apply(
     settings: Settings, diagnosis: Diagnosis, only: Sequence[str], *, dry_run: bool
 ) -> tuple[tuple[Finding, ...], tuple[Entry, ...]]:
+    from ashore.cli.recorded import acting, owner
     from ashore.doctor.changes import OwnHands, Remedies
     from ashore.doctor.journal import Journal
 

@@ -5,23 +5,43 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
 
-from ashore.cli.calls import noun_of
+from ashore.cli.calls import Errand, here_first, noun_of
 from ashore.cli.recorded import acting, owner
-from ashore.core import did_you_mean, human_seconds, parse_seconds
-from ashore.drills.calls import CALLS, REPORT_ACTION, Consented, Vouching, acts_of, may_lose, subject_of
+from ashore.core import SystemClock, human_seconds, parse_seconds
+from ashore.drills.book import Book
+from ashore.drills.calls import (
+    CALLS,
+    DOUBTFUL,
+    REPORT_ACTION,
+    Consented,
+    DrillRows,
+    DrillShelf,
+    DrillShown,
+    ReportIn,
+    ReportRow,
+    ReportRows,
+    ReportShown,
+    ReportsIn,
+    acts_of,
+    drill_of,
+    shown,
+    subject_of,
+)
 from ashore.drills.catalog import BY_NAME, DRILLS
-from ashore.drills.model import EXIT
-from ashore.errors import Conflict, InvalidRequest, NotReady
+from ashore.drills.model import EXIT, Report
+from ashore.errors import Conflict, EnvironmentFault, InvalidRequest, NotReady
 from ashore.settings import Home, Settings, read_settings
 
 if TYPE_CHECKING:
     from ashore.drills.load import Asked
-    from ashore.drills.model import Drill, Report
+    from ashore.drills.model import Drill
     from ashore.drills.section import DrillsSection
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
@@ -34,64 +54,121 @@ def _show_consent(done: Consented) -> None:
     print(f"consented to {done.consented_to}, for {human_seconds(done.holds_for_s)}")
 
 
+def _show_drill(one: DrillShown) -> None:
+    rows = (
+        ("drill", f"{one.drill}: {one.title}"),
+        ("steady state", one.steady),
+        ("fault", one.fault),
+        ("bounds", f"one process or folder, {one.hold_s:g} s, at most {one.most_s:g} s; then it is undone"),
+        ("aborts", "when more fails than it allows, when its time is over, on `ashore drill stop`, when it is killed"),
+        ("must hold", one.expects),
+        ("loss", one.may_lose),
+        ("recovery", f"five requests in a row succeed and every replica is ready, within {one.recovery_s:g} s"),
+        ("runs on", one.runs_on),
+        ("needs", ", ".join(one.needs) or "nothing"),
+    )
+    for name, text in rows:
+        print(f"{name:<13} {text}")
+
+
+def _show_list(found: DrillRows) -> None:
+    from ashore.cli.columns import table
+
+    rows = [
+        (
+            one.drill,
+            one.title,
+            one.runs_on,
+            one.last or "-",
+            "-" if one.due_in_s is None else "due" if one.due_in_s <= 0 else f"in {human_seconds(one.due_in_s)}",
+        )
+        for one in found.items
+    ]
+    table(("drill", "what", "runs on", "last", "due"), rows)
+    if found.running:
+        print(f"{found.running} runs now", file=sys.stderr)
+
+
+def _show_reports(found: ReportRows) -> None:
+    from ashore.cli.columns import table
+
+    rows = [
+        (
+            time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(one.began_s)),
+            one.report,
+            one.ran_on if one.ran_on == "twin" else "server",
+            one.verdict,
+            "-" if one.recovered_s is None else f"{one.recovered_s:.1f} s",
+            one.vouched.upper() if one.vouched in DOUBTFUL else one.vouched,
+        )
+        for one in found.items
+    ]
+    if rows:
+        table(("began", "report", "on", "verdict", "well after", "audit log"), rows)
+    else:
+        print("no drill was run in that time", file=sys.stderr)
+
+
+def _show_report(one: ReportShown) -> None:
+    from ashore.drills.report import markdown
+
+    drill = BY_NAME.get(one.drill)
+    fields = {**msgspec.structs.asdict(one), "id": one.report, "on": one.ran_on, "title": drill.title if drill else ""}
+    print(markdown(msgspec.convert(fields, Report), drill))
+
+
+def _reports(errand: Errand, asked: ReportsIn) -> None:
+    """Exit with 4 where a report is not the one that the audit log has."""
+    errand.is_home = not errand.server.url
+    found: ReportRows = errand.ask(asked)
+    errand.tell(found)
+    _check_vouched(found.items)
+
+
+def _report(errand: Errand, asked: ReportIn, *, html: Flag = False) -> None:
+    """Exit with 4 where the report is not the one that the audit log has.
+
+    Args:
+        html: Print where its HTML file is, on this machine.
+    """
+    errand.is_home = not errand.server.url
+    found: ReportShown = errand.ask(asked)
+    if html:
+        print(Book(read_settings().home.root).folder / "reports" / f"{found.report}.html")
+    else:
+        errand.tell(found)
+    _check_vouched((found,))
+
+
+def _check_vouched(found: Sequence[ReportRow]) -> None:
+    changed = [one.report for one in found if one.vouched in DOUBTFUL]
+    if changed:
+        raise EnvironmentFault(
+            f"not as the audit log has it: {', '.join(changed)}", hint="ashore audit search --action drill:report"
+        )
+
+
+@contextmanager
+def shelf_of_home() -> Iterator[DrillShelf]:
+    """Open what reads the drills of this home and their reports."""
+    root = read_settings().home.root
+    yield DrillShelf(clock=SystemClock(), home=root, acts=acts_of(root))
+
+
 app = noun_of(
     "drill",
     "Rehearse failures; report whether the server survived.",
     CALLS,
-    {"consent": _show_consent},
+    {
+        "consent": _show_consent,
+        "list": _show_list,
+        "show": _show_drill,
+        "reports": _show_reports,
+        "report": _show_report,
+    },
+    {"list": here_first, "show": here_first, "reports": _reports, "report": _report},
+    shelf_of_home,
 )
-
-
-@app.command(name="list")
-def list_(*, as_json: AsJson = False) -> None:
-    """List the drills, where each may run, its last verdict, and when it is due.
-
-    Args:
-        as_json: Print JSON.
-    """
-    from ashore.cli.columns import table
-    from ashore.drills import Book
-
-    book = Book(read_settings().home.root)
-    last = {report.drill: report for report, _ in book.reports()}
-    due = book.due(time.time())
-    if as_json:
-        rows = [
-            {
-                **msgspec.to_builtins(one),
-                "last": None if one.name not in last else {"id": last[one.name].id, "verdict": last[one.name].verdict},
-                "late_s": due.get(one.name),
-            }
-            for one in DRILLS
-        ]
-        print(json.dumps({"items": rows}))
-        return
-    rows_ = [
-        (
-            one.name,
-            one.title,
-            "twin" if one.twin_only else "server, twin",
-            last[one.name].verdict if one.name in last else "-",
-            "-" if one.name not in due else "due" if due[one.name] >= 0 else f"in {human_seconds(-due[one.name])}",
-        )
-        for one in DRILLS
-    ]
-    table(("drill", "what", "runs on", "last", "due"), rows_)
-
-
-@app.command
-def show(name: str, /, *, as_json: AsJson = False) -> None:
-    """Show what a drill breaks, within which bounds, and what must hold.
-
-    Args:
-        name: Name of the drill.
-        as_json: Print JSON.
-    """
-    one = _drill(name)
-    if as_json:
-        print(msgspec.json.encode(one).decode())
-        return
-    _show_drill(one)
 
 
 @app.command
@@ -120,7 +197,6 @@ def run(
         as_json: Print one report a line.
     """
     from ashore.bootstrap import as_served
-    from ashore.drills import Book
 
     settings = as_served(read_settings())
     book = Book(settings.home.root)
@@ -135,7 +211,7 @@ def run(
         raise InvalidRequest("no drill was named", hint="`ashore drill list` lists them; --due runs those that are due")
     worst = 0
     for name in wanted:
-        one = _drill(name)
+        one = drill_of(name)
         code = _one(settings, book, one, twin=twin, reason=reason, model=model, dry_run=dry_run, as_json=as_json)
         worst = max(worst, code)
     return worst
@@ -144,7 +220,7 @@ def run(
 @app.command
 def stop() -> None:
     """End the drill that runs from this home, and undo what it broke. Also undoes what a drill that was killed left."""
-    from ashore.drills import Book, watcher
+    from ashore.drills import watcher
 
     book = Book(read_settings().home.root)
     told = book.now_running()
@@ -168,9 +244,7 @@ def schedule(name: str, /, *, every: str = "", off: Flag = False) -> None:
         every: Longest time between two runs, `30d`.
         off: Take it off the schedule.
     """
-    from ashore.drills import Book
-
-    one = _drill(name)
+    one = drill_of(name)
     if off == bool(every):
         raise InvalidRequest("give either --every or --off", hint=f"ashore drill schedule {name} --every 30d")
     book = Book(read_settings().home.root)
@@ -178,88 +252,6 @@ def schedule(name: str, /, *, every: str = "", off: Flag = False) -> None:
     print(
         f"{one.name} is off the schedule" if off else f"{one.name} is due every {human_seconds(parse_seconds(every))}"
     )
-
-
-@app.command
-def report(identity: str = "", /, *, since: str = "90d", html: Flag = False, as_json: AsJson = False) -> int:
-    """Show the reports of drills, and whether each is the one whose digest is in the audit log.
-
-    Exits with 4 if a report is not as recorded.
-
-    Args:
-        identity: Show one report in full, by its id or by the name of its drill (the last one).
-        since: Show those of this time.
-        html: Print where its HTML file is.
-        as_json: Print JSON.
-    """
-    from ashore.cli.columns import table
-    from ashore.drills import Book
-    from ashore.drills.report import markdown
-
-    home = read_settings().home
-    book = Book(home.root)
-    found = book.reports(0.0 if identity else time.time() - parse_seconds(since))
-    if identity:
-        found = tuple(one for one in found if identity in (one[0].id, one[0].drill))[-1:]
-        if not found:
-            raise InvalidRequest(f"there is no report {identity!r}", hint="`ashore drill report` lists them")
-    ask = Vouching(acts_of(home.root))
-    vouched = {one.id: ask(one, digest) for one, digest in found}
-    changed = [name for name, said in vouched.items() if said not in ("as recorded", "in the archive")]
-    if as_json:
-        rows = [
-            {**msgspec.to_builtins(one), "outcomes": [], "recorded": one.id not in changed, "vouched": vouched[one.id]}
-            for one, _ in found
-        ]
-        print(json.dumps({"items": rows}))
-    elif identity and html:
-        print(book.folder / "reports" / f"{found[0][0].id}.html")
-    elif identity:
-        print(markdown(found[0][0], BY_NAME.get(found[0][0].drill)))
-    elif not found:
-        print(f"no drill was run in the last {since}")
-    else:
-        rows_ = [
-            (
-                time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(one.began_s)),
-                one.id,
-                one.on if one.on == "twin" else "server",
-                one.verdict,
-                "-" if one.recovered_s is None else f"{one.recovered_s:.1f} s",
-                vouched[one.id].upper() if one.id in changed else vouched[one.id],
-            )
-            for one, _ in found
-        ]
-        table(("began", "report", "on", "verdict", "well after", "audit log"), rows_)
-    if changed:
-        print(f"not as the audit log has it: {', '.join(changed)}", file=sys.stderr)
-    return 4 if changed else 0
-
-
-def _drill(name: str) -> Drill:
-    found = BY_NAME.get(name)
-    if found is None:
-        raise InvalidRequest(
-            f"there is no drill {name!r}", hint=f"`ashore drill list` lists them; {did_you_mean(name, BY_NAME)}"
-        )
-    return found
-
-
-def _show_drill(one: Drill) -> None:
-    rows = (
-        ("drill", f"{one.name}: {one.title}"),
-        ("steady state", one.steady),
-        ("fault", one.fault),
-        ("bounds", f"one process or folder, {one.hold_s:g} s, at most {one.most_s:g} s; then it is undone"),
-        ("aborts", "when more fails than it allows, when its time is over, on `ashore drill stop`, when it is killed"),
-        ("must hold", one.expects),
-        ("loss", may_lose(one)),
-        ("recovery", f"five requests in a row succeed and every replica is ready, within {one.recovery_s:g} s"),
-        ("runs", "on a twin alone" if one.twin_only else "on the server, or on a twin"),
-        ("needs", ", ".join((*one.needs, *([f"{one.spare + 1} replicas"] if one.spare else ()))) or "nothing"),
-    )
-    for name, text in rows:
-        print(f"{name:<13} {text}")
 
 
 def _one(
@@ -281,7 +273,7 @@ def _one(
     asked, situation = (None, _on_twin()) if twin else _on_server(settings, section, one, reason, model)
     why, do = refusal(one, section, situation)
     if dry_run:
-        _show_drill(one)
+        _show_drill(shown(one))
         print(f"{'would run on':<13} {TWINS if asked is None else asked.url}")
         print(f"{'refused':<13} {why or lacking(one.needs) or 'no'}")
         return 0 if not why else Conflict.exit_code

@@ -41,7 +41,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "drill": (
             Example("ashore drill list", "what can be rehearsed, its last verdict, and when it is due"),
             Example("ashore drill run host-killed --twin", "on a server of its own that is thrown away"),
-            Example("ashore drill report --since 90d", "the verdicts of a quarter, against the audit log"),
+            Example("ashore drill reports --since 90d", "the verdicts of a quarter, against the audit log"),
         ),
         "logs": (
             Example("ashore logs", "the last lines of every process"),
@@ -243,10 +243,8 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore drill consent host-killed", "as a security officer, for one run within 24 hours"),
             Example("ashore drill schedule host-killed --every 30d", "due once a month; `run --due` runs it"),
             Example("ashore drill stop", "end the drill that runs, and undo what it broke"),
-            Example("ashore drill status", "the drills of a server elsewhere, with --url and --key"),
-            Example("ashore drill explain host-hung", "its fault and bounds, over the API"),
-            Example("ashore drill verdict host-hung", "what came of its last run there"),
-            Example("ashore drill reports --since 30d", "the verdicts of a server elsewhere, with --url and --key"),
+            Example("ashore drill report host-hung", "what came of its last run, in full"),
+            Example("ashore drill reports --url https://ai.example.com", "the verdicts of a server elsewhere"),
             Example("ashore drill download host-killed > report.html", "the last report with its chart, over the API"),
         ),
         "learn": (

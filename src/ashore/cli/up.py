@@ -241,7 +241,6 @@ def _answer_now(
                     "shares": deployment.shares,
                     "standing": deployment.standing(),
                     "restarts": deployment.restarts(),
-                    "compares": True,
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "config":

@@ -12,18 +12,24 @@ from msgspec.structs import replace
 
 import ashore
 from ashore.doctor.look import Between, Look
+from ashore.doctor.patience import Lanes, Step
 from ashore.doctor.probes import beside, disks, listeners, machine, processes, serving
 from ashore.doctor.probes.files import text_of
 from ashore.doctor.readings import Configuration, Readings, Server
-from ashore.doctor.survey import Sources, Survey, backup_nodes, survey
+from ashore.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
 from ashore.doctor.topology import TopologyPart, read_topology_part
 from ashore.errors import AshoreError
 from ashore.processes import ask, get_from, read_holder
 
-ANSWER_S: Final = 3.0
+ANSWER_S: Final = 2.5
 """Longest wait for the server, or its supervisor, to say something."""
-AGAIN_S: Final = 1.0
-"""Longest wait for a worker that was silent at the look before."""
+AGAIN_S: Final = 0.5
+"""Longest wait for who was silent at the look before."""
+FIRST_S: Final = 3.0
+SECOND_S: Final = 1.5
+"""Longest waits for all who are asked at a look: the first one goes on while there is time before the second."""
+SURVEY_S: Final = 3.0
+"""Between the beginning of the first look and the moment at which what does not grow must be read."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +46,8 @@ class Scene:
     why_not: str = ""
     answered_in_s: float = 0.0
     token: str = ""
+    late: tuple[str, ...] = ()
+    """Who was asked and not heard in time, `cache` or `edge`: that they do not answer is another thing."""
 
 
 class Doctor:
@@ -51,6 +59,10 @@ class Doctor:
         self._root = sources.root
         self._silent: frozenset[Path | tuple[str, int]] = frozenset()
         """Workers that did not answer at the last look."""
+        self._is_mute = False
+        """Whether the supervisor did not, then."""
+        self._took_s: float | None = None
+        """How long they took at the last look. Who is slow is so again; once it may be this machine."""
 
     def examine(self, span_s: float) -> tuple[Readings, Scene, Look]:
         """Look twice, `span_s` apart, and survey meanwhile; 0: look once, and judge nothing that grows."""
@@ -58,40 +70,38 @@ class Doctor:
             look, scene = self.look()
             return self.readings(None, look, scene), scene, look
         before, first = self.look()
-        surveyed = self.survey(first)
+        surveying = self._survey(first)
         time.sleep(max(0.0, before.mono_s + span_s - time.monotonic()))
-        look, scene = self.look()
-        if surveyed.running != bool(scene.told):
-            surveyed = self.survey(scene)
-        return self.readings(before, look, scene, surveyed=surveyed), scene, look
+        look, scene = self.look(SECOND_S)
+        surveyed = surveying.end(before.mono_s + max(span_s, SURVEY_S))
+        still = surveyed if surveyed.running == bool(scene.told) else None
+        return self.readings(before, look, scene, surveyed=still), scene, look
 
-    def survey(self, scene: Scene, *, since_s: float = 0.0) -> Survey:
-        """Look at what does not grow.
+    def _survey(self, scene: Scene, *, since_s: float = 0.0) -> Surveying:
+        """Begin to look at what does not grow."""
+        mine = frozenset(one.pid for one in scene.mine)
+        return Surveying(self._sources, scene.told, scene.topology, mine, since_s)
+
+    def look(self, patience_s: float = FIRST_S) -> tuple[Look, Scene]:
+        """Take one look. Costs some hundred file reads and some short questions to the server.
 
         Args:
-            scene: From a look.
-            since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
+            patience_s: Longest wait for all who are asked.
         """
-        return survey(self._sources, scene.told, scene.topology, frozenset(one.pid for one in scene.mine), since_s)
-
-    def look(self) -> tuple[Look, Scene]:
-        """Take one look. Costs some hundred file reads and two short questions to the server."""
         scene = self._scene()
+        # What the kernel counts is read at one moment, before anybody is asked who may take a while to answer.
+        at_s, mono_s = time.time(), time.monotonic()
         process = str(scene.supervisor or "self")
         numbers = dict(machine.count(self._root))
         numbers.update(machine.count_groups(self._root, process))
         numbers.update(processes.count(self._root, (*scene.mine, *scene.orphans), scene.everyone))
         numbers.update(listeners.count(self._root, (one.pid for one in (*scene.mine, *scene.orphans))))
         numbers.update(disks.count(self._root, self._places(scene)))
-        if scene.topology is not None:
-            numbers.update(beside.count_cache(scene.topology.redis.url))
-            if scene.topology.edge is not None:
-                numbers.update(beside.count_edge(self._home.run / "envoy-admin.sock"))
-        page = self._page(scene)
+        page = self._ask(scene, numbers, mono_s + patience_s)
         return (
             Look(
-                at_s=time.time(),
-                mono_s=time.monotonic(),
+                at_s=at_s,
+                mono_s=mono_s,
                 boot=text_of(self._root / "proc/sys/kernel/random/boot_id"),
                 numbers=numbers,
                 page=page,
@@ -109,26 +119,57 @@ class Doctor:
                 scene.supervisor = holder.pid
         scene.mine = processes.processes_below(scene.everyone, scene.supervisor) if scene.supervisor else []
         scene.orphans = processes.orphans_of(self._root, scene.everyone, self._home, scene.mine)
-        if scene.supervisor:
-            try:
-                for line in ask(self._home.control_socket, {"op": "status"}, timeout_s=ANSWER_S):
-                    scene.told = line
-                scene.topology = read_topology_part(self._home.topology)
-            except (AshoreError, OSError, ValueError) as fault:
-                scene.why_not = f"the supervisor does not answer: {fault}"
         return scene
 
-    def _page(self, scene: Scene) -> str:
-        """Return the page of metrics of the running server, and note whether every worker of it is ready."""
+    def _ask(self, scene: Scene, numbers: dict[str, float], until_s: float) -> str:
+        """Ask the supervisor, and then its workers, the cache and the edge, these at the same time.
+
+        Args:
+            scene: Is told what they say of themselves.
+            numbers: Is told what they count.
+            until_s: Nobody is waited for any longer, by the monotonic clock.
+
+        Returns:
+            The server's page of metrics; empty: it gave none.
+        """
+        if scene.supervisor:
+            try:
+                patience_s = AGAIN_S if self._is_mute else ANSWER_S
+                for line in ask(self._home.control_socket, {"op": "status"}, timeout_s=patience_s):
+                    scene.told = line
+                scene.topology = read_topology_part(self._home.topology)
+                self._is_mute = False
+            except (AshoreError, OSError, ValueError) as fault:
+                self._is_mute = isinstance(fault, TimeoutError)
+                scene.why_not = f"the supervisor does not answer: {fault}"
         topology = scene.topology
         if topology is None:
             return ""
+        cache, edge, pages = dict[str, float](), dict[str, float](), list[str]()
+        left_s = max(AGAIN_S, until_s - time.monotonic())
+        lanes = [
+            [Step(names=("page",), work=lambda: pages.append(self._page(scene, topology, left_s)))],
+            [Step(names=("cache",), work=lambda: cache.update(beside.count_cache(topology.redis.url)))],
+        ]
+        if topology.edge is not None:
+            admin = self._home.run / "envoy-admin.sock"
+            lanes.append([Step(names=("edge",), work=lambda: edge.update(beside.count_edge(admin)))])
+        scene.late = Lanes(*lanes).end(until_s + AGAIN_S)
+        numbers.update(cache)
+        numbers.update(edge)
+        return next(iter(pages), "")
+
+    def _page(self, scene: Scene, topology: TopologyPart, left_s: float) -> str:
+        """Return the page of metrics of the running server, and note whether every worker of it is ready."""
         scene.token = text_of(self._home.internal_token)
         headers = {"authorization": f"Bearer {scene.token}"}
-        patience_s = {one: AGAIN_S if one in self._silent else ANSWER_S for one in topology.listening}
+        usual_s = min(ANSWER_S, left_s)
+        patience_s = {one: AGAIN_S if one in self._silent else usual_s for one in topology.listening}
         told = serving.ask_workers(patience_s)
         self._silent = frozenset(one.where for one in told if one.is_silent)
-        scene.answered_in_s = max(one.took_s for one in told)
+        took_s = max(one.took_s for one in told)
+        scene.answered_in_s = took_s if self._took_s is None else min(took_s, self._took_s)
+        self._took_s = took_s
         scene.why_not = next((one.why_not for one in told if one.why_not), "")
         for one in told:
             if not one.is_silent:
@@ -157,7 +198,7 @@ class Doctor:
             since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
             surveyed: What does not grow; None: it is looked at now.
         """
-        found = surveyed or self.survey(scene, since_s=since_s)
+        found = surveyed or self._survey(scene, since_s=since_s).end(time.monotonic() + SURVEY_S)
         parts, missing = found.parts, found.missing
         between = Between(before, after)
         running = bool(scene.told)
@@ -205,6 +246,7 @@ class Doctor:
         topology, parts, missing = scene.topology, found.parts, found.missing
         assert topology is not None
         samples = serving.samples_of(between)
+        missing.update(dict.fromkeys((name for name in scene.late if name != "page"), LATE))
         if samples.is_empty:
             missing["models"] = missing["hosts"] = missing["server.loop_busy_share"] = "the server gave no metrics"
         with found.part("hosts"):

@@ -40,6 +40,9 @@ class Group(Value, frozen=True, kw_only=True):
     processes: int = 0
     processes_most: int = 0
     """0: no limit."""
+    disk_bytes_per_s: float = 0.0
+    """The least that it lets its processes read or write of a disk; 0: no limit."""
+    disk_operations_per_s: float = 0.0
 
 
 DEFAULT_WEIGHT: Final = 1024
@@ -230,7 +233,14 @@ class Host(Value, frozen=True, kw_only=True):
     """0: no process has its socket open."""
     threads: int = 0
     """That its engine computes with; 0: the engine chooses."""
-    precision: str = ""
+    slower: tuple[str, ...] = ()
+    """Of its options, those that give speed away for exactness: `full_precision = true`."""
+    stall: str = ""
+    """Its option that bounds how long prompts may keep the answers of others waiting; empty: it has none."""
+    stall_s: float = 0.0
+    """What that says."""
+    name: str = ""
+    """Of its model in the store, `smollm2@int8`."""
     weights: str = ""
     """Precision of the weights by the name of the variant: `fp16`, `int8`."""
     needed_bytes: int = 0
@@ -474,6 +484,8 @@ class Stored(Value, frozen=True, kw_only=True):
     """Live models whose licence forbids commercial use, `NAME (LICENCE)`."""
     logs_bytes: int = 0
     restoring: bool = False
+    references: tuple[str, ...] = ()
+    """Every model and variant."""
     missing: tuple[str, ...] = ()
     """Files of live models that are not there, or have another size: `MODEL: FILE`."""
 

@@ -1,21 +1,23 @@
 """What lies in a home and does not grow: models, keys, releases, the audit log, the state, GPUs, names, settings.
 
-A doctor surveys while it waits for its second look. So what this needs of modules and of patience costs no time.
+A doctor surveys while it waits for its second look. So what this needs of modules and of patience costs no time. What
+is not read soon after that look is reported as missing, and not waited for.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.core import split_url
+from ashore.doctor.patience import Lanes, Step
 from ashore.doctor.probes import beside, disks, gpus, home, logs
 from ashore.doctor.probes.files import text_of
 from ashore.doctor.probes.home import Backend
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ashore.state import Database
     from ashore.store import ModelStore
 
+LATE: Final = "not read in time"
 LOG_S: Final = 900.0
 """Logs are read this far back, unless `--since` says further."""
 
@@ -41,8 +44,8 @@ class Sources:
     open_state: Callable[[], Database] | None = None
     """Opens the state of a running server."""
     open_store: Callable[[], ModelStore] | None = None
-    configuration: Callable[[Mapping[str, Any]], Configuration] = lambda told: Configuration()
-    """Compares ashore.toml with what the supervisor says it runs."""
+    configuration: Callable[[], Configuration] = Configuration
+    """Asks the supervisor how ashore.toml stands to what it runs."""
     unsealed: Callable[[], Sequence[str]] = lambda: ()
     """Secrets in clear that could be sealed."""
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]] = lambda served: ()
@@ -83,47 +86,65 @@ class Survey:
             self.missing[name] = str(fault) or type(fault).__name__
 
 
-def survey(
-    sources: Sources, told: Mapping[str, Any], topology: TopologyPart | None, mine: frozenset[int], since_s: float
-) -> Survey:
-    """Look at what lies in the home, and ask what needs patience at the same time.
+class Surveying:
+    """A survey that goes on while its owner does something else."""
 
-    Args:
-        sources: Of the home.
-        told: What the supervisor says; empty: none runs.
-        topology: Of the running server.
-        mine: Processes of the home.
-        since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
-    """
+    def __init__(
+        self, sources: Sources, told: Mapping[str, Any], topology: TopologyPart | None, mine: frozenset[int],
+        since_s: float,
+    ) -> None:  # fmt: skip
+        """Begin to look at what lies in the home, and to ask what needs patience.
+
+        Args:
+            sources: Of the home.
+            told: What the supervisor says; empty: none runs.
+            topology: Of the running server.
+            mine: Processes of the home.
+            since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
+        """
+        self._found = found = Survey(running=bool(told))
+        own, now_s = sources.settings.home, time.time()
+        self._writes = disks.Writes(own.root)
+        beside = [[Step(names=("gpus",), work=lambda: _gpus(found, mine))]]
+        if topology is not None and told:
+            server = _OfTheServer(found, sources, topology, now_s)
+            asked = server.lane()
+            beside += server.beside()
+        else:
+            asked = [Step(names=("access", "stored"), work=lambda: _of_the_home(found, own, now_s))]
+        # The state comes first: how long it is locked is measured without the imports that the others need. The audit
+        # log comes last: it takes the longest.
+        lane = [
+            Step(names=("state",), work=lambda: _state(found, sources)),
+            *asked,
+            Step(names=("log",), work=lambda: _logs(found, own, since_s or now_s - LOG_S)),
+            Step(names=("backup",), work=lambda: _backup(found, own)),
+            Step(names=("audit",), work=lambda: _audit(found, own, topology, now_s)),
+        ]
+        self._lanes = Lanes(lane, *beside)
+
+    def end(self, until_s: float) -> Survey:
+        """Return what was found, until a moment of the monotonic clock at most. What is late is missing."""
+        late = self._lanes.end(until_s)
+        missing = {**dict.fromkeys(late, LATE), **self._found.missing}
+        written = self._writes.end(until_s, missing)
+        return replace(self._found, parts=dict(self._found.parts), missing=missing, written=written)
+
+
+def _state(found: Survey, sources: Sources) -> None:
     from ashore.state import path_of_url
 
-    found = Survey(running=bool(told))
-    own, url, now_s = sources.settings.home, sources.settings.state_url, time.time()
-    with ThreadPoolExecutor(1, thread_name_prefix="doctor") as threads:
-        asked = threads.submit(_gpus, found, mine)  # waits for a program
-        # What takes the time of a write comes first: imports, and threads beside it, would be in that time.
-        with found.part("disk"):
-            found.written = disks.write_to(own.root, found.missing)
-        with found.part("state"):
-            in_a_file = not url or url.startswith("sqlite")
-            found.parts["state"] = (
-                _sqlite(path_of_url(url, default=own.state_db), found.running) if in_a_file else _postgres(sources)
-            )
-        with found.part("log"):
-            found.parts["log"] = logs.read_logs(own.logs, own.root / "training", since_s=since_s or now_s - LOG_S)
-        _audit(found, own, topology, now_s)
-        with found.part("backup"):
-            nodes = backup_nodes(own)
-            found.vault, found.shared_device = nodes is not None, _shared(own, nodes or ())
-        if topology is not None and told:
-            _of_the_server(found, sources, told, topology, now_s)
-        else:
-            with found.part("access"):
-                found.parts["access"] = home.read_access(own, None, now_s, ())
-            with found.part("stored"):
-                found.parts["stored"] = home.read_stored(own, None, None)
-        asked.result()
-    return found
+    own, url = sources.settings.home, sources.settings.state_url
+    with found.part("state"):
+        in_a_file = not url or url.startswith("sqlite")
+        found.parts["state"] = (
+            _sqlite(path_of_url(url, default=own.state_db), found.running) if in_a_file else _postgres(sources)
+        )
+
+
+def _logs(found: Survey, own: Home, since_s: float) -> None:
+    with found.part("log"):
+        found.parts["log"] = logs.read_logs(own.logs, own.root / "training", since_s=since_s)
 
 
 def _gpus(found: Survey, mine: frozenset[int]) -> None:
@@ -143,35 +164,93 @@ def _audit(found: Survey, own: Home, topology: TopologyPart | None, now_s: float
         )
 
 
-def _of_the_server(
-    found: Survey, sources: Sources, told: Mapping[str, Any], topology: TopologyPart, now_s: float
-) -> None:
-    """Look at what only a running server has."""
-    own, parts = sources.settings.home, found.parts
-    database, book = None, None
-    with found.part("releases"):
-        if sources.open_state is not None:
-            database = sources.open_state()
-            book = _book(database)
-            parts["releases"] = home.read_releases(book, now_s, sources.backends(topology.served))
-            found.needed_bytes = {
-                name: one.needed_bytes // max(1, one.plan.replicas) for name, one in book.releases.items()
-            }
-    with found.part("hosts"):
-        found.launches = _launches(topology.served)
-    with found.part("models"):
-        found.tuned = _tuned(database, topology, book)
+def _backup(found: Survey, own: Home) -> None:
+    with found.part("backup"):
+        nodes = backup_nodes(own)
+        found.vault, found.shared_device = nodes is not None, _shared(own, nodes or ())
+
+
+def _of_the_home(found: Survey, own: Home, now_s: float) -> None:
     with found.part("access"):
-        parts["access"] = home.read_access(own, database, now_s, sources.unsealed())
+        found.parts["access"] = home.read_access(own, None, now_s, ())
     with found.part("stored"):
-        store = sources.open_store() if sources.open_store is not None and not own.restoring.exists() else None
-        parts["stored"] = home.read_stored(own, store, book)
-    with found.part("lookups"):
-        parts["lookups"] = beside.look_up(_names(own, topology, book))
-    with found.part("configuration"):
-        parts["configuration"] = sources.configuration(told)
-    if database is not None:
-        database.close()
+        found.parts["stored"] = home.read_stored(own, None, None)
+
+
+class _OfTheServer:
+    """What only a running server has."""
+
+    def __init__(self, found: Survey, sources: Sources, topology: TopologyPart, now_s: float) -> None:
+        self._found, self._sources, self._topology, self._now_s = found, sources, topology, now_s
+        self._own = sources.settings.home
+        self._database: Database | None = None
+        self._book: Book | None = None
+        self._is_read = threading.Event()
+        """Whether the releases are read, or cannot be."""
+
+    def lane(self) -> list[Step]:
+        """Return what is read one after the other: all of it asks the state, or the releases that lie there."""
+        return [
+            Step(names=("hosts",), work=self._hosts),
+            Step(names=("releases", "hosts.needed_bytes"), work=self._releases),
+            Step(names=("models.tuned",), work=self._models),
+            Step(names=("access",), work=self._access),
+            Step(names=("stored",), work=self._stored),
+        ]
+
+    def beside(self) -> list[list[Step]]:
+        """Return what waits for others."""
+        return [
+            [Step(names=("lookups",), work=self._lookups)],
+            [Step(names=("configuration",), work=self._configuration)],
+        ]
+
+    def _hosts(self) -> None:
+        with self._found.part("hosts"):
+            self._found.launches = _launches(self._topology.served)
+
+    def _releases(self) -> None:
+        try:
+            with self._found.part("releases"):
+                if self._sources.open_state is None:
+                    return
+                self._database = self._sources.open_state()
+                book = self._book = _book(self._database)
+                self._found.needed_bytes = {
+                    name: one.needed_bytes // max(1, one.plan.replicas) for name, one in book.releases.items()
+                }
+                self._is_read.set()
+                backends = self._sources.backends(self._topology.served)
+                self._found.parts["releases"] = home.read_releases(book, self._now_s, backends)
+        finally:
+            self._is_read.set()
+
+    def _models(self) -> None:
+        with self._found.part("models"):
+            self._found.tuned = _tuned(self._database, self._topology, self._book)
+
+    def _access(self) -> None:
+        with self._found.part("access"):
+            unsealed = self._sources.unsealed()
+            self._found.parts["access"] = home.read_access(self._own, self._database, self._now_s, unsealed)
+        if self._database is not None:
+            self._database.close()
+
+    def _stored(self) -> None:
+        with self._found.part("stored"):
+            opens = self._sources.open_store
+            is_there = self._own.store.is_dir() and not self._own.restoring.exists()
+            store = opens() if opens is not None and is_there else None
+            self._found.parts["stored"] = home.read_stored(self._own, store, self._book)
+
+    def _lookups(self) -> None:
+        self._is_read.wait()
+        with self._found.part("lookups"):
+            self._found.parts["lookups"] = beside.look_up(_names(self._own, self._topology, self._book))
+
+    def _configuration(self) -> None:
+        with self._found.part("configuration"):
+            self._found.parts["configuration"] = self._sources.configuration()
 
 
 def backup_nodes(own: Home) -> tuple[Path, ...] | None:

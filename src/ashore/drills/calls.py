@@ -33,18 +33,26 @@ Vouched = Literal["as recorded", "not as recorded", "not in the log", "in the ar
 """Whether a report is the one whose digest the audit log has. in the archive: its record may have left this machine:
 `ashore audit search --archive PLACE --action drill:report` has its digest."""
 
+DOUBTFUL: Final[frozenset[Vouched]] = frozenset({"not as recorded", "not in the log"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrillDesk:
-    """Who decides, who is told, and where consents are kept."""
+class DrillShelf:
+    """Where drills and their reports are read: files of the home, with or without a server."""
 
-    rights: Rights
-    recorder: Recorder
-    database: Database
     clock: Clock
     home: Path
     acts: Follower
     """Reports in the audit log: each look reads what was written since the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillDesk(DrillShelf):
+    """The shelf of a server, with who decides, who is told, and where consents are kept."""
+
+    rights: Rights
+    recorder: Recorder
+    database: Database
 
 
 class DrillRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +105,7 @@ class DrillShown(msgspec.Struct, frozen=True, kw_only=True):
     """Longest time until the server is well again."""
     runs_on: Literal["twin", "server, twin"]
     needs: tuple[str, ...]
-    """`root`, or programs that the machine must have."""
+    """`root`, programs that the machine must have, `2 replicas` of a model."""
 
 
 class ReportsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,15 +184,14 @@ def consent(desk: DrillDesk, actor: Actor, asked: ConsentIn) -> Consented:
     """Consent to one run of a drill on the server that answers users, within 24 hours. Used up by that run."""
     resource = subject_of(asked.drill)
     desk.rights.require(actor.principal, CONSENT_ACTION, resource)
-    if asked.drill not in BY_NAME:
-        raise NotFound(f"there is no drill {asked.drill!r}", hint="`ashore drill list` lists them")
+    drill_of(asked.drill)
     with desk.database.write() as connection:
         save_consent(connection, subject=resource, principal=actor.principal.id, now_s=int(desk.clock.now_s()))
     actor.record(desk.recorder, CONSENT_ACTION, resource)
     return Consented(consented_to=resource, holds_for_s=CONSENT_S)
 
 
-def list_drills(desk: DrillDesk, actor: Actor, asked: Nothing) -> DrillRows:
+def list_drills(desk: DrillShelf, actor: Actor, asked: Nothing) -> DrillRows:
     """List the drills, where each may run, its last verdict, and when it is due."""
     book = Book(desk.home)
     last = {report.drill: report for report, _ in book.reports()}
@@ -204,14 +211,25 @@ def list_drills(desk: DrillDesk, actor: Actor, asked: Nothing) -> DrillRows:
     return DrillRows(items=tuple(rows), running=running[0] if running else "")
 
 
-def show_drill(desk: DrillDesk, actor: Actor, asked: DrillIn) -> DrillShown:
+def show_drill(desk: DrillShelf, actor: Actor, asked: DrillIn) -> DrillShown:
     """Show what a drill breaks, within which bounds, and what must hold. It is run from the command line alone."""
-    one = BY_NAME.get(asked.drill)
-    if one is None:
-        raise NotFound(
-            f"there is no drill {asked.drill!r}",
-            hint=did_you_mean(asked.drill, sorted(BY_NAME)) or "GET /admin/v1/drills lists them",
-        )
+    return shown(drill_of(asked.drill))
+
+
+def drill_of(name: str) -> Drill:
+    """Return a drill by its name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if name not in BY_NAME:
+        near = did_you_mean(name, sorted(BY_NAME))
+        raise NotFound(f"there is no drill {name!r}", hint=f"`ashore drill list` lists them{near and '; ' + near}")
+    return BY_NAME[name]
+
+
+def shown(one: Drill) -> DrillShown:
+    """Return what people are told of a drill."""
     return DrillShown(
         drill=one.name,
         title=one.title,
@@ -223,11 +241,11 @@ def show_drill(desk: DrillDesk, actor: Actor, asked: DrillIn) -> DrillShown:
         most_s=one.most_s,
         recovery_s=one.recovery_s,
         runs_on=_where(one),
-        needs=one.needs,
+        needs=(*one.needs, *([f"{one.spare + 1} replicas"] if one.spare else ())),
     )
 
 
-def list_reports(desk: DrillDesk, actor: Actor, asked: ReportsIn) -> ReportRows:
+def list_reports(desk: DrillShelf, actor: Actor, asked: ReportsIn) -> ReportRows:
     """List the reports of drills, and whether each is the one whose digest is in the audit log."""
     book, since_s = Book(desk.home), desk.clock.now_s() - parse_seconds(asked.since)
     ask = Vouching(desk.acts)
@@ -235,7 +253,7 @@ def list_reports(desk: DrillDesk, actor: Actor, asked: ReportsIn) -> ReportRows:
     return ReportRows(items=tuple(reversed(found)))
 
 
-def show_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> ReportShown:
+def show_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> ReportShown:
     """Show what came of one drill."""
     report, digest = _found(desk, asked)
     return ReportShown(
@@ -252,14 +270,14 @@ def show_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> ReportShown:
     )
 
 
-def download_report(desk: DrillDesk, actor: Actor, asked: ReportIn) -> Download:
+def download_report(desk: DrillShelf, actor: Actor, asked: ReportIn) -> Download:
     """Download one report as an HTML page with a chart of what clients felt. The page loads nothing."""
     report, digest = _found(desk, asked)
     content = page(report, BY_NAME.get(report.drill), digest).encode()
     return Download(content=content, content_type="text/html; charset=utf-8", file_name=f"{report.id}.html")
 
 
-def _found(desk: DrillDesk, asked: ReportIn) -> tuple[Report, str]:
+def _found(desk: DrillShelf, asked: ReportIn) -> tuple[Report, str]:
     """Return a report by its id, or the last one of a drill.
 
     Raises:
@@ -267,7 +285,7 @@ def _found(desk: DrillDesk, asked: ReportIn) -> tuple[Report, str]:
     """
     found = [each for each in Book(desk.home).reports() if asked.report in (each[0].id, each[0].drill)]
     if not found:
-        raise NotFound(f"there is no report {asked.report!r}", hint="GET /admin/v1/drill-reports lists them")
+        raise NotFound(f"there is no report {asked.report!r}", hint="`ashore drill reports` lists them")
     return found[-1]
 
 
@@ -323,11 +341,11 @@ class Vouching:
 
 
 CALLS: Final = (
-    Call("drill", "status", "GET", "/drills", LOOK, list_drills, on_server=True),
-    Call("drill", "explain", "GET", "/drills/{drill}", LOOK, show_drill, on_server=True),
+    Call("drill", "list", "GET", "/drills", LOOK, list_drills, on_server=True, at_home=True),
+    Call("drill", "show", "GET", "/drills/{drill}", LOOK, show_drill, on_server=True, at_home=True),
     Call("drill", "consent", "POST", "/drills/{drill}/consent", CONSENT_ACTION, consent),
-    Call("drill", "reports", "GET", "/drill-reports", LOOK, list_reports, on_server=True),
-    Call("drill", "verdict", "GET", "/drill-reports/{report}", LOOK, show_report, on_server=True),
+    Call("drill", "reports", "GET", "/drill-reports", LOOK, list_reports, on_server=True, at_home=True),
+    Call("drill", "report", "GET", "/drill-reports/{report}", LOOK, show_report, on_server=True, at_home=True),
     Call(
         "drill", "download", "GET", "/drill-reports/{report}/page", LOOK, download_report, on_server=True,
         content_type="text/html; charset=utf-8",

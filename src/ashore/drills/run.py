@@ -146,6 +146,7 @@ class _Run:
         finally:
             self._scene.undoing.heal()
             self._load.stop()
+            self._hear_doctor()  # before anything is deleted that it looks at
 
     def _broken(self, fault: Fault) -> Report:
         drill, say = self._drill, self._stage.say
@@ -195,6 +196,10 @@ class _Run:
         except (AshoreError, OSError) as fault:
             self._stage.say(f"the doctor could not look: {fault}")
 
+    def _hear_doctor(self) -> None:
+        if self._doctor is not None:
+            self._doctor.join(DOCTOR_S)
+
     def _recover(self, fault: Fault) -> Report:
         drill, say = self._drill, self._stage.say
         end_s = self._healed_at_s + 2 * drill.recovery_s + 5
@@ -212,8 +217,7 @@ class _Run:
                     break
             self._look()
         outcomes = self._load.stop()
-        if self._doctor is not None:
-            self._doctor.join(DOCTOR_S)
+        self._hear_doctor()
         from_s = self._healed_at_s if drill.hold_s else self._fault_at_s
         recovered_s = None if well_s is None else well_s - from_s
         say("well again" if recovered_s is not None else f"not well: {unwell}")

@@ -83,6 +83,12 @@ class Options:
     """Limits of `[model.engine]` that mean nothing to it."""
     short: Mapping[str, str] = field(default_factory=dict)
     """Short names in the labels of `engine tune`."""
+    slower: Mapping[str, tuple[str | int | float | bool, ...]] = field(default_factory=dict)
+    """Those that give speed away for exactness, with the values that do."""
+    threads: str = ""
+    """The one that wins over `[model.engine] threads`."""
+    stall: tuple[str, float] | None = None
+    """The one that bounds how long prompts of others may keep an answer waiting, in ms, and its usual value."""
 
     @property
     def known(self) -> tuple[str, ...]:

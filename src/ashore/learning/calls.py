@@ -378,6 +378,8 @@ def set_consent(desk: LearningDesk, actor: Actor, asked: ConsentIn) -> ConsentSe
         f"tenant/{asked.tenant}",
         detail={"purpose": asked.purpose, "receipts": receipts, "texts": texts},
     )
+    if asked.purpose != "train":
+        desk.database.scrub()
     return ConsentSet(tenant=asked.tenant, purpose=asked.purpose, receipts=receipts, texts=texts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import secrets
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ import msgspec
 from ashore.cache import purge
 from ashore.cache.calls import PURGE
 from ashore.core import Actor, Clock, Recorder, Rights, check_on
-from ashore.errors import InvalidRequest, NotFound, PermissionDenied
+from ashore.errors import InvalidRequest, NotFound, Overloaded, PermissionDenied
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.model import Receipt, Vote
 from ashore.learning.receipts import Blacken, Receipts
@@ -24,6 +25,8 @@ from ashore.learning.sql import find_receipts, find_vote, forget_person, remove_
 from ashore.learning.texts import SealedTexts, opened, seal
 from ashore.learning.votes import Feedback, answer_key
 from ashore.state import Database
+
+log = logging.getLogger("ashore.learning")
 
 REVIEW: Final = "feedback:review"
 ELSEWHERE_S: Final = 1.5
@@ -171,11 +174,20 @@ class FeedbackService:
     def forget(self, tenant: str, person: str) -> tuple[int, int, list[Run]]:
         """Erase a person: destroy the key of their texts, then drop their receipts, the votes on their answers and the
         votes that they gave; return how many receipts and votes there were, and the runs that learned from them. May be
-        called twice."""
+        called twice.
+
+        Raises:
+            Overloaded: a file still has the key, see `Database.scrub`; call it again.
+        """
         self._receipts.flush()
         self._texts.erase(tenant, person)
         with self._database.write() as connection:
-            return *forget_person(connection, tenant, person), forget_examples(connection, tenant, person)
+            gone = *forget_person(connection, tenant, person), forget_examples(connection, tenant, person)
+        try:  # what they said of answers of others is sealed with keys of those
+            self._database.scrub()
+        except Overloaded as fault:
+            log.warning("%s; it goes with the next erasure, or when ashore stops", fault.message)
+        return gone
 
     def _look(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
         me = actor.principal

@@ -1,5 +1,5 @@
-"""Texts of people, each sealed under a key of its own account. Erasing a person destroys the key first, so that what a
-database still has on pages it freed, and what a backup holds beside an erased key, is noise."""
+"""Texts of people, each sealed under a key of its own account. Erasing a person destroys the key first, so that what is
+kept of their texts anywhere else in the state is noise."""
 
 from __future__ import annotations
 

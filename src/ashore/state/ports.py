@@ -51,6 +51,16 @@ class Database(Protocol):
         """Return how much may still be written, None where only the server knows."""
         ...
 
+    def scrub(self) -> None:
+        """Leave nothing in the files of the database that was overwritten or deleted before: what was erased shall not
+        be read from an old page. May be called at any time, and twice. On a server, whose files are its operator's,
+        nothing happens.
+
+        Raises:
+            Overloaded: somebody still reads what was there before; call it again.
+        """
+        ...
+
     def changes(self) -> Changes:
         """Return a new listener for what any connection announces, ours and those of other processes.
 

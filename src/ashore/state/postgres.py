@@ -70,6 +70,9 @@ class PostgresDatabase:
     def free_bytes(self) -> int | None:
         return None
 
+    def scrub(self) -> None:
+        """See `Database.scrub`."""
+
     def changes(self) -> Changes:
         return _Notifications(self._conninfo, self._place)
 

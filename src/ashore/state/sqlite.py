@@ -60,6 +60,19 @@ class SqliteDatabase:
             return None  # whoever writes is told why
         return disk.f_bavail * disk.f_frsize
 
+    def scrub(self) -> None:
+        """Write what is in the log into the file, in place of what was there, and cut the log off."""
+        with (
+            _translated(self.path, self._snapshots),
+            closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection,
+        ):
+            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_busy:
+            raise Overloaded(
+                f"{self.path}: what was erased still lies in its log, because another process reads there",
+                hint="try again",
+            )
+
     def changes(self) -> Changes:
         with _translated(self.path, self._snapshots):
             return _Announcements(self.path)
@@ -281,6 +294,7 @@ def _make_engine(path: Path, secrets: SealOf | None) -> Engine:
         connection.isolation_level = None  # the driver would begin late, and not at all before a SELECT
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")  # not every build of SQLite has it on
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from graphlib import TopologicalSorter
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
@@ -90,6 +92,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D113": [{**hosts(), **process(cores=1)}],
     "D114": [process(WORKER, idle_class=True)],
     "D115": [process(WORKER, waits_share=0.9, weight=2), process(WORKER, waits_share=0.9, nice=19)],
+    "D116": [{**process(WORKER, cores=1, waits_share=0.8), "cpu": Cpu(cores_online=2, idle_share=0.4)}],
     "D201": [{"memory": Memory(available_bytes=100 << 20)}],
     "D202": [{"memory": Memory(oom_kills=1)}, group(memory_limit_bytes=GIB, oom_kills=1)],
     "D203": [process(swapped_bytes=GIB)],
@@ -120,6 +123,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D313": [{"stored": Stored(logs_bytes=3 * GIB)}],
     "D314": [{"disk": Disk(pressure_share=0.5)}],
     "D315": [{"disk": Disk(write_error="No space left on device")}],
+    "D316": [group(disk_operations_per_s=3.0), group(disk_bytes_per_s=1e6)],
     "D401": [{"clock": Clock(synchronised=False)}, {"clock": Clock(error_s=4)}],
     "D402": [{"clock": Clock(stepped_s=-30)}, {"clock": Clock(behind_record_s=60)}],
     "D403": [{"lookups": (Lookup(name="gpu1", took_s=2.0),)}, {"lookups": (Lookup(name="gpu1", error="unknown"),)}],
@@ -170,8 +174,13 @@ CASES: dict[str, list[dict[str, Any]]] = {
             "cpu": BUSY,
         }
     ],
-    "D611": [{**hosts(weights="fp16"), "cpu": Cpu(flags=("avx2", "avx512f"))}],
+    "D611": [
+        {**hosts(weights="fp16"), "cpu": Cpu(flags=("avx2", "avx512f"))},
+        {**hosts(weights="fp16", name="chat@fp16"), "stored": Stored(references=("chat", "chat@int8"))},
+        hosts(slower=("full_precision = true",)),
+    ],
     "D612": [models(ended_by_length=90)],
+    "D627": [{**hosts(stall="max_stall_ms", stall_s=60.0), **models(running=4)}],
     "D613": [{"server": Server(requests=100, failed=9, errors={"audit_unavailable": 9})}],
     "D614": [models(cancelled=90)],
     "D615": [models(retries=1)],
@@ -295,6 +304,50 @@ def test_a_rule_fires_on_what_it_is_about_and_says_what_to_do(rule: str, fields:
         assert msgspec.json.decode(msgspec.json.encode(one), type=type(one)) == one
 
 
+REFERENCE = Path(__file__).parents[3] / "docs/reference"
+KEY = re.compile(r"\[\[?([a-z.]+)\]\]? (?:of \S+: (?:leave out )?)?([a-z]+_[a-z_]+)")
+COMMAND = re.compile(r"(?:^|`)ashore ([a-z]+(?: [a-z]+){0,2})([^`#;|]*)")
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return what stands below each heading of a page, by the code in it: `ashore doctor`, `[redis]`."""
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    return {
+        name.strip("[]"): body
+        for name, body in re.findall(r"^##+ `([^`]+)`$(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    }
+
+
+@pytest.mark.parametrize(("rule", "fields"), ROWS)
+def test_a_remedy_can_be_typed(rule: str, fields: dict[str, Any]) -> None:
+    """Every key of ashore.toml that a finding names is one, and every command with its options."""
+    keys, commands = sections("ashore-toml.md"), sections("commands.md")
+    for one in diagnose(replace(Readings(), **fields), RULES).findings:
+        for text in (one.what, one.cause, one.remedy, one.wrong_remedy, *one.commands):
+            for section, key in KEY.findall(text):
+                assert f"| `{key}` |" in keys[section], f"{one.rule}: [{section}] {key}"
+        for command in one.commands:
+            for said, rest in COMMAND.findall(command):
+                words = said.split()
+                told = next(
+                    (commands[name] for n in (3, 2, 1) if (name := f"ashore {' '.join(words[:n])}") in commands), ""
+                )
+                assert told, f"{one.rule}: ashore {said}"
+                for option in set(re.findall(r"--[a-z-]+", rest)) - {"--help"}:
+                    assert f"`{option}" in told, f"{one.rule}: ashore {said} {option}"
+
+
+def test_a_replica_that_loads_again_says_why() -> None:
+    seen = replace(
+        HEALTHY,
+        hosts=(replace(HOST, release="chat-3"),),
+        models=(replace(CHAT, replicas_ready=0),),
+        server=Server(answers=False, why_not="loading", restarts={"engine host chat-3/0": 2, "API worker 0": 5}),
+    )
+    found = {one.rule: one for one in diagnose(seen, RULES).findings}
+    assert "2 times" in found["D616"].cause and found["D600"].because_of == "D616"
+
+
 @pytest.mark.parametrize("rule", sorted(BY_ID))
 def test_a_rule_without_its_readings_is_unknown_and_silent(rule: str) -> None:
     needs = BY_ID[rule].needs
@@ -318,7 +371,9 @@ def test_what_a_rule_needs_is_a_reading() -> None:
             part, _, field = name.partition(".")
             assert part in known, f"{rule.id} needs {name}"
             if field:
-                assert field in {one.name for one in msgspec.structs.fields(known[part])}, f"{rule.id} needs {name}"
+                kind = known[part]
+                of_each = get_args(kind)[0] if get_origin(kind) is tuple else kind
+                assert field in {one.name for one in msgspec.structs.fields(of_each)}, f"{rule.id} needs {name}"
 
 
 def test_causes_have_no_circles_and_name_rules() -> None:

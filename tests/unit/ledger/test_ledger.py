@@ -22,6 +22,7 @@ from ashore.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
+    Overloaded,
     PrivacyBudgetSpent,
     StateLost,
 )
@@ -393,6 +394,25 @@ def test_what_cannot_be_recorded_is_not_asked_and_stays_reserved(site: Site, mon
     with pytest.raises(AuditUnavailable):
         ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls"))
     assert site.ledger.standing("default", "calls").questions == 1
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_what_was_done_is_not_lost_where_the_state_is_locked_at_the_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, released: bool
+) -> None:
+    """As after hours of training. The reservation stays, and counts as spent."""
+
+    def locked() -> None:
+        raise Overloaded("the state was locked by another process for 5 s")
+
+    with site.ledger.reserved(
+        OFFICER, "default", "calls", "training", Ledger.training_cost(0.3, 1e-7), what="a run"
+    ) as reservation:
+        if released:
+            reservation.release()
+        monkeypatch.setattr(site.database, "write", locked)
+    assert "stays reserved, which counts as spent" in caplog.text
+    assert site.ledger.standing("default", "calls").training_epsilon == 0.3 * MICRO
 
 
 def test_questions_without_bounds_groups_budget_or_dataset_say_what_to_do(site: Site) -> None:

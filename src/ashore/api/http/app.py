@@ -47,6 +47,8 @@ from ashore.serving import Limits, ServingService
 log = logging.getLogger("ashore.http")
 
 SWEEP_S: Final = 1.0
+HEALTH_S: Final = 0.5
+"""Between two looks at whether the models are up: all open pages share them."""
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = frozenset((b"cache-control", b"x-ashore-cache"))
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
@@ -105,6 +107,16 @@ class HttpApp:
         self._access_log = access_log
         self._open: dict[Exchange, asyncio.Task[object]] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._health: tuple[float, object] = (-HEALTH_S, None)
+        """When this worker was last looked at, and what was seen."""
+
+    def health(self) -> object:
+        """Return whether this worker and its models are up, to be compared with what it returned before."""
+        seen_s, seen = self._health
+        if (now_s := time.monotonic()) >= seen_s + HEALTH_S:
+            seen = self.serving.state, [(one.alias, one.release, one.state) for one in self.serving.models()]
+            self._health = (now_s, seen)
+        return seen
 
     @property
     def desk(self) -> JobDesk:

@@ -106,17 +106,13 @@ async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def _with_health(app: HttpApp, content: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """Yield a stream of events, and a word without a number when this worker or a model of it is up or down."""
-    told = _health(app)
+    told = app.health()
     async with aclosing(content):
         async for piece in content:
             yield piece
-            if (now := _health(app)) != told:
+            if (now := app.health()) != told:
                 told = now
                 yield b"data: {}\n\n"
-
-
-def _health(app: HttpApp) -> object:
-    return app.serving.state, [(one.alias, one.release, one.state) for one in app.serving.models()]
 
 
 def console_of(app: HttpApp) -> Console:

@@ -36,7 +36,7 @@ async def send_events(
     async with aclosing(content):
         await exchange.start_download(HEADERS)
         async for piece in content:
-            if app.serving.state == "draining" or not await may_still():
+            if app.serving.draining or not await may_still():
                 break
             if piece:
                 await exchange.write(piece)

@@ -10,15 +10,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.core import split_url
 from ashore.doctor.look import Between
 from ashore.doctor.readings import Cache, Edge, Lookup, State
 from ashore.processes import get_from
 
+if TYPE_CHECKING:
+    from redis import Redis
+
 WAIT_S: Final = 1.0
-LONG_LOCK_MS: Final = 200.0
+PINGS: Final = 4
+"""The quickest counts: the others may have waited for a processor, here or there."""
+LONG_MS: Final = 100.0
+"""What took longer is measured again: a state that is slow or locked is so the second time."""
+_LEAST: Final = "SELECT 1"
 _CACHE_NUMBERS: Final = ("evicted_keys", "rejected_connections", "used_memory", "maxmemory")
 _EDGE_FAILURES: Final = (
     "upstream_rq_timeout", "upstream_cx_connect_fail", "upstream_cx_overflow", "upstream_rq_pending_overflow",
@@ -41,14 +48,18 @@ def _cache_information(url: str) -> dict[str, float]:
     try:
         with closing(Redis.from_url(url, socket_timeout=WAIT_S, socket_connect_timeout=WAIT_S)) as client:
             client.ping()
-            start_s = time.monotonic()
-            client.ping()
-            took_ms = 1e3 * (time.monotonic() - start_s)
+            took_ms = min(_ping_ms(client) for _ in range(PINGS))
             told = client.info()
     except (RedisError, OSError, ValueError):
         return {}
     numbers = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
     return {**numbers, "ping_ms": took_ms}
+
+
+def _ping_ms(client: Redis) -> float:
+    start_s = time.monotonic()
+    client.ping()
+    return 1e3 * (time.monotonic() - start_s)
 
 
 def read_cache(url: str, up: float | None, between: Between, missing: dict[str, str]) -> Cache:
@@ -86,8 +97,10 @@ def read_sqlite(path: Path) -> State:
         ) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             answer_ms = 1e3 * (time.monotonic() - start_s)
+            if answer_ms > LONG_MS:
+                answer_ms = min(answer_ms, _answer_ms(lambda query: connection.execute(query).fetchall()))
             lock_ms = _lock_ms(connection)
-            if lock_ms > LONG_LOCK_MS:  # once may be a busy machine: a state that is locked is locked again
+            if lock_ms > LONG_MS:
                 lock_ms = min(lock_ms, _lock_ms(connection))
     except sqlite3.Error as fault:
         return State(kind="sqlite", path=str(path), error=str(fault), wal_bytes=wal_bytes)
@@ -104,9 +117,9 @@ def _lock_ms(connection: sqlite3.Connection) -> float:
 
 def read_postgres(ask: Callable[[str], Sequence[Sequence[object]]]) -> State:
     """Return the state behind a Postgres URL. `ask` runs one query and returns its rows."""
-    start_s = time.monotonic()
-    ask("SELECT 1")
-    answer_ms = 1e3 * (time.monotonic() - start_s)
+    answer_ms = _answer_ms(ask)
+    if answer_ms > LONG_MS:
+        answer_ms = min(answer_ms, _answer_ms(ask))
 
     def number(query: str) -> float:
         rows = ask(query)
@@ -126,6 +139,12 @@ def read_postgres(ask: Callable[[str], Sequence[Sequence[object]]]) -> State:
         dead_share=dead,
         lag_s=lag_s,
     )
+
+
+def _answer_ms(ask: Callable[[str], Sequence[Sequence[object]]]) -> float:
+    start_s = time.monotonic()
+    ask(_LEAST)
+    return 1e3 * (time.monotonic() - start_s)
 
 
 def count_edge(admin: Path) -> Iterator[tuple[str, float]]:
@@ -191,18 +210,25 @@ def ends_in(path: Path, now_s: float) -> float | None:
     return (certificate.not_valid_after_utc - datetime.fromtimestamp(now_s, UTC)).total_seconds()
 
 
+def _look_up_once(name: str) -> tuple[float, str]:
+    """Return the seconds that it took, and what went wrong."""
+    start_s, error = time.monotonic(), ""
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as fault:
+        error = fault.strerror or str(fault)
+    return time.monotonic() - start_s, error
+
+
 def look_up(names: Mapping[str, str]) -> tuple[Lookup, ...]:
     """Look each name up, all at once, and wait two seconds at most. `names`: where each stands, by name."""
     found: dict[str, Lookup] = {}
 
     def one(name: str) -> None:
-        start_s = time.monotonic()
-        error = ""
-        try:
-            socket.getaddrinfo(name, None)
-        except OSError as fault:
-            error = fault.strerror or str(fault)
-        found[name] = Lookup(name=name, used_by=names[name], took_s=time.monotonic() - start_s, error=error)
+        took_s, error = _look_up_once(name)
+        if 1e3 * took_s > LONG_MS and not error:
+            took_s = min(took_s, _look_up_once(name)[0])
+        found[name] = Lookup(name=name, used_by=names[name], took_s=took_s, error=error)
 
     threads = [threading.Thread(target=one, args=(name,), daemon=True) for name in names]
     for thread in threads:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import select
 import statistics
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from ashore.doctor.look import Between
+from ashore.doctor.probes import writes
 from ashore.doctor.probes.files import text_of, whole_of
 from ashore.doctor.readings import Disk, Place
 
-WRITES: Final = 8
-WRITE_BYTES: Final = 4096
-LONGEST_S: Final = 2.0
-"""No further write is tried after so long."""
 PROBE: Final = ".doctor-write"
 
 
@@ -97,22 +100,58 @@ def _change(between: Between, name: str) -> float:
     return (between.now(name) - between.before.numbers[name]) / between.span_s
 
 
-def write_to(home: Path, missing: dict[str, str]) -> tuple[float, str]:
-    """Return the milliseconds that a small write takes, and what the system said of one that failed. Writes a file
-    several times, and removes it."""
-    try:
-        return _time_writes(home / PROBE), ""
-    except FileNotFoundError:
-        missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{home} is not there"
-    except PermissionError as fault:
-        missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{home}: {fault.strerror}"
-    except OSError as fault:
-        return 0.0, fault.strerror or str(fault)
-    return 0.0, ""
+class Writes:
+    """Small writes to a home, made by a child: see `writes.py`."""
+
+    def __init__(self, home: Path) -> None:
+        """Begin them."""
+        self._home = home
+        self._child = subprocess.Popen(
+            [sys.executable, "-I", "-S", writes.__file__, str(home / PROBE)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def end(self, until_s: float, missing: dict[str, str]) -> tuple[float, str]:
+        """Return the milliseconds until one of several writes was safe, and what the system said of one that failed.
+
+        Of the times it is the median: one that waited for the work of another program says nothing of the disk. A write
+        that is not safe yet counts with the time that it has waited.
+
+        Args:
+            until_s: Of the monotonic clock: the child is not waited for any longer. It ends and tidies up by itself.
+            missing: Is told what could not be measured.
+        """
+        told, is_over = self._said(until_s)
+        threading.Thread(target=self._child.wait, daemon=True).start()
+        codes, moments_s = [int(code) for code, _ in told], [float(moment) for _, moment in told]
+        if codes and (code := codes[-1]):
+            if code in (errno.ENOENT, errno.EACCES, errno.EPERM):
+                missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{self._home}: {os.strerror(code)}"
+                return 0.0, ""
+            return 0.0, os.strerror(code)
+        if not is_over and moments_s:
+            moments_s.append(time.monotonic())
+        took_s = [after - before for before, after in itertools.pairwise(moments_s)]
+        if not took_s:
+            missing["disk.fsync_ms"] = missing["disk.write_error"] = "not read in time"
+            return 0.0, ""
+        return 1e3 * statistics.median_high(took_s), ""
+
+    def _said(self, until_s: float) -> tuple[list[list[str]], bool]:
+        """Return the lines of the child, each in its words, and whether it ended."""
+        assert self._child.stdout is not None
+        data, is_over = b"", False
+        with self._child.stdout as pipe:
+            while not is_over and select.select([pipe], [], [], max(0.0, until_s - time.monotonic()))[0]:
+                part = os.read(pipe.fileno(), 4096)
+                data, is_over = data + part, not part
+        return [line.split() for line in data.decode().splitlines()], is_over
 
 
 def read_disk(root: Path, home: Path, between: Between, written: tuple[float, str], missing: dict[str, str]) -> Disk:
-    """Return the disk of the home. `written`: from `write_to`."""
+    """Return the disk of the home. `written`: from `Writes`."""
     fsync_ms, error = written
     device = home.stat().st_dev if home.exists() else 0
     key = f"disk.{os.major(device)}:{os.minor(device)}"
@@ -133,23 +172,3 @@ def read_disk(root: Path, home: Path, between: Between, written: tuple[float, st
         rotational=whole_of(queue / "rotational") == 1,
         read_ahead_kib=whole_of(queue / "read_ahead_kb", 4096),
     )
-
-
-def _time_writes(path: Path) -> float:
-    """Return the milliseconds until one of several writes was safe, their median: one that waited for the work of
-    another program says nothing of the disk."""
-    took_s = []
-    began_s = time.monotonic()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        for number in range(WRITES):
-            start_s = time.monotonic()
-            os.pwrite(descriptor, bytes([number]) * WRITE_BYTES, number * WRITE_BYTES)
-            os.fsync(descriptor)
-            took_s.append(time.monotonic() - start_s)
-            if time.monotonic() - began_s > LONGEST_S:
-                break
-    finally:
-        os.close(descriptor)
-        path.unlink(missing_ok=True)
-    return 1e3 * statistics.median_high(took_s)

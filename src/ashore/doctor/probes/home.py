@@ -203,6 +203,7 @@ def read_stored(home: Home, store: ModelStore | None, book: Book | None) -> Stor
         restricted=tuple(restricted),
         logs_bytes=logs,
         restoring=restoring,
+        references=tuple(known),
         missing=tuple(missing),
     )
 

@@ -134,7 +134,7 @@ def read_memory(root: Path, between: Between) -> Memory:
 def group_paths(root: Path, process: str) -> Mapping[str, Path]:
     """Return the groups that bound a process, by path below the mount; of the folders that are there."""
     found: dict[str, Path] = {}
-    for controller in ("cpu", "memory", "pids"):
+    for controller in ("cpu", "memory", "pids", "blkio"):
         for folder in control_groups(root, controller, process=process):
             if folder.is_dir():
                 found[str(folder.relative_to(root / _GROUP_FILES))] = folder
@@ -174,8 +174,9 @@ def read_groups(root: Path, process: str, between: Between) -> tuple[Group, ...]
             "total_active_file", stat.get("active_file", 0)
         )
         most = whole_of(folder / "pids.max")
+        num_bytes, operations = _disk_limits(folder)
         key, periods = f"group.{name}", between.grew(f"group.{name}.periods")
-        if cores or limit or most:
+        if cores or limit or most or num_bytes or operations:
             found.append(
                 Group(
                     path=f"/{name}",
@@ -189,9 +190,25 @@ def read_groups(root: Path, process: str, between: Between) -> tuple[Group, ...]
                     squeezed=int(between.grew(f"{key}.squeezed")),
                     processes=whole_of(folder / "pids.current"),
                     processes_most=most,
+                    disk_bytes_per_s=num_bytes,
+                    disk_operations_per_s=operations,
                 )
             )
     return tuple(found)
+
+
+def _disk_limits(folder: Path) -> tuple[float, float]:
+    """Return the least bytes and operations a second that a control group lets its processes read or write; 0: any."""
+    found: dict[str, list[float]] = {"bps": [], "iops": []}
+    for kind, limits in found.items():
+        for way in ("read", "write"):
+            lines = text_of(folder / f"blkio.throttle.{way}_{kind}_device").splitlines()
+            limits += [float(line.split()[1]) for line in lines if len(line.split()) == 2]
+    for word in text_of(folder / "io.max").split():
+        name, _, value = word.partition("=")
+        if value.isdigit():
+            found[name[1:]].append(float(value))
+    return min(found["bps"], default=0.0), min(found["iops"], default=0.0)
 
 
 def read_network(root: Path, between: Between) -> Network:

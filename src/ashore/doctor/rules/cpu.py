@@ -365,6 +365,33 @@ def light_weight(seen: Readings) -> Iterator[Finding]:
         )
 
 
+@rule(
+    "D116",
+    "cpu",
+    "Is a process bound to processors that others use, while there are idle ones?",
+    needs=("processes", "cpu.stranger_cores"),
+    explains=("D504", "D508", "D600", "D607", "D608", "D622"),
+    source="sched_setaffinity(2), cpuset(7); proc(5), schedstat: time on a run queue",
+)
+def bound(seen: Readings) -> Iterator[Finding]:
+    for one in seen.processes:
+        idle = seen.cpu.idle_share * seen.cpu.cores_online
+        if one.role in ANSWERING and one.cores < seen.cpu.cores_online and one.waits_share > WAITS_SHARE and idle > 0.3:
+            yield Finding(
+                severity="warning",
+                what=f"{one.name} (process {one.pid}) waits for a processor {one.waits_share:.0%} of the time, while "
+                f"{idle:.1f} of {seen.cpu.cores_online} are idle",
+                cause=f"it may use {one.cores} of them, and others use those, too",
+                evidence=(
+                    evidence("waits", f"{one.waits_share:.0%} of the time", f"{WAITS_SHARE:.0%}"),
+                    evidence("processors that it may use", one.cores, seen.cpu.cores_online),
+                ),
+                sure="certain",
+                remedy="let it use the others: cpuset of the unit or the container, or its affinity",
+                commands=(f"taskset -a -p -c 0-{seen.cpu.cores_online - 1} {one.pid}",),
+            )
+
+
 RULES: Final[tuple[Rule, ...]] = (
     too_many_threads,
     throttled,
@@ -381,4 +408,5 @@ RULES: Final[tuple[Rule, ...]] = (
     narrow_affinity,
     starved,
     light_weight,
+    bound,
 )

@@ -19,6 +19,9 @@ SLOW_FSYNC_MS: Final = 100.0
 SLOW_WAIT_MS: Final = 100.0
 BUSY_SHARE: Final = 0.9
 PRESSURE: Final = 0.2
+FEW_OPERATIONS: Final = 100
+FEW_BYTES: Final = 5 << 20
+"""What a slow hard disk does in a second."""
 NETWORK_KINDS: Final = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "fuse.glusterfs"))
 LAYERED_KINDS: Final = frozenset(("overlay", "aufs"))
 
@@ -253,6 +256,41 @@ def cannot_write(seen: Readings) -> Iterator[Finding]:
         )
 
 
+@rule(
+    "D316",
+    "disk",
+    "Does a control group keep the server from its disk?",
+    needs=("groups",),
+    explains=("D510", "D600", "D613", "D622", "D804", "D901"),
+    source="kernel documentation: io.max; blkio.throttle of version 1. The doctor itself is not in that group",
+)
+def bounded_disk(seen: Readings) -> Iterator[Finding]:
+    for one in seen.groups:
+        few = 0 < one.disk_operations_per_s < FEW_OPERATIONS
+        if few or 0 < one.disk_bytes_per_s < FEW_BYTES:
+            limit = (
+                f"{one.disk_operations_per_s:g} operations a second"
+                if few
+                else f"{human_bytes(int(one.disk_bytes_per_s))} a second"
+            )
+            yield Finding(
+                severity="warning",
+                what=f"the control group {one.path} lets the server have {limit} of a disk",
+                cause="each audit record and each change of the state is a write that must be safe before an answer",
+                evidence=(
+                    evidence("operations a second", f"{one.disk_operations_per_s:g}" if few else "any", FEW_OPERATIONS),
+                    evidence(
+                        "bytes a second",
+                        human_bytes(int(one.disk_bytes_per_s)) if one.disk_bytes_per_s else "any",
+                        human_bytes(FEW_BYTES),
+                    ),
+                ),
+                sure="certain",
+                remedy="raise the limit of the unit or the container",
+                commands=("systemctl edit ashore  # [Service] IOReadIOPSMax=, IOWriteIOPSMax=, IOWriteBandwidthMax=",),
+            )
+
+
 @rule("D208", "memory", "Is a file system in memory nearly full?", needs=("places",), down=True)
 def full_shm(seen: Readings) -> Iterator[Finding]:
     home = next((one.device for one in seen.places if one.name == "home"), "")  # D301 judges what lies on that
@@ -282,5 +320,6 @@ RULES: Final[tuple[Rule, ...]] = (
     long_logs,
     waits_for_disk,
     cannot_write,
+    bounded_disk,
     full_shm,
 )

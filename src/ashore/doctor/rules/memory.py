@@ -296,7 +296,7 @@ def bad_modules(seen: Readings) -> Iterator[Finding]:
     "D214",
     "memory",
     "Does an engine need more memory than it was planned with?",
-    needs=("processes", "hosts"),
+    needs=("processes", "hosts.needed_bytes"),
     source="the plan counts weights and KV cache; libraries take some more",
 )
 def more_than_planned(seen: Readings) -> Iterator[Finding]:

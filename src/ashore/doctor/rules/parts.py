@@ -259,8 +259,8 @@ def edge_full(seen: Readings) -> Iterator[Finding]:
             cause="many clients, or clients that keep connections without asking",
             evidence=(evidence("open", f"{seen.edge.connections_share:.0%}", "80%"),),
             sure="certain",
-            remedy="raise [edge] max_connections, or let clients close what they do not use",
-            commands=("# in ashore.toml, [edge] max_connections", "ashore reload --dry-run"),
+            remedy="let clients close what they do not use, or share the load with another machine",
+            commands=("# in ashore.toml, [edge] machines", "ashore reload --dry-run"),
         )
 
 

@@ -16,6 +16,8 @@ PROCESSES_SHARE: Final = 0.8
 MANY_RESTARTS: Final = 3
 BUSY_LOOP: Final = 0.85
 SLOW_LOOP_S: Final = 0.05
+WORKS: Final = 0.5
+"""Of a processor, that a worker uses at least which is said to be busy."""
 YOUNG_S: Final = 20.0
 """A host that began so lately may still load."""
 
@@ -82,11 +84,14 @@ def crash_loop(seen: Readings) -> Iterator[Finding]:
     "D504",
     "process",
     "Is an API worker too busy?",
-    needs=("server.loop_busy_share",),
+    needs=("server.loop_busy_share", "processes"),
     explains=("D405", "D608"),
     source="above 85% the queue in front of an event loop grows faster than it is emptied",
 )
 def busy_worker(seen: Readings) -> Iterator[Finding]:
+    used = max((one.cpu_cores for one in seen.processes if one.role == "api"), default=1.0)
+    if used < WORKS:  # it waits for a processor or a disk: a loop that stands still looks busy
+        return
     if seen.server.loop_busy_share > BUSY_LOOP or (
         seen.server.loop_lag_s > SLOW_LOOP_S and seen.server.loop_busy_share > 0.5
     ):

@@ -25,6 +25,8 @@ PREFIX_TOKENS: Final = 20_000
 PREFIX_SHARE: Final = 0.1
 LOOKUPS: Final = 1000
 HIT_SHARE: Final = 0.02
+STALL_S: Final = 0.5
+WIDE: Final = ("fp32", "fp16", "bf16")
 HALF_FLAGS: Final = frozenset(("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16", "bf16", "asimdhp"))
 """Flags of processors that compute with 16 bits."""
 
@@ -47,7 +49,7 @@ def not_ready(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D602", "serving", "Was the machine never measured for a model?", needs=("models",))
+@rule("D602", "serving", "Was the machine never measured for a model?", needs=("models.tuned",))
 def not_tuned(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
         if not one.tuned:
@@ -118,7 +120,13 @@ def kv_full(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule("D605", "serving", "Is a cache of keys and values too small for one long prompt?", needs=("hosts",))
+@rule(
+    "D605",
+    "serving",
+    "Is a cache of keys and values too small for one long prompt?",
+    needs=("hosts",),
+    explains=("D604",),
+)
 def kv_tiny(seen: Readings) -> Iterator[Finding]:
     for one in seen.hosts:
         if 0 < one.kv_tokens < 1024 and not one.is_a_server:
@@ -189,9 +197,11 @@ def jitter(seen: Readings) -> Iterator[Finding]:
                     evidence("GPUs whose clock falls when idle", len(idle)),
                 ),
                 sure="possible",
-                remedy="read prompts in smaller pieces ([model.engine] max_batch_tokens), and mend what is found "
-                "beside this",
-                commands=("# [model.engine] max_batch_tokens = 256", "ashore bench serve --concurrency 16"),
+                remedy="mend what is found beside this; if nothing is, let fewer answers run at once",
+                commands=(
+                    f"# [model.engine] of {one.alias}: max_sequences",
+                    "ashore bench serve --concurrency 16  # before and after",
+                ),
                 wrong_remedy=wrong,
             )
 
@@ -264,31 +274,81 @@ def split_batch(seen: Readings) -> Iterator[Finding]:
 @rule(
     "D611",
     "serving",
-    "Is a model kept in a precision that this processor computes slowly?",
-    needs=("hosts", "cpu"),
-    source="docs/how-to/shrink-a-model.md: INT8 against FP16 on processors without 16-bit units",
+    "Is a model computed in a precision that is slower than need be?",
+    needs=("hosts", "cpu", "stored.references"),
+    explains=("D602", "D608", "D609"),
+    source="docs/how-to/shrink-a-model.md: INT8 against FP16; a token reads every weight",
 )
 def wrong_precision(seen: Readings) -> Iterator[Finding]:
-    if not seen.cpu.flags or HALF_FLAGS & frozenset(seen.cpu.flags):
-        return
     told: set[str] = set()
+    converts = bool(seen.cpu.flags) and not HALF_FLAGS & frozenset(seen.cpu.flags)
     for one in seen.hosts:
-        if one.computes_here and one.weights in ("fp16", "bf16") and one.alias not in told:
+        if not one.computes_here or one.alias in told:
+            continue
+        told.add(one.alias)
+        if one.slower:
+            yield Finding(
+                severity="warning",
+                what=f"{one.alias} is told to compute more exactly than its weights are: {', '.join(one.slower)}",
+                cause="the processor's products of bytes, or of 16 bits, are not used; tokens take longer, and prompts "
+                "up to four times as long",
+                evidence=(evidence("options of the engine", ", ".join(one.slower), "none of these"),),
+                sure="certain",
+                remedy="leave them out, unless an answer must not depend on what else is computed beside it",
+                commands=(f"# [model.engine] of {one.alias}: options without these", "ashore reload --dry-run"),
+            )
+        smaller = [
+            reference
+            for reference in seen.stored.references
+            if reference.partition("@")[0] == one.name.partition("@")[0] and "@int" in reference
+        ]
+        if one.weights in WIDE and (smaller or converts):
+            yield Finding(
+                severity="warning",
+                what=f"{one.alias} has {one.weights} weights"
+                + (f", and {smaller[0]} is in the store" if smaller else ", and this processor has no units for them"),
+                cause="a token reads every weight: those of 16 bits are twice as many bytes as those of 8"
+                + ("; and every one is converted at every step" if converts else ""),
+                evidence=(
+                    evidence("weights", one.weights, "int8 or int4"),
+                    evidence("units for 16 bits", "none" if converts else "there"),
+                ),
+                sure="likely",
+                remedy="release the smaller variant, and see that it is as good"
+                if smaller
+                else "make an INT8 variant, see that it is as good, and release it",
+                commands=(
+                    *(() if smaller else (f"ashore optimize quantize {one.alias} --to int8",)),
+                    f"ashore release create {one.alias} {smaller[0] if smaller else '…@int8'}",
+                ),
+            )
+
+
+@rule(
+    "D627",
+    "serving",
+    "May a long prompt hold up the answers of others?",
+    needs=("hosts", "models"),
+    explains=("D607", "D622"),
+    source="an answer of ten tokens a second stands still for as long as one step with prompts takes",
+)
+def long_steps(seen: Readings) -> Iterator[Finding]:
+    told: set[str] = set()
+    at_once = {one.alias: one.running for one in seen.models}  # a host in a long step does not say what it does
+    for one in seen.hosts:
+        if one.alias not in told and one.stall_s > STALL_S and at_once.get(one.alias, 0) > 1:
             told.add(one.alias)
             yield Finding(
                 severity="warning",
-                what=f"{one.alias} has {one.weights} weights, and this processor computes with 32 bits or 8",
-                cause="every weight is converted at every step, and twice as many bytes are read as with INT8",
+                what=f"a prompt may hold up the other answers of {one.alias} for {one.stall_s:g} s at a time",
+                cause=f"{one.stall} is {1e3 * one.stall_s:g}: a step takes as many tokens of prompts as fit into that",
                 evidence=(
-                    evidence("weights", one.weights, "int8 or int4"),
-                    evidence("units for 16 bits", "none", "avx512_bf16, amx_bf16"),
+                    evidence(one.stall, f"{1e3 * one.stall_s:g}", f"{1e3 * STALL_S:g}"),
+                    evidence("answers at once", at_once[one.alias]),
                 ),
                 sure="likely",
-                remedy="make an INT8 variant, see that it is as good, and release it",
-                commands=(
-                    f"ashore optimize quantize {one.alias} --to int8",
-                    f"ashore release create {one.alias} …@int8",
-                ),
+                remedy="leave the option out: prompts are then read in pieces, between the tokens of others",
+                commands=(f"# [model.engine] of {one.alias}: options without {one.stall}", "ashore reload --dry-run"),
             )
 
 
@@ -358,15 +418,28 @@ def sent_again(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule("D616", "serving", "Does a model have fewer replicas than it should?", needs=("models",))
+@rule(
+    "D616",
+    "serving",
+    "Does a model have fewer replicas than it should?",
+    needs=("models", "hosts", "server.restarts"),
+    explains=("D600",),
+)
 def fewer_replicas(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
         if one.replicas_ready < one.replicas:
+            releases = {f"{host.release}/{host.replica}" for host in seen.hosts if host.alias == one.alias}
+            again = sum(times for name, times in seen.server.restarts.items() if name.rpartition(" ")[2] in releases)
             yield Finding(
                 severity="critical" if not one.replicas_ready else "warning",
                 what=f"{one.replicas_ready} of {counted(one.replicas, 'replica')} of {one.alias} are ready",
-                cause="a host loads, has ended, or hangs",
-                evidence=(evidence("ready", one.replicas_ready, one.replicas),),
+                cause=f"a host ended or hung {counted(again, 'time')} in ten minutes, was started again, and loads"
+                if again
+                else "a host loads, has ended, or hangs",
+                evidence=(
+                    evidence("ready", one.replicas_ready, one.replicas),
+                    evidence("restarts in ten minutes", again, 0),
+                ),
                 sure="certain",
                 remedy="see its state and its log",
                 commands=("ashore status", "ashore logs"),
@@ -542,6 +615,7 @@ RULES: Final[tuple[Rule, ...]] = (
     refused,
     split_batch,
     wrong_precision,
+    long_steps,
     cut,
     failing,
     cancelled,

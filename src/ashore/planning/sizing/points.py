@@ -8,37 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ashore.errors import InvalidRequest
 from ashore.planning.sizing.case import Case, LoadKind, Statistic, engine_of, precision_of, weight_bytes, year_of
 from ashore.planning.sizing.chips import Chip, find_machine
 from ashore.planning.sizing.networks import find_network
-from ashore.planning.sizing.protocols import protocol_of
+from ashore.planning.sizing.protocols import official_of, protocol_of
 from ashore.planning.sizing.steps import SUPERNODES
 
 NEEDED: Final = ("model", "hardware")
 """Columns without which a file is refused. The others may be empty or missing: quant, params_b, active_b, n, tp, isl,
 osl, load_kind, load, ttft_ms, tpot_ms, tok_s, ttft_stat, tpot_stat, engine, note."""
 
-USUAL_LENGTHS: Final[Mapping[str, tuple[float, float]]] = {
-    "llama-2-70b": (294, 294),
-    "gpt-j-6b": (778, 69),
-    "mixtral-8x7b": (353, 146),
-    "llama-3-8b": (778, 128),
-    "llama-3.1-405b": (9500, 680),
-    "deepseek-v3": (800, 3880),
-}
-"""Prompt and answer of MLPerf's data sets by model, where a row leaves them out (inference rules v4.1 and v5.1)."""
-LEVELS: Final[Mapping[str, tuple[tuple[float, float], tuple[float, float]]]] = {
-    "llama-2-70b": ((2.0, 0.2), (0.45, 0.04)),
-    "mixtral-8x7b": ((2.0, 0.2), (2.0, 0.2)),
-    "llama-3-8b": ((2.0, 0.1), (0.5, 0.03)),
-    "llama-3.1-405b": ((6.0, 0.175), (4.5, 0.08)),
-    "deepseek-v3": ((2.0, 0.08), (2.0, 0.08)),
-}
-"""First token and time a token, at the 99th percentile, up to which MLPerf's rules let a rate rise, by model: in its
-scenarios server and interactive (inference rules v5.1)."""
 VLLM_WIDE: Final = 2025.5
 """Since then vLLM works on 1,024 requests at once on the newer devices, before it was 256 on all."""
 _CHAT: Final = (225.0, 230.0)
@@ -127,8 +109,9 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
     note = row.get("note") or ""
     precision = precision_of(row.get("quant") or "", model=row["model"], chip=chip, network=network, engine=engine)
     kind, official = _load_kind(row.get("load_kind") or "")
+    rules = official_of(network.name) if official else {}
     protocol = protocol_of(row, at_once=_number(row, "load"), osl=_number(row, "osl"))
-    isl, osl = (protocol.lengths * length for length in _lengths(row, network.name))
+    isl, osl = (protocol.lengths * length for length in _lengths(row, rules))
     devices = max(1, int(_number(row, "n")))
     layout = {word: int(number) for word, number in re.findall(r"\b(pp|adp|ep)(\d{1,5})\b", note)}
     attention_dp = max(1, layout.get("adp", 1))
@@ -183,8 +166,8 @@ def _case(row: Mapping[str, str]) -> tuple[Case | None, str]:
         rounds=protocol.rounds,
         even=protocol.even,
         held_steps=protocol.held_steps,
-        beams=4 if official and network.name == "gpt-j-6b" else 1,  # MLPerf's rules for this one
-        level=_level(row.get("load_kind") or "", network.name),
+        beams=rules.get("beams", 1),
+        level=tuple(level) if (level := rules.get((row.get("load_kind") or "").removeprefix("mlperf_"))) else None,
     )
     return case, ""
 
@@ -197,11 +180,6 @@ def _slots(note: str, engine: str, chip: Chip, year: float) -> int:
 
 def _statistic(told: str) -> Statistic:
     return "p99" if told.startswith("p9") else "median" if told == "median" else "mean"
-
-
-def _level(kind: str, network: str) -> tuple[float, float] | None:
-    server, interactive = LEVELS.get(network, (None, None))
-    return {"mlperf_server": server, "mlperf_interactive": interactive}.get(kind)
 
 
 def _load_kind(told: str) -> tuple[LoadKind, bool]:
@@ -218,8 +196,7 @@ def _load_kind(told: str) -> tuple[LoadKind, bool]:
     return kinds.get(told, "closed"), told.startswith("mlperf")
 
 
-def _lengths(row: Mapping[str, str], network: str) -> tuple[float, float]:
+def _lengths(row: Mapping[str, str], rules: Mapping[str, Any]) -> tuple[float, float]:
     isl, osl, told = _number(row, "isl"), _number(row, "osl"), (row.get("engine") or "").lower()
-    official = (row.get("load_kind") or "").startswith("mlperf")
-    usual = USUAL_LENGTHS.get(network, _CHAT) if official else _OPENVINO if "openvino" in told else _CHAT
+    usual = rules.get("lengths") or (_OPENVINO if "openvino" in told else _CHAT)
     return isl or usual[0], osl or usual[1]

@@ -6,6 +6,7 @@ nobody saw anything. So a crash costs the whole of it, and never more than the b
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ashore.core import Actor, Clock, Recollection, Recorder
-from ashore.errors import NotFound, StateLost
+from ashore.errors import AshoreError, NotFound, StateLost
 from ashore.privacy.ledger import rules
 from ashore.privacy.ledger.accountant import choice_rdp, gaussian_noise, gaussian_rdp
 from ashore.privacy.ledger.model import FEMTO, Budget, Kind, Spend, Standing, femto, micro
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from ashore.state import Database
+
+log = logging.getLogger("ashore.privacy")
 
 GRANT: Final = "privacy-budget:grant"
 SPEND: Final = "privacy-budget:spend"
@@ -171,6 +174,9 @@ class Ledger:
     ) -> Iterator[Reservation]:
         """Reserve a spend, and give it. It is spent when the block ends, also by an error, unless `release` was called.
 
+        A state that cannot be written when the block ends takes nothing from what was done in it: the reservation then
+        stays, and counts as spent.
+
         Args:
             actor: Who spends.
             tenant: Whose dataset it is.
@@ -190,8 +196,11 @@ class Ledger:
             yield reservation
         finally:
             state = "released" if reservation.is_released else "spent"
-            with self._database.write() as connection:
-                end_spend(connection, spend.id, state, now_s=int(self._clock.now_s()), answer=reservation.answer)
+            try:
+                with self._database.write() as connection:
+                    end_spend(connection, spend.id, state, now_s=int(self._clock.now_s()), answer=reservation.answer)
+            except AshoreError as fault:
+                log.warning("spend %s stays reserved, which counts as spent: %s", spend.id, fault)
 
     def _reserve(
         self,

@@ -1,0 +1,49 @@
+"""Readings that are taken beside each other, each for as long as there is time: what is late is left, and named."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Something that takes a reading."""
+
+    names: tuple[str, ...]
+    """Of `Readings`, that it gives: `state`, `disk.fsync_ms`."""
+    work: Callable[[], None]
+
+
+class Lanes:
+    """Steps that run beside the caller and beside each other; those of one lane one after the other."""
+
+    def __init__(self, *lanes: Sequence[Step]) -> None:
+        """Start them all. No thread of theirs holds up the end of the process."""
+        self._left = {id(step): step for lane in lanes for step in lane}
+        self._fault: Exception | None = None
+        self._threads = [threading.Thread(target=self._run, args=(tuple(lane),), daemon=True) for lane in lanes]
+        for one in self._threads:
+            one.start()
+
+    def end(self, until_s: float) -> tuple[str, ...]:
+        """Wait for them, until a moment of the monotonic clock at most; return the names of what is not read by then.
+
+        Raises:
+            Exception: what a step raised.
+        """
+        for one in self._threads:
+            one.join(max(0.0, until_s - time.monotonic()))
+        if self._fault is not None:
+            raise self._fault
+        return tuple(name for step in list(self._left.values()) for name in step.names)
+
+    def _run(self, lane: Sequence[Step]) -> None:
+        try:
+            for step in lane:
+                step.work()
+                self._left.pop(id(step))
+        except Exception as fault:  # noqa: BLE001 - raised where the steps are waited for
+            self._fault = fault

@@ -1,0 +1,44 @@
+"""Writes to a file several times, and says after each how long it took until it was safe. Standard library alone.
+
+A process of its own: a write that hangs cannot be interrupted, and would hold up whoever asked.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+WRITES = 8
+WRITE_BYTES = 4096
+LONGEST_S = 1.0
+"""No further write is tried after so long."""
+
+
+def main(path: str) -> None:
+    """Print `0 SECONDS` of the monotonic clock before the first write and after each; `ERRNO 0` after a fault."""
+    began_s = time.monotonic()
+    _say(0, began_s)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            for number in range(WRITES):
+                os.pwrite(descriptor, bytes([number]) * WRITE_BYTES, number * WRITE_BYTES)
+                os.fsync(descriptor)
+                _say(0, time.monotonic())
+                if time.monotonic() - began_s > LONGEST_S:
+                    break
+        finally:
+            os.close(descriptor)
+            os.unlink(path)
+    except OSError as fault:
+        _say(fault.errno or 0, 0.0)
+
+
+def _say(code: int, moment_s: float) -> None:
+    sys.stdout.write(f"{code} {moment_s}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
