@@ -28,6 +28,8 @@ HELD: Final = (0.5, 0.5, 0.5, 0.15, 0.3, 0.3)
 """How strongly each stays at what was published, against one measured figure."""
 LEAST_BAND: Final = 0.10
 """Measurements of one's own repeat within this, at best."""
+MOST: Final = 1e15
+"""Of any figure of a load test; NaN is not below it either."""
 _FLOPS_A_CYCLE: Final = {"avx512f": 64.0, "avx2": 32.0}
 _AMX: Final = 16.0
 """How many times as many operations in BF16 a core with AMX does as in FP32."""
@@ -93,7 +95,7 @@ def read_report(path: Path) -> Measured:
         amount = re.search(r"[\d.]+", words)
         if amount is None:
             raise ValueError(f"its load is {words[:40]!r}")
-        return Measured(
+        found = Measured(
             isl=max(1.0, (float(told["prompt_tokens"]) - float(told["cached_tokens"])) / number),
             osl=max(1.0, float(told["completion_tokens"]) / number),
             load=float(amount[0]),
@@ -103,6 +105,10 @@ def read_report(path: Path) -> Measured:
             token_s=float(told["tpot_ms"]["mean"]) / 1e3,
             tokens_per_s=float(told["tok_per_s"]),
         )
+        figures = (found.isl, found.osl, found.load, found.first_s, found.token_s, found.tokens_per_s)
+        if number < 0 or not all(0 < one < MOST for one in figures):
+            raise ValueError("one of its numbers is out of all bounds")
+        return found
 
 
 def this_machine(
