@@ -23,7 +23,7 @@ from ashore.processes import ask, get_from, read_holder
 
 ANSWER_S: Final = 2.5
 """Longest wait for the server, or its supervisor, to say something."""
-AGAIN_S: Final = 0.5
+AGAIN_S: Final = 1.0
 """Longest wait for who was silent at the look before."""
 FIRST_S: Final = 3.0
 SECOND_S: Final = 1.5

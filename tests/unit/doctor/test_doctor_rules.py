@@ -341,6 +341,13 @@ def test_a_remedy_can_be_typed(rule: str, fields: dict[str, Any]) -> None:
                     assert f"`{option}" in told, f"{one.rule}: ashore {said} {option}"
 
 
+def test_a_worker_that_gets_no_processor_is_slow_and_not_gone() -> None:
+    server = Server(answers=False, is_silent=True, why_not="API worker 0 says nothing within 1 s")
+    for waits_share, severity in ((0.0, "critical"), (0.8, "warning")):
+        seen = replace(HEALTHY, server=server, processes=(replace(WORKER, waits_share=waits_share),))
+        assert [one.severity for one in diagnose(seen, RULES).findings if one.rule == "D600"] == [severity]
+
+
 def test_a_replica_that_loads_again_says_why() -> None:
     seen = replace(
         HEALTHY,

@@ -269,7 +269,7 @@ def background_competes(seen: Readings) -> Iterator[Finding]:
     "cpu",
     "Does a program that is not ashore use the processors?",
     needs=("cpu.stranger_cores",),
-    explains=("D105", "D504", "D607"),
+    explains=("D105", "D504", "D600", "D607", "D622"),
 )
 def stranger(seen: Readings) -> Iterator[Finding]:
     share = seen.cpu.strangers_cores / max(1, seen.cpu.cores)
