@@ -53,7 +53,9 @@ class Scene:
 class Doctor:
     """Examines one home. Not for several threads at once."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, *, survey_s: float = SURVEY_S) -> None:
+        """Make it; nothing is looked at. `survey_s`: see SURVEY_S."""
+        self._survey_s = survey_s
         self._sources = sources
         self._home = sources.settings.home
         self._root = sources.root
@@ -73,7 +75,7 @@ class Doctor:
         surveying = self._survey(first)
         time.sleep(max(0.0, before.mono_s + span_s - time.monotonic()))
         look, scene = self.look(SECOND_S)
-        surveyed = surveying.end(before.mono_s + max(span_s, SURVEY_S))
+        surveyed = surveying.end(before.mono_s + max(span_s, self._survey_s))
         still = surveyed if surveyed.running == bool(scene.told) else None
         return self.readings(before, look, scene, surveyed=still), scene, look
 
@@ -198,7 +200,7 @@ class Doctor:
             since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
             surveyed: What does not grow; None: it is looked at now.
         """
-        found = surveyed or self._survey(scene, since_s=since_s).end(time.monotonic() + SURVEY_S)
+        found = surveyed or self._survey(scene, since_s=since_s).end(time.monotonic() + self._survey_s)
         parts, missing = found.parts, found.missing
         between = Between(before, after)
         running = bool(scene.told)

@@ -91,7 +91,11 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D112": [{"cpu": Cpu(throttled=3)}],
     "D113": [{**hosts(), **process(cores=1)}],
     "D114": [process(WORKER, idle_class=True)],
-    "D115": [process(WORKER, waits_share=0.9, weight=2), process(WORKER, waits_share=0.9, nice=19)],
+    "D115": [
+        process(WORKER, waits_share=0.9, weight=2),
+        process(WORKER, waits_share=0.9, nice=19),
+        {**process(WORKER, waits_share=0.9, session_nice=5), "cpu": Cpu(autogroups=True)},
+    ],
     "D116": [{**process(WORKER, cores=1, waits_share=0.8), "cpu": Cpu(cores_online=2, idle_share=0.4)}],
     "D201": [{"memory": Memory(available_bytes=100 << 20)}],
     "D202": [{"memory": Memory(oom_kills=1)}, group(memory_limit_bytes=GIB, oom_kills=1)],
