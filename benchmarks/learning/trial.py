@@ -195,9 +195,10 @@ class Trial:
         return False, taught
 
     def suspected(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> dict[str, Any]:
-        """Return whose votes are held because they disagree with the gate's questions, behind the filters or alone."""
+        """Return whose votes are held because they disagree with the gate's questions, behind the filters or alone, and
+        whether the examples that are left are those of honest votes alone."""
         dataset, bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
-        left = self._screened(dataset)
+        left, honest = self._screened(dataset), self._dataset("none", 0, filtered=filtered, seed=seed)[0]
         held = [one.row for one in left.held if one.filter == "suspects"]
         return {
             "what": "suspects", "attack": attack, "accounts": accounts, "filtered": filtered, "seed": seed,
@@ -205,7 +206,7 @@ class Trial:
             "bad_left": sum(one.row.person in bad for one in left.examples),
             "bad_people": len({row.person for row in held if row.person in bad}),
             "honest_people": len({row.person for row in held if row.person not in bad}),
-            "honest_held": sum(row.person not in bad for row in held),
+            "honest_held": sum(row.person not in bad for row in held), "as_honest": left.digest == honest.digest,
         }  # fmt: skip
 
     def _model(self) -> Any:
