@@ -97,13 +97,16 @@ def trees_of(told: Mapping[str, Any]) -> Trees:
     )
 
 
-def correct(batch: Batch, found: Times, trees: Sequence[Trees], weight: float = 1.0) -> npt.NDArray[np.float64]:
-    """Return the logarithms of the three quantities after the trees.
+def correct(
+    batch: Batch, found: Times, trees: Sequence[Trees], weight: float = 1.0, near: Array | None = None
+) -> npt.NDArray[np.float64]:
+    """Return the logarithms of the three quantities after the trees, and after what is missed at measurements `near`.
 
     Under a closed load the throughput follows from the other two; who keeps up with a rate puts out what comes in.
     """
     seen = features(batch, found)
     moved = weight * np.stack([one.predict(seen) for one in trees], axis=1)
+    moved = moved if near is None else moved + near
     is_kept_up = (batch["rate"] > 0) & ((found.concurrency < 0.98 * found.capacity) | (batch["level_token"] > 0))
     moved[is_kept_up, 2] = 0.0
     said: npt.NDArray[np.float64] = logarithms(found) + moved
