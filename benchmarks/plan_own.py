@@ -5,7 +5,8 @@ fast as trained ones; `ashore model pull FOLDER --name qwen-1.5b` and `ashore op
 bring it into the store. `make --gguf q4_0` writes one file with four bits a weight, for a model that this machine
 cannot hold in half precision: llama.cpp serves that. `python -m benchmarks.plan_own plan --model smollm2@int8 --out
 plan.json` writes down what is expected of this machine. `python -m benchmarks.plan_own measure plan.json --home HOME
---out measured.json` serves what was planned from the store of HOME, loads it, and prints both. Nothing is fitted in between.
+--out measured.json` serves what was planned from the store of HOME, loads it, and prints both. Nothing is fitted in
+between.
 """
 
 from __future__ import annotations
@@ -184,11 +185,12 @@ def make_gguf(shape: dict[str, int], quantisation: str, path: Path) -> None:
     writer.close()
 
 
-def plan(models: list[str], engine: str, out: Path) -> None:
+def plan(models: list[str], engine: str, given: str, out: Path) -> None:
     chip = chip_here(rates=measure_rates())
     told: list[dict[str, Any]] = []
     for model in models:
-        name, _, precision = model.partition("@")
+        name, _, variant = model.partition("@")
+        precision = given or variant
         for load, isl, osl in LOADS:
             asked = Measured(
                 isl=isl,
@@ -289,6 +291,7 @@ def main() -> None:
     planning = commands.add_parser("plan")
     planning.add_argument("--model", action="append", required=True)
     planning.add_argument("--engine", default="openvino", choices=KINDS)
+    planning.add_argument("--precision", default="", help="of the weights, where no variant says it: q4_0")
     planning.add_argument("--out", type=Path, required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("plan", type=Path)
@@ -301,7 +304,7 @@ def main() -> None:
         else:
             make(SHAPES[args.shape], args.folder)
     elif args.command == "plan":
-        plan(args.model, args.engine, args.out)
+        plan(args.model, args.engine, args.precision, args.out)
     else:
         measure(args.plan, args.home, args.out)
 

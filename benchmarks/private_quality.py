@@ -18,7 +18,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -118,7 +119,7 @@ class Bench:
             np.savez(self._cached, train=found[0], test=found[1])
         return found[0], found[1]
 
-    def head(self, epsilon: float | None, seed: int) -> Trained:
+    def head(self, subject: Subject, epsilon: float | None, seed: int) -> Trained:
         """Train a head and judge it. `epsilon` None: without noise, clipping and canaries."""
         import torch
 
@@ -140,7 +141,7 @@ class Bench:
         canary = np.arange(len(train), len(table))
         data = corpus(np.concatenate([np.arange(len(train)), canary[members]]))
         began = time.monotonic()
-        train_private(model, data, self._options(HEAD, epsilon))
+        train_private(model, data, self._options(subject, epsilon))
         with torch.no_grad():
             said = (torch.from_numpy(test) @ model.trained.weight.T).numpy()
         right = said.argmax(1) == np.array([self._kinds.index(one.kind) for one in self._test])
@@ -156,7 +157,7 @@ class Bench:
 
     # --- an adapter in the model
 
-    def adapter(self, epsilon: float | None, seed: int) -> Trained:
+    def adapter(self, subject: Subject, epsilon: float | None, seed: int) -> Trained:
         """Train an adapter and judge it."""
         rng = np.random.default_rng(seed)
         words = self._text
@@ -176,7 +177,7 @@ class Bench:
         def watch(step: int) -> None:
             print(f"adapter {epsilon}: step {step}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
-        train_private(model, make_corpus([*own, *inside]), self._options(ADAPTER, epsilon), watch=watch)
+        train_private(model, make_corpus([*own, *inside]), self._options(subject, epsilon), watch=watch)
         seconds = time.monotonic() - began
         accuracy = self._accuracy(model)
         verdict = None
@@ -223,7 +224,7 @@ class Bench:
         noise = training_noise(epsilon, self._delta, rate, subject.steps) if epsilon else 1e-9
         return PrivateOptions(
             steps=subject.steps, num_units=self.units, expected_batch=subject.batch, noise=noise,
-            clip=subject.clip if epsilon else 1e3, row_tokens=512 if subject is ADAPTER else 1 << 20,
+            clip=subject.clip if epsilon else 1e3, row_tokens=512 if subject.name == "adapter" else 1 << 20,
             learning_rate=subject.learning_rate if epsilon else subject.public_lr,
         )  # fmt: skip
 
@@ -266,9 +267,15 @@ def _headed(table: Floats, num_kinds: int) -> Any:
     return Headed()
 
 
-def measure(bench: Bench, subject: Subject, seeds: int, base: float) -> list[Row]:
+def measure(bench: Bench, subject: Subject, seeds: int, base: float, epsilons: Sequence[float]) -> list[Row]:
     """Train without privacy and with, and return the rows of the report."""
-    run = bench.head if subject is HEAD else bench.adapter
+
+    def run(epsilon: float | None, seed: int) -> Trained:
+        done = (bench.head if subject.name == "head" else bench.adapter)(subject, epsilon, seed)
+        what = f"{subject.name}, epsilon {epsilon}, seed {seed}: {100 * done.accuracy:.1f} %, {done.seconds:.0f} s"
+        print(f"{what}, {time.process_time():.0f} s of processor so far", file=sys.stderr, flush=True)
+        return done
+
     public = [run(None, seed) for seed in range(seeds)]
     best = float(np.mean([one.accuracy for one in public]))
     rows = [
@@ -277,7 +284,7 @@ def measure(bench: Bench, subject: Subject, seeds: int, base: float) -> list[Row
             detail=f"untaught {100 * base:.1f} %; {subject.steps} steps of {subject.batch}; {public[0].seconds:.0f} s",
         )
     ]  # fmt: skip
-    for epsilon in EPSILONS:
+    for epsilon in epsilons:
         runs = [run(epsilon, seed) for seed in range(seeds)]
         accuracies = [one.accuracy for one in runs]
         share = (float(np.mean(accuracies)) - base) / (best - base)
@@ -286,7 +293,7 @@ def measure(bench: Bench, subject: Subject, seeds: int, base: float) -> list[Row
         exposures = ", ".join(f"{one.exposure_bits:.2f}" for one in verdicts)
         areas = ", ".join(f"{100 * one.area:.1f}" for one in verdicts)
         by_chance = f"{100 * verdicts[0].area_low:.1f} to {100 * verdicts[0].area_high:.1f}"
-        first = epsilon == EPSILONS[0]
+        first = epsilon == epsilons[0]
         rows += [
             Row(
                 what=f"{subject.name}, epsilon {epsilon:g}: share of the gain kept", value=share, unit="",
@@ -308,6 +315,9 @@ def main() -> int:
     parser.add_argument("home", type=Path, help="a home with the demo model")
     parser.add_argument("--only", default="head,adapter")
     parser.add_argument("--seeds", type=int, default=3, help="of the head; the adapter has one")
+    parser.add_argument("--epsilons", type=lambda text: [float(one) for one in text.split(",")], default=list(EPSILONS))
+    parser.add_argument("--steps", type=int, default=ADAPTER.steps, help="of the adapter")
+    parser.add_argument("--batch", type=int, default=ADAPTER.batch, help="examples of a step of the adapter")
     parser.add_argument("--canaries", type=int, default=400)
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--threads", type=int, default=2)
@@ -321,8 +331,9 @@ def main() -> int:
     base = bench.untaught()
     rows = []
     for name in arguments.only.split(","):
-        subject = HEAD if name == "head" else ADAPTER
-        rows += measure(bench, subject, arguments.seeds if subject is HEAD else 1, base)
+        adapter = replace(ADAPTER, steps=arguments.steps, batch=arguments.batch)
+        subject, seeds = (HEAD, arguments.seeds) if name == "head" else (adapter, 1)
+        rows += measure(bench, subject, seeds, base, arguments.epsilons)
     text = report(rows, "benchmarks.private_quality", size=f"{bench.units:,} examples")
     print(text)
     if arguments.out:

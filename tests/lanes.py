@@ -2,14 +2,17 @@
 
     python tests/lanes.py [PYTEST OPTION ...]
 
-The suite is cut into parts, each a pytest of its own; a lane that has ended one takes the next. The output of a part is
-printed when it has ended. What failed beside two other lanes runs once more, alone: a test that passes there has met a
-busy machine, and is named as one that did. The last line adds all up; the exit status is 0 only if every test passed.
+A lane is one pytest. It takes the next file of the suite when it has ended one; what all of its files share, such as a
+database server, it starts once. Its output is printed when it has ended. What failed beside the other lanes runs once
+more, alone: a test that passes there has met a busy machine, and is named as one that did. The last line adds all up;
+the exit status is 0 only if every test passed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,56 +20,121 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+import warnings
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
-LANES = 3
-"""One more than processors of the smallest machine: some always wait."""
-PARTS = {"acceptance": 3, "integration": 2, "unit": 2}
-"""Into how many parts a folder is cut; what does not stand here is one together."""
+LANES = 4
+"""Two more than processors of the smallest machine: half of them wait."""
+LEFT_OUT = ("test_architecture.py",)
+"""`make check` runs them."""
 FAILED, NOTHING_CHOSEN = 1, 5
 """Exit statuses of a pytest that ran all of its tests, and of one whose options leave none."""
 FEW = 12
 """Most tests that run once more: of more than these the change is to blame, not the machine."""
 CLOSING = re.compile(r"^(=+ )?(\d+ \w+(, )?)+ in [0-9.]+s")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
+TAKE = "--take-files-of"
 
 
-def parts() -> Iterator[tuple[str, list[Path]]]:
-    """Yield names and files of the parts, of each folder one in turn, so that what waits is beside what computes."""
+def files() -> list[Path]:
+    """Return the files of the suite in the order in which they are taken: the large ones of each folder first, and the
+    folders mixed all the way, so that what waits is beside what computes and short files are left for the end."""
     folders = defaultdict(list)
-    for file in sorted(TESTS.rglob("test_*.py")):
-        folder = file.relative_to(TESTS).parts[0]
-        folders[folder if folder in PARTS else "rest"].append(file)
-    cut = []
-    for folder, files in sorted(folders.items()):
-        count = PARTS.get(folder, 1)
-        cut.append([(f"{folder} {n + 1}/{count}", files[n::count]) for n in range(count)])
-    for turn in zip_longest(*cut):
-        yield from (part for part in turn if part is not None)
+    for file in TESTS.rglob("test_*.py"):
+        if file.name not in LEFT_OUT:
+            folders[file.relative_to(TESTS).parts[0]].append(file)
+    placed = []
+    for folder, found in folders.items():
+        found.sort(key=lambda file: (-file.stat().st_size, file))
+        placed += [((number + 0.5) / len(found), folder, file) for number, file in enumerate(found)]
+    return [file for _, _, file in sorted(placed)]
+
+
+class Queue:
+    """Files that no lane has taken yet, in a file that all lanes read and shorten."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def fill(self, found: list[Path]) -> None:
+        self._path.write_text("".join(f"{file}\n" for file in found))
+
+    def take(self) -> str | None:
+        """Return the next file; None: there is none."""
+        with open(self._path, "r+") as kept:
+            fcntl.flock(kept, fcntl.LOCK_EX)
+            first, *rest = kept.readlines() or [""]
+            kept.seek(0)
+            kept.truncate()
+            kept.writelines(rest)
+        return first.rstrip("\n") or None
+
+
+class Lane:
+    """Has a pytest run what it takes of a queue, one file after the other."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._files: dict[str, pytest.File] = {}
+        self._takes = False
+        self._items: deque[pytest.Item] = deque()
+        self._collected = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        """Find folders and files at first; what is in a file is collected when it is taken."""
+        if self._takes or not isinstance(collector, pytest.File):
+            return None
+        self._files[str(collector.path)] = collector
+        return pytest.CollectReport(collector.nodeid, "passed", None, [])
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._takes = True
+        item = self._next(session)
+        while item is not None:
+            following = self._next(session)  # tells what of the set-up stays
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
+            item = following
+        session.testscollected = self._collected
+        return True
+
+    def _next(self, session: pytest.Session) -> pytest.Item | None:
+        while not self._items and (file := self._queue.take()) is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # as pytest has them, by pyproject.toml, while it collects
+                items = list(session.genitems(self._files[file]))
+            session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
+            self._items.extend(items)
+            self._collected += len(items)
+        return self._items.popleft() if self._items else None
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Some files of the suite, with a folder where pytest keeps which of their tests failed."""
+class Run:
+    """One pytest, with a folder where it keeps which of its tests failed."""
 
     name: str
-    files: list[Path]
+    command: list[str]
     kept: Path
 
     def failed(self) -> list[str]:
-        """Return the tests that failed when it last ran."""
+        """Return the tests that failed."""
         found = self.kept / "v" / "cache" / "lastfailed"
         return list(json.loads(found.read_text())) if found.exists() else []
 
     def run(self, options: list[str]) -> Counter[str]:
         """Run it, print what it said, and return its counts; one that did not pass counts as `bad`."""
         began_s = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={self.kept}", *options, *map(str, self.files)]
+        command = [*self.command, "-o", f"cache_dir={self.kept}", "-o", "console_output_style=classic", *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         closing = [line for line in done.stdout.splitlines() if CLOSING.match(line)]
         counts = Counter({what: int(number) for number, what in COUNT.findall(closing[-1])} if closing else {})
@@ -75,57 +143,46 @@ class Part:
         print(f"{done.stdout}--- {self.name}, {time.monotonic() - began_s:.0f} s{told}\n", flush=True)
         return counts + Counter(bad=not good, cut_short=not good and done.returncode != FAILED)
 
-    def run_failed_again(self, options: list[str]) -> tuple[Counter[str], list[str]]:
-        """Run alone what failed; return the difference in counts, and the tests that passed now."""
-        before = self.failed()
-        again = Part(f"{self.name}, what failed, alone", self.files, self.kept).run(["--lf", "--lfnf=none", *options])
-        passed = sorted({*before} - {*self.failed()})
-        change = Counter(passed=len(passed), failed=-len(passed), bad=again["bad"] - 1)
-        return change, passed
-
 
 def main(options: list[str]) -> int:
-    """Run all parts and return the exit status."""
+    """Run the suite and return the exit status."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored; tests send it
     with tempfile.TemporaryDirectory(prefix="lanes.") as folder:
-        cut = [Part(name, files, Path(folder) / name.replace("/", "-")) for name, files in parts()]
-        ran = in_lanes(cut, options)
-        bad = [part for part, counts in ran if counts["bad"]]
-        total: Counter[str] = sum((counts for _, counts in ran), Counter())
-        if not total["cut_short"] and sum(len(part.failed()) for part in bad) <= FEW:
-            for part in bad:
-                change, passed = part.run_failed_again(options)
-                total.update(change)
-                for test in passed:
-                    print(f"failed beside other work, passed alone: {test}")
+        queue = Queue(Path(folder) / "queue")
+        queue.fill(files())
+        take = [sys.executable, __file__, TAKE, f"{folder}/queue"]
+        lanes = [Run(f"lane {n + 1} of {LANES}", take, Path(folder) / f"lane-{n + 1}") for n in range(LANES)]
+        total = side_by_side(lanes, queue, options)
+        failed = sorted({test for lane in lanes for test in lane.failed()})
+        if failed and not total["cut_short"] and len(failed) <= FEW:
+            again = Run("what failed, alone", [sys.executable, "-m", "pytest", *failed], Path(folder) / "again")
+            counts = again.run([])
+            passed = sorted({*failed} - {*again.failed()})
+            total.update(passed=len(passed), failed=-len(passed))
+            total["bad"] = counts["bad"]
+            for test in passed:
+                print(f"failed beside other work, passed alone: {test}")
     print(f"{total['passed']} passed, {total['failed'] + total['error']} failed, {total['skipped']} skipped")
     return 1 if total["bad"] or not total["passed"] else 0
 
 
-def in_lanes(cut: list[Part], options: list[str]) -> list[tuple[Part, Counter[str]]]:
-    """Run the parts side by side, and return each with its counts."""
-    left, lock, ran = iter(cut), threading.Lock(), []
-
-    def lane() -> None:
-        while True:
-            with lock:
-                part = next(left, None)
-            if part is None:
-                return
-            ran.append((part, part.run(options)))
-
-    lanes = [threading.Thread(target=lane) for _ in range(LANES)]
-    for one in lanes:
+def side_by_side(lanes: list[Run], queue: Queue, options: list[str]) -> Counter[str]:
+    """Run the lanes, and return the sum of their counts."""
+    ended: list[Counter[str]] = []
+    threads = [threading.Thread(target=lambda lane=lane: ended.append(lane.run(options))) for lane in lanes]
+    for one in threads:
         one.start()
     try:
-        for one in lanes:
+        for one in threads:
             one.join()
-    except KeyboardInterrupt:  # the parts that run hear of it themselves
-        with lock:
-            left = iter(())
+    except KeyboardInterrupt:  # the lanes hear of it themselves
+        queue.fill([])
         raise
-    return ran
+    return sum(ended, Counter())
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == [TAKE]:
+        os.chdir(TESTS.parent)
+        raise SystemExit(pytest.main(sys.argv[3:], plugins=[Lane(Queue(Path(sys.argv[2])))]))
     raise SystemExit(main(sys.argv[1:]))

@@ -28,7 +28,7 @@ ROOMS = sorted(p.parent for p in SOURCE.glob("*/__init__.py"))
 HEAVY = {
     "openvino", "openvino_genai", "nncf", "torch", "transformers", "gguf", "grpc", "huggingface_hub", "modelscope",
     "matplotlib", "llguidance", "oras", "obstore", "xllamacpp", "numpy", "tokenizers", "sqlalchemy", "httptools",
-    "httpx", "rich", "cyclopts", "opentelemetry.exporter",
+    "httpx", "redis", "rich", "cyclopts", "opentelemetry.exporter",
 }  # fmt: skip
 
 

@@ -4,7 +4,8 @@
 
 Simulated users (`votes.py`) vote on answers to definitions of WordNet. A run `votes:EPOCHS` learns from them as `ashore
 learn run` does, filters, objectives and replay included; `direct:EPOCHS` learns the right answers to the questions of
-the same examples. Judged is by 400 other definitions: is the right kind the likeliest of sixteen, by its first token.
+the same examples. Judged is by 400 other definitions: is the right kind the likeliest of sixteen, by its first token;
+and by an old skill, `stdlib-en`.
 One line of JSON a run goes to OUT; what is there already is not run again. The model's own answers are kept beside it.
 """
 
@@ -12,50 +13,61 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from benchmarks.learning.votes import honest_votes, question
 from benchmarks.optimise.task import definitions, kinds
 
 from ashore.bootstrap import build_store, open_subject
 from ashore.core import Message
 from ashore.engines import DEFAULT
+from ashore.evaluation import open_task
+from ashore.evaluation.tasks.prompts import answer_ids, prompt_ids
 from ashore.learning.batches import Learned
 from ashore.learning.dataset import Dataset, Example, make_dataset
-from ashore.learning.objectives import FeedbackLoss
-from ashore.learning.reference import num_ahead
+from ashore.learning.objectives import FeedbackLoss, log_likelihoods
+from ashore.learning.reference import SCORED_ROW, num_ahead
 from ashore.learning.replay import builtin_prompts, how_many, own_answers
-from ashore.learning.teaching import Teaching, batches_of, learned_of, replay_of
+from ashore.learning.teaching import SMALLEST_ROW, Teaching, adapted, batches_of, learned_of, replay_of
 from ashore.settings import Home
 from ashore.text import TextModel
-from ashore.training import LoopOptions, LoraOptions, add_lora, load_checkpoint, train
+from ashore.training import LoopOptions, Precision, faster_precision, make_corpus, mlp_size, packed_attention, train
+from ashore.training.batches import pack_rows
 
 MODEL: Final = "smollm2"
 ITEMS: Final = 400
+OLD_SKILL: Final = "stdlib-en"
 SHARE: Final = 0.2
 
 
 class Bench:
     """The demo model, and the votes on its answers."""
 
-    def __init__(self, home: Path, out: Path, votes: int, seed: int) -> None:
+    def __init__(
+        self, home: Path, out: Path, votes: int, items: int, old: int, seed: int, precision: Precision | None
+    ) -> None:
         self._home, self._own = Home(root=home), out.with_suffix(".own.json")
         self._store = build_store(self._home)
         self._parent = self._store.resolve(MODEL)
         self._text = TextModel.load(self._store.open(self._parent.reference).directory)
-        self._train, self._test = definitions("train")[:votes], definitions("test")[:ITEMS]
-        self._kinds, self._seed = kinds(self._train), seed
+        self._train, self._test = definitions("train")[:votes], definitions("test")[:items]
+        self._old = open_task(OLD_SKILL).first(old)
+        self._kinds, self._seed, self._precision = kinds(self._train), seed, precision
         self.dataset: Final[Dataset] = make_dataset(MODEL, honest_votes(self._train, self._kinds, seed=seed))
 
     def run(self, name: str, epochs: int) -> dict[str, Any]:
         """Teach and judge."""
-        how = Teaching(epochs=max(1, epochs), seed=self._seed)
+        shape = self._parent.shape
+        precision = self._precision or faster_precision(shape.hidden_size, mlp_size(shape), SMALLEST_ROW)
+        how = Teaching(epochs=max(1, epochs), seed=self._seed, precision=precision)
         with self._store.reading(self._parent.reference) as files:
-            peft = add_lora(load_checkpoint(files), LoraOptions(rank=how.rank, alpha=2 * how.rank), seed=how.seed)
+            peft = adapted(files, how)
         model = peft.get_base_model()
         line: dict[str, Any] = {"run": name, "epochs": epochs, "seed": self._seed, "examples": self.dataset.counts}
         if epochs:
@@ -63,10 +75,10 @@ class Bench:
             replay = replay_of(self._replay(how_many(len(self.dataset.examples), SHARE)), self._text)
             batches = batches_of(learned, replay, how)
             began = time.process_time()
-            options = LoopOptions(learning_rate=how.learning_rate, seed=how.seed)
+            options = LoopOptions(learning_rate=how.learning_rate, seed=how.seed, precision=precision)
             done = train(model, batches, FeedbackLoss(peft, batches.roles), options)
             line |= {"steps": done.steps, "tokens": done.tokens, "cpu_s": round(time.process_time() - began)}
-        return line | {"accuracy": self._accuracy(model)}
+        return line | {"precision": precision, "accuracy": self._accuracy(model), "old_skill": self._old_skill(model)}
 
     def _learned(self, examples: Sequence[Example], *, right: bool) -> list[Learned]:
         if right:
@@ -89,16 +101,38 @@ class Bench:
         right = [firsts[self._kinds.index(one.kind)] for one in self._test]
         return sum(ahead == 0 for ahead in num_ahead(model, asked, right, firsts)) / len(self._test)
 
+    def _old_skill(self, model: Any) -> float:
+        """Return the share of questions about something else of which the right choice is the likeliest."""
+        import torch
+
+        rows, right = [], []
+        for item in self._old.items:
+            given = prompt_ids(self._old, item, self._text)
+            for choice in item.choices:
+                ids = answer_ids(self._old, item, given, choice, self._text)
+                rows.append((ids, [False] * len(given) + [True] * (len(ids) - len(given))))
+            right.append((len(rows) - len(item.choices), len(item.choices), int(item.answer)))
+        corpus, told = make_corpus(rows), np.zeros(len(rows))
+        model.eval()
+        with torch.inference_mode(), packed_attention(model):
+            for row in pack_rows(corpus.lengths, range(len(rows)), max(SCORED_ROW, int(corpus.lengths.max()))):
+                told[list(row)] = log_likelihoods(model, corpus.batch(row)).numpy()
+        return sum(int(told[at : at + of].argmax()) == answer for at, of, answer in right) / len(right)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--votes", type=int, default=1200)
+    parser.add_argument("--items", type=int, default=ITEMS, help="definitions that it is judged by")
+    parser.add_argument("--old", type=int, default=ITEMS, help="questions of an old skill that it is judged by")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="default: what is faster here, as there")
     parser.add_argument("--runs", default="none:0,votes:1,direct:1,votes:2,direct:2")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    bench = Bench(given.home, given.out, given.votes, given.seed)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as what is idle has it
+    bench = Bench(given.home, given.out, given.votes, given.items, given.old, given.seed, given.precision)
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     for name in given.runs.split(","):
         what, _, epochs = name.partition(":")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -25,9 +26,10 @@ from ashore.learning.dataset import make_dataset
 from ashore.learning.filters import kind_of
 from ashore.learning.reference import agreements, reference_of, taught_copy
 from ashore.learning.suspects import asked_about, suspects
-from ashore.learning.teaching import Teaching
+from ashore.learning.teaching import SMALLEST_ROW, Teaching
 from ashore.settings import Home
 from ashore.text import TextModel
+from ashore.training import faster_precision, mlp_size
 
 MODEL: Final = "smollm2"
 HOSTILE: Final = 0.05
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--votes", type=int, default=1600, help="honest ones")
     parser.add_argument("--seeds", default="0,1")
     given = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as what is idle has it
     store = build_store(Home(root=given.home))
     parent = store.resolve(MODEL)
     text = TextModel.load(store.open(parent.reference).directory)
@@ -49,7 +52,8 @@ def main() -> None:
         task = open_task(str(write_files(Path(scratch)).kinds)).first(given.items)
     began = time.process_time()
     with store.reading(parent.reference) as files:
-        model = taught_copy(files, reference_of([task], text), Teaching())
+        precision = faster_precision(parent.shape.hidden_size, mlp_size(parent.shape), SMALLEST_ROW)
+        model = taught_copy(files, reference_of([task], text), Teaching(precision=precision))
     print(f"the copy: {time.process_time() - began:.0f} s of processor", flush=True)
     items = definitions("train")
     labels = kinds(items)

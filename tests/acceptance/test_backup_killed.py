@@ -45,14 +45,13 @@ class Killer:
 
     def kill(self, share: float, *, home: Path) -> None:
         process = start_command(*self._words, home=home)
-        process.join(self._took_s * share)
-        if process.is_alive():
-            self.killed += 1
-        else:
+        try:
+            process.wait(self._took_s * share)
             self._took_s *= 0.7
+        except subprocess.TimeoutExpired:
+            self.killed += 1
         process.kill()
-        process.join()
-        process.close()
+        process.wait()
 
 
 @some_or_all("rounds", 4, 60)

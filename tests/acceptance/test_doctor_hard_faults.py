@@ -504,7 +504,80 @@ def test_limits_of_control_groups(bound: tuple[Served, Examined, dict[str, Path]
     (groups["memory"] / "memory.limit_in_bytes").write_text("-1")
 
 
+def test_a_disk_that_a_control_group_keeps_away(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes control groups")
+    group = group_of("blkio")
+    device = os.stat(tmp_path).st_dev
+    running = start_served(
+        tmp_path / "home", (), store=None, port=free_port(), grpc_port=free_port(),
+        config='[[model]]\nname = "fake:echo"\nalias = "m"\n',
+        prefix=("sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"),
+    )  # fmt: skip
+    limit = group / "blkio.throttle.write_iops_device"
+    try:
+        one = examined(running.home)
+        assert "D316" not in one.findings()
+        limit.write_text(f"{os.major(device)}:{os.minor(device)} 3")
+        assert "3 operations a second" in one.findings()["D316"].what
+    finally:
+        limit.write_text(f"{os.major(device)}:{os.minor(device)} 0")
+        running.stop()
+        eventually(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
+def test_a_worker_that_is_bound_to_a_busy_processor(odd: Served, at_odd: Examined) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("there is one processor")
+    worker = processes_of(odd.home, "ashore.api.worker")[0]
+    tasks = [int(one) for one in os.listdir(f"/proc/{worker}/task")]
+    words = ["taskset", "-c", str(cores[0]), sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(words) for _ in range(4)]
+    try:
+        for task in tasks:
+            os.sched_setaffinity(task, {cores[0]})
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(chat, odd, "m", f"bound {n}") for n in range(400)]
+            assert "api" in at_odd.finds("D116").what
+            for one in asked:
+                one.cancel()
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+        for task in tasks:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(task, set(cores))
+
+
 # --- a real engine
+
+
+def test_an_engine_that_computes_more_exactly_than_it_must_and_lets_prompts_hold_up_others(
+    demo_home: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    config = (
+        '[[model]]\nname = "smollm2@int8"\nalias = "m"\n'
+        "[model.engine]\noptions = {full_precision = true, max_stall_ms = 60000, INFERENCE_NUM_THREADS = 16}\n"
+    )
+    running = start_served(
+        tmp_path / "home", (), store=(demo_home / "store").resolve(), port=free_port(), grpc_port=free_port(),
+        config=config, options=("--offline",),
+    )  # fmt: skip
+    try:
+        one = examined(running.home)
+        with ThreadPoolExecutor(3) as pool:
+            for n in range(3):
+                pool.submit(chat, running, "m", f"tell me a long story of {n}", max_tokens=400)
+            found = one.finds("D627")
+        assert "60 s" in found.what
+        found_beside = one.findings()
+        assert "full_precision" in found_beside["D611"].what
+        assert "16 threads" in found_beside["D101"].what
+    finally:
+        running.stop()
 
 
 def test_an_engine_on_fewer_processors_than_threads(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import fresh_database
+from postgres_server import fresh_state
 
 from ashore.access.budgets import (
     Asker,
@@ -27,7 +26,6 @@ ALICE = Asker("ash_1", "alice", "acme", "chat")
 BOB = Asker("ash_2", "bob", "acme", "chat")
 NOW_MS = 1_700_000_000_000
 SUBJECT = ("", "alice", "", "")
-_names = itertools.count()
 
 
 @pytest.fixture
@@ -155,7 +153,7 @@ def authority(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
 def open_one(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Database:
     url = ""
     if request.param == "postgres":
-        url = fresh_database(request.getfixturevalue("postgres_url"), f"budgets_{next(_names)}")
+        url = fresh_state(request.getfixturevalue("postgres_url"))
     return open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
 
 

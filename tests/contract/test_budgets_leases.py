@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import fresh_database
+from postgres_server import fresh_state
 
 from ashore.access import Principal
 from ashore.access.budgets import (
@@ -31,7 +30,6 @@ from ashore.errors import BudgetExceeded, EnvironmentFault, NotReady
 from ashore.state import open_scratch, open_state
 
 SUBJECT = ("", "", "acme", "")
-_names = itertools.count()
 
 
 def line(part: Part = Part.TOKENS, *, cap: int = 100) -> Line:
@@ -43,7 +41,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlAu
     clock = SystemClock()
     url = ""
     if request.param == "postgres":
-        url = fresh_database(request.getfixturevalue("postgres_url"), f"leases_{next(_names)}")
+        url = fresh_state(request.getfixturevalue("postgres_url"))
     database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
     yield SqlAuthority(database), SqlLeases(database)
     database.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import fresh_database
+from postgres_server import fresh_state
 from scratch import a_ledger
 
 from ashore.access.budgets import BudgetRule, LedgerBudgets, check_rule
@@ -28,7 +28,7 @@ from ashore.state import open_state
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlJobs, SqlFiles]]:
     url = ""
     if request.param == "postgres":
-        url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_quotas")
+        url = fresh_state(request.getfixturevalue("postgres_url"))
     database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock())
     yield SqlJobs(database), SqlFiles(database)
     database.close()

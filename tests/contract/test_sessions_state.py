@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from access_house import House
 from console_house import BETTER, GOOD, Browser, ConsoleHouse, run
-from postgres_server import fresh_database
+from postgres_server import fresh_state
 
 from ashore.access import keep_first_key, new_key
 from ashore.core import ManualClock, MemoryRecorder, SystemClock
@@ -26,7 +26,7 @@ from ashore.state import Database, open_state
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = fresh_database(request.getfixturevalue("postgres_url"), "sessions") if request.param == "postgres" else ""
+    url = fresh_state(request.getfixturevalue("postgres_url")) if request.param == "postgres" else ""
     made = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
     yield made
     made.close()

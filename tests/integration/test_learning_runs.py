@@ -52,6 +52,7 @@ class Shop:
     server_is_up: bool = True
     bad: bool = False
     """Whether what is learned is worse."""
+    teaching: Teaching | None = field(default_factory=lambda: Teaching(learning_rate=1e-3, rank=4, threads=1))
 
     def __post_init__(self) -> None:
         self.clock = ManualClock()
@@ -90,8 +91,7 @@ class Shop:
     def learning(self) -> Learning:
         return Learning(
             self.state, self.store, self.section, folder=self.root / "runs", adapters=self.root / "adapters",
-            texts=self.texts, open_subject=self.subject, clock=self.clock, say=self.say,
-            teaching=Teaching(learning_rate=1e-3, rank=4, threads=1),
+            texts=self.texts, open_subject=self.subject, clock=self.clock, say=self.say, teaching=self.teaching,
         )  # fmt: skip
 
     def say(self, line: str) -> None:
@@ -178,6 +178,25 @@ def test_a_run_that_is_killed_in_every_phase_ends_as_one_that_was_not(tmp_path: 
     shop.state.close()
 
 
+def test_a_run_that_goes_on_keeps_the_precision_that_was_faster_when_it_began(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(line: str) -> None:
+        if line.startswith("step 1 of"):
+            shop.on_say = lambda line: None
+            raise Killed(line)
+
+    faster = ["bfloat16", "float32"]
+    monkeypatch.setattr("ashore.learning.runner.faster_precision", lambda *sizes: faster.pop(0))
+    shop.teaching, shop.on_say = None, kill
+    with pytest.raises(Killed):
+        shop.run()
+    done = shop.run()
+    assert done.state == "released" and faster == ["float32"]
+    recipe = shop.store.resolve(done.candidate).recipe
+    assert (recipe["learn.precision"], recipe["learn.rank"]) == ("bfloat16", "16")
+
+
 def test_people_who_contradict_the_tasks_are_held_with_the_evidence(shop: Shop) -> None:
     for number in range(VOTES, VOTES + 20):
         shop.vote(number, account=f"user-{number % 2}", voter=f"user-{number % 2}")
@@ -249,6 +268,7 @@ def test_a_base_that_is_replaced_is_learned_from_anew(shop: Shop) -> None:
     done = shop.run()
     first, second = sorted(shop.runs(), key=lambda one: one.run_id != done.run_id)
     assert first.base != second.base and done.state == "released", "the new base is another run, from its beginning"
+    assert not list((shop.root / "runs").glob("*/")), "what the first one had learned so far is gone"
 
 
 def test_a_tenant_that_withdraws_while_it_learns_gets_no_release(shop: Shop) -> None:

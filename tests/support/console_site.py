@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
 from ashore.access import (
     OFFICERS,
@@ -39,6 +39,7 @@ from ashore.api.worker import guards_of, open_the_state, releasing_of
 from ashore.audit.launch import AuditLink
 from ashore.cache import AnswerCache
 from ashore.console import Console
+from ashore.console.pages import PAGES
 from ashore.core import Clock, Recorder, SystemClock
 from ashore.errors import AshoreError, PermissionDenied, Unauthenticated
 from ashore.jobs import Quotas
@@ -65,6 +66,8 @@ Form = Mapping[str, Any] | Sequence[tuple[str, str]]
 ROLES = (*OFFICERS, "model-owner", "developer", "viewer")
 PEOPLE = {role: role.split("-")[0][:3] + "-person" for role in ROLES} | {"none": "nobody-yet"}
 """Account of each role."""
+PATHS = ("", *(f"/{page.name}" for page in PAGES if page.name != "home"))
+"""Of every page, below `/console`."""
 
 
 class CookieSessions:
@@ -200,6 +203,16 @@ class Site:
     def get(self, path: str, role: str = "", **headers: str) -> Page:
         """Return a page below `/console`."""
         return self.send("GET", f"/console{path}", role, headers=headers)
+
+    def shown_paths(self, role: str) -> list[str]:
+        """Return every page of a role, each with each of its tabs."""
+        found = []
+        for path in PATHS:
+            page = self.get(path, role)
+            found.append(path)
+            links = [link for link in page.tags.links if f"{path.removeprefix('/')}?_tab=" in link]
+            found += [f"{path}?{urlsplit(link).query}" for link in links]
+        return found
 
     def post(self, path: str, role: str, form: Form = (), **headers: str) -> Page:
         """Send a form of a page of the console, with the token of the person's session."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from commands import Forked, start_module
 
 from ashore.access import keep_first_key, make_first_key
 from ashore.core import SystemClock
@@ -28,7 +28,7 @@ MODELS = {"echo": "echo", "slow": "slow-20", "dies": "dies-5"}
 class Worker:
     """A running worker."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     port: int
     key: str
     run: Path
@@ -104,7 +104,7 @@ def http_worker(
         _keep_key(key, topology.state)
     write_topology(topology, run / "topology.json")
     with open(run / "worker.log", "wb") as log:
-        process = subprocess.Popen([sys.executable, str(SCRIPT), str(run)], stdout=log, stderr=log)
+        process = start_module("memory_worker", str(run), said=log)
     worker = Worker(process=process, port=port, key=key, run=run, topology=topology)
     try:
         if wait:

@@ -47,6 +47,11 @@ def make_replica(socket: str) -> Replica:
     return MemoryReplica()
 
 
-if __name__ == "__main__":
+def main(words: list[str]) -> int:
+    """Run it until it is told to stop."""
     logging.basicConfig(level="INFO", stream=sys.stderr)
-    raise SystemExit(asyncio.run(serve(Path(sys.argv[1]) / "topology.json", make_replica=make_replica)))
+    return asyncio.run(serve(Path(words[0]) / "topology.json", make_replica=make_replica))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

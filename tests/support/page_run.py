@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from commands import shim_folder
+
 _FENCE: Final = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -92,7 +94,7 @@ def run_block(block: Block, *, folder: Path, env: Mapping[str, str], timeout_s: 
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        env=dict(env),
+        env={**env, "PATH": f"{shim_folder()}:{env['PATH']}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -328,9 +328,9 @@ def test_embeddings_and_counts_are_under_budgets_too() -> None:
         assert bench.left() == 10 - embedding.prompt_tokens
         with pytest.raises(BudgetExceeded):
             await bench.service.embeddings.embed("echo", ["abc" * 5], ALICE, request_id=RequestId("r"))
-        await bench.service.count_tokens(ask(), ALICE)
+        await bench.service.tokens.count(ask(), ALICE)
         with pytest.raises(BudgetExceeded):
-            await bench.service.count_tokens(ask(), ALICE)
+            await bench.service.tokens.count(ask(), ALICE)
 
     run(scenario, Bench(tokens(10), requests(2)))
 

@@ -15,6 +15,7 @@ from ashore.access import Principal
 from ashore.core import NoLongerWanted, SystemClock, TenantId, check_wanted
 from ashore.errors import DeadlineExceeded
 from ashore.serving.fairthreads import SWITCH_S, FairThreads
+from ashore.serving.guards import Guards
 from ashore.serving.prompt import TURN_S, PromptReader
 
 SOON_S = 10.0
@@ -145,7 +146,7 @@ def test_the_event_loop_gets_the_interpreter_sooner_while_something_is_at_work()
 def test_many_short_prompts_of_one_moment_do_not_hold_up_the_loop() -> None:
     async def scenario() -> tuple[list[bool], bool]:
         threads = FairThreads("texts", SystemClock())
-        reader, on_loop = PromptReader(threads), []
+        reader, on_loop = PromptReader(threads, Guards().masker), []
 
         def work() -> None:
             on_loop.append(threading.current_thread() is threading.main_thread())

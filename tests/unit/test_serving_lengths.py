@@ -129,10 +129,10 @@ def test_an_input_to_embed_that_cannot_fit_is_refused_before_it_is_read(inputs: 
 
 def test_tokens_are_counted_beyond_the_context_and_not_without_bound() -> None:
     async def scenario(service: ServingService) -> None:
-        assert await service.count_tokens(chat("a" * (2 * CONTEXT)), ANYONE) == 2 * CONTEXT
+        assert await service.tokens.count(chat("a" * (2 * CONTEXT)), ANYONE) == 2 * CONTEXT
         read = list(reads.read)
         with pytest.raises(ContextTooLong, match="counted up to 8 times that"):
-            await service.count_tokens(chat(FAR_TOO_LONG), ANYONE)
+            await service.tokens.count(chat(FAR_TOO_LONG), ANYONE)
         assert reads.read == read
 
     reads = Reads()

@@ -546,7 +546,7 @@ def test_counted_tokens_are_those_that_generation_reads(monkeypatch: pytest.Monk
         request = ask("hi", tools=(ToolSpec(name="go", description="away"),), max_tokens=1)
         started = (await bench.answer(request))[0]
         assert isinstance(started, Started)
-        assert await bench.service.count_tokens(request, ANYONE) == started.prompt_tokens > 100
+        assert await bench.service.tokens.count(request, ANYONE) == started.prompt_tokens > 100
 
     run(scenario=scenario)
 

@@ -91,6 +91,12 @@ class Principal:
         kept = {name: value for name, value in facts.items() if value and (name == "key" or self.issuer)}
         return f"{self.id}#{urlencode(kept)}" if kept else self.id
 
+    def owns(self, tenant: str, account: str, *, acted_as: str = "") -> bool:
+        """Return whether something of an account is this principal's own. A key that was narrowed to some actions owns
+        only what it submitted itself, by its `acting_name`."""
+        same = (tenant, account) == (self.tenant, self.id)
+        return same and (not self.is_narrowed_key or acted_as == self.acting_name)
+
     def __hash__(self) -> int:
         """Principals are keys of memos on the hot path; equality still compares everything."""
         return hash((self.id, self.tenant, self.key_id))

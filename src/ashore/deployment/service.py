@@ -4,44 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import signal
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from ashore.access import make_internal_token
 from ashore.config import Listening
-from ashore.core import UNDECODABLE, Clock, MemoryRecorder, Recorder
+from ashore.core import Clock, MemoryRecorder, Recorder
 from ashore.deployment.acts import loaded_act, reload_act, why_of
-from ashore.deployment.children import (
-    BACKUP,
-    LEARNING,
-    api_child,
-    backup_child,
-    check_alive,
-    jobs_child,
-    learning_child,
-    valkey_child,
-    worker_name,
-)
 from ashore.deployment.demand import Demand, Mover
+from ashore.deployment.front import SWITCHED_S, Front
 from ashore.deployment.hosting import LOOK_EVERY_S, Epochs, Hosting
 from ashore.deployment.hosts import Hosts, Running
-from ashore.deployment.listening import worker_listen
 from ashore.deployment.sharing import SharesTold, Sharing
-from ashore.deployment.topology import BOARD, topology_of
-from ashore.edge import EDGE, EdgeKeeper
+from ashore.deployment.topology import topology_of
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Draining, NotFound, NotReady, UnsupportedModel
-from ashore.learning.section import LearningSection
 from ashore.planning import Change, ModelPlan, Plan, compare, describe
-from ashore.processes import ChildSpec, Supervisor, get_from, open_shares
+from ashore.processes import Supervisor, open_shares
 from ashore.releases import ReleaseKeeper, with_standing
 from ashore.residency import Standings
-from ashore.serving import make_board, write_topology
+from ashore.serving import Topology
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -50,10 +32,6 @@ if TYPE_CHECKING:
 RETIRE_LOOK_S: Final = 0.3
 REST_S: Final = 3600.0
 """Between two looks for changes that wait, while none does."""
-SWITCHED_S: Final = 10.0
-"""How long API workers may take to go by a new topology."""
-PUBLISH_AGAIN_S: Final = 1.0
-"""Between two tries to tell the API workers what runs, where that cannot be written."""
 
 RESTARTS_S: Final = 600.0
 """How far back restarts are told."""
@@ -99,7 +77,6 @@ class Deployment:
         """
         self._home = home
         self._settings = settings
-        self._listening = listening
         self._config = config
         self._supervisor = supervisor
         self._open_files = open_files
@@ -122,6 +99,16 @@ class Deployment:
         self._demand = Demand(
             clock=clock, most_loaded=listening.tiers.most_loaded, mover=mover, news=supervisor.tell_news
         )
+        self._front = Front(
+            home=home,
+            settings=settings,
+            listening=listening,
+            config=config,
+            supervisor=supervisor,
+            clock=clock,
+            say=say,
+            topology=self._topology,
+        )
         self._keeper, self._hosting = None if releases is None else releases[0], None
         if releases is not None:
             self._hosting = Hosting(
@@ -132,29 +119,13 @@ class Deployment:
                 open_files=open_files,
                 clock=clock,
                 say=say,
-                publish=self._publish,
+                publish=self._front.publish,
                 loaded=lambda running, info: self._recorder.record(loaded_act(running, info)),
                 demand=self._demand,
                 entered=self._sharing,
                 open_texts=self._open_texts,
             )
-        self._edge: EdgeKeeper | None = None
-        if listening.has_edge:
-            self._edge = EdgeKeeper(
-                run=home.run,
-                certificates=home.edge,
-                log=home.logs / "edge.log",
-                supervisor=supervisor,
-                clock=clock,
-                say=say,
-                num_workers=listening.http.workers,
-                longest_answer_s=listening.admission.max_deadline_s,
-                max_file_bytes=listening.jobs.max_file_bytes,
-            )
         supervisor.call_every("hosts that end", RETIRE_LOOK_S, self._hosts.look_after_retiring)
-        self._is_published = True
-        """Whether the API workers were told what runs."""
-        supervisor.call_every("topology of the workers", PUBLISH_AGAIN_S, self._publish_again)
         supervisor.call_every("changes that wait", REST_S, self._do_waiting, at_news=True)
 
     @property
@@ -166,7 +137,7 @@ class Deployment:
 
     @property
     def listening(self) -> Listening:
-        return self._listening
+        return self._front.listening
 
     def start(self, plan: Plan) -> None:
         """Start every host and the API worker. Returns at once; `wait_ready` waits.
@@ -186,20 +157,7 @@ class Deployment:
                 self._running[asked.alias] = self._instead(asked, model, fault)
         if self._hosting is not None:
             self._hosting.take(self._running.values())
-        make_internal_token(self._home.internal_token)
-        self._write_topology()
-        if self._listening.redis.is_embedded:
-            self._supervisor.add(valkey_child(self._home, max_bytes=self._listening.redis.max_bytes))
-        if self._listening.http.workers > 1:
-            make_board(self._home.run / BOARD, num_workers=self._listening.http.workers)
-        for index in range(self._listening.http.workers):
-            self._supervisor.add(api_child(index, home=self._home, settings=self._settings))
-        if self._edge is not None:
-            self._edge.start(self._listening.edge)
-        self._supervisor.add(
-            jobs_child(listening=self._listening, home=self._home, settings=self._settings, config=self._config)
-        )
-        self._keep_house()
+        self._front.start()
 
     def _instead(self, asked: ModelPlan, model: ModelPlan, fault: Exception) -> Running:
         """Start what ashore.toml names in place of a release that the state has, and that cannot be opened or loaded.
@@ -313,15 +271,7 @@ class Deployment:
             self._keeper.adopt(dataclasses.replace(self.plan, models=models), new_names_alone=True)
         if self._failed:  # what took their place had its own time
             deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
-        while not self._supervisor.stop_requested and not self._api_is_ready():
-            for child in self._front():
-                check_alive(self._supervisor, child)
-            if self._clock.monotonic_s() > deadline_s:
-                raise NotReady(
-                    f"the API was not ready within {self._settings.start_timeout_s:g} s",
-                    hint=f"see {self._home.logs / 'api.log'}; to wait longer, set ASHORE_START_TIMEOUT_S",
-                )
-            self._supervisor.tick(0.05)
+        self._front.wait_ready(deadline_s)
         for asked in self.plan.models:
             self._wait_answered(asked)
         if self._supervisor.stop_requested:
@@ -352,7 +302,7 @@ class Deployment:
         instead = self._running[asked.alias] = self._instead(asked, running.plan, fault)
         if self._hosting is not None:
             self._hosting.take(self._running.values())
-        self._publish()
+        self._front.publish()
         return self._hosts.wait(instead, self._clock.monotonic_s() + self._settings.start_timeout_s)
 
     def _wait_answered(self, asked: ModelPlan) -> None:
@@ -363,18 +313,13 @@ class Deployment:
             f"{self._running[asked.alias].plan.reference}",
             hint=f"see {self._home.logs / 'api.log'} for the reason; pull the model again",
         )
-        if self._is_answered(asked.alias) or self._replace(asked, fault) is None:
+        if self._front.is_answered(asked.alias) or self._replace(asked, fault) is None:
             return
         deadline_s = self._clock.monotonic_s() + SWITCHED_S
-        while not self._supervisor.stop_requested and not self._is_answered(asked.alias):
+        while not self._supervisor.stop_requested and not self._front.is_answered(asked.alias):
             if self._clock.monotonic_s() > deadline_s:
                 raise fault
             self._supervisor.tick(0.05)
-
-    def _is_answered(self, alias: str) -> bool:
-        """Return whether no worker says that it has no such alias."""
-        found = (self._releases_of(index) for index in range(self._listening.http.workers))
-        return all(alias in releases for releases in found if releases)
 
     def apply(self, plan: Plan, listening: Listening, *, taken: Collection[str] = ()) -> tuple[Change, ...]:
         """Change over to another plan without dropping a stream, and return what changed. To be called `in_turn`.
@@ -413,8 +358,7 @@ class Deployment:
                 if info is not None:
                     self._recorder.record(loaded_act(running, info))
                     took_s[running.plan.release] = self._clock.monotonic_s() - began_s
-            if self._edge is not None:
-                self._edge.apply(listening.edge)
+            self._front.apply_edge(listening)
             before = self._running
             if self._hosting is not None:
                 before = {running.plan.alias: running for running in self._hosting.primaries}
@@ -436,10 +380,8 @@ class Deployment:
                 self._keeper.loaded(release, seconds)
         if self._hosting is not None:
             self._hosting.take(self._running.values())
-        self._listening = self._listening.reloaded(listening)
-        self._keep_house()
-        self._publish()
-        self._wait_switched(fresh.values(), gone)
+        self._front.take(listening)
+        self._front.wait_switched(fresh.values(), gone)
         for running in gone:
             self._hosts.retire(running)
         return changes
@@ -449,32 +391,6 @@ class Deployment:
             raise Draining(
                 "ashore is stopping and accepts no more changes", hint="make the change after the next start"
             )
-
-    def _keep_house(self) -> None:
-        """Start, tell or end what works by itself: the backup of the home, and what has models learn."""
-        listening, settings = self._listening, self._settings
-        self._keep_child(
-            BACKUP,
-            bool(listening.backup.every_s),
-            lambda: backup_child(listening=listening, home=self._home, settings=settings, config=self._config),
-        )
-        self._keep_child(
-            LEARNING,
-            bool(listening.section("learning", LearningSection).when),
-            lambda: learning_child(listening=listening, home=self._home, settings=settings),
-        )
-
-    def _keep_child(self, name: str, wanted: bool, child: Callable[[], ChildSpec]) -> None:
-        if not wanted:
-            self._supervisor.stop(name)
-            return
-        spec = child()  # writes the launch file, which one that runs reads again
-        while self._supervisor.state(name) == "stopping":
-            self._supervisor.tick(0.05)
-        if self._supervisor.state(name) in ("running", "waiting"):
-            self._supervisor.send(name, signal.SIGHUP)
-        else:
-            self._supervisor.add(spec)
 
     def _note_loaded(self, running: Running, info: EngineInfo, took_s: float) -> None:
         self._recorder.record(loaded_act(running, info))
@@ -522,101 +438,19 @@ class Deployment:
             taken_bytes=sum(one.memory_bytes for one in items if one.state in ("loaded", "loading", "leaving")),
         )
 
-    # --- the front
-
-    def _front(self) -> tuple[str, ...]:
-        """Return the names of everything that stands before the hosts."""
-        workers = tuple(worker_name(index) for index in range(self._listening.http.workers))
-        return (*workers, EDGE) if self._edge is not None else workers
-
-    def _publish(self) -> None:
-        """Tell the API workers what runs. Where that cannot be written, on a full disk, they are told once it can."""
-        try:
-            self._write_topology()
-        except OSError as fault:
-            if self._is_published:
-                self._say(
-                    f"cannot report the running hosts to the API workers yet: {self._home.topology}: {fault.strerror}"
-                )
-            self._is_published = False
-            return
-        self._is_published = True
-        for index in range(self._listening.http.workers):
-            self._supervisor.send(worker_name(index), signal.SIGHUP)
-
-    def _publish_again(self) -> None:
-        if not self._is_published:
-            self._publish()
-
-    def _write_topology(self) -> None:
+    def _topology(self, listening: Listening) -> Topology:
         hosting = self._hosting
-        topology = topology_of(
+        return topology_of(
             self._running.values() if hosting is None else hosting.primaries,
             () if hosting is None else hosting.beside,
-            listening=self._listening,
+            listening=listening,
             home=self._home,
             settings=self._settings,
             on_demand=self._demand.served,
         )
-        write_topology(topology, self._home.topology)
-
-    def _api_is_ready(self) -> bool:
-        indexes = range(self._listening.http.workers)
-        answer = all(self._get(index, "/readyz") is not None for index in indexes)
-        return answer and (self._edge is None or self._edge.is_ready())
-
-    def _wait_switched(self, fresh: Iterable[Running], gone: Iterable[Running]) -> None:
-        """Wait until every API worker answers for what is new, and by nothing that goes, or a little while.
-
-        What else a worker says is no matter here: an alias may have been set by hand.
-        """
-        plans = [running.plan for running in fresh]
-        names = {name for one in plans for name in (one.alias, *(f"{one.alias}:{key}" for key, _ in one.adapters))}
-        old = {(running.plan.alias, running.plan.release) for running in gone}
-        deadline_s = self._clock.monotonic_s() + SWITCHED_S
-        while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
-            found = [self._releases_of(index) for index in range(self._listening.http.workers)]
-            if all(has_switched(releases, names, old) for releases in found):
-                return
-            self._supervisor.tick(0.05)
-        self._say(f"the API did not confirm the new topology within {SWITCHED_S:g} s; see its log")
-
-    def _releases_of(self, index: int) -> Mapping[str, str]:
-        """Return what one API worker says answers, by alias; empty where it does not say."""
-        return releases_of(self._get(index, "/v1/models", key_file=self._home.internal_token))
-
-    def _get(self, index: int, target: str, *, key_file: Path | None = None) -> bytes | None:
-        """Ask one API worker; None unless it answers 200."""
-        headers = {"authorization": f"Bearer {key_file.read_text().strip()}"} if key_file else {}
-        where = worker_listen(self._listening, self._home, index).http
-        if where.uds:
-            return get_from(Path(where.uds), target, headers=headers)
-        return get_from((where.host, where.port), target, headers=headers)
 
     def _clear_run_folder(self) -> None:
         """Remove what a supervisor that was killed left behind. The lock on the home says that nobody uses it."""
         for pattern in ("host-*", ".host-*", "valkey.sock", "api-*.sock", "grpc-*.sock"):
             for path in self._home.run.glob(pattern):
                 path.unlink(missing_ok=True)
-
-
-def has_switched(releases: Mapping[str, str], names: Set[str], old: Set[tuple[str, str]]) -> bool:
-    """Return whether a worker answers for every one of `names`, and by no release of `old` under its alias.
-
-    Args:
-        releases: What the worker says answers, by alias; empty where it says nothing.
-        names: Aliases, those of adapters too, that must be there.
-        old: Aliases and releases that must not.
-    """
-    return bool(releases or not names) and names <= releases.keys() and not old & set(releases.items())
-
-
-def releases_of(models: bytes | None) -> Mapping[str, str]:
-    """Return alias -> release from an answer of `/v1/models`; empty where it cannot be read."""
-    if models is None:
-        return {}
-    try:
-        items = msgspec.json.decode(models)["data"]
-        return {item["id"]: item["release"] for item in items}
-    except (*UNDECODABLE, KeyError, TypeError):
-        return {}

@@ -16,17 +16,18 @@ from ashore.doctor.patience import Lanes, Step
 from ashore.doctor.probes import beside, disks, listeners, machine, processes, serving
 from ashore.doctor.probes.files import text_of
 from ashore.doctor.readings import Configuration, Readings, Server
-from ashore.doctor.survey import Sources, Survey, Surveying, backup_nodes
+from ashore.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
 from ashore.doctor.topology import TopologyPart, read_topology_part
 from ashore.errors import AshoreError
 from ashore.processes import ask, get_from, read_holder
 
 ANSWER_S: Final = 2.5
 """Longest wait for the server, or its supervisor, to say something."""
-AGAIN_S: Final = 0.5
+AGAIN_S: Final = 1.0
 """Longest wait for who was silent at the look before."""
-LONGEST_S: Final = 6.0
-"""Longest wait for all who are asked at one look: each has a bound of its own that is shorter."""
+FIRST_S: Final = 3.0
+SECOND_S: Final = 1.5
+"""Longest waits for all who are asked at a look: the first one goes on while there is time before the second."""
 PLACE_S: Final = 1.0
 """Longest wait for the disk of a folder to say how much room it has."""
 SURVEY_S: Final = 3.0
@@ -47,6 +48,8 @@ class Scene:
     why_not: str = ""
     answered_in_s: float = 0.0
     token: str = ""
+    late: tuple[str, ...] = ()
+    """Who was asked and not heard in time, `cache` or `edge`: that they do not answer is another thing."""
     dead: frozenset[str] = frozenset()
     """Places that did not answer."""
 
@@ -54,7 +57,9 @@ class Scene:
 class Doctor:
     """Examines one home. Not for several threads at once."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, *, survey_s: float = SURVEY_S) -> None:
+        """Make it; nothing is looked at. `survey_s`: see SURVEY_S."""
+        self._survey_s = survey_s
         self._sources = sources
         self._home = sources.settings.home
         self._root = sources.root
@@ -73,8 +78,8 @@ class Doctor:
         before, first = self.look()
         surveying = self._survey(first)
         time.sleep(max(0.0, before.mono_s + span_s - time.monotonic()))
-        look, scene = self.look()
-        surveyed = surveying.end(before.mono_s + max(span_s, SURVEY_S))
+        look, scene = self.look(SECOND_S)
+        surveyed = surveying.end(before.mono_s + max(span_s, self._survey_s))
         still = surveyed if surveyed.running == bool(scene.told) else None
         return self.readings(before, look, scene, surveyed=still), scene, look
 
@@ -83,8 +88,12 @@ class Doctor:
         mine = frozenset(one.pid for one in scene.mine)
         return Surveying(self._sources, scene.told, scene.topology, mine, since_s)
 
-    def look(self) -> tuple[Look, Scene]:
-        """Take one look. Costs some hundred file reads and some short questions to the server."""
+    def look(self, patience_s: float = FIRST_S) -> tuple[Look, Scene]:
+        """Take one look. Costs some hundred file reads and some short questions to the server.
+
+        Args:
+            patience_s: Longest wait for all who are asked.
+        """
         scene = self._scene()
         # What the kernel counts is read at one moment, before anybody is asked who may take a while to answer.
         at_s, mono_s = time.time(), time.monotonic()
@@ -94,7 +103,7 @@ class Doctor:
         numbers.update(processes.count(self._root, (*scene.mine, *scene.orphans), scene.everyone))
         numbers.update(listeners.count(self._root, (one.pid for one in (*scene.mine, *scene.orphans))))
         numbers.update(self._count_disks(scene))
-        page = self._ask(scene, numbers)
+        page = self._ask(scene, numbers, mono_s + patience_s)
         return (
             Look(
                 at_s=at_s,
@@ -118,8 +127,13 @@ class Doctor:
         scene.orphans = processes.orphans_of(self._root, scene.everyone, self._home, scene.mine)
         return scene
 
-    def _ask(self, scene: Scene, numbers: dict[str, float]) -> str:
+    def _ask(self, scene: Scene, numbers: dict[str, float], until_s: float) -> str:
         """Ask the supervisor, and then its workers, the cache and the edge, these at the same time.
+
+        Args:
+            scene: Is told what they say of themselves.
+            numbers: Is told what they count.
+            until_s: Nobody is waited for any longer, by the monotonic clock.
 
         Returns:
             The server's page of metrics; empty: it gave none.
@@ -138,23 +152,25 @@ class Doctor:
         if topology is None:
             return ""
         cache, edge, pages = dict[str, float](), dict[str, float](), list[str]()
-        steps = [
-            Step(names=("page",), work=lambda: pages.append(self._page(scene, topology))),
-            Step(names=("cache",), work=lambda: cache.update(beside.count_cache(topology.redis.url))),
+        left_s = max(AGAIN_S, until_s - time.monotonic())
+        lanes = [
+            [Step(names=("page",), work=lambda: pages.append(self._page(scene, topology, left_s)))],
+            [Step(names=("cache",), work=lambda: cache.update(beside.count_cache(topology.redis.url)))],
         ]
         if topology.edge is not None:
             admin = self._home.run / "envoy-admin.sock"
-            steps.append(Step(names=("edge",), work=lambda: edge.update(beside.count_edge(admin))))
-        Lanes(*([one] for one in steps)).end(time.monotonic() + LONGEST_S)
+            lanes.append([Step(names=("edge",), work=lambda: edge.update(beside.count_edge(admin)))])
+        scene.late = Lanes(*lanes).end(until_s + AGAIN_S)
         numbers.update(cache)
         numbers.update(edge)
         return next(iter(pages), "")
 
-    def _page(self, scene: Scene, topology: TopologyPart) -> str:
+    def _page(self, scene: Scene, topology: TopologyPart, left_s: float) -> str:
         """Return the page of metrics of the running server, and note whether every worker of it is ready."""
         scene.token = text_of(self._home.internal_token)
         headers = {"authorization": f"Bearer {scene.token}"}
-        patience_s = {one: AGAIN_S if one in self._silent else ANSWER_S for one in topology.listening}
+        usual_s = min(ANSWER_S, left_s)
+        patience_s = {one: AGAIN_S if one in self._silent else usual_s for one in topology.listening}
         told = serving.ask_workers(patience_s)
         self._silent = frozenset(one.where for one in told if one.is_silent)
         took_s = max(one.took_s for one in told)
@@ -200,7 +216,7 @@ class Doctor:
             since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
             surveyed: What does not grow; None: it is looked at now.
         """
-        found = surveyed or self._survey(scene, since_s=since_s).end(time.monotonic() + SURVEY_S)
+        found = surveyed or self._survey(scene, since_s=since_s).end(time.monotonic() + self._survey_s)
         parts, missing = found.parts, found.missing
         between = Between(before, after)
         running = bool(scene.told)
@@ -251,6 +267,7 @@ class Doctor:
         topology, parts, missing = scene.topology, found.parts, found.missing
         assert topology is not None
         samples = serving.samples_of(between)
+        missing.update(dict.fromkeys((name for name in scene.late if name != "page"), LATE))
         if samples.is_empty:
             missing["models"] = missing["hosts"] = missing["server.loop_busy_share"] = "the server gave no metrics"
         with found.part("hosts"):

@@ -259,10 +259,7 @@ class Network:
 
     def _run(self, name: str, words: list[str], options: dict[str, Any]) -> None:
         with open(self.folder / f"{name}.out", "ab") as sink:
-            one = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, **options
-            )
-        self._undoing.process("beside", one.pid)
+            one = self._undoing.start("beside", words, stdout=sink, stderr=sink, **options)
         self._commands[name], self._running[name] = (words, options), one
 
     def _wait(self, name: str, port: int) -> None:

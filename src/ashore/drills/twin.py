@@ -24,6 +24,7 @@ from ashore.settings import Home
 
 MODEL: Final = "rehearsal"
 START_S: Final = 90.0
+COMMAND_S: Final = 120.0
 NODES: Final = 3
 CHILDREN_BY: Final = (
     "import sys; sys.executable = sys.argv.pop(1); from ashore.cli.main import main; raise SystemExit(main())"
@@ -130,15 +131,13 @@ class TwinServer:
         (home / "ashore.toml").write_text(network.without_line(self._toml()))
         words = ["up", "--config", str(home / "ashore.toml"), "--port", str(port), "--grpc-port", str(grpc)]
         with open(self.folder / "other.out", "ab") as sink:
-            one = subprocess.Popen(
+            one = self._undoing.start(
+                "beside",
                 [sys.executable, "-m", "ashore.cli.main", *words],
                 env={**self._environment(), "ASHORE_HOME": str(home)},
-                stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
-                start_new_session=True,
             )
-        self._undoing.process("beside", one.pid)
         end_s = time.monotonic() + START_S
         while get_from(("127.0.0.1", port), "/readyz") is None:
             if one.poll() is not None or time.monotonic() > end_s:
@@ -160,17 +159,12 @@ class TwinServer:
             *self._python(), "up", "--config", str(self.home.root / "ashore.toml"), "--port",
             str(self._port), "--grpc-port", str(self._grpc), *self._drill.twin.options,
         ]  # fmt: skip
-        with open(self.folder / "up.out", "ab") as sink:
-            self._process = subprocess.Popen(
-                words,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
         mounted = str(self.home.root) if self._drill.twin.disk_bytes else ""
-        self._undoing.process("twin", self._process.pid, path=str(self.folder), mounted=mounted)
+        told = {"path": str(self.folder), "mounted": mounted}
+        with open(self.folder / "up.out", "ab") as sink:
+            self._process = self._undoing.start(
+                "twin", words, told=told, env=self._environment(), stdout=sink, stderr=sink
+            )
         end_s = time.monotonic() + START_S
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > end_s:
@@ -208,15 +202,15 @@ class TwinServer:
 
     def ashore(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ashore in the twin's home."""
-        return subprocess.run(
-            [sys.executable, "-m", "ashore.cli.main", *words],
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        command = [sys.executable, "-m", "ashore.cli.main", *words]
+        pipe = subprocess.PIPE
+        with self._undoing.start("beside", command, env=self._environment(), stdout=pipe, stderr=pipe) as one:
+            try:
+                said, errors = one.communicate(timeout=COMMAND_S)
+            except subprocess.TimeoutExpired:
+                one.kill()
+                raise
+        return subprocess.CompletedProcess(command, one.returncode, said.decode(), errors.decode())
 
     def _environment(self) -> Mapping[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ASHORE_")}

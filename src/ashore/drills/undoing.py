@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from ashore.core import make_folder
 from ashore.drills import watcher
 from ashore.errors import EnvironmentFault
+
+HELD: Final = 'read -r line && exec "$@" < /dev/null'
+"""Shell: wait for a line, then become the program; end where the other side is gone."""
 
 
 class Undoing:
@@ -66,6 +71,30 @@ class Undoing:
     def process(self, kind: str, pid: int, **fields: Any) -> None:
         """Write down a step about a process, which is known again by when it began."""
         self.before(kind, pid=pid, start=watcher.start_of(pid), **fields)
+
+    def start(
+        self, kind: str, words: Sequence[str], *, told: Mapping[str, Any] = MappingProxyType({}), **options: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start a program, in a session of its own, whose end is written down before it does anything.
+
+        It is held until then by a shell that ends where nobody lets it go on: a drill that is killed in between leaves
+        no program that nobody knows of.
+
+        Args:
+            kind: Of the step that ends it: `end`, `beside`, `twin`.
+            words: The program and its arguments. Its standard input is empty.
+            told: More of the step.
+            options: Of `subprocess.Popen`.
+        """
+        one = subprocess.Popen(
+            ["sh", "-c", HELD, "sh", *words], stdin=subprocess.PIPE, start_new_session=True, **options
+        )
+        assert one.stdin is not None
+        self.process(kind, one.pid, **told)
+        with contextlib.suppress(BrokenPipeError), one.stdin as pipe:
+            pipe.write(b"\n")
+        one.stdin = None
+        return one
 
     def heal(self) -> tuple[str, ...]:
         """Undo everything but the twin now, and return what could not be undone."""

@@ -79,10 +79,12 @@ def _from_plain_gguf(directory: Path, weights: str, dtype: Any) -> Any | None:
 
 
 def torch_libraries() -> tuple[Any, Any]:
-    """Return the modules torch and transformers. Raises `MissingExtra`."""
+    """Return the modules torch and transformers, which draws no bars: what it loads is loaded in jobs, whose log they
+    would fill. Raises `MissingExtra`."""
     try:
         import torch
         import transformers
     except ImportError as error:
         raise MissingExtra(f"this needs torch and transformers ({error})", hint=how_to_install("train")) from error
+    transformers.utils.logging.disable_progress_bar()
     return torch, transformers

@@ -103,7 +103,7 @@ def repeat_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
 def allowed_job(office: JobOffice, actor: Actor, asked: JobIn) -> StillAllowed:
     """Check whether you may still do what a job of yours does. It is asked for you when an operation starts."""
     job = office.queue.get(asked.job, tenant=actor.principal.tenant)
-    if job.account != actor.principal.id:
+    if not _is_own(actor, job):
         office.rights.require(actor.principal, READ, resource_of(job))
         raise InvalidRequest(f"{job.job_id} is not yours", hint=f"see it: ashore job show {job.job_id}")
     check_still(office, actor, job)
@@ -119,10 +119,7 @@ def _job(office: JobOffice, actor: Actor, action: str, job_id: str) -> Job:
 
 
 def _is_own(actor: Actor, job: Job) -> bool:
-    """Return whether it is the caller's; a key that was narrowed to some actions has only what it submitted itself."""
-    who = actor.principal
-    same = (job.tenant, job.account) == (who.tenant, who.id)
-    return same and (not who.is_narrowed_key or job.principal == who.acting_name)
+    return actor.principal.owns(job.tenant, job.account, acted_as=job.principal)
 
 
 def _looks_after(office: JobOffice, actor: Actor, job: Job) -> bool:

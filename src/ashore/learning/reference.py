@@ -10,21 +10,17 @@ import msgspec
 import numpy as np
 
 from ashore.core import Message
-from ashore.engines import torch_libraries
 from ashore.evaluation import Task
 from ashore.evaluation.tasks.prompts import answer_ids, prompt_ids
 from ashore.learning.batches import FeedbackBatches, Learned
 from ashore.learning.filters import Row, kind_of
 from ashore.learning.objectives import FeedbackLoss
 from ashore.learning.suspects import agrees, judged_text, labels_fit
-from ashore.learning.teaching import MAX_LENGTH, Teaching, batches_of
+from ashore.learning.teaching import MAX_LENGTH, Teaching, adapted, batches_of
 from ashore.store import ModelFilesOnDisk
 from ashore.text import TextModel
 from ashore.training import (
     LoopOptions,
-    LoraOptions,
-    add_lora,
-    load_checkpoint,
     make_corpus,
     packed_attention,
     train,
@@ -72,12 +68,9 @@ def taught_copy(
     Raises:
         MissingExtra: no torch. TrainingDiverged: see `train`.
     """
-    torch, _ = torch_libraries()
-    if how.threads:
-        torch.set_num_threads(how.threads)
-    peft_model = add_lora(load_checkpoint(files), LoraOptions(rank=how.rank, alpha=2 * how.rank), seed=how.seed)
+    peft_model = adapted(files, how)
     batches = reference_batches(reference, how)
-    options = LoopOptions(learning_rate=how.learning_rate, seed=how.seed)
+    options = LoopOptions(learning_rate=how.learning_rate, seed=how.seed, precision=how.precision)
     loss = FeedbackLoss(peft_model, batches.roles, beta=how.beta)
     model = peft_model.get_base_model()
     return model if train(model, batches, loss, options, stop=stop).stopped_by == "end" else None

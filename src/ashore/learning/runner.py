@@ -37,6 +37,7 @@ from ashore.learning.section import LearningSection
 from ashore.learning.sql import votes_on
 from ashore.learning.suspects import asked_about, suspects
 from ashore.learning.teaching import (
+    SMALLEST_ROW,
     Teaching,
     batches_of,
     learned_of,
@@ -49,6 +50,7 @@ from ashore.releases.sql import load_book
 from ashore.state import Database
 from ashore.store import DERIVED, ModelStore, StoredModel
 from ashore.text import TextModel
+from ashore.training import Precision, faster_precision, mlp_size
 from ashore.training import RunState as Checkpoints
 
 FEWEST_EXAMPLES: Final = 20
@@ -125,12 +127,14 @@ class Learning:
             open_subject: Opens a model behind the engine that serves it.
             clock: Dates runs.
             say: Told what happens.
-            teaching: How models are taught, but for the epochs, which the number of examples decides.
+            teaching: How models are taught, but for the epochs, which the number of examples decides. None: as the
+                section says, in the precision that is faster on this machine.
         """
         self._database, self._store, self._section = database, store, section
         self._folder, self._adapters, self._texts = folder, adapters, texts
         self._open_subject, self._clock, self._say = open_subject, clock, say
         self._teaching = teaching or Teaching(learning_rate=section.learning_rate)
+        self._precision: Precision | None = None if teaching is None else teaching.precision
         self._consents = Consents(section.purpose, section.tenants, database)
 
     def plan(self, alias: str) -> Planned:
@@ -230,8 +234,13 @@ class Learning:
         """Teach and judge, and return how that ended."""
         run = self._keep(replace(run, state="running", why=""))
         self._keep_examples(run, planned.dataset)
+        with self._database.read() as connection:
+            before = [one.run_id for one in load_runs(connection, model=run.model) if one.run_id != run.run_id]
+        for one in before:  # votes have come or were erased since: nobody goes on with what they had taught so far
+            shutil.rmtree(self._folder / one, ignore_errors=True)
         folder = self._folder / run.run_id
         make_folder(folder, mode=0o700)
+        planned = replace(planned, how=self._in_precision(planned, folder))
         agreed = self._agreements(planned, folder, stop)
         if agreed is None:
             return self._keep(replace(run, state="stopped", why=STOPPED))
@@ -252,6 +261,16 @@ class Learning:
         run = self._ended(run, self._judged(planned, run))
         shutil.rmtree(folder, ignore_errors=True)
         return run
+
+    def _in_precision(self, planned: Planned, folder: Path) -> Teaching:
+        """Return how a run is taught, in the precision that is faster here; a run that goes on keeps its own."""
+        if self._precision is not None:
+            return replace(planned.how, precision=self._precision)
+        file = folder / "precision"
+        if not file.exists():
+            shape = planned.parent.shape
+            file.write_text(faster_precision(shape.hidden_size, mlp_size(shape), SMALLEST_ROW), encoding="ascii")
+        return replace(planned.how, precision="bfloat16" if file.read_text() == "bfloat16" else "float32")
 
     def _asked(self, dataset: Dataset) -> list[Row]:
         """Return the votes that the held-out tasks teach something about."""

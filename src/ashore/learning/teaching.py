@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ashore.core import Message
 from ashore.engines import torch_libraries
@@ -19,6 +19,7 @@ from ashore.training import (
     LoopOptions,
     LoopResult,
     LoraOptions,
+    Precision,
     RunState,
     Watcher,
     add_lora,
@@ -26,7 +27,7 @@ from ashore.training import (
     save_checkpoint,
     train,
 )
-from ashore.training.adapters import save_adapter
+from ashore.training.adapters import merge_adapter, save_adapter
 from ashore.training.data import Tokens, chat_tokens
 from ashore.training.datalines import ChatExample
 
@@ -47,6 +48,9 @@ class Teaching:
     epochs: int = 1
     seed: int = 0
     beta: float = BETA
+    precision: Precision = "float32"
+    """In which products are computed. With BF16 the weights below the adapter lie in it, too, and the adapter does not:
+    what is learned is merged into weights of full precision."""
     threads: int = 0
     """0: all that torch takes."""
 
@@ -123,18 +127,33 @@ def teach(
     Raises:
         MissingExtra: no torch. TrainingDiverged, DiskFull, Conflict: see `train`.
     """
-    torch, _ = torch_libraries()
-    if how.threads:
-        torch.set_num_threads(how.threads)
-    peft_model = add_lora(load_checkpoint(files), LoraOptions(rank=how.rank, alpha=2 * how.rank), seed=how.seed)
-    options = LoopOptions(learning_rate=how.learning_rate, seed=how.seed)
+    peft_model = adapted(files, how)
+    options = LoopOptions(learning_rate=how.learning_rate, seed=how.seed, precision=how.precision)
     loss = FeedbackLoss(peft_model, batches.roles, beta=how.beta)
     result = train(peft_model.get_base_model(), batches, loss, options, state=state, watch=watch, stop=stop)
     if result.stopped_by == "end":
         save_adapter(peft_model, adapter, parent=parent)
+        del peft_model, loss
         if merged is not None:
-            save_checkpoint(peft_model.merge_and_unload(), files, merged)
+            save_checkpoint(merge_adapter(load_checkpoint(files), adapter), files, merged)
     return result
+
+
+def adapted(files: ModelFilesOnDisk, how: Teaching) -> Any:
+    """Return a model with a new adapter in it, as peft's.
+
+    Args:
+        files: The model, from `ModelStore.reading`.
+        how: Has the threads that torch takes from now on, too.
+
+    Raises:
+        MissingExtra: no torch.
+    """
+    torch, _ = torch_libraries()
+    if how.threads:
+        torch.set_num_threads(how.threads)
+    model = load_checkpoint(files, dtype=how.precision)
+    return add_lora(model, LoraOptions(rank=how.rank, alpha=2 * how.rank), seed=how.seed)
 
 
 def recipe_notes(dataset: Dataset, how: Teaching, result: LoopResult, *, replay: int) -> dict[str, str]:
@@ -150,6 +169,7 @@ def recipe_notes(dataset: Dataset, how: Teaching, result: LoopResult, *, replay:
         "batch_tokens": how.batch_tokens,
         "epochs": how.epochs,
         "seed": how.seed,
+        "precision": how.precision,
         "beta": how.beta,
         "steps": result.steps,
         **versions_of(*LIBRARIES),

@@ -177,9 +177,9 @@ class Feed:
 
 
 def _is_own(event: Event, principal: Principal) -> bool:
-    """Return whether it is of what the principal itself asked for; a key that was narrowed to some actions has none."""
-    ours = event.resource.startswith(f"tenant/{principal.tenant}/") and event.about.get("owner") == principal.id
-    return ours and not principal.is_narrowed_key
+    """Return whether it is of what the principal itself asked for; events do not say by which key."""
+    kind, _, rest = event.resource.partition("/")
+    return kind == "tenant" and principal.owns(rest.partition("/")[0], str(event.about.get("owner")))
 
 
 def _out(event: Event) -> EventOut:

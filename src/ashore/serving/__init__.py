@@ -68,7 +68,8 @@ from ashore.serving.section import (
     RouteByCost,
     UnknownFields,
 )
-from ashore.serving.service import ServingService, Tokenized
+from ashore.serving.service import ServingService
+from ashore.serving.tokens import Tokenized
 from ashore.serving.topology import (
     EdgeAddress,
     GrpcListen,

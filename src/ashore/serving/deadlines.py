@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ashore.serving.model import ChoiceEnded, CutBy, Delta, ServingEvent, Started, Usage
 from ashore.serving.section import AdmissionSection
+
+ASIDE_S: Final = 60.0
+"""How long a text that is no prompt may wait for its turn and be read."""
 
 
 class Deadline(NamedTuple):

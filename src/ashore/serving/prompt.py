@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -14,9 +15,11 @@ from ashore.core import ToolSpec
 from ashore.engines import EngineInfo
 from ashore.errors import ContextTooLong, InvalidRequest
 from ashore.serving.fairthreads import FairThreads
+from ashore.serving.guards import Masked, Masker
 from ashore.serving.model import GenerationRequest
 from ashore.serving.orders import Prompt, check_prompt_ids, room_for_answer
 from ashore.serving.ports import ServedText
+from ashore.serving.tools import prepare_tools
 
 _T = TypeVar("_T")
 
@@ -32,17 +35,14 @@ ID_CHARS: Final = 4
 """The same of a token id."""
 NUMBERS_PER_CHAR: Final = 4
 """Numbers of a vector that are compared or written in the time that a character of a prompt takes to read."""
-COUNTED_CONTEXTS: Final = 8
-"""A prompt is counted up to so many contexts: who has one that is too long may want to know by how much."""
-MOST_COUNTED: Final = 1_000_000
-"""Tokens of a prompt that is counted only, where its context is not longer: their numbers go out in one piece."""
 
 
 class PromptReader:
     """Does what reads every character of a request: at once where it is short, on threads of its own otherwise."""
 
-    def __init__(self, threads: FairThreads) -> None:
+    def __init__(self, threads: FairThreads, masker: Masker) -> None:
         self._threads = threads
+        self._masker = masker
         self._spent_s = 0.0
 
     async def read(self, num_chars: int, work: Callable[[], _T], principal: Principal, deadline_at: float) -> _T:
@@ -66,6 +66,45 @@ class PromptReader:
 
     def _next_turn(self) -> None:
         self._spent_s = 0.0
+
+    async def with_tools(
+        self, request: GenerationRequest, text: ServedText, principal: Principal, deadline_at: float
+    ) -> GenerationRequest:
+        """Return the request with its tools as the model knows them: their schemas are read.
+
+        Raises:
+            DeadlineExceeded: as for `read`.
+        """
+        work = partial(prepare_tools, request, text)
+        if not request.tools:
+            return work()
+        return await self.read(num_chars(request), work, principal, deadline_at)
+
+    async def masked(
+        self,
+        request: GenerationRequest,
+        text: ServedText,
+        info: EngineInfo,
+        principal: Principal,
+        deadline_at: float,
+        *,
+        contexts: int = 1,
+    ) -> Masked:
+        """Return the request without personal data, where it may fit so many contexts.
+
+        Raises:
+            ContextTooLong: it cannot.
+            PersonalDataBlocked: it holds what the policy blocks.
+            DeadlineExceeded: as for `read`.
+        """
+
+        def work() -> Masked:
+            if chars > INLINE_CHARS:
+                check_length(request, text, info, contexts=contexts)
+            return self._masker.mask(request, principal, text.decode)
+
+        chars = num_chars(request)
+        return await self.read(chars, work, principal, deadline_at)
 
     async def encode(
         self, request: GenerationRequest, text: ServedText, info: EngineInfo, principal: Principal, deadline_at: float

@@ -8,10 +8,7 @@ authorise -> find the model -> tools -> check what the engine can do -> refuse w
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -19,68 +16,39 @@ from msgspec.structs import replace
 
 from ashore.access import Authority, PolicyAuthority, Principal
 from ashore.access.budgets import Standing
-from ashore.cache import AnswerCache, Question
+from ashore.cache import AnswerCache
 from ashore.core import Clock
 from ashore.engines import EngineStats, Grammar
-from ashore.errors import AshoreError, AuditUnavailable, DeadlineExceeded
+from ashore.errors import AshoreError, AuditUnavailable
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
 from ashore.serving.board import Board
-from ashore.serving.cached_answers import find_question, no_cache, replay, worth_keeping
+from ashore.serving.cached_answers import find_question, no_cache
 from ashore.serving.canary import Trials
 from ashore.serving.concurrency import ConcurrencyLimit
-from ashore.serving.deadlines import Deadline, Heard, deadline_of
+from ashore.serving.deadlines import ASIDE_S, deadline_of
 from ashore.serving.embedding import Embeddings
 from ashore.serving.fairthreads import FairThreads
-from ashore.serving.feed import too_late
-from ashore.serving.generation import FreshAnswers, Place, Shortened
-from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
+from ashore.serving.generation import FreshAnswers
+from ashore.serving.guards import Guards, Unlimited
 from ashore.serving.held_pieces import Dam, pulled
 from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started, Usage
 from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
-from ashore.serving.orders import check_prompt_ids, check_writes
-from ashore.serving.ports import ServedText
-from ashore.serving.prompt import (
-    COUNTED_CONTEXTS,
-    ID_CHARS,
-    INLINE_CHARS,
-    MOST_COUNTED,
-    PromptReader,
-    check_length,
-    num_chars,
-)
+from ashore.serving.orders import check_writes
+from ashore.serving.prompt import PromptReader
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Watch, prompt_bytes
 from ashore.serving.relevance import Relevance
 from ashore.serving.repeats import Repeats
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
-from ashore.serving.single_flight import Answering, Flights, Terms
+from ashore.serving.shared_answers import SharedAnswers
 from ashore.serving.summons import CallsModels, Summons
-from ashore.serving.tools import prepare_tools
+from ashore.serving.tokens import Tokens
 from ashore.serving.topology import Topology
 
 _T = TypeVar("_T")
-
-ASIDE_S: Final = 60.0
-"""How long a text that is no prompt may wait for its turn and be read."""
-DEADLINE_GRACE_S = 0.05
-"""A generation notices its own deadline, and says so in better words, before whoever shares it does."""
-
-
-KEEP_LOOK_S = 10.0
-"""A long answer that was not searched for personal data within so long is not kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokenized:
-    """A prompt as its model reads it."""
-
-    ids: list[int]
-    text: ServedText
-    context_tokens: int
-    """Of the model."""
 
 
 class ServingService:
@@ -130,9 +98,8 @@ class ServingService:
             limit=limit,
         )
         self._summons = Summons(tell_supervisor, clock, metrics)
-        self._flights = Flights()
         self._texts, self._grammars = FairThreads("texts", clock), FairThreads("grammars", clock)
-        self._reader = PromptReader(self._texts)
+        self._reader = PromptReader(self._texts, self._guards.masker)
         self._fresh = FreshAnswers(
             self._roster,
             reader=self._reader,
@@ -142,6 +109,15 @@ class ServingService:
             clock=clock,
             metrics=metrics,
             summons=self._summons,
+        )
+        self._answers = SharedAnswers(
+            self._cache,
+            self._fresh,
+            self._roster,
+            reader=self._reader,
+            budgets=self._guards.budgets,
+            clock=clock,
+            metrics=metrics,
         )
         aside = FreshAnswers(
             self._roster,
@@ -163,6 +139,9 @@ class ServingService:
             guards=self._guards,
             clock=clock,
             metrics=metrics,
+        )
+        self.tokens: Final = Tokens(
+            self.reception, self._roster, self._fresh, reader=self._reader, guards=self._guards, clock=clock
         )
         self.repeats: Final = Repeats(self._cache, self._roster, self.reception, self._guards, clock, metrics)
         self.relevance = Relevance(self.embeddings, self.at_length, self.answer, self._features_of)
@@ -312,9 +291,9 @@ class ServingService:
         self.reception.turn_away(model)
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         await self._fresh.known(model, deadline.begin_by, principal, request.model, request.request_id)
-        request = await self._with_tools(request, model, principal, deadline.begin_by)
+        request = await self._reader.with_tools(request, model.text, principal, deadline.begin_by)
         request = with_recommended(request, model.recommended, model.info)
-        masked = await self._mask(model, request, principal, deadline.begin_by)
+        masked = await self._reader.masked(request, model.text, model.info, principal, deadline.begin_by)
         request, watch.masked, outward, span = masked.request, masked.counts, masked.outward, watch.span
         question = find_question(self._cache, request, model.as_kept, principal, masked)
         if span is not None:
@@ -353,7 +332,7 @@ class ServingService:
 
         fault: AshoreError | None = None
         first = told if trial is None and outward is None and span is None else tell
-        answer = self._kept_or_fresh(model, masked, request, question, principal, arrived_at, first)
+        answer = self._answers.answer(model, masked, request, question, principal, arrived_at, first)
         try:
             usage = await (answer if dam is None else dam.hold(answer, auditor.durable))
             if trial is not None:
@@ -369,159 +348,9 @@ class ServingService:
             if trial is not None and route is not None:
                 self.trials.end(trial, route, fault)
 
-    async def _with_tools(
-        self, request: GenerationRequest, model: LoadedModel, principal: Principal, deadline_at: float
-    ) -> GenerationRequest:
-        """Return the request with its tools as the model knows them: their schemas are read."""
-        work = partial(prepare_tools, request, model.text)
-        if not request.tools:
-            return work()
-        return await self._reader.read(num_chars(request), work, principal, deadline_at)
-
-    async def _mask(
-        self,
-        model: LoadedModel,
-        request: GenerationRequest,
-        principal: Principal,
-        deadline_at: float,
-        *,
-        contexts: int = 1,
-    ) -> Masked:
-        """Take personal data out of what may fit so many contexts."""
-        text, info = model.text, model.info
-
-        def work() -> Masked:
-            if chars > INLINE_CHARS:
-                check_length(request, text, info, contexts=contexts)
-            return self._guards.masker.mask(request, principal, text.decode)
-
-        chars = num_chars(request)
-        return await self._reader.read(chars, work, principal, deadline_at)
-
-    async def _kept_or_fresh(
-        self,
-        model: LoadedModel,
-        masked: Masked,
-        request: GenerationRequest,
-        question: Question | None,
-        principal: Principal,
-        arrived_at: float,
-        hear: Hear,
-    ) -> Usage:
-        """Tell a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
-        found = None if question is None else await self._cache.find(question)
-        if found is not None:
-            tokens = found.answer.prompt_tokens + found.answer.completion_tokens
-            await self._guards.budgets.charge_hit(principal, request.model, tokens, request_id=request.request_id)
-            self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
-            return replay(found, request, hear)
-        if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
-            return await self._fresh.answer(model, request, principal, arrived_at, Place(), hear)
-        return await self._shared(model, masked, request, question, principal, arrived_at, hear)
-
-    async def _shared(
-        self,
-        model: LoadedModel,
-        masked: Masked,
-        request: GenerationRequest,
-        question: Question,
-        principal: Principal,
-        arrived_at: float,
-        hear: Hear,
-    ) -> Usage:
-        """Tell an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
-        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
-        allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
-        terms = Terms(
-            deadline_s=allowed_s,
-            priority=request.priority,
-            waits_behind=request.urgency != "interactive",
-            min_precision=request.min_precision,
-        )
-        joins = self._flights.flying(question.wording, terms)
-        self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
-        budgets = self._guards.budgets
-        joined: Reservation | None = None
-        if joins:
-            tokens = 0
-            if budgets.hits_cost_tokens:
-                tokens = await self._fresh.most_tokens(model, request, principal, arrived_at)
-            joined = await budgets.reserve(
-                principal, request.model, tokens, fewest=0, request_id=request.request_id, joins=True
-            )
-            if joined.tokens < tokens:  # the whole answer does not fit the budget, but a shorter one of its own may
-                joined.release()
-                return await self._fresh.answer(model, request, principal, arrived_at, Place(), hear)
-        place = Place()
-
-        def fresh(hear: Hear) -> Awaitable[Usage]:
-            if joined is not None:  # there is nobody to share with after all
-                joined.release()
-            return self._fresh.answer(model, request, principal, arrived_at, place, hear, shared=True)
-
-        async def landed(events: Sequence[ServingEvent], usage: Usage) -> None:
-            answer = worth_keeping(events, usage, request.num_choices)
-            if answer is None:
-                return
-            chars = sum(len(choice.text) + len(choice.reasoning) for choice in answer.choices)
-            look_by = self._clock.monotonic_s() + KEEP_LOOK_S
-            with suppress(DeadlineExceeded):  # it is whole, and kept by nobody
-                if await self._reader.read(chars, lambda: masked.may_keep(answer), principal, look_by):
-                    await self._cache.keep(question, answer)
-
-        ride = partial(self._flights.ride, question.wording, fresh, terms=terms, landed=landed)
-        try:
-            usage = await (self._until(ride, deadline, request, hear) if joins else ride(hear))
-            if joined is not None:
-                charged = (usage.prompt_tokens, usage.completion_tokens) if budgets.hits_cost_tokens else (0, 0)
-                joined.settle(*charged, joined=True)
-            return usage
-        except Shortened:  # nothing was told yet
-            return await self._fresh.answer(model, request, principal, arrived_at, place, hear)
-        finally:
-            place.leave()  # others may still listen to what this one began
-            if joined is not None:
-                joined.release()
-
-    async def _until(self, answering: Answering, deadline: Deadline, request: GenerationRequest, hear: Hear) -> Usage:
-        """Tell an answer until a deadline; the one who shares a generation may have an earlier one than it has.
-
-        Raises:
-            DeadlineExceeded: it passed before a piece was told.
-        """
-        ahead_s = asyncio.get_running_loop().time() - self._clock.monotonic_s() + DEADLINE_GRACE_S
-        heard = Heard(request.num_choices)
-
-        def both(event: ServingEvent) -> None:
-            first = not heard.pieces
-            heard.hear(event)
-            if first and heard.pieces and not alarm.expired():
-                alarm.reschedule(None if deadline.end_by is None else deadline.end_by + ahead_s)
-            hear(event)
-
-        try:
-            async with asyncio.timeout_at(deadline.begin_by + ahead_s) as alarm:
-                return await answering(both)
-        except TimeoutError as fault:
-            if not alarm.expired():
-                raise
-            if not heard.pieces:
-                raise too_late("the deadline passed before the answer was whole") from fault
-            for end in heard.cut("deadline"):
-                hear(end)
-            return heard.usage
-
     def _with_standing(self, started: Started, principal: Principal) -> Started:
         standing = self._guards.budgets.standing(principal, started.model, hit=started.cache != "miss")
         return started if standing is None else replace(started, standing=standing)
-
-    async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
-        """Return how many tokens the prompt of `request` has in its model's own template, tools included.
-
-        Raises:
-            As `tokenize` does.
-        """
-        return len((await self.tokenize(request, principal)).ids)
 
     async def at_length(self, num_chars: int, work: Callable[[], _T], principal: Principal) -> _T:
         """Return what `work` returns, which handles so many characters for a principal. What is long is done on a
@@ -532,61 +361,6 @@ class ServingService:
         """
         deadline_at = self._clock.monotonic_s() + ASIDE_S
         return await self._reader.read(num_chars, work, principal, deadline_at)
-
-    async def tokenize(
-        self, request: GenerationRequest, principal: Principal, *, bare: bool = False, opens_answer: bool = True
-    ) -> Tokenized:
-        """Return the prompt of `request` as its model would read it, masked where it would be.
-
-        Args:
-            request: Has the prompt.
-            principal: Who asks.
-            bare: Leave out what belongs around a raw prompt.
-            opens_answer: End a conversation with the beginning of the answer.
-
-        Raises:
-            ContextTooLong: it is many times as long as the context.
-            AshoreError: the request could not be served.
-        """
-        limits = self._roster.topology.admission
-        deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
-        self.reception.authorise(principal, request.model)
-        model = self._roster.lead(request.model).pick(principal, request)
-        await self._fresh.known(model, deadline_at, principal, request.model, request.request_id)
-        request = await self._with_tools(request, model, principal, deadline_at)
-        contexts = max(1, min(COUNTED_CONTEXTS, MOST_COUNTED // max(1, model.info.context_tokens)))
-        masked = await self._mask(model, request, principal, deadline_at, contexts=contexts)
-        ids = await self._reader.ids(
-            masked.request, model.text, model.info, principal, deadline_at, bare=bare, opens_answer=opens_answer
-        )
-        await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
-        return Tokenized(ids=ids, text=model.text, context_tokens=model.info.context_tokens)
-
-    def tokenizer(self, name: str, principal: Principal) -> tuple[ServedText, int]:
-        """Return the text side of a model, and its context in tokens.
-
-        Raises:
-            AshoreError: the principal may not ask it, or there is no such model.
-        """
-        self.reception.authorise(principal, name)
-        model = self._roster.lead(name).pick(principal)
-        return model.text, model.info.context_tokens
-
-    async def detokenize(self, name: str, ids: Sequence[int], principal: Principal) -> str:
-        """Return the text of tokens of a model, without control tokens.
-
-        Raises:
-            InvalidRequest: one is none of the model's.
-            AshoreError: the principal may not ask it, or there is no such model.
-        """
-        self.reception.authorise(principal, name)
-        model = self._roster.lead(name).pick(principal)
-
-        def work() -> str:
-            check_prompt_ids(ids, model.info, param="tokens")
-            return model.text.decode(ids)
-
-        return await self.at_length(len(ids) * ID_CHARS, work, principal)
 
     def loads(self, name: str) -> bool:
         """Return whether requests for a name wait until its model is loaded."""

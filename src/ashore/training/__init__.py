@@ -14,8 +14,9 @@ from ashore.training.attack import Access, AdapterNotes, Planted, attack_scores,
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
-from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
+from ashore.training.loop import LoopOptions, LoopResult, Loss, Precision, StepReport, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss, hidden_states
+from ashore.training.memory import mlp_size
 from ashore.training.private import FEW_UNITS, PrivateOptions
 from ashore.training.privaterun import PrivateReport, run_private
 from ashore.training.runlog import LogBucket, LogLine, RunFigures, RunLogs
@@ -28,7 +29,7 @@ from ashore.training.shards.packing import Packed, SetLook, first_samples
 from ashore.training.shards.packing import look as look_at
 from ashore.training.shards.packing import pack as pack_shards
 from ashore.training.shards.trainingset import ReadOptions, TrainingSet, auto_workers, load_data, open_set
-from ashore.training.trainee import MAKER
+from ashore.training.trainee import MAKER, faster_precision
 
 __all__ = [
     "AUTO_WORKERS",
@@ -48,6 +49,7 @@ __all__ = [
     "Packed",
     "PackedBatches",
     "Planted",
+    "Precision",
     "PrivateOptions",
     "PrivateReport",
     "ReadOptions",
@@ -67,6 +69,7 @@ __all__ = [
     "answer_loss",
     "attack_scores",
     "auto_workers",
+    "faster_precision",
     "first_samples",
     "hidden_states",
     "load_checkpoint",
@@ -74,6 +77,7 @@ __all__ = [
     "look_at",
     "make_corpus",
     "mean_loss",
+    "mlp_size",
     "open_set",
     "pack_shards",
     "packed_attention",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from access_house import House
-from postgres_server import fresh_database
+from postgres_server import fresh_state
 
 from ashore.access import (
     keep_first_key,
@@ -21,7 +21,7 @@ from ashore.state import Database, open_state
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
     url = ""
     if request.param == "postgres":
-        url = fresh_database(request.getfixturevalue("postgres_url"), "access_contract")
+        url = fresh_state(request.getfixturevalue("postgres_url"))
     made: list[Database] = []
 
     def once() -> Database:

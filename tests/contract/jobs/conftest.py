@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from job_queues import queue_over
-from postgres_server import fresh_database
+from postgres_server import fresh_state
 
 from ashore.core import ManualClock
 from ashore.jobs import (
@@ -22,7 +22,7 @@ from ashore.state import Database, open_state
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     url = ""
     if request.param == "postgres":
-        url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_contract")
+        url = fresh_state(request.getfixturevalue("postgres_url"))
     database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock())
     yield database
     database.close()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import fresh_database
+from postgres_server import fresh_state
 from release_house import GIB, House
 
 from ashore.core import ManualClock, MemoryRecorder
 from ashore.releases.memory import MemoryWorkshop
 from ashore.state import open_state
-
-_names = itertools.count()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -22,7 +19,7 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
     clock = ManualClock(now_s=1_000_000.0)
     url = ""
     if request.param == "postgres":
-        url = fresh_database(request.getfixturevalue("postgres_url"), f"releases_{next(_names)}")
+        url = fresh_state(request.getfixturevalue("postgres_url"))
     database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
     try:
         yield House(

@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from waiting import eventually
 
 from ashore.bootstrap.doctor import open_doctor, sources_of
 from ashore.doctor.model import Diagnosis
-from ashore.doctor.patience import Lanes, Step
+from ashore.doctor.patience import Lanes, Step, Watch
 from ashore.doctor.probes.disks import PROBE, Writes
 from ashore.doctor.probes.logs import read_logs
 from ashore.doctor.readings import Configuration
@@ -65,6 +66,25 @@ def test_a_write_that_hangs_counts_with_the_time_that_it_has_waited(tmp_path: Pa
     reader = os.open(tmp_path / PROBE, os.O_RDONLY)  # the child goes on, and tidies up
     eventually(lambda: not (tmp_path / PROBE).exists())
     os.close(reader)
+
+
+def test_time_without_a_processor_is_no_time_of_what_is_measured() -> None:
+    """Several threads of one processor: each works a while, and waits for the others longer."""
+    cores, took, wall = os.sched_getaffinity(0), list[float](), list[float]()
+
+    def work() -> None:
+        os.sched_setaffinity(0, {min(cores)})
+        watch, begun_s = Watch(), time.monotonic()
+        zlib.compress(os.urandom(1 << 24))  # without the lock of the interpreter
+        took.append(watch.took_s)
+        wall.append(time.monotonic() - begun_s)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sum(took) < 0.6 * sum(wall)
 
 
 def test_a_home_that_is_not_there_is_no_slow_disk(tmp_path: Path) -> None:

@@ -211,3 +211,47 @@ def test_a_line_of_a_journal_that_is_none_keeps_no_other_from_being_undone(tmp_p
     journal.write_text(f'{{"kind":"delete","path":"{fill}"}}\n5\n{deep}\n{{"kind":"continue","pid":"x","start":""}}\n')
     watcher.heal(journal)
     assert not fill.exists()
+
+
+STARTS = """
+import os, sys
+from pathlib import Path
+from ashore.drills.undoing import Undoing
+
+class Killed(Undoing):
+    def process(self, *words, **fields):
+        print("started", flush=True)
+        os.kill(os.getpid(), 9)
+
+with Killed(Path(sys.argv[1]), 120) as undoing:
+    undoing.start("end", [sys.executable, "-c", "import sys; open(sys.argv[1], 'w')", sys.argv[2]])
+"""
+
+
+def test_a_program_is_held_until_its_end_is_written_down(tmp_path: Path) -> None:
+    """A drill that is killed between the start of a program and the line about it leaves no program."""
+    mark = tmp_path / "ran"
+    words = [sys.executable, "-c", STARTS, str(tmp_path / "undo.jsonl"), str(mark)]
+    killed = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+    assert killed.returncode == -signal.SIGKILL and killed.stdout == b"started\n"
+    needle = str(mark).encode()
+
+    def left() -> list[str]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                found += [entry.name] * (needle in (entry / "cmdline").read_bytes() and entry.name != str(os.getpid()))
+        return found
+
+    eventually(lambda: not left())
+    assert not mark.exists()
+
+
+def test_a_program_goes_on_once_its_end_is_written_down(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    with Undoing(tmp_path / "undo.jsonl", 120) as undoing:
+        one = undoing.start(
+            "end", [sys.executable, "-c", "import sys, time; open(sys.argv[1], 'w'); time.sleep(600)", str(mark)]
+        )
+        eventually(mark.exists)
+    assert one.wait() == -signal.SIGKILL

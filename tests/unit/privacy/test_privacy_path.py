@@ -290,7 +290,7 @@ def test_logprobs_of_a_masked_stretch_are_withheld() -> None:
 
 def test_counting_tokens_counts_what_the_model_would_see() -> None:
     async def scenario(bench: Bench) -> None:
-        assert await bench.service.count_tokens(chat(ID), ANYONE) == len("[ID_CARD_1]")
+        assert await bench.service.tokens.count(chat(ID), ANYONE) == len("[ID_CARD_1]")
 
     run(PrivacyPolicy(), scenario)
 

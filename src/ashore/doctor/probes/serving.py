@@ -6,12 +6,13 @@ import http.client
 import json
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ashore.doctor.look import Between
+from ashore.doctor.patience import Lanes, Step, Watch
 from ashore.doctor.readings import Audit, Backup, Host, Model, Server
 from ashore.doctor.samples import Samples
 from ashore.doctor.topology import ServedPart
@@ -19,7 +20,6 @@ from ashore.engines import EngineKind, card_of
 from ashore.processes import connection_to
 
 ADMINISTRATION: Final = ("/metrics", "/readyz", "/healthz", "/livez")
-ASKED_AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +35,33 @@ class Told:
 
 def ask_workers(patience_s: Mapping[Path | tuple[str, int], float]) -> tuple[Told, ...]:
     """Ask all workers at once whether they are ready, each as long as given; in their order."""
-    with ThreadPoolExecutor(min(len(patience_s), ASKED_AT_ONCE)) as threads:
-        return tuple(threads.map(lambda one: _ask_worker(*one, of=len(patience_s)), enumerate(patience_s.items())))
+    told: dict[Path | tuple[str, int], Told] = {}
+    of = len(patience_s)
 
+    def ask(index: int, where: Path | tuple[str, int], within_s: float) -> None:
+        told[where] = _ask_worker(index, where, within_s, of=of)
 
-def _ask_worker(index: int, asked: tuple[Path | tuple[str, int], float], *, of: int) -> Told:
-    where, patience_s = asked
     began_s = time.monotonic()
+    steps = [
+        Step(names=(f"worker {index}",), work=partial(ask, index, where, within_s))
+        for index, (where, within_s) in enumerate(patience_s.items())
+    ]
+    Lanes(*([one] for one in steps)).end(began_s + max(patience_s.values(), default=0.0))
+    return tuple(
+        told.get(where) or _silent(index, where, f"says nothing within {within_s:g} s", of=of, took_s=within_s)
+        for index, (where, within_s) in enumerate(patience_s.items())
+    )
+
+
+def _silent(index: int, where: Path | tuple[str, int], why: str, *, of: int, took_s: float) -> Told:
+    whose = f"API worker {index}" if of > 1 else "the API"
+    return Told(where=where, why_not=f"{whose} {why}", is_silent=True, took_s=took_s)
+
+
+def _ask_worker(index: int, where: Path | tuple[str, int], patience_s: float, *, of: int) -> Told:
+    watch = Watch()
     connection = connection_to(where, patience_s)
-    why_not, is_silent = "", False
+    why_not, why_silent = "", ""
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
@@ -51,14 +69,17 @@ def _ask_worker(index: int, asked: tuple[Path | tuple[str, int], float], *, of: 
         if answer.status != 200:
             why_not = str(told.get("error", {}).get("message") or told.get("status") or "it is not ready")
     except TimeoutError:
-        why_not, is_silent = f"says nothing within {patience_s:.0f} s", True
+        why_silent = f"says nothing within {patience_s:g} s"
     except (OSError, ValueError, http.client.HTTPException, AttributeError) as fault:
-        why_not, is_silent = f"does not answer: {fault or type(fault).__name__}", True
+        why_silent = f"does not answer: {fault or type(fault).__name__}"
     finally:
         connection.close()
-    if is_silent:
-        why_not = f"API worker {index} {why_not}" if of > 1 else f"the API {why_not}"
-    return Told(where=where, why_not=why_not, is_silent=is_silent, took_s=time.monotonic() - began_s)
+    took_s = watch.took_s
+    return (
+        _silent(index, where, why_silent, of=of, took_s=took_s)
+        if why_silent
+        else Told(where=where, why_not=why_not, took_s=took_s)
+    )
 
 
 def samples_of(between: Between) -> Samples:

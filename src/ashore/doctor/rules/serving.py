@@ -25,6 +25,8 @@ PREFIX_TOKENS: Final = 20_000
 PREFIX_SHARE: Final = 0.1
 LOOKUPS: Final = 1000
 HIT_SHARE: Final = 0.02
+STARVED: Final = 0.3
+"""Of the time, in which a worker that says nothing was ready to work and had no processor."""
 STALL_S: Final = 0.5
 WIDE: Final = ("fp32", "fp16", "bf16")
 HALF_FLAGS: Final = frozenset(("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16", "bf16", "asimdhp"))
@@ -35,10 +37,13 @@ HALF_FLAGS: Final = frozenset(("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp
 def not_ready(seen: Readings) -> Iterator[Finding]:
     if not seen.server.answers:
         is_silent = seen.server.is_silent
+        starved = is_silent and any(one.role == "api" and one.waits_share > STARVED for one in seen.processes)
         yield Finding(
-            severity="critical",
+            severity="warning" if starved else "critical",
             what=f"not every request is answered: {seen.server.why_not or 'the server is not ready'}",
-            cause="the worker is stopped, hangs, or gets no processor"
+            cause="the worker is ready to answer and gets no processor"
+            if starved
+            else "the worker is stopped, hangs, or gets no processor"
             if is_silent
             else "a model has no engine host that is ready, the audit log cannot be written, or the server still "
             "starts",
@@ -328,14 +333,15 @@ def wrong_precision(seen: Readings) -> Iterator[Finding]:
     "D627",
     "serving",
     "May a long prompt hold up the answers of others?",
-    needs=("hosts",),
-    explains=("D607",),
+    needs=("hosts", "models"),
+    explains=("D607", "D622"),
     source="an answer of ten tokens a second stands still for as long as one step with prompts takes",
 )
 def long_steps(seen: Readings) -> Iterator[Finding]:
     told: set[str] = set()
+    at_once = {one.alias: one.running for one in seen.models}  # a host in a long step does not say what it does
     for one in seen.hosts:
-        if one.alias not in told and one.stall_s > STALL_S and one.prompt_tokens and one.running + one.waiting > 1:
+        if one.alias not in told and one.stall_s > STALL_S and at_once.get(one.alias, 0) > 1:
             told.add(one.alias)
             yield Finding(
                 severity="warning",
@@ -343,8 +349,7 @@ def long_steps(seen: Readings) -> Iterator[Finding]:
                 cause=f"{one.stall} is {1e3 * one.stall_s:g}: a step takes as many tokens of prompts as fit into that",
                 evidence=(
                     evidence(one.stall, f"{1e3 * one.stall_s:g}", f"{1e3 * STALL_S:g}"),
-                    evidence("tokens of prompts", one.prompt_tokens),
-                    evidence("running", one.running),
+                    evidence("answers at once", at_once[one.alias]),
                 ),
                 sure="likely",
                 remedy="leave the option out: prompts are then read in pieces, between the tokens of others",
@@ -418,15 +423,28 @@ def sent_again(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule("D616", "serving", "Does a model have fewer replicas than it should?", needs=("models",))
+@rule(
+    "D616",
+    "serving",
+    "Does a model have fewer replicas than it should?",
+    needs=("models", "hosts", "server.restarts"),
+    explains=("D600",),
+)
 def fewer_replicas(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
         if one.replicas_ready < one.replicas:
+            releases = {f"{host.release}/{host.replica}" for host in seen.hosts if host.alias == one.alias}
+            again = sum(times for name, times in seen.server.restarts.items() if name.rpartition(" ")[2] in releases)
             yield Finding(
                 severity="critical" if not one.replicas_ready else "warning",
                 what=f"{one.replicas_ready} of {counted(one.replicas, 'replica')} of {one.alias} are ready",
-                cause="a host loads, has ended, or hangs",
-                evidence=(evidence("ready", one.replicas_ready, one.replicas),),
+                cause=f"a host ended or hung {counted(again, 'time')} in ten minutes, was started again, and loads"
+                if again
+                else "a host loads, has ended, or hangs",
+                evidence=(
+                    evidence("ready", one.replicas_ready, one.replicas),
+                    evidence("restarts in ten minutes", again, 0),
+                ),
                 sure="certain",
                 remedy="see its state and its log",
                 commands=("ashore status", "ashore logs"),

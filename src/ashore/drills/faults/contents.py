@@ -115,8 +115,7 @@ class LostState(Fault):
             "c.execute('BEGIN EXCLUSIVE')\nprint('locked', flush=True)\ntime.sleep(600)\n"
         )
         words = [sys.executable, "-I", "-S", "-c", program, str(self.scene.home.state_db)]
-        self.holder = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
-        self.scene.undoing.process("end", self.holder.pid)
+        self.holder = self.scene.undoing.start("end", words, stdout=subprocess.PIPE)
         assert self.holder.stdout is not None
         self.said = self.holder.stdout.readline().decode().strip()
 

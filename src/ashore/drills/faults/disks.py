@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from typing import Final
 
@@ -29,6 +30,10 @@ class FullDisk(AuditFault):
         self.scene.undoing.before("delete", path=str(path))
         self.error = ""
         with open(path, "wb", buffering=0) as file:
+            told = os.statvfs(path)
+            with contextlib.suppress(OSError):  # at once, where the file system can: a drill may be stopped meanwhile
+                os.posix_fallocate(file.fileno(), 0, told.f_bavail * told.f_frsize)
+                file.seek(0, os.SEEK_END)
             for size in (1 << 20, 4096, 1):
                 with contextlib.suppress(OSError):
                     while file.write(b"x" * size) == size:
@@ -58,8 +63,7 @@ class SlowDisk(AuditFault):
             "strace", "-f", "-qq", "-p", str(pid), "-e", "trace=fsync,fdatasync", "-e",
             f"inject=fsync,fdatasync:{self.trouble}", "-o", str(self.said),
         ]  # fmt: skip
-        self.strace = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
-        self.scene.undoing.process("end", self.strace.pid)
+        self.strace = self.scene.undoing.start("end", words, stderr=subprocess.DEVNULL)
 
     def felt(self) -> str:
         calls = self.said.read_text().count("sync(") if self.said.exists() else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -47,9 +46,8 @@ class StolenProcessor(Fault):
     def fire(self) -> None:
         self.burners = []
         for _ in range(2 * (os.cpu_count() or 1)):
-            one = subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"], start_new_session=True)
-            self.scene.undoing.process("end", one.pid)
-            self.burners.append(one)
+            words = [sys.executable, "-I", "-S", "-c", "while True: pass"]
+            self.burners.append(self.scene.undoing.start("end", words))
 
     def felt(self) -> str:
         busy = [one for one in self.burners if one.poll() is None]
@@ -90,8 +88,7 @@ class ShortMemory(Fault):
             "time.sleep(600)\n"
         )
         words = [sys.executable, "-I", "-S", "-c", program, str(self.group / "cgroup.procs")]
-        self.hungry = subprocess.Popen(words, start_new_session=True)
-        self.scene.undoing.process("end", self.hungry.pid)
+        self.hungry = self.scene.undoing.start("end", words)
 
     def felt(self) -> str:
         killed = rows_of(self.events).get("oom_kill", 0) - self.before

@@ -37,7 +37,8 @@ from ashore.engines.vllm import wire
 from ashore.engines.vllm.card import CARD
 from ashore.engines.vllm.command import VllmProcess, free_port, vllm_command
 from ashore.engines.vllm.reach import FleetServers, Reach
-from ashore.engines.vllm.servers import Live, Servers
+from ashore.engines.vllm.servers import Servers
+from ashore.engines.vllm.talk import Live
 from ashore.errors import (
     AshoreError,
     Conflict,

@@ -10,25 +10,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import httpx
 import msgspec
 
 from ashore.core import UNDECODABLE
-from ashore.engines.model import EngineEvent, Finished, FleetServer, GenerateOrder, Token
+from ashore.engines.model import EngineEvent, Finished, FleetServer, Token
 from ashore.engines.vllm import wire
 from ashore.engines.vllm.pool import Backend, Pool
 from ashore.engines.vllm.reach import FleetServers, Reach
+from ashore.engines.vllm.talk import PROBE_TIMEOUT_S, Elsewhere, Live, Talk, check, lines, translated
 from ashore.errors import (
     AshoreError,
     EngineFailed,
     InvalidRequest,
     KillsHosts,
     NotReady,
-    PermissionDenied,
     SourceUnreachable,
     UnknownModel,
     UnsupportedByEngine,
@@ -38,8 +37,6 @@ _log = logging.getLogger(__name__)
 
 PROBE_S: Final = 2.0
 """Between two probes of a server."""
-PROBE_TIMEOUT_S: Final = 2.0
-"""The longest that one may take."""
 LIST_S: Final = 0.1
 """Between two looks at the file that lists servers that come and go."""
 SILENT_S: Final = 15.0
@@ -50,58 +47,9 @@ PATIENCE_S: Final = 30.0
 MOST_ATTEMPTS: Final = 4
 MOST_DEATHS: Final = 2
 """Servers that may break while they work on one order: it may be what breaks them."""
-MOST_LINE_BYTES: Final = 8 << 20
-"""Of one event of a stream: a token with its alternatives has a few KiB."""
-MOST_ERROR_BYTES: Final = 64 << 10
-"""Read of what a server says about a request that it refuses; the rest is cut."""
 MOST_WORDS_CHARS: Final = 500
-MOST_ANSWER_BYTES: Final = 256 << 20
-"""Of a whole answer: scores of a long text, or vectors of many."""
-MOST_PROBE_BYTES: Final = 4 << 20
 BUSY_S: Final = 0.2
 """Pause before an order that a server refused for lack of room is sent again."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Live:
-    """One order at a server. Touched by the network thread only, but for `task`, which the host's thread cancels."""
-
-    order: GenerateOrder
-    task: asyncio.Task[None] | None = None
-    made: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    gave_up: str = ""
-    """Why it was taken from a server that says nothing."""
-
-
-class _Elsewhere(Exception):
-    """A server failed on an order that has no token; another one may do better."""
-
-    def __init__(self, error: AshoreError, *, refused: bool = False, taken: bool = True, busy: bool = False) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.refused = refused
-        """Nobody listens there."""
-        self.taken = taken
-        """The server had the order, and may have broken on it."""
-        self.busy = busy
-        """It lives, and has no room."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Talk:
-    """What is known of the conversation with one server."""
-
-    client: httpx.AsyncClient
-    heard_s: float = 0.0
-    """When it last said anything, or had nothing to say."""
-    probing: asyncio.Task[None] | None = None
-    entry: wire.ModelEntry | None = None
-    adapters: set[str] = field(default_factory=set)
-    orders: set[Live] = field(default_factory=set)
-    fault: AshoreError | None = None
-    """Why it is no use to ask it again before somebody has changed something."""
 
 
 class Servers:
@@ -133,7 +81,7 @@ class Servers:
         self.pool = Pool(())
         self._reach = reach
         self._fleet = fleet
-        self._talks: dict[Backend, _Talk] = {}
+        self._talks: dict[Backend, Talk] = {}
         """Of servers that are no longer listed, too, until their last orders have ended."""
         self._wanted = wanted
         self._is_name_given = is_name_given
@@ -152,7 +100,7 @@ class Servers:
         self.pool.set({server.url: server.drains for server in listed})
         for one, server in zip(self.pool.backends, listed, strict=True):
             if one not in self._talks:
-                self._talks[one] = _Talk(client=self._reach.client(server), heard_s=time.monotonic())
+                self._talks[one] = Talk(url=server.url, client=self._reach.client(server), heard_s=time.monotonic())
         self._changed.set()
 
     async def _keep_listing(self, fleet: FleetServers) -> None:
@@ -189,7 +137,7 @@ class Servers:
         """Return what a ready server says of its version."""
         for one in self.pool.ready:
             with contextlib.suppress(AshoreError, *UNDECODABLE):
-                return msgspec.json.decode(await self._get(one, "/version"), type=wire.Version).version
+                return msgspec.json.decode(await self._talks[one].get("/version"), type=wire.Version).version
         return "unknown"  # an older server, or another that speaks its form
 
     async def load_adapter(self, name: str, directory: str) -> None:
@@ -212,14 +160,14 @@ class Servers:
 
     async def _sleeps(self, one: Backend) -> bool:
         try:
-            return msgspec.json.decode(await self._get(one, "/is_sleeping"), type=wire.Sleeping).is_sleeping
+            return msgspec.json.decode(await self._talks[one].get("/is_sleeping"), type=wire.Sleeping).is_sleeping
         except InvalidRequest as error:
             raise UnsupportedByEngine(
                 f"the vLLM server at {one.url} cannot sleep: {error.message}",
                 hint="start it with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1, or remove the option "
                 "enable_sleep_mode",
             ) from error
-        except _Elsewhere as verdict:
+        except Elsewhere as verdict:
             raise verdict.error from verdict
 
     async def rest(self, *, asleep: bool) -> None:
@@ -231,9 +179,9 @@ class Servers:
         """
         for one in self.pool.ready:
             try:
-                await self._post(one, "/sleep?level=1" if asleep else "/wake_up", {})
+                await self._talks[one].post("/sleep?level=1" if asleep else "/wake_up", {})
                 is_asleep = await self._sleeps(one)
-            except _Elsewhere as verdict:
+            except Elsewhere as verdict:
                 raise EngineFailed(verdict.error.message, hint="see the log of that server") from verdict
             if is_asleep != asleep:
                 raise EngineFailed(f"the vLLM server at {one.url} {'does not sleep' if asleep else 'sleeps on'}")
@@ -241,7 +189,7 @@ class Servers:
     async def _greet(self, one: Backend) -> None:
         """Ask a server what it serves, and give it the adapters."""
         talk = self._talks[one]
-        entries = msgspec.json.decode(await self._get(one, "/v1/models"), type=wire.ModelList).data
+        entries = msgspec.json.decode(await self._talks[one].get("/v1/models"), type=wire.ModelList).data
         talk.entry = self._chosen(one.url, entries)
         talk.adapters = {entry.id for entry in entries} & self._adapters.keys()
         await self._give_adapters(one)
@@ -264,7 +212,7 @@ class Servers:
         for name, directory in self._adapters.items():
             if name not in talk.adapters:
                 body = {"lora_name": name, "lora_path": directory}
-                await self._post(one, "/v1/load_lora_adapter", body)
+                await self._talks[one].post("/v1/load_lora_adapter", body)
                 talk.adapters.add(name)
 
     # --- probes
@@ -298,11 +246,11 @@ class Servers:
         try:
             async with asyncio.timeout(3 * PROBE_TIMEOUT_S):  # it may be given adapters
                 if one.state == "ready":
-                    await self._get(one, "/health")
+                    await self._talks[one].get("/health")
                 else:
                     await self._greet(one)
             talk.heard_s, talk.fault = time.monotonic(), None
-        except _Elsewhere as verdict:
+        except Elsewhere as verdict:
             why = verdict.error.message
         except AshoreError as error:
             why = error.message
@@ -312,7 +260,7 @@ class Servers:
         if self.pool.probed(one, time.monotonic(), why=why):
             self._tell_change(one, was)
 
-    def _judge_silence(self, one: Backend, talk: _Talk) -> None:
+    def _judge_silence(self, one: Backend, talk: Talk) -> None:
         """Take its orders from a server that says nothing while it has some."""
         now_s = time.monotonic()
         if not one.running:
@@ -360,7 +308,7 @@ class Servers:
                 with self.pool.running(one):
                     await self._run_on(live, one)
                 return
-            except _Elsewhere as verdict:
+            except Elsewhere as verdict:
                 if live.made:
                     raise verdict.error from verdict
                 self._note_failure(one, verdict)
@@ -396,7 +344,7 @@ class Servers:
                 )
         return one
 
-    def _note_failure(self, one: Backend, verdict: _Elsewhere) -> None:
+    def _note_failure(self, one: Backend, verdict: Elsewhere) -> None:
         was = one.state
         if was == "out":
             self._changed.set()
@@ -407,7 +355,7 @@ class Servers:
         """Stream an order from one server.
 
         Raises:
-            _Elsewhere: it failed through no fault of the order's.
+            Elsewhere: it failed through no fault of the order's.
         """
         talk = self._talks[one]
         assert talk.entry is not None, "a server gets orders once it has said what it serves"
@@ -417,8 +365,8 @@ class Servers:
             traceparent = live.order.traceparent
             headers = {"traceparent": traceparent} if traceparent else {}
             asked = talk.client.stream("POST", "/v1/completions", json=body, headers=headers)
-            async with _translated(one.url), asked as answer:
-                await _check(one.url, answer)
+            async with translated(one.url), asked as answer:
+                await check(one.url, answer)
                 await self._read_stream(live, one, answer)
         except asyncio.CancelledError:
             why, live.gave_up = live.gave_up, ""
@@ -427,7 +375,7 @@ class Servers:
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
-            raise _Elsewhere(SourceUnreachable(why, hint="check that server; requests are retried")) from None
+            raise Elsewhere(SourceUnreachable(why, hint="check that server; requests are retried")) from None
         finally:
             talk.orders.discard(live)
 
@@ -436,8 +384,8 @@ class Servers:
         end: wire.Choice | None = None
         stop_token_id: int | None = None
         too_many = False
-        async with contextlib.aclosing(_lines(one.url, answer)) as lines:
-            async for line in lines:
+        async with contextlib.aclosing(lines(one.url, answer)) as found:
+            async for line in found:
                 talk.heard_s = time.monotonic()
                 data = line[5:].strip()
                 if not line.startswith(b"data:") or data == b"[DONE]":
@@ -445,7 +393,7 @@ class Servers:
                 chunk = msgspec.json.decode(data, type=wire.Chunk)
                 if chunk.error is not None:
                     words = chunk.error.message[:MOST_WORDS_CHARS]
-                    raise _Elsewhere(EngineFailed(f"the vLLM server at {one.url} ended the stream: {words}"))
+                    raise Elsewhere(EngineFailed(f"the vLLM server at {one.url} ended the stream: {words}"))
                 if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
                     told = chunk.usage.prompt_tokens_details.cached_tokens or 0
                     live.cached_tokens = min(max(0, told), live.prompt_tokens)
@@ -472,7 +420,7 @@ class Servers:
                     break
         if end is None or end.finish_reason not in ("stop", "length"):
             what = "ended before the answer did" if end is None else f"ended with {end.finish_reason!r}"
-            raise _Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
+            raise Elsewhere(EngineFailed(f"the stream of {one.url} {what}", hint="see the log of that server"))
         reason = "length" if end.finish_reason == "length" else "stop"
         self._tell(
             Finished(order.order_id, reason, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]
@@ -495,25 +443,13 @@ class Servers:
             assert entry is not None, "a server gets orders once it has said what it serves"
             try:
                 with self.pool.running(one):
-                    return await self._post(one, path, body(entry.id))
-            except _Elsewhere as verdict:
+                    return await self._talks[one].post(path, body(entry.id))
+            except Elsewhere as verdict:
                 self._note_failure(one, verdict)
                 if attempt == MOST_DEATHS:
                     raise verdict.error from verdict
                 tried.add(one.url)
         raise AssertionError("unreachable")
-
-    async def _get(self, one: Backend, path: str) -> bytes:
-        client = self._talks[one].client
-        async with _translated(one.url), client.stream("GET", path, timeout=PROBE_TIMEOUT_S) as answer:
-            await _check(one.url, answer)
-            return await _read(one.url, answer, MOST_PROBE_BYTES)
-
-    async def _post(self, one: Backend, path: str, body: dict[str, Any]) -> bytes:
-        client = self._talks[one].client
-        async with _translated(one.url), client.stream("POST", path, json=body) as answer:
-            await _check(one.url, answer)
-            return await _read(one.url, answer, MOST_ANSWER_BYTES)
 
     async def close(self) -> None:
         """End every order and connection. May be called twice."""
@@ -526,88 +462,3 @@ class Servers:
         for talk in self._talks.values():
             await talk.client.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
-
-
-async def _check(url: str, answer: httpx.Response) -> None:
-    """Return when a server has taken a request.
-
-    Raises:
-        _Elsewhere, AshoreError: it has not.
-    """
-    if answer.status_code == 200:
-        return
-    words = bytearray()
-    async with contextlib.aclosing(_pieces(answer)) as pieces:
-        async for piece in pieces:
-            words += piece
-            if len(words) >= MOST_ERROR_BYTES:
-                break
-    raise _verdict(url, answer.status_code, words[:MOST_ERROR_BYTES].decode("utf-8", "replace"))
-
-
-async def _read(url: str, answer: httpx.Response, most: int) -> bytes:
-    """Return a whole answer.
-
-    Raises:
-        EngineFailed: it has more than `most` bytes.
-    """
-    found = bytearray()
-    async with contextlib.aclosing(_pieces(answer)) as pieces:
-        async for piece in pieces:
-            found += piece
-            if len(found) > most:
-                raise EngineFailed(f"vLLM at {url} sent an answer of more than {most:,} bytes")
-    return bytes(found)
-
-
-async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes]:
-    async for piece in answer.aiter_bytes():
-        yield piece
-
-
-async def _lines(url: str, answer: httpx.Response) -> AsyncGenerator[bytes]:
-    """Yield the lines of a stream without their ends.
-
-    Raises:
-        EngineFailed: one has more than `MOST_LINE_BYTES`.
-    """
-    rest = bytearray()
-    async with contextlib.aclosing(_pieces(answer)) as pieces:
-        async for piece in pieces:
-            *whole, last = piece.split(b"\n")
-            for line in whole:
-                yield bytes(rest + line)
-                rest.clear()
-            rest += last
-            if len(rest) > MOST_LINE_BYTES:
-                raise EngineFailed(f"vLLM at {url} sent a line of more than {MOST_LINE_BYTES:,} bytes")
-    if rest:
-        yield bytes(rest)
-
-
-def _verdict(url: str, status: int, words: str) -> Exception:
-    """Return what an answer that is none means: the order's own fault, or one of the server's."""
-    error = wire.error_for(url, status, words)
-    if status in (429, 503):
-        return _Elsewhere(error, taken=False, busy=status == 429)
-    return _Elsewhere(error) if status >= 500 or status == 408 else error
-
-
-@contextlib.asynccontextmanager
-async def _translated(url: str) -> AsyncIterator[None]:
-    """Turn the HTTP library's errors into verdicts."""
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        told = SourceUnreachable(f"vLLM cannot be reached at {url}: {type(error).__name__} {error}")
-        raise _Elsewhere(told, refused=True, taken=False) from error
-    except httpx.TimeoutException as error:
-        told = SourceUnreachable(f"vLLM at {url} did not answer in time ({type(error).__name__})")
-        raise _Elsewhere(told) from error
-    except httpx.HTTPError as error:
-        told = SourceUnreachable(f"the connection to vLLM at {url} broke: {type(error).__name__} {error}")
-        raise _Elsewhere(told) from error
-    except UNDECODABLE as error:
-        raise EngineFailed(f"vLLM at {url} sent an invalid response: {error}") from error
-    except PermissionDenied as error:
-        raise _Elsewhere(error, refused=True, taken=False) from error

@@ -17,6 +17,7 @@ from ashore.errors import InvalidRequest
 from ashore.planning.sizing.calibration import Calibration, Estimate, estimate, shipped
 from ashore.planning.sizing.case import STEADY, Case, engine_of, precision_of
 from ashore.planning.sizing.chips import GB, Chip, find_machine
+from ashore.planning.sizing.nearby import Measurements, pair_of
 from ashore.planning.sizing.networks import find_network
 from ashore.planning.sizing.residual import logarithms
 from ashore.planning.sizing.steps import Efficiencies, make_batch, times
@@ -256,8 +257,7 @@ def expect(cases: Sequence[Case], own: Own | None) -> Estimate:
     measured = replace(
         begin,
         efficiencies=with_changes(begin.efficiencies, own.machine, own.changes),
-        tree_weight=0.0,
-        seen=frozenset((own.machine, case.network.name) for case in cases) | begin.seen,
+        measured=Measurements({}, {pair_of(case): 0 for case in cases}, np.zeros((len(cases), 7)), ()),
         intervals={"fitted": tuple((-band, band) for band in bands)},
     )
     return estimate(cases, measured)

@@ -41,6 +41,6 @@ async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -
     """`POST /v1/messages/count_tokens`."""
     request = await COUNT_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
-    tokens = await app.serving.count_tokens(to_count(request, exchange), principal)
+    tokens = await app.serving.tokens.count(to_count(request, exchange), principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
     await exchange.respond(200, headers, _encode(CountOut(tokens)))

@@ -213,7 +213,7 @@ async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -
     exchange.model = request.model[:64]
     conversation = await _conversation(app, request, principal, action=STORED_SHOW)
     history = await _history(app, request, principal, conversation)
-    tokens = await app.serving.count_tokens(to_generation(request, exchange, history), principal)
+    tokens = await app.serving.tokens.count(to_generation(request, exchange, history), principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
     await exchange.respond(200, headers, _encode(InputTokens(input_tokens=tokens)))
 

@@ -108,7 +108,7 @@ async def tokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> No
         arrival=exchange.arrival,
     )
     exchange.model = asked.model[:64]
-    counted = await app.serving.tokenize(
+    counted = await app.serving.tokens.encode(
         asked,
         principal,
         bare=request.add_special_tokens is False,
@@ -140,7 +140,7 @@ async def tokenizer_info(app: HttpApp, exchange: Exchange, principal: Principal)
     """`GET /tokenizer_info`."""
     model = exchange.query().get("model") or only_one("models", app.serving.models(principal), "see GET /v1/models")
     exchange.model = model[:64]
-    text, context_tokens = app.serving.tokenizer(model, principal)
+    text, context_tokens = app.serving.tokens.tokenizer(model, principal)
     end = text.eos_token_ids[0] if text.eos_token_ids else None
     answer = TokenizerInfo(
         eos_token=None if end is None else text.token_text(end),
@@ -158,5 +158,5 @@ async def detokenize(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     request = await DETOKENIZE_READER.body_of(app, exchange, principal)
     model = request.model or only_one("models", app.serving.models(principal), "see GET /v1/models")
     exchange.model = model[:64]
-    text = await app.serving.detokenize(model, request.tokens, principal)
+    text = await app.serving.tokens.decode(model, request.tokens, principal)
     await exchange.respond(200, [JSON], _encode(DetokenizeOut(prompt=text)))

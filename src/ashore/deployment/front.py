@@ -1,0 +1,250 @@
+"""What stands before the hosts: API workers and edge, what works beside them, and how they are told what runs."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Mapping, Set
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ashore.access import make_internal_token
+from ashore.config import Listening
+from ashore.core import UNDECODABLE, Clock
+from ashore.deployment.children import (
+    BACKUP,
+    LEARNING,
+    api_child,
+    backup_child,
+    check_alive,
+    jobs_child,
+    learning_child,
+    valkey_child,
+    worker_name,
+)
+from ashore.deployment.hosts import Running
+from ashore.deployment.listening import worker_listen
+from ashore.deployment.topology import BOARD
+from ashore.edge import EDGE, EdgeKeeper
+from ashore.errors import NotReady
+from ashore.learning.section import LearningSection
+from ashore.processes import ChildSpec, Supervisor, get_from
+from ashore.serving import Topology, make_board, write_topology
+from ashore.settings import Home, Settings
+
+SWITCHED_S: Final = 10.0
+"""How long API workers may take to go by a new topology."""
+PUBLISH_AGAIN_S: Final = 1.0
+"""Between two tries to tell the API workers what runs, where that cannot be written."""
+
+
+class Front:
+    """The processes between clients and hosts. All methods are called from the supervisor's thread."""
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        settings: Settings,
+        listening: Listening,
+        config: str,
+        supervisor: Supervisor,
+        clock: Clock,
+        say: Callable[[str], None],
+        topology: Callable[[Listening], Topology],
+    ) -> None:
+        """Make it; nothing is started.
+
+        Args:
+            home: Sockets, launch files and logs go there.
+            settings: Timeouts.
+            listening: What ashore.toml says of all but the models.
+            config: Absolute path of that file; empty: there is none.
+            supervisor: Owns the processes.
+            clock: Deadlines.
+            say: Told what happens.
+            topology: Gives what runs now, for the API workers.
+        """
+        self.listening = listening
+        self._home = home
+        self._settings = settings
+        self._config = config
+        self._supervisor = supervisor
+        self._clock = clock
+        self._say = say
+        self._topology = topology
+        self._edge: EdgeKeeper | None = None
+        if listening.has_edge:
+            self._edge = EdgeKeeper(
+                run=home.run,
+                certificates=home.edge,
+                log=home.logs / "edge.log",
+                supervisor=supervisor,
+                clock=clock,
+                say=say,
+                num_workers=listening.http.workers,
+                longest_answer_s=listening.admission.max_deadline_s,
+                max_file_bytes=listening.jobs.max_file_bytes,
+            )
+        self._is_published = True
+        """Whether the API workers were told what runs."""
+        supervisor.call_every("topology of the workers", PUBLISH_AGAIN_S, self._publish_again)
+
+    def start(self) -> None:
+        """Start all of it. Returns at once."""
+        listening, home, settings = self.listening, self._home, self._settings
+        make_internal_token(home.internal_token)
+        self._write_topology()
+        if listening.redis.is_embedded:
+            self._supervisor.add(valkey_child(home, max_bytes=listening.redis.max_bytes))
+        if listening.http.workers > 1:
+            make_board(home.run / BOARD, num_workers=listening.http.workers)
+        for index in range(listening.http.workers):
+            self._supervisor.add(api_child(index, home=home, settings=settings))
+        if self._edge is not None:
+            self._edge.start(listening.edge)
+        self._supervisor.add(jobs_child(listening=listening, home=home, settings=settings, config=self._config))
+        self._keep_house()
+
+    def wait_ready(self, deadline_s: float) -> None:
+        """Return when every worker and the edge answer; or when a stop was asked for.
+
+        Raises:
+            AshoreError: a child fell too often.
+            NotReady: it took longer.
+        """
+        workers = tuple(worker_name(index) for index in range(self.listening.http.workers))
+        children = (*workers, EDGE) if self._edge is not None else workers
+        while not self._supervisor.stop_requested and not self._is_ready():
+            for child in children:
+                check_alive(self._supervisor, child)
+            if self._clock.monotonic_s() > deadline_s:
+                raise NotReady(
+                    f"the API was not ready within {self._settings.start_timeout_s:g} s",
+                    hint=f"see {self._home.logs / 'api.log'}; to wait longer, set ASHORE_START_TIMEOUT_S",
+                )
+            self._supervisor.tick(0.05)
+
+    def apply_edge(self, listening: Listening) -> None:
+        """Have the edge go by what ashore.toml says now.
+
+        Raises:
+            AshoreError: it cannot.
+        """
+        if self._edge is not None:
+            self._edge.apply(listening.edge)
+
+    def take(self, listening: Listening) -> None:
+        """Go by what ashore.toml says now, but for the keys that a running server keeps, and tell what runs."""
+        self.listening = self.listening.reloaded(listening)
+        self._keep_house()
+        self.publish()
+
+    def publish(self) -> None:
+        """Tell the API workers what runs. Where that cannot be written, on a full disk, they are told once it can."""
+        try:
+            self._write_topology()
+        except OSError as fault:
+            if self._is_published:
+                self._say(
+                    f"cannot report the running hosts to the API workers yet: {self._home.topology}: {fault.strerror}"
+                )
+            self._is_published = False
+            return
+        self._is_published = True
+        for index in range(self.listening.http.workers):
+            self._supervisor.send(worker_name(index), signal.SIGHUP)
+
+    def is_answered(self, alias: str) -> bool:
+        """Return whether no worker says that it has no such alias."""
+        found = (self._releases_of(index) for index in range(self.listening.http.workers))
+        return all(alias in releases for releases in found if releases)
+
+    def wait_switched(self, fresh: Iterable[Running], gone: Iterable[Running]) -> None:
+        """Wait until every API worker answers for what is new, and by nothing that goes, or a little while.
+
+        What else a worker says is no matter here: an alias may have been set by hand.
+        """
+        plans = [running.plan for running in fresh]
+        names = {name for one in plans for name in (one.alias, *(f"{one.alias}:{key}" for key, _ in one.adapters))}
+        old = {(running.plan.alias, running.plan.release) for running in gone}
+        deadline_s = self._clock.monotonic_s() + SWITCHED_S
+        while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
+            found = [self._releases_of(index) for index in range(self.listening.http.workers)]
+            if all(has_switched(releases, names, old) for releases in found):
+                return
+            self._supervisor.tick(0.05)
+        self._say(f"the API did not confirm the new topology within {SWITCHED_S:g} s; see its log")
+
+    def _keep_house(self) -> None:
+        """Start, tell or end what works by itself: the backup of the home, and what has models learn."""
+        listening, settings = self.listening, self._settings
+        self._keep_child(
+            BACKUP,
+            bool(listening.backup.every_s),
+            lambda: backup_child(listening=listening, home=self._home, settings=settings, config=self._config),
+        )
+        self._keep_child(
+            LEARNING,
+            bool(listening.section("learning", LearningSection).when),
+            lambda: learning_child(listening=listening, home=self._home, settings=settings),
+        )
+
+    def _keep_child(self, name: str, wanted: bool, child: Callable[[], ChildSpec]) -> None:
+        if not wanted:
+            self._supervisor.stop(name)
+            return
+        spec = child()  # writes the launch file, which one that runs reads again
+        while self._supervisor.state(name) == "stopping":
+            self._supervisor.tick(0.05)
+        if self._supervisor.state(name) in ("running", "waiting"):
+            self._supervisor.send(name, signal.SIGHUP)
+        else:
+            self._supervisor.add(spec)
+
+    def _publish_again(self) -> None:
+        if not self._is_published:
+            self.publish()
+
+    def _write_topology(self) -> None:
+        write_topology(self._topology(self.listening), self._home.topology)
+
+    def _is_ready(self) -> bool:
+        indexes = range(self.listening.http.workers)
+        answer = all(self._get(index, "/readyz") is not None for index in indexes)
+        return answer and (self._edge is None or self._edge.is_ready())
+
+    def _releases_of(self, index: int) -> Mapping[str, str]:
+        """Return what one API worker says answers, by alias; empty where it does not say."""
+        return releases_of(self._get(index, "/v1/models", key_file=self._home.internal_token))
+
+    def _get(self, index: int, target: str, *, key_file: Path | None = None) -> bytes | None:
+        """Ask one API worker; None unless it answers 200."""
+        headers = {"authorization": f"Bearer {key_file.read_text().strip()}"} if key_file else {}
+        where = worker_listen(self.listening, self._home, index).http
+        if where.uds:
+            return get_from(Path(where.uds), target, headers=headers)
+        return get_from((where.host, where.port), target, headers=headers)
+
+
+def has_switched(releases: Mapping[str, str], names: Set[str], old: Set[tuple[str, str]]) -> bool:
+    """Return whether a worker answers for every one of `names`, and by no release of `old` under its alias.
+
+    Args:
+        releases: What the worker says answers, by alias; empty where it says nothing.
+        names: Aliases, those of adapters too, that must be there.
+        old: Aliases and releases that must not.
+    """
+    return bool(releases or not names) and names <= releases.keys() and not old & set(releases.items())
+
+
+def releases_of(models: bytes | None) -> Mapping[str, str]:
+    """Return alias -> release from an answer of `/v1/models`; empty where it cannot be read."""
+    if models is None:
+        return {}
+    try:
+        items = msgspec.json.decode(models)["data"]
+        return {item["id"]: item["release"] for item in items}
+    except (*UNDECODABLE, KeyError, TypeError):
+        return {}
