@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from ashore.core import split_url
 from ashore.doctor.look import Between
@@ -94,7 +95,7 @@ def read_sqlite(path: Path) -> State:
     watch = Watch()
     try:
         with closing(
-            sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=WAIT_S, isolation_level=None)
+            sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=WAIT_S, isolation_level=None)
         ) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             answer_ms = watch.took_ms

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,8 +46,8 @@ def mount_of(path: Path, known: Mapping[str, tuple[str, str, bool]]) -> tuple[st
     return "", "", False
 
 
-def count(root: Path, places: Mapping[str, Path]) -> Iterator[tuple[str, float]]:
-    """Yield the counters of the disks, and the free bytes of the places."""
+def count(root: Path) -> Iterator[tuple[str, float]]:
+    """Yield the counters of the disks."""
     for line in text_of(root / "proc/diskstats").splitlines():
         row = line.split()
         if len(row) >= 13:
@@ -54,11 +55,12 @@ def count(root: Path, places: Mapping[str, Path]) -> Iterator[tuple[str, float]]
             yield f"{name}.operations", float(row[3]) + float(row[7])
             yield f"{name}.wait_ms", float(row[6]) + float(row[10])
             yield f"{name}.busy_ms", float(row[12])
-    for name, path in places.items():
-        try:
-            yield f"place.{name}.free", float(_free(os.statvfs(path)))
-        except OSError:
-            continue
+
+
+def count_place(name: str, path: Path) -> Iterator[tuple[str, float]]:
+    """Yield the free bytes of a place. Waits for as long as its disk does not answer."""
+    with suppress(OSError):
+        yield f"place.{name}.free", float(_free(os.statvfs(path)))
 
 
 def _free(told: os.statvfs_result) -> int:

@@ -23,7 +23,7 @@ def main(path: str) -> None:
     began_s = time.monotonic()
     _say(0, began_s)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             for number in range(WRITES):
                 os.pwrite(descriptor, bytes([number]) * WRITE_BYTES, number * WRITE_BYTES)
