@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from ashore.bootstrap import as_served
+from ashore.cli import doctor
 from ashore.doctor import RULES, Readings, diagnose
 from ashore.doctor.bundle import clean, clean_log, contents, write
 from ashore.doctor.history import History
 from ashore.doctor.look import Between, Look
+from ashore.doctor.model import Diagnosis, Unknown
 from ashore.doctor.samples import Samples
+from ashore.doctor.survey import LATE
 from ashore.serving import StateLink, Topology, write_topology
 from ashore.settings import Home, Settings
 
@@ -149,3 +152,22 @@ def test_the_state_of_a_server_is_the_one_that_it_was_started_with(tmp_path: Pat
     assert as_served(other) is other
     settings.home.topology.write_text("{")
     assert as_served(settings) is settings
+
+
+def test_the_doctor_says_why_rules_were_not_judged_and_that_nothing_would_be_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unknown = (
+        Unknown(rule="D701", missing="gpus: no nvidia-smi here"),
+        Unknown(rule="D702", missing="gpus: no nvidia-smi here"),
+        Unknown(rule="D906", missing=f"backup: {LATE}"),
+    )
+    doctor._show(Diagnosis(at_s=0, span_s=2.0, findings=(), unknown=unknown, rules=9), Readings())
+    doctor._show_changes((), (), dry_run=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("nothing is wrong: 9 rules asked over 2 s, 3 could not be judged")
+    assert said[1:] == [
+        "  2 not judged: no nvidia-smi here",
+        "  1 not judged: not read in time; look for longer: --for 10s",
+        "nothing would be changed: no finding has a safe change",
+    ]
