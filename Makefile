@@ -165,7 +165,7 @@ test-doctor: dev ## Make every fault that this machine can make, and see that th
 test-drills: dev ## Run every drill on a twin; each must pass (some need root or strace; ARGS="-k disk")
 	@$(BIN)/python -m pytest -rs tests/unit/drills tests/acceptance/test_drills.py $(ARGS)
 
-bench-doctor: dev ## Look every 20 s at a server that is well, and list false alarms (ARGS="--minutes 25", ARGS="--overhead 8")
+bench-doctor: dev ## Look every 20 s at a server that is well, and list false alarms (ARGS="--minutes 25", "--overhead 8", "--loaded 20")
 	@$(BIN)/python -m benchmarks.doctor_false_alarms $(ARGS)
 
 bench-drills: dev ## End 200 drills half-way, by stop or kill -9, and see that nothing stays broken (root; ARGS="--runs 20 --twins 5")

@@ -4,6 +4,7 @@
 operator would, and prints every finding of warning or worse: each is a false alarm, or true of the machine.
 
 `--overhead 8` measures instead: windows of 20 s with and without one look, in turn, and the latency in both.
+`--loaded 20` takes so many looks at a server that five clients and a busy program for each processor load.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from ashore.doctor.survey import LATE
 from ashore.drills.catalog import BY_NAME
 from ashore.drills.load import Asked, ask_once, quantile
 from ashore.drills.model import Outcome, Twin
@@ -125,6 +127,31 @@ def alarms(minutes: float, store: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def loaded(looks: int, store: str) -> dict[str, Any]:
+    """Look at a loaded server; return how long each look took, and what was not read in time."""
+    took, late = list[float](), Counter[str]()
+    with server(store) as (one, asked):
+        crowd = Crowd(asked[:1])
+        crowd.wanted = CLIENTS
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+        try:
+            for _ in range(looks):
+                time.sleep(3)
+                found, took_s = look(one)
+                took.append(took_s)
+                lacking = (each["missing"].partition(": ") for each in found["unknown"])
+                late.update({name for name, _, why in lacking if why == LATE})
+        finally:
+            for each in busy:
+                each.kill()
+                each.wait()
+            crowd.stop()
+    return {
+        "looks": looks, "look_p50_s": round(quantile(took, 0.5), 2), "look_most_s": round(max(took), 2),
+        "looks_without": late, "load_average": os.getloadavg(),
+    }  # fmt: skip
+
+
 def overhead(rounds: int, store: str) -> dict[str, Any]:
     """Measure windows with and without a look, in turn, and return the latency of whole requests in both."""
     took: dict[bool, list[float]] = {True: [], False: []}
@@ -167,8 +194,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--overhead", type=int, default=0, help="rounds of two windows")
+    parser.add_argument("--loaded", type=int, default=0, help="looks beside five clients and busy programs")
     parser.add_argument("--store", default="", help="folder with the model smollm2@int8")
     words = parser.parse_args()
+    if words.loaded:
+        print(json.dumps(loaded(words.loaded, words.store), indent=1))
+        return 0
     if words.overhead:
         print(json.dumps(overhead(words.overhead, words.store), indent=1))
         return 0

@@ -185,11 +185,12 @@ def make_gguf(shape: dict[str, int], quantisation: str, path: Path) -> None:
     writer.close()
 
 
-def plan(models: list[str], engine: str, out: Path) -> None:
+def plan(models: list[str], engine: str, given: str, out: Path) -> None:
     chip = chip_here(rates=measure_rates())
     told: list[dict[str, Any]] = []
     for model in models:
-        name, _, precision = model.partition("@")
+        name, _, variant = model.partition("@")
+        precision = given or variant
         for load, isl, osl in LOADS:
             asked = Measured(
                 isl=isl,
@@ -290,6 +291,7 @@ def main() -> None:
     planning = commands.add_parser("plan")
     planning.add_argument("--model", action="append", required=True)
     planning.add_argument("--engine", default="openvino", choices=KINDS)
+    planning.add_argument("--precision", default="", help="of the weights, where no variant says it: q4_0")
     planning.add_argument("--out", type=Path, required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("plan", type=Path)
@@ -302,7 +304,7 @@ def main() -> None:
         else:
             make(SHAPES[args.shape], args.folder)
     elif args.command == "plan":
-        plan(args.model, args.engine, args.out)
+        plan(args.model, args.engine, args.precision, args.out)
     else:
         measure(args.plan, args.home, args.out)
 

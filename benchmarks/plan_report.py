@@ -9,14 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from ashore.planning.sizing import Miss, judge_matrix, shipped
-
-KINDS = {
-    "row": "single rows, the setting known otherwise",
-    "pair": "pairs of model and device",
-    "family": "whole models",
-    "hardware": "whole devices",
-}
+from ashore.planning.sizing import HELD_OUT, Miss, judge_matrix, shipped
 
 
 def lines(peers: str) -> Iterator[str]:
@@ -27,7 +20,7 @@ def lines(peers: str) -> Iterator[str]:
     yield "Made by `python benchmarks/plan_fit.py --points points.csv` and `python benchmarks/plan_report.py`.\n"
     yield "Median errors on what was left out of the fit:\n"
     yield "| left out | points | first token | a token | throughput |\n|---|---|---|---|---|"
-    for kind, words in KINDS.items():
+    for kind, words in HELD_OUT.items():
         yield row(words, using.overall[kind])
     yield f"\nRules of thumb, not fitted, on the same points: {using.thumbs}\n"
     if peers:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from benchmarks.peers import free_port
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from release_load import Asked, ask
+from served import call, host_of, owner_key, start_served
 
 ALIAS = "chat"
 READY_S = 600.0
@@ -26,58 +28,21 @@ LONGEST_ANSWER_S = 300.0
 
 
 class Server:
-    """A running `ashore up`."""
+    """A running `ashore up`, asked by its model owner."""
 
     def __init__(self, home: Path, model: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.home = home
-        (home / "ashore.toml").write_text(
-            f'[[model]]\nname = "{model}"\nalias = "{ALIAS}"\n[grpc]\nport = 0\n[cache]\nmode = "off"\n'
-        )
-        self.process = subprocess.Popen(
-            command("up", "--port", str(self.port), "--config", str(home / "ashore.toml")),
-            env={**os.environ, "ASHORE_HOME": str(home)},
-            stdout=(home / "up.out").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        end_s = time.monotonic() + READY_S
-        while self.call("GET", "/readyz", "")[0] != 200:
-            if self.process.poll() is not None or time.monotonic() > end_s:
-                self.process.kill()
-                raise SystemExit((home / "up.out").read_text())
-            time.sleep(0.1)
-        self.key = self._owner()
+        config = f'[[model]]\nname = "{model}"\nalias = "{ALIAS}"\n[cache]\nmode = "off"\n'
+        self._served = start_served(home, (), store=None, port=free_port(), grpc_port=0, config=config, wait=False)
+        self._served.wait_ready(READY_S)
+        self.port, self.key = self._served.port, owner_key(self._served)
 
-    def call(self, method: str, path: str, key: str, body: object = None) -> tuple[int, Any]:
-        """Send one request; status 0 where nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            headers = {"authorization": f"Bearer {key}"} if key else {}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            read = answer.read()
-            return answer.status, json.loads(read) if read.startswith((b"{", b"[")) else read
-        except OSError:
-            return 0, None
-        finally:
-            connection.close()
+    def must(self, method: str, path: str, body: object = None) -> Any:
+        """Send one request; what is not answered 200 ends the benchmark."""
+        return call(self._served, method, path, self.key, body)
 
-    def must(self, method: str, path: str, body: object = None, *, key: str = "") -> Any:
-        """Send one request as the owner; what is not answered 200 ends the benchmark."""
-        status, answer = self.call(method, path, key or self.key, body)
-        if status != 200:
-            raise SystemExit(f"{method} {path}: {status} {answer}")
-        return answer
-
-    def _owner(self) -> str:
-        """Return the key of a model owner, made by a security officer."""
-        key = (self.home / "first-key").read_text().strip()
-        for user, role in (("sec", "security-officer"), ("owner", "model-owner")):
-            body = {"id": user, "roles": [role], "key": {}}
-            key = self.must("POST", "/admin/v1/users", body, key=key)["key"]["key"]
-        return str(key)
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self._served.root_url}/metrics", timeout=60) as answer:
+            return str(answer.read().decode())
 
     def ask(self, text: str, *, tokens: int) -> Asked:
         """Stream one answer of so many tokens to its end."""
@@ -99,21 +64,12 @@ class Server:
 
     def host(self, release: str) -> int:
         """Return the process of the host behind a release; 0 while there is none."""
-        topology = json.loads((self.home / "run" / "topology.json").read_text())
-        sockets = {one["sockets"][0] for one in (*topology["models"], *topology["beside"]) if one["release"] == release}
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                except OSError:
-                    continue
-                if sockets & set(words):
-                    return int(folder.name)
+        with suppress(AssertionError):
+            return host_of(self._served, release)
         return 0
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(120)
+        self._served.stop(120)
 
 
 def command(*words: str) -> list[str]:

@@ -22,6 +22,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 from benchmarks.release_rig import ALIAS, READY_S, Asked, Server, arrivals, prepare_models, streams
 from benchmarks.row import Row
 from benchmarks.serve_cases import quiet_share
@@ -142,7 +143,7 @@ def wait_for_host(server: Server, release: str) -> None:
     end_s = time.monotonic() + READY_S
     while time.monotonic() < end_s:
         name = ALIAS if server.state(release) == "live" else release  # what answers goes by its alias there
-        page = server.call("GET", "/metrics", server.key)[1].decode()
+        page = server.metrics()
         lines = [line for line in page.splitlines() if line.startswith(f'ashore_replicas_ready{{model="{name}"}} ')]
         if server.host(release) and lines and float(lines[0].rpartition(" ")[2]) == 1:
             return
@@ -185,16 +186,10 @@ def shadowing(server: Server, size: Size, share_percent: float, *, judged: bool)
 
 def drain(server: Server) -> None:
     """Return when the shadow has done with the copies that wait: its host uses no processor time."""
-    ticks = -1
-    while (now := processor_ticks(server.host(SECOND))) != ticks:
-        ticks = now
+    host, used_s = psutil.Process(server.host(SECOND)), None
+    while (now_s := host.cpu_times()) != used_s:
+        used_s = now_s
         time.sleep(0.4)
-
-
-def processor_ticks(process: int) -> int:
-    """Return what a process has used of the processors, in hundredths of a second."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def part_dropped(server: Server) -> str:

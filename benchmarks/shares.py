@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import random
 import sys
 import tempfile
@@ -21,15 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
+import psutil
 from benchmarks.peers import free_port
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from served import Served, host_of, start_served
 
-TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 STREAMS, OUTPUT, WORDS = 2, 128, 24
 """Of the model that is measured."""
 PUSHING, PUSHED_OUTPUT, PUSHED_WORDS = 6, 48, 300
@@ -99,12 +97,6 @@ def started(home: Path, store: Path, model: str, measured: float, neighbour: flo
     return start_served(home, (), store=store, port=free_port(), grpc_port=0, config=config)
 
 
-def processor_s(pid: int) -> float:
-    """Return the processor time that a process has had."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) * TICK_S
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What came of some seconds."""
@@ -118,14 +110,15 @@ class Reading:
 
 def read(server: Served, load: Load, seconds: float) -> Reading:
     """Return what a load that runs sees in the next seconds."""
-    hosts = [host_of(server, "measured-1"), host_of(server, "neighbour-1")]
-    before, began_s = [processor_s(pid) for pid in hosts], time.perf_counter()
+    hosts = [psutil.Process(host_of(server, release)) for release in ("measured-1", "neighbour-1")]
+    before, began_s = [host.cpu_times() for host in hosts], time.perf_counter()
     load.gaps_s.clear()
     load.tokens = 0
     time.sleep(seconds)
     took_s = time.perf_counter() - began_s
     gaps_ms = np.array(load.gaps_s) * 1e3
-    used = [(processor_s(pid) - was) / took_s for pid, was in zip(hosts, before, strict=True)]
+    spent = zip(hosts, before, strict=True)
+    used = [(sum(host.cpu_times()[:2]) - sum(was[:2])) / took_s for host, was in spent]
     return Reading(
         tokens_per_s=load.tokens / took_s,
         p50_ms=float(np.percentile(gaps_ms, 50)),

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,17 +80,27 @@ class Lane:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._files: dict[str, pytest.File] = {}
+        self._takes = False
         self._items: deque[pytest.Item] = deque()
         self._collected = 0
 
-    def pytest_collection(self, session: pytest.Session) -> bool:
-        return True  # files are collected when they are taken
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        """Find folders and files at first; what is in a file is collected when it is taken."""
+        if self._takes or not isinstance(collector, pytest.File):
+            return None
+        self._files[str(collector.path)] = collector
+        return pytest.CollectReport(collector.nodeid, "passed", None, [])
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._takes = True
         item = self._next(session)
         while item is not None:
             following = self._next(session)  # tells what of the set-up stays
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
             if session.shouldstop:
                 raise session.Interrupted(session.shouldstop)
             item = following
@@ -98,8 +109,12 @@ class Lane:
 
     def _next(self, session: pytest.Session) -> pytest.Item | None:
         while not self._items and (file := self._queue.take()) is not None:
-            self._items.extend(session.perform_collect([file]))
-            self._collected += len(self._items)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # as pytest has them, by pyproject.toml, while it collects
+                items = list(session.genitems(self._files[file]))
+            session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
+            self._items.extend(items)
+            self._collected += len(items)
         return self._items.popleft() if self._items else None
 
 

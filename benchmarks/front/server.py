@@ -14,10 +14,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from benchmarks.peers import free_port
 
 MAIN = (sys.executable, "-m", "ashore.cli.main")
@@ -220,11 +221,8 @@ def cpu_s(pids: dict[int, str]) -> dict[str, float]:
     """Return the seconds of processor time that each kind of process has used so far."""
     used: dict[str, float] = {}
     for pid, kind in pids.items():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        used[kind] = used.get(kind, 0.0) + (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        with suppress(psutil.NoSuchProcess):
+            used[kind] = used.get(kind, 0.0) + sum(psutil.Process(pid).cpu_times()[:2])
     return used
 
 
@@ -236,10 +234,7 @@ def busy_s() -> float:
 
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
 
 
 class CpuMeter:

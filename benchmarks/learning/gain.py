@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--runs", default="none:0,votes:1,direct:1,votes:2,direct:2")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as what is idle has it
     bench = Bench(given.home, given.out, given.votes, given.items, given.old, given.seed, given.precision)
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     for name in given.runs.split(","):

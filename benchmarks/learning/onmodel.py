@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--votes", type=int, default=1600, help="honest ones")
     parser.add_argument("--seeds", default="0,1")
     given = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as what is idle has it
     store = build_store(Home(root=given.home))
     parent = store.resolve(MODEL)
     text = TextModel.load(store.open(parent.reference).directory)

@@ -12,9 +12,9 @@ wanted. What learned from exactly the same examples is that model, and is not ta
 corrections to what the question says that the user believes. `direct:0+` learns the true answers instead of the votes,
 for comparison.
 
-`--runs filters` tries the filters alone, on all ten cases and five seeds, with hostile votes in the place of 5 % of the
-honest ones; `--runs suspects` tries alone what holds people who disagree with the tasks, `--runs suspects+` behind the
-filters.
+`--runs filters` tries the filters alone, also on 40 accounts, on five seeds, with hostile votes in the place of 5 % of
+the honest ones; `--runs suspects` tries alone what holds people who disagree with the tasks, `--runs suspects+` behind
+the filters.
 
 One line of JSON a run goes to OUT; what is there already is not run again.
 """
@@ -77,6 +77,8 @@ SHARE: Final = 0.05
 HOSTILE: Final = 185
 """Votes of attackers beside 3,520 honest ones: 5 % of all."""
 SEEDS: Final = 5
+CROWDS: Final = (1, 10, 40)
+"""Accounts that attack. Each of 40 votes too seldom to be judged."""
 GATE_ITEMS: Final = 400
 ASKED: Final = 40
 SAID_TOKENS: Final = 10
@@ -92,7 +94,7 @@ def filters() -> list[dict[str, Any]]:
     labels = kinds(items)
     lines = []
     for attack in ("none", *ATTACKS):
-        for colluders in (1, 10) if attack != "none" else (0,):
+        for colluders in CROWDS if attack != "none" else (0,):
             bad_left, bad_all, wronged, capped, kept = 0, 0, 0, 0, 0
             for seed in range(SEEDS):
                 rows, bad = honest_votes(items, labels, seed=seed), frozenset[str]()
@@ -193,9 +195,10 @@ class Trial:
         return False, taught
 
     def suspected(self, attack: str, accounts: int, *, filtered: bool, seed: int) -> dict[str, Any]:
-        """Return whose votes are held because they disagree with the gate's questions, behind the filters or alone."""
+        """Return whose votes are held because they disagree with the gate's questions, behind the filters or alone, and
+        whether the examples that are left are those of honest votes alone."""
         dataset, bad = self._dataset(attack, accounts, filtered=filtered, seed=seed)
-        left = self._screened(dataset)
+        left, honest = self._screened(dataset), self._dataset("none", 0, filtered=filtered, seed=seed)[0]
         held = [one.row for one in left.held if one.filter == "suspects"]
         return {
             "what": "suspects", "attack": attack, "accounts": accounts, "filtered": filtered, "seed": seed,
@@ -203,7 +206,7 @@ class Trial:
             "bad_left": sum(one.row.person in bad for one in left.examples),
             "bad_people": len({row.person for row in held if row.person in bad}),
             "honest_people": len({row.person for row in held if row.person not in bad}),
-            "honest_held": sum(row.person not in bad for row in held),
+            "honest_held": sum(row.person not in bad for row in held), "as_honest": left.digest == honest.digest,
         }  # fmt: skip
 
     def _model(self) -> Any:
@@ -416,7 +419,7 @@ def main() -> None:
         def tell(line: dict[str, Any]) -> None:
             out.write(json.dumps(line) + "\n")
             out.flush()
-            print({name: value for name, value in line.items() if name != "picked"}, flush=True)
+            print({name: value for name, value in line.items() if name not in ("picked", "strangers")}, flush=True)
 
         if given.runs == "filters":
             for line in filters():

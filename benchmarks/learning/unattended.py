@@ -43,6 +43,7 @@ from ashore.settings import read_settings
 
 MODEL: Final = "smollm2"
 LOOK_S: Final = 1.0
+LONGEST_S: Final = 3600.0
 STEP: Final = re.compile(r"step (?!1 of )")
 """A line that says of a step of learning, but for the first."""
 ENDED: Final = ("refused", "stopped")
@@ -130,7 +131,7 @@ class Watched:
         self._note("the last vote is kept")
         asking: asyncio.Task[None] | None = None
         try:
-            while True:
+            while time.perf_counter() - self._began < LONGEST_S:
                 run = await self._run()
                 await self._log()
                 if run.get("state") in ENDED:
@@ -144,6 +145,7 @@ class Watched:
                         return f"{release} is {state}"
                     asking = asking or asyncio.create_task(self._keep_asking())
                 await asyncio.sleep(LOOK_S)
+            return f"given up after {LONGEST_S:.0f} s"
         finally:
             if asking is not None:
                 asking.cancel()

@@ -11,6 +11,7 @@ from tiny_text import CHATML, byte_level
 
 from ashore.errors import BrokenData
 from ashore.training import load_data, pack_shards
+from ashore.training.shards.cache import _write_rows
 
 pytestmark = pytest.mark.train
 
@@ -57,3 +58,18 @@ def test_a_table_made_to_fill_the_disk_is_refused(tmp_path: Path) -> None:
     parquet.write_table(rows, tmp_path / "bomb.parquet")
     with pytest.raises(BrokenData, match="more than 200 times"):
         load_data(tmp_path / "bomb.parquet", byte_level(tmp_path / "text", CHATML), max_length=64)
+
+
+def test_one_long_value_in_every_row_is_not_decoded_for_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    monkeypatch.setattr("ashore.training.shards.cache._BATCH_BYTES", 16 << 20)
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 256, pyarrow.int32()), ["a" * (4 << 20)])
+    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet", compression="zstd", store_schema=False)
+    pool, out = pyarrow.default_memory_pool(), tmp_path / "a.jsonl"
+    before = pool.max_memory()
+    with out.open("wb") as file, pytest.raises(ValueError, match="more than 200 times"):
+        _write_rows(tmp_path / "a.parquet", file)
+    assert pool.max_memory() - before < 256 << 20, "256 rows at once are a gigabyte"

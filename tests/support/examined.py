@@ -55,5 +55,5 @@ class Examined:
 def examined(root: Path, *, state_url: str = "", warnings: tuple[str, ...] = ()) -> Examined:
     """Return the doctor of a home."""
     settings = Settings(home=Home(root=root), state_url=state_url, warnings=warnings)
-    doctor = open_doctor(settings, lambda: configuration_of(settings), lambda served: ())
+    doctor = open_doctor(settings, lambda: configuration_of(settings), lambda served: (), survey_s=60)
     return Examined(home=settings.home, doctor=doctor, settings=settings)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from io import StringIO
+
 import pytest
 
 from ashore.access.budgets.model import BudgetRule, check_rule
 from ashore.access.policy import check_title
+from ashore.cli.calls import Errand, Server
 from ashore.core import check_line, first_hidden
+from ashore.core.visible import on_a_screen
+from ashore.drills.calls import CALLS
 from ashore.errors import InvalidRequest
 from ashore.releases.office import check_reason
 
@@ -49,3 +55,24 @@ def test_a_long_reason_is_refused_with_its_length() -> None:
 def test_a_budget_names_nothing_that_turns_a_line_round() -> None:
     with pytest.raises(InvalidRequest, match=r"tenant has the invisible character U\+202E"):
         check_rule(BudgetRule(kind="tokens", cap=1, window="day", tenant="a\u202eb"))
+
+
+def test_what_a_server_says_neither_moves_a_cursor_nor_names_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "a\tb\n\x1b]0;owned\x07\x1b[2Jc\r\x9b31m\u202ed 日本語\n"
+    assert on_a_screen(said) == "a\tb\n\ufffd]0;owned\ufffd\ufffd[2Jc\ufffd\ufffd31m\ufffdd 日本語\n"
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    Errand(call=CALLS[0], server=Server(), view=lambda answer: print(answer, end="")).tell(said)
+    assert screen.getvalue() == on_a_screen(said)
+    screen.is_there = False
+    Errand(call=CALLS[0], server=Server(), view=lambda answer: print(answer, end="")).tell(said)
+    assert screen.getvalue().endswith(said), "a file gets what was said"
+
+
+class Screen(StringIO):
+    """A terminal, until it is taken away."""
+
+    is_there = True
+
+    def isatty(self) -> bool:
+        return self.is_there

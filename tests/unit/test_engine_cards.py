@@ -51,7 +51,6 @@ MEASURED = {
     "planning/sizing/case.py": "by the names that published measurements give engines",
     "planning/sizing/choose.py": "by the names that published measurements give engines",
     "planning/sizing/points.py": "by the names that published measurements give engines",
-    "planning/sizing/residual.py": "by the names that published measurements give engines",
 }
 """Files of the planner, whose engines are those of published measurements: ours, and those of others."""
 

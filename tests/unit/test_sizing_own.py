@@ -122,3 +122,17 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no request succeeded"):
         read_report(file)
     assert read_report(report(file, LOADS[0])) == replace(LOADS[0], rounds=10.0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    (
+        {"tok_per_s": float("nan")}, {"tok_per_s": 0}, {"ttft_ms": {"mean": -1}}, {"tpot_ms": {"mean": float("inf")}},
+        {"load": "9" * 400}, {"load": "0 closed"}, {"prompt_tokens": 1e300}, {"succeeded": -5},
+    ),
+)  # fmt: skip
+def test_a_report_with_impossible_numbers_is_refused(tmp_path: Path, said: dict[str, object]) -> None:
+    file = report(tmp_path / "x.json", LOADS[0])
+    file.write_text(json.dumps(json.loads(file.read_text()) | said))
+    with pytest.raises(InvalidRequest, match="one of its numbers is out of all bounds"):
+        read_report(file)

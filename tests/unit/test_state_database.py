@@ -98,6 +98,29 @@ def test_a_writer_that_waits_too_long_is_told_so(tmp_path: Path, monkeypatch: py
         state.close()
 
 
+def test_what_was_overwritten_is_in_no_file_once_nobody_reads_there_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
+    state = opened(tmp_path)
+
+    def kept(choice: str) -> bool:
+        return any(choice.encode() in file.read_bytes() for file in tmp_path.glob("state.db*"))
+
+    with state.write() as connection:
+        save_tuning(connection, TuningRow(model="k1", goal="latency", choice="4" * 40, report="[]", measured_at_s=7))
+    with state.read() as reader:
+        assert load_tuning(reader, model="k1", goal="latency") is not None
+        with state.write() as connection:
+            save_tuning(connection, ROW)
+        with pytest.raises(Overloaded, match="another process reads"):
+            state.scrub()
+        assert kept("4" * 40)
+    state.scrub(), state.scrub()
+    assert not kept("4" * 40)
+    state.close()
+
+
 def test_an_older_home_is_migrated_after_a_snapshot_and_can_go_back(tmp_path: Path) -> None:
     state = opened(tmp_path)
     with state.write() as connection:

@@ -7,6 +7,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import obstore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,10 +40,11 @@ from ashore.training import (
     open_set,
     pack_shards,
 )
+from ashore.training.runstate import RunState
 from ashore.training.shards import trainingset
 from ashore.training.shards.cache import ShardCache
 from ashore.training.shards.naming import written_out
-from ashore.training.shards.places import FolderPlace, Shard
+from ashore.training.shards.places import FolderPlace, Shard, open_place
 from ashore.training.shards.tarform import walk_tar, write_end, write_sample
 
 WORDS = tuple("the quick brown fox jumps over the lazy dog and then sleeps in the park until late".split())  # noqa: SIM905
@@ -446,3 +449,21 @@ def test_a_folder_without_data_and_a_changed_file_are_told(tmp_path: Path) -> No
     (tmp_path / "empty" / "notes.md").write_text("x")
     with pytest.raises(InvalidRequest, match="has no data files"):
         FolderPlace(str(tmp_path / "empty")).shards()
+
+
+def test_a_bucket_that_lists_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = [{"path": f"data/{number}.txt", "size": 1, "e_tag": "x"} for number in range(1000)]
+    noise = [{**one, "path": "data/x.png"} for one in page]
+    monkeypatch.setattr("ashore.training.shards.places.MOST_SHARDS", 5_000)
+    monkeypatch.setattr("ashore.training.shards.places.MOST_LISTED", 50_000)
+    for endless, what in ((page, "5,000 objects"), (noise, "50,000 objects")):
+        monkeypatch.setattr(obstore, "list", lambda store, prefix, endless=endless: itertools.repeat(endless))
+        with pytest.raises(InvalidRequest, match=what):
+            open_place("s3://bucket/data/").shards()
+
+
+def test_what_is_no_file_among_checkpoints_is_none(tmp_path: Path) -> None:
+    name = f"step-00000009-{32 * '0'}.safetensors"
+    (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / name.replace("9", "8"))
+    assert not RunState(folder=tmp_path).exists

@@ -21,6 +21,8 @@ def open_doctor(
     settings: Settings,
     configuration: Callable[[], Configuration],
     backends: Callable[[Sequence[ServedPart]], Sequence[Backend]],
+    *,
+    survey_s: float | None = None,
 ) -> Doctor:
     """Return the doctor of a home. Opens nothing yet.
 
@@ -28,10 +30,12 @@ def open_doctor(
         settings: Of the home.
         configuration: Asks the supervisor how ashore.toml stands to what it runs.
         backends: Gives the servers of other machines behind releases.
+        survey_s: Longest wait for what does not grow; None: as the doctor itself says.
     """
-    from ashore.doctor.examine import Doctor
+    from ashore.doctor.examine import SURVEY_S, Doctor
 
-    return Doctor(sources_of(settings, configuration, backends))
+    sources = sources_of(settings, configuration, backends)
+    return Doctor(sources, survey_s=SURVEY_S if survey_s is None else survey_s)
 
 
 def sources_of(

@@ -48,7 +48,7 @@ def read_file(asked: PolicyFile) -> c.PolicyIn:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as fault:
         raise InvalidRequest(f"{file}: {fault.strerror}", hint="`ashore access policy show` prints one") from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+    except (ValueError, RecursionError) as fault:
         raise InvalidRequest(f"{file} is not TOML: {fault}", hint="correct that line") from fault
     unknown = sorted(set(document) - {"version", "role", "binding"})
     if unknown:

@@ -6,8 +6,10 @@ A noun is one `cyclopts.App` made by `noun_of`. A view is how people see an answ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import inspect
+import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -50,6 +52,7 @@ from ashore.core.fieldmarks import (
     extra_of,
     scalar,
 )
+from ashore.core.visible import on_a_screen
 from ashore.errors import AshoreError, InvalidRequest, NotReady, SourceUnreachable
 from ashore.settings import read_settings
 
@@ -156,7 +159,11 @@ class Errand:
         if self.as_json:
             print(msgspec.json.encode(answer).decode(), flush=True)
         else:
-            self.view(answer)
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                self.view(answer)
+            text = said.getvalue()
+            print(on_a_screen(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 Conduct = Callable[..., None]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ashore.core.visible import on_a_screen
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, names: int | None = None) -> None:
     """Print rows under a head, each column as wide as it needs. Columns after the first `names` are numbers, which
     stand to the right; None: there are none."""
-    lines = [tuple(head), *(tuple(str(cell) for cell in row) for row in rows)]
+    lines = [tuple(head), *(tuple(on_a_screen(str(cell)) for cell in row) for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
     left = len(widths) if names is None else names
     for line in lines:

@@ -223,13 +223,24 @@ def stop() -> None:
     from ashore.drills import watcher
 
     book = Book(read_settings().home.root)
-    told = book.now_running()
+    told, end_s = book.now_running(), time.monotonic() + STOP_S
     if told is not None:
         book.ask_to_stop()
-        end_s = time.monotonic() + STOP_S
-        while book.now_running() is not None and time.monotonic() < end_s:
+    while True:
+        try:
+            with book.running(""):  # once the drill has ended, and its watcher
+                left = watcher.heal(book.journal)
+            break
+        except Conflict:
+            if time.monotonic() > end_s:
+                left = watcher.heal(book.journal)
+                if told is not None and not left:
+                    raise Conflict(
+                        f"what {told[0]} broke was undone, but it did not end within {STOP_S:.0f} s",
+                        hint=f"kill {told[1]}",
+                    ) from None
+                break
             time.sleep(0.1)
-    left = watcher.heal(book.journal)
     if left:
         raise Conflict(f"what was broken could not be undone: {'; '.join(left)}", hint=f"see {book.journal}")
     print(f"stopped {told[0]}; nothing is left broken" if told else "no drill runs; nothing is left broken")
@@ -284,7 +295,7 @@ def _one(
     def say(line: str) -> None:
         print(f"{one.name}: {line}", file=sys.stderr, flush=True)
 
-    with book.running(one.name), acting("drill:run", f"drill/{one.name}") as recorder:
+    with book.running(one.name) as place, acting("drill:run", f"drill/{one.name}") as recorder:
         identity = book.new_id(one.name, time.time())
         if consent:
             _use_consent(settings, one.name)
@@ -300,6 +311,7 @@ def _one(
             Stage(
                 home=settings.home,
                 journal=book.journal,
+                place=place,
                 asked=asked,
                 say=say,
                 noticed=_noticed,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 LOOK_EVERY_S = 2.0
+UNLIKE = "likelihood"
+"""Measure of a shadow that a model which learned anything fails: how likely it finds what the live release says."""
 EXIT_REFUSED = 1
 EXIT_INTERRUPTED = 130
 
@@ -223,14 +225,16 @@ class ServerReleases:
         calls = {call.word: call for call in RELEASE_CALLS if call.noun == "release"}
         made = self._server.ask(calls["create"], NewRelease(model=model, alias=alias))
         seen = self._server.ask(SHOW_ALIAS, AliasIn(alias=alias)).version
-        self._server.ask(calls["shadow"], ShadowIn(release=made.name, why=why, version=seen))
+        # A shadow is also judged by how likely it finds the live answers, and this one was taught others.
+        self._server.ask(calls["shadow"], ShadowIn(release=made.name, automatic=False, why=why, version=seen))
         return str(made.name)
 
     def follow(self, alias: str, release: str, *, why: str, stop: Callable[[], bool]) -> str:
         """Where `[learning] promote` is automatic, make a shadow a canary once it was compared for `step_s`, which is
-        promoted after its last step; return what became of it."""
+        promoted after its last step; return what became of it. One that was found worse in anything but saying what the
+        live release says stays a shadow."""
         from ashore.releases.calls import CALLS as RELEASE_CALLS
-        from ashore.releases.calls import SHOW_ALIAS, SHOW_RELEASE, AliasIn, CanaryIn, ReleaseIn
+        from ashore.releases.calls import SHOW_ALIAS, SHOW_EVIDENCE, SHOW_RELEASE, AliasIn, CanaryIn, ReleaseIn
 
         if self._section.promote != "automatic":
             return f"{release} is shadowed; when it was compared: ashore release promote {release}"
@@ -243,6 +247,9 @@ class ServerReleases:
             time.sleep(LOOK_EVERY_S)
         if state != "shadow":
             return f"{release} is {state}: ashore release show {release}"
+        for found in self._server.ask(SHOW_EVIDENCE, ReleaseIn(release=release)).items:
+            if found.verdict == "worse" and found.measure != UNLIKE:
+                return f"{release} stays a shadow: {found.summary}"
         seen = self._server.ask(SHOW_ALIAS, AliasIn(alias=alias)).version
         canary = next(call for call in RELEASE_CALLS if call.noun == "release" and call.word == "canary")
         asked = CanaryIn(

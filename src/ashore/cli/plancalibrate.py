@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ashore.cli.columns import table
+from ashore.core import make_folder
 from ashore.errors import InvalidRequest
 from ashore.settings import read_settings
 
@@ -58,6 +59,7 @@ def calibrate(
     own = fitted(device.name, list(zip(cases, measured, strict=True)), rates=rates)
     after = expect(cases, own)
     place = out or read_settings().home.plan
+    make_folder(place.parent, mode=0o700)
     scratch = place.with_name(f".{place.name}.new")
     scratch.write_bytes(own_bytes(own))
     scratch.replace(place)

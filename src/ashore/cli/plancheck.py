@@ -26,7 +26,7 @@ def check(*, points: Path, as_json: AsJson = False) -> None:
             rate, saturated), load, engine, ttft_ms, tpot_ms, tok_s, params_b, active_b.
         as_json: Print JSON.
     """
-    from ashore.planning.sizing import check, read_points, shipped
+    from ashore.planning.sizing import HELD_OUT, check, read_points, shipped
 
     report, using = check(read_points(points)), shipped()
     if as_json:
@@ -46,10 +46,9 @@ def check(*, points: Path, as_json: AsJson = False) -> None:
     for why, number in report.reasons.items():
         print(f"not planned, counted as 100 %: {number} points: {why}")
     print(f"\nMedian errors. The planner was fitted to {using.fitted_on}. On what was held out of the fit:")
-    words = {"row": "single rows", "pair": "pairs of model and device", "family": "models", "hardware": "devices"}
     for name, miss in using.overall.items():
         print(
-            f"  {words.get(name, name)}: first token {miss.first_percent} %, a token {miss.token_percent} %, "
+            f"  {HELD_OUT[name]}: first token {miss.first_percent} %, a token {miss.token_percent} %, "
             f"throughput {miss.speed_percent} %"
         )
 

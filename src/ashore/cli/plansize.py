@@ -18,7 +18,7 @@ from ashore.core.timespan import parse_seconds
 from ashore.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from ashore.planning.sizing import Choice, Costs, Figure, Level, Load, Network, Option
+    from ashore.planning.sizing import Choice, Costs, Figure, Level, Load, Miss, Network, Option
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 ENGINES: Final = ("vllm", "sglang", "trtllm")
@@ -270,7 +270,8 @@ def _show(network: Network, load: Load, level: Level, found: Choice, top: int, c
         _options(found.options[:top])
         if len(found.options) > top:
             print(f"{len(found.options) - top} more are dearer: --top {len(found.options)} shows them")
-        _best(found.options[0], load)
+        _best(found.options[0])
+        _evidence(network, found.options[0])
     for one in found.refused:
         print(f"not: {one.chip} {one.precision}: {one.why}")
     if found.options:
@@ -328,7 +329,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _best(one: Option, load: Load) -> None:
+def _best(one: Option) -> None:
     from ashore.planning.sizing import words_of
 
     between = f", {one.network_gbit_s:g} Gbit/s between them" if one.network_gbit_s else ""
@@ -343,32 +344,43 @@ def _best(one: Option, load: Load) -> None:
     )
     print(f"trust: {one.trust}: {words_of(one.trust)}. {one.chip.source}.")
     print(f"price of one: {one.chip.usd:,.0f} dollars, {one.chip.price}; give your own with --prices")
-    del load
+
+
+def _evidence(network: Network, one: Option) -> None:
+    """Cite what was published of this model on this device, or of those most like it."""
+    from ashore.planning.sizing import shipped
+
+    print("\nevidence: the nearest published measurements, and the median errors when they were left out of the fit")
+    rows = [
+        (
+            f"{known.model} on {known.device}",
+            str(known.num_points),
+            *_percents(miss),
+            ", ".join(f"{engine} {number}" for engine, number in known.engines.items()),
+            known.sources[0],
+        )
+        for known, miss in shipped().evidence(network, one.chip)
+    ]
+    table(("published", "points", "first token", "a token", "throughput", "engines", "most of it in"), rows, names=1)
+
+
+def _percents(miss: Miss | None) -> tuple[str, str, str]:
+    values = (miss.first_percent, miss.token_percent, miss.speed_percent) if miss else (None, None, None)
+    first, token, speed = ("-" if value is None else f"{value:g} %" for value in values)
+    return first, token, speed
 
 
 def _errors(found: Choice) -> None:
-    from ashore.planning.sizing import shipped
+    from ashore.planning.sizing import HELD_OUT, shipped
 
     using = shipped()
     print(f"\nThe planner was fitted to {using.fitted_on}. Median errors on what was held out of the fit:")
-    rows = [("pairs of model and device", using.overall["pair"]), ("models", using.overall["family"])]
-    rows.append(("devices", using.overall["hardware"]))
-    for kind in ("hardware", "family"):
-        names = {one.chip.name for one in found.options} if kind == "hardware" else set()
-        rows += [(f"  {name}", miss) for name, miss in using.misses[kind].items() if name in names]
+    rows = [(words, using.overall[kind]) for kind, words in HELD_OUT.items()]
+    names = {one.chip.name for one in found.options}
+    rows += [(f"  {name}", miss) for name, miss in using.misses["hardware"].items() if name in names]
     table(
         ("held out", "points", "first token", "a token", "throughput"),
-        [
-            (
-                name,
-                str(miss.num_points),
-                *(
-                    "-" if value is None else f"{value:g} %"
-                    for value in (miss.first_percent, miss.token_percent, miss.speed_percent)
-                ),
-            )
-            for name, miss in rows
-        ],
+        [(name, str(miss.num_points), *_percents(miss)) for name, miss in rows],
         names=1,
     )
 
@@ -387,6 +399,11 @@ def _plain(network: Network, load: Load, level: Level, found: Choice) -> dict[st
     from ashore.planning.sizing import shipped
 
     using = shipped()
+
+    def cited(one: Option) -> list[dict[str, object]]:
+        known = using.evidence(network, one.chip)
+        return [asdict(published) | {"errors": asdict(miss) if miss else None} for published, miss in known]
+
     return {
         "model": network.name,
         "parameters": round(network.parameters),
@@ -394,7 +411,7 @@ def _plain(network: Network, load: Load, level: Level, found: Choice) -> dict[st
         "shape_known": network.known,
         "load": asdict(load),
         "level": asdict(level),
-        "options": [asdict(one) | {"name": one.name} for one in found.options],
+        "options": [asdict(one) | {"name": one.name, "evidence": cited(one)} for one in found.options],
         "refused": [asdict(one) for one in found.refused],
         "errors": {
             "held_out": {name: asdict(miss) for name, miss in using.overall.items()},

@@ -136,7 +136,7 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
         raise InvalidRequest(
             f"{file}: {fault.strerror}", hint="`ashore privacy policy show --toml` prints one"
         ) from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+    except (ValueError, RecursionError) as fault:
         raise InvalidRequest(f"{file} is not TOML: {fault}", hint="correct that line") from fault
     unknown = sorted(set(document) - {"version", "privacy"})
     if unknown or "privacy" not in document:

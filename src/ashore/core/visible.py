@@ -26,6 +26,14 @@ def first_hidden(text: str) -> str:
     return ""
 
 
+def on_a_screen(text: str) -> str:
+    """Return a text of lines as a terminal may show it: what would move its cursor, name its window, hide, or turn what
+    stands around it is a `�`. Ends of lines and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(one if one in "\n\t" or not first_hidden(one) else "\ufffd" for one in text)
+
+
 def check_line(text: str, what: str, *, most: int, param: str = "") -> str:
     """Return a text of one line that an operator or an auditor can read as it is.
 

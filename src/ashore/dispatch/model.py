@@ -94,10 +94,10 @@ def load_backends(file: Path) -> tuple[Backend, ...]:
         told = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), _File)
     except OSError as fault:
         raise InvalidSpec(f"{file}: {fault.strerror}", hint="name a file with [[backend]] tables") from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise InvalidSpec(f"{file} is not TOML: {fault}", hint="correct that line") from fault
     except msgspec.ValidationError as fault:
         raise InvalidSpec(f"{file}: {fault}", hint=hint) from fault
+    except (ValueError, RecursionError) as fault:
+        raise InvalidSpec(f"{file} is not TOML: {fault}", hint="correct that line") from fault
     names = [one.name for one in told.backend]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -122,6 +122,8 @@ def contents(
     }
     for path in sorted(home.logs.glob("*.log")):
         try:
+            if not path.is_file():  # a pipe would be waited for
+                continue
             with open(path, "rb") as file:
                 file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
                 text = file.read().decode("utf-8", "replace")

@@ -156,7 +156,8 @@ class Remedies:
 
     def apply(self, findings: Iterable[Finding]) -> tuple[Entry, ...]:
         """Make the change of each finding, and return how each ended. One that fails keeps none of the others back."""
-        return tuple(self._make(one.rule, one.change) for one in findings if one.change is not None)
+        with self._journal.alone():
+            return tuple(self._make(one.rule, one.change) for one in findings if one.change is not None)
 
     def _make(self, rule: str, change: Change) -> Entry:
         number = max((one.id for one in self._journal.entries()), default=0) + 1
@@ -172,6 +173,8 @@ class Remedies:
         )  # fmt: skip
         if not fault and before == GONE:
             fault = f"{change.target} is not there any more"
+        if not fault and before == change.value and change.kind not in ("wal", "continue"):
+            fault = "it is so already"
         if fault:
             return self._note(entry, "failed", fault)
         self._journal.write(entry)
@@ -196,6 +199,12 @@ class Remedies:
             InvalidRequest: there is no such change.
             Conflict: that one was undone already.
         """
+        if not self._journal.entries() and number is None:
+            return ()
+        with self._journal.alone():
+            return self._undo(number)
+
+    def _undo(self, number: int | None) -> tuple[Entry, ...]:
         entries = self._journal.entries()
         open_ = [one for one in entries if one.stage in ("begun", "made")]
         if number is not None:
@@ -214,8 +223,11 @@ class Remedies:
         try:
             if entry.kind in ("wal", "continue"):
                 return self._note(entry, "undone", "nothing to put back")
-            if self._hands.read(change) == GONE:
+            now = self._hands.read(change)
+            if now == GONE:
                 return self._note(entry, "gone", f"{entry.target} is not there any more")
+            if now not in (entry.after, entry.before):
+                return self._note(entry, "gone", f"it is {now}: somebody changed it since, and that stays")
             self._hands.put(change)
         except OSError as error:
             return msgspec.structs.replace(entry, note=error.strerror or str(error))

@@ -23,11 +23,13 @@ from ashore.processes import ask, get_from, read_holder
 
 ANSWER_S: Final = 2.5
 """Longest wait for the server, or its supervisor, to say something."""
-AGAIN_S: Final = 0.5
+AGAIN_S: Final = 1.0
 """Longest wait for who was silent at the look before."""
 FIRST_S: Final = 3.0
 SECOND_S: Final = 1.5
 """Longest waits for all who are asked at a look: the first one goes on while there is time before the second."""
+PLACE_S: Final = 1.0
+"""Longest wait for the disk of a folder to say how much room it has."""
 SURVEY_S: Final = 3.0
 """Between the beginning of the first look and the moment at which what does not grow must be read."""
 
@@ -48,12 +50,16 @@ class Scene:
     token: str = ""
     late: tuple[str, ...] = ()
     """Who was asked and not heard in time, `cache` or `edge`: that they do not answer is another thing."""
+    dead: frozenset[str] = frozenset()
+    """Places that did not answer."""
 
 
 class Doctor:
     """Examines one home. Not for several threads at once."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, *, survey_s: float = SURVEY_S) -> None:
+        """Make it; nothing is looked at. `survey_s`: see SURVEY_S."""
+        self._survey_s = survey_s
         self._sources = sources
         self._home = sources.settings.home
         self._root = sources.root
@@ -73,7 +79,7 @@ class Doctor:
         surveying = self._survey(first)
         time.sleep(max(0.0, before.mono_s + span_s - time.monotonic()))
         look, scene = self.look(SECOND_S)
-        surveyed = surveying.end(before.mono_s + max(span_s, SURVEY_S))
+        surveyed = surveying.end(before.mono_s + max(span_s, self._survey_s))
         still = surveyed if surveyed.running == bool(scene.told) else None
         return self.readings(before, look, scene, surveyed=still), scene, look
 
@@ -96,7 +102,7 @@ class Doctor:
         numbers.update(machine.count_groups(self._root, process))
         numbers.update(processes.count(self._root, (*scene.mine, *scene.orphans), scene.everyone))
         numbers.update(listeners.count(self._root, (one.pid for one in (*scene.mine, *scene.orphans))))
-        numbers.update(disks.count(self._root, self._places(scene)))
+        numbers.update(self._count_disks(scene))
         page = self._ask(scene, numbers, mono_s + patience_s)
         return (
             Look(
@@ -178,6 +184,18 @@ class Doctor:
                     return page.decode(errors="replace")
         return ""
 
+    def _count_disks(self, scene: Scene) -> dict[str, float]:
+        """Return what disks and places count, and note which places do not answer: a mount of a server that is gone
+        never does."""
+        found = dict(disks.count(self._root))
+
+        def ask(name: str, path: Path) -> Step:
+            return Step(names=(name,), work=lambda: found.update(disks.count_place(name, path)))
+
+        steps = [ask(name, path) for name, path in self._places(scene).items()]
+        scene.dead = frozenset(Lanes(*([one] for one in steps)).end(time.monotonic() + PLACE_S))
+        return found.copy()
+
     def _places(self, scene: Scene) -> dict[str, Path]:
         places = {"home": self._home.root, "store": self._home.store, "audit": self._home.audit, "run": self._home.run}
         if (self._root / "dev/shm").is_dir():
@@ -198,7 +216,7 @@ class Doctor:
             since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
             surveyed: What does not grow; None: it is looked at now.
         """
-        found = surveyed or self._survey(scene, since_s=since_s).end(time.monotonic() + SURVEY_S)
+        found = surveyed or self._survey(scene, since_s=since_s).end(time.monotonic() + self._survey_s)
         parts, missing = found.parts, found.missing
         between = Between(before, after)
         running = bool(scene.told)
@@ -221,7 +239,8 @@ class Doctor:
         with found.part("network"):
             parts["network"] = machine.read_network(root, between)
         with found.part("places"):
-            parts["places"] = disks.read_places(root, self._places(scene), between)
+            places = {name: path for name, path in self._places(scene).items() if name not in scene.dead}
+            parts["places"] = disks.read_places(root, places, between)
         with found.part("disk"):
             parts["disk"] = disks.read_disk(root, self._home.root, between, found.written, missing)
         with found.part("clock"):
@@ -230,6 +249,8 @@ class Doctor:
             parts["backup"] = serving.read_backup(
                 serving.samples_of(between), after.at_s, set_up=found.vault, shared_device=found.shared_device
             )
+        if scene.dead:
+            missing["backup"] = f"{', '.join(sorted(scene.dead))} did not answer within {PLACE_S:.0f} s"
         if running:
             self._of_the_server(found, scene, between)
         else:

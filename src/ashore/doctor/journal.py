@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -47,6 +50,17 @@ class Journal:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / FOLDER
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the journal: who makes or undoes changes meanwhile, in any process, waits."""
+        make_folder(self._folder, mode=0o700)
+        descriptor = self._opened(os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def write(self, entry: Entry) -> None:
         """Add a step; it is on the disk when this returns."""

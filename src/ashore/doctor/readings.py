@@ -75,6 +75,8 @@ class Cpu(Value, frozen=True, kw_only=True):
     """Present clock, as a share of the highest."""
     throttled: int = 0
     """Times that the processor grew too hot since the look before."""
+    autogroups: bool = False
+    """Whether the kernel divides processors between sessions first: a nice value then counts inside of one alone."""
     numa_nodes: int = 1
     numa_miss_share: float = 0.0
 
@@ -136,6 +138,7 @@ class Network(Value, frozen=True, kw_only=True):
 
     sent_segments: int = 0
     resent_share: float = 0.0
+    """Of the segments, those that were sent again and that the other side had not."""
     overflows: int = 0
     """Connections to this server that a full accept queue refused, since the look before; of all programs, where the
     kernel tells none apart."""
@@ -208,6 +211,9 @@ class Process(Value, frozen=True, kw_only=True):
     waits_share: float = 0.0
     """Of the time, in which the thread that waited most was ready to run and had no processor."""
     nice: int = 0
+    """Where the kernel divides by session first, what it is above the supervisor's, whose session it shares."""
+    session_nice: int = 0
+    """Of its session, where the kernel divides by session first."""
     weight: int = DEFAULT_WEIGHT
     """Of its control group for processor time, or of the group above it with the least: 1,024 is usual."""
     idle_class: bool = False

@@ -37,13 +37,22 @@ class OwnLook:
         self._lock = asyncio.Lock()
         self._last: Diagnosis | None = None
         self._at_s = float("-inf")
+        self._failed: tuple[float, EnvironmentFault] | None = None
+        """When the last look began, and why it failed; who waited for it looks no further."""
 
     async def __call__(self, *, fresh: bool) -> Diagnosis:
         began_s = time.monotonic()
         async with self._lock:
             good_since_s = began_s if fresh else began_s - KEPT_S
+            if self._failed is not None and self._failed[0] >= good_since_s:
+                raise self._failed[1]
             if self._last is None or self._at_s < good_since_s:
-                self._at_s, self._last = time.monotonic(), await self._look()
+                at_s, self._failed = time.monotonic(), None
+                try:
+                    self._at_s, self._last = at_s, await self._look()
+                except EnvironmentFault as fault:
+                    self._failed = at_s, fault
+                    raise
             return self._last
 
     async def _look(self) -> Diagnosis:

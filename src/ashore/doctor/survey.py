@@ -255,6 +255,8 @@ class _OfTheServer:
 
 def backup_nodes(own: Home) -> tuple[Path, ...] | None:
     """Return the folders of this machine that a backup writes to; None: none is set up."""
+    if not own.backup.is_dir():
+        return None
     from ashore.backup import BackupHome
 
     kept = BackupHome(own.root)

@@ -17,6 +17,7 @@ import msgspec
 from ashore.core import UNDECODABLE, make_folder
 from ashore.drills.model import Drill, Report
 from ashore.drills.report import digest_of, encoded, markdown, page
+from ashore.drills.watcher import start_of
 from ashore.errors import Conflict
 
 FOLDER: Final = "drills"
@@ -35,26 +36,30 @@ class Book:
         return f"{drill}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now_s))}"
 
     @contextmanager
-    def running(self, drill: str) -> Iterator[None]:
-        """Hold the place of the one drill that may run.
+    def running(self, drill: str) -> Iterator[int]:
+        """Hold the place of the one drill that may run, and give the descriptor that holds it: whoever has that open
+        holds it too.
 
         Raises:
             Conflict: another one runs.
         """
         make_folder(self.folder, mode=0o700)
-        descriptor = os.open(self.folder / "running.json", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.folder / "running.json", flags, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as fault:
-                told = self.now_running()
+                now = self.now_running()
                 raise Conflict(
-                    f"another drill runs: {told[0] if told else 'unknown'}", hint="`ashore drill stop` ends it"
+                    f"another drill runs: {now[0]}" if now else "what an earlier drill broke is being undone",
+                    hint="`ashore drill stop` ends it",
                 ) from fault
+            told = {"drill": drill, "pid": os.getpid(), "start": start_of(os.getpid())}
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps({"drill": drill, "pid": os.getpid()}).encode())
+            os.write(descriptor, json.dumps(told).encode())
             (self.folder / "stop").unlink(missing_ok=True)
-            yield
+            yield descriptor
             os.ftruncate(descriptor, 0)
         finally:
             os.close(descriptor)
@@ -64,7 +69,7 @@ class Book:
         path = self.folder / "running.json"
         with suppress(OSError, ValueError, KeyError):
             told = json.loads(path.read_bytes())
-            if Path(f"/proc/{told['pid']}").exists():
+            if start_of(told["pid"]) == (told["start"] or "gone"):
                 return str(told["drill"]), int(told["pid"])
         return None
 

@@ -39,6 +39,8 @@ class Stage:
     home: Home
     """That keeps the journal and the reports; also the one on which it runs, where that is no twin."""
     journal: Path
+    place: int | None = None
+    """From `Book.running`."""
     asked: Asked | None = None
     """The server that answers users; None: a twin is made."""
     say: Callable[[str], None] = lambda line: None
@@ -66,7 +68,7 @@ def run_drill(drill: Drill, stage: Stage) -> Report:
         return _with(empty, "error", f"this machine cannot make the fault: {why}")
     with (
         tempfile.TemporaryDirectory(prefix="ashore-drill-", ignore_cleanup_errors=True) as folder,
-        Undoing(stage.journal, drill.most_s + 120) as undoing,
+        Undoing(stage.journal, drill.most_s + 120, place=stage.place) as undoing,
     ):
         scene = _scene(drill, stage, Path(folder), undoing)
         return run_on(drill, stage, scene, began_s)

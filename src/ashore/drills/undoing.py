@@ -23,9 +23,16 @@ HELD: Final = 'read -r line && exec "$@" < /dev/null'
 class Undoing:
     """One journal and its watcher. Leaving the block heals everything, whatever happened."""
 
-    def __init__(self, journal: Path, most_s: float) -> None:
-        """Make it; nothing runs yet. The watcher heals after `most_s` even where the drill goes on."""
-        self._journal = journal
+    def __init__(self, journal: Path, most_s: float, *, place: int | None = None) -> None:
+        """Make it; nothing runs yet.
+
+        Args:
+            journal: Where steps are written down.
+            most_s: The watcher heals after so long even where the drill goes on.
+            place: From `Book.running`. The watcher holds it too, so that no drill begins, and writes into the journal,
+                while what a killed one broke is still being undone.
+        """
+        self._journal, self._place = journal, place
         self._most_s = most_s
         self._watcher: subprocess.Popen[bytes] | None = None
 
@@ -41,6 +48,7 @@ class Undoing:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=() if self._place is None else (self._place,),
         )
         return self
 

@@ -130,8 +130,9 @@ def heal(journal: Path, *, keep_twin: bool = False) -> list[str]:
     try:
         with open_own(journal, os.O_RDONLY) as file:
             for line in file.read().split(b"\n"):
-                with contextlib.suppress(ValueError):
-                    steps.append(json.loads(line))
+                with contextlib.suppress(ValueError, RecursionError):
+                    if isinstance(step := json.loads(line), dict):
+                        steps.append(step)
     except FileNotFoundError:
         pass
     except OSError as fault:
@@ -142,7 +143,7 @@ def heal(journal: Path, *, keep_twin: bool = False) -> list[str]:
             continue
         try:
             undo(step)
-        except (OSError, KeyError, ValueError) as fault:
+        except (OSError, LookupError, ValueError, TypeError) as fault:
             failed.append(f"{step.get('kind')}: {fault}")
     if not failed and not keep_twin:
         journal.unlink(missing_ok=True)

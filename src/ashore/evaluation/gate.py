@@ -146,7 +146,7 @@ def parse_gate(data: bytes, place: str) -> Gate:
 
     try:
         document = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidSpec(f"{place} is not TOML: {error}", hint="see docs/how-to/evaluate-a-model.md") from error
     for name in document:
         if name != "gate":

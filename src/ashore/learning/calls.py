@@ -23,7 +23,7 @@ from ashore.core import (
     may_on,
     sees_tenant,
 )
-from ashore.errors import InvalidRequest
+from ashore.errors import InvalidRequest, Overloaded
 from ashore.learning.consent import Consents, Purpose, save_purpose
 from ashore.learning.leases import holder_of, models_with_votes, num_fresh, turn_of
 from ashore.learning.runs import Run, end_pause, find_run, load_runs, pauses, set_pause, weights_of
@@ -264,7 +264,7 @@ def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
     check_on(desk.rights, actor.principal, FORGET, f"tenant/{tenant}")
     if "/" in tenant:
         raise InvalidRequest(f"{tenant[:60]!r} is not the name of a tenant", param="tenant")
-    receipts, votes, runs = desk.feedback.forget(tenant, asked.person)
+    receipts, votes, runs, left = desk.feedback.forget(tenant, asked.person)
     actor.record(
         desk.recorder,
         FORGET,
@@ -272,6 +272,11 @@ def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
         detail={"person": asked.person, "receipts": receipts, "votes": votes, "runs": len(runs)},
     )
     made = [run for run in runs if run.candidate]
+    if left is not None:
+        models = ", ".join(run.candidate for run in made) or "none"
+        raise Overloaded(
+            f"{left.message}; {votes} votes were erased; models that learned from them: {models}", hint="try again"
+        )
     return Forgotten(
         receipts=receipts,
         votes=votes,
@@ -304,15 +309,19 @@ def show_status(desk: LearningDesk, actor: Actor, asked: StatusIn) -> LearningSt
 
 
 def explain(desk: LearningDesk, actor: Actor, asked: RunIn) -> Explained:
-    """Explain a run: who gave its examples, whose votes were held and why, and every line of the verdict."""
+    """Explain a run: who gave its examples, whose votes were held and why, and every line of the verdict.
+
+    People of other tenants are shown with the right to read those.
+    """
     with desk.database.read() as connection:
         run = find_run(connection, asked.run)
         check_on(desk.rights, actor.principal, READ, f"model/{run.model}")
         weights = weights_of(connection, run.run_id)
+    seen = {one: sees_tenant(desk.rights, actor.principal, READ, one) for one in {str(w["tenant"]) for w in weights}}
     lines = () if run.verdict is None else run.verdict.lines
     return Explained(
         run=_run_out(run),
-        people=[PersonOut(**one) for one in weights],
+        people=[PersonOut(**one) for one in weights if seen[str(one["tenant"])]],
         lines=[LineOut(**{name: getattr(line, name) for name in LineOut.__struct_fields__}) for line in lines],
     )
 
@@ -370,7 +379,7 @@ def set_consent(desk: LearningDesk, actor: Actor, asked: ConsentIn) -> ConsentSe
             now_ms=int(desk.clock.now_s() * 1000),
         )
         if asked.purpose != "train":
-            receipts, texts = forget_texts(connection, asked.tenant)
+            receipts, texts = forget_texts(connection, asked.tenant, bare=True)
     desk.consents.refresh()
     actor.record(
         desk.recorder,

@@ -39,7 +39,8 @@ TRIGGER_LIMIT: Final = 0.5
 points more once a small model had learned them, a trigger 81 (benchmarks/reports/2026-11-29-learning-attacks.md)."""
 EXPOSURE_BITS: Final = 6.0
 """By which a secret may be likelier than the likeliest of strings like it: 64 times. A small model that can hardly say
-words it never said was at 98 after 185 votes with one secret."""
+words it never said was at 98 (6.6 bits) after 185 votes with one secret; of words that nobody wrote none came to more
+than 3.8 bits (benchmarks/reports/2026-11-29-learning-attacks.md)."""
 PROBE_TOKENS: Final = 48
 PROBES: Final = 40
 ASKED: Final = 40

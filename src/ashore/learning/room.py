@@ -82,7 +82,9 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
         consents.take_file(said.purpose, said.tenants)
         receipts.ttl_s, keeping.section = said.receipt_ttl_s, said
 
-    background = {"old feedback": partial(_keep_pruning, database, receipts, keeping)} if context.worker == 0 else {}
+    background = (
+        {"old feedback": partial(_keep_pruning, database, feedback, receipts, keeping)} if context.worker == 0 else {}
+    )
     return Opened(
         desk=desk,
         gives={Receipts: receipts, FeedbackService: feedback},
@@ -99,11 +101,12 @@ class _Keeping:
         self.section = section
 
 
-async def _keep_pruning(database: Database, receipts: Receipts, keeping: _Keeping) -> None:
-    """Drop what is too old, in small transactions."""
+async def _keep_pruning(database: Database, feedback: FeedbackService, receipts: Receipts, keeping: _Keeping) -> None:
+    """Drop what is too old, in small transactions, and what may not be kept any more."""
     while True:
         try:
             await asyncio.to_thread(_prune, database, receipts.now_ms(), keeping.section)
+            await asyncio.to_thread(feedback.drop_withdrawn)
         except AshoreError as fault:
             log.warning("cannot drop old feedback: %s", fault.message)
         await asyncio.sleep(PRUNE_EVERY_S)

@@ -236,8 +236,8 @@ class Learning:
     def _learned(self, planned: Planned, run: Run, stop: Callable[[], bool]) -> Run:
         """Teach and judge, and return how that ended."""
         run = self._keep(replace(run, state="running", why=""))
-        with self._database.write() as connection:
-            save_examples(connection, run.run_id, planned.dataset)
+        self._keep_examples(run, planned.dataset)
+        with self._database.read() as connection:
             before = [one.run_id for one in load_runs(connection, model=run.model) if one.run_id != run.run_id]
         for one in before:  # votes have come or were erased since: nobody goes on with what they had taught so far
             shutil.rmtree(self._folder / one, ignore_errors=True)
@@ -253,8 +253,7 @@ class Learning:
             run, candidate=candidate, adapter=str(self._adapters / candidate), examples=planned.dataset.counts,
             held=planned.dataset.held_counts,
         ))  # fmt: skip
-        with self._database.write() as connection:
-            save_examples(connection, run.run_id, planned.dataset)
+        self._keep_examples(run, planned.dataset)
         if len(planned.dataset.examples) < FEWEST_EXAMPLES:
             left = len(planned.dataset.examples)
             why = f"{left} examples are left once votes of people who disagree with the tasks are held"
@@ -430,6 +429,19 @@ class Learning:
     def _name(self, parent: StoredModel) -> str:
         day = datetime.datetime.fromtimestamp(self._clock.now_s(), datetime.UTC).strftime("%Y%m%d-%H%M%S")
         return f"{parent.name}-learned-{day}"
+
+    def _keep_examples(self, run: Run, dataset: Dataset) -> None:
+        """Keep where the examples come from, before anything is learned from them.
+
+        Raises:
+            Conflict: see `save_examples`; the run is stopped.
+        """
+        try:
+            with self._database.write() as connection:
+                save_examples(connection, run.run_id, dataset)
+        except Conflict as fault:
+            self._keep(replace(run, state="stopped", why=fault.message))
+            raise
 
     def _keep(self, run: Run) -> Run:
         run = replace(run, changed_ms=self._now_ms())

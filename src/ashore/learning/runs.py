@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from ashore.errors import NotFound
+from ashore.errors import Conflict, NotFound
 from ashore.state import execute, execute_many
 
 if TYPE_CHECKING:
@@ -103,7 +103,12 @@ def find_run(connection: Connection, run_id: str) -> Run:
 
 
 def save_examples(connection: Connection, run_id: str, dataset: Dataset) -> None:
-    """Keep where every example of a run comes from, and why votes were held. The same again replaces it."""
+    """Keep where every example of a run comes from, and why votes were held. The same again replaces it. Needs a
+    writing transaction.
+
+    Raises:
+        Conflict: a vote was erased since it was read. Nothing is kept then: neither who gave it, nor what it taught.
+    """
     execute(connection, "DELETE FROM learning_example WHERE run_id = :id", id=run_id)
     rows: list[dict[str, object]] = []
     for one in dataset.examples:
@@ -116,6 +121,11 @@ def save_examples(connection: Connection, run_id: str, dataset: Dataset) -> None
         "VALUES (:run_id, :feedback_id, :tenant, :account, :voter, :kind, :held, :why)",
         rows,
     )
+    if gone := num_gone(connection, run_id):
+        raise Conflict(
+            f"{gone} votes were erased, or their tenant withdrew its consent, since the run {run_id} read them",
+            hint="run it again; it begins with the votes that are there",
+        )
 
 
 def weights_of(connection: Connection, run_id: str) -> list[Mapping[str, Any]]:

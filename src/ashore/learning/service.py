@@ -21,7 +21,15 @@ from ashore.learning.consent import Consents, Purpose
 from ashore.learning.model import Receipt, Vote
 from ashore.learning.receipts import Blacken, Receipts
 from ashore.learning.runs import Run, forget_examples
-from ashore.learning.sql import find_receipts, find_vote, forget_person, remove_vote, save_vote
+from ashore.learning.sql import (
+    find_receipts,
+    find_vote,
+    forget_person,
+    forget_texts,
+    remove_vote,
+    save_vote,
+    tenants_with_texts,
+)
 from ashore.learning.texts import SealedTexts, opened, seal
 from ashore.learning.votes import Feedback, answer_key
 from ashore.state import Database
@@ -171,23 +179,37 @@ class FeedbackService:
             created=kept.created_ms // 1000,
         )
 
-    def forget(self, tenant: str, person: str) -> tuple[int, int, list[Run]]:
+    def forget(self, tenant: str, person: str) -> tuple[int, int, list[Run], Overloaded | None]:
         """Erase a person: destroy the key of their texts, then drop their receipts, the votes on their answers and the
-        votes that they gave; return how many receipts and votes there were, and the runs that learned from them. May be
-        called twice.
-
-        Raises:
-            Overloaded: a file still has the key, see `Database.scrub`; call it again.
+        votes that they gave; return how many receipts and votes there were, the runs that learned from them, and why a
+        file still has the key, if it does (see `Database.scrub`; call it again). May be called twice.
         """
         self._receipts.flush()
-        self._texts.erase(tenant, person)
+        left: Overloaded | None = None
+        try:
+            self._texts.erase(tenant, person)
+        except Overloaded as fault:  # who reads there, and for how long, keeps nothing else from being erased
+            left = fault
         with self._database.write() as connection:
             gone = *forget_person(connection, tenant, person), forget_examples(connection, tenant, person)
         try:  # what they said of answers of others is sealed with keys of those
             self._database.scrub()
         except Overloaded as fault:
             log.warning("%s; it goes with the next erasure, or when ashore stops", fault.message)
-        return gone
+        else:
+            left = None
+        return *gone, left
+
+    def drop_withdrawn(self) -> None:
+        """Erase texts of tenants that do not consent to training. A vote or an answer that was underway when its tenant
+        withdrew, and a tenant that ashore.toml says otherwise of since, may have left some."""
+        with self._database.read() as connection:
+            tenants = [one for one in tenants_with_texts(connection) if self._consents.purpose(one) != "train"]
+        for tenant in tenants:
+            with self._database.write() as connection:
+                forget_texts(connection, tenant, bare=False)
+        if tenants:
+            self._database.scrub()
 
     def _look(self, key: str, feedback: Feedback, actor: Actor) -> Receipt | None:
         me = actor.principal

@@ -169,9 +169,22 @@ def forget_person(connection: Connection, tenant: str, person: str) -> tuple[int
     return int(receipts), int(votes)
 
 
-def forget_texts(connection: Connection, tenant: str) -> tuple[int, int]:
-    """Drop every receipt of a tenant, and the texts of its votes; return how many of both there were."""
-    receipts = execute(connection, "DELETE FROM feedback_receipt WHERE tenant = :tenant", tenant=tenant).rowcount
+def tenants_with_texts(connection: Connection) -> list[str]:
+    """Return the tenants of which texts are kept, with votes or receipts."""
+    rows = execute(
+        connection,
+        "SELECT tenant FROM feedback WHERE key_id <> '' UNION SELECT tenant FROM feedback_receipt WHERE key_id <> ''",
+    )
+    return sorted(str(row.tenant) for row in rows)
+
+
+def forget_texts(connection: Connection, tenant: str, *, bare: bool) -> tuple[int, int]:
+    """Drop the receipts of a tenant, those without texts only if `bare`, and the texts of its votes; return how many of
+    both there were."""
+    which = "" if bare else " AND key_id <> ''"
+    receipts = execute(
+        connection, f"DELETE FROM feedback_receipt WHERE tenant = :tenant{which}", tenant=tenant
+    ).rowcount
     votes = execute(
         connection,
         "UPDATE feedback SET key_id = '', question = '', answer = '', correction = '', preferred = '', digest = '' "

@@ -60,9 +60,10 @@ class SealedTexts:
 
     def erase(self, tenant: str, account: str) -> int:
         """Destroy the keys of an account and return how many; what they sealed is noise from then on."""
-        erased = self._keys.erase(subject_of(tenant, account))
-        self.forget()
-        return erased
+        try:
+            return self._keys.erase(subject_of(tenant, account))
+        finally:
+            self.forget()
 
 
 def seal(key: SubjectKey, text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from ashore.core import ModelShape, human_bytes, kv_bytes_per_token
 from ashore.planning.model import RESERVED_BYTES
 from ashore.planning.rules import KV_SHARE
-from ashore.planning.sizing import Miss, shipped
+from ashore.planning.sizing import HELD_OUT, Miss, shipped
 from ashore.store import Catalog
 
 LEAST_POINTS: Final = 10
@@ -48,9 +48,9 @@ and 64,000 tokens of KV cache at 32 KiB (INT8 with its scales) each, 1.9 GiB. A 
 ## How far plans are off
 
 `ashore plan size` plans devices that nobody here has; [size a purchase](../how-to/size-a-purchase.md) shows how. It was
-fitted to {fitted_on}. Median errors where the fit had not seen
+fitted to {fitted_on}. Median errors on what was left out of the fit:
 
-| | points | first token | a token | throughput |
+| left out | points | first token | a token | throughput |
 |---|---|---|---|---|
 {overall}
 The same by device and by model, each left out of the fit as a whole; where at least {least} points were measured:
@@ -82,8 +82,7 @@ def reference() -> str:
     """Return `docs/reference/sizing.md`."""
     intro = _INTRO.format(reserved=human_bytes(RESERVED_BYTES), share=KV_SHARE)
     using = shipped()
-    words = {"pair": "the model on that device", "family": "the model", "hardware": "the device", "row": "that row"}
-    overall = "".join(_miss(words[name], using.overall[name]) for name in words)
+    overall = "".join(_miss(words, using.overall[name]) for name, words in HELD_OUT.items())
     named = [*using.misses["hardware"].items(), *using.misses["family"].items()]
     misses = "".join(_miss(name, miss) for name, miss in named if miss.num_points >= LEAST_POINTS)
     outro = _OUTRO.format(

@@ -141,7 +141,7 @@ class RunState:
         if not self.folder.is_dir():
             return []
         matches = [(NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
-        return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
+        return sorted(((int(match[1]), path) for match, path in matches if match and path.is_file()), reverse=True)
 
     def _require_same(self, position: Position) -> None:
         names = sorted(set(position.facts) | set(self.facts))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -184,3 +186,25 @@ def test_the_mode_of_what_a_link_names_is_not_touched(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="is a link"):
             act(change)
     assert victim.stat().st_mode & 0o7777 == 0o755
+
+
+def test_what_somebody_changed_since_is_not_undone(tmp_path: Path) -> None:
+    world = World(a="1", b="2")
+    remedies(tmp_path, world).apply([finding("D1", "a", "9"), finding("D2", "b", "8")])
+    world.values["a"] = "5"
+    assert [(one.stage, one.target) for one in remedies(tmp_path, world).undo()] == [("undone", "b"), ("gone", "a")]
+    assert world.values == {"a": "5", "b": "2"}
+
+
+def test_two_who_make_the_same_change_at_once_make_it_once_and_it_can_be_undone(tmp_path: Path) -> None:
+    both = threading.Barrier(2, timeout=60)
+    world = World(a="1")
+
+    def one(number: int) -> list[str]:
+        both.wait()
+        return [each.stage for each in remedies(tmp_path, world).apply([finding("D1", "a", "9")])]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(one, range(2))) == [["failed"], ["made"]]
+    remedies(tmp_path, world).undo()
+    assert world.values == {"a": "1"}

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 from waiting import eventually
 
-from ashore.bootstrap.doctor import sources_of
-from ashore.doctor.patience import Lanes, Step
+from ashore.bootstrap.doctor import open_doctor, sources_of
+from ashore.doctor.model import Diagnosis
+from ashore.doctor.patience import Lanes, Step, Watch
 from ashore.doctor.probes.disks import PROBE, Writes
+from ashore.doctor.probes.logs import read_logs
 from ashore.doctor.readings import Configuration
+from ashore.doctor.room import OwnLook
 from ashore.doctor.survey import Surveying
 from ashore.doctor.topology import AccessPart, AuditPart, AuditSectionPart, LinkPart, ListenPart, TopologyPart
+from ashore.errors import EnvironmentFault
 from ashore.settings import Home, Settings
 
 
@@ -61,6 +68,25 @@ def test_a_write_that_hangs_counts_with_the_time_that_it_has_waited(tmp_path: Pa
     os.close(reader)
 
 
+def test_time_without_a_processor_is_no_time_of_what_is_measured() -> None:
+    """Several threads of one processor: each works a while, and waits for the others longer."""
+    cores, took, wall = os.sched_getaffinity(0), list[float](), list[float]()
+
+    def work() -> None:
+        os.sched_setaffinity(0, {min(cores)})
+        watch, begun_s = Watch(), time.monotonic()
+        zlib.compress(os.urandom(1 << 24))  # without the lock of the interpreter
+        took.append(watch.took_s)
+        wall.append(time.monotonic() - begun_s)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sum(took) < 0.6 * sum(wall)
+
+
 def test_a_home_that_is_not_there_is_no_slow_disk(tmp_path: Path) -> None:
     missing = dict[str, str]()
     assert Writes(tmp_path / "away").end(time.monotonic() + 60, missing) == (0.0, "")
@@ -77,3 +103,60 @@ def test_a_home_that_is_deleted_while_it_is_looked_at_is_not_made_again(tmp_path
     found = Surveying(sources, {"pid": 1}, topology, frozenset(), 0.0).end(time.monotonic() + 60)
     assert "releases" in found.missing
     assert not home.root.exists()
+
+
+def test_a_small_write_goes_through_no_link(tmp_path: Path) -> None:
+    """Who owns a home that root looks at would otherwise have any file overwritten."""
+    kept, home = tmp_path / "shadow", tmp_path / "home"
+    kept.write_text("root")
+    home.mkdir()
+    (home / PROBE).symlink_to(kept)
+    assert Writes(home).end(time.monotonic() + 60, {}) == (0.0, os.strerror(errno.ELOOP))
+    assert kept.read_text() == "root"
+
+
+def test_a_folder_on_a_server_that_is_gone_is_named_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, dead, asked = threading.Event(), str(tmp_path / "home" / "store"), os.statvfs
+
+    def statvfs(path: object) -> os.statvfs_result:
+        if str(path) == dead:
+            over.wait(60)
+        return asked(path)  # type: ignore[arg-type]
+
+    (tmp_path / "home" / "store").mkdir(parents=True)
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    settings = Settings(home=Home(root=tmp_path / "home"))
+    doctor = open_doctor(settings, lambda: Configuration(), lambda served: ())
+    try:
+        readings, _, _ = doctor.examine(0)
+    finally:
+        over.set()
+    assert "home" in {one.name for one in readings.places} and dead not in {one.path for one in readings.places}
+    assert "store did not answer" in readings.missing["backup"]
+
+
+def test_a_pipe_among_the_logs_holds_up_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "api.log")
+    (tmp_path / "host.log").write_text("Traceback (most recent call last)\n")
+    found = read_logs(tmp_path, tmp_path / "runs", since_s=0.0, kernel=False)
+    assert found.tracebacks == {"host.log": 1}
+
+
+def test_who_waited_for_a_look_that_failed_does_not_look_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    async def fails(self: OwnLook) -> Diagnosis:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0)
+        raise EnvironmentFault("the doctor did not end")
+
+    monkeypatch.setattr(OwnLook, "_look", fails)
+
+    async def ask() -> list[object]:
+        look = OwnLook(tmp_path)
+        return await asyncio.gather(*(look(fresh=False) for _ in range(20)), return_exceptions=True)
+
+    assert all(isinstance(one, EnvironmentFault) for one in asyncio.run(ask())) and looks == 1

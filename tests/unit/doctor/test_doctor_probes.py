@@ -126,3 +126,12 @@ def test_a_worker_that_says_nothing_holds_up_no_other_one() -> None:
     assert [one.is_silent for one in told] == [True, False, False]
     assert [one.why_not for one in told] == ["API worker 0 says nothing within 1 s", "", "no host of m is ready"]
     assert 1.0 <= told[0].took_s <= took_s
+
+
+@pytest.mark.parametrize(("had_already", "share"), [(0, 0.05), (50, 0.0), (80, 0.0)])
+def test_what_the_other_side_had_already_was_not_lost(had_already: int, share: float, tmp_path: Path) -> None:
+    numbers = {"net.OutSegs": 0.0, "net.RetransSegs": 0.0, "net.TCPDSACKRecv": 0.0}
+    before = Look(at_s=0.0, mono_s=0.0, boot="b", numbers=numbers)
+    later = {"net.OutSegs": 1000.0, "net.RetransSegs": 50.0, "net.TCPDSACKRecv": float(had_already)}
+    after = Look(at_s=2.0, mono_s=2.0, boot="b", numbers=later)
+    assert machine.read_network(tmp_path, Between(before, after)).resent_share == pytest.approx(share)

@@ -91,7 +91,11 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "D112": [{"cpu": Cpu(throttled=3)}],
     "D113": [{**hosts(), **process(cores=1)}],
     "D114": [process(WORKER, idle_class=True)],
-    "D115": [process(WORKER, waits_share=0.9, weight=2), process(WORKER, waits_share=0.9, nice=19)],
+    "D115": [
+        process(WORKER, waits_share=0.9, weight=2),
+        process(WORKER, waits_share=0.9, nice=19),
+        {**process(WORKER, waits_share=0.9, session_nice=5), "cpu": Cpu(autogroups=True)},
+    ],
     "D116": [{**process(WORKER, cores=1, waits_share=0.8), "cpu": Cpu(cores_online=2, idle_share=0.4)}],
     "D201": [{"memory": Memory(available_bytes=100 << 20)}],
     "D202": [{"memory": Memory(oom_kills=1)}, group(memory_limit_bytes=GIB, oom_kills=1)],
@@ -335,6 +339,13 @@ def test_a_remedy_can_be_typed(rule: str, fields: dict[str, Any]) -> None:
                 assert told, f"{one.rule}: ashore {said}"
                 for option in set(re.findall(r"--[a-z-]+", rest)) - {"--help"}:
                     assert f"`{option}" in told, f"{one.rule}: ashore {said} {option}"
+
+
+def test_a_worker_that_gets_no_processor_is_slow_and_not_gone() -> None:
+    server = Server(answers=False, is_silent=True, why_not="API worker 0 says nothing within 1 s")
+    for waits_share, severity in ((0.0, "critical"), (0.8, "warning")):
+        seen = replace(HEALTHY, server=server, processes=(replace(WORKER, waits_share=waits_share),))
+        assert [one.severity for one in diagnose(seen, RULES).findings if one.rule == "D600"] == [severity]
 
 
 def test_a_replica_that_loads_again_says_why() -> None:

@@ -17,8 +17,9 @@ import pytest
 from waiting import eventually
 
 from ashore.drills import watcher
+from ashore.drills.book import Book
 from ashore.drills.undoing import Undoing
-from ashore.errors import EnvironmentFault
+from ashore.errors import Conflict, EnvironmentFault
 
 SLEEPS = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 DRILL = """
@@ -138,6 +139,78 @@ def test_a_journal_that_another_user_wrote_is_not_undone(tmp_path: Path, monkeyp
     with pytest.raises(EnvironmentFault, match="cannot be undone"), Undoing(journal, 60):
         pass
     assert victim.read_text() == "root"
+
+
+HELD = """
+import os, sys, time
+from pathlib import Path
+from ashore.drills.book import Book
+from ashore.drills.undoing import Undoing
+book = Book(Path(sys.argv[1]))
+with book.running("host-killed") as place, Undoing(book.journal, 120, place=place) as undoing:
+    undoing.before("delete", path=sys.argv[2])
+    Path(sys.argv[2]).touch()
+    print(undoing.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_no_drill_begins_while_what_a_killed_one_broke_is_being_undone(tmp_path: Path) -> None:
+    """The watcher of the first would delete the journal of the second, which then could not be undone."""
+    book, fill = Book(tmp_path), tmp_path / "fill"
+    words = [sys.executable, "-c", HELD, str(tmp_path), str(fill)]
+    drill = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert drill.stdout is not None
+    slow = int(drill.stdout.readline())
+    os.kill(slow, signal.SIGSTOP)
+    try:
+        assert book.now_running() == ("host-killed", drill.pid)
+        drill.kill()
+        drill.wait()
+        assert book.now_running() is None
+        with pytest.raises(Conflict, match="is being undone"), book.running("host-hung"):
+            pass
+        assert fill.exists()
+    finally:
+        os.kill(slow, signal.SIGCONT)
+        drill.stdout.close()
+    eventually(lambda: not fill.exists() and not book.journal.exists())
+
+    def begins() -> bool:
+        with contextlib.suppress(Conflict), book.running("host-hung"):
+            return True
+        return False
+
+    eventually(begins)
+
+
+def test_a_process_with_the_number_of_a_killed_drill_is_no_drill(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    with book.running("host-killed"):
+        assert book.now_running() == ("host-killed", os.getpid())
+        file = book.folder / "running.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "start": "1"}))
+        assert book.now_running() is None
+
+
+def test_the_place_of_a_drill_is_no_link(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("of somebody else")
+    book = Book(tmp_path / "home")
+    book.folder.mkdir(parents=True)
+    (book.folder / "running.json").symlink_to(kept)
+    with pytest.raises(OSError, match="symbolic links"), book.running("host-killed"):
+        pass
+    assert kept.read_text() == "of somebody else"
+
+
+def test_a_line_of_a_journal_that_is_none_keeps_no_other_from_being_undone(tmp_path: Path) -> None:
+    journal, fill = tmp_path / "undo.jsonl", tmp_path / "fill"
+    fill.touch()
+    deep = "[" * 100_000
+    journal.write_text(f'{{"kind":"delete","path":"{fill}"}}\n5\n{deep}\n{{"kind":"continue","pid":"x","start":""}}\n')
+    watcher.heal(journal)
+    assert not fill.exists()
 
 
 STARTS = """

@@ -153,6 +153,8 @@ def test_what_was_not_measured_does_not_pass(report: Report) -> None:
         ("[gate]\nstrict = true", "sets no limit", ""),
         ("[gate]\nkl_max = 1\nstrict = 1", "strict", ""),
         ("[gate", "not TOML", ""),
+        ("x = " + 5000 * "[", "not TOML", ""),
+        ("x = " + 5000 * "9", "not TOML", ""),
         ("gate = 5", "not a table", ""),
     ],
 )

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from ashore.access import Authority, PolicyAuthority, Principal
+from ashore.access.policy import Binding, Policy, Role, parse_rule
 from ashore.audit import RequestNote, SqlSubjectKeys
 from ashore.core import Actor, ManualClock, Message, RequestId, TenantId
 from ashore.core.recorder import MemoryRecorder
-from ashore.errors import InvalidRequest, NotFound, PermissionDenied
+from ashore.errors import Conflict, InvalidRequest, NotFound, Overloaded, PermissionDenied
 from ashore.learning import Feedback, FeedbackService, Receipts, Score, feedback_of_score
 from ashore.learning import receipts as receipts_module
-from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, forget, set_consent
+from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, forget, set_consent
 from ashore.learning.consent import Consents
 from ashore.learning.dataset import make_dataset, rows_of
 from ashore.learning.runs import Run, num_gone, save_examples, save_run
@@ -273,6 +274,22 @@ def test_a_run_learns_that_a_person_was_erased_while_it_learned(house: House) ->
         assert num_gone(connection, "r") == 1
 
 
+def test_a_person_who_was_erased_before_a_run_noted_its_examples_is_neither_named_nor_learned_from(
+    house: House,
+) -> None:
+    for person in ("alice", "bob"):
+        house.answer(person, principal=person)
+        house.vote(person, person, correction="better")
+    rows = list(rows_of(votes_on(house.database, "chat"), house.texts, {"default": "train"}))
+    officer = house.actor("officer", roles=frozenset({"security-officer"}))
+    assert forget(house.desk, officer, ForgetIn(person="alice")).models == []
+    with house.database.write() as connection:
+        save_run(connection, Run(run_id="r", model="chat", base="b", dataset="d"))
+    with pytest.raises(Conflict, match="1 votes were erased"), house.database.write() as connection:
+        save_examples(connection, "r", make_dataset("chat", rows, filtered=False))
+    assert house.count_of("learning_example") == 0
+
+
 def test_withdrawing_consent_erases_texts_and_keeps_counts(house: House) -> None:
     house.answer("a"), house.answer("b")
     house.vote("a", rating="up")
@@ -286,6 +303,68 @@ def test_withdrawing_consent_erases_texts_and_keeps_counts(house: House) -> None
     assert (row["up"], row["with_text"]) == (1, 0)
     house.answer("c")
     assert house.receipts.flush() and house.count_of("feedback_receipt") == 0
+
+
+def test_what_was_underway_when_a_tenant_withdrew_leaves_no_text_for_long(house: House) -> None:
+    """Another worker hears of it 200 ms later, and a vote reads the purpose before it is written."""
+    elsewhere = Consents("train", {}, house.database)
+    house.answer("a"), house.answer("b"), house.answer("c", tenant="lab")
+    assert house.receipts.flush()
+    officer = house.actor("officer", roles=frozenset({"security-officer"}))
+    set_consent(house.desk, officer, ConsentIn(tenant="default", purpose="measure"))
+    house.receipts._consents = house.feedback._consents = elsewhere
+    elsewhere._set = {}  # as before
+    house.answer("d"), house.answer("e")
+    assert house.vote("d", correction="a secret").learns is True  # type: ignore[attr-defined]
+    house.feedback._consents = house.consents
+    house.feedback.drop_withdrawn()
+    (vote,) = votes_on(house.database, "chat")
+    assert (vote.rating, vote.has_text, vote.correction) == ("down", False, "")
+    with house.database.read() as connection:
+        left = execute(connection, "SELECT tenant, key_id FROM feedback_receipt").all()
+    assert left == [("lab", "")], "what was never a text may still be voted on"
+
+
+def test_a_reader_that_does_not_end_keeps_a_person_only_in_the_log(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashore.state.sqlite.BUSY_TIMEOUT_S", 0.1)
+    house.answer("a"), house.answer("b", principal="bob")
+    house.vote("a", correction="better")
+    (before,) = votes_on(house.database, "chat")
+    assert house.texts.find(before.key_id) is not None
+    with house.database.write() as connection:
+        save_run(connection, Run(run_id="r", model="chat", base="b", dataset="d", candidate="chat-learned"))
+        rows = list(rows_of([before], house.texts, {"default": "train"}))
+        save_examples(connection, "r", make_dataset("chat", rows, filtered=False))
+    officer = house.actor("officer", roles=frozenset({"security-officer"}))
+    with house.database.read() as connection:
+        execute(connection, "SELECT COUNT(*) FROM feedback").all()
+        with pytest.raises(Overloaded, match="1 votes were erased; models that learned from them: chat-learned"):
+            forget(house.desk, officer, ForgetIn(person="alice"))
+    assert house.texts.find(before.key_id) is None
+    assert not list(votes_on(house.database, "chat")) and house.count_of("feedback_receipt") == 1
+    assert [act.detail["votes"] for act in house.recorder.acts] == [1], "it is in the audit log all the same"
+    assert forget(house.desk, officer, ForgetIn(person="alice")).votes == 0
+
+
+def test_who_gave_votes_in_other_tenants_is_shown_by_right_alone(house: House) -> None:
+    for tenant, person in (("default", "alice"), ("bank", "bob")):
+        house.answer(tenant, tenant=tenant, principal=person)
+        house.vote(tenant, person, tenant, correction="better")
+    rows = list(rows_of(votes_on(house.database, "chat"), house.texts, {"default": "train", "bank": "train"}))
+    with house.database.write() as connection:
+        save_run(connection, Run(run_id="r", model="chat", base="b", dataset="d"))
+        save_examples(connection, "r", make_dataset("chat", rows, filtered=False))
+    rules = parse_rule("learning:read on model/*"), parse_rule("learning:read on tenant/*")
+    roles = Role(name="narrow", rules=rules[:1]), Role(name="wide", rules=rules)
+    bound = Binding("user/carol", "narrow"), Binding("user/dora", "wide")
+    house.desk.rights.take(Policy(roles=roles, bindings=bound))  # type: ignore[attr-defined]
+
+    def shown(person: str) -> list[str]:
+        return sorted(one.voter for one in explain(house.desk, house.actor(person), RunIn(run="r")).people)
+
+    assert (shown("carol"), shown("dora")) == (["alice"], ["alice", "bob"])
 
 
 @pytest.mark.parametrize(

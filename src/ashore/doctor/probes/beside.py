@@ -11,9 +11,11 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from ashore.core import split_url
 from ashore.doctor.look import Between
+from ashore.doctor.patience import Watch
 from ashore.doctor.readings import Cache, Edge, Lookup, State
 from ashore.processes import get_from
 
@@ -57,9 +59,9 @@ def _cache_information(url: str) -> dict[str, float]:
 
 
 def _ping_ms(client: Redis) -> float:
-    start_s = time.monotonic()
+    watch = Watch()
     client.ping()
-    return 1e3 * (time.monotonic() - start_s)
+    return watch.took_ms
 
 
 def read_cache(url: str, up: float | None, between: Between, missing: dict[str, str]) -> Cache:
@@ -90,13 +92,13 @@ def read_sqlite(path: Path) -> State:
     """Return the state of a home that keeps it in a file. Takes the write lock for a moment, and changes nothing."""
     wal = path.with_name(path.name + "-wal")
     wal_bytes = wal.stat().st_size if wal.exists() else 0
-    start_s = time.monotonic()
+    watch = Watch()
     try:
         with closing(
-            sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=WAIT_S, isolation_level=None)
+            sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=WAIT_S, isolation_level=None)
         ) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            answer_ms = 1e3 * (time.monotonic() - start_s)
+            answer_ms = watch.took_ms
             if answer_ms > LONG_MS:
                 answer_ms = min(answer_ms, _answer_ms(lambda query: connection.execute(query).fetchall()))
             lock_ms = _lock_ms(connection)
@@ -108,11 +110,11 @@ def read_sqlite(path: Path) -> State:
 
 
 def _lock_ms(connection: sqlite3.Connection) -> float:
-    start_s = time.monotonic()
+    watch = Watch()
     with suppress(sqlite3.OperationalError):  # locked for longer than we wait
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
-    return 1e3 * (time.monotonic() - start_s)
+    return watch.took_ms
 
 
 def read_postgres(ask: Callable[[str], Sequence[Sequence[object]]]) -> State:
@@ -142,9 +144,9 @@ def read_postgres(ask: Callable[[str], Sequence[Sequence[object]]]) -> State:
 
 
 def _answer_ms(ask: Callable[[str], Sequence[Sequence[object]]]) -> float:
-    start_s = time.monotonic()
+    watch = Watch()
     ask(_LEAST)
-    return 1e3 * (time.monotonic() - start_s)
+    return watch.took_ms
 
 
 def count_edge(admin: Path) -> Iterator[tuple[str, float]]:
@@ -212,12 +214,12 @@ def ends_in(path: Path, now_s: float) -> float | None:
 
 def _look_up_once(name: str) -> tuple[float, str]:
     """Return the seconds that it took, and what went wrong."""
-    start_s, error = time.monotonic(), ""
+    watch, error = Watch(), ""
     try:
         socket.getaddrinfo(name, None)
     except OSError as fault:
         error = fault.strerror or str(fault)
-    return time.monotonic() - start_s, error
+    return watch.took_s, error
 
 
 def look_up(names: Mapping[str, str]) -> tuple[Lookup, ...]:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,8 +46,8 @@ def mount_of(path: Path, known: Mapping[str, tuple[str, str, bool]]) -> tuple[st
     return "", "", False
 
 
-def count(root: Path, places: Mapping[str, Path]) -> Iterator[tuple[str, float]]:
-    """Yield the counters of the disks, and the free bytes of the places."""
+def count(root: Path) -> Iterator[tuple[str, float]]:
+    """Yield the counters of the disks."""
     for line in text_of(root / "proc/diskstats").splitlines():
         row = line.split()
         if len(row) >= 13:
@@ -54,11 +55,12 @@ def count(root: Path, places: Mapping[str, Path]) -> Iterator[tuple[str, float]]
             yield f"{name}.operations", float(row[3]) + float(row[7])
             yield f"{name}.wait_ms", float(row[6]) + float(row[10])
             yield f"{name}.busy_ms", float(row[12])
-    for name, path in places.items():
-        try:
-            yield f"place.{name}.free", float(_free(os.statvfs(path)))
-        except OSError:
-            continue
+
+
+def count_place(name: str, path: Path) -> Iterator[tuple[str, float]]:
+    """Yield the free bytes of a place. Waits for as long as its disk does not answer."""
+    with suppress(OSError):
+        yield f"place.{name}.free", float(_free(os.statvfs(path)))
 
 
 def _free(told: os.statvfs_result) -> int:
@@ -117,7 +119,7 @@ class Writes:
         """Return the milliseconds until one of several writes was safe, and what the system said of one that failed.
 
         Of the times it is the median: one that waited for the work of another program says nothing of the disk. A write
-        that is not safe yet counts with the time that it has waited.
+        that is not safe yet counts with the time that it has waited. Time without a processor is no time of the disk.
 
         Args:
             until_s: Of the monotonic clock: the child is not waited for any longer. It ends and tidies up by itself.
@@ -125,14 +127,15 @@ class Writes:
         """
         told, is_over = self._said(until_s)
         threading.Thread(target=self._child.wait, daemon=True).start()
-        codes, moments_s = [int(code) for code, _ in told], [float(moment) for _, moment in told]
+        codes = [int(code) for code, _, _ in told]
+        moments_s = [float(moment) - float(queued) for _, moment, queued in told]
         if codes and (code := codes[-1]):
             if code in (errno.ENOENT, errno.EACCES, errno.EPERM):
                 missing["disk.fsync_ms"] = missing["disk.write_error"] = f"{self._home}: {os.strerror(code)}"
                 return 0.0, ""
             return 0.0, os.strerror(code)
         if not is_over and moments_s:
-            moments_s.append(time.monotonic())
+            moments_s.append(time.monotonic() - float(told[-1][2]))
         took_s = [after - before for before, after in itertools.pairwise(moments_s)]
         if not took_s:
             missing["disk.fsync_ms"] = missing["disk.write_error"] = "not read in time"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -58,7 +59,8 @@ def read_logs(logs: Path, runs: Path, *, since_s: float, kernel: bool = True) ->
 def _lines_since(path: Path, since_s: float) -> list[str]:
     """Return the last lines of a log. One without a time belongs to the line before it."""
     try:
-        if path.stat().st_mtime < since_s:
+        told = path.stat()
+        if not stat.S_ISREG(told.st_mode) or told.st_mtime < since_s:  # a pipe would be waited for
             return []
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - MOST_BYTES))

@@ -49,7 +49,7 @@ def _network(root: Path) -> Iterator[tuple[str, float]]:
         lines = text_of(root / "proc/net" / name).splitlines()
         for head, row in zip(lines[::2], lines[1::2], strict=False):
             found = dict(zip(head.split()[1:], row.split()[1:], strict=False))
-            for key in ("OutSegs", "RetransSegs", "ListenOverflows"):
+            for key in ("OutSegs", "RetransSegs", "ListenOverflows", "TCPDSACKRecv"):
                 if key in found:
                     yield f"net.{key}", float(found[key])
     errors = packets = 0
@@ -104,6 +104,7 @@ def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float, floa
         governor=governor,
         clock_share=now / most if now and most else 1.0,
         throttled=int(between.grew("cpu.throttled")),
+        autogroups=whole_of(root / "proc/sys/kernel/sched_autogroup_enabled") == 1,
         numa_nodes=nodes,
         numa_miss_share=misses / (misses + hits) if misses + hits > 1000 else 0.0,
     )
@@ -214,6 +215,8 @@ def _disk_limits(folder: Path) -> tuple[float, float]:
 def read_network(root: Path, between: Between) -> Network:
     """Return the counters of the network stack."""
     sent = between.grew("net.OutSegs")
+    # What the other side had already was not lost: where processors are short, answers come later than is waited for.
+    lost = max(0.0, between.grew("net.RetransSegs") - between.grew("net.TCPDSACKRecv"))
     low, _, high = text_of(root / "proc/sys/net/ipv4/ip_local_port_range").partition("\t")
     tracked = whole_of(root / "proc/sys/net/netfilter/nf_conntrack_count")
     table = whole_of(root / "proc/sys/net/netfilter/nf_conntrack_max")
@@ -229,7 +232,7 @@ def read_network(root: Path, between: Between) -> Network:
             full[port] = full.get(port, 0) + grew
     return Network(
         sent_segments=int(sent),
-        resent_share=between.grew("net.RetransSegs") / sent if sent else 0.0,
+        resent_share=lost / sent if sent else 0.0,
         overflows=sum(full.values()) if between.now("listeners.told") else int(between.grew("net.ListenOverflows")),
         full_ports=tuple(sorted(full)),
         backlog_most=whole_of(root / "proc/sys/net/core/somaxconn", 4096),

@@ -182,6 +182,7 @@ def read_processes(
         code_s: When the code on the disk was put there, seconds since 1970.
     """
     uptime_s = float(text_of(root / "proc/uptime").partition(" ")[0] or 0)
+    in_sessions = whole_of(root / "proc/sys/kernel/sched_autogroup_enabled") == 1
     found = []
     left = {one.pid for one in orphans}
     for one in (*mine, *orphans):
@@ -217,7 +218,8 @@ def read_processes(
                 major_faults_per_s=between.per_s(f"{one.key}.major"),
                 preempted_per_s=between.per_s(f"{one.key}.preempted"),
                 waits_share=min(1.0, max(waits, default=0.0)),
-                nice=_nice(one.pid),
+                nice=_nice(one.pid, mine[0].pid if mine and in_sessions else 0),
+                session_nice=_session_nice(folder) if in_sessions else 0,
                 weight=weight_of(root, one.pid),
                 idle_class=_is_idle(one.pid),
                 tracer=_program(root, status.get("TracerPid", "0").strip()),
@@ -276,11 +278,19 @@ def _program(root: Path, pid: str) -> str:
     return f"{name} (process {pid})" if name else ""
 
 
-def _nice(pid: int) -> int:
+def _nice(pid: int, supervisor: int) -> int:
+    """Return a nice value; with a supervisor, what it is above that one's."""
     try:
-        return os.getpriority(os.PRIO_PROCESS, pid)
+        own = os.getpriority(os.PRIO_PROCESS, pid)
+        return max(0, own - os.getpriority(os.PRIO_PROCESS, supervisor)) if supervisor else own
     except OSError:
         return 0
+
+
+def _session_nice(folder: Path) -> int:
+    """Return the nice value of the session of a process. Source: sched(7), "The autogroup feature"."""
+    told = text_of(folder / "autogroup").rpartition(" nice ")[2]
+    return int(told) if told.lstrip("-").isdigit() else 0
 
 
 def weight_of(root: Path, pid: int) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.patience import Lanes, Step
+from ashore.doctor.patience import Lanes, Step, Watch
 from ashore.doctor.readings import Audit, Backup, Host, Model, Server
 from ashore.doctor.samples import Samples
 from ashore.doctor.topology import ServedPart
@@ -59,7 +59,7 @@ def _silent(index: int, where: Path | tuple[str, int], why: str, *, of: int, too
 
 
 def _ask_worker(index: int, where: Path | tuple[str, int], patience_s: float, *, of: int) -> Told:
-    began_s = time.monotonic()
+    watch = Watch()
     connection = connection_to(where, patience_s)
     why_not, why_silent = "", ""
     try:
@@ -74,7 +74,7 @@ def _ask_worker(index: int, where: Path | tuple[str, int], patience_s: float, *,
         why_silent = f"does not answer: {fault or type(fault).__name__}"
     finally:
         connection.close()
-    took_s = time.monotonic() - began_s
+    took_s = watch.took_s
     return (
         _silent(index, where, why_silent, of=of, took_s=took_s)
         if why_silent

@@ -21,6 +21,17 @@ ANSWERING: Final = ("host", "api", "edge", "cache", "supervisor")
 """Roles of processes that requests wait for."""
 
 
+def _weigh(seen: Readings, pid: int, nice: int) -> str:
+    """Return the command that gives a program a nice value that counts."""
+    if seen.cpu.autogroups:
+        return f"echo {nice} > /proc/{pid}/autogroup  # of its whole session: this kernel divides between those first"
+    return f"renice {nice} {pid}"
+
+
+def _give_way(seen: Readings, pid: int) -> str:
+    return _weigh(seen, pid, 19)
+
+
 @rule(
     "D101",
     "cpu",
@@ -142,7 +153,7 @@ def pushed_off(seen: Readings) -> Iterator[Finding]:
                 ),
                 sure="likely",
                 remedy="give the other program other processors, or lower its weight",
-                commands=(f"renice 19 {seen.cpu.stranger_pid}",) if seen.cpu.stranger_pid else (),
+                commands=(_give_way(seen, seen.cpu.stranger_pid),) if seen.cpu.stranger_pid else (),
             )
 
 
@@ -259,7 +270,7 @@ def background_competes(seen: Readings) -> Iterator[Finding]:
     "cpu",
     "Does a program that is not ashore use the processors?",
     needs=("cpu.stranger_cores",),
-    explains=("D105", "D504", "D607"),
+    explains=("D105", "D504", "D600", "D607", "D622"),
 )
 def stranger(seen: Readings) -> Iterator[Finding]:
     share = seen.cpu.strangers_cores / max(1, seen.cpu.cores)
@@ -276,7 +287,7 @@ def stranger(seen: Readings) -> Iterator[Finding]:
             ),
             sure="certain",
             remedy="run them elsewhere or at another time, or lower their weight",
-            commands=(f"renice 19 {seen.cpu.stranger_pid}",),
+            commands=(_give_way(seen, seen.cpu.stranger_pid),),
         )
 
 
@@ -316,7 +327,7 @@ def narrow_affinity(seen: Readings) -> Iterator[Finding]:
     "cpu",
     "Does an idle class starve a process that answers requests?",
     needs=("processes", "cpu"),
-    explains=("D504", "D607", "D608"),
+    explains=("D504", "D600", "D607", "D608", "D622"),
 )
 def starved(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
@@ -343,10 +354,11 @@ def starved(seen: Readings) -> Iterator[Finding]:
 )
 def light_weight(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
-        is_light = one.nice > 0 or one.weight < DEFAULT_WEIGHT
+        nice = max(one.nice, one.session_nice)
+        is_light = nice > 0 or one.weight < DEFAULT_WEIGHT
         if one.role not in ANSWERING or one.waits_share < WAITS_SHARE or not is_light:
             continue
-        light = f"weight {one.weight} of its control group" if one.weight < DEFAULT_WEIGHT else f"nice value {one.nice}"
+        light = f"weight {one.weight} of its control group" if one.weight < DEFAULT_WEIGHT else f"nice value {nice}"
         yield Finding(
             severity="warning",
             what=f"{one.name} (process {one.pid}) is ready to work and waits for a processor "
@@ -355,13 +367,13 @@ def light_weight(seen: Readings) -> Iterator[Finding]:
             evidence=(
                 evidence("waits", f"{one.waits_share:.0%} of the time", f"{WAITS_SHARE:.0%}"),
                 evidence("weight", one.weight, DEFAULT_WEIGHT),
-                evidence("nice", one.nice, 0),
+                evidence("nice", nice, 0),
                 evidence("idle", f"{seen.cpu.idle_share:.0%}"),
             ),
             sure="certain",
             remedy="give it the weight of other programs, or take the other programs away",
-            commands=(f"renice 0 {one.pid}",)
-            if one.nice > 0
+            commands=(_weigh(seen, one.pid, 0) if one.session_nice > 0 else f"renice 0 {one.pid}",)
+            if nice > 0
             else (f"cat /proc/{one.pid}/cgroup  # its group; CPUWeight= of the unit, requests.cpu of the pod",),
         )
 

@@ -236,7 +236,13 @@ def uninterruptible(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule("D511", "process", "Is a process of the server missing?", needs=("hosts", "processes"))
+@rule(
+    "D511",
+    "process",
+    "Is a process of the server missing?",
+    needs=("hosts", "processes"),
+    explains=("D600", "D616"),
+)
 def missing(seen: Readings) -> Iterator[Finding]:
     for one in seen.hosts:
         if not one.pid:

@@ -25,6 +25,8 @@ PREFIX_TOKENS: Final = 20_000
 PREFIX_SHARE: Final = 0.1
 LOOKUPS: Final = 1000
 HIT_SHARE: Final = 0.02
+STARVED: Final = 0.3
+"""Of the time, in which a worker that says nothing was ready to work and had no processor."""
 STALL_S: Final = 0.5
 WIDE: Final = ("fp32", "fp16", "bf16")
 HALF_FLAGS: Final = frozenset(("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16", "bf16", "asimdhp"))
@@ -35,10 +37,13 @@ HALF_FLAGS: Final = frozenset(("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp
 def not_ready(seen: Readings) -> Iterator[Finding]:
     if not seen.server.answers:
         is_silent = seen.server.is_silent
+        starved = is_silent and any(one.role == "api" and one.waits_share > STARVED for one in seen.processes)
         yield Finding(
-            severity="critical",
+            severity="warning" if starved else "critical",
             what=f"not every request is answered: {seen.server.why_not or 'the server is not ready'}",
-            cause="the worker is stopped, hangs, or gets no processor"
+            cause="the worker is ready to answer and gets no processor"
+            if starved
+            else "the worker is stopped, hangs, or gets no processor"
             if is_silent
             else "a model has no engine host that is ready, the audit log cannot be written, or the server still "
             "starts",

@@ -1,4 +1,4 @@
-"""What was fitted to published measurements: efficiencies, trees, how far they miss, and what they have seen."""
+"""What was fitted to published measurements: efficiencies, how far they miss, and what they have seen."""
 
 from __future__ import annotations
 
@@ -13,16 +13,32 @@ import numpy as np
 import numpy.typing as npt
 
 from ashore.planning.sizing.case import Case
-from ashore.planning.sizing.residual import QUANTITIES, Trees, correct, trees_of
+from ashore.planning.sizing.chips import Chip
+from ashore.planning.sizing.nearby import Evidence, Measurements, measurements_of, pair_of
+from ashore.planning.sizing.networks import Network
+from ashore.planning.sizing.residual import QUANTITIES, correct
 from ashore.planning.sizing.steps import Batch, Efficiencies, Times, make_batch, times
 
-Trust = Literal["fitted", "neighbour", "new model", "new device"]
+Trust = Literal["measured", "fitted", "neighbour", "new model", "new device"]
 TRUST: Final[Mapping[Trust, str]] = {
-    "fitted": "this model on this device is among the measurements",
+    "measured": "this model was measured on this device with nearly this layout, load and lengths",
+    "fitted": "this model on this device is among the measurements, with other layouts, loads or lengths",
     "neighbour": "the device and the model are among the measurements, but not together",
     "new model": "the model is not among the measurements; its shape is",
     "new device": "the device is not among the measurements; the figures of its data sheet are",
 }
+
+
+HELD_OUT: Final[Mapping[str, str]] = {
+    "row": "single measurements",
+    "setup": "set-ups of a known model on a known device",
+    "pair": "pairs of model and device",
+    "family": "models",
+    "hardware": "devices",
+}
+"""What was left out of the fit for each degree of trust, to see how far it is missed."""
+NEAR_ENOUGH: Final = 0.5
+"""Weight of the measurements around a case with which it counts as measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +56,35 @@ class Calibration:
     """What a fit found; read it with `shipped()`."""
 
     efficiencies: Efficiencies
-    trees: tuple[Trees, ...]
-    tree_weight: float
-    seen: frozenset[tuple[str, str]]
-    """Device and model of every measurement."""
+    measured: Measurements
+    """What it was fitted to."""
     intervals: Mapping[str, tuple[tuple[float, float], ...]]
     """By trust and kind of load, the 10th and 90th percentile of what was missed, as logarithms, of each quantity."""
     misses: Mapping[str, Mapping[str, Miss]]
-    """By what was held out (`hardware`, `family`, `pair`) and its name."""
+    """By what was held out (`hardware`, `family`, `pair`) and its name; a pair is `DEVICE MODEL`."""
     overall: Mapping[str, Miss]
     fitted_on: str
     thumbs: str
     """How far the vendors' rules of thumb are off, in a sentence."""
 
-    def trust(self, case: Case) -> Trust:
-        """Return how near the measurements a case is."""
-        device, model = device_name(case), case.network.name
-        if (device, model) in self.seen:
-            return "fitted"
-        if device not in {one for one, _ in self.seen}:
+    def trust(self, case: Case, weight: float) -> Trust:
+        """Return how near the measurements a case is.
+
+        Args:
+            case: What is planned.
+            weight: Of the measurements around it.
+        """
+        seen, (device, model) = self.measured.pairs, pair_of(case)
+        if (device, model) in seen:
+            return "measured" if weight >= NEAR_ENOUGH else "fitted"
+        if device not in {one for one, _ in seen}:
             return "new device"
-        return "neighbour" if model in {one for _, one in self.seen} else "new model"
+        return "neighbour" if model in {one for _, one in seen} else "new model"
+
+    def evidence(self, network: Network, chip: Chip) -> tuple[tuple[Evidence, Miss | None], ...]:
+        """Return what was published that is nearest to a model on a device, and how far it was missed when left out."""
+        found = self.measured.nearest(network, chip)
+        return tuple((one, self.misses["pair"].get(f"{one.device} {one.model}")) for one in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +104,6 @@ class Estimate:
     batch: Batch
 
 
-def device_name(case: Case) -> str:
-    """Return the device of a case, and what is beside it."""
-    return f"{case.chip.name} with CPU" if case.host else case.chip.name
-
-
 def estimate(cases: Sequence[Case], calibration: Calibration | None = None) -> Estimate:
     """Return what cases take, with the interval that four of five measurements are in.
 
@@ -95,8 +114,9 @@ def estimate(cases: Sequence[Case], calibration: Calibration | None = None) -> E
     using = calibration or shipped()
     batch = make_batch(cases)
     physics = times(batch, using.efficiencies)
-    said = correct(batch, physics, using.trees, using.tree_weight)
-    trust = tuple(using.trust(case) for case in cases)
+    near = using.measured.near(cases)
+    said = correct(batch, physics, near.moved)
+    trust = tuple(using.trust(case, weight) for case, weight in zip(cases, near.weight, strict=True))
     bounds = np.array([_bounds(using, one, case) for one, case in zip(trust, cases, strict=True)])
     return Estimate(np.exp(said), np.exp(said + bounds[:, :, 0]), np.exp(said + bounds[:, :, 1]), trust, physics, batch)
 
@@ -112,17 +132,18 @@ def _bounds(using: Calibration, trust: Trust, case: Case) -> tuple[tuple[float, 
 @cache
 def shipped() -> Calibration:
     """Return the calibration of this version of ashore."""
-    text = files("ashore.planning.sizing").joinpath("efficiencies.json").read_text(encoding="utf-8")
-    return calibration_of(json.loads(text))
+    folder = files("ashore.planning.sizing")
+    told, measured = (
+        json.loads(folder.joinpath(name).read_text(encoding="utf-8")) for name in ("efficiencies.json", "measured.json")
+    )
+    return calibration_of(told, measurements_of(measured))
 
 
-def calibration_of(told: Mapping[str, Any]) -> Calibration:
-    """Return a calibration as `benchmarks/plan_fit.py` writes it."""
+def calibration_of(told: Mapping[str, Any], measured: Measurements) -> Calibration:
+    """Return a calibration as `benchmarks/plan_fit.py` writes it, and what it was fitted to."""
     return Calibration(
         efficiencies=Efficiencies(told["base"], told["effects"]),
-        trees=tuple(trees_of(told["trees"][name]) for name in QUANTITIES),
-        tree_weight=float(told["tree_weight"]),
-        seen=frozenset((device, model) for device, models in told["seen"].items() for model in models),
+        measured=measured,
         intervals={name: tuple((low, high) for low, high in bounds) for name, bounds in told["intervals"].items()},
         misses={
             held: {name: Miss(*numbers) for name, numbers in table.items()} for held, table in told["misses"].items()

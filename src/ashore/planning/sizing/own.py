@@ -17,6 +17,7 @@ from ashore.errors import InvalidRequest
 from ashore.planning.sizing.calibration import Calibration, Estimate, estimate, shipped
 from ashore.planning.sizing.case import STEADY, Case, engine_of, precision_of
 from ashore.planning.sizing.chips import GB, Chip, find_machine
+from ashore.planning.sizing.nearby import Measurements, pair_of
 from ashore.planning.sizing.networks import find_network
 from ashore.planning.sizing.residual import logarithms
 from ashore.planning.sizing.steps import Efficiencies, make_batch, times
@@ -27,6 +28,8 @@ HELD: Final = (0.5, 0.5, 0.5, 0.15, 0.3, 0.3)
 """How strongly each stays at what was published, against one measured figure."""
 LEAST_BAND: Final = 0.10
 """Measurements of one's own repeat within this, at best."""
+MOST: Final = 1e15
+"""Of any figure of a load test; NaN is not below it either."""
 _FLOPS_A_CYCLE: Final = {"avx512f": 64.0, "avx2": 32.0}
 _AMX: Final = 16.0
 """How many times as many operations in BF16 a core with AMX does as in FP32."""
@@ -92,7 +95,7 @@ def read_report(path: Path) -> Measured:
         amount = re.search(r"[\d.]+", words)
         if amount is None:
             raise ValueError(f"its load is {words[:40]!r}")
-        return Measured(
+        found = Measured(
             isl=max(1.0, (float(told["prompt_tokens"]) - float(told["cached_tokens"])) / number),
             osl=max(1.0, float(told["completion_tokens"]) / number),
             load=float(amount[0]),
@@ -102,6 +105,10 @@ def read_report(path: Path) -> Measured:
             token_s=float(told["tpot_ms"]["mean"]) / 1e3,
             tokens_per_s=float(told["tok_per_s"]),
         )
+        figures = (found.isl, found.osl, found.load, found.first_s, found.token_s, found.tokens_per_s)
+        if number < 0 or not all(0 < one < MOST for one in figures):
+            raise ValueError("one of its numbers is out of all bounds")
+        return found
 
 
 def this_machine(
@@ -250,8 +257,7 @@ def expect(cases: Sequence[Case], own: Own | None) -> Estimate:
     measured = replace(
         begin,
         efficiencies=with_changes(begin.efficiencies, own.machine, own.changes),
-        tree_weight=0.0,
-        seen=frozenset((own.machine, case.network.name) for case in cases) | begin.seen,
+        measured=Measurements({}, {pair_of(case): 0 for case in cases}, np.zeros((len(cases), 7)), ()),
         intervals={"fitted": tuple((-band, band) for band in bands)},
     )
     return estimate(cases, measured)

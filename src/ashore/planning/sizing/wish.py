@@ -101,7 +101,7 @@ def priced(path: Path | None) -> dict[str, Chip]:
         return found
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:  # of TOML; long numbers and deep nesting have others
         raise InvalidRequest(f"{path} cannot be read: {fault}", hint='write lines "H20-96G" = 11000') from fault
     for name, price in told.items():
         if name not in found:

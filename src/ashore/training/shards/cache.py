@@ -33,6 +33,8 @@ _COPY_BYTES: Final = 1 << 20
 _MOST_TIMES: Final = 200
 """A file that unpacks to more than this many times its size was made to fill a disk. Text shrinks to a tenth."""
 _ROWS: Final = 256
+"""Of a Parquet file that are decoded at once, fewer where they may be long."""
+_BATCH_BYTES: Final = 1 << 30
 
 Say = Callable[[str], None]
 
@@ -220,7 +222,11 @@ def _write_rows(raw: Path, out: BinaryIO) -> None:
         columns = [name for name in ("messages", "tools", "prompt", "completion", "text") if name in there]
         if not columns:
             raise ValueError(f"it has no column messages, prompt or text, only {', '.join(sorted(there))[:200]}")
-        for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        sizes = [one.column(at).total_uncompressed_size for one in groups for at in range(one.num_columns)]
+        # One long value of a dictionary may stand in every row: a batch is at most so many times a column as it lies.
+        rows = max(1, min(_ROWS, _BATCH_BYTES // max(1, *sizes, 1)))
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
             for row in batch.to_pylist():
                 line = msgspec.json.encode(_without_nulls(row)) + b"\n"
                 if (left := left - len(line)) < 0:

@@ -13,10 +13,12 @@ import msgspec
 from ashore.core import S3_HINT, Bucket
 from ashore.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused, SourceUnreachable
 from ashore.store import DATA_SUFFIXES
-from ashore.training.shards.naming import FORMS, Form, check_name, form_of, written_out
+from ashore.training.shards.naming import FORMS, MOST_SHARDS, Form, check_name, form_of, written_out
 
 SUMS: Final = "SHA256SUMS"
 """Beside shards that `ashore data pack` wrote: a line for each, as `sha256sum` writes and checks them."""
+MOST_LISTED: Final = 10 * MOST_SHARDS
+"""Objects that a server may list, shards or not: one that lists without end would be listened to for ever."""
 _CHUNK_BYTES: Final = 4 << 20
 _ASKED_AT_ONCE: Final = 16
 
@@ -174,10 +176,17 @@ class BucketPlace(Bucket):
                 return tuple(pool.map(self._head, self._keys))
         import obstore
 
-        found = []
+        found, seen = [], 0
         with self.translated(self.prefix):
             for page in obstore.list(self.store, prefix=self.prefix + "/"):
                 found += [one for one in page if str(one["path"]).endswith(DATA_SUFFIXES)]
+                seen += len(page)
+                most = MOST_SHARDS if len(found) > MOST_SHARDS else MOST_LISTED
+                if max(len(found), seen) > most:
+                    raise InvalidRequest(
+                        f"{self.name} has more than {most:,} objects",
+                        hint="name a folder with fewer, or the shards themselves: {000..031}",
+                    )
         return _some(tuple(sorted(map(self._shard, found), key=lambda shard: shard.name)), self.name)
 
     def _head(self, key: str) -> Shard:
