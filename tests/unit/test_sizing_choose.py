@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ashore.cli.main import main
+from ashore.cli.plansize import _name_in_toml
 from ashore.config import read_spec
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.planning.sizing import Level, Load, chips, choose, judge_matrix, network_of_config, networks, priced
@@ -73,6 +75,55 @@ def test_what_does_not_fit_says_what_of_it() -> None:
     assert not hard.options and all("misses the level even for one request" in one.why for one in hard.refused)
     few = bought(replace(LOAD, requests_per_s=5000), most_devices=4)
     assert any("at most 4 may be bought" in one.why for one in few.refused)
+
+
+def test_too_few_devices_say_how_many_it_takes_and_what_they_serve() -> None:
+    free = {one.precision.name: one.devices.value for one in bought(chips=("L40S",), model="qwen2.5-32b").options}
+    few = bought(chips=("L40S",), model="qwen2.5-32b", most_devices=4)
+    for one in few.refused:
+        needed, part = re.search(r"needs (\d+) devices; .* which serve (\d+)% of this load", one.why).groups()  # type: ignore[union-attr]
+        assert int(needed) <= free["16" if one.precision == "bf16" else one.precision]
+        fits = replace(LOAD, requests_per_s=LOAD.requests_per_s * int(part) / 100)
+        assert bought(fits, chips=("L40S",), model="qwen2.5-32b", precisions=(one.precision,), most_devices=4).options
+
+
+def test_what_is_there_already_costs_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('"L40S" = 0\n')
+    (one, *_) = choose(
+        networks()["qwen2.5-7b"], LOAD, LEVEL, model="qwen2.5-7b", catalogue=[priced(file)["L40S"]]
+    ).options
+    assert one.usd == 0 and one.usd_per_million.value > 0, "electricity is left"
+
+
+PLAN = ["plan", "size", "DeepSeek-R1-Distill-Qwen-7B", "--rate", "1", "--isl", "100", "--osl", "100", "--ttft", "2s",
+        "--tpot", "100ms"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--chip", "4 x L40S"], '--chip "L40S" --most 4'),
+        (["--precision", "int3"], "choose of bf16"),
+        (["--engine", "llama"], "choose of vllm"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(given: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PLAN, *given]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_what_write_wrote_is_what_up_reads_by_a_name_of_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ashore.toml"
+    assert main([*PLAN, "--chip", "H100", "--top", "1", "--write", str(file)]) == 0
+    assert tomllib.loads(file.read_text())["model"][0]["name"] == "deepseek-r1-distill-qwen-7b"
+    said = capsys.readouterr()
+    assert "1 more are dearer: --top 2 shows them" in said.out and "has the ashore.toml" in said.err
+    assert said.out.startswith("DeepSeek-R1-Distill-Qwen-7B, of the shape of qwen2.5-7b: 7.62 billion parameters\n")
+    assert _name_in_toml("Qwen/Qwen3-32B") == "hf:Qwen/Qwen3-32B"
+    assert _name_in_toml(str(file)) == str(tmp_path), "the folder of a config.json"
 
 
 def test_prices_of_ones_own_change_the_order(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from psycopg.types.string import StrDumper
 
 from ashore.core import ManualClock
-from ashore.errors import EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
+from ashore.errors import EnvironmentFault, HomeTooNew, InvalidRequest, InvalidSpec, Overloaded
 from ashore.state import (
     Database,
     TuningRow,
@@ -21,6 +22,7 @@ from ashore.state import (
     schema_version,
     sqlite,
 )
+from ashore.state.postgres import _translated
 from ashore.state.schema import migrations
 
 ROW = TuningRow(model="k1", goal="latency", choice="1", report="[]", measured_at_s=7)
@@ -177,3 +179,8 @@ def test_only_sqlite_urls_are_taken(tmp_path: Path) -> None:
     assert path_of_url("sqlite:////srv/state.db", default=tmp_path) == Path("/srv/state.db")
     with pytest.raises(InvalidSpec, match="'postgresql'"):
         path_of_url("postgresql://db/ashore", default=tmp_path)
+
+
+def test_a_text_that_postgres_cannot_keep_is_the_callers_fault() -> None:
+    with pytest.raises(InvalidRequest, match="U\\+0000"), _translated("the state"):
+        StrDumper(str).dump("chatcmpl-\0")

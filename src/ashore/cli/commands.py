@@ -39,7 +39,7 @@ COMMANDS = (
     Command(
         name="plan",
         target="ashore.cli.plan:app",
-        summary="Simulate a load; plan parts of GPUs.",
+        summary="Plan what to buy; simulate a load; divide GPUs.",
     ),
     Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."

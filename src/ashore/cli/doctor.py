@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import os
 import sys
@@ -391,10 +392,17 @@ def _show(diagnosis: Diagnosis, readings: Readings) -> None:
     print(
         f"{worst}: {counted(diagnosis.rules, 'rule')} asked{span}, {len(diagnosis.unknown)} could not be judged{state}"
     )
+    from ashore.doctor.survey import LATE
+
+    reasons = collections.Counter(one.missing.partition(": ")[2] or one.missing for one in diagnosis.unknown)
+    for reason, number in reasons.most_common():
+        print(f"  {number} not judged: {reason}{'; look for longer: --for 10s' if reason == LATE else ''}")
 
 
 def _show_changes(planned: Sequence[Finding], changes: Sequence[Entry], *, dry_run: bool) -> None:
     if dry_run:
+        if not planned:
+            print("nothing would be changed: no finding has a safe change")
         for one in planned:
             if one.change is not None:
                 print(f"would change  {one.rule}  {one.change.kind} {one.change.target} {one.change.value}".rstrip())

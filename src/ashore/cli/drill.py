@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from cyclopts import Parameter
 from ashore.cli.calls import Errand, here_first, noun_of
 from ashore.cli.recorded import acting, owner
 from ashore.core import SystemClock, human_seconds, parse_seconds
+from ashore.core.visible import on_a_screen
 from ashore.drills.book import Book
 from ashore.drills.calls import (
     CALLS,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
+Html = Annotated[bool, Parameter(negative=(), help="Print where its HTML file is, on this machine.")]
 STOP_S: Final = 20.0
 TWINS: Final = "on a twin"
 
@@ -125,16 +128,12 @@ def _reports(errand: Errand, asked: ReportsIn) -> None:
     _check_vouched(found.items)
 
 
-def _report(errand: Errand, asked: ReportIn, *, html: Flag = False) -> None:
-    """Exit with 4 where the report is not the one that the audit log has.
-
-    Args:
-        html: Print where its HTML file is, on this machine.
-    """
+def _report(errand: Errand, asked: ReportIn, *, html: Html = False) -> None:
+    """Exit with 4 where the report is not the one that the audit log has."""
     errand.is_home = not errand.server.url
     found: ReportShown = errand.ask(asked)
     if html:
-        print(Book(read_settings().home.root).folder / "reports" / f"{found.report}.html")
+        print(Book(read_settings().home.root).folder / "reports" / f"{Path(on_a_screen(found.report)).name}.html")
     else:
         errand.tell(found)
     _check_vouched((found,))

@@ -14,7 +14,7 @@ from ashore.cli.asjob import also_a_job
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.interrupted import asked_to_stop
 from ashore.core import human_seconds
-from ashore.errors import NotReady
+from ashore.errors import Conflict, NotReady
 from ashore.learning.calls import CALLS, Explained, LearningStatus
 from ashore.settings import Settings, read_settings
 
@@ -39,13 +39,18 @@ def _show_status(found: LearningStatus) -> None:
         for one in found.items
     ]
     print(table(items, columns) if items else "no runs")
-    print(f"runs begin {found.begins}")
+    if not found.next:
+        print(f"runs begin {found.begins}")
     if found.running:
         print(f"a run is under way on {found.running}")
     for one in found.next:
         left_s = None if one.due_s is None else one.due_s - time.time()
         due = "" if left_s is None else f"in {human_seconds(left_s)}, " if left_s > 0 else "due now, "
-        print(f"{one.model}: next run {due}{one.why}" + (f"; the last one: {one.last}" if one.last else ""))
+        paused = one.model in found.paused
+        print(
+            f"{one.model}: {'' if paused else 'next run '}{due}{one.why}"
+            + (f"; the last one: {one.last}" if one.last else "")
+        )
     for model, why in found.paused.items():
         if model not in {one.model for one in found.next}:
             print(f"{model} is paused: {why}")
@@ -180,12 +185,31 @@ def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | N
     from ashore.releases.calls import SHOW_ALIAS, AliasIn, RollbackIn
 
     server = Server(url=url, key=key)
-    seen = server.ask(SHOW_ALIAS, AliasIn(alias=model)).version
+    alias = server.ask(SHOW_ALIAS, AliasIn(alias=model))
+    if not any(_was_learned(server, model, release) for release in alias.weights_percent):
+        raise Conflict(
+            f"nothing that was learned answers under {model}: {', '.join(sorted(alias.weights_percent))} does",
+            hint=f"`ashore learn pause {model}` pauses learning; `ashore release rollback {model}` goes back from any",
+        )
+    seen = alias.version
     rollback = next(call for call in RELEASE_CALLS if call.word == "rollback")
     found = server.ask(rollback, RollbackIn(alias=model, why=why or "learn revert", version=seen))
     server.ask(next(call for call in CALLS if call.word == "pause"), PauseIn(model=model, why=why or "learn revert"))
     for one in found.items:
         print(f"{one.name} answers, or does once it has loaded; learning of {model} is paused")
+
+
+def _was_learned(server: Server, model: str, release: str) -> bool:
+    """Return whether a release is of what a run of a model made, whoever made the release."""
+    from ashore.learning.calls import StatusIn
+    from ashore.releases.calls import SHOW_RELEASE, ReleaseIn
+
+    status = next(call for call in CALLS if call.word == "status")
+    runs = server.ask(status, StatusIn(model=model, limit=1000)).items
+    if release in {run.release for run in runs}:
+        return True
+    made_of = server.ask(SHOW_RELEASE, ReleaseIn(release=release)).model
+    return made_of.partition("@")[0] in {run.candidate for run in runs if run.candidate}
 
 
 class ServerReleases:
@@ -259,6 +283,7 @@ def _planned(planned: Planned) -> dict[str, Any]:
         "held": planned.dataset.held_counts,
         "compared": len(planned.asked),
         "judged": planned.num_judged,
+        "has_tasks": planned.has_tasks,
         "replay": planned.num_replay,
         "steps": planned.num_steps,
         "tokens": planned.num_tokens,
@@ -271,6 +296,8 @@ def _show_planned(planned: Planned) -> None:
 
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(planned.dataset.counts.items()))
     print(f"{planned.run.run_id}: {planned.parent.reference} would learn from {counts}")
+    if not planned.has_tasks:
+        print("no held-out task: the gate will refuse what is learned; name one in [learning] tasks")
     print(f"{planned.num_replay} of its own answers beside; {planned.num_steps} steps, {planned.num_tokens:,} tokens")
     for name, number in sorted(planned.dataset.held_counts.items()):
         print(f"held: {number} by {name}")

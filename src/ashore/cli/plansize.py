@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from ashore.planning.sizing import Choice, Costs, Figure, Level, Load, Miss, Network, Option
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+ENGINES: Final = ("vllm", "sglang", "trtllm")
+_PRECISION: Final = re.compile(
+    r"bf16|fp16|fp32|(mx)?fp8|(mx|nv)?fp4|int8|w8a8|gptq-int8|int4|w4a8|w4a16|awq|gptq|q[48]\w*"
+)
 USUAL_CHIPS: Final = (
     "A100-80G",
     "H100",
@@ -84,11 +90,12 @@ def size(
         ttft: Service level: time to the first token, such as 2s or 500ms.
         tpot: Service level: time for each further token, such as 50ms.
         percentile: Share of the requests, in percent, that get both.
-        chip: Device that may be bought; repeat it; all: the whole catalogue.
+        chip: Device that may be bought; repeat it; all: the whole catalogue. For devices that are there already, limit
+            them with --most, and give a price of 0 in --prices.
         precision: bf16, fp8, int8, int4, fp4; repeat it. Default: what each device has units for.
         engine: vllm, sglang or trtllm, on accelerators.
         most: Devices that may be bought at most.
-        prices: TOML file with prices of your own: "H20-96G" = 11000, in US dollars.
+        prices: TOML file with prices of your own: "H20-96G" = 11000, in US dollars; 0: it is there already.
         years: In which machines are paid off.
         tariff: US dollars for a kWh.
         top: Options to print.
@@ -107,6 +114,7 @@ def size(
     asked = {"MODEL": model, "--rate or --users": users if rate is None else rate, "--isl": isl, "--osl": osl}
     refuse_without(missing(asked, {"--ttft": ttft, "--tpot": tpot}))
     assert model is not None and isl is not None and osl is not None and ttft is not None and tpot is not None
+    _check_words(precision, engine)
     if rate is not None and users is not None:
         raise InvalidRequest("give --rate or --users", hint="not both", param="--users")
     for name, value, least, limit in (
@@ -157,11 +165,32 @@ def size(
     if write is not None and found.options:
         from ashore.planning.sizing.settings import ashore_toml
 
-        write.write_text(ashore_toml(found.options[0], model=model, load=load), encoding="utf-8")
+        write.write_text(ashore_toml(found.options[0], model=_name_in_toml(model), load=load), encoding="utf-8")
     if as_json:
         print(json.dumps(_plain(network, load, level, found), indent=2))
         return
-    _show(network, load, level, found, top, costs)
+    for path, held in ((plot, "the plot"), (write, "the ashore.toml of the cheapest")):
+        if path is not None and found.options:
+            print(f"{path} has {held}", file=sys.stderr)
+    _show(network, load, level, found, top, costs, asked=model)
+
+
+def _check_words(precisions: Sequence[str], engine: str) -> None:
+    for word in precisions:
+        if not _PRECISION.fullmatch(word.lower()):
+            raise InvalidRequest(
+                f"--precision is {word[:40]!r}", hint="choose of bf16, fp8, int8, int4, fp4", param="--precision"
+            )
+    if engine not in ENGINES:
+        raise InvalidRequest(f"--engine is {engine[:40]!r}", hint=f"choose of {', '.join(ENGINES)}", param="--engine")
+
+
+def _name_in_toml(model: str) -> str:
+    """Return how ashore.toml names a model: names of the catalogue are small, ORG/NAME is on a hub."""
+    path = Path(model)
+    if path.exists():
+        return str((path if path.is_dir() else path.parent).resolve())
+    return f"hf:{model}" if model.count("/") == 1 and ":" not in model else model.lower()
 
 
 def _network(model: str) -> Network:
@@ -184,6 +213,12 @@ def _network(model: str) -> Network:
 def _chip(name: str) -> str:
     from ashore.planning.sizing import find_chip
 
+    if counted := re.fullmatch(r"(\d+)\s*[x×*]\s*(.+)", name.strip()):
+        raise InvalidRequest(
+            f"--chip is {name[:60]!r}; a device is named without a number",
+            hint=f'--chip "{counted[2][:40]}" --most {counted[1]} plans with {counted[1]} at most',
+            param="--chip",
+        )
     return find_chip(name).name
 
 
@@ -217,20 +252,24 @@ def _of_trace(path: Path) -> tuple[float, float, float]:
     return busiest / seconds, max(1.0, prompts), max(1.0, answers)
 
 
-def _show(network: Network, load: Load, level: Level, found: Choice, top: int, costs: Costs) -> None:
-    asked = f"{load.users:,} users" if load.users else f"{load.requests_per_s:g} requests/s"
+def _show(network: Network, load: Load, level: Level, found: Choice, top: int, costs: Costs, *, asked: str) -> None:
+    asks = f"{load.users:,} users" if load.users else f"{load.requests_per_s:g} requests/s"
+    active = f", {network.active / 1e9:.3g} active" if network.shape.num_experts else ""
+    of = "" if asked.lower().rpartition("/")[2] == network.name else f"{asked[-80:]}, of the shape of "
     print(
-        f"{network.name}: {network.parameters / 1e9:.3g} billion parameters, {network.active / 1e9:.3g} active"
+        f"{of}{network.name}: {network.parameters / 1e9:.3g} billion parameters{active}"
         f"{'' if network.known else '; its shape is guessed from its size'}"
     )
     print(
-        f"{asked} of {load.isl:g} + {load.osl:g} tokens; first token in {level.first_s:g} s, each further one in "
+        f"{asks} of {load.isl:g} + {load.osl:g} tokens; first token in {level.first_s:g} s, each further one in "
         f"{1e3 * level.token_s:g} ms, for {level.percentile:g} % of them\n"
     )
     if not found.options:
         print("nothing of what may be bought serves this load")
     else:
         _options(found.options[:top])
+        if len(found.options) > top:
+            print(f"{len(found.options) - top} more are dearer: --top {len(found.options)} shows them")
         _best(found.options[0])
         _evidence(network, found.options[0])
     for one in found.refused:

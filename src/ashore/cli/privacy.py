@@ -13,16 +13,29 @@ from cyclopts import App, Parameter
 from ashore.cli.calls import command_of, noun_of
 from ashore.cli.columns import table
 from ashore.cli.privacypolicy import policy_app
+from ashore.core import human_seconds
 from ashore.errors import InvalidRequest
 from ashore.privacy.calls import Detected, detected
 from ashore.privacy.ledger.calls import CALLS as LEDGER_CALLS
-from ashore.privacy.ledger.calls import QUERY, AnswerOut
+from ashore.privacy.ledger.calls import QUERY, AnswerOut, Consented
 from ashore.privacy.ledger.tokenwise import refuse_rewriting
 from ashore.settings import read_settings
 
+
+def _show_consent(done: Consented) -> None:
+    print(f"consented to {done.consented_to}, for {human_seconds(done.holds_for_s)}")
+
+
 app = App(name="privacy", help="Show and set masking; ask datasets with noise.")
 app.command(policy_app)
-app.command(noun_of("privacy budget", "Grant privacy budgets of datasets, and see what is spent.", LEDGER_CALLS))
+app.command(
+    noun_of(
+        "privacy budget",
+        "Grant privacy budgets of datasets, and see what is spent.",
+        LEDGER_CALLS,
+        {"consent": _show_consent},
+    )
+)
 
 
 TextFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]
@@ -41,6 +54,8 @@ def show_answer(answer: AnswerOut) -> None:
             table(("group", "value", "low", "high"), rows)
     if answer.repeated:
         print("answered before, with this epsilon or a larger one: costs nothing; --fresh asks anew")
+        print(f"{answer.left_percent:g} % of what is for questions is left")
+        return
     print(f"costs {answer.cost_percent:g} % of what is for questions; {answer.left_percent:g} % left")
 
 

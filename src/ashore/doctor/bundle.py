@@ -29,10 +29,14 @@ LOG_BYTES: Final = 64 << 10
 _SECRETS: Final = (
     (re.compile(r"\bash_[A-Za-z0-9]{6,}[A-Za-z0-9_.-]*"), "ash_…"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), r"\1 …"),
-    (re.compile(r"\b(sk|hf|ghp|xox[abp])[-_][A-Za-z0-9-_]{8,}"), r"\1-…"),
-    (re.compile(r"(://[^/\s:@]{0,80}):[^@/\s]+@"), r"\1:…@"),
+    (re.compile(r"\b(sk|hf|ghp|github_pat|glpat|xox[abp])[-_][A-Za-z0-9-_]{8,}"), r"\1-…"),
+    (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{12,}"), r"\1…"),
+    (re.compile(r"(://[^/\s:@]{0,80}):[^\s\"'<>]{1,1000}@"), r"\1:…@"),  # a password may have an @ or a /
     (
-        re.compile(r"(?i)\b(password|passwd|secret|token|api[_-]?key|authorization)(\"?\s*[=:]\s*\"?)[^\s\",}]{3,}"),
+        re.compile(
+            r"(?i)(password|passwd|secret|token|api[_-]?key|access[_-]?key|authorization|signature|credential|\bsig)"
+            r"((?:[_-][a-z]{1,12}){0,3}\"?\s{0,4}[=:]\s{0,4})(\"[^\"\n]*\"|'[^'\n]*'|[^\s\",}&]{3,})"
+        ),
         r"\1\2…",
     ),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{4,}"), "eyJ…"),
@@ -45,6 +49,12 @@ _PERSONS: Final = (
     (
         re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b"),
         lambda found: found[0] if found[0].startswith(("127.", "0.")) else "(address)",
+    ),
+    (
+        re.compile(
+            r"(?<![\w:.])(?:(?:[0-9A-Fa-f]{1,4}:){4,7}[0-9A-Fa-f]{1,4}|(?:[0-9A-Fa-f]{1,4}:){1,6}:[0-9A-Fa-f:]{0,30})"
+        ),
+        lambda found: "(address)",
     ),
     (re.compile(r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}\b"), lambda found: "(mail address)"),
 )

@@ -91,6 +91,8 @@ class Planned:
     how: Teaching
     asked: Sequence[Row]
     """Votes that are compared with what the held-out tasks teach, in the run itself."""
+    has_tasks: bool
+    """Without a held-out task the gate lets nothing pass."""
 
     @property
     def num_judged(self) -> int:
@@ -193,6 +195,7 @@ class Learning:
         return Planned(
             run=run, dataset=dataset, parent=parent, live=plan.name, num_steps=planned.num_steps,
             num_tokens=planned.num_tokens, num_replay=num_replay, how=how, asked=self._asked(dataset),
+            has_tasks=bool(self._section.tasks),
         )  # fmt: skip
 
     def dataset(self, alias: str, runs: list[Run] | None = None) -> Dataset:

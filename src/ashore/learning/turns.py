@@ -75,7 +75,7 @@ def next_turn(turn: Turn, when: When, *, fresh: int, now_ms: int) -> Next:
         now_ms: Now.
     """
     if not when:
-        return Next(due_ms=None, why="runs begin by hand: [learning] has neither at nor at_examples")
+        return Next(due_ms=None, why="by hand: [learning] has neither at nor at_examples")
     began_ms = turn.began_ms if turn.began_ms <= now_ms + AGAIN_S * 1000 else 0
     if turn.state == "running" and began_ms and turn.tries < MOST_TRIES:
         return Next(due_ms=began_ms + int(AGAIN_S * 1000), why="the run was cut off, and goes on")

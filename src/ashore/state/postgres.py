@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, MissingExtra, Overloaded
+from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidRequest, InvalidSpec, MissingExtra, Overloaded
 from ashore.extras import how_to_install
 from ashore.state import schema
 from ashore.state.ports import Changes, Database
@@ -221,6 +221,8 @@ def _our_error(fault: Any, place: str) -> Exception:
         return Overloaded(f"{place} is busy: {words}", hint="try again")
     if code == "53100":
         return DiskFull(f"no space left on the disk of {place}", hint="free some space; nothing was lost")
+    if not code and "NUL" in words:  # the driver's own word on a parameter, before the server hears of it
+        return InvalidRequest("a text has the character U+0000, which Postgres cannot keep", hint="leave it out")
     if not code or code.startswith(("08", "57P")):
         return EnvironmentFault(
             f"{place} cannot be reached: {words}", hint="check [state] url, and that the server is running"

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from ashore.bootstrap import as_served
+from ashore.cli import doctor
 from ashore.doctor import RULES, Readings, diagnose
 from ashore.doctor.bundle import clean, clean_log, contents, write
 from ashore.doctor.history import History
 from ashore.doctor.look import Between, Look
+from ashore.doctor.model import Diagnosis, Unknown
 from ashore.doctor.samples import Samples
+from ashore.doctor.survey import LATE
 from ashore.serving import StateLink, Topology, write_topology
 from ashore.settings import Home, Settings
 
@@ -81,7 +84,13 @@ SECRETS = {
     "a key": "using ash_AbCd1234efgh5678 now",
     "a header": "Authorization: Bearer sk-abcdefghijklmnop",
     "a password in an address": "postgresql://ashore:hunter22@db.bank.example:5432/x",
+    "a password with signs in an address": "redis://:hunter22/x@y@cache:6379/0",
     "a word in a setting": 'password = "hunter22"',
+    "several words in a setting": "passwd: 'my hunter22'",
+    "a key of a cloud": "AWS_SECRET_ACCESS_KEY=hunter22/K7MDENG",
+    "a secret of a client": "client_secret=hunter22&grant_type=x",
+    "a signed address": "GET https://s3/x?X-Amz-Credential=hunter22/2026&X-Amz-Signature=hunter22&se=1",
+    "a client over IPv6": "from 2001:db8::10:3:4:5 closed",
     "a token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl",
     "a client": "connection of 10.3.4.5 closed",
     "a person": "mail to alice.b@bank.example",
@@ -89,7 +98,8 @@ SECRETS = {
     "a private key": "-----BEGIN PRIVATE KEY-----\nMIIabc\n-----END PRIVATE KEY-----",
 }
 PLANTED = (
-    "AbCd1234", "abcdefghijklmnop", "hunter22", "eyJzdWIi", "10.3.4.5", "alice.b", "12345", "MIIabc",
+    "AbCd1234", "abcdefghijklmnop", "2001:db8", "10:3:4:5", "hunter22", "eyJzdWIi", "10.3.4.5",
+    "alice.b", "12345", "MIIabc",
 )  # fmt: skip
 
 
@@ -97,6 +107,11 @@ PLANTED = (
 def test_no_secret_and_no_content_gets_through(text: str) -> None:
     cleaned = clean(text)
     assert not [word for word in PLANTED if word in cleaned], cleaned
+
+
+def test_figures_times_and_names_stay() -> None:
+    line = '2026-11-29 08:00:12,123 ashore.api: tokens=500 max_tokens: 5 std::bad_alloc tokens_total{model="chat"} 7'
+    assert clean(line) == line
 
 
 def test_of_a_log_only_lines_of_ours_are_kept_and_no_words_of_an_error() -> None:
@@ -149,3 +164,22 @@ def test_the_state_of_a_server_is_the_one_that_it_was_started_with(tmp_path: Pat
     assert as_served(other) is other
     settings.home.topology.write_text("{")
     assert as_served(settings) is settings
+
+
+def test_the_doctor_says_why_rules_were_not_judged_and_that_nothing_would_be_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unknown = (
+        Unknown(rule="D701", missing="gpus: no nvidia-smi here"),
+        Unknown(rule="D702", missing="gpus: no nvidia-smi here"),
+        Unknown(rule="D906", missing=f"backup: {LATE}"),
+    )
+    doctor._show(Diagnosis(at_s=0, span_s=2.0, findings=(), unknown=unknown, rules=9), Readings())
+    doctor._show_changes((), (), dry_run=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("nothing is wrong: 9 rules asked over 2 s, 3 could not be judged")
+    assert said[1:] == [
+        "  2 not judged: no nvidia-smi here",
+        "  1 not judged: not read in time; look for longer: --for 10s",
+        "nothing would be changed: no finding has a safe change",
+    ]

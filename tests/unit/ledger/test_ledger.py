@@ -273,6 +273,17 @@ def test_a_run_that_dies_is_spent_in_full(site: Site) -> None:
         another.__enter__()
 
 
+def test_a_question_over_the_budget_is_in_the_audit_log_and_no_spend(site: Site) -> None:
+    with pytest.raises(PrivacyBudgetSpent):
+        ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", epsilon=2.0))
+    [act] = [one for one in site.recorder.acts if one.outcome == "denied"]
+    assert (act.actor, act.resource) == ("olga", "dataset/default/calls") and "left for questions" in act.reason
+    assert act.detail == {"kind": "question", "asked": "count, epsilon 2"}
+    assert site.ledger.standing("default", "calls").questions == 0
+    site.desk.ledger = site.opened(site.recorder)
+    assert not ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls")).repeated, "a refusal is no spend that was lost"
+
+
 def test_a_question_that_fails_before_its_noise_costs_nothing(site: Site) -> None:
     with pytest.raises(BrokenData, match="no column 'salary'"):
         ask_dataset(site.desk, OFFICER, QueryIn(dataset="calls", what="sum", column="salary", high=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ashore.core import counted
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.doctor.readings import DEFAULT_WEIGHT, Readings
 from ashore.doctor.rule import Rule, rule
@@ -276,9 +277,8 @@ def stranger(seen: Readings) -> Iterator[Finding]:
     if share > STRANGER_SHARE and seen.cpu.idle_share < 0.25:
         yield Finding(
             severity="warning",
-            what=f"other programs use {seen.cpu.strangers_cores:.1f} of {seen.cpu.cores} processors, "
-            f"{seen.cpu.stranger} "
-            f"(process {seen.cpu.stranger_pid}) most of it",
+            what=f"other programs use {seen.cpu.strangers_cores:.1f} of {seen.cpu.cores} processors; "
+            f"the busiest is {seen.cpu.stranger} (process {seen.cpu.stranger_pid})",
             cause="programs outside of this server take processors that engines wait for",
             evidence=(
                 evidence("used by others", f"{share:.0%}", f"{STRANGER_SHARE:.0%}"),
@@ -312,7 +312,8 @@ def narrow_affinity(seen: Readings) -> Iterator[Finding]:
         if host is not None and one.cores < host.threads <= seen.cpu.cores:
             yield Finding(
                 severity="warning",
-                what=f"{one.name} may use {one.cores} processors and computes with {host.threads} threads",
+                what=f"{one.name} may use {counted(one.cores, 'processor')} and computes with "
+                f"{counted(host.threads, 'thread')}",
                 cause="the process was bound to a part of the processors after it was planned",
                 evidence=(evidence("processors it may use", one.cores, host.threads),),
                 sure="certain",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from typing import Final, Literal
 
@@ -128,20 +128,44 @@ def choose(
             runs = "openvino" if chip.is_cpu else "llama.cpp" if chip.vendor == "apple" else engine
             precision = precision_of(word, model=model, chip=chip, network=network, engine=runs)
             found: list[Option] = []
+            beyond: list[Option] = []
             why = ""
             for tp in _layouts(chip):
                 one = _size(network, load, level, chip, precision, runs, tp, money, using)
                 if isinstance(one, str):
                     why = one if "does not fit" not in one or not why or "does not fit" in why else why
                 elif one.devices.value > most_devices:
-                    why = f"needs {one.devices.value:,.0f} devices; at most {most_devices:,} may be bought"
+                    beyond.append(one)
                 else:
                     found.append(one)
             if found:
                 options.append(min(found, key=lambda one: (one.usd_per_million.value, one.devices.value)))
             else:
+                why = _too_many(beyond, load, level, most_devices) if beyond else why
                 refused.append(Refusal(chip=chip.name, precision=word or precision.name, why=why))
     return Choice(options=tuple(sorted(options, key=lambda one: one.usd_per_million.value)), refused=tuple(refused))
+
+
+def _too_many(options: Sequence[Option], load: Load, level: Level, most_devices: int) -> str:
+    """Return what the layout of the fewest devices needs, and the part of the load that those which may be bought
+    serve."""
+    fewest = min(one.devices.value for one in options)
+    part = max(_part(one, load, level, most_devices // one.tp) for one in options)
+    serves = f"{part:.0%} of this load" if part >= 0.01 else "none of it"
+    return f"needs {fewest:,.0f} devices; at most {most_devices:,} may be bought, which serve {serves}"
+
+
+def _part(one: Option, load: Load, level: Level, replicas: int) -> float:
+    """Return the largest part of a load that so many replicas of an option hold at the level, in steps of 1 %."""
+    if not replicas:
+        return 0.0
+    whole_s = one.first_s.value + max(load.osl - 1, 0) * one.token_s.value
+    held, over = 0, 100
+    while over - held > 1:
+        part = (held + over) // 2
+        less = replace(load, requests_per_s=load.requests_per_s * part / 100, users=load.users * part // 100)
+        held, over = (part, over) if _replicas(less, level, whole_s, one.at_once) <= replicas else (held, part)
+    return held / 100
 
 
 def _layouts(chip: Chip) -> tuple[int, ...]:

@@ -109,7 +109,9 @@ def priced(path: Path | None) -> dict[str, Chip]:
                 f"{path} has a price of {name[:60]!r}, which is not in the catalogue",
                 hint=did_you_mean(name[:60], tuple(found)),
             )
-        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 < price < 1e8:
-            raise InvalidRequest(f"{path}: the price of {name} is {price!r}", hint="give a number of US dollars")
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < 1e8:
+            raise InvalidRequest(
+                f"{path}: the price of {name} is {price!r}", hint="give US dollars, 0 for what you own"
+            )
         found[name] = replace(found[name], usd=float(price), price="your own")
     return found

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ashore.core import Actor, Clock, Recollection, Recorder
-from ashore.errors import AshoreError, NotFound, StateLost
+from ashore.errors import AshoreError, NotFound, PrivacyBudgetSpent, StateLost
 from ashore.privacy.ledger import rules
 from ashore.privacy.ledger.accountant import choice_rdp, gaussian_noise, gaussian_rdp
 from ashore.privacy.ledger.model import FEMTO, Budget, Kind, Spend, Standing, femto, micro
@@ -190,7 +190,13 @@ class Ledger:
             NotFound: no budget was granted. PrivacyBudgetSpent: it does not fit. StateLost: the audit log knows of more
                 than the state does. AuditUnavailable: the spend cannot be recorded, so nothing is spent.
         """
-        spend = self._reserve(actor, tenant, dataset, kind, cost, what, question)
+        try:
+            spend = self._reserve(actor, tenant, dataset, kind, cost, what, question)
+        except PrivacyBudgetSpent as fault:  # an officer sees who asked for more than was left
+            told: dict[str, str | int] = {"kind": kind, "asked": what}
+            resource = f"dataset/{tenant}/{dataset}"
+            actor.record(self._recorder, SPEND, resource, outcome="denied", reason=fault.message, detail=told)
+            raise
         reservation = Reservation(spend)
         try:
             yield reservation
