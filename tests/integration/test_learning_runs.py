@@ -227,7 +227,7 @@ def test_people_who_contradict_the_tasks_are_held_with_the_evidence(shop: Shop) 
 
 def test_too_few_votes_that_are_left_are_refused(shop: Shop) -> None:
     with shop.state.write() as connection:
-        forget_texts(connection, "default")
+        forget_texts(connection, "default", bare=True)
     for number in range(VOTES, VOTES + 18):
         shop.vote(number, account=f"user-{number % 3}", voter=f"user-{number % 3}")
     for number in range(VOTES + 18, VOTES + 30):
@@ -275,7 +275,7 @@ def test_a_tenant_that_withdraws_while_it_learns_gets_no_release(shop: Shop) -> 
     def withdraw(line: str) -> None:
         if line.startswith("step 3 of"):
             with shop.state.write() as connection:
-                forget_texts(connection, "default")
+                forget_texts(connection, "default", bare=True)
 
     shop.on_say = withdraw
     done = shop.run()
