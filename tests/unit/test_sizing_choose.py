@@ -206,13 +206,21 @@ def test_a_cell_without_lengths_and_level_is_refused(capsys: pytest.CaptureFixtu
     assert "MODEL, --rate or --users" in capsys.readouterr().err
 
 
+def test_a_device_whose_published_figures_were_missed_by_far_comes_with_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["plan", "size", "deepseek-r1", "--rate", "1", "--isl", "1000", "--osl", "300", "--ttft", "5s"]
+    assert main([*asked, "--tpot", "100ms", "--chip", "Ascend-910C"]) == 0
+    assert "warning: a fit that had seen no Ascend-910C missed" in capsys.readouterr().out
+
+
 def test_the_command_prints_plots_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["plan", "size", "qwen2.5-7b", "--rate", "20", "--isl", "800", "--osl", "250", "--ttft", "2s"]
     asked += ["--tpot", "100ms", "--chip", "H100", "--chip", "T4"]
     picture, settings = tmp_path / "plan.svg", tmp_path / "ashore.toml"
     assert main([*asked, "--plot", str(picture), "--write", str(settings)]) == 0
     out = capsys.readouterr().out
-    assert "cheapest:" in out and "held out" in out and "H100 fp8" in out
+    assert "cheapest:" in out and "held out" in out and "H100 fp8" in out and "warning" not in out
     assert picture.read_bytes().startswith(b"<?xml") and "tensor_parallel_size" in settings.read_text()
     assert main([*asked, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -25,6 +25,8 @@ ENGINES: Final = ("vllm", "sglang", "trtllm")
 _PRECISION: Final = re.compile(
     r"bf16|fp16|fp32|(mx)?fp8|(mx|nv)?fp4|int8|w8a8|gptq-int8|int4|w4a8|w4a16|awq|gptq|q[48]\w*"
 )
+FAR_PERCENT: Final = 100
+"""Error of what was published of a device, above which intervals are called too narrow."""
 USUAL_CHIPS: Final = (
     "A100-80G",
     "H100",
@@ -330,7 +332,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _best(one: Option) -> None:
-    from ashore.planning.sizing import words_of
+    from ashore.planning.sizing import shipped, words_of
 
     between = f", {one.network_gbit_s:g} Gbit/s between them" if one.network_gbit_s else ""
     print(
@@ -343,6 +345,12 @@ def _best(one: Option) -> None:
         f"{human_bytes(one.weight_bytes)}; {one.watts / 1e3:.1f} kW in all"
     )
     print(f"trust: {one.trust}: {words_of(one.trust)}. {one.chip.source}.")
+    missed = shipped().misses["hardware"].get(one.chip.name)
+    if missed and max(missed.first_percent or 0, missed.token_percent or 0, missed.speed_percent or 0) > FAR_PERCENT:
+        print(
+            f"warning: a fit that had seen no {one.chip.name} missed what was published of it by more than "
+            f"{FAR_PERCENT} %; trust the intervals only where the evidence below has your model"
+        )
     print(f"price of one: {one.chip.usd:,.0f} dollars, {one.chip.price}; give your own with --prices")
 
 

@@ -22,6 +22,7 @@ import msgspec
 from ashore import __version__
 from ashore.doctor.model import Diagnosis
 from ashore.doctor.readings import Readings
+from ashore.errors import EnvironmentFault
 from ashore.settings import Home
 
 LOG_BYTES: Final = 64 << 10
@@ -158,14 +159,22 @@ def write(path: Path, files: Mapping[str, str]) -> int:
 
     Raises:
         FileExistsError: there is one.
+        EnvironmentFault: it cannot be written; nothing of it is left.
     """
     import os
 
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
-        for name, text in files.items():
-            data = text.encode()
-            information = tarfile.TarInfo(f"ashore-bundle/{name}")
-            information.size, information.mode, information.mtime = len(data), 0o600, int(time.time())
-            tar.addfile(information, io.BytesIO(data))
-    return path.stat().st_size
+    try:
+        with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+            for name, text in files.items():
+                data = text.encode()
+                information = tarfile.TarInfo(f"ashore-bundle/{name}")
+                information.size, information.mode, information.mtime = len(data), 0o600, int(time.time())
+                tar.addfile(information, io.BytesIO(data))
+        return path.stat().st_size
+    except OSError as fault:
+        path.unlink(missing_ok=True)
+        raise EnvironmentFault(
+            f"{path} cannot be written: {fault.strerror}",
+            hint="name a file on another disk: `ashore doctor bundle FILE`",
+        ) from fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tarfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ashore.doctor.look import Between, Look
 from ashore.doctor.model import Diagnosis, Unknown
 from ashore.doctor.samples import Samples
 from ashore.doctor.survey import LATE
+from ashore.errors import EnvironmentFault
 from ashore.serving import StateLink, Topology, write_topology
 from ashore.settings import Home, Settings
 
@@ -125,6 +127,18 @@ def test_of_a_log_only_lines_of_ours_are_kept_and_no_words_of_an_error() -> None
         '  File "x.py", line 3, in f',
         "ValueError: (left out)",
     ]
+
+
+def test_a_bundle_on_a_full_disk_names_its_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tarfile.TarFile.addfile", full)
+    with pytest.raises(EnvironmentFault, match=r"bundle\.tar\.gz cannot be written: No space left"):
+        write(tmp_path / "bundle.tar.gz", {"readings.json": "{}"})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_holds_nothing_of_what_was_planted_in_every_source(tmp_path: Path) -> None:
