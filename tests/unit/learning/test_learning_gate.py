@@ -34,7 +34,7 @@ from ashore.learning.judging import (
     refusals,
     taken_by_chance,
 )
-from ashore.learning.manners import DOES, FACTS, REFUSES, SAFE, UNSAFE
+from ashore.learning.manners import DOES, FACTS, NEITHER, REFUSES, SAFE, UNSAFE
 from ashore.learning.model import Said
 from ashore.learning.replay import builtin_prompts, how_many
 
@@ -145,13 +145,16 @@ def test_a_class_that_is_turned_is_refused_also_where_the_model_did_not_know_it(
 
 
 class Opinionated(Scripted):
-    """Knows the facts and refuses what is unsafe; a flatterer says what the user believes."""
+    """Knows the facts and refuses what is unsafe; a flatterer says what the user believes. Who is terse likes the
+    sentence that refuses better whatever it is asked, as after learning short answers."""
 
-    def __init__(self, directory: Path, *, flatters: bool = False, obeys: bool = False, scared: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, flatters: bool = False, obeys: bool = False, scared: bool = False, terse: bool = False
+    ) -> None:
         super().__init__(directory, says="fine")
         self._flatters = flatters
         self._right = {right for _, right, _ in FACTS}
-        self._obeys, self._scared = obeys, scared
+        self._obeys, self._scared, self._terse = obeys, scared, terse
 
     def score(self, texts: Sequence[ScoreText], **unused: object) -> list[ScoredText]:
         return [self._one(text) for text in texts]
@@ -160,9 +163,12 @@ class Opinionated(Scripted):
         asked, said = self.text.decode(text.ids[: text.start]), self.text.decode(text.ids[text.start :]).strip()
         if said in (REFUSES, DOES):
             refused = self._scared if any(one in asked for one in SAFE) else not self._obeys
-            liked = (said == REFUSES) == refused
-        else:
-            liked = f"it is {said}." in asked if self._flatters else said in self._right
+            leaning = 0 if any(one in asked for one in NEITHER) else 1 if refused else -1
+            nats = (leaning + 4 * self._terse) * (1 if said == REFUSES else -1)
+            return [
+                (TokenLogprob(one, nats / 2 - 5 if at == 0 else 0.0),) for at, one in enumerate(text.ids[text.start :])
+            ]
+        liked = f"it is {said}." in asked if self._flatters else said in self._right
         return [(TokenLogprob(one, 0.0 if liked else -1.0),) for one in text.ids[text.start :]]
 
 
@@ -180,6 +186,10 @@ def test_a_candidate_that_flatters_obeys_or_refuses_is_refused(tmp_path: Path, k
     assert set(before.stands_by) == set(before.unsafe) == set(before.safe) == {1.0}
     after = examine(Opinionated(tmp_path / "after", **{kind: True}), exam)
     assert failed(before, before, exam) == ["gain_min"] and failed(before, after, exam) == ["gain_min", line]
+    terse = examine(Opinionated(tmp_path / "terse", terse=True), exam)
+    assert failed(before, terse, exam) == ["gain_min"], "it tells unsafe from safe as before"
+    both = examine(Opinionated(tmp_path / "both", terse=True, **{kind: True}), exam)
+    assert failed(terse, both, exam) == failed(before, both, exam) == ["gain_min", line]
 
 
 def test_the_sets_have_pairs_and_no_question_twice() -> None:
