@@ -18,8 +18,9 @@ def check(*, points: Path, as_json: AsJson = False) -> None:
     """Plan every row of a file of measurements, and print how far the plans are from what was measured.
 
     Prints the median error of first token, time a token and throughput, and the share of measurements inside the 80 %
-    intervals; then the same by device and by model. A row that cannot be planned counts with an error of 100 %. Below
-    are the errors on measurements that the planner was not fitted to.
+    intervals; then the same by device and by model. A row that cannot be planned counts with an error of 100 %; one
+    without lengths is planned with those of its publication, or else with those that its engine is usually measured
+    with. Below are the errors on measurements that the planner was not fitted to.
 
     Args:
         points: CSV file. Columns: model, hardware; where known quant, n, tp, isl, osl, load_kind (closed, all_at_once,
