@@ -59,7 +59,7 @@ class Shop:
         self.state = open_scratch()
         self.store = build_store(Home(root=self.root / "home"))
         self.store.pull(str(make_tiny_model(self.root / "tiny", "llama")), name="tiny")
-        House(self.state, self.clock, MemoryRecorder(), MemoryWorkshop()).up("chat=tiny")
+        House(self.state, self.clock, MemoryRecorder(), MemoryWorkshop()).up("chat=tiny@int8")
         self.texts = SealedTexts(SqlSubjectKeys(self.state))
         task = self.root / "task.jsonl"
         items = "".join(f'{{"prompt": "q{n}", "answer": "abc"}}\n' for n in range(10))
@@ -91,8 +91,13 @@ class Shop:
     def learning(self) -> Learning:
         return Learning(
             self.state, self.store, self.section, folder=self.root / "runs", adapters=self.root / "adapters",
-            texts=self.texts, open_subject=self.subject, clock=self.clock, say=self.say, teaching=self.teaching,
+            texts=self.texts, open_subject=self.subject, prepare=self.prepare, clock=self.clock, say=self.say,
+            teaching=self.teaching,
         )  # fmt: skip
+
+    def prepare(self, model: str, variant: str) -> str:
+        self.store.resolve(model)
+        return f"{model}@{variant}"
 
     def say(self, line: str) -> None:
         self.says.append(line)
@@ -137,7 +142,8 @@ def digest_of(run: Run) -> str:
 def test_a_run_that_is_killed_in_every_phase_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole = Shop(tmp_path / "whole")
     undisturbed = whole.run()
-    assert (undisturbed.state, undisturbed.release, whole.released) == ("released", "chat-2", whole.learned())
+    assert (undisturbed.state, undisturbed.release) == ("released", "chat-2")
+    assert whole.released == [f"{one}@int8" for one in whole.learned()], "as what answers is served"
     steps = next(line for line in whole.says if line.startswith("step 1 of")).rpartition(" of ")[2].partition(",")[0]
     whole.state.close()
 
@@ -173,7 +179,7 @@ def test_a_run_that_is_killed_in_every_phase_ends_as_one_that_was_not(tmp_path: 
     done = shop.run()
     assert not left and done.state == "released"
     assert digest_of(done) == digest_of(undisturbed), "the same bits, whenever it was killed"
-    assert shop.learned() == shop.released == [done.candidate], "one model, one release"
+    assert shop.learned() == [done.candidate] and shop.released == [f"{done.candidate}@int8"], "one release"
     assert len(shop.runs()) == 1 and not list((tmp_path / "killed" / "runs").glob("*/")), "nothing is left over"
     shop.state.close()
 
@@ -251,7 +257,7 @@ def test_a_release_that_no_server_took_is_made_later_without_learning_again(shop
         shop.run()
     assert shop.runs()[0].state == "passed"
     shop.server_is_up, before = True, list(shop.says)
-    assert shop.run().state == "released" and shop.says == before
+    assert shop.run().state == "released" and shop.says == [*before, before[-1]] and before[-1].startswith("making ")
 
 
 def test_a_base_that_is_replaced_is_learned_from_anew(shop: Shop) -> None:
@@ -320,5 +326,5 @@ def replace_folder(shop: Shop) -> Learning:
     """Return what learns on another node over the same state."""
     return Learning(
         shop.state, shop.store, shop.section, folder=shop.root / "elsewhere", adapters=shop.root / "adapters",
-        texts=shop.texts, open_subject=shop.subject, clock=shop.clock,
+        texts=shop.texts, open_subject=shop.subject, prepare=shop.prepare, clock=shop.clock,
     )  # fmt: skip

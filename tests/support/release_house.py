@@ -47,13 +47,13 @@ class House:
         self.keeper = ReleaseKeeper(self.acts, self.workshop)
 
     def plan(self, *models: str) -> Plan:
-        """Return a plan of fakes, `alias=model`."""
+        """Return a plan of fakes, `alias=model` or `alias=model@variant`."""
         plans = tuple(
             ModelPlan(
                 alias=one.partition("=")[0],
                 release="",
-                name=one.partition("=")[2],
-                variant="",
+                name=one.partition("=")[2].partition("@")[0],
+                variant=one.partition("@")[2],
                 options=EngineOptions(kind="fake"),
                 replicas=1,
                 embedder=False,

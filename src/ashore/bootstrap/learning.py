@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ashore.bootstrap.optimizing import open_subject
 from ashore.bootstrap.state import open_state
 from ashore.bootstrap.stores import build_store
+from ashore.bootstrap.variants import prepare_variant
 from ashore.core import SystemClock
 from ashore.settings import Settings
 
@@ -55,6 +56,7 @@ def open_learning(
             adapters=settings.home.adapters,
             texts=SealedTexts(SqlSubjectKeys(state)),
             open_subject=opened,
+            prepare=lambda model, variant: prepare_variant(store, store.resolve(model), variant).reference,
             clock=SystemClock(),
             say=say,
         )

@@ -59,6 +59,8 @@ MOST_EPOCHS: Final = 8
 STOPPED: Final = "paused, or asked to stop; run it again to go on"
 T = TypeVar("T")
 OpenSubject = Callable[[str], AbstractContextManager[Subject]]
+Prepare = Callable[[str, str], str]
+"""Makes a variant of a model in the store where it is absent, and returns its reference."""
 Say = Callable[[str], None]
 
 
@@ -85,6 +87,8 @@ class Planned:
     live: str
     """Model behind what answers now, which the candidate is compared with: both in the same precision, whatever variant
     of them is served."""
+    variant: str
+    """The variant that answers now; empty: the model itself does."""
     num_steps: int
     num_tokens: int
     num_replay: int
@@ -113,6 +117,7 @@ class Learning:
         adapters: Path,
         texts: SealedTexts,
         open_subject: OpenSubject,
+        prepare: Prepare,
         clock: Clock,
         say: Say = lambda line: None,
         teaching: Teaching | None = None,
@@ -127,6 +132,7 @@ class Learning:
             adapters: Folder of the adapters of this home.
             texts: Opens votes.
             open_subject: Opens a model behind the engine that serves it.
+            prepare: Makes the variant of what was learned that is served.
             clock: Dates runs.
             say: Told what happens.
             teaching: How models are taught, but for the epochs, which the number of examples decides. None: as the
@@ -134,7 +140,7 @@ class Learning:
         """
         self._database, self._store, self._section = database, store, section
         self._folder, self._adapters, self._texts = folder, adapters, texts
-        self._open_subject, self._clock, self._say = open_subject, clock, say
+        self._open_subject, self._prepare, self._clock, self._say = open_subject, prepare, clock, say
         self._teaching = teaching or Teaching(learning_rate=section.learning_rate)
         self._precision: Precision | None = None if teaching is None else teaching.precision
         self._consents = Consents(section.purpose, section.tenants, database)
@@ -195,7 +201,7 @@ class Learning:
         return Planned(
             run=run, dataset=dataset, parent=parent, live=plan.name, num_steps=planned.num_steps,
             num_tokens=planned.num_tokens, num_replay=num_replay, how=how, asked=self._asked(dataset),
-            has_tasks=bool(self._section.tasks),
+            variant=plan.variant, has_tasks=bool(self._section.tasks),
         )  # fmt: skip
 
     def dataset(self, alias: str, runs: list[Run] | None = None) -> Dataset:
@@ -229,7 +235,11 @@ class Learning:
             if run.state != "passed":  # one that passed lacks its release alone: no server answered
                 run = self._learned(planned, run, lambda: stop() or lease.is_lost or self._is_paused(alias))
         if run.state == "passed" and releasing is not None:
-            release = releasing.shadow(alias, run.candidate, why=f"learn {run.run_id}")
+            served = run.candidate
+            if planned.variant:
+                self._say(f"making {served}@{planned.variant}, as {alias} is served")
+                served = self._prepare(served, planned.variant)
+            release = releasing.shadow(alias, served, why=f"learn {run.run_id}")
             run = self._keep(replace(run, state="released", release=release))
         return run
 
