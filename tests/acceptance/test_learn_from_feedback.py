@@ -25,6 +25,7 @@ BY_ITSELF = """for _ in $(seq 300); do
      ashore learn status smollm2 --json | grep -qE '"state":"(released|passed|refused)"' && break
      sleep 2
    done
+   for _ in $(seq 120); do ashore learn status smollm2 | grep -q "the last one" && break; sleep 1; done
    ashore learn status; ashore job list"""
 
 
