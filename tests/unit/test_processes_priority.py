@@ -16,7 +16,7 @@ print(os.environ["OMP_WAIT_POLICY"])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="nothing is idle elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="SCHED_IDLE is of Linux alone")
 @pytest.mark.parametrize("given", ["", "active"])
 def test_what_is_idle_does_not_spin_unless_the_operator_says_so(given: str) -> None:
     env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}

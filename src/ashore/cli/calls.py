@@ -26,10 +26,12 @@ from ashore.core import (
     ADMIN,
     Actor,
     Call,
+    Consented,
     Download,
     Principal,
     TenantId,
     field_docs,
+    human_seconds,
     perform,
     seconds_in,
     written_span,
@@ -165,6 +167,11 @@ class Errand:
             text = said.getvalue()
             print(on_a_screen(text) if sys.stdout.isatty() else text, end="", flush=True)
 
+    def ask_here_first(self, asked: msgspec.Struct) -> Any:
+        """Return the answer of the home itself, which needs neither a server nor a key, unless --url names a server."""
+        self.is_home = not self.server.url
+        return self.ask(asked)
+
 
 Conduct = Callable[..., None]
 """`conduct(errand, asked, **own)`: how a command goes about its call, where it does more than ask and print. Its
@@ -179,9 +186,8 @@ def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
 
 
 def here_first(errand: Errand, asked: msgspec.Struct) -> None:
-    """Read the home itself, which needs neither a server nor a key, unless --url names a server."""
-    errand.is_home = not errand.server.url
-    _ask_and_tell(errand, asked)
+    """Print what the home itself says, unless --url names a server."""
+    errand.tell(errand.ask_here_first(asked))
 
 
 Look = Callable[[Server, Any], str]
@@ -465,6 +471,11 @@ def _name_value(word: str, alone: str | None) -> tuple[str, str]:
 
 
 # --- what people see
+
+
+def show_consent(done: Consented) -> None:
+    """Print what was consented to, and for how long."""
+    print(f"consented to {done.consented_to}, for {human_seconds(done.holds_for_s)}")
 
 
 def show(answer: Any) -> None:

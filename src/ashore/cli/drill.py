@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from cyclopts import Parameter
 
-from ashore.cli.calls import Errand, here_first, noun_of
+from ashore.cli.calls import Errand, here_first, noun_of, show_consent
 from ashore.cli.recorded import acting, owner
 from ashore.core import SystemClock, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
@@ -22,7 +22,6 @@ from ashore.drills.calls import (
     CALLS,
     DOUBTFUL,
     REPORT_ACTION,
-    Consented,
     DrillRows,
     DrillShelf,
     DrillShown,
@@ -51,10 +50,6 @@ Flag = Annotated[bool, Parameter(negative=())]
 Html = Annotated[bool, Parameter(negative=(), help="Print where its HTML file is, on this machine.")]
 STOP_S: Final = 20.0
 TWINS: Final = "on a twin"
-
-
-def _show_consent(done: Consented) -> None:
-    print(f"consented to {done.consented_to}, for {human_seconds(done.holds_for_s)}")
 
 
 def _show_drill(one: DrillShown) -> None:
@@ -122,16 +117,14 @@ def _show_report(one: ReportShown) -> None:
 
 def _reports(errand: Errand, asked: ReportsIn) -> None:
     """Exit with 4 where a report is not the one that the audit log has."""
-    errand.is_home = not errand.server.url
-    found: ReportRows = errand.ask(asked)
+    found: ReportRows = errand.ask_here_first(asked)
     errand.tell(found)
     _check_vouched(found.items)
 
 
 def _report(errand: Errand, asked: ReportIn, *, html: Html = False) -> None:
     """Exit with 4 where the report is not the one that the audit log has."""
-    errand.is_home = not errand.server.url
-    found: ReportShown = errand.ask(asked)
+    found: ReportShown = errand.ask_here_first(asked)
     if html:
         print(Book(read_settings().home.root).folder / "reports" / f"{Path(on_a_screen(found.report)).name}.html")
     else:
@@ -159,7 +152,7 @@ app = noun_of(
     "Rehearse failures; report whether the server survived.",
     CALLS,
     {
-        "consent": _show_consent,
+        "consent": show_consent,
         "list": _show_list,
         "show": _show_drill,
         "reports": _show_reports,

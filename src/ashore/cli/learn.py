@@ -200,7 +200,7 @@ def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | N
 
 
 def _was_learned(server: Server, model: str, release: str) -> bool:
-    """Return whether a release is of what a run of a model made, whoever made the release."""
+    """Return whether a release serves a model that a run learned; anybody may have made the release."""
     from ashore.learning.calls import StatusIn
     from ashore.releases.calls import SHOW_RELEASE, ReleaseIn
 

@@ -10,21 +10,15 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.calls import command_of, noun_of
+from ashore.cli.calls import command_of, noun_of, show_consent
 from ashore.cli.columns import table
 from ashore.cli.privacypolicy import policy_app
-from ashore.core import human_seconds
 from ashore.errors import InvalidRequest
 from ashore.privacy.calls import Detected, detected
 from ashore.privacy.ledger.calls import CALLS as LEDGER_CALLS
-from ashore.privacy.ledger.calls import QUERY, AnswerOut, Consented
+from ashore.privacy.ledger.calls import QUERY, AnswerOut
 from ashore.privacy.ledger.tokenwise import refuse_rewriting
 from ashore.settings import read_settings
-
-
-def _show_consent(done: Consented) -> None:
-    print(f"consented to {done.consented_to}, for {human_seconds(done.holds_for_s)}")
-
 
 app = App(name="privacy", help="Show and set masking; ask datasets with noise.")
 app.command(policy_app)
@@ -33,7 +27,7 @@ app.command(
         "privacy budget",
         "Grant privacy budgets of datasets, and see what is spent.",
         LEDGER_CALLS,
-        {"consent": _show_consent},
+        {"consent": show_consent},
     )
 )
 

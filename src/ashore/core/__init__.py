@@ -21,7 +21,7 @@ from ashore.core.call import (
 )
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
-from ashore.core.consents import Consents
+from ashore.core.consents import Consented, Consents
 from ashore.core.counted import counted
 from ashore.core.decode import UNDECODABLE
 from ashore.core.egress import (
@@ -124,6 +124,7 @@ __all__ = [
     "Bucket",
     "Call",
     "Clock",
+    "Consented",
     "Consents",
     "Digest",
     "Download",

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+class Consented(msgspec.Struct, frozen=True, kw_only=True):
+    """What was consented to, and for how long."""
+
+    consented_to: str
+    holds_for_s: int
 
 
 class Consents(Protocol):

@@ -14,7 +14,7 @@ import msgspec
 
 from ashore.access.offices import CONSENT_S
 from ashore.access.sql import save_consent
-from ashore.core import Actor, Call, Clock, Download, Nothing, Recorder, Rights, did_you_mean, parse_seconds
+from ashore.core import Actor, Call, Clock, Consented, Download, Nothing, Recorder, Rights, did_you_mean, parse_seconds
 from ashore.drills.book import Book
 from ashore.drills.catalog import BY_NAME, DRILLS
 from ashore.drills.model import Check, Drill, Phase, Report, Verdict
@@ -166,13 +166,6 @@ class ReportShown(ReportRow, frozen=True, kw_only=True):
 
 class ConsentIn(DrillIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """To which drill."""
-
-
-class Consented(msgspec.Struct, frozen=True, kw_only=True):
-    """What was consented to, and for how long."""
-
-    consented_to: str
-    holds_for_s: int
 
 
 def subject_of(drill: str) -> str:

@@ -14,7 +14,7 @@ from ashore.access.calls.keys import KeyIn, NewKeyOut, key_wish, new_key_out
 from ashore.access.offices import CONSENT_S
 from ashore.access.people import AccountWish
 from ashore.access.records import Account, AccountKind, Tenant
-from ashore.core import Actor, Call, Method, Nothing, did_you_mean
+from ashore.core import Actor, Call, Consented, Method, Nothing, did_you_mean
 from ashore.errors import NotFound
 
 # --- tenants
@@ -261,13 +261,6 @@ class OneUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     user: str
     """Id of the auditor."""
-
-
-class Consented(msgspec.Struct, frozen=True, kw_only=True):
-    """What was consented to, and for how long."""
-
-    consented_to: str
-    holds_for_s: int
 
 
 def consent(desk: AccessDesk, actor: Actor, asked: OneUser) -> Consented:

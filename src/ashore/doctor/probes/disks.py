@@ -119,7 +119,7 @@ class Writes:
         """Return the milliseconds until one of several writes was safe, and what the system said of one that failed.
 
         Of the times it is the median: one that waited for the work of another program says nothing of the disk. A write
-        that is not safe yet counts with the time that it has waited. Time without a processor is no time of the disk.
+        that has not ended counts with the time until now. Time without a processor is left out.
 
         Args:
             until_s: Of the monotonic clock: the child is not waited for any longer. It ends and tidies up by itself.

@@ -1,6 +1,6 @@
 """Writes to a file several times, and says after each how long it took until it was safe. Standard library alone.
 
-A process of its own: a write that hangs cannot be interrupted, and would hold up whoever asked.
+It is a process of its own: a write that hangs cannot be interrupted, and the doctor would wait for it.
 """
 
 from __future__ import annotations

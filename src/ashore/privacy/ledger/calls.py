@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from ashore.core import Actor, Call, Consents, Recorder, Rights, check_on, may_on
+from ashore.core import Actor, Call, Consented, Consents, Recorder, Rights, check_on, may_on
 from ashore.errors import AshoreError, Conflict, InvalidRequest, NotFound
 from ashore.privacy.ledger.model import FEMTO, MICRO, Kind, Spend, Standing, State, micro
 from ashore.privacy.ledger.ready import ready_datasets
@@ -76,13 +76,6 @@ class ConsentIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Probability that the promise does not hold, likewise."""
     tenant: Name = "default"
     """Tenant whose dataset it is."""
-
-
-class Consented(msgspec.Struct, frozen=True, kw_only=True):
-    """What was consented to, and for how long."""
-
-    consented_to: str
-    holds_for_s: int
 
 
 class DatasetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
