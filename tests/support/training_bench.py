@@ -23,13 +23,16 @@ def tiny_model(folder: Path, kind: str = "qwen2") -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def small_corpus(num_examples: int = 40, *, seed: int = 7, longest: int = 30) -> Corpus:
-    """Return examples of 4 to `longest` tokens, each of which counts up from somewhere; the last half are targets."""
+def small_corpus(num_examples: int = 40, *, seed: int = 7, longest: int = 30, common: int = 0) -> Corpus:
+    """Return examples of 4 to `longest` tokens, each of which counts up from somewhere; the last half are targets.
+
+    `common` tokens stand before all of them, so many fewer are their own.
+    """
     rng = np.random.default_rng(seed)
     examples = []
     for _ in range(num_examples):
         size, first = int(rng.integers(4, longest + 1)), int(rng.integers(200))
-        ids = [(first + n) % 250 for n in range(size)]
+        ids = [n if n < common else (first + n) % 250 for n in range(size)]
         examples.append((ids, [n >= size // 2 for n in range(size)]))
     return make_corpus(examples)
 
@@ -51,7 +54,7 @@ def small_run(folder: Path, *, kill_at: int = 0, precision: Any = "float32") -> 
 
     return train(
         tiny_model(folder / "model"),
-        PackedBatches(small_corpus(), row_tokens=64, batch_tokens=128, seed=3, epochs=2),
+        PackedBatches(small_corpus(common=6), row_tokens=64, batch_tokens=128, seed=3, epochs=2),
         answer_loss,
         LoopOptions(learning_rate=1e-3, precision=precision),
         state=RunState(folder=folder / "run", facts={"seed": "3"}),

@@ -19,6 +19,7 @@ from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, BatchSource
 from ashore.training.checkpointing.form import Checkpoint, Position
 from ashore.training.checkpointing.writer import CheckpointWriter
+from ashore.training.fusing import fused_adapters
 from ashore.training.runstate import RunState
 
 Precision = Literal["float32", "bfloat16"]
@@ -154,7 +155,12 @@ def train(
     stopped_by: StoppedBy = "end"
     writer = state.writer() if state else None
     model.train()
-    with packed_attention(model), _activations(model, options.gradient_checkpointing), _closing(writer):
+    with (
+        packed_attention(model),
+        fused_adapters(model),
+        _activations(model, options.gradient_checkpointing),
+        _closing(writer),
+    ):
         while run.step < last_step:
             watch(run.advance(writer))
             now_s = run.clock.monotonic_s()

@@ -14,31 +14,40 @@ from typing import Any
 
 import numpy as np
 
+from ashore.training.attention import row_layout
 from ashore.training.batches import Batch
 
 CHUNK = 128
 """Targets whose logits exist at one time: 25 MB for a vocabulary of 49,152."""
 
 
-def hidden_states(model: Any, batch: Batch) -> Any:
+def hidden_states(model: Any, batch: Batch, *, shared: bool = True) -> Any:
     """Return the last hidden states `[T, H]` of a row, attention kept inside its examples.
 
     Args:
         model: A `PreTrainedModel` (or one in which peft has put adapters), under `packed_attention`.
         batch: The row.
+        shared: Compute what several examples begin with once. Without it each layer sees every token of each example.
     """
     import torch
 
-    return model.base_model(
-        input_ids=torch.from_numpy(batch.ids_T)[None],
-        position_ids=torch.from_numpy(batch.positions_T)[None],
-        use_cache=False,
-        example_lengths=batch.lengths,
+    layout = row_layout(batch, shared=shared)
+    ids, positions = torch.from_numpy(batch.ids_T), torch.from_numpy(batch.positions_T)
+    if layout.is_shared:
+        ids, positions = ids[layout.firsts_U], positions[layout.firsts_U]
+    hidden = model.base_model(
+        input_ids=ids[None], position_ids=positions[None], use_cache=False, layout=layout
     ).last_hidden_state[0]
+    return hidden.index_select(0, layout.places_T) if layout.is_shared else hidden
 
 
-def answer_loss(model: Any, batch: Batch) -> Any:
+def answer_loss(model: Any, batch: Batch, *, shared: bool = True) -> Any:
     """Return the sum, over the targets of a row, of minus the log-probability of the token that is there.
+
+    Args:
+        model: See `hidden_states`.
+        batch: The row.
+        shared: See `hidden_states`.
 
     Raises:
         ValueError: the model's head has a bias; no Llama, Qwen or DeepSeek has.
@@ -49,7 +58,7 @@ def answer_loss(model: Any, batch: Batch) -> Any:
     if getattr(head, "bias", None) is not None:
         raise ValueError("a head with a bias")
     (at,) = np.nonzero(batch.targets_T)
-    hidden_NH = hidden_states(model, batch)[torch.from_numpy(at - 1)]
+    hidden_NH = hidden_states(model, batch, shared=shared)[torch.from_numpy(at - 1)]
     return _head_loss().apply(hidden_NH, head.weight, torch.from_numpy(batch.ids_T[at]))
 
 

@@ -253,7 +253,7 @@ def train_private(
             sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
             for row in sample(units, options, draw):
                 batch, tokens = units.batch(row)
-                answer_loss(model, batch).backward()
+                answer_loss(model, batch, shared=False).backward()  # a layer must see each unit's own tokens
                 clipped, _ = book.clipped(batch, options.clip, tokens)
                 for name, part in clipped.items():
                     sums[name] += part
