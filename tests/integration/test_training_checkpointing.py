@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import signal
@@ -9,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import checkpoint_bench
@@ -69,6 +71,40 @@ def test_each_checkpoint_has_the_bits_of_its_step_whenever_the_update_comes(tmp_
         assert file is not None and file.position.step == step and not numbers.faults_of(file)
     writer.close()
     assert writer.times.saved == 60 and any(0 < size < 12_000_000 for size in copied)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this system writes through the page cache alone")
+def test_past_the_page_cache_or_through_it_the_file_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that refuses at the first byte, one that refuses in the middle, and one that refuses at the end alone."""
+    numbers, asked = Numbers(), list[int]()
+    write = os.write
+
+    def refusing(after: int) -> Callable[[int, memoryview], int]:
+        def written(descriptor: int, chunk: memoryview) -> int:
+            direct = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
+            asked.append(direct)
+            if direct and len(asked) > after:
+                raise OSError(errno.EINVAL, "not past the cache")
+            return write(descriptor, chunk)
+
+        return written
+
+    numbers.update(3)
+    files, ways = [], []
+    for after in (0, 3, 10**6):
+        asked.clear()
+        monkeypatch.setattr(os, "write", refusing(after))
+        files.append(RunState(folder=tmp_path / str(after)).save(position(3), numbers.tensors))
+        ways.append(sum(asked))
+    monkeypatch.undo()
+    assert len({file.name for file in files}) == len({file.read_bytes() for file in files}) == 1
+    found = RunState(folder=tmp_path / "0").load()
+    assert found is not None and not numbers.faults_of(found)
+    if ways[0]:  # this file system has it
+        assert ways == [1, 4, len(asked) - 1], "all pieces but the last, which is tried"
+        assert files[0].stat().st_size % 4096, "the end is no whole block"
 
 
 def test_where_more_is_left_than_may_be_copied_the_update_waits(tmp_path: Path) -> None:

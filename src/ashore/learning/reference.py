@@ -27,6 +27,7 @@ from ashore.training import (
 )
 from ashore.training.batches import pack_rows
 from ashore.training.data import Tokens
+from ashore.training.fusing import fused_adapters
 from ashore.training.losses import hidden_states
 
 SAME: Final = 1e-3
@@ -108,7 +109,7 @@ def num_ahead(model: Any, prompts: Sequence[Sequence[int]], said: Sequence[int],
     weight = model.get_output_embeddings().weight
     found = np.zeros(len(prompts), np.int64)
     model.eval()
-    with torch.inference_mode(), packed_attention(model):
+    with torch.inference_mode(), packed_attention(model), fused_adapters(model):
         for row in pack_rows(corpus.lengths, range(len(prompts)), max(SCORED_ROW, int(corpus.lengths.max()))):
             batch = corpus.batch(row)
             last_EH = hidden_states(model, batch)[np.cumsum(batch.lengths) - 1].float()

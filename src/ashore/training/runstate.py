@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from ashore.core import UNDECODABLE, human_bytes, make_folder
 from ashore.errors import AshoreError, Conflict, DiskFull
@@ -25,6 +24,7 @@ from ashore.training.checkpointing.form import (
     Checkpoint,
     Layout,
     Position,
+    aligned_array,
     copy_piece,
     read_file,
     write_file,
@@ -60,7 +60,7 @@ class RunState:
         Raises:
             DiskFull: no room; the one before is still there.
         """
-        layout, buffer = Layout(tensors), np.zeros(PIECE_BYTES, np.uint8)
+        layout, buffer = Layout(tensors), aligned_array(PIECE_BYTES)
         header = layout.header(msgspec.structs.replace(position, facts=dict(self.facts)))
         chunks = (copy_piece(piece, buffer) for piece in layout.pieces)
         return self.keep(position.step, len(header) + layout.num_bytes, _behind(header, chunks))
@@ -157,6 +157,6 @@ class RunState:
             )
 
 
-def _behind(header: bytes, chunks: Iterator[memoryview]) -> Iterator[memoryview]:
-    yield memoryview(header)
+def _behind(header: memoryview, chunks: Iterator[memoryview]) -> Iterator[memoryview]:
+    yield header
     yield from chunks

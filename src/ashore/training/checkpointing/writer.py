@@ -22,7 +22,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.training.checkpointing.form import PIECE_BYTES, Layout, Position, copy_piece, piece_bytes, spare_bytes
+from ashore.training.checkpointing.form import (
+    PIECE_BYTES,
+    Layout,
+    Position,
+    aligned_array,
+    copy_piece,
+    piece_bytes,
+    spare_bytes,
+)
 
 Keep = Callable[[int, int, Iterator[memoryview]], Path]
 """Writes a file of a step, of so many bytes, from chunks; see `RunState.keep`."""
@@ -155,7 +163,7 @@ class CheckpointWriter:
             raise fault
 
     def _work(self) -> None:
-        buffer = np.zeros(PIECE_BYTES, np.uint8)
+        buffer = aligned_array(PIECE_BYTES)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._position is not None)
@@ -183,14 +191,14 @@ class CheckpointWriter:
         """Have memory for what may have to be copied, its pages touched, so that copying never waits for them."""
         size, spare = spare_bytes(layout.num_bytes), self._spare
         if len(spare) != size:
-            spare = np.ones(size, np.uint8)
+            spare = aligned_array(size)
         with self._changed:
             self._spare, self._spare_of = spare, layout
             self._changed.notify_all()
 
-    def _chunks(self, header: bytes, layout: Layout, buffer: NDArray[np.uint8]) -> Iterator[memoryview]:
+    def _chunks(self, header: memoryview, layout: Layout, buffer: NDArray[np.uint8]) -> Iterator[memoryview]:
         """Yield the bytes of the file, each piece from the live tensors or from its copy, whichever counts."""
-        yield memoryview(header)
+        yield header
         at = 0
         for number, piece in enumerate(layout.pieces):
             with self._changed:
