@@ -1,7 +1,7 @@
 """The file of a checkpoint: safetensors, written from front to back while its bytes are hashed.
 
-Its bytes go past the page cache, from memory to the disk: copying 1.5 GB into the cache took a processor 2.5 to 3.6 s,
-which the training lacked, and this takes 0.2 s. Where a file system does not have it they go through the cache.
+Its bytes go past the page cache, from memory to the disk: copying 1.5 GB into the cache took a processor more than two
+seconds, which the training lacked. Where a file system does not have that they go through the cache.
 
 The hash is the last part of the file's name, so that nothing is patched: the rename that makes the file valid names
 what is in it. Under a data key the same bytes are sealed chunk by chunk.
