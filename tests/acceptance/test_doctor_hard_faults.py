@@ -370,7 +370,7 @@ def test_a_variable_with_a_typing_error(odd: Served) -> None:
     done = run_command(
         "doctor", "--only", "D942", "--for", "0s", "--json", env={"ASHORE_HOME": str(odd.home), "ASHORE_HOEM": "x"}
     )
-    assert [one["rule"] for one in json.loads(done.stdout)["findings"]] == ["D942"]
+    assert [one["rule"] for one in json.loads(done.stdout)["items"]] == ["D942"]
 
 
 def test_code_that_was_replaced_since_the_start(odd: Served, at_odd: Examined) -> None:
@@ -428,7 +428,7 @@ def test_a_memory_disk_that_is_full(tmp_path: Path) -> None:
         ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False,
         env={**os.environ, "ASHORE_HOME": str(tmp_path)},
     )  # fmt: skip
-    assert [one["rule"] for one in json.loads(done.stdout)["findings"]] == ["D208"], done.stderr
+    assert [one["rule"] for one in json.loads(done.stdout)["items"]] == ["D208"], done.stderr
 
 
 def test_a_disk_that_is_slow(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_a_disk_that_is_slow(tmp_path: Path) -> None:
         )
     except FileNotFoundError:
         pytest.skip("strace is not here")
-    assert [one["rule"] for one in json.loads(done.stdout)["findings"]] == ["D302"], done.stderr
+    assert [one["rule"] for one in json.loads(done.stdout)["items"]] == ["D302"], done.stderr
 
 
 def group_of(controller: str) -> Path:

@@ -18,6 +18,7 @@ from cyclopts import Parameter
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.openapi import describe
 from ashore.cli import calls as face
+from ashore.cli.recorded import os_user
 from ashore.core import Actor, Call, Download
 from ashore.core.decode import decode
 from ashore.errors import AshoreError, InvalidRequest, NotFound, NotReady, SourceUnreachable, UnknownField
@@ -452,7 +453,7 @@ def test_the_owner_of_the_home_works_on_its_state_where_no_server_runs(
     run(command, "lend", "first", "x", "--json")
     said = capsys.readouterr()
     lent = json.loads(said.out)
-    assert (lent["book"], lent["by"]) == ("at-home", "command line"), "its conduct reads the same state"
+    assert (lent["book"], lent["by"]) == ("at-home", os_user()), "its conduct reads the same state"
     assert said.err.count("no server is running") == 1
     for words in (("lend", "first", "x", "--url", "http://far"), ("list",)):
         with pytest.raises(type(fault)):  # another server is meant, or the call is none for the home

@@ -22,14 +22,12 @@ from urllib.parse import quote, urlencode
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.recorded import owner
 from ashore.core import (
     ADMIN,
-    Actor,
     Call,
     Consented,
     Download,
-    Principal,
-    TenantId,
     field_docs,
     human_seconds,
     perform,
@@ -109,8 +107,6 @@ class Server:
 
 
 HERE: Final = Server()
-OWNER: Final = Principal(id="command line", tenant=TenantId(""), kind="internal")
-"""The actor when no server is running: the owner of the home, who may write its state."""
 AtHome = Callable[[], AbstractContextManager[object]]
 """Opens what does the calls of a room on the state of this home, for its owner."""
 
@@ -147,7 +143,7 @@ class Errand:
             self.is_home = True
         assert self.at_home is not None
         with self.at_home() as desk:
-            return asyncio.run(perform(call, desk, Actor(principal=OWNER), asked))
+            return asyncio.run(perform(call, desk, owner(), asked))
 
     def _has_no_server(self, fault: AshoreError) -> bool:
         """Return whether this home has a state, and no server: one that answers may say that it is not ready."""
@@ -173,9 +169,9 @@ class Errand:
         return self.ask(asked)
 
 
-Conduct = Callable[..., None]
+Conduct = Callable[..., int | None]
 """`conduct(errand, asked, **own)`: how a command goes about its call, where it does more than ask and print. Its
-keyword parameters are options of the command."""
+keyword parameters are options of the command. It returns an exit code; None is 0."""
 
 
 def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
@@ -282,11 +278,11 @@ def noun_of(
 
 def command_of(
     call: Call, view: View, conduct: Conduct = _ask_and_tell, at_home: AtHome | None = None
-) -> Callable[..., None]:
+) -> Callable[..., int | None]:
     """Return the function behind one command, with a signature that cyclopts reads."""
     own = [p for p in inspect.signature(conduct, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
-    def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> None:
+    def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> int | None:
         yes, dry_run = (name in switches and options.pop(name, False) for name in ("yes", "dry_run"))
         owned = {p.name: options.pop(p.name) for p in own if p.name in options}
         asked = _asked(call.takes, parameters, args, options)
@@ -297,8 +293,8 @@ def command_of(
             if dry_run and isinstance(call, Reworded) and call.look is not None:
                 what += call.look(server, asked)
             if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
-                return
-        conduct(Errand(call=call, server=server, view=view, as_json=as_json, at_home=at_home), asked, **owned)
+                return None
+        return conduct(Errand(call=call, server=server, view=view, as_json=as_json, at_home=at_home), asked, **owned)
 
     parameters, switches = _parameters(call, own), _switches(call)
     help_text = f"{call.summary}\n\n{call.details}" if call.details else call.summary

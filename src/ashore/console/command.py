@@ -90,8 +90,8 @@ def _verify(call: Call, values: Values) -> Sequence[str]:
     return ("ashore", "audit", "verify", *(("--anchor", "PLACE") if values.get("anchor") else ()))
 
 
-def _events(call: Call, values: Values) -> Sequence[str]:
-    return ("ashore", "events", *_plain(call, values)[3:])
+def _noun_alone(call: Call, values: Values) -> Sequence[str]:
+    return (*_begin(call), *_plain(call, values)[len(_begin(call)) + 1 :])
 
 
 def _as_job(call: Call, values: Values) -> Sequence[str]:
@@ -112,7 +112,8 @@ ELSEWHERE: Final[Mapping[str, Spell]] = {
     "privacy policy set": _set_privacy,
     "audit export": _export,
     "audit verify": _verify,
-    "events list": _events,
+    "doctor findings": _noun_alone,
+    "events list": _noun_alone,
     **dict.fromkeys(NAMES, _as_job),
 }
 """Calls whose command is not that of the declaration, by noun and word."""
