@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import inspect
 import io
@@ -25,6 +26,7 @@ from cyclopts import App, Parameter
 from ashore.cli.recorded import owner
 from ashore.core import (
     ADMIN,
+    UNDECODABLE,
     Call,
     Consented,
     Download,
@@ -32,6 +34,7 @@ from ashore.core import (
     human_seconds,
     perform,
     seconds_in,
+    short_reason,
     written_span,
 )
 from ashore.core.decode import convert
@@ -53,8 +56,11 @@ from ashore.core.fieldmarks import (
     scalar,
 )
 from ashore.core.visible import on_a_screen
-from ashore.errors import AshoreError, InvalidRequest, NotReady, SourceUnreachable
+from ashore.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.settings import read_settings
+
+SLOW_S: Final = 75.0
+"""Longest wait for the answer to a slow call; the doctor of a server gives up after a minute."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -92,18 +98,30 @@ class Server:
             body = msgspec.json.encode(fields)
         elif given := {name: _in_query(value) for name, value in fields.items() if value not in (None, "")}:
             path += "?" + urlencode(given)
-        find = operator_target if call.operator else find_target
-        return ask_server(find(self.url, key=self.key), call.method, path, body=body)
+        target = (operator_target if call.operator else find_target)(self.url, key=self.key)
+        if call.slow:
+            target = dataclasses.replace(target, wait_s=SLOW_S)
+        return ask_server(target, call.method, path, body=body)
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
         """Return the answer to a call; every item where it comes in pages."""
         asked = msgspec.structs.replace(asked, **_longest_page(call.takes))
-        answer: Any = msgspec.json.decode(self.send(call, asked), type=call.gives)
+        answer: Any = self._decoded(call, asked)
         while getattr(answer, "next", None) and hasattr(asked, "after"):
             asked = msgspec.structs.replace(asked, after=answer.next)
-            more: Any = msgspec.json.decode(self.send(call, asked), type=call.gives)
+            more: Any = self._decoded(call, asked)
             answer = msgspec.structs.replace(more, items=[*answer.items, *more.items])
         return answer
+
+    def _decoded(self, call: Call, asked: msgspec.Struct) -> Any:
+        body = self.send(call, asked)
+        try:
+            return msgspec.json.decode(body, type=call.gives)
+        except UNDECODABLE as fault:
+            raise RemoteRefused(
+                f"{self.url or 'the server'} answered with what is no answer of ashore: {short_reason(fault)}",
+                hint="check the address, and that both run the same version of ashore",
+            ) from fault
 
 
 HERE: Final = Server()
@@ -167,6 +185,19 @@ class Errand:
         """Return the answer of the home itself, which needs neither a server nor a key, unless --url names a server."""
         self.is_home = not self.server.url
         return self.ask(asked)
+
+
+def refuse_elsewhere(server: Server, given: Mapping[str, object]) -> None:
+    """Return where a command goes to this home, or has no option that only this home knows.
+
+    Raises:
+        InvalidRequest: `--url` names a server, and an option in `given` was given.
+    """
+    for option, value in given.items():
+        if server.url and value:
+            raise InvalidRequest(
+                f"{option} is about this home or machine, and --url names a server", hint="leave one of them out"
+            )
 
 
 Conduct = Callable[..., int | None]
@@ -299,20 +330,6 @@ def command_of(
     parameters, switches = _parameters(call, own), _switches(call)
     help_text = f"{call.summary}\n\n{call.details}" if call.details else call.summary
     return _signed(command, parameters, call.word, help_text)
-
-
-def taking(takes: type[S]) -> Callable[[Callable[[S, bool], R]], Callable[..., R]]:
-    """Give a function of what a struct holds, and of whether to print JSON, the options of the struct: for commands
-    that work in the home itself, and ask no server."""
-
-    def wrap(run: Callable[[S, bool], R]) -> Callable[..., R]:
-        def command(*args: Any, as_json: bool = False, **options: Any) -> R:
-            return run(_asked(takes, parameters, args, options), as_json)
-
-        parameters = [*_parameters_of(takes), _switch("as_json", AS_JSON)]
-        return _signed(command, parameters, run.__name__, run.__doc__ or "")
-
-    return wrap
 
 
 def _signed(

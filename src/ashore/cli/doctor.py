@@ -17,7 +17,7 @@ import msgspec
 from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
-from ashore.cli.calls import AtHome, Errand, command_of, noun_of
+from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
 from ashore.core import MemoryRecorder, counted, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
 from ashore.doctor.calls import (
@@ -90,11 +90,7 @@ class HomeLook:
 
 
 def _find(errand: Errand, asked: FindingsIn, *, span: Span = SPAN, since: Since = "", watch: Watch = False) -> int:
-    if errand.server.url and (since or span != SPAN):
-        raise InvalidRequest(
-            f"{'--since' if since else '--for'} is about this home, and a server looks by itself",
-            hint="leave it out, or leave --url out",
-        )
+    refuse_elsewhere(errand.server, {"--for": span != SPAN, "--since": since})
     errand.at_home = _home(HomeLook(read_settings(), span=span, since=since, watches=watch))
     if watch:
         return _watch(errand, asked)

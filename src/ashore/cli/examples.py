@@ -315,6 +315,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore audit content worker-0#1042", "the sealed prompt and answer of one record"),
             Example("ashore audit erase alice --dry-run", "how many of her prompts and answers would be lost"),
             Example("ashore audit status", "how far the log goes, and how far it is signed"),
+            Example("ashore audit search --since 3h --url https://ai.example.com", "of a server elsewhere, with a key"),
             Example("ashore audit archive --place s3://audit/a --after-days 30", "move what is older than a month"),
             Example("ashore audit rotate-key", "sign with a new key from now on"),
         ),

@@ -86,10 +86,6 @@ def _export(call: Call, values: Values) -> Sequence[str]:
     return (*_plain(call, rest), "audit-export", "--form", form)
 
 
-def _verify(call: Call, values: Values) -> Sequence[str]:
-    return ("ashore", "audit", "verify", *(("--anchor", "PLACE") if values.get("anchor") else ()))
-
-
 def _noun_alone(call: Call, values: Values) -> Sequence[str]:
     return (*_begin(call), *_plain(call, values)[len(_begin(call)) + 1 :])
 
@@ -111,7 +107,6 @@ ELSEWHERE: Final[Mapping[str, Spell]] = {
     "privacy detect": _detect,
     "privacy policy set": _set_privacy,
     "audit export": _export,
-    "audit verify": _verify,
     "doctor findings": _noun_alone,
     "events list": _noun_alone,
     **dict.fromkeys(NAMES, _as_job),

@@ -235,9 +235,9 @@ def _chosen(text: str, *, areas: bool = True) -> frozenset[str]:
 
 
 CALLS: Final = (
-    Call("doctor", "findings", "GET", "/doctor", LOOK, find, on_server=True, at_home=True),
+    Call("doctor", "findings", "GET", "/doctor", LOOK, find, on_server=True, at_home=True, slow=True),
     Call("doctor", "rules", "GET", "/doctor/rules", LOOK, list_rules, on_server=True, at_home=True),
     Call("doctor", "changes", "GET", "/doctor/changes", LOOK, list_changes, on_server=True, at_home=True),
-    Call("doctor", "apply", "POST", "/doctor/apply", APPLY, apply, at_home=True),
+    Call("doctor", "apply", "POST", "/doctor/apply", APPLY, apply, at_home=True, slow=True),
     Call("doctor", "revert", "POST", "/doctor/changes/{number}/revert", APPLY, revert, at_home=True),
 )

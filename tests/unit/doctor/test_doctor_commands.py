@@ -113,7 +113,7 @@ def test_with_an_address_the_server_is_asked_and_not_the_home(
     assert "ashore doctor apply --rules D920 --url https://far.example  # does it" in said
     for words in (["--since", "1h"], ["--for", "5s"]):
         assert main(["doctor", *words, "--url", "https://far.example"]) == 2
-        assert f"{words[0]} is about this home" in capsys.readouterr().err
+        assert f"{words[0]} is about this home or machine" in capsys.readouterr().err
 
 
 def test_watching_says_what_appears_and_what_is_gone(
