@@ -21,6 +21,7 @@ import httpx
 import pytest
 from commands import run_command
 from examined import Examined, examined
+from faults import stopped
 from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
@@ -98,16 +99,6 @@ def test_a_healthy_server_gets_advice_alone_and_none_of_it_counts(server: Served
     mine = [one for one in diagnosis.findings if one.area not in ("cpu", "network", "memory", "disk")]
     assert {one.severity for one in mine} <= {"advice"}, "the machine's own areas may have neighbours in them"
     assert diagnosis.rules > 100
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
