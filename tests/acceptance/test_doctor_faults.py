@@ -317,10 +317,10 @@ def test_a_safe_change_is_made_and_undone_and_both_are_recorded(server: Served, 
         made = run_command("doctor", "apply", "--rules", "D920", "--json", env=env)
         assert made.returncode == 0 and [one["stage"] for one in json.loads(made.stdout)["items"]] == ["made"]
         assert key.stat().st_mode & 0o777 == 0o600
-        undone = run_command("doctor", "revert", "all", env=env)
+        undone = run_command("doctor", "undo", "all", env=env)
         assert undone.returncode == 0 and "undone  D920" in undone.stdout
         assert key.stat().st_mode & 0o777 == 0o644
-        again = run_command("doctor", "revert", "1", env=env)
+        again = run_command("doctor", "undo", "1", env=env)
         assert again.returncode == 2 and "change 1 is undone" in again.stderr
     for action in ("doctor:apply", "doctor:undo"):
         kept = run_command("audit", "search", "--action", action, env=env)

@@ -78,7 +78,7 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
 
 
 COMMANDS = [
-    ["doctor"], ["doctor", "rules"], ["doctor", "apply"], ["doctor", "revert", "1"], ["audit", "search"],
+    ["doctor"], ["doctor", "rules"], ["doctor", "apply"], ["doctor", "undo", "1"], ["audit", "search"],
     ["audit", "status"], ["audit", "verify"],
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,7 +19,7 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
-from ashore.core import MemoryRecorder, counted, human_seconds, parse_seconds
+from ashore.core import Call, MemoryRecorder, Nothing, counted, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
 from ashore.doctor.calls import (
     APPLY,
@@ -30,8 +31,8 @@ from ashore.doctor.calls import (
     DoctorDesk,
     FindingsIn,
     Found,
-    RevertIn,
     RulesShown,
+    UndoIn,
     found_of,
 )
 from ashore.doctor.journal import Journal
@@ -60,6 +61,16 @@ Since = Annotated[
     str,
     Parameter(help="Judge the time since then, `1h`, by the looks that earlier runs and --watch kept here."),
 ]
+Listed = Annotated[bool, Parameter(name="--list", negative=(), help="List the rules, and look at nothing.")]
+Applying = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="Make the safe changes that findings carry, and with --only those of these rules that are not safe by "
+        "themselves. `ashore doctor undo` undoes them.",
+    ),
+]
+Trying = Annotated[bool, Parameter(negative=(), help="With --apply, show what would be changed.")]
 Watch = Annotated[bool, Parameter(negative=(), help="Look again every minute; print what appears and what is gone.")]
 
 
@@ -89,21 +100,40 @@ class HomeLook:
         return found_of(diagnosed(readings), running=readings.server.running)
 
 
-def _find(errand: Errand, asked: FindingsIn, *, span: Span = SPAN, since: Since = "", watch: Watch = False) -> int:
+def _find(
+    errand: Errand,
+    asked: FindingsIn,
+    *,
+    span: Span = SPAN,
+    since: Since = "",
+    watch: Watch = False,
+    apply: Applying = False,
+    dry_run: Trying = False,
+    list_: Listed = False,
+) -> int:
     refuse_elsewhere(errand.server, {"--for": span != SPAN, "--since": since})
-    errand.at_home = _home(HomeLook(read_settings(), span=span, since=since, watches=watch))
+    look = HomeLook(read_settings(), span=span, since=since, watches=watch)
+    errand.at_home = _home(look)
+    if list_:
+        errand = replace(errand, call=_call("rules"), view=_show_rules)
+        errand.tell(errand.ask_here_first(Nothing()))
+        return 0
     if watch:
         return _watch(errand, asked)
     found: Found = errand.ask_here_first(asked)
-    if errand.as_json:
-        errand.tell(found)
-    else:
+    if not errand.as_json:
         show(found, errand.server.url or "")
+    elif not apply:
+        errand.tell(found)
+    if apply:
+        _apply(
+            replace(errand, call=_call("apply"), view=_show_applied), ApplyIn(rules=asked.only, dry_run=dry_run), look
+        )
     return EXIT.get(found.worst, 0)
 
 
-def _apply(errand: Errand, asked: ApplyIn) -> None:
-    look = HomeLook(read_settings())
+def _apply(errand: Errand, asked: ApplyIn, look: HomeLook | None = None) -> None:
+    look = look or HomeLook(read_settings())
     errand.at_home = _home(look)
     if not errand.server.url and not asked.dry_run:
         planned: Applied = errand.ask_here_first(msgspec.structs.replace(asked, dry_run=True))
@@ -116,7 +146,7 @@ def _apply(errand: Errand, asked: ApplyIn) -> None:
         raise Conflict(f"{counted(len(failed), 'change')} could not be made: {failed[0].note}")
 
 
-def _revert(errand: Errand, asked: RevertIn) -> None:
+def _undo(errand: Errand, asked: UndoIn) -> None:
     settings = read_settings()
     changes_home = not errand.server.url and Journal(settings.home.root).entries()
     errand.at_home = _home(HomeLook(settings), UNDO if changes_home else "")
@@ -203,14 +233,18 @@ def _show_applied(done: Applied) -> None:
         print("nothing to change: no finding has a safe change")
 
 
+def _call(word: str) -> Call:
+    return next(call for call in CALLS if call.word == word)
+
+
 app = noun_of(
     "doctor",
     "Find what is wrong, why, and what to do.",
     [call for call in CALLS if call.word != "findings"],
-    {"rules": _show_rules, "changes": _show_changes, "apply": _show_applied, "revert": _show_changes},
-    {"rules": _read, "changes": _read, "apply": _apply, "revert": _revert},
+    {"rules": _show_rules, "changes": _show_changes, "apply": _show_applied, "undo": _show_changes},
+    {"rules": _read, "changes": _read, "apply": _apply, "undo": _undo},
 )
-app.default(command_of(next(call for call in CALLS if call.word == "findings"), show, _find))
+app.default(command_of(_call("findings"), show, _find))
 
 
 @app.command

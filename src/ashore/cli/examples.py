@@ -265,7 +265,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore doctor --url https://ai.example.com", "a server elsewhere, with a key for it"),
             Example("ashore doctor apply --rules D204", "one change, also where it is a setting of the kernel"),
             Example("ashore doctor changes", "the changes that were made"),
-            Example("ashore doctor revert all", "undo them, the last one first"),
+            Example("ashore doctor undo all", "undo them, the last one first"),
         ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),

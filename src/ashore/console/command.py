@@ -137,7 +137,7 @@ def _plain(call: Call, values: Values) -> Sequence[str]:
     for one in msgspec.structs.fields(call.takes):
         extra, value = extra_of(one.type), values.get(one.name)
         positional = one.name in call.in_path or POSITIONAL in extra
-        if positional and value is None and (one.required or one.name in call.in_path):
+        if positional and value is None and one.required:
             value = str(extra.get(FLAG) or one.name).upper()
             places.append(value)
         elif value is None or FILLED in extra:

@@ -122,10 +122,10 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """With dry_run: each change, `RULE KIND TARGET VALUE`."""
 
 
-class RevertIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UndoIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which change is undone."""
 
-    number: Annotated[str, msgspec.Meta(max_length=9, extra={"positional": True})]
+    number: Annotated[str, msgspec.Meta(max_length=9, extra={"positional": True})] = "all"
     """Number of the change, as `ashore doctor changes` shows it; `all`: every one that still holds."""
 
 
@@ -186,7 +186,7 @@ async def apply(desk: DoctorDesk, actor: Actor, asked: ApplyIn) -> Applied:
     return Applied(items=await asyncio.to_thread(remedies.apply, planned))
 
 
-def revert(desk: DoctorDesk, actor: Actor, asked: RevertIn) -> ChangesShown:
+def undo(desk: DoctorDesk, actor: Actor, asked: UndoIn) -> ChangesShown:
     """Undo one change of the doctor, or all, the last one first: what was there is put back, and read back."""
     entries, every = Journal(desk.home).entries(), asked.number == "all"
     chosen = [one for one in entries if every or str(one.id) == asked.number]
@@ -239,5 +239,5 @@ CALLS: Final = (
     Call("doctor", "rules", "GET", "/doctor/rules", LOOK, list_rules, on_server=True, at_home=True),
     Call("doctor", "changes", "GET", "/doctor/changes", LOOK, list_changes, on_server=True, at_home=True),
     Call("doctor", "apply", "POST", "/doctor/apply", APPLY, apply, at_home=True, slow=True),
-    Call("doctor", "revert", "POST", "/doctor/changes/{number}/revert", APPLY, revert, at_home=True),
+    Call("doctor", "undo", "POST", "/doctor/changes/{number}/undo", APPLY, undo, at_home=True),
 )

@@ -71,7 +71,7 @@ def test_a_change_of_the_owner_is_made_undone_and_recorded_with_no_server(
 ) -> None:
     audit = secret.parent / "audit"
     assert main(["doctor"]) == 4 and "ashore doctor apply  # does it" in capsys.readouterr().out
-    assert main(["doctor", "revert", "all"]) == 0 and "no change" in capsys.readouterr().out
+    assert main(["doctor", "undo", "all"]) == 0 and "no change" in capsys.readouterr().out
     assert main(["doctor", "apply", "--rules", "D302"]) == 0 and "nothing to change" in capsys.readouterr().out
     assert main(["doctor", "apply", "--dry-run"]) == 0 and "would change  D920" in capsys.readouterr().out
     assert secret.stat().st_mode & 0o777 == 0o644 and not audit.exists(), "nothing was changed, nothing is recorded"
@@ -82,15 +82,27 @@ def test_a_change_of_the_owner_is_made_undone_and_recorded_with_no_server(
     assert "failed  D920" in said.out and "1 change could not be made: it is so already" in said.err
     assert main(["doctor", "changes", "--json"]) == 0
     assert [one["stage"] for one in json.loads(capsys.readouterr().out)["items"]] == ["made", "failed"]
-    assert main(["doctor", "revert", "all"]) == 0 and "1  undone  D920" in capsys.readouterr().out
+    assert main(["doctor", "undo", "all"]) == 0 and "1  undone  D920" in capsys.readouterr().out
     assert secret.stat().st_mode & 0o777 == 0o644
-    assert main(["doctor", "revert", "1"]) != 0 and "change 1 is undone" in capsys.readouterr().err
-    assert main(["doctor", "revert", "9"]) != 0 and "there is no change 9" in capsys.readouterr().err
+    assert main(["doctor", "undo", "1"]) != 0 and "change 1 is undone" in capsys.readouterr().err
+    assert main(["doctor", "undo", "9"]) != 0 and "there is no change 9" in capsys.readouterr().err
     main(["audit", "search", "--action", "doctor:*", "--json"])
     acts = [(one["action"], one["outcome"], one["actor"]) for one in json.loads(capsys.readouterr().out)["items"]]
     me = os_user()
     assert ("doctor:apply", "done", me) in acts and ("doctor:undo", "done", me) in acts
     assert ("doctor:undo", "failed", me) in acts, "the second time"
+
+
+def test_the_options_of_the_doctor_list_apply_and_undo_as_its_commands_do(
+    secret: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--list"]) == 0 and "D920" in capsys.readouterr().out
+    assert main(["doctor", "--apply", "--dry-run"]) == 4
+    said = capsys.readouterr().out
+    assert said.index("critical") < said.index("would change  D920") and secret.stat().st_mode & 0o777 == 0o644
+    assert main(["doctor", "--apply", "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["items"][0]["rule"] == "D920" and secret.stat().st_mode & 0o777 == 0o600
+    assert main(["doctor", "undo"]) == 0 and secret.stat().st_mode & 0o777 == 0o644
 
 
 def test_with_an_address_the_server_is_asked_and_not_the_home(
