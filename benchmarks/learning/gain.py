@@ -61,11 +61,11 @@ class Bench:
         self._kinds, self._seed, self._precision = kinds(self._train), seed, precision
         self.dataset: Final[Dataset] = make_dataset(MODEL, honest_votes(self._train, self._kinds, seed=seed))
 
-    def run(self, name: str, epochs: int) -> dict[str, Any]:
+    def run(self, name: str, epochs: float) -> dict[str, Any]:
         """Teach and judge."""
         shape = self._parent.shape
         precision = self._precision or faster_precision(shape.hidden_size, mlp_size(shape), SMALLEST_ROW)
-        how = Teaching(epochs=max(1, epochs), seed=self._seed, precision=precision)
+        how = Teaching(epochs=max(1.0, epochs), seed=self._seed, precision=precision)
         with self._store.reading(self._parent.reference) as files:
             peft = adapted(files, how)
         model = peft.get_base_model()
@@ -136,9 +136,9 @@ def main() -> None:
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     for name in given.runs.split(","):
         what, _, epochs = name.partition(":")
-        key = {"run": what, "epochs": int(epochs), "seed": given.seed}
+        key = {"run": what, "epochs": float(epochs), "seed": given.seed}
         if not any(key.items() <= line.items() for line in done):
-            line = bench.run(what, int(epochs))
+            line = bench.run(what, float(epochs))
             print(line, flush=True)
             with given.out.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")

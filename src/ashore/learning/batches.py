@@ -1,12 +1,14 @@
-"""The steps of a learning run: corrections, votes, pairs, and in every step a share of the base's own answers.
+"""The steps of a learning run: corrections, votes, pairs, and between them a share of the base's own answers.
 
-The share of replay holds in each step and not only over all of them, and which example is in which step is a function
-of the step number, so that an interrupted run goes on with the same bits.
+A vote that says only what is wrong is gone through once; the steps that more passes over it would take go to what says
+what is right. The share of replay holds all along the run, and which example is in which step is a function of the step
+number, so that an interrupted run goes on with the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +17,9 @@ import numpy as np
 from ashore.learning.objectives import Role
 from ashore.training.batches import Batch, Corpus, group_rows, make_corpus, pack_rows
 from ashore.training.data import Tokens
+
+MOST_PASSES: Final = 8
+"""Over what says what is right, however many votes say only what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,18 @@ class FeedbackBatches:
         row_tokens: int,
         batch_tokens: int,
         seed: int,
-        epochs: int,
+        epochs: float,
     ) -> None:
-        """Plan the run. The share of replay is that of the examples given."""
+        """Plan the run.
+
+        Args:
+            fresh: What is learned.
+            replay: The base's own answers; their share is that of the examples given.
+            row_tokens: Most tokens of a row.
+            batch_tokens: Tokens of a step, about.
+            seed: Of the order.
+            epochs: How many steps the run has: those of so many passes over all examples. Parts of a pass are rows.
+        """
         roles: list[Role] = []
         examples: list[Tokens] = []
         for one in fresh:
@@ -49,13 +63,19 @@ class FeedbackBatches:
         examples += replay
         self.corpus: Final[Corpus] = make_corpus(examples)
         self.roles: Final[dict[int, Role]] = dict(enumerate(roles))
-        self._steps: list[tuple[tuple[int, ...], ...]] = []
-        for epoch in range(epochs):
-            rng = np.random.Generator(np.random.PCG64([seed, epoch]))
-            lengths = self.corpus.lengths
-            own = _rows(rng, range(first_replay), roles, lengths, row_tokens)
-            kept = pack_rows(lengths, first_replay + rng.permutation(len(replay)), row_tokens)
-            self._steps += group_rows(_woven(own, kept), lengths, max(batch_tokens, row_tokens))
+        lengths = self.corpus.lengths
+        right = [at for at in range(first_replay) if roles[at] != "down"]
+        wrong = [at for at in range(first_replay) if roles[at] == "down"]
+
+        def drawn(numbers: Sequence[int], passes: float) -> list[tuple[int, ...]]:
+            return _passes(passes, lambda rng: _rows(rng, numbers, roles, lengths, row_tokens), seed)
+
+        downs = drawn(wrong, 1 if right else epochs)
+        once = len(drawn(right, 1))
+        more = (epochs - 1) * len(downs) / once if once else 0.0
+        own = _woven(drawn(right, min(epochs + more, max(epochs, MOST_PASSES))), downs)
+        kept = drawn(range(first_replay, len(examples)), epochs)
+        self._steps = group_rows(_woven(own, kept), lengths, max(batch_tokens, row_tokens))
 
     @property
     def num_steps(self) -> int:
@@ -73,8 +93,19 @@ class FeedbackBatches:
         return tuple(self.corpus.batch(row) for row in self._steps[step])
 
 
+def _passes(
+    passes: float, once: Callable[[np.random.Generator], list[tuple[int, ...]]], seed: int
+) -> list[tuple[int, ...]]:
+    """Return the rows of so many passes, each in an order of its own; of the last, a part."""
+    found: list[tuple[int, ...]] = []
+    for number in range(math.ceil(passes)):
+        rows = once(np.random.Generator(np.random.PCG64([seed, number])))
+        found += rows[: round(min(1.0, passes - number) * len(rows))]
+    return found
+
+
 def _rows(
-    rng: np.random.Generator, numbers: range, roles: Sequence[Role], lengths: np.ndarray, row_tokens: int
+    rng: np.random.Generator, numbers: Sequence[int], roles: Sequence[Role], lengths: np.ndarray, row_tokens: int
 ) -> list[tuple[int, ...]]:
     """Return rows of one role each, in an order drawn at random. A pair stays together."""
     rows: list[tuple[int, ...]] = []
