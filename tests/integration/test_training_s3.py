@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
+import tracemalloc
 from pathlib import Path
 
+import msgspec
 import pytest
 from s3_server import KEYS
 from slow_link import slow_link
 from tiny_text import CHATML, byte_level
 
-from ashore.errors import Conflict, InvalidRequest, SourceUnreachable
+from ashore.errors import BrokenData, Conflict, InvalidRequest, SourceUnreachable
 from ashore.training import (
     AheadBatches,
     LogBucket,
@@ -122,3 +125,19 @@ def test_old_logs_go_into_the_bucket_and_are_found_there(tmp_path: Path, s3: str
         log.say("begin", "again")
     assert [line.text for line, _ in logs.lines("old")] == ["of old", "again"]
     assert RunLogs(tmp_path).runs() == ["new", "old"]
+
+
+def test_a_hostile_part_of_an_archive_takes_no_memory_and_a_broken_one_is_named(tmp_path: Path, s3: str) -> None:
+    bucket = LogBucket("s3://models/logs/hostile")
+    logs = RunLogs(tmp_path, bucket)
+    one = msgspec.json.encode({"at": 5.0, "run": "long", "what": "note", "text": "after"})
+    bucket.make("long/0000000001-0000000009.jsonl.gz", gzip.compress(b"0" * (256 << 20) + b"\n" + one + b"\n", 1))
+    tracemalloc.start()
+    try:
+        assert [line.text for line, _ in logs.lines("long")] == ["after"]
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    bucket.make("cut/0000000001-0000000009.jsonl.gz", gzip.compress(one + b"\n")[:-9])
+    with pytest.raises(BrokenData, match=r"cut/.* cannot be unpacked"):
+        list(logs.lines("cut"))

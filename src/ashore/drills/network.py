@@ -220,7 +220,11 @@ class Network:
         self._far[name] = port
         words = [sys.executable, "-m", "ashore.cli.main", "engine", "serve", ENGINE, "--served-model-name", "rehearsal"]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ASHORE_")}
-        env = {**kept, "ASHORE_HOME": str(self.folder / name)}
+        env = {
+            **kept,
+            "ASHORE_HOME": str(self.folder / name),
+            "TMPDIR": str(self.folder),
+        }  # what a kill leaves goes too
         self._run(name, [*words, "--port", str(port)], {"env": env})
 
     def _store(self) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from ashore.core.folders import make_folder
 from ashore.drills.load import Asked
 from ashore.drills.model import Drill
 from ashore.drills.network import Network
@@ -45,6 +46,7 @@ class TwinServer:
         self.clock: Path | None = None
         self._drill = drill
         self._undoing = undoing
+        self._scratch = folder / "tmp"  # what a killed process leaves there goes with the twin
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self._grpc = _free_port(), _free_port()
 
@@ -58,6 +60,7 @@ class TwinServer:
         twin = self._drill.twin
         root = self.home.root
         root.mkdir(parents=True, mode=0o700)
+        make_folder(self._scratch, mode=0o700)
         if twin.disk_bytes:
             self._undoing.before("twin", pid=0, start="", path=str(self.folder), mounted=str(root))
             size = f"size={twin.disk_bytes},mode=0700"
@@ -214,7 +217,7 @@ class TwinServer:
 
     def _environment(self) -> Mapping[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ASHORE_")}
-        kept |= {"ASHORE_HOME": str(self.home.root), "ASHORE_STEP_TIMEOUT_S": "5"}
+        kept |= {"ASHORE_HOME": str(self.home.root), "ASHORE_STEP_TIMEOUT_S": "5", "TMPDIR": str(self._scratch)}
         if self.network is not None:
             kept |= self.network.environment
         return kept

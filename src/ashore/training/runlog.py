@@ -9,22 +9,26 @@ No line has a word of the data.
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 import msgspec
 
 from ashore.core import UNDECODABLE, Bucket, make_folder
-from ashore.errors import Conflict, DiskFull, NotFound
+from ashore.errors import BrokenData, Conflict, DiskFull, NotFound
 from ashore.training.checkpointing.mirror import CheckpointBucket
 from ashore.training.loop import StepReport
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_LINE: Final = 64 * 1024
+"""Bytes of a line of a log; a note is cut long before."""
 _PART: Final = re.compile(r"(.+)/(\d{10})-(\d{10})\.jsonl\.gz")
 
 
@@ -249,16 +253,29 @@ class RunLogs:
     def _raw(self, run: str, since_s: float, until_s: float) -> Iterator[bytes]:
         for name, first, last, key in sorted(self._parts()):
             if name == run and last >= since_s and first <= until_s and self._bucket is not None:
-                yield from gzip.decompress(self._bucket.read(key)).splitlines()
+                try:
+                    with gzip.open(io.BytesIO(self._bucket.read(key))) as part:
+                        yield from _whole_lines(part)
+                except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                    raise BrokenData(
+                        f"the archived log {key} cannot be unpacked: {error}", hint="restore it from another copy"
+                    ) from error
         path = self._folder / f"{run}.jsonl"
         if _NAME.fullmatch(run) and path.is_file():
             with path.open("rb") as file:
-                yield from (line.rstrip(b"\n") for line in file if line.endswith(b"\n"))
+                yield from _whole_lines(file)
 
     def _parts(self) -> Iterator[tuple[str, float, float, str]]:
         for name, _ in Bucket.sizes(self._bucket, "") if self._bucket is not None else ():
             if found := _PART.fullmatch(name):
                 yield found[1], float(found[2]), float(found[3]), name
+
+
+def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines that end, without their end; one that is longer than any of ours comes in pieces."""
+    while raw := file.readline(_LONGEST_LINE):
+        if raw.endswith(b"\n"):
+            yield raw[:-1]
 
 
 def _time_of(lines: list[bytes], turn: int) -> float:
