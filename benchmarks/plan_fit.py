@@ -88,7 +88,7 @@ HELD = 4.0
 """How much those beliefs count against a miss."""
 LEAST = 8
 """Measurements that an engine, a device, a form needs to be told from its relatives."""
-MOST_LEFT = 1.2
+MOST_LEFT = 2.0
 """A measurement that is further off, as a logarithm, moves its neighbours no more than this."""
 BOUNDS = (0.08, 0.92)
 """Quantiles of what is missed in the folds. Models and devices differ more than their points do, so that these hold

@@ -1,8 +1,8 @@
 """What was measured near a case, and how far physics were from it there.
 
 A plan is moved by what was missed at the measurements around it, in two steps: by a mean over all of the same engine
-and kind of load that are widely like it, then by what that leaves at those that are nearly the same. With no
-measurement near, nothing moves. `benchmarks/plan_fit.py` writes `measured.json`: settings and misses, not figures.
+and kind of load that are widely like it, then by the median of what that leaves at those that are nearly the same. With
+no measurement near, nothing moves. `benchmarks/plan_fit.py` writes `measured.json`: settings and misses, not figures.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Array = npt.NDArray[np.float64]
 MOST_MOVED: Final = 0.7
 """Share of what the wide mean says that is believed."""
 RELATIVES: Final = np.array([0.1, 0.3, 0.3])
-"""How much another model or device counts in the near mean that is quite alike, for a first token, a time a token, a
+"""How much another model or device counts in the near median that is quite alike, for a first token, a time a token, a
 speed."""
 NOTHING_WIDE: Final = 1.0
 NOTHING: Final = 0.1
-"""What counts as a measurement that was met exactly, in the wide and in the near mean: few and far ones move little."""
+"""What counts as a measurement that was met exactly, in the mean and in the median: few and far ones move little."""
 _NEAR: Final = np.array([0.6, 0.6, 0.6, 0.35, 0.35, 0.35, 0.5])
 """Logarithms of prompt, answer, requests at once, devices to a layer, groups, devices to the experts; and years: so far
 apart, a measurement counts 0.6 of one in the same place."""
@@ -127,8 +127,7 @@ class Measurements:
             weight[here] = (close * is_same).sum(axis=1)
             for quantity, relatives in enumerate(RELATIVES):
                 counts = close * np.where(is_same, 1.0, relatives * alike)
-                total = counts @ group.there[:, quantity] + NOTHING
-                moved[here, quantity] += counts @ group.rest[:, quantity] / total
+                moved[here, quantity] += _medians(counts * group.there[:, quantity], group.rest[:, quantity])
         return Near(moved, weight)
 
     def _places(self, cases: Sequence[Case]) -> _Places:
@@ -147,6 +146,14 @@ class Measurements:
             shared = (device == chip.name) + (model == network.name)
             apart[place] -= inf if shared == 2 else KNOWN * shared + OFTEN * log(self.evidence[place].num_points)
         return tuple(self.evidence[place] for place in np.argsort(apart, kind="stable")[:number])
+
+
+def _medians(weights: Array, values: Array) -> Array:
+    """Return the median of values, and of a zero that counts `NOTHING`, by the weights of each row."""
+    order = np.argsort(values := np.append(values, 0.0))
+    sums = np.cumsum(np.pad(weights, ((0, 0), (0, 1)), constant_values=NOTHING)[:, order], axis=1)
+    found: Array = values[order][(2 * sums >= sums[:, -1:]).argmax(axis=1)]
+    return found
 
 
 def device_name(case: Case) -> str:
