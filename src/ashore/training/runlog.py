@@ -271,7 +271,7 @@ class RunLogs:
                 yield found[1], float(found[2]), float(found[3]), name
 
 
-def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+def _whole_lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     """Yield the lines that end, without their end; one that is longer than any of ours comes in pieces."""
     while raw := file.readline(_LONGEST_LINE):
         if raw.endswith(b"\n"):
