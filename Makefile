@@ -160,7 +160,7 @@ test-prometheus: dev ## Scrape a server with a real Prometheus, and ask it what 
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_prometheus.py
 
 test-doctor: dev ## Make every fault that this machine can make, and see that the doctor finds each (some need root)
-	@$(BIN)/python -m pytest -rs tests/unit/doctor tests/acceptance/test_doctor_faults.py tests/acceptance/test_doctor_hard_faults.py tests/acceptance/test_doctor_pages.py $(ARGS)
+	@$(BIN)/python -m pytest -rs tests/unit/doctor tests/acceptance/test_doctor_*.py $(ARGS)
 
 test-drills: dev ## Run every drill on a twin; each must pass (some need root or strace; ARGS="-k disk")
 	@$(BIN)/python -m pytest -rs tests/unit/drills tests/acceptance/test_drills.py $(ARGS)

@@ -108,7 +108,7 @@ def alarms(minutes: float, store: str) -> dict[str, Any]:
             found, took_s = look(one)
             took.append(took_s)
             rules = max(rules, found["rules"])
-            for each in found["findings"]:
+            for each in found["items"]:
                 if each["severity"] != "advice":
                     key = f"{each['rule']} {each['severity']}"
                     seen[key] += 1

@@ -19,7 +19,7 @@ from typing import Final
 from ashore.doctor import RULES
 
 HERE: Final = Path(__file__).parent.parent
-TESTS: Final = ("test_doctor_faults.py", "test_doctor_hard_faults.py")
+TESTS: Final = sorted((HERE / "tests" / "acceptance").glob("test_doctor_*faults.py"))
 _ID: Final = re.compile(r"D\d{3}")
 _SILENT: Final = frozenset({"is_silent"})
 
@@ -27,11 +27,11 @@ _SILENT: Final = frozenset({"is_silent"})
 def shown() -> dict[str, list[str]]:
     """Return the tests that show each rule, `FILE: what the test is called`, by its id."""
     found: dict[str, list[str]] = {}
-    for name in TESTS:
-        tree = ast.parse((HERE / "tests" / "acceptance" / name).read_text(encoding="utf-8"))
+    for file in TESTS:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in tree.body:
             for rule, what in _named(node):
-                found.setdefault(rule, []).append(f"{name}: {what}")
+                found.setdefault(rule, []).append(f"{file.name}: {what}")
     return {rule: list(dict.fromkeys(tests)) for rule, tests in found.items()}
 
 

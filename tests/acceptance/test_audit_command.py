@@ -65,7 +65,7 @@ def test_requests_are_found_verified_and_a_change_is_named(served: Start, ashore
     shutil.copytree(server.home / "audit", copy)
     shutil.copy(server.home / "audit" / "public-key.pem", key)
     path = copy / "chains" / "api-0" / "00000001.log"
-    words = ("audit", "verify", "--path", str(copy), "--key", str(key), "--anchor", str(anchor))
+    words = ("audit", "verify", "--path", str(copy), "--public-key", str(key), "--anchor", str(anchor))
     assert ashore(*words).returncode == 0, "with no home and no server"
     path.write_bytes(path.read_bytes().replace(b'"outcome":"answered"', b'"outcome":"answerex"', 1))
     bad = ashore(*words, "--json")
@@ -142,9 +142,9 @@ def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ash
         done = ashore("audit", "export", str(out), "--form", form, home=server.home)
         assert done.returncode == 0, done.stderr
         key = server.home / "audit" / "public-key.pem"
-        assert ashore("audit", "verify", "--path", str(out), "--key", str(key)).returncode == 0
+        assert ashore("audit", "verify", "--path", str(out), "--public-key", str(key)).returncode == 0
     (tmp_path / "csv" / "records.csv").write_bytes((tmp_path / "csv" / "records.csv").read_bytes()[:-5])
-    bad = ashore("audit", "verify", "--path", str(tmp_path / "csv"), "--key", str(key))
+    bad = ashore("audit", "verify", "--path", str(tmp_path / "csv"), "--public-key", str(key))
     assert bad.returncode == 4 and "WRONG" in bad.stdout
     assert ashore("audit", "rotate-key", home=server.home).returncode == 0
     assert ashore("audit", "verify", home=server.home).returncode == 0

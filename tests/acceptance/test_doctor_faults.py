@@ -21,6 +21,7 @@ import httpx
 import pytest
 from commands import run_command
 from examined import Examined, examined
+from faults import stopped
 from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
@@ -98,16 +99,6 @@ def test_a_healthy_server_gets_advice_alone_and_none_of_it_counts(server: Served
     mine = [one for one in diagnosis.findings if one.area not in ("cpu", "network", "memory", "disk")]
     assert {one.severity for one in mine} <= {"advice"}, "the machine's own areas may have neighbours in them"
     assert diagnosis.rules > 100
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -318,17 +309,19 @@ def test_a_safe_change_is_made_and_undone_and_both_are_recorded(server: Served, 
     env = {"ASHORE_HOME": str(server.home)}
     key = server.home / "first-key"
     with open_key(server):
-        dry = run_command("doctor", "--only", "D920", "--for", "0s", "--apply", "--dry-run", env=env)
-        assert dry.returncode == 4 and "would change  D920" in dry.stdout
+        found = run_command("doctor", "--only", "D920", "--for", "0s", "--json", env=env)
+        assert found.returncode == 4 and json.loads(found.stdout)["worst"] == "critical"
+        dry = run_command("doctor", "apply", "--rules", "D920", "--dry-run", env=env)
+        assert dry.returncode == 0 and "would change  D920" in dry.stdout
         assert key.stat().st_mode & 0o777 == 0o644
-        made = run_command("doctor", "--only", "D920", "--for", "0s", "--apply", "--json", env=env)
-        assert made.returncode == 4
-        told = json.loads(made.stdout)
-        assert told["worst"] == "critical" and [one["stage"] for one in told["changes"]] == ["made"]
+        made = run_command("doctor", "apply", "--rules", "D920", "--json", env=env)
+        assert made.returncode == 0 and [one["stage"] for one in json.loads(made.stdout)["items"]] == ["made"]
         assert key.stat().st_mode & 0o777 == 0o600
-        undone = run_command("doctor", "undo", env=env)
+        undone = run_command("doctor", "undo", "all", env=env)
         assert undone.returncode == 0 and "undone  D920" in undone.stdout
         assert key.stat().st_mode & 0o777 == 0o644
+        again = run_command("doctor", "undo", "1", env=env)
+        assert again.returncode == 2 and "change 1 is undone" in again.stderr
     for action in ("doctor:apply", "doctor:undo"):
         kept = run_command("audit", "search", "--action", action, env=env)
         assert f"{action} doctor/D920 done" in kept.stdout, kept.stdout

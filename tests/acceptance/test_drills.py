@@ -169,7 +169,7 @@ def test_the_doctor_looks_changes_and_goes_back_over_http(server: Served, people
     assert secret.stat().st_mode & 0o777 == 0o644
     (made,) = call(server, "POST", "/admin/v1/doctor/apply", people["sys"], {"rules": rule})["items"]
     assert (made["stage"], made["before"], secret.stat().st_mode & 0o777) == ("made", "0644", 0o600)
-    (undone,) = call(server, "POST", f"/admin/v1/doctor/changes/{made['id']}/revert", people["sys"])["items"]
+    (undone,) = call(server, "POST", f"/admin/v1/doctor/changes/{made['id']}/undo", people["sys"])["items"]
     assert (undone["stage"], secret.stat().st_mode & 0o777) == ("undone", 0o644)
     assert [one["stage"] for one in call(server, "GET", "/admin/v1/doctor/changes", people["sys"])["items"]] == [
         "undone"

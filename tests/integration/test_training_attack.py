@@ -14,10 +14,9 @@ from store_making import pull_tiny
 from training_bench import tiny_model
 
 from ashore import bootstrap
-from ashore.cli.calls import OWNER
+from ashore.cli.recorded import owner
 from ashore.cli.trainattack import attack, canaries
 from ashore.cli.trainprivate import private
-from ashore.core import Actor
 from ashore.errors import NotFound
 from ashore.privacy.ledger import training_epsilon
 from ashore.privacy.ledger.auditing import Verdict, judge
@@ -133,7 +132,7 @@ def test_the_commands_plant_train_and_attack(
     out = tmp_path / "planted"
     canaries(data, out=out, num=100)
     with bootstrap.open_ledger(settings) as ledger:
-        ledger.grant(Actor(principal=OWNER), "default", "letters", epsilon=1.0, delta=0.001, questions=0.0)
+        ledger.grant(owner(), "default", "letters", epsilon=1.0, delta=0.001, questions=0.0)
     asked = {"data": str(out / "train.jsonl"), "budget": "letters", "num_examples": 60, "delta": 1e-4, "batch": 30}
     assert private("tiny", steps=2, **asked) == 0  # type: ignore[arg-type]
     capsys.readouterr()

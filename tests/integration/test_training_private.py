@@ -12,9 +12,8 @@ from store_making import pull_tiny
 from training_bench import small_corpus, tiny_model
 
 from ashore import bootstrap
-from ashore.cli.calls import OWNER
+from ashore.cli.recorded import owner
 from ashore.cli.trainprivate import private
-from ashore.core import Actor
 from ashore.errors import InvalidRequest, NotFound, PrivacyBudgetSpent, UnsupportedModel
 from ashore.settings import read_settings
 from ashore.training import LoraOptions, PrivateOptions, add_lora, answer_loss
@@ -182,7 +181,7 @@ def test_a_run_is_paid_keeps_an_adapter_and_what_no_longer_fits_is_refused(
     data = tmp_path / "letters.jsonl"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with bootstrap.open_ledger(settings) as ledger:
-        ledger.grant(Actor(principal=OWNER), "default", "letters", epsilon=3.0, delta=0.001, questions=0.0)
+        ledger.grant(owner(), "default", "letters", epsilon=3.0, delta=0.001, questions=0.0)
 
     def run(**changes: Any) -> int:
         asked: dict[str, Any] = {"budget": "letters", "num_examples": 24, "epsilon": 2.0, "delta": 4e-4, "steps": 2}

@@ -13,6 +13,7 @@ import pytest
 from ashore.access import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Principal, Role
 from ashore.api.http import ROUTES, HttpApp
 from ashore.api.http.routes import Route
+from ashore.cli.target import ServerTarget
 from ashore.core import MemoryRecorder, Recorder, SystemClock
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
@@ -127,8 +128,8 @@ class AdminApp:
             return answer
 
         patch.setattr("ashore.cli.target.ask_server", ask_server)
-        patch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: url)
-        patch.setattr("ashore.cli.target.operator_target", lambda url, *, key=None: url)
+        patch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: ServerTarget(url=url or ""))
+        patch.setattr("ashore.cli.target.operator_target", lambda url, *, key=None: ServerTarget(url=url or ""))
 
 
 def run_command(command: cyclopts.App, *words: str) -> Any:

@@ -169,7 +169,8 @@ def test_without_a_server_it_says_so_and_how_to_start_one(
         ("audit search", True), ("job list", False), ("job webhook-secret", True), ("model remove x", True),
         ("access revive", True), ("cache stats", False),
         ("model list", False), ("release list", False), ("access user list", False), ("audit search --help", False),
-        ("audit", False),
+        ("audit", False), ("audit search --url http://far", False), ("audit status --url=http://far", False),
+        ("audit mine", False),
     ],
 )  # fmt: skip
 def test_which_commands_act_as_the_owner_of_the_home(line: str, owner: bool) -> None:

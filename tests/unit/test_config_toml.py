@@ -119,11 +119,6 @@ def test_a_mistake_is_named_with_the_way_out(text: str, message: str, hint: str)
     assert hint in caught.value.hint
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSpec, match=r"nowhere\.toml: No such file"):
-        read_spec(tmp_path / "nowhere.toml")
-
-
 def test_releases_may_have_the_adapters_that_the_file_names_and_those_in_folders_that_it_allows(tmp_path: Path) -> None:
     path = tmp_path / "ashore.toml"
     path.write_text(

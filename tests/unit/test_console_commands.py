@@ -15,6 +15,7 @@ import pytest
 
 from ashore.cli.calls import Server
 from ashore.cli.main import build_app
+from ashore.cli.target import ServerTarget
 from ashore.console.command import command_for
 from ashore.core import ADMIN, Call
 from ashore.core.fieldmarks import FILLED, PAGE, SWITCH, bare_of, extra_of
@@ -26,10 +27,8 @@ OTHERWISE = {
     "access policy apply": "the command reads the policy from a file",
     "privacy policy set": "the command reads the policy from a file",
     "privacy detect": "the command reads the text from a file, and needs no server",
-    "audit search": "the command searches the audit log of its home, with no server",
     "audit export": "the command writes a folder of its home, with no server",
     "audit verify": "the command verifies the audit log of its home, with no server",
-    "audit status": "the command reads the audit log of its home, with no server",
     "backup list": "the command reads the nodes of its home, with no server",
     "backup status": "the command reads the nodes of its home, with no server",
     "release status": "the command asks for the alias, its releases and its history, and shows them together",
@@ -148,8 +147,8 @@ def test_a_command_sends_what_its_form_sends(call: Call, monkeypatch: pytest.Mon
 
     monkeypatch.setenv("ASHORE_API_KEY", "a key")
     monkeypatch.setattr("ashore.cli.target.ask_server", ask_server)
-    monkeypatch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: url)
-    monkeypatch.setattr("ashore.cli.target.operator_target", lambda url, *, key=None: url)
+    monkeypatch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: ServerTarget(url=url or ""))
+    monkeypatch.setattr("ashore.cli.target.operator_target", lambda url, *, key=None: ServerTarget(url=url or ""))
     app, key = build_app(), f"{call.noun} {call.word}"
     if key in OTHERWISE:
         words = shlex.split(command_for(call, msgspec.convert({}, call.takes) if not required(call) else None))

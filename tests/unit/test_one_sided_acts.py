@@ -10,9 +10,13 @@ from ashore.rooms import rooms
 
 CALLS = {f"{call.noun} {call.word}": call for room in rooms() for call in room.calls}
 COMMANDS = {" ".join(words) for words in commands_of(build_app())}
-IN_OTHER_WORDS = {"access role bind", "access group members", "events list", "events follow"} | {
-    f"access {kind} change" for kind in ("user", "service", "tenant")
-}
+IN_OTHER_WORDS = {
+    "access role bind",
+    "access group members",
+    "doctor findings",
+    "events list",
+    "events follow",
+} | {f"access {kind} change" for kind in ("user", "service", "tenant")}
 """Calls whose commands have names of their own; `test_console_commands` holds that these send the same."""
 
 

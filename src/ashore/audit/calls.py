@@ -104,6 +104,13 @@ class RecordList(msgspec.Struct, frozen=True):
     items: list[dict[str, Any]]
 
 
+class RecordsFound(RecordList, frozen=True):
+    """Records, newest first, and what may be wrong with the question."""
+
+    notes: list[str] = []
+    """Where nothing was found: names that no record has, each perhaps a typo."""
+
+
 class ProblemOut(msgspec.Struct, frozen=True):
     """The first fault of one chain, or of the checkpoints."""
 
@@ -124,9 +131,16 @@ class VerdictOut(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[ProblemOut]
 
 
-def search_records(service: AuditService, actor: Actor, asked: RecordsIn) -> RecordList:
-    """Search the audit log, newest records first."""
-    return RecordList([hit_json(hit) for hit in service.search(asked.query(), actor)])
+def search_records(service: AuditService, actor: Actor, asked: RecordsIn, *, archive: str = "") -> RecordsFound:
+    """Find records, newest first. Records must match every filter. The search itself is recorded.
+
+    An unknown action is an error. A person, tenant, model or key that no record names is not an error, because names
+    come and go; a note says so.
+    """
+    query = asked.query()
+    hits = service.search(query, actor, archive=archive)
+    notes = [] if hits else service.unseen(query, archive=archive)
+    return RecordsFound([hit_json(hit) for hit in hits], notes)
 
 
 class OwnIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,10 +212,12 @@ def show_status(service: AuditService, actor: Actor, asked: Nothing) -> AuditSta
 
 TAR: Final = "application/x-tar"
 CALLS: Final = (
-    Call("audit", "search", "GET", "/audit/records", SEARCH, search_records, on_server=True),
+    Call("audit", "search", "GET", "/audit/records", SEARCH, search_records, on_server=True, at_home=True, slow=True),
     Call("audit", "mine", "GET", "/audit/mine", "", list_own, reads_text=True),
     Call("audit", "request", "GET", "/audit/requests/{request}", "", show_request, reads_text=True),
-    Call("audit", "verify", "POST", "/audit/verify", "audit:verify", verify, on_server=True, by_query=True),
-    Call("audit", "export", "GET", "/audit/export", "audit:export", export, on_server=True, content_type=TAR),
-    Call("audit", "status", "GET", "/audit/status", SEARCH, show_status, on_server=True),
+    Call("audit", "verify", "POST", "/audit/verify", "audit:verify", verify, on_server=True, by_query=True, slow=True),
+    Call(
+        "audit", "export", "GET", "/audit/export", "audit:export", export, on_server=True, content_type=TAR, slow=True
+    ),
+    Call("audit", "status", "GET", "/audit/status", SEARCH, show_status, on_server=True, at_home=True),
 )

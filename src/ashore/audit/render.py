@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from ashore.audit.canonical import printable
+from ashore.audit.model import Record
 from ashore.audit.query import shown_moment
 from ashore.audit.search import Hit
 
+_PLACE: Final = ("at", "chain", "segment")
 _ONE_WORD: Final = re.compile(r"[^\s=()\"]+")
 
 
@@ -22,10 +25,16 @@ def hit_json(hit: Hit) -> dict[str, Any]:
     return {"at": shown_moment(hit.record.at_us), "chain": place.chain, "segment": place.segment, **told}
 
 
-def hit_line(hit: Hit) -> str:
-    """Return a hit in one line. What is not plainly one word stands in quotes: it may have come from a client."""
-    record = hit.record
-    words = [shown_moment(record.at_us), f"{hit.place.chain}#{record.seq}", _word(record.actor), _word(record.action)]
+def hit_line(told: Mapping[str, Any]) -> str:
+    """Return a hit, as `hit_json` tells it, in one line. What is not plainly one word stands in quotes: it may have
+    come from a client.
+
+    Raises:
+        msgspec.ValidationError: it is no hit; another server made it up.
+    """
+    record = msgspec.convert({name: value for name, value in told.items() if name not in _PLACE}, Record)
+    place = f"{told.get('chain', '')}#{record.seq}"
+    words = [shown_moment(record.at_us), place, _word(record.actor), _word(record.action)]
     if record.resource or record.model:
         words.append(_word(record.resource or record.model))
     words.append(record.outcome)

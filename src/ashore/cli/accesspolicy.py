@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import msgspec
 
 from ashore.access.calls import policy as c
 from ashore.cli.calls import HERE, Server, noun_of, reworded
+from ashore.core import read_toml
 from ashore.core.decode import convert
 from ashore.errors import InvalidRequest
 
@@ -44,12 +44,7 @@ def read_file(asked: PolicyFile) -> c.PolicyIn:
     Refused when the policy has changed since the version that the file is based on.
     """
     file = Path(asked.file)
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise InvalidRequest(f"{file}: {fault.strerror}", hint="`ashore access policy show` prints one") from fault
-    except (ValueError, RecursionError) as fault:
-        raise InvalidRequest(f"{file} is not TOML: {fault}", hint="correct that line") from fault
+    document = read_toml(file, hint="`ashore access policy show` prints one")
     unknown = sorted(set(document) - {"version", "role", "binding"})
     if unknown:
         raise InvalidRequest(

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.audit.calls import CALLS, RecordList, RecordsIn, Which
-from ashore.cli.calls import cell, command_of, taking
+from ashore.audit.calls import (
+    CALLS,
+    ExportIn,
+    ProblemOut,
+    RecordList,
+    RecordsFound,
+    RecordsIn,
+    VerdictOut,
+    VerifyIn,
+    Which,
+    search_records,
+)
+from ashore.cli.calls import (
+    HERE,
+    Errand,
+    Server,
+    cell,
+    command_of,
+    here_first,
+    refuse_elsewhere,
+    reworded,
+    show,
+)
 from ashore.cli.recorded import owner
 from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
-from ashore.core import counted
-from ashore.errors import InvalidRequest, NotFound
+from ashore.core import counted, foreign_errors
+from ashore.core.decode import convert
+from ashore.core.visible import on_a_screen
+from ashore.errors import Conflict, InvalidRequest, NotFound, RemoteRefused
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
     from ashore.audit import AuditService, PublicKey, VerifyReport
+    from ashore.audit.export import Manifest
+    from ashore.audit.service import AuditStatus
+    from ashore.audit.verify import Problem
     from ashore.state import Database
 
-app = App(name="audit", help="Search, verify and export the audit log of this home.")
+app = App(name="audit", help="Search, verify and export the audit log.")
 
 EXIT_WRONG: Final = 4
 """The audit log was changed after it was written."""
@@ -36,7 +65,8 @@ OWN_FIELDS: Final = (
 """Of the records of requests, what their sender is shown; `--json` has all."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
-PublicKeyFile = Annotated[Path, Parameter(name=("--public-key", "--key"))]
+CALL: Final = {call.word: call for call in CALLS}
+W = TypeVar("W", bound=Which)
 
 
 def _digest(file: str) -> str:
@@ -53,51 +83,50 @@ def _digest(file: str) -> str:
     return Digester(digest_key(SecretFolder(home.audit_keys, audit_opener(home)))).digest(text.removesuffix(b"\n"))
 
 
-DigestOf = Annotated[str, msgspec.Meta(extra={"flag": "text-file", "reads": _digest})]
-
-
-class SearchHere(RecordsIn, frozen=True, kw_only=True):
-    """Which records of this home to find."""
-
-    digest: DigestOf = ""
-    """File with a text. Finds who sent it as a prompt or received it as an answer."""
-    archive: str = ""
-    """Search the archive too: a folder or s3://BUCKET/PATH."""
+TextFile = Annotated[
+    str,
+    Parameter(help="File with a text. Finds who sent it as a prompt or received it as an answer. In this home alone."),
+]
+Archive = Annotated[str, Parameter(help="Search the archive too: a folder or s3://BUCKET/PATH. In this home alone.")]
 
 
 class ExportHere(Which, frozen=True, kw_only=True):
-    """Which records of this home to export."""
+    """Which records to export."""
 
     into: Annotated[str, msgspec.Meta(extra={"positional": True})]
     """Folder to write; it must not exist yet."""
-    digest: DigestOf = ""
-    """File with a text. Finds who sent it as a prompt or received it as an answer."""
     form: Literal["csv", "jsonl", "cef", "chains"] = "jsonl"
-    """csv, jsonl or cef; chains copies the audit log itself, for `verify --path` elsewhere."""
+    """csv, jsonl or cef; chains copies the audit log of this home itself, for `verify --path` elsewhere."""
 
 
-@app.command(name="search")
-@taking(SearchHere)
-def search_(asked: SearchHere, as_json: bool) -> None:
-    """Find records of this home, newest first. Records must match every option. The search itself is recorded.
+def _search(errand: Errand, asked: RecordsIn, *, text_file: TextFile = "", archive: Archive = "") -> None:
+    refuse_elsewhere(errand.server, {"--text-file": text_file, "--archive": archive})
+    if errand.server.url:
+        found: RecordsFound = errand.ask(asked)
+    else:
+        asked = _with_text(asked, text_file)
+        with _service() as service:
+            found = search_records(service, owner(), asked, archive=archive)
+    for line in found.notes:
+        print(on_a_screen(f"note: {line}"), file=sys.stderr)
+    errand.tell(found)
+    if not errand.as_json:
+        reached = f"; --limit {asked.limit} was reached" if len(found.items) == asked.limit else ""
+        print(counted(len(found.items), "record") + reached, file=sys.stderr)
 
-    An unknown action is an error. A person, tenant, model or key that no record names is not an error, because names
-    come and go; a note on stderr reports it.
-    """
-    from ashore.audit import hit_json, hit_line
 
-    with _service() as service:
-        query = asked.query()
-        hits = service.search(query, owner(), archive=asked.archive)
-        for line in [] if hits else service.unseen(query, archive=asked.archive):
-            print(f"note: {line}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"items": [hit_json(hit) for hit in hits]}, ensure_ascii=False))
-        return
-    for hit in hits:
-        print(hit_line(hit))
-    reached = f"; --limit {asked.limit} was reached" if len(hits) == asked.limit else ""
-    print(counted(len(hits), "record") + reached, file=sys.stderr)
+def _show_found(found: RecordsFound) -> None:
+    from ashore.audit import hit_line
+
+    for one in found.items:
+        try:
+            print(hit_line(one))
+        except msgspec.ValidationError as fault:
+            raise RemoteRefused(f"the server sent what is no record: {fault}") from fault
+
+
+def _with_text(asked: W, text_file: str) -> W:
+    return msgspec.structs.replace(asked, digest=_digest(text_file)) if text_file else asked
 
 
 def _show_records(found: RecordList) -> None:
@@ -108,31 +137,36 @@ def _show_records(found: RecordList) -> None:
         print("no requests in the last seven days", file=sys.stderr)
 
 
-for _word in ("mine", "request"):
-    app.command(command_of(next(call for call in CALLS if call.word == _word), _show_records), name=_word)
-
-
 @app.command
 def verify(
     *,
     path: Path | None = None,
-    key: PublicKeyFile | None = None,
+    public_key: Path | None = None,
     anchor: str = "",
     archive: str = "",
     as_json: AsJson = False,
+    server: Annotated[Server, Parameter(name="*")] = HERE,
 ) -> int:
     """Verify that the audit log is as it was written. Needs no server; with --path and --public-key, no home either.
 
+    With --url a server verifies its own log, and says so itself. To be sure, verify a copy with a key of your own.
+
     Args:
         path: Folder of an audit log, a copy of one, or an export; default: the audit log of this home.
-        key: File with a public key that you obtained separately; default: the keys of this home, never one in --path.
-        anchor: Where copies of the checkpoints are: a folder, s3://BUCKET/PATH, or a file from a syslog server.
+        public_key: File with a public key that you obtained separately; default: the keys of this home, never one in
+            --path.
+        anchor: Where copies of the checkpoints are: a folder, s3://BUCKET/PATH, or a file from a syslog server. With
+            --url: `configured`, the first anchor of the server's ashore.toml.
         archive: Verify the archive too: a folder or s3://BUCKET/PATH.
         as_json: Print JSON.
+        server: The server that verifies; default: none, this command does.
     """
     from ashore.audit import PUBLIC_KEYS, read_public_keys, verify_folder
 
-    trusted = read_public_keys(key or read_settings().home.audit_keys / PUBLIC_KEYS)
+    refuse_elsewhere(server, {"--path": path, "--public-key": public_key, "--archive": archive})
+    if server.url:
+        return _verify_there(server, anchor, as_json=as_json)
+    trusted = read_public_keys(public_key or read_settings().home.audit_keys / PUBLIC_KEYS)
     if path is not None and (path / "manifest.json").is_file():
         return _verify_export(path, trusted, as_json=as_json)
     if path is None:
@@ -150,6 +184,20 @@ def verify(
     return 0 if report.ok else EXIT_WRONG
 
 
+def _verify_there(server: Server, anchor: str, *, as_json: bool) -> int:
+    found: VerdictOut = server.ask(CALL["verify"], convert({"anchor": anchor}, VerifyIn))
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        lines = [_problem_line(one) for one in found.problems]
+        lines += [
+            _checkpoints_line(found.checkpoints, found.anchored, bool(anchor)),
+            _verdict_line(found.records, found.ok),
+        ]
+        print(on_a_screen("\n".join(lines)))
+    return 0 if found.ok else EXIT_WRONG
+
+
 def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool) -> int:
     from ashore.audit import verify_export
 
@@ -165,23 +213,55 @@ def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool)
     return 0 if problem is None else EXIT_WRONG
 
 
-@app.command(name="export")
-@taking(ExportHere)
-def export_(asked: ExportHere, as_json: bool) -> None:
+def _as_call(asked: ExportHere) -> ExportIn:
     """Export records into a new folder, oldest first, with a manifest that the home's key signs."""
+    given = msgspec.structs.asdict(asked)
+    given.pop("into")
+    return convert(given, ExportIn)
+
+
+def _export(errand: Errand, asked: ExportHere, *, text_file: TextFile = "") -> None:
+    refuse_elsewhere(errand.server, {"--text-file": text_file, "--form chains": asked.form == "chains"})
     into = Path(asked.into)
-    with _service() as service:
-        if asked.form == "chains":
-            num = service.copy(into, owner())
-            told = f"{counted(num, 'file')} in {into}; verify them with --path {into} --public-key FILE"
-            print(json.dumps({"files": num}) if as_json else told)
-            return
-        manifest = service.export(into, asked.query(), asked.form, owner())
-    if as_json:
+    if errand.server.url:
+        manifest = _unpack(errand.server.send(errand.call, asked), into, errand.server.url)
+    else:
+        with _service() as service:
+            if asked.form == "chains":
+                num = service.copy(into, owner())
+                told = f"{counted(num, 'file')} in {into}; verify them with --path {into} --public-key FILE"
+                print(json.dumps({"files": num}) if errand.as_json else told)
+                return
+            manifest = service.export(into, _with_text(asked, text_file).query(), asked.form, owner())
+    if errand.as_json:
         print(msgspec.json.encode(manifest).decode())
         return
     records = counted(manifest.records, "record")
-    print(f"{records} in {into / manifest.file}; the signature is in {into / 'manifest.sig'}")
+    print(on_a_screen(f"{records} in {into / manifest.file}; the signature is in {into / 'manifest.sig'}"))
+
+
+def _unpack(body: bytes, into: Path, url: str) -> Manifest:
+    """Write the export that a server sent, and return its manifest. Nothing is taken from it but files below `into`.
+
+    Raises:
+        Conflict: `into` is there already.
+        RemoteRefused: it is not an export.
+    """
+    from ashore.audit.export import Manifest
+
+    if into.exists():
+        raise Conflict(f"{into} exists already", hint="name a new directory")
+    with foreign_errors(f"{url} did not send an export", RemoteRefused, hint="check the address"):
+        try:
+            with tempfile.TemporaryDirectory(dir=into.absolute().parent) as scratch:
+                with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
+                    tar.extractall(scratch, filter="data")
+                folder = Path(scratch, "audit-export")
+                manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+                folder.rename(into)
+        except (tarfile.TarError, FileNotFoundError) as fault:
+            raise RemoteRefused(f"{url} did not send an export: {fault}", hint="check the address") from fault
+    return manifest
 
 
 @app.command
@@ -277,21 +357,10 @@ def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json:
     print(json.dumps({"destroyed": gone}) if as_json else f"destroyed {counted(gone, 'key')} of {person}")
 
 
-@app.command
-def status(*, as_json: AsJson = False) -> None:
-    """Show how far the audit log goes, and how far it is signed.
-
-    Args:
-        as_json: Print JSON.
-    """
+def _show_status(found: AuditStatus) -> None:
     from ashore.audit import shown_moment
     from ashore.core import human_bytes
 
-    with _service() as service:
-        found = service.status()
-    if as_json:
-        print(json.dumps(msgspec.to_builtins(found)))
-        return
     print(f"home {found.home}: {human_bytes(found.num_bytes)} of records on this machine")
     last = f"the last at {shown_moment(found.signed_at_us)} by key {found.key_id}"
     print(f"{counted(found.checkpoints, 'checkpoint')}, {last}")
@@ -332,18 +401,26 @@ def _print_report(report: VerifyReport) -> None:
         if chain.last_seq > chain.vouched_seq:
             print(f"  signed up to number {chain.vouched_seq:,}; later records are not signed yet")
     for problem in report.problems:
-        line = f", line {problem.line}" if problem.line else ""
-        number = f", number {problem.seq}" if problem.seq else ""
-        print(f"WRONG: {problem.file}{line}{number}: {problem.what}")
-    signed = report.checkpoints
-    if report.anchor:
-        behind = signed.count - signed.anchored
-        missing = f"; {behind} more are not anchored yet" if behind else ""
-        print(f"anchored: {counted(signed.anchored, 'checkpoint')}{missing}")
-    else:
-        print(f"{counted(signed.count, 'checkpoint')}; no anchor was checked, so a truncated log would go unnoticed")
-    verdict = "as they were written" if report.ok else "NOT as they were written"
-    print(f"{counted(report.num_records, 'record')}: {verdict}")
+        print(_problem_line(problem))
+    print(_checkpoints_line(report.checkpoints.count, report.checkpoints.anchored, bool(report.anchor)))
+    print(_verdict_line(report.num_records, report.ok))
+
+
+def _problem_line(problem: Problem | ProblemOut) -> str:
+    line = f", line {problem.line}" if problem.line else ""
+    number = f", number {problem.seq}" if problem.seq else ""
+    return f"WRONG: {problem.file}{line}{number}: {problem.what}"
+
+
+def _checkpoints_line(count: int, anchored: int, has_anchor: bool) -> str:
+    if not has_anchor:
+        return f"{counted(count, 'checkpoint')}; no anchor was checked, so a truncated log would go unnoticed"
+    missing = f"; {count - anchored} more are not anchored yet" if count > anchored else ""
+    return f"anchored: {counted(anchored, 'checkpoint')}{missing}"
+
+
+def _verdict_line(records: int, ok: bool) -> str:
+    return f"{counted(records, 'record')}: {'as they were written' if ok else 'NOT as they were written'}"
 
 
 def _reading(chain: str) -> None:
@@ -372,3 +449,15 @@ def _service() -> Iterator[AuditService]:
         raise NotFound(f"{home.root} has no audit log yet", hint="`ashore up` creates it; or give --path DIR")
     with command_recorder(home) as recorder:
         yield AuditService(home.audit, home.audit_keys, recorder, opener=audit_opener(home))
+
+
+for _call in CALLS:
+    match _call.word:
+        case "search":
+            app.command(command_of(_call, _show_found, _search), name=_call.word)
+        case "mine" | "request":
+            app.command(command_of(_call, _show_records), name=_call.word)
+        case "status":
+            app.command(command_of(_call, _show_status, here_first, _service), name=_call.word)
+        case "export":
+            app.command(command_of(reworded(_call, make=_as_call), show, _export), name=_call.word)

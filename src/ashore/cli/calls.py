@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import inspect
 import io
@@ -22,18 +23,18 @@ from urllib.parse import quote, urlencode
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cli.recorded import owner
 from ashore.core import (
     ADMIN,
-    Actor,
+    UNDECODABLE,
     Call,
     Consented,
     Download,
-    Principal,
-    TenantId,
     field_docs,
     human_seconds,
     perform,
     seconds_in,
+    short_reason,
     written_span,
 )
 from ashore.core.decode import convert
@@ -55,8 +56,11 @@ from ashore.core.fieldmarks import (
     scalar,
 )
 from ashore.core.visible import on_a_screen
-from ashore.errors import AshoreError, InvalidRequest, NotReady, SourceUnreachable
+from ashore.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.settings import read_settings
+
+SLOW_S: Final = 75.0
+"""Longest wait for the answer to a slow call; the doctor of a server gives up after a minute."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -94,23 +98,33 @@ class Server:
             body = msgspec.json.encode(fields)
         elif given := {name: _in_query(value) for name, value in fields.items() if value not in (None, "")}:
             path += "?" + urlencode(given)
-        find = operator_target if call.operator else find_target
-        return ask_server(find(self.url, key=self.key), call.method, path, body=body)
+        target = (operator_target if call.operator else find_target)(self.url, key=self.key)
+        if call.slow:
+            target = dataclasses.replace(target, wait_s=SLOW_S)
+        return ask_server(target, call.method, path, body=body)
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
         """Return the answer to a call; every item where it comes in pages."""
         asked = msgspec.structs.replace(asked, **_longest_page(call.takes))
-        answer: Any = msgspec.json.decode(self.send(call, asked), type=call.gives)
+        answer: Any = self._decoded(call, asked)
         while getattr(answer, "next", None) and hasattr(asked, "after"):
             asked = msgspec.structs.replace(asked, after=answer.next)
-            more: Any = msgspec.json.decode(self.send(call, asked), type=call.gives)
+            more: Any = self._decoded(call, asked)
             answer = msgspec.structs.replace(more, items=[*answer.items, *more.items])
         return answer
 
+    def _decoded(self, call: Call, asked: msgspec.Struct) -> Any:
+        body = self.send(call, asked)
+        try:
+            return msgspec.json.decode(body, type=call.gives)
+        except UNDECODABLE as fault:
+            raise RemoteRefused(
+                f"{self.url or 'the server'} answered with what is no answer of ashore: {short_reason(fault)}",
+                hint="check the address, and that both run the same version of ashore",
+            ) from fault
+
 
 HERE: Final = Server()
-OWNER: Final = Principal(id="command line", tenant=TenantId(""), kind="internal")
-"""The actor when no server is running: the owner of the home, who may write its state."""
 AtHome = Callable[[], AbstractContextManager[object]]
 """Opens what does the calls of a room on the state of this home, for its owner."""
 
@@ -147,7 +161,7 @@ class Errand:
             self.is_home = True
         assert self.at_home is not None
         with self.at_home() as desk:
-            return asyncio.run(perform(call, desk, Actor(principal=OWNER), asked))
+            return asyncio.run(perform(call, desk, owner(), asked))
 
     def _has_no_server(self, fault: AshoreError) -> bool:
         """Return whether this home has a state, and no server: one that answers may say that it is not ready."""
@@ -173,9 +187,22 @@ class Errand:
         return self.ask(asked)
 
 
-Conduct = Callable[..., None]
+def refuse_elsewhere(server: Server, given: Mapping[str, object]) -> None:
+    """Return where a command goes to this home, or has no option that only this home knows.
+
+    Raises:
+        InvalidRequest: `--url` names a server, and an option in `given` was given.
+    """
+    for option, value in given.items():
+        if server.url and value:
+            raise InvalidRequest(
+                f"{option} is about this home or machine, and --url names a server", hint="leave one of them out"
+            )
+
+
+Conduct = Callable[..., int | None]
 """`conduct(errand, asked, **own)`: how a command goes about its call, where it does more than ask and print. Its
-keyword parameters are options of the command."""
+keyword parameters are options of the command. It returns an exit code; None is 0."""
 
 
 def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
@@ -282,11 +309,11 @@ def noun_of(
 
 def command_of(
     call: Call, view: View, conduct: Conduct = _ask_and_tell, at_home: AtHome | None = None
-) -> Callable[..., None]:
+) -> Callable[..., int | None]:
     """Return the function behind one command, with a signature that cyclopts reads."""
     own = [p for p in inspect.signature(conduct, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
-    def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> None:
+    def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> int | None:
         yes, dry_run = (name in switches and options.pop(name, False) for name in ("yes", "dry_run"))
         owned = {p.name: options.pop(p.name) for p in own if p.name in options}
         asked = _asked(call.takes, parameters, args, options)
@@ -297,26 +324,12 @@ def command_of(
             if dry_run and isinstance(call, Reworded) and call.look is not None:
                 what += call.look(server, asked)
             if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
-                return
-        conduct(Errand(call=call, server=server, view=view, as_json=as_json, at_home=at_home), asked, **owned)
+                return None
+        return conduct(Errand(call=call, server=server, view=view, as_json=as_json, at_home=at_home), asked, **owned)
 
     parameters, switches = _parameters(call, own), _switches(call)
     help_text = f"{call.summary}\n\n{call.details}" if call.details else call.summary
     return _signed(command, parameters, call.word, help_text)
-
-
-def taking(takes: type[S]) -> Callable[[Callable[[S, bool], R]], Callable[..., R]]:
-    """Give a function of what a struct holds, and of whether to print JSON, the options of the struct: for commands
-    that work in the home itself, and ask no server."""
-
-    def wrap(run: Callable[[S, bool], R]) -> Callable[..., R]:
-        def command(*args: Any, as_json: bool = False, **options: Any) -> R:
-            return run(_asked(takes, parameters, args, options), as_json)
-
-        parameters = [*_parameters_of(takes), _switch("as_json", AS_JSON)]
-        return _signed(command, parameters, run.__name__, run.__doc__ or "")
-
-    return wrap
 
 
 def _signed(

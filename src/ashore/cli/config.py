@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +30,10 @@ def show(
     """
     from ashore.config import Spec, read_spec
     from ashore.config.effective import effective
+    from ashore.core import read_toml
 
     spec = read_spec(config) if config else Spec()
-    document = tomllib.loads(config.read_text(encoding="utf-8")) if config else {}
+    document = read_toml(config) if config else {}
     held = [one for one in effective(spec, document, os.environ) if not changed or one.source != "default"]
     if as_json:
         print(msgspec.json.format(msgspec.json.encode({"items": held}), indent=2).decode())

@@ -16,7 +16,7 @@ from ashore.bootstrap import find_programs
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
 from ashore.config import Spec
-from ashore.core import split_url
+from ashore.core import read_toml_text, split_url
 from ashore.deployment import Service, render_unit
 from ashore.deployment.forms import (
     Description,
@@ -294,10 +294,7 @@ def check_k8s(
 
 
 def _described(config: Path, places: Path | None) -> Description:
-    try:
-        text = config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise InvalidSpec(f"{config} cannot be read: {fault}", hint="give --config ashore.toml") from fault
+    text = read_toml_text(config, hint="give --config ashore.toml")
     return describe_deployment(text, read_places(places) if places else Places(), where=str(config))
 
 

@@ -35,7 +35,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "doctor": (
             Example("ashore doctor", "what is wrong, why, and what to do; needs no key and no running server"),
-            Example("ashore doctor --apply --dry-run", "the safe changes that it would make"),
+            Example("ashore doctor apply --dry-run", "the safe changes that it would make"),
             Example("ashore doctor bundle", "a file for support, without prompts and secrets"),
         ),
         "drill": (
@@ -258,16 +258,14 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore learn forget alice", "erase a person, and name the models that learned from them"),
         ),
         "doctor": (
-            Example("ashore doctor --list", "every rule, and what it asks"),
+            Example("ashore doctor rules", "every rule, and what it asks"),
             Example("ashore doctor --only disk,D504 --for 10s", "an area and a rule, measured for ten seconds"),
             Example("ashore doctor --since 1h", "over the last hour, by the looks that --watch kept"),
             Example("ashore doctor --watch", "what appears and what is gone, every minute"),
-            Example("ashore doctor undo --list", "the changes that --apply made"),
-            Example("ashore doctor findings --only disk", "of a server elsewhere, with --url and --key"),
-            Example("ashore doctor apply --dry-run", "the safe changes that it would make there"),
-            Example("ashore doctor changes", "the changes that it made there"),
-            Example("ashore doctor revert 1", "undo one of them"),
-            Example("ashore doctor rules", "every rule, over the API"),
+            Example("ashore doctor --url https://ai.example.com", "a server elsewhere, with a key for it"),
+            Example("ashore doctor apply --rules D204", "one change, also where it is a setting of the kernel"),
+            Example("ashore doctor changes", "the changes that were made"),
+            Example("ashore doctor undo all", "undo them, the last one first"),
         ),
         "model": (
             Example("ashore model warm chat", "load a model on demand before the first request"),
@@ -317,6 +315,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore audit content worker-0#1042", "the sealed prompt and answer of one record"),
             Example("ashore audit erase alice --dry-run", "how many of her prompts and answers would be lost"),
             Example("ashore audit status", "how far the log goes, and how far it is signed"),
+            Example("ashore audit search --since 3h --url https://ai.example.com", "of a server elsewhere, with a key"),
             Example("ashore audit archive --place s3://audit/a --after-days 30", "move what is older than a month"),
             Example("ashore audit rotate-key", "sign with a new key from now on"),
         ),

@@ -150,6 +150,9 @@ def build_app() -> cyclopts.App:
 
 
 def _tell(message: str, *, hint: str) -> None:
+    from ashore.core.visible import on_a_screen
+
+    message, hint = on_a_screen(message), on_a_screen(hint)  # a server elsewhere may have said it
     red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
     print(f"{red}error:{plain} {message}", file=sys.stderr)
     if hint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import cyclopts
 import msgspec
 
 from ashore.cli.calls import HERE, Server
-from ashore.core import Nothing
+from ashore.core import Nothing, read_toml
 from ashore.errors import InvalidRequest
 from ashore.privacy.calls import CHANGE, SHOW, PolicyChange, PolicyOut
 from ashore.settings import read_settings
@@ -124,20 +123,13 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
     """Return the version that a file began from, None where it does not say, and its policy.
 
     Raises:
-        InvalidRequest: it cannot be read, is not TOML, or has something else in it.
-        InvalidSpec: the policy cannot be used.
+        InvalidRequest: it has something else in it.
+        InvalidSpec: it cannot be read, is not TOML, or the policy cannot be used.
     """
     from ashore.core import read_section
     from ashore.privacy import PrivacyPolicy, check_policy
 
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise InvalidRequest(
-            f"{file}: {fault.strerror}", hint="`ashore privacy policy show --toml` prints one"
-        ) from fault
-    except (ValueError, RecursionError) as fault:
-        raise InvalidRequest(f"{file} is not TOML: {fault}", hint="correct that line") from fault
+    document = read_toml(file, hint="`ashore privacy policy show --toml` prints one")
     unknown = sorted(set(document) - {"version", "privacy"})
     if unknown or "privacy" not in document:
         seen = f"has {unknown[0]!r}" if unknown else "has no [privacy]"

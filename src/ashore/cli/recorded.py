@@ -23,8 +23,12 @@ OWNERS: Final = frozenset(("audit", "backup", "secret"))
 """Nouns of which every verb works in the home itself."""
 OWNS: Final = (("access", "revive"), ("job", "webhook-secret"))
 """Commands of other nouns that do."""
+ASKS: Final = (("audit", "mine"), ("audit", "request"))
+"""Commands of those nouns that do not: they ask a server."""
 JOB: Final = "--job"
 """With it a server does what a command does, and records it."""
+URL: Final = "--url"
+"""With it a command asks another server."""
 MAX_TARGET_CHARS: Final = 200
 
 
@@ -36,9 +40,10 @@ def is_act(words: Sequence[str]) -> bool:
 
 def acts_as_owner(words: Sequence[str]) -> bool:
     """Return whether a command goes straight into the home, by the right of who owns it, and asks no server."""
-    helps = any(word in ("--help", "-h", JOB) for word in words)
-    in_home = words[0] in OWNERS or is_act(words) or tuple(words[:2]) in OWNS
-    return len(words) >= 2 and in_home and not helps
+    elsewhere = any(word in ("--help", "-h", JOB) or word.partition("=")[0] == URL for word in words)
+    begun = tuple(words[:2])
+    in_home = (words[0] in OWNERS and begun not in ASKS) or is_act(words) or begun in OWNS
+    return len(words) >= 2 and in_home and not elsewhere
 
 
 def target_of(words: Sequence[str]) -> str:

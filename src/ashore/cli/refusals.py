@@ -51,6 +51,8 @@ def raise_refusal(status: int, body: bytes, url: str) -> None:
     kind = error_class(code) if isinstance(code, str) else None
     if kind is None or issubclass(kind, Bug):
         kind = _BY_STATUS.get(status, InvalidRequest if 400 <= status < 500 else RemoteRefused)
+    if 300 <= status < 400:
+        hint = "it sends callers elsewhere, and a key goes nowhere but to --url; give the address that answers itself"
     if status == 401:
         hint = hint or "set ASHORE_API_KEY to a key for that server"
     raise kind(message or f"{url} answered {status}", hint=hint)

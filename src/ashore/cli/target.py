@@ -34,6 +34,8 @@ class ServerTarget:
     """PRINCIPAL/TENANT, percent-encoded, that the key acts for; empty: itself."""
     uds: str = ""
     """Socket to ask it by, in place of its address."""
+    wait_s: float = 10.0
+    """Longest wait for it to say anything."""
 
     def verify(self) -> ssl.SSLContext | bool:
         """Return how httpx checks the server's certificate."""
@@ -199,9 +201,10 @@ def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | No
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
     if target.behalf:
         headers["x-ashore-on-behalf-of"] = target.behalf
+    timeout = httpx.Timeout(10.0, read=target.wait_s)
     transport = httpx.HTTPTransport(uds=target.uds, trust_env=False) if target.uds else None
     try:
-        with httpx.Client(transport=transport, timeout=10.0, trust_env=False, verify=target.verify()) as client:
+        with httpx.Client(transport=transport, timeout=timeout, trust_env=False, verify=target.verify()) as client:
             answer = client.request(method, target.url + path, headers=headers, content=body)
     except httpx.HTTPError as fault:
         raise unreachable(target, fault) from fault

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from ashore.cli.calls import OWNER
 from ashore.cli.progress import TerminalProgress
-from ashore.core import Actor
+from ashore.cli.recorded import owner
 from ashore.errors import AshoreError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def private(
         bootstrap.open_ledger(settings) as ledger,
         TerminalProgress() as progress,
         ledger.reserved(
-            Actor(principal=OWNER),
+            owner(),
             tenant,
             budget,
             "training",

@@ -51,8 +51,8 @@ from ashore.cli.upplan import (
     told_of,
 )
 from ashore.config import Listening, Spec
-from ashore.config.effective import document_of, in_force
-from ashore.core import SystemClock
+from ashore.config.effective import in_force
+from ashore.core import SystemClock, read_toml
 from ashore.deployment import Deployment, StoreMover
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
@@ -244,7 +244,8 @@ def _answer_now(
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "config":
-                held = in_force(deployment.listening, request.spec(), document_of(request.config), os.environ)
+                document = read_toml(request.config) if request.config else {}
+                held = in_force(deployment.listening, request.spec(), document, os.environ)
                 caller.tell({"done": True, "items": msgspec.to_builtins(held)})
             case "compare":
                 said = compared(deployment.listening, request, request.settings())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -14,7 +13,17 @@ from ashore.audit import AuditSection
 from ashore.backup import BackupSection
 from ashore.cache import CachePolicy, RedisSection
 from ashore.config.differences import differences
-from ashore.core import LOOPBACK, Section, check_url, did_you_mean, foreign_errors, parse_allow, read_section, toml
+from ashore.core import (
+    LOOPBACK,
+    Section,
+    check_url,
+    did_you_mean,
+    parse_allow,
+    parse_toml,
+    read_section,
+    read_toml_text,
+    toml,
+)
 from ashore.edge import EdgeSection
 from ashore.errors import InvalidSpec, PermissionDenied
 from ashore.jobs import EgressSection, JobsSection
@@ -201,16 +210,10 @@ def read_spec(path: Path) -> Spec:
     Raises:
         InvalidSpec: it is missing, is not TOML, or says something that ashore does not know or cannot do yet.
     """
-    try:
-        with foreign_errors(f"{path} is not TOML", InvalidSpec, hint="expected text in UTF-8; check the path"):
-            text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise InvalidSpec(f"{path}: {fault.strerror}", hint="check the path, or put the file back") from fault
+    text = read_toml_text(path, hint="check the path, or put the file back")
     return parse_spec(text, where=str(path)).beside(path.absolute().parent)
 
 
 def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
     """Return the spec in `text`; `where` stands in messages."""
-    with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
-        document = tomllib.loads(text)
-    return read_section(Spec, document, where)
+    return read_section(Spec, parse_toml(text, where), where)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from ashore.config.differences import is_secret, shown
 from ashore.config.document import Listening, Spec
-from ashore.core import foreign_errors, keys_of
-from ashore.errors import InvalidSpec
+from ashore.core import keys_of
 from ashore.settings import READERS, read_settings
 
 Source = Literal["default", "file", "environment", "option", "earlier file"]
@@ -88,18 +85,6 @@ def in_force(
             source = "option"
         found.append(replace(one, value=value, source=source))
     return tuple(found)
-
-
-def document_of(file: Path | None) -> Mapping[str, Any]:
-    """Return an ashore.toml as it is written, parsed; empty where there is none.
-
-    Raises:
-        InvalidSpec: it cannot be read, or is not TOML.
-    """
-    if file is None:
-        return {}
-    with foreign_errors(f"{file} cannot be read", InvalidSpec, hint="check the path, and that it is TOML"):
-        return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 @cache

@@ -86,12 +86,8 @@ def _export(call: Call, values: Values) -> Sequence[str]:
     return (*_plain(call, rest), "audit-export", "--form", form)
 
 
-def _verify(call: Call, values: Values) -> Sequence[str]:
-    return ("ashore", "audit", "verify", *(("--anchor", "PLACE") if values.get("anchor") else ()))
-
-
-def _events(call: Call, values: Values) -> Sequence[str]:
-    return ("ashore", "events", *_plain(call, values)[3:])
+def _noun_alone(call: Call, values: Values) -> Sequence[str]:
+    return (*_begin(call), *_plain(call, values)[len(_begin(call)) + 1 :])
 
 
 def _as_job(call: Call, values: Values) -> Sequence[str]:
@@ -111,8 +107,8 @@ ELSEWHERE: Final[Mapping[str, Spell]] = {
     "privacy detect": _detect,
     "privacy policy set": _set_privacy,
     "audit export": _export,
-    "audit verify": _verify,
-    "events list": _events,
+    "doctor findings": _noun_alone,
+    "events list": _noun_alone,
     **dict.fromkeys(NAMES, _as_job),
 }
 """Calls whose command is not that of the declaration, by noun and word."""
@@ -141,7 +137,7 @@ def _plain(call: Call, values: Values) -> Sequence[str]:
     for one in msgspec.structs.fields(call.takes):
         extra, value = extra_of(one.type), values.get(one.name)
         positional = one.name in call.in_path or POSITIONAL in extra
-        if positional and value is None and (one.required or one.name in call.in_path):
+        if positional and value is None and one.required:
             value = str(extra.get(FLAG) or one.name).upper()
             places.append(value)
         elif value is None or FILLED in extra:

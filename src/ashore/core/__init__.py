@@ -80,7 +80,7 @@ from ashore.core.section import (
     toml,
 )
 from ashore.core.shapes import HEAVY_RATIO, LIGHT_RATIO, ModelShape, kv_bytes, kv_bytes_per_token
-from ashore.core.textfile import read_text_file
+from ashore.core.textfile import parse_toml, read_text_file, read_toml, read_toml_text
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
 from ashore.core.visible import check_line, first_hidden
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
@@ -205,11 +205,14 @@ __all__ = [
     "number_range",
     "parse_allow",
     "parse_seconds",
+    "parse_toml",
     "perform",
     "plain",
     "range_of",
     "read_section",
     "read_text_file",
+    "read_toml",
+    "read_toml_text",
     "resolve",
     "sampling_of",
     "seconds_in",

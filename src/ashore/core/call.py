@@ -146,6 +146,8 @@ class Call:
     reads_text: bool = False
     """Whether everybody may have it read a long text: their own, or the audit log. A server then does it where prompts
     are read, in the line of the caller's tenant, and not on the threads that everything else shares."""
+    slow: bool = False
+    """Whether its answer may take a minute; a command waits that long."""
     help: str = ""
     """In place of the docstring of `do`, where one function serves several nouns (`partial(do, kind=...)`)."""
 

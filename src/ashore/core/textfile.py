@@ -1,14 +1,18 @@
-"""Plain text that users hand in."""
+"""Text that users hand in: plain, or TOML."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ashore.core.bytesize import human_bytes
-from ashore.errors import InvalidRequest
+from ashore.core.foreign import foreign_errors
+from ashore.errors import AshoreError, InvalidRequest, InvalidSpec
 
 MOST_TEXT_BYTES: Final = 64 << 20
+MOST_TOML_BYTES: Final = 16 << 20
+"""Above a policy with as many dictionary words as one may have."""
 
 
 def read_text_file(path: Path, what: str, *, hint: str) -> str:
@@ -22,23 +26,57 @@ def read_text_file(path: Path, what: str, *, hint: str) -> str:
     Raises:
         InvalidRequest: it cannot be read, is empty, is no text in UTF-8, or is far too large.
     """
+    name = f"{what} {path}"
     try:
-        size = path.stat().st_size
-        if size > MOST_TEXT_BYTES:
-            most = human_bytes(MOST_TEXT_BYTES)
-            raise InvalidRequest(f"{what} {path} has {human_bytes(size)}; at most {most} are allowed", hint=hint)
-        data = path.read_bytes()
+        text = _read(path, name, MOST_TEXT_BYTES, InvalidRequest, hint)
     except OSError as error:
-        raise InvalidRequest(
-            f"{what} {path} cannot be read: {error.strerror or error}", hint="check its path"
-        ) from error
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        seen = f"byte {error.start} is 0x{data[error.start]:02x}"
-        raise InvalidRequest(f"{what} {path} is not UTF-8: {seen}", hint=hint) from error
+        raise InvalidRequest(f"{name} cannot be read: {error.strerror or error}", hint="check its path") from error
     if "\0" in text:
-        raise InvalidRequest(f"{what} {path} is binary: it has a zero byte", hint=hint)
+        raise InvalidRequest(f"{name} is binary: it has a zero byte", hint=hint)
     if not text.strip():
-        raise InvalidRequest(f"{what} {path} is empty", hint=hint)
+        raise InvalidRequest(f"{name} is empty", hint=hint)
     return text
+
+
+def read_toml(path: Path, *, hint: str = "check the path") -> dict[str, Any]:
+    """Return the document in a TOML file.
+
+    Args:
+        path: Where it is.
+        hint: Told where it cannot be read: what to give instead.
+
+    Raises:
+        InvalidSpec: it cannot be read, is far too large, or is not TOML in UTF-8; the message says which line.
+    """
+    return parse_toml(read_toml_text(path, hint=hint), str(path))
+
+
+def read_toml_text(path: Path, *, hint: str = "check the path") -> str:
+    """Return the text of a TOML file, for `parse_toml`. Raises as `read_toml` does, but for what is not TOML."""
+    try:
+        return _read(path, str(path), MOST_TOML_BYTES, InvalidSpec, "save it as UTF-8")
+    except OSError as error:
+        raise InvalidSpec(f"{path}: {error.strerror or error}", hint=hint) from error
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Return the document in `text`; `where` is what messages call it.
+
+    Raises:
+        InvalidSpec: it is not TOML, is nested too deeply, or has a number that is too long.
+    """
+    with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
+        return tomllib.loads(text)
+
+
+def _read(path: Path, name: str, most: int, error: type[AshoreError], hint: str) -> str:
+    with path.open("rb") as file:  # a pipe has no size
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise error(f"{name} is larger than {human_bytes(most)}", hint=hint)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        line = data.count(b"\n", 0, fault.start) + 1
+        seen = f"byte {fault.start} is 0x{data[fault.start]:02x} (at line {line})"
+        raise error(f"{name} is not UTF-8: {seen}", hint=hint) from fault

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from ashore.core import read_toml
 from ashore.errors import InvalidSpec
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -90,14 +90,11 @@ def load_backends(file: Path) -> tuple[Backend, ...]:
         InvalidSpec: the file cannot be read, is not TOML, or a table is not a back end.
     """
     hint = "each [[backend]] has name, price_per_hour, prefill_tokens_per_s, decode_tokens_per_s, stream_tokens_per_s"
+    document = read_toml(file, hint="name a file with [[backend]] tables")
     try:
-        told = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), _File)
-    except OSError as fault:
-        raise InvalidSpec(f"{file}: {fault.strerror}", hint="name a file with [[backend]] tables") from fault
+        told = msgspec.convert(document, _File)
     except msgspec.ValidationError as fault:
         raise InvalidSpec(f"{file}: {fault}", hint=hint) from fault
-    except (ValueError, RecursionError) as fault:
-        raise InvalidSpec(f"{file} is not TOML: {fault}", hint="correct that line") from fault
     names = [one.name for one in told.backend]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -1,29 +1,30 @@
-"""The doctor over HTTP: what is found, the rules, and the changes that it makes and undoes."""
+"""What the doctor finds, its rules, and the changes that it makes and undoes: over HTTP, and in a home itself."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from ashore.core import Actor, Call, Nothing, Recorder, Rights, did_you_mean
 from ashore.doctor.changes import OwnHands, Remedies
 from ashore.doctor.journal import Entry, Journal
-from ashore.doctor.model import Area, Diagnosis, Finding, Severity, Unknown
+from ashore.doctor.model import Area, Diagnosis, Finding, Severity, Unknown, worst_of
 from ashore.errors import InvalidRequest, NotFound
 
 LOOK: Final = "doctor:read"
 APPLY: Final = "doctor:apply"
+UNDO: Final = "doctor:undo"
 
 
 class Looks(Protocol):
     """Measures this server and its machine, and asks every rule."""
 
-    async def __call__(self, *, fresh: bool) -> Diagnosis:
+    async def __call__(self, *, fresh: bool) -> Found:
         """Return what is found. Takes seconds; several callers share one look.
 
         Args:
@@ -36,13 +37,19 @@ class Looks(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorDesk:
-    """Who decides, who is told, who looks, and where changes are written down."""
+class DoctorRound:
+    """Who looks, and where changes are written down: what reading takes, with or without a server."""
+
+    look: Looks
+    home: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorDesk(DoctorRound):
+    """The same, with who decides and who is told."""
 
     rights: Rights
     recorder: Recorder
-    look: Looks
-    home: Path
 
 
 class FindingsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +57,8 @@ class FindingsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     only: Annotated[str, msgspec.Meta(max_length=200)] = ""
     """Rules or areas, separated by commas: `D301,disk`; empty: all."""
+    ignore: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Rules or areas to leave out, separated by commas."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +70,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Severity of the worst finding; null: there is none."""
     at_s: float
     """When it was measured, in seconds since 1970."""
+    span_s: float
+    """Time between the two looks that were compared; 0: there was one."""
+    running: bool
+    """Whether a server runs from the home; without one, its rules are not asked."""
     rules: int
     """That were judged."""
     unknown: tuple[Unknown, ...]
@@ -94,7 +107,7 @@ class ApplyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Which changes are made."""
 
     rules: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    """Make the changes of these rules alone, `D909,D205`, also those that are not safe by themselves, such as settings
+    """Make the changes of these rules alone, `D920,D204`, also those that are not safe by themselves, such as settings
     of the kernel. Empty: the safe ones of every finding."""
     dry_run: bool = False
     """Return what would be changed, and change nothing."""
@@ -109,26 +122,43 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """With dry_run: each change, `RULE KIND TARGET VALUE`."""
 
 
-class RevertIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UndoIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which change is undone."""
 
-    number: Annotated[str, msgspec.Meta(max_length=9, extra={"positional": True})]
-    """Number of the change, as `ashore doctor changes` shows it."""
+    number: Annotated[str, msgspec.Meta(max_length=9, extra={"positional": True})] = "all"
+    """Number of the change, as `ashore doctor changes` shows it; `all`: every one that still holds."""
 
 
-async def find(desk: DoctorDesk, actor: Actor, asked: FindingsIn) -> Found:
+def found_of(diagnosis: Diagnosis, *, running: bool) -> Found:
+    """Return a diagnosis as it is sent. `running`: whether a server runs from the home."""
+    told = msgspec.structs.asdict(diagnosis)
+    return Found(items=told.pop("findings"), worst=diagnosis.worst, running=running, **told)
+
+
+async def find(desk: DoctorRound, actor: Actor, asked: FindingsIn) -> Found:
     """Measure the server and its machine, and return what is wrong, why, and what to do. Takes some seconds.
 
-    A look of the last half minute is returned as it is.
+    A server returns a look of the last half minute as it is. `ashore doctor` needs no key and no running server; it
+    exits with 0 if there is nothing or advice alone, 3 after a warning, 4 after something critical.
     """
+    from ashore.doctor.rules import RULES
+
+    wanted, unwanted = _chosen(asked.only), _chosen(asked.ignore)
     found = await desk.look(fresh=False)
-    wanted = _chosen(asked.only)
-    items = [one for one in found.findings if not wanted or one.rule in wanted or one.area in wanted]
-    worst = Diagnosis(at_s=0, span_s=0, findings=tuple(items), unknown=(), rules=0).worst
-    return Found(items=tuple(items), worst=worst, at_s=found.at_s, rules=found.rules, unknown=found.unknown)
+    rules = [one for one in RULES if (not wanted or {one.id, one.area} & wanted) and not {one.id, one.area} & unwanted]
+    ids = {one.id for one in rules}
+    items = tuple(one for one in found.items if one.rule in ids)
+    unknown = tuple(one for one in found.unknown if one.rule in ids)
+    return replace(
+        found,
+        items=items,
+        worst=worst_of(items),
+        unknown=unknown,
+        rules=sum(one.down or found.running for one in rules) - len(unknown),
+    )
 
 
-def list_rules(desk: DoctorDesk, actor: Actor, asked: Nothing) -> RulesShown:
+def list_rules(desk: DoctorRound, actor: Actor, asked: Nothing) -> RulesShown:
     """List the rules of the doctor, and what each asks."""
     from ashore.doctor.rules import RULES
 
@@ -136,18 +166,17 @@ def list_rules(desk: DoctorDesk, actor: Actor, asked: Nothing) -> RulesShown:
     return RulesShown(items=tuple(rows))
 
 
-def list_changes(desk: DoctorDesk, actor: Actor, asked: Nothing) -> ChangesShown:
+def list_changes(desk: DoctorRound, actor: Actor, asked: Nothing) -> ChangesShown:
     """List the changes that the doctor made, and whether each still holds."""
     return ChangesShown(items=Journal(desk.home).entries())
 
 
 async def apply(desk: DoctorDesk, actor: Actor, asked: ApplyIn) -> Applied:
     """Look, and make the safe changes that findings carry. Each can be undone, and is in the audit log."""
-    named = _chosen(asked.rules)
+    named = _chosen(asked.rules, areas=False)
     found = await desk.look(fresh=True)
     remedies = Remedies(Journal(desk.home), OwnHands(), say=lambda entry: _record(desk, actor, APPLY, entry))
-    planned = remedies.planned(found.findings, tuple(named))
-    planned = tuple(one for one in planned if not named or one.rule in named)
+    planned = remedies.planned(found.items, named)
     for one in planned:
         desk.rights.require(actor.principal, APPLY, f"doctor/{one.rule}")
     if asked.dry_run:
@@ -157,62 +186,58 @@ async def apply(desk: DoctorDesk, actor: Actor, asked: ApplyIn) -> Applied:
     return Applied(items=await asyncio.to_thread(remedies.apply, planned))
 
 
-def revert(desk: DoctorDesk, actor: Actor, asked: RevertIn) -> ChangesShown:
-    """Undo one change of the doctor: what was there before is put back, and read back."""
-    entry = next((one for one in Journal(desk.home).entries() if str(one.id) == asked.number), None)
-    if entry is None:
-        raise NotFound(f"there is no change {asked.number}", hint="GET /admin/v1/doctor/changes lists them")
-    desk.rights.require(actor.principal, APPLY, f"doctor/{entry.rule}")
-    remedies = Remedies(Journal(desk.home), OwnHands(), say=lambda one: _record(desk, actor, "doctor:undo", one))
-    return ChangesShown(items=remedies.undo(entry.id))
+def undo(desk: DoctorDesk, actor: Actor, asked: UndoIn) -> ChangesShown:
+    """Undo one change of the doctor, or all, the last one first: what was there is put back, and read back."""
+    entries, every = Journal(desk.home).entries(), asked.number == "all"
+    chosen = [one for one in entries if every or str(one.id) == asked.number]
+    if not chosen and not every:
+        raise NotFound(f"there is no change {asked.number}", hint="`ashore doctor changes` lists them")
+    for one in chosen:
+        desk.rights.require(actor.principal, APPLY, f"doctor/{one.rule}")
+    remedies = Remedies(Journal(desk.home), OwnHands(), say=lambda one: _record(desk, actor, UNDO, one))
+    return ChangesShown(items=remedies.undo(None if every else chosen[0].id))
 
 
 def _record(desk: DoctorDesk, actor: Actor, action: str, entry: Entry) -> None:
-    failed = entry.stage in ("begun", "failed") or (action == "doctor:undo" and entry.stage == "made")
+    failed = entry.stage in ("begun", "failed") or (action == UNDO and entry.stage == "made")
     actor.record(
         desk.recorder,
         action,
         f"doctor/{entry.rule}",
         outcome="failed" if failed else "done",
         reason=entry.note,
-        detail=detail_of(entry),
+        detail={
+            "change": entry.id,
+            "kind": entry.kind,
+            "target": entry.target,
+            "before": entry.before,
+            "after": entry.after,
+        },
     )
 
 
-def detail_of(entry: Entry) -> dict[str, str | int]:
-    """Return what the audit log keeps of a change."""
-    return {
-        "change": entry.id,
-        "kind": entry.kind,
-        "target": entry.target,
-        "before": entry.before,
-        "after": entry.after,
-    }
-
-
-def _chosen(text: str) -> Sequence[str]:
-    """Return the rules and areas that are named.
+def _chosen(text: str, *, areas: bool = True) -> frozenset[str]:
+    """Return the rules that are named, and where it is allowed the areas.
 
     Raises:
         InvalidRequest: a word is neither.
     """
     from ashore.doctor.rules import RULES
 
-    words = [part.strip() for part in text.split(",") if part.strip()]
-    known = {one.id for one in RULES} | {one.area for one in RULES}
-    for word in words:
-        if word not in known:
-            raise InvalidRequest(
-                f"{word!r} is neither a rule nor an area",
-                hint=did_you_mean(word, sorted(known)) or "GET /admin/v1/doctor/rules lists them",
-            )
+    words = frozenset(part.strip() for part in text.split(",") if part.strip())
+    known = {one.id for one in RULES} | {one.area for one in RULES if areas}
+    for word in sorted(words - known):
+        raise InvalidRequest(
+            f"{word!r} is {'neither a rule nor an area' if areas else 'not a rule'}",
+            hint=did_you_mean(word, sorted(known)) or "`ashore doctor rules` lists them",
+        )
     return words
 
 
 CALLS: Final = (
-    Call("doctor", "findings", "GET", "/doctor", LOOK, find, on_server=True),
-    Call("doctor", "rules", "GET", "/doctor/rules", LOOK, list_rules, on_server=True),
-    Call("doctor", "changes", "GET", "/doctor/changes", LOOK, list_changes, on_server=True),
-    Call("doctor", "apply", "POST", "/doctor/apply", APPLY, apply),
-    Call("doctor", "revert", "POST", "/doctor/changes/{number}/revert", APPLY, revert),
+    Call("doctor", "findings", "GET", "/doctor", LOOK, find, on_server=True, at_home=True, slow=True),
+    Call("doctor", "rules", "GET", "/doctor/rules", LOOK, list_rules, on_server=True, at_home=True),
+    Call("doctor", "changes", "GET", "/doctor/changes", LOOK, list_changes, on_server=True, at_home=True),
+    Call("doctor", "apply", "POST", "/doctor/apply", APPLY, apply, at_home=True, slow=True),
+    Call("doctor", "undo", "POST", "/doctor/changes/{number}/undo", APPLY, undo, at_home=True),
 )

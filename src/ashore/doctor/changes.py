@@ -210,7 +210,7 @@ class Remedies:
         if number is not None:
             known = next((one for one in entries if one.id == number), None)
             if known is None:
-                raise InvalidRequest(f"there is no change {number}", hint="`ashore doctor undo --list` lists them")
+                raise InvalidRequest(f"there is no change {number}", hint="`ashore doctor changes` lists them")
             if known not in open_:
                 raise Conflict(f"change {number} is {known.stage}; there is nothing to undo")
             open_ = [known]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -13,17 +13,16 @@ from ashore.doctor.rule import Rule
 _SURE = {"certain": 0, "likely": 1, "possible": 2}
 
 
-def diagnose(readings: Readings, rules: Sequence[Rule], *, ignored: Iterable[str] = ()) -> Diagnosis:
+def diagnose(readings: Readings, rules: Sequence[Rule]) -> Diagnosis:
     """Return what the rules find. Pure; costs milliseconds.
 
     Args:
         readings: What was measured.
         rules: To be asked, in any order.
-        ignored: Ids of rules that an operator does not want to hear of.
     """
-    skip, found, unknown, asked = frozenset(ignored), [], [], 0
+    found, unknown, asked = [], [], 0
     for one in rules:
-        if one.id in skip or not (one.down or readings.server.running):
+        if not (one.down or readings.server.running):
             continue
         lacking = next((why for name in one.needs if (why := readings.lacks(name))), "")
         if lacking:

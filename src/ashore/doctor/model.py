@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -35,7 +36,7 @@ class Evidence(Value, frozen=True, kw_only=True):
 
 
 class Change(Value, frozen=True, kw_only=True):
-    """What `--apply` does. Each kind can be undone, or needs no undoing."""
+    """What `doctor apply` does. Each kind can be undone, or needs no undoing."""
 
     kind: ChangeKind
     target: str
@@ -43,7 +44,7 @@ class Change(Value, frozen=True, kw_only=True):
     value: str = ""
     """What it is set to."""
     safe: bool = True
-    """Whether `--apply` alone does it; otherwise its rule must be named with `--only`."""
+    """Whether `doctor apply` alone does it; otherwise its rule must be named with `--rules`."""
 
 
 class Finding(Value, frozen=True, kw_only=True):
@@ -91,7 +92,12 @@ class Diagnosis(Value, frozen=True, kw_only=True):
 
     @property
     def worst(self) -> Severity | None:
-        return next((one for one in SEVERITIES if any(f.severity == one for f in self.findings)), None)
+        return worst_of(self.findings)
+
+
+def worst_of(findings: Iterable[Finding]) -> Severity | None:
+    """Return the severity of the worst one; None: there is none."""
+    return min((one.severity for one in findings), key=SEVERITIES.index, default=None)
 
 
 def evidence(name: str, seen: object, limit: object = "") -> Evidence:

@@ -13,8 +13,7 @@ from typing import Final
 import msgspec
 
 from ashore.core import UNDECODABLE
-from ashore.doctor.calls import CALLS, DoctorDesk
-from ashore.doctor.model import Diagnosis
+from ashore.doctor.calls import CALLS, DoctorDesk, Found
 from ashore.errors import EnvironmentFault
 from ashore.rooms import Context, Opened, Room
 
@@ -35,12 +34,12 @@ class OwnLook:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._lock = asyncio.Lock()
-        self._last: Diagnosis | None = None
+        self._last: Found | None = None
         self._at_s = float("-inf")
         self._failed: tuple[float, EnvironmentFault] | None = None
         """When the last look began, and why it failed; who waited for it looks no further."""
 
-    async def __call__(self, *, fresh: bool) -> Diagnosis:
+    async def __call__(self, *, fresh: bool) -> Found:
         began_s = time.monotonic()
         async with self._lock:
             good_since_s = began_s if fresh else began_s - KEPT_S
@@ -55,7 +54,7 @@ class OwnLook:
                     raise
             return self._last
 
-    async def _look(self) -> Diagnosis:
+    async def _look(self) -> Found:
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             stdin=asyncio.subprocess.DEVNULL,
@@ -77,7 +76,7 @@ class OwnLook:
                 process.kill()
                 await process.wait()
         try:
-            return msgspec.json.decode(said, type=Diagnosis)
+            return msgspec.json.decode(said, type=Found)
         except UNDECODABLE as fault:
             last = (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise EnvironmentFault(f"the doctor failed: {last}", hint="run `ashore doctor` on the machine") from fault

@@ -12,7 +12,6 @@ on something that was not measured is not kept: a gate that nobody walked throug
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ashore.core import did_you_mean
+from ashore.core import did_you_mean, parse_toml, read_toml_text
 from ashore.errors import InvalidSpec
 from ashore.evaluation.model import Line, Report, Verdict
 
@@ -133,21 +132,14 @@ def read_gate(path: Path) -> Gate:
     Raises:
         InvalidSpec: no such file, no TOML, no limits, an unknown metric (the nearest are in the hint), or no number.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidSpec(f"gate file {path}: {error.strerror}", hint="see docs/how-to/evaluate-a-model.md") from error
-    return parse_gate(data, str(path))
+    return parse_gate(read_toml_text(path, hint="see docs/how-to/evaluate-a-model.md"), str(path))
 
 
-def parse_gate(data: bytes, place: str) -> Gate:
-    """Return the gate in `data`; `place` is what messages call it. Raises as `read_gate` does."""
+def parse_gate(text: str, place: str) -> Gate:
+    """Return the gate in `text`; `place` is what messages call it. Raises as `read_gate` does."""
     import hashlib
 
-    try:
-        document = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise InvalidSpec(f"{place} is not TOML: {error}", hint="see docs/how-to/evaluate-a-model.md") from error
+    document = parse_toml(text, place)
     for name in document:
         if name != "gate":
             raise InvalidSpec(f"{place} has the unknown section [{name}]", hint="the only allowed section is [gate]")
@@ -171,7 +163,7 @@ def parse_gate(data: bytes, place: str) -> Gate:
     strict = table.get("strict", False)
     if not isinstance(strict, bool):
         raise InvalidSpec(f"{place}: strict is {strict!r}; expected true or false")
-    return Gate(limits=tuple(limits), strict=strict, digest=f"sha256:{hashlib.sha256(data).hexdigest()}")
+    return Gate(limits=tuple(limits), strict=strict, digest=f"sha256:{hashlib.sha256(text.encode()).hexdigest()}")
 
 
 def decide(gate: Gate, report: Report) -> Verdict:

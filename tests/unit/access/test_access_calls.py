@@ -18,6 +18,7 @@ from ashore.access.calls.desk import IN_FORCE_S, AccessDesk
 from ashore.access.names import SqlNames
 from ashore.access.policy import check_resource
 from ashore.cli.access import app as command
+from ashore.cli.target import ServerTarget
 from ashore.core import ManualClock
 from ashore.drills.calls import subject_of
 from ashore.errors import AshoreError, InvalidRequest, NotFound
@@ -64,7 +65,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         return answer
 
     monkeypatch.setattr("ashore.cli.target.ask_server", ask_server)
-    monkeypatch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: url)
+    monkeypatch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: ServerTarget(url=url or ""))
     yield made
     made.database.close()
 

@@ -12,7 +12,7 @@ import pytest
 from admin_app import AdminApp
 from audit_notes import a_log, write_chain
 
-from ashore.audit import AuditLog, AuditService, Checkpoints, open_anchor, verify_export
+from ashore.audit import PUBLIC_KEYS, AuditLog, AuditService, Checkpoints, open_anchor, verify_export
 from ashore.audit.calls import CALLS
 from ashore.cli.main import main
 
@@ -107,6 +107,47 @@ def test_nobody_else_reads_it(tmp_path: Path, role: str) -> None:
     ):
         assert office.call(method, path)[0] == 403
     office.log.close()
+
+
+def test_an_auditor_reads_a_log_elsewhere_by_the_commands(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("ASHORE_API_KEY", "a key")
+    office.answer_commands(monkeypatch)
+    far = ("--url", "https://far.example")
+
+    def said(*words: str, exits: int = 0) -> tuple[str, str]:
+        assert main(["audit", *words, *far]) == exits
+        told = capsys.readouterr()
+        assert "acting as the owner" not in told.err
+        return told.out, told.err
+
+    out, err = said("search", "--kind", "request", "--model", "chat", "--limit", "5")
+    assert len(out.splitlines()) == 5 and "api-1#" in out and "alice@bank model:infer" in out
+    assert "--limit 5 was reached" in err
+    out, err = said("search", "--actor", "alice@bnak")
+    assert out == "" and "no record has the actor 'alice@bnak'" in err and "0 records" in err
+    out, _ = said("status")
+    assert "1 checkpoint" in out and "api-1: signed up to number 36" in out
+    out, _ = said("verify", "--anchor", "configured")
+    assert "anchored: 1 checkpoint" in out and "as they were written" in out
+    out, _ = said("export", str(tmp_path / "out"), "--form", "csv", "--kind", "request")
+    assert f"records in {tmp_path / 'out' / 'records.csv'}" in out
+    check = ["audit", "verify", "--path", str(tmp_path / "out"), "--public-key", str(office.keys / PUBLIC_KEYS)]
+    assert main(check) == 0 and "unchanged since the export" in capsys.readouterr().out
+    assert "exists already" in said("export", str(tmp_path / "out"), exits=2)[1]
+    chain = next((office.root / "chains" / "api-1").glob("*.log"))
+    chain.write_bytes(chain.read_bytes().replace(b"alice", b"alicE", 1))
+    out, _ = said("verify", exits=4)
+    assert "WRONG: " in out and "NOT as they were written" in out
+    for words in (
+        ("search", "--text-file", "x"), ("search", "--archive", "/a"), ("verify", "--path", "/a"),
+        ("verify", "--public-key", "/a"), ("verify", "--anchor", "/a"),
+        ("export", str(tmp_path / "o"), "--form", "chains"),
+    ):  # fmt: skip
+        said(*words, exits=2)
+    assert not (tmp_path / "none").exists(), "nothing was made here"
 
 
 def test_the_commands_find_and_export_by_the_same_fields(

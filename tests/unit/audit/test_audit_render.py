@@ -7,12 +7,13 @@ from audit_notes import a_note, an_act
 
 from ashore.audit.model import ChainName, Place, Record
 from ashore.audit.records import act_record, request_record
-from ashore.audit.render import hit_line
+from ashore.audit.render import hit_json, hit_line
 from ashore.audit.search import Hit
 
 
 def shown(record: Record) -> str:
-    return hit_line(Hit(place=Place(chain=ChainName("api-0"), segment=1, offset=0), record=record, order_us=1))
+    place = Place(chain=ChainName("api-0"), segment=1, offset=0)
+    return hit_line(hit_json(Hit(place=place, record=record, order_us=1)))
 
 
 def test_plain_words_stand_plainly() -> None:

@@ -12,6 +12,7 @@ from ashore.bootstrap import as_served
 from ashore.cli import doctor
 from ashore.doctor import RULES, Readings, diagnose
 from ashore.doctor.bundle import clean, clean_log, contents, write
+from ashore.doctor.calls import Applied, found_of
 from ashore.doctor.history import History
 from ashore.doctor.look import Between, Look
 from ashore.doctor.model import Diagnosis, Unknown
@@ -188,12 +189,13 @@ def test_the_doctor_says_why_rules_were_not_judged_and_that_nothing_would_be_cha
         Unknown(rule="D702", missing="gpus: no nvidia-smi here"),
         Unknown(rule="D906", missing=f"backup: {LATE}"),
     )
-    doctor._show(Diagnosis(at_s=0, span_s=2.0, findings=(), unknown=unknown, rules=9), Readings())
-    doctor._show_changes((), (), dry_run=True)
+    found = found_of(Diagnosis(at_s=0, span_s=2.0, findings=(), unknown=unknown, rules=9), running=True)
+    doctor.show(found)
+    doctor._show_applied(Applied(items=()))
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("nothing is wrong: 9 rules asked over 2 s, 3 could not be judged")
     assert said[1:] == [
         "  2 not judged: no nvidia-smi here",
         "  1 not judged: not read in time; look for longer: --for 10s",
-        "nothing would be changed: no finding has a safe change",
+        "nothing to change: no finding has a safe change",
     ]

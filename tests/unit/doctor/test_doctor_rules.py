@@ -406,12 +406,6 @@ def test_a_consequence_stands_below_its_cause_and_the_worst_first() -> None:
     assert [one.because_of for one in found] == ["", "", "D102", "D102", ""]
 
 
-def test_a_rule_that_is_ignored_is_not_asked() -> None:
-    seen = replace(Readings(), **CASES["D501"][0])
-    assert [one.rule for one in diagnose(seen, RULES).findings] == ["D501"]
-    assert diagnose(seen, RULES, ignored=["D501"]).findings == ()
-
-
 def test_without_a_server_only_what_lies_on_the_disk_is_judged() -> None:
     seen = replace(
         Readings(),

@@ -17,7 +17,7 @@ def test_the_task_and_the_gate_of_the_page_are_taken() -> None:
     [task] = [text for _, text in BLOCKS if text.startswith('{"task"')]
     assert len(parse_task(task.encode(), "page").items) == 2
     [gate] = [text for kind, text in BLOCKS if kind == "toml"]
-    assert len(parse_gate(gate.encode(), "page").limits) == 4
+    assert len(parse_gate(gate, "page").limits) == 4
 
 
 def test_every_kind_field_limit_and_set_is_on_the_page() -> None:

@@ -5,7 +5,6 @@ Pure: no file is read but the two, no process is asked.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from ashore.cache import OF_A_FILE
 from ashore.config import Spec
-from ashore.core import FROM_FILE, foreign_errors, is_from_file, read_section, split_url, write_toml
+from ashore.core import FROM_FILE, is_from_file, parse_toml, read_section, split_url, write_toml
 from ashore.deployment.forms.leaves import Leaf, changed, leaves_of, object_name
 from ashore.deployment.forms.peers import Peer, peers_of
 from ashore.deployment.forms.places import ModelPlace, Places, VolumePlace, size_bytes
@@ -146,8 +145,7 @@ def describe_deployment(text: str, places: Places, *, where: str = "ashore.toml"
     Raises:
         InvalidSpec: a file is wrong, or no form could say it.
     """
-    with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
-        written = tomllib.loads(text)
+    written = parse_toml(text, where)
     spec = read_section(Spec, changed(written, _stand_in), where)
     if not spec.models:
         raise InvalidSpec(f"{where} names no model", hint='add [[model]] name = "smollm2"')

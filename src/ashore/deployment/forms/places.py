@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -12,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from msgspec import Meta, field
 
 from ashore import __version__
-from ashore.core import Section, foreign_errors, read_section, toml
+from ashore.core import Section, foreign_errors, parse_toml, read_section, read_toml_text, toml
 from ashore.errors import InvalidSpec
 
 Accelerator = Literal["cpu", "cuda"]
@@ -266,15 +264,9 @@ def read_places(path: Path) -> Places:
     Raises:
         InvalidSpec: it is missing, is not TOML, or says something that ashore does not know.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise InvalidSpec(f"{path} cannot be read: {fault}", hint="check the path of --places") from fault
-    return parse_places(text, where=str(path))
+    return parse_places(read_toml_text(path, hint="check the path of --places"), where=str(path))
 
 
 def parse_places(text: str, *, where: str = "places.toml") -> Places:
     """Return the places in `text`; `where` stands in messages."""
-    with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
-        document: Mapping[str, object] = tomllib.loads(text)
-    return read_section(Places, document, where)
+    return read_section(Places, parse_toml(text, where), where)

@@ -1,7 +1,7 @@
 """The rules of the doctor, by what they look at. A rule is data and a pure function; none looks at the world.
 
-To add one: write the function in the module of its area, with the next free id, and name it in that module's `RULES`;
-add a row to tests/unit/doctor/test_doctor_rules.py with readings on which it fires, and run `make docs`.
+To add one: write the function in the module of what it looks at, with the next free id, and name it in that module's
+`RULES`; add a row to tests/unit/doctor/test_doctor_rules.py with readings on which it fires, and run `make docs`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ashore.doctor.rule import Rule
-from ashore.doctor.rules import access, audit, cpu, disk, gpu, memory, network, parts, process, serving, upkeep
+from ashore.doctor.rules import access, audit, cpu, disk, gpu, hosts, memory, network, parts, process, requests, upkeep
 
 RULES: Final[tuple[Rule, ...]] = (
     *cpu.RULES,
@@ -19,7 +19,8 @@ RULES: Final[tuple[Rule, ...]] = (
     *disk.RULES,
     *network.RULES,
     *process.RULES,
-    *serving.RULES,
+    *requests.RULES,
+    *hosts.RULES,
     *gpu.RULES,
     *parts.RULES,
     *audit.RULES,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
-from ashore.core import did_you_mean
+from ashore.core import did_you_mean, read_toml
 from ashore.errors import InvalidRequest
 from ashore.planning.sizing.chips import Chip, chips
 
@@ -94,16 +93,13 @@ def priced(path: Path | None) -> dict[str, Chip]:
     """Return the catalogue with the prices of a TOML file: `H20 = 11000` for a device in US dollars.
 
     Raises:
-        InvalidRequest: the file cannot be read, or names a device that is not in the catalogue.
+        InvalidSpec: the file cannot be read, or is not TOML.
+        InvalidRequest: it names a device that is not in the catalogue.
     """
     found = dict(chips())
     if path is None:
         return found
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as fault:  # of TOML; long numbers and deep nesting have others
-        raise InvalidRequest(f"{path} cannot be read: {fault}", hint='write lines "H20-96G" = 11000') from fault
-    for name, price in told.items():
+    for name, price in read_toml(path, hint='write lines "H20-96G" = 11000').items():
         if name not in found:
             raise InvalidRequest(
                 f"{path} has a price of {name[:60]!r}, which is not in the catalogue",
