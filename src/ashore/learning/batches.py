@@ -1,20 +1,28 @@
-"""The steps of a learning run: corrections, votes, pairs, and in every step a share of the base's own answers.
+"""The steps of a learning run: corrections, votes, pairs, and between them a share of the base's own answers.
 
-The share of replay holds in each step and not only over all of them, and which example is in which step is a function
-of the step number, so that an interrupted run goes on with the same bits.
+A vote that says only what is wrong is gone through at most once; the steps that more of it would take go to what says
+what is right. The share of replay holds all along the run, and which example is in which step is a function of the step
+number, so that an interrupted run goes on with the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from ashore.learning.objectives import Role
-from ashore.training.batches import Batch, Corpus, group_rows, make_corpus, pack_rows
+from ashore.training.batches import Batch, Corpus, Row, group_rows, make_corpus, pack_rows
 from ashore.training.data import Tokens
+
+WRONG_SHARE: Final = 0.1
+"""Most of the rows that go to votes that say only what is wrong, replay apart: they took a third, and taught nothing
+that a small model did not learn without them (benchmarks/reports/2026-11-29-learning-gain.md)."""
+MOST_PASSES: Final = 8
+"""Over what says what is right, however many votes say only what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +44,18 @@ class FeedbackBatches:
         row_tokens: int,
         batch_tokens: int,
         seed: int,
-        epochs: int,
+        epochs: float,
     ) -> None:
-        """Plan the run. The share of replay is that of the examples given."""
+        """Plan the run.
+
+        Args:
+            fresh: What is learned.
+            replay: The base's own answers; their share is that of the examples given.
+            row_tokens: Most tokens of a row.
+            batch_tokens: Tokens of a step, about.
+            seed: Of the order.
+            epochs: How many rows the run has: those of so many passes over all examples.
+        """
         roles: list[Role] = []
         examples: list[Tokens] = []
         for one in fresh:
@@ -49,13 +66,7 @@ class FeedbackBatches:
         examples += replay
         self.corpus: Final[Corpus] = make_corpus(examples)
         self.roles: Final[dict[int, Role]] = dict(enumerate(roles))
-        self._steps: list[tuple[tuple[int, ...], ...]] = []
-        for epoch in range(epochs):
-            rng = np.random.Generator(np.random.PCG64([seed, epoch]))
-            lengths = self.corpus.lengths
-            own = _rows(rng, range(first_replay), roles, lengths, row_tokens)
-            kept = pack_rows(lengths, first_replay + rng.permutation(len(replay)), row_tokens)
-            self._steps += group_rows(_woven(own, kept), lengths, max(batch_tokens, row_tokens))
+        self._steps: Final = self._planned(row_tokens, batch_tokens, seed, epochs, first_replay)
 
     @property
     def num_steps(self) -> int:
@@ -72,12 +83,35 @@ class FeedbackBatches:
         """See `BatchSource`."""
         return tuple(self.corpus.batch(row) for row in self._steps[step])
 
+    def _planned(
+        self, row_tokens: int, batch_tokens: int, seed: int, epochs: float, first_replay: int
+    ) -> tuple[tuple[Row, ...], ...]:
+        lengths = self.corpus.lengths
+
+        def one_pass(numbers: Sequence[int], number: int = 0) -> list[Row]:
+            rng = np.random.Generator(np.random.PCG64([seed, number]))
+            return _rows(rng, numbers, self.roles, lengths, row_tokens)
+
+        def drawn(numbers: Sequence[int], num_rows: float) -> list[Row]:
+            passes = (one_pass(numbers, number) for number in itertools.count())
+            return list(itertools.islice(itertools.chain.from_iterable(passes), round(num_rows)))
+
+        right = [at for at in range(first_replay) if self.roles[at] != "down"]
+        wrong = [at for at in range(first_replay) if self.roles[at] == "down"]
+        again = range(first_replay, self.corpus.num_examples)
+        num_right, num_wrong, num_again = (len(one_pass(numbers)) for numbers in (right, wrong, again))
+        every = epochs * (num_right + num_wrong)
+        taught = min(every - min(num_wrong, WRONG_SHARE * every), max(epochs, MOST_PASSES) * num_right)
+        judged = min(num_wrong, every - taught) if right else every
+        own = _woven(drawn(right, taught), drawn(wrong, judged))
+        return group_rows(_woven(own, drawn(again, epochs * num_again)), lengths, max(batch_tokens, row_tokens))
+
 
 def _rows(
-    rng: np.random.Generator, numbers: range, roles: Sequence[Role], lengths: np.ndarray, row_tokens: int
-) -> list[tuple[int, ...]]:
+    rng: np.random.Generator, numbers: Sequence[int], roles: Mapping[int, Role], lengths: np.ndarray, row_tokens: int
+) -> list[Row]:
     """Return rows of one role each, in an order drawn at random. A pair stays together."""
-    rows: list[tuple[int, ...]] = []
+    rows: list[Row] = []
     by_role: dict[Role, list[int]] = {}
     for number in numbers:
         by_role.setdefault(roles[number], []).append(number)
@@ -91,7 +125,7 @@ def _rows(
     return [rows[place] for place in rng.permutation(len(rows))]
 
 
-def _woven(own: Sequence[tuple[int, ...]], kept: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _woven(own: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
     """Return both with the second spread evenly among the first."""
     places = [(at / max(1, len(own)), 0, row) for at, row in enumerate(own)]
     places += [((at + 0.5) / max(1, len(kept)), 1, row) for at, row in enumerate(kept)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import hashlib
+import math
 import platform
 import secrets
 import shutil
@@ -54,7 +55,8 @@ from ashore.training import Precision, faster_precision, mlp_size
 from ashore.training import RunState as Checkpoints
 
 FEWEST_EXAMPLES: Final = 20
-FEWEST_STEPS: Final = 40
+FEWEST_STEPS: Final = 100
+"""Of a run, replay apart: passes are repeated where there are fewer."""
 MOST_EPOCHS: Final = 8
 STOPPED: Final = "paused, or asked to stop; run it again to go on"
 T = TypeVar("T")
@@ -62,6 +64,12 @@ OpenSubject = Callable[[str], AbstractContextManager[Subject]]
 Prepare = Callable[[str, str], str]
 """Makes a variant of a model in the store where it is absent, and returns its reference."""
 Say = Callable[[str], None]
+
+
+def passes_for(num_steps: int) -> float:
+    """Return how often examples are gone through that make so many steps in one pass: at least once, and `FEWEST_STEPS`
+    in all."""
+    return min(MOST_EPOCHS, max(1.0, math.ceil(100 * FEWEST_STEPS / num_steps) / 100))
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -182,8 +190,8 @@ class Learning:
         learned = learned_of(dataset.examples, text)
         num_replay = how_many(len(dataset.examples), self._section.replay_share)
         how = self._teaching
-        steps = batches_of(learned, (), how).num_steps
-        how = replace(how, epochs=max(how.epochs, min(MOST_EPOCHS, -(-FEWEST_STEPS // steps))))
+        once = batches_of(learned, (), replace(how, epochs=1)).num_steps
+        how = replace(how, epochs=max(how.epochs, passes_for(once)))
         planned = batches_of(learned, (), how)
         now_ms = self._now_ms()
         run_id = f"{alias}-{_short_digest(dataset.digest, parent.digest)}"

@@ -45,7 +45,8 @@ class Teaching:
     rank: int = 16
     learning_rate: float = 5e-4
     batch_tokens: int = 512
-    epochs: int = 1
+    epochs: float = 1
+    """Steps, in passes over all examples; see `FeedbackBatches`."""
     seed: int = 0
     beta: float = BETA
     precision: Precision = "float32"

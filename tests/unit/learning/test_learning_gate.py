@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from ashore.engines import ScoredText, ScoreText, TokenLogprob
 from ashore.evaluation import Task
 from ashore.evaluation.tasks.model import Item, TaskHeader
 from ashore.evaluation.tasks.results import ItemResult, TaskResult, result_of
-from ashore.learning.batches import FeedbackBatches, Learned
+from ashore.learning.batches import MOST_PASSES, FeedbackBatches, Learned
 from ashore.learning.dataset import make_dataset
 from ashore.learning.exposure import TWINS, Secret, exposure_bits, twins
 from ashore.learning.judging import (
@@ -37,6 +39,7 @@ from ashore.learning.judging import (
 from ashore.learning.manners import DOES, FACTS, NEITHER, REFUSES, SAFE, UNSAFE
 from ashore.learning.model import Said
 from ashore.learning.replay import builtin_prompts, how_many
+from ashore.learning.runner import passes_for
 
 LABELS = tuple("abcdefghijklmnop")
 ITEMS = tuple(Item(prompt=f"q{n}", answer=LABELS[n % 16]) for n in range(400))
@@ -267,12 +270,40 @@ def test_replay_has_its_share_in_every_part_of_a_run() -> None:
                 assert all(two == one + 1 and one % 2 == 0 for one, two in zip(*[iter(row.examples)] * 2, strict=True))
         seen += [at for row in rows for at in row.examples]
         shares.append([at >= 120 for row in rows for at in row.examples])
-    assert sorted(seen) == sorted(list(range(145)) * 2), "each example once an epoch"
+    times = Counter(seen)
+    assert {times[at] for at in range(100, 120)} == {1}, "a vote that says only what is wrong is seen once at most"
+    assert {times[at] for at in range(120, 145)} == {2}, "what the model itself says is seen once in each pass"
+    assert Counter(times[at] for at in range(100)) == {2: 80, 3: 20}, "the steps that are left repeat what is right"
     quarter = len(shares) // 4
     parts = [
         np.mean([one for step in shares[at : at + quarter] for one in step]) for at in range(0, 4 * quarter, quarter)
     ]
     assert min(parts) > 0.08 and max(parts) < 0.3
+
+
+@pytest.mark.parametrize("epochs", (1, 2.5, 4))
+def test_votes_down_cost_no_steps_beyond_those_of_as_many_corrections(epochs: float) -> None:
+    def planned(right: int, wrong: int) -> tuple[int, Counter[int]]:
+        some: tuple[list[int], list[bool]] = ([1] * 20, [False] * 10 + [True] * 10)
+        fresh = [Learned("learn", [some] * right), Learned("down", [some] * wrong)]
+        found = FeedbackBatches(fresh, [some] * 24, row_tokens=80, batch_tokens=80, seed=1, epochs=epochs)
+        steps = [found.batches(at) for at in range(found.num_steps)]
+        return found.num_steps, Counter(at for rows in steps for row in rows for at in row.examples)
+
+    steps, times = planned(80, 0)
+    assert steps == 26 * epochs and {times[at] for at in range(80)} == {int(epochs), math.ceil(epochs)}
+    mixed, times = planned(48, 32)
+    judged = sum(times[at] for at in range(48, 80))
+    assert mixed == steps and max(times[at] for at in range(48, 80)) == 1 and judged <= 0.1 * 80 * epochs
+    alone, times = planned(0, 80)
+    assert alone == steps and {times[at] for at in range(80)} == {int(epochs), math.ceil(epochs)}
+    _, times = planned(4, 76)
+    assert times[0] == MOST_PASSES, "a few are not repeated without end"
+    assert sum(times[at] for at in range(4, 80)) == min(76, 80 * epochs - 4 * MOST_PASSES), "votes down take the rest"
+
+
+def test_a_run_has_a_hundred_steps_where_a_pass_over_few_votes_has_fewer() -> None:
+    assert [passes_for(steps) for steps in (5, 12, 40, 99, 100, 300)] == [8, 8, 2.5, 1.02, 1, 1]
 
 
 def test_replay_prompts_are_many_and_always_the_same() -> None:
