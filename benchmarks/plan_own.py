@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -119,11 +120,12 @@ def _write(path: Path, tensors: list[tuple[str, int, int]], noise: np.ndarray) -
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, rows, columns in tensors:
+        for name, rows, columns in tensors:
             if columns <= 0:
                 file.write(np.full(rows, 1.0 if columns == 0 else 0.0, np.float16).tobytes())
                 continue
-            scaled = (noise / np.sqrt(columns)).astype(np.float16)
+            start = zlib.crc32(name.encode()) % len(noise)  # OpenVINO would keep layers that are equal once
+            scaled = np.roll((noise / np.sqrt(columns)).astype(np.float16), start)
             left = rows * columns
             while left:
                 part = scaled[: min(left, len(scaled))]
