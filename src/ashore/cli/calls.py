@@ -518,6 +518,8 @@ def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
     )
 
 
+        if bare is str:
+            return ",".join(value)
 def cell(name: str, value: Any) -> str:
     """Return one value for people."""
     if value is None or value == "":

@@ -19,7 +19,7 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
-from ashore.core import Call, MemoryRecorder, Nothing, counted, human_seconds, parse_seconds
+from ashore.core import Call, MemoryRecorder, counted, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
 from ashore.doctor.calls import (
     APPLY,
@@ -36,7 +36,7 @@ from ashore.doctor.calls import (
     found_of,
 )
 from ashore.doctor.journal import Journal
-from ashore.errors import Conflict, InvalidRequest, RemoteRefused
+from ashore.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused
 from ashore.processes import ask
 from ashore.settings import Settings, read_settings
 
@@ -66,8 +66,8 @@ Applying = Annotated[
     bool,
     Parameter(
         negative=(),
-        help="Make the safe changes that findings carry, and with --only those of these rules that are not safe by "
-        "themselves. `ashore doctor undo` undoes them.",
+        help="Make the safe changes that findings carry, and those that are not safe by themselves where --only names "
+        "the rule by its id. `ashore doctor undo` undoes them.",
     ),
 ]
 Trying = Annotated[bool, Parameter(negative=(), help="With --apply, show what would be changed.")]
@@ -111,12 +111,13 @@ def _find(
     dry_run: Trying = False,
     list_: Listed = False,
 ) -> int:
+    _refuse_pairs({"--list": list_, "--watch": watch, "--apply": apply}, dry_run=dry_run)
     refuse_elsewhere(errand.server, {"--for": span != SPAN, "--since": since})
     look = HomeLook(read_settings(), span=span, since=since, watches=watch)
     errand.at_home = _home(look)
     if list_:
         errand = replace(errand, call=_call("rules"), view=_show_rules)
-        errand.tell(errand.ask_here_first(Nothing()))
+        errand.tell(errand.ask_here_first(asked))
         return 0
     if watch:
         return _watch(errand, asked)
@@ -126,10 +127,20 @@ def _find(
     elif not apply:
         errand.tell(found)
     if apply:
-        _apply(
-            replace(errand, call=_call("apply"), view=_show_applied), ApplyIn(rules=asked.only, dry_run=dry_run), look
-        )
+        wanted = ApplyIn(rules=asked.only, ignore=asked.ignore, dry_run=dry_run)
+        _apply(replace(errand, call=_call("apply"), view=_show_applied), wanted, look)
     return EXIT.get(found.worst, 0)
+
+
+def _refuse_pairs(ways: Mapping[str, bool], *, dry_run: bool) -> None:
+    """Raise where one command line asks for what no run does at once."""
+    given = [option for option, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise InvalidRequest(f"{given[0]} and {given[1]} cannot be given together", hint="leave one of them out")
+    if dry_run and not ways["--apply"]:
+        raise InvalidRequest(
+            "--dry-run shows what --apply would change, and --apply is not given", hint="give --apply --dry-run"
+        )
 
 
 def _apply(errand: Errand, asked: ApplyIn, look: HomeLook | None = None) -> None:
@@ -357,14 +368,34 @@ def configuration_of(settings: Settings) -> Configuration:
 def _watch(errand: Errand, asked: FindingsIn) -> int:
     """Look every minute until Ctrl-C. Prints what appears and what is gone."""
     known: dict[tuple[str, str], Finding] = {}
-    while True:
-        look: Found = errand.ask_here_first(asked)
+    for look in _looks(errand, asked):
         found = {(each.rule, _subject(each)): each for each in look.items if each.severity != "advice"}
         for what, ones, others in (("appeared", found, known), ("gone", known, found)):
             for key, finding in ones.items():
                 if key not in others:
                     _tell(finding, what, look.at_s, as_json=errand.as_json)
         known = found
+    return 0
+
+
+def _looks(errand: Errand, asked: FindingsIn) -> Iterator[Found]:
+    """Yield a look every minute, without end. A server that is gone is asked again: that is said once, and so is its
+    return."""
+    server, is_gone = errand.server.url, False
+    while True:
+        try:
+            look: Found = errand.ask_here_first(asked)
+        except AshoreError as fault:
+            if not server or not (fault.retryable or isinstance(fault, RemoteRefused)):
+                raise
+            if not is_gone:
+                print(on_a_screen(f"{fault.message}; trying again every minute"), file=sys.stderr)
+            is_gone = True
+        else:
+            if is_gone:
+                print(f"{server} answers again", file=sys.stderr)
+            is_gone = False
+            yield look
         time.sleep(EVERY_S)
 
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from ashore.core import Actor, Call, Nothing, Recorder, Rights, did_you_mean
+from ashore.core.fieldmarks import COMMAS
 from ashore.doctor.changes import OwnHands, Remedies
 from ashore.doctor.journal import Entry, Journal
 from ashore.doctor.model import Area, Diagnosis, Finding, Severity, Unknown, worst_of
 from ashore.errors import InvalidRequest, NotFound
 
+if TYPE_CHECKING:
+    from ashore.doctor.rule import Rule
+
 LOOK: Final = "doctor:read"
 APPLY: Final = "doctor:apply"
 UNDO: Final = "doctor:undo"
+Names = Annotated[str, msgspec.Meta(max_length=200, extra={COMMAS: True})]
+"""Rules or areas, separated by commas."""
 
 
 class Looks(Protocol):
@@ -55,9 +61,9 @@ class DoctorDesk(DoctorRound):
 class FindingsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which rules are asked."""
 
-    only: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    only: Names = ""
     """Rules or areas, separated by commas: `D301,disk`; empty: all."""
-    ignore: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    ignore: Names = ""
     """Rules or areas to leave out, separated by commas."""
 
 
@@ -106,9 +112,11 @@ class ChangesShown(msgspec.Struct, frozen=True, kw_only=True):
 class ApplyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which changes are made."""
 
-    rules: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    """Make the changes of these rules alone, `D920,D204`, also those that are not safe by themselves, such as settings
-    of the kernel. Empty: the safe ones of every finding."""
+    rules: Names = ""
+    """Make the changes of these rules or areas alone: `D204,disk`. A rule that is named by its id may also make a
+    change that is not safe by itself, such as a setting of the kernel. Empty: the safe ones of every finding."""
+    ignore: Names = ""
+    """Rules or areas to leave out, separated by commas."""
     dry_run: bool = False
     """Return what would be changed, and change nothing."""
 
@@ -141,11 +149,8 @@ async def find(desk: DoctorRound, actor: Actor, asked: FindingsIn) -> Found:
     A server returns a look of the last half minute as it is. `ashore doctor` needs no key and no running server; it
     exits with 0 if there is nothing or advice alone, 3 after a warning, 4 after something critical.
     """
-    from ashore.doctor.rules import RULES
-
-    wanted, unwanted = _chosen(asked.only), _chosen(asked.ignore)
+    rules = _asked_rules(asked.only, asked.ignore)
     found = await desk.look(fresh=False)
-    rules = [one for one in RULES if (not wanted or {one.id, one.area} & wanted) and not {one.id, one.area} & unwanted]
     ids = {one.id for one in rules}
     items = tuple(one for one in found.items if one.rule in ids)
     unknown = tuple(one for one in found.unknown if one.rule in ids)
@@ -158,11 +163,10 @@ async def find(desk: DoctorRound, actor: Actor, asked: FindingsIn) -> Found:
     )
 
 
-def list_rules(desk: DoctorRound, actor: Actor, asked: Nothing) -> RulesShown:
+def list_rules(desk: DoctorRound, actor: Actor, asked: FindingsIn) -> RulesShown:
     """List the rules of the doctor, and what each asks."""
-    from ashore.doctor.rules import RULES
-
-    rows = (RuleShown(rule=one.id, area=one.area, question=one.question, source=one.source) for one in RULES)
+    rules = _asked_rules(asked.only, asked.ignore)
+    rows = (RuleShown(rule=one.id, area=one.area, question=one.question, source=one.source) for one in rules)
     return RulesShown(items=tuple(rows))
 
 
@@ -173,10 +177,10 @@ def list_changes(desk: DoctorRound, actor: Actor, asked: Nothing) -> ChangesShow
 
 async def apply(desk: DoctorDesk, actor: Actor, asked: ApplyIn) -> Applied:
     """Look, and make the safe changes that findings carry. Each can be undone, and is in the audit log."""
-    named = _chosen(asked.rules, areas=False)
+    ids = {one.id for one in _asked_rules(asked.rules, asked.ignore)}
     found = await desk.look(fresh=True)
     remedies = Remedies(Journal(desk.home), OwnHands(), say=lambda entry: _record(desk, actor, APPLY, entry))
-    planned = remedies.planned(found.items, named)
+    planned = remedies.planned((one for one in found.items if one.rule in ids), named=_chosen(asked.rules))
     for one in planned:
         desk.rights.require(actor.principal, APPLY, f"doctor/{one.rule}")
     if asked.dry_run:
@@ -216,8 +220,22 @@ def _record(desk: DoctorDesk, actor: Actor, action: str, entry: Entry) -> None:
     )
 
 
-def _chosen(text: str, *, areas: bool = True) -> frozenset[str]:
-    """Return the rules that are named, and where it is allowed the areas.
+def _asked_rules(only: str, ignore: str) -> tuple[Rule, ...]:
+    """Return the rules that are asked.
+
+    Raises:
+        InvalidRequest: a word is neither a rule nor an area.
+    """
+    from ashore.doctor.rules import RULES
+
+    wanted, unwanted = _chosen(only), _chosen(ignore)
+    return tuple(
+        one for one in RULES if (not wanted or {one.id, one.area} & wanted) and not {one.id, one.area} & unwanted
+    )
+
+
+def _chosen(text: str) -> frozenset[str]:
+    """Return the rules and areas that are named.
 
     Raises:
         InvalidRequest: a word is neither.
@@ -225,10 +243,10 @@ def _chosen(text: str, *, areas: bool = True) -> frozenset[str]:
     from ashore.doctor.rules import RULES
 
     words = frozenset(part.strip() for part in text.split(",") if part.strip())
-    known = {one.id for one in RULES} | {one.area for one in RULES if areas}
+    known = {name for one in RULES for name in (one.id, one.area)}
     for word in sorted(words - known):
         raise InvalidRequest(
-            f"{word!r} is {'neither a rule nor an area' if areas else 'not a rule'}",
+            f"{word!r} is neither a rule nor an area",
             hint=did_you_mean(word, sorted(known)) or "`ashore doctor rules` lists them",
         )
     return words

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, Protocol, assert_never
@@ -145,14 +145,9 @@ class Remedies:
         self._now_s = now_s
         self._boot = boot
 
-    def planned(self, findings: Iterable[Finding], named: Iterable[str]) -> tuple[Finding, ...]:
+    def planned(self, findings: Iterable[Finding], *, named: Container[str]) -> tuple[Finding, ...]:
         """Return the findings whose change would be made: the safe ones, and the others where their rule is named."""
-        chosen = frozenset(named)
-        return tuple(
-            one
-            for one in findings
-            if one.change is not None and (one.change.safe or one.rule in chosen) and (not chosen or one.rule in chosen)
-        )
+        return tuple(one for one in findings if one.change is not None and (one.change.safe or one.rule in named))
 
     def apply(self, findings: Iterable[Finding]) -> tuple[Entry, ...]:
         """Make the change of each finding, and return how each ended. One that fails keeps none of the others back."""

@@ -59,8 +59,8 @@ def test_changes_are_made_and_undone_in_the_reverse_order(tmp_path: Path) -> Non
 def test_only_safe_changes_are_made_unless_their_rule_is_named(tmp_path: Path) -> None:
     found = [finding("D1", "a", "9"), finding("D2", "b", "8", safe=False)]
     one = remedies(tmp_path, World())
-    assert [each.rule for each in one.planned(found, ())] == ["D1"]
-    assert [each.rule for each in one.planned(found, ["D2"])] == ["D2"]
+    assert [each.rule for each in one.planned(found, named=())] == ["D1"]
+    assert [each.rule for each in one.planned(found, named=["D2"])] == ["D1", "D2"]
 
 
 def test_one_that_fails_keeps_no_other_back_and_is_not_undone(tmp_path: Path) -> None:

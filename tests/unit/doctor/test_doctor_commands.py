@@ -16,6 +16,7 @@ from ashore.cli.recorded import os_user, owner
 from ashore.doctor import RULES
 from ashore.doctor.calls import DoctorRound, FindingsIn, Found, find
 from ashore.doctor.model import Change, Evidence, Finding, Unknown
+from ashore.errors import AshoreError, NotReady, RemoteRefused, SourceUnreachable, Unauthenticated
 
 
 def found(*items: Finding, running: bool = True) -> Found:
@@ -105,6 +106,72 @@ def test_the_options_of_the_doctor_list_apply_and_undo_as_its_commands_do(
     assert main(["doctor", "undo"]) == 0 and secret.stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.parametrize(
+    ("line", "rules"),
+    [
+        ("--apply", ["D920"]),
+        ("--apply --ignore D920", []),
+        ("--apply --ignore access,cpu", []),
+        ("--apply --only disk", []),
+        ("--apply --only disk --only access", ["D920"]),
+        ("--apply --only D302", ["D302"]),
+        ("--apply --only D302 --ignore disk", []),
+        ("apply", ["D920"]),
+        ("apply --rules access", ["D920"]),
+        ("apply --rules disk", []),
+        ("apply --rules disk,D302 --rules D920", ["D920", "D302"]),
+        ("apply --ignore D301 --ignore D920", []),
+    ],
+)
+def test_changes_are_made_of_what_was_asked_alone(
+    line: str, rules: list[str], secret: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An area stands for its safe changes; one that is not safe is made where its rule is named by its id."""
+    changes = Change(kind="mode", target=str(secret), value="0600"), Change(kind="kernel", target="/f", safe=False)
+    items = finding("D920", "access", change=changes[0]), finding("D302", "disk", change=changes[1])
+    monkeypatch.setattr(doctor.HomeLook, "_look", lambda self: found(*items))
+    main(["doctor", *line.split(), "--dry-run"])
+    said = capsys.readouterr()
+    assert [one.split()[2] for one in said.out.splitlines() if one.startswith("would change")] == rules, said.err
+    if "D302" not in rules:
+        assert main(["doctor", *line.split()]) in (0, 4)
+        assert (secret.stat().st_mode & 0o777 == 0o600) == bool(rules)
+
+
+def test_what_is_no_rule_is_said_before_anything_is_changed(secret: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["apply", "--rules", "dsik"], ["--apply", "--ignore", "dsik"], ["--list", "--only", "dsik"]):
+        assert main(["doctor", *words]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and "'dsik' is neither a rule nor an area" in said.err and "'disk'" in said.err
+    assert secret.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_list_has_the_rules_that_were_asked(secret: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = [one.id for one in RULES if one.area == "disk"]
+    for words in (["--list", "--only", "disk", "--ignore", "D301"], ["rules", "--only", "disk", "--ignore", "D301"]):
+        assert main(["doctor", *words]) == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*disk[1:]] and disk[0] == "D301"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--watch --apply", "--watch and --apply"),
+        ("--list --apply --dry-run", "--list and --apply"),
+        ("--list --watch", "--list and --watch"),
+        ("--dry-run", "--dry-run shows what --apply would change"),
+        ("--watch --dry-run", "--dry-run shows what --apply would change"),
+        ("--list --dry-run", "--dry-run shows what --apply would change"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    line: str, told: str, secret: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *line.split()]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and told in said.err and secret.stat().st_mode & 0o777 == 0o644
+
+
 def test_with_an_address_the_server_is_asked_and_not_the_home(
     secret: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,3 +209,32 @@ def test_watching_says_what_appears_and_what_is_gone(
     main(["doctor", "--watch"])
     lines = [line.split()[1:4] for line in capsys.readouterr().out.splitlines()]
     assert lines == [["appeared", "critical", "D920"], ["appeared", "critical", "D302"], ["gone", "critical", "D920"]]
+
+
+def test_watching_a_server_goes_on_once_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = [SourceUnreachable("it does not \x1b answer"), NotReady("it starts"), RemoteRefused("a proxy says 502")]
+    open_ = found(finding("D920", "access"))
+    answers: list[Found | AshoreError] = [open_, *gone, open_, found(), *gone[1:], found(), Unauthenticated("who?")]
+
+    def ask_server(target: object, method: str, path: str, *, body: bytes | None = None) -> bytes:
+        one = answers.pop(0)
+        if isinstance(one, AshoreError):
+            raise one
+        return msgspec.json.encode(one)
+
+    monkeypatch.setattr("ashore.cli.target.ask_server", ask_server)
+    monkeypatch.setattr(doctor.time, "sleep", lambda seconds: None)
+    assert main(["doctor", "--watch", "--url", "https://far.example", "--key", "k"]) == 5
+    out, err = capsys.readouterr()
+    assert [line.split()[1:4] for line in out.splitlines()] == [
+        ["appeared", "critical", "D920"], ["gone", "critical", "D920"],
+    ]  # fmt: skip
+    assert [line for line in err.splitlines() if not line.startswith("hint")] == [
+        "it does not \ufffd answer; trying again every minute",
+        "https://far.example answers again",
+        "it starts; trying again every minute",
+        "https://far.example answers again",
+        "error: who?",
+    ]
