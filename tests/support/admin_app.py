@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import cyclopts
 import pytest
@@ -127,7 +127,11 @@ class AdminApp:
                 raise AshoreError(json.loads(answer)["error"]["message"])
             return answer
 
+        def save_answer(target: object, method: str, path: str, into: BinaryIO, *, body: bytes | None = None) -> None:
+            into.write(ask_server(target, method, path, body=body))
+
         patch.setattr("ashore.cli.target.ask_server", ask_server)
+        patch.setattr("ashore.cli.target.save_answer", save_answer)
         patch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: ServerTarget(url=url or ""))
         patch.setattr("ashore.cli.target.operator_target", lambda url, *, key=None: ServerTarget(url=url or ""))
 

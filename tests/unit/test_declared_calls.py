@@ -446,8 +446,8 @@ def test_the_owner_of_the_home_works_on_its_state_where_no_server_runs(
     lent = json.loads(said.out)
     assert (lent["book"], lent["by"]) == ("at-home", os_user()), "its conduct reads the same state"
     assert said.err.count("no server is running") == 1
-    for words in (("lend", "first", "x", "--url", "http://far"), ("list",)):
-        with pytest.raises(type(fault)):  # another server is meant, or the call is none for the home
+    for words in (("lend", "first", "x", "--url", "http://far"), ("lend", "first", "x", "--key", "k"), ("list",)):
+        with pytest.raises(type(fault)):  # another server or other rights are meant, or the call is none for the home
             run(command, *words)
     read_settings().home.topology.parent.mkdir(parents=True, exist_ok=True)
     read_settings().home.topology.touch()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +25,7 @@ from ashore.audit.calls import (
     Which,
     search_records,
 )
+from ashore.cli.auditexport import receive_export
 from ashore.cli.calls import (
     HERE,
     Errand,
@@ -35,21 +33,21 @@ from ashore.cli.calls import (
     cell,
     command_of,
     here_first,
+    reads_home,
     refuse_elsewhere,
     reworded,
     show,
 )
 from ashore.cli.recorded import owner
 from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
-from ashore.core import counted, foreign_errors
+from ashore.core import counted
 from ashore.core.decode import convert
 from ashore.core.visible import on_a_screen
-from ashore.errors import Conflict, InvalidRequest, NotFound, RemoteRefused
+from ashore.errors import InvalidRequest, NotFound, RemoteRefused
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
     from ashore.audit import AuditService, PublicKey, VerifyReport
-    from ashore.audit.export import Manifest
     from ashore.audit.service import AuditStatus
     from ashore.audit.verify import Problem
     from ashore.state import Database
@@ -101,12 +99,13 @@ class ExportHere(Which, frozen=True, kw_only=True):
 
 def _search(errand: Errand, asked: RecordsIn, *, text_file: TextFile = "", archive: Archive = "") -> None:
     refuse_elsewhere(errand.server, {"--text-file": text_file, "--archive": archive})
-    if errand.server.url:
-        found: RecordsFound = errand.ask(asked)
-    else:
+    found: RecordsFound
+    if reads_home(errand.server):
         asked = _with_text(asked, text_file)
         with _service() as service:
             found = search_records(service, owner(), asked, archive=archive)
+    else:
+        found = errand.ask(asked)
     for line in found.notes:
         print(on_a_screen(f"note: {line}"), file=sys.stderr)
     errand.tell(found)
@@ -164,7 +163,7 @@ def verify(
     from ashore.audit import PUBLIC_KEYS, read_public_keys, verify_folder
 
     refuse_elsewhere(server, {"--path": path, "--public-key": public_key, "--archive": archive})
-    if server.url:
+    if not reads_home(server, hint="the public key is --public-key; --key goes with --url"):
         return _verify_there(server, anchor, as_json=as_json)
     trusted = read_public_keys(public_key or read_settings().home.audit_keys / PUBLIC_KEYS)
     if path is not None and (path / "manifest.json").is_file():
@@ -223,8 +222,8 @@ def _as_call(asked: ExportHere) -> ExportIn:
 def _export(errand: Errand, asked: ExportHere, *, text_file: TextFile = "") -> None:
     refuse_elsewhere(errand.server, {"--text-file": text_file, "--form chains": asked.form == "chains"})
     into = Path(asked.into)
-    if errand.server.url:
-        manifest = _unpack(errand.server.send(errand.call, asked), into, errand.server.url)
+    if not reads_home(errand.server):
+        manifest = receive_export(errand, asked, into)
     else:
         with _service() as service:
             if asked.form == "chains":
@@ -238,30 +237,6 @@ def _export(errand: Errand, asked: ExportHere, *, text_file: TextFile = "") -> N
         return
     records = counted(manifest.records, "record")
     print(on_a_screen(f"{records} in {into / manifest.file}; the signature is in {into / 'manifest.sig'}"))
-
-
-def _unpack(body: bytes, into: Path, url: str) -> Manifest:
-    """Write the export that a server sent, and return its manifest. Nothing is taken from it but files below `into`.
-
-    Raises:
-        Conflict: `into` is there already.
-        RemoteRefused: it is not an export.
-    """
-    from ashore.audit.export import Manifest
-
-    if into.exists():
-        raise Conflict(f"{into} exists already", hint="name a new directory")
-    with foreign_errors(f"{url} did not send an export", RemoteRefused, hint="check the address"):
-        try:
-            with tempfile.TemporaryDirectory(dir=into.absolute().parent) as scratch:
-                with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
-                    tar.extractall(scratch, filter="data")
-                folder = Path(scratch, "audit-export")
-                manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
-                folder.rename(into)
-        except (tarfile.TarError, FileNotFoundError) as fault:
-            raise RemoteRefused(f"{url} did not send an export: {fault}", hint="check the address") from fault
-    return manifest
 
 
 @app.command

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -59,8 +59,13 @@ from ashore.core.visible import on_a_screen
 from ashore.errors import AshoreError, InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.settings import read_settings
 
+if TYPE_CHECKING:
+    from ashore.cli.target import ServerTarget
+
 SLOW_S: Final = 75.0
 """Longest wait for the answer to a slow call; the doctor of a server gives up after a minute."""
+FILE_WAIT_S: Final = 900.0
+"""Longest wait for the first byte of a file. The server makes the file first: an export of millions of records."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -85,7 +90,25 @@ class Server:
         Raises:
             AshoreError: the server refused, in its own words, or does not answer.
         """
-        from ashore.cli.target import ask_server, find_target, operator_target
+        from ashore.cli.target import ask_server
+
+        target, method, path, body = self._request(call, asked)
+        return ask_server(target, method, path, body=body)
+
+    def save(self, call: Call, asked: msgspec.Struct, into: BinaryIO) -> None:
+        """Send a call whose answer is a file, and write that as it comes.
+
+        Raises:
+            AshoreError: as `send`; then a part may be written.
+        """
+        from ashore.cli.target import save_answer
+
+        target, method, path, body = self._request(call, asked)
+        save_answer(dataclasses.replace(target, wait_s=FILE_WAIT_S), method, path, into, body=body)
+
+    def _request(self, call: Call, asked: msgspec.Struct) -> tuple[ServerTarget, str, str, bytes | None]:
+        """Return whom a call goes to, with method, path and body."""
+        from ashore.cli.target import find_target, operator_target
 
         if isinstance(call, Reworded):
             asked, call = asked if call.make is None else call.make(asked), call.of
@@ -101,13 +124,25 @@ class Server:
         target = (operator_target if call.operator else find_target)(self.url, key=self.key)
         if call.slow:
             target = dataclasses.replace(target, wait_s=SLOW_S)
-        return ask_server(target, call.method, path, body=body)
+        return target, call.method, path, body
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
-        """Return the answer to a call; every item where it comes in pages."""
+        """Return the answer to a call; every item where it comes in pages.
+
+        Raises:
+            AshoreError: as `send`.
+            RemoteRefused: the answer is none of ashore, or its pages never end.
+        """
         asked = msgspec.structs.replace(asked, **_longest_page(call.takes))
         answer: Any = self._decoded(call, asked)
+        seen: set[str] = set()
         while getattr(answer, "next", None) and hasattr(asked, "after"):
+            if answer.next in seen:
+                raise RemoteRefused(
+                    f"{self.url or 'the server'} sends the page after {answer.next!r} again and again",
+                    hint="check the address, and that both run the same version of ashore",
+                )
+            seen.add(answer.next)
             asked = msgspec.structs.replace(asked, after=answer.next)
             more: Any = self._decoded(call, asked)
             answer = msgspec.structs.replace(more, items=[*answer.items, *more.items])
@@ -164,11 +199,12 @@ class Errand:
             return asyncio.run(perform(call, desk, owner(), asked))
 
     def _has_no_server(self, fault: AshoreError) -> bool:
-        """Return whether this home has a state, and no server: one that answers may say that it is not ready."""
+        """Return whether this home has a state, and no server: one that answers may say that it is not ready. Whoever
+        gives a key asks with its rights, and not with those of the owner."""
         settings = read_settings()
         has_state = bool(settings.state_url) or settings.home.state_db.is_file()
         gone = isinstance(fault, SourceUnreachable) or not settings.home.topology.is_file()
-        return not self.server.url and has_state and gone
+        return self.server == HERE and has_state and gone
 
     def tell(self, answer: Any) -> None:
         """Print an answer."""
@@ -183,8 +219,21 @@ class Errand:
 
     def ask_here_first(self, asked: msgspec.Struct) -> Any:
         """Return the answer of the home itself, which needs neither a server nor a key, unless --url names a server."""
-        self.is_home = not self.server.url
+        self.is_home = reads_home(self.server)
         return self.ask(asked)
+
+
+def reads_home(server: Server, *, hint: str = "name the server with --url, or leave --key out") -> bool:
+    """Return whether a command reads this home, because no --url names a server.
+
+    Raises:
+        InvalidRequest: a --key was given for that. ASHORE_API_KEY may be set for other commands, and gets a note.
+    """
+    if server.url:
+        return False
+    if server.key is not None:
+        raise InvalidRequest("--key is the API key for a server, and without --url no server is asked", hint=hint)
+    return True
 
 
 def refuse_elsewhere(server: Server, given: Mapping[str, object]) -> None:
@@ -469,6 +518,8 @@ def _plain(kind: Any, value: Any) -> Any:
         of = get_args(bare)[1]
         return {name: scalar(text, of) for name, text in (_name_value(word, extra.get(BARE)) for word in value)}
     if COMMAS in extra:
+        if bare is str:
+            return ",".join(value)
         of = get_args(bare)[0]
         return [scalar(word.strip(), of) for words in value for word in words.split(",") if word.strip()]
     return list(value)
@@ -518,8 +569,6 @@ def table(items: Sequence[Any], columns: Iterable[str] = ()) -> str:
     )
 
 
-        if bare is str:
-            return ",".join(value)
 def cell(name: str, value: Any) -> str:
     """Return one value for people."""
     if value is None or value == "":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from cyclopts import Parameter
 
-from ashore.cli.calls import Errand, here_first, noun_of, show_consent
+from ashore.cli.calls import Errand, here_first, noun_of, refuse_elsewhere, show_consent
 from ashore.cli.recorded import acting, owner
 from ashore.core import SystemClock, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
@@ -124,6 +124,7 @@ def _reports(errand: Errand, asked: ReportsIn) -> None:
 
 def _report(errand: Errand, asked: ReportIn, *, html: Html = False) -> None:
     """Exit with 4 where the report is not the one that the audit log has."""
+    refuse_elsewhere(errand.server, {"--html": html})
     found: ReportShown = errand.ask_here_first(asked)
     if html:
         print(Book(read_settings().home.root).folder / "reports" / f"{Path(on_a_screen(found.report)).name}.html")

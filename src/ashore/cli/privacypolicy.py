@@ -39,6 +39,8 @@ def show(*, config: Path | None = None, toml: Flag = False, json_: Json = False,
         answer: PolicyOut = server.ask(SHOW, Nothing())
         print(msgspec.json.encode(answer).decode() if json_ else render(answer), end="\n" if json_ else "")
         return
+    if server != HERE:
+        raise InvalidRequest("--url and --key name a server, and only --toml asks one", hint="add --toml")
     from ashore.bootstrap import open_privacy
     from ashore.privacy import rules_for
 

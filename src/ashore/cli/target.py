@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import quote
 
 import msgspec
 
 from ashore.cli.refusals import raise_refusal
 from ashore.core import split_url
-from ashore.errors import InvalidRequest, NotReady, SourceUnreachable
+from ashore.errors import InvalidRequest, NotReady, RemoteRefused, SourceUnreachable
 from ashore.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    import httpx
+
+MOST_ANSWER_BYTES: Final = 64 << 20
+"""Longest answer that is held in memory."""
+MOST_FILE_BYTES: Final = 64 << 30
+"""Longest answer that is written to a file."""
+ANSWER_S: Final = 60.0
+"""Longest time for an answer, beyond the wait for its first byte."""
+FILE_S: Final = 6 * 3600.0
+"""The same for a file: the longest one, at 25 Mbit/s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,23 +208,101 @@ def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | No
 
     Raises:
         SourceUnreachable: nobody answers there.
+        RemoteRefused: the answer is too long, or does not end.
         AshoreError: the server refused; its own words.
     """
+    return b"".join(_answer(target, method, path, body, most_bytes=MOST_ANSWER_BYTES, most_s=ANSWER_S))
+
+
+def save_answer(target: ServerTarget, method: str, path: str, into: BinaryIO, *, body: bytes | None = None) -> None:
+    """Write the body of an answer of the server as it comes.
+
+    Raises:
+        AshoreError: as `ask_server`; then a part may be written.
+    """
+    for piece in _answer(target, method, path, body, most_bytes=MOST_FILE_BYTES, most_s=FILE_S):
+        into.write(piece)
+
+
+def _answer(
+    target: ServerTarget, method: str, path: str, body: bytes | None, *, most_bytes: int, most_s: float
+) -> Iterator[bytes]:
     import httpx
 
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
+    headers["accept-encoding"] = "identity"
     if target.behalf:
         headers["x-ashore-on-behalf-of"] = target.behalf
     timeout = httpx.Timeout(10.0, read=target.wait_s)
     transport = httpx.HTTPTransport(uds=target.uds, trust_env=False) if target.uds else None
+    deadline = _Deadline(target.wait_s + most_s)
     try:
-        with httpx.Client(transport=transport, timeout=timeout, trust_env=False, verify=target.verify()) as client:
-            answer = client.request(method, target.url + path, headers=headers, content=body)
+        with (
+            deadline,
+            httpx.Client(transport=transport, timeout=timeout, trust_env=False, verify=target.verify()) as client,
+            client.stream(
+                method, target.url + path, headers=headers, content=body, extensions={"trace": deadline.note}
+            ) as answer,
+        ):
+            if answer.status_code != 200:
+                raise_refusal(answer.status_code, _refusal(answer, target), target.url)
+            yield from _at_most(most_bytes, answer, target)
     except httpx.HTTPError as fault:
-        raise unreachable(target, fault) from fault
-    if answer.status_code != 200:
-        raise_refusal(answer.status_code, answer.content, target.url)
-    return answer.content
+        if not deadline.is_over:
+            raise unreachable(target, fault) from fault
+    if deadline.is_over:  # perhaps with no error: an answer of no stated length ends where its connection does
+        raise RemoteRefused(
+            f"{target.url} had not finished its answer after {deadline.seconds:g} s",
+            hint="check the server and the network in between",
+        )
+
+
+def _at_most(most_bytes: int, answer: httpx.Response, target: ServerTarget) -> Iterator[bytes]:
+    """Yield what comes, unpacked by nobody: a few bytes could become many."""
+    num_bytes = 0
+    for piece in answer.iter_raw():
+        num_bytes += len(piece)
+        if num_bytes > most_bytes:
+            raise RemoteRefused(
+                f"{target.url} answered with more than {most_bytes:,} bytes", hint="ask for less, or check the address"
+            )
+        yield piece
+
+
+def _refusal(answer: httpx.Response, target: ServerTarget) -> bytes:
+    return b"".join(_at_most(MOST_ANSWER_BYTES, answer, target))
+
+
+class _Deadline:
+    """Ends a connection of httpx after some seconds, whatever it does then. A timeout of httpx holds for one read, for
+    which a byte is enough."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_over = False
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *fault: object) -> None:
+        self._timer.cancel()
+
+    def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take a step of httpx, its extension `trace`: those that make the connection have its socket."""
+        if event in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete",
+                     "connection.start_tls.complete"):  # fmt: skip
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self.is_over:
+                self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self._socket is not None:
+            with suppress(OSError):  # that of ssl would also take its state away from the thread that reads
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def listen(target: ServerTarget, path: str, after: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -223,7 +315,7 @@ def listen(target: ServerTarget, path: str, after: int) -> Iterator[tuple[int, d
     import httpx
 
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
-    headers["last-event-id"] = str(after)
+    headers |= {"last-event-id": str(after), "accept-encoding": "identity"}
     timeout = httpx.Timeout(10.0, read=60.0)
     try:
         with (
@@ -231,7 +323,7 @@ def listen(target: ServerTarget, path: str, after: int) -> Iterator[tuple[int, d
             client.stream("GET", target.url + path, headers=headers) as answer,
         ):
             if answer.status_code != 200:
-                raise_refusal(answer.status_code, answer.read(), target.url)
+                raise_refusal(answer.status_code, _refusal(answer, target), target.url)
             number = after
             for line in answer.iter_lines():
                 name, _, value = line.partition(": ")

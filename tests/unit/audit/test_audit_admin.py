@@ -132,11 +132,16 @@ def test_an_auditor_reads_a_log_elsewhere_by_the_commands(
     assert "1 checkpoint" in out and "api-1: signed up to number 36" in out
     out, _ = said("verify", "--anchor", "configured")
     assert "anchored: 1 checkpoint" in out and "as they were written" in out
-    out, _ = said("export", str(tmp_path / "out"), "--form", "csv", "--kind", "request")
-    assert f"records in {tmp_path / 'out' / 'records.csv'}" in out
-    check = ["audit", "verify", "--path", str(tmp_path / "out"), "--public-key", str(office.keys / PUBLIC_KEYS)]
+    into = tmp_path / "cases" / "7" / "out"
+    out, _ = said("export", str(into), "--form", "csv", "--kind", "request")
+    assert f"records in {into / 'records.csv'}" in out and [one.name for one in into.parent.iterdir()] == ["out"]
+    assert into.stat().st_mode & 0o777 == 0o700
+    assert {one.name: one.stat().st_mode & 0o777 for one in into.iterdir()} == dict.fromkeys(
+        ("manifest.json", "manifest.sig", "records.csv"), 0o600
+    )
+    check = ["audit", "verify", "--path", str(into), "--public-key", str(office.keys / PUBLIC_KEYS)]
     assert main(check) == 0 and "unchanged since the export" in capsys.readouterr().out
-    assert "exists already" in said("export", str(tmp_path / "out"), exits=2)[1]
+    assert "already exists" in said("export", str(into), exits=2)[1]
     chain = next((office.root / "chains" / "api-1").glob("*.log"))
     chain.write_bytes(chain.read_bytes().replace(b"alice", b"alicE", 1))
     out, _ = said("verify", exits=4)
@@ -148,6 +153,18 @@ def test_an_auditor_reads_a_log_elsewhere_by_the_commands(
     ):  # fmt: skip
         said(*words, exits=2)
     assert not (tmp_path / "none").exists(), "nothing was made here"
+
+
+def test_a_public_key_by_the_name_of_another_one_is_refused(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--key` once was the public key: a copy would be verified by the keys of this home."""
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "none"))
+    copy, public_key = ("--path", str(office.root)), str(office.keys / PUBLIC_KEYS)
+    assert main(["audit", "verify", *copy, "--key", public_key]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "the public key is --public-key" in said.err
+    assert main(["audit", "verify", *copy, "--public-key", public_key]) == 0
 
 
 def test_the_commands_find_and_export_by_the_same_fields(
