@@ -1,8 +1,8 @@
 """The steps of a learning run: corrections, votes, pairs, and between them a share of the base's own answers.
 
-Votes that say only what is wrong are gone through at most once beside others; the steps that more of them would take go
-to what says what is right. The share of replay holds all along the run, and which example is in which step is a function of the step
-number, so that an interrupted run goes on with the same bits.
+Votes that say only what is wrong are gone through at most once beside others; the steps that more of them would take
+go to what says what is right. The share of replay holds all along the run, and which example is in which step is a
+function of the step number, so that an interrupted run goes on with the same bits.
 """
 
 from __future__ import annotations
