@@ -47,6 +47,15 @@ LOADS: Final = ((1, 64, 32), (1, 512, 32), (4, 128, 48), (8, 64, 48))
 KINDS: Final = {"openvino": "openvino", "llama.cpp": "llamacpp"}
 """Of each family of engines, the one here."""
 ROUNDS: Final = 3
+CONFIG: Final = """[admission]
+default_deadline_s = 900
+[[model]]
+name = "{model}"
+[model.engine]
+kind = "{kind}"
+prefix_cache = false
+"""
+"""A made-up tokenizer spells every letter, so that prompts begin alike for longer than a model's own would."""
 """Requests for each at once."""
 
 
@@ -234,7 +243,7 @@ def measure(planned: Path, home: Path, out: Path) -> None:
                 grpc_port=0,
                 options=("--offline",),
                 wait=False,
-                config=f'[[model]]\nname = "{model}"\n[model.engine]\nkind = "{KINDS[told["engine"]]}"\n',
+                config=CONFIG.format(model=model, kind=KINDS[told["engine"]]),
             )
             try:
                 server.wait_ready(240)
@@ -250,8 +259,8 @@ def measure(planned: Path, home: Path, out: Path) -> None:
 def _load(url: str, home: Path, one: dict[str, Any], seed: int) -> list[float]:
     """Load the server, and return first token and time a token in seconds, and tokens a second.
 
-    Each load has a seed of its own, and prompts go without a chat template: the server has then computed no beginning
-    of any of them before, and all of their tokens cost what the plan says.
+    Each load has a seed of its own, prompts go without a chat template, and the server keeps none: all of their tokens
+    cost what the plan says.
     """
     report = home / "report.json"
     words = ["bench", "serve", url, "--concurrency", str(one["load"]), "--requests", str(ROUNDS * one["load"])]

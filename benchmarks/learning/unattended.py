@@ -137,12 +137,13 @@ class Watched:
                 if run.get("state") in ENDED:
                     return f"{run['state']}: {run.get('why', '')}"
                 if release := run.get("release"):
-                    state = (await self._get(f"/admin/v1/releases/{release}"))["state"]
+                    shown = await self._get(f"/admin/v1/releases/{release}")
+                    state = shown["state"]
                     self._note(f"{release} is {state}")
                     if state == "live":
                         return "promoted"
                     if state in ("retired", "failed"):
-                        return f"{release} is {state}"
+                        return f"{release} is {state}: {shown['why']}"
                     asking = asking or asyncio.create_task(self._keep_asking())
                 await asyncio.sleep(LOOK_S)
             return f"given up after {LONGEST_S:.0f} s"

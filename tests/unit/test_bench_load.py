@@ -295,3 +295,18 @@ def test_percentile_interpolates() -> None:
     assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.5
     assert percentile([1.0], 0.99) == 1.0
     assert percentile([], 0.5) == 0.0
+
+
+@pytest.mark.parametrize("wanted", [64, 512])
+def test_prompts_have_the_length_asked_for_where_a_token_is_a_letter(wanted: int) -> None:
+    async def spell(writer: asyncio.StreamWriter, body: dict[str, object]) -> None:
+        writer.write(HEAD)
+        text = str(body["messages"][0]["content"])  # type: ignore[index]
+        usage = {"prompt_tokens": len(text) + 7, "completion_tokens": 1}
+        choice = {"index": 0, "delta": {"content": "t"}, "finish_reason": "length"}
+        for one in (event({"choices": [choice]}), event({"choices": [], "usage": usage}), event("[DONE]")):
+            writer.write(chunk(one))
+        writer.write(b"0\r\n\r\n")
+
+    report = measure(spell, prompt_tokens=wanted, output_tokens=1, requests=20)
+    assert report.prompt_tokens / 20 == pytest.approx(wanted, rel=0.15)

@@ -66,7 +66,7 @@ class Sender:
             Unauthenticated: the server wants another key.
             RemoteRefused: the server refuses such a request; its own words are in the message.
         """
-        plan = self.plan
+        plan, before, each = self.plan, (0, 0), 1.0
         for attempt in range(3 if plan.calibrate else 1):
             request = self.request(WARMUP_INDEX - 1 - attempt, output_tokens=2, system=False)
             answer = await self._pool.ask(request)
@@ -74,10 +74,13 @@ class Sender:
             counted = max((prompt_tokens(event) for event in answer.tail), default=0)
             if not plan.calibrate or counted in (0, plan.prompt_tokens):
                 return
-            if counted > 2 * plan.prompt_tokens:  # The server's tokens are much smaller than ours: bytes, say.
-                self.user_tokens = max(1, self.user_tokens * plan.prompt_tokens // counted)
-            else:
-                self.user_tokens = max(1, self.user_tokens + plan.prompt_tokens - counted)
+            sent = self.user_tokens
+            if before[0] and abs(sent - before[0]) > 4:  # of nearer ones the words differ more than their number
+                each = max(0.5, (counted - before[1]) / (sent - before[0]))
+            elif counted > 2 * plan.prompt_tokens:  # The server's tokens are much smaller than ours: bytes, say.
+                each = counted / sent
+            before = sent, counted
+            self.user_tokens = max(1, sent + round((plan.prompt_tokens - counted) / each))
 
 
 def prompt_tokens(event: bytes) -> int:

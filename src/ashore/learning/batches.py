@@ -1,8 +1,8 @@
 """The steps of a learning run: corrections, votes, pairs, and between them a share of the base's own answers.
 
-A vote that says only what is wrong is gone through at most once; the steps that more of it would take go to what says
-what is right. The share of replay holds all along the run, and which example is in which step is a function of the step
-number, so that an interrupted run goes on with the same bits.
+Votes that say only what is wrong are gone through at most once beside others; the steps that more of them would take
+go to what says what is right. The share of replay holds all along the run, and which example is in which step is a
+function of the step number, so that an interrupted run goes on with the same bits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class FeedbackBatches:
             row_tokens: Most tokens of a row.
             batch_tokens: Tokens of a step, about.
             seed: Of the order.
-            epochs: How many rows the run has: those of so many passes over all examples.
+            epochs: How many rows the run has: those of so many passes over all examples, or fewer, where few say what
+                is right.
         """
         roles: list[Role] = []
         examples: list[Tokens] = []
@@ -102,7 +103,7 @@ class FeedbackBatches:
         num_right, num_wrong, num_again = (len(one_pass(numbers)) for numbers in (right, wrong, again))
         every = epochs * (num_right + num_wrong)
         taught = min(every - min(num_wrong, WRONG_SHARE * every), max(epochs, MOST_PASSES) * num_right)
-        judged = min(num_wrong, every - taught) if right else every
+        judged = min(num_wrong, every - taught, taught * WRONG_SHARE / (1 - WRONG_SHARE)) if right else every
         own = _woven(drawn(right, taught), drawn(wrong, judged))
         return group_rows(_woven(own, drawn(again, epochs * num_again)), lengths, max(batch_tokens, row_tokens))
 

@@ -337,7 +337,8 @@ class Learning:
             replay = self._replay(subject, planned.num_replay, folder)
         text = TextModel.load(self._store.open(planned.parent.reference).directory)
         batches = batches_of(learned_of(planned.dataset.examples, text), replay_of(replay, text), planned.how)
-        state = Checkpoints(folder=folder / "steps", facts={"dataset": run.dataset, "base": run.base})
+        plan = f"{batches.num_steps}-{batches.num_tokens}"  # another version of ashore may plan other steps
+        state = Checkpoints(folder=folder / f"steps-{plan}", facts={"dataset": run.dataset, "base": run.base})
         shutil.rmtree(made, ignore_errors=True)
         self._say(f"learning: {batches.num_steps} steps, {batches.num_tokens:,} tokens")
         with self._store.reading(planned.parent.reference) as files:

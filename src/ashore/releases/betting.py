@@ -90,6 +90,8 @@ for answers that are empty, refuse, break their schema, or run into their length
 
 Rare errors decide by few: the largest bet doubles with each that the live one does not make, and as good as nothing is
 lost while neither fails. So most of their stake is there, and what counts as equal is next to nothing."""
+OFTEN: Final = 0.25
+"""Part of the requests whose speed was compared from which on a candidate must be found not slower."""
 BY_NAME: Final[Mapping[str, Measure]] = {measure.name: measure for measure in MEASURES}
 
 CHECK: Final = "judge "
@@ -214,7 +216,8 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
     """Return what the tallies of a candidate say by now.
 
     The verdict is `worse` where all stakes together have grown to 1/alpha; `no worse` where each measure that was
-    observed has reached as much against its limit, on the requests `within`; else `go on`.
+    observed has reached as much against its limit, on the requests `within`; else `go on`. Speed needs to reach it only
+    where it was observed often enough, `OFTEN`: who answers with a word or two is not promoted by how fast he writes.
 
     Args:
         tallies: By measure and slice; the slice `EVERYTHING` is all requests.
@@ -230,7 +233,11 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
         if grown - stake > most:
             loudest, most = key, grown - stake
     overall = [name for name, where in tallies if where == EVERYTHING and measure_of(name) is not None]
-    judged = [tallies.get((name, within if name in BY_NAME else EVERYTHING)) for name in overall]
+    judged = [
+        tallies.get((name, within if name in BY_NAME else EVERYTHING))
+        for name in overall
+        if name != "slower" or _is_often_seen(tallies, within)
+    ]
     fine = bool(judged) and all(tally is not None and wealth(tally.fine) >= 1 / alpha for tally in judged)
     details: dict[str, str | int | float] = {}
     for name, where in tallies:
@@ -248,6 +255,11 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
         needed=_needed(judged, alpha),
         details=details,
     )
+
+
+def _is_often_seen(tallies: Mapping[tuple[str, str], Tally], within: str) -> bool:
+    seen = {name: tally.count for (name, where), tally in tallies.items() if where == within and name in BY_NAME}
+    return seen.get("slower", 0) >= OFTEN * max(seen.values(), default=0)
 
 
 def _needed(judged: Sequence[Tally | None], alpha: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ashore.access import Principal
-from ashore.serving.differences import Observation, is_defect
+from ashore.serving.differences import LEAST_PIECES, Observation, is_defect
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, Scored, ServingEvent, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.schemas import Fits
@@ -64,7 +64,7 @@ class Trial:
         seen = Observation(
             at_s=self.last_s or self.began_s,
             failed=failed,
-            per_token_s=span / (self.events - 1) if self.events > 1 else 0.0,
+            per_token_s=span / (self.events - 1) if self.events >= LEAST_PIECES else 0.0,
             text="".join(self.content),
             calls=self.calls,
             cut_off=self.cut_off,

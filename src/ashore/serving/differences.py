@@ -15,6 +15,8 @@ from ashore.serving.schemas import Fits
 
 MOST_BESIDE: Final = 32
 """Answers of what is live that one of a candidate is laid beside at most."""
+LEAST_PIECES: Final = 5
+"""Of an answer with fewer, the time a token is mostly that of its end: laid beside longer answers it looks slow."""
 
 _REFUSAL: Final = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",
@@ -48,7 +50,7 @@ class Observation:
     at_s: float
     failed: bool = False
     per_token_s: float = 0.0
-    """0 where it had less than two tokens."""
+    """0 where it came in fewer than `LEAST_PIECES`."""
     text: str = ""
     """Its content, without reasoning."""
     calls: bool = False

@@ -41,7 +41,8 @@ def _can_be_fused(module: Any) -> bool:
         return False
     name = next(iter(module.lora_A), "")
     return (
-        isinstance(module.base_layer, torch.nn.Linear)
+        type(module.base_layer) is torch.nn.Linear  # one that is derived from it may scale its weights
+        and module.base_layer.weight.is_floating_point()
         and not module.base_layer.weight.requires_grad
         and list(module.active_adapters) == [name]
         and not module.lora_variant

@@ -356,7 +356,8 @@ def _activations(model: Any, only_inputs: bool) -> Iterator[None]:
 
 CHECKPOINT_S: Final = 30.0
 SAVING_SHARE: Final = 0.05
-"""Most of a processor that writing checkpoints may take; a crash costs at most the steps since the last."""
+"""Most of the time that checkpoints may take, by a processor's work or by waiting for a slow disk; a crash costs at
+most the steps since the last."""
 
 
 def rate_share(step: int, *, num_steps: int, warmup_share: float = 0.05, final_share: float = 0.1) -> float:
@@ -376,5 +377,5 @@ def rate_share(step: int, *, num_steps: int, warmup_share: float = 0.05, final_s
 
 
 def next_checkpoint_s(last_cost_s: float) -> float:
-    """Return the seconds to train between two checkpoints, when the last took `last_cost_s` of a processor."""
+    """Return the seconds to train between two checkpoints, when the last took `last_cost_s` from the training."""
     return max(CHECKPOINT_S, last_cost_s / SAVING_SHARE)

@@ -231,6 +231,21 @@ def test_a_step_is_no_worse_by_what_was_seen_at_it_alone() -> None:
     assert look(seen, within=late).verdict == "go on", "nobody has seen it at half of the requests"
 
 
+@pytest.mark.parametrize(("requests", "verdict"), [(240, "no worse"), (180, "go on")])
+def test_speed_that_few_answers_tell_of_does_not_hold_a_candidate_up(requests: int, verdict: str) -> None:
+    good, slow = Tally(), Tally()
+    for _ in range(requests):
+        good = good + observed(BY_NAME["errors"], 0.0)
+    for number in range(48):
+        slow = slow + observed(BY_NAME["slower"], 0.45 if number % 2 else 0.74)
+    seen = {("errors", EVERYTHING): good}
+    assert look(seen).verdict == "no worse"
+    assert look({**seen, ("slower", EVERYTHING): slow}).verdict == verdict
+    for _ in range(12):
+        slow = slow + observed(BY_NAME["slower"], 1.0)
+    assert look({**seen, ("slower", EVERYTHING): slow}).verdict == "worse", "few that say much are heard"
+
+
 def test_a_regression_that_comes_with_a_share_is_found_although_the_small_share_was_good() -> None:
     """At 5 % and 20 % the candidate is quick, at 50 % it is slow: the step's own evidence does not carry the past."""
     rng = random.Random(5)

@@ -130,11 +130,11 @@ def test_a_slower_one_is_seen_and_a_first_token_that_comes_late() -> None:
         bench.service.trials.take_policy(SLO)
         bench.service.take_routes({"chat": BEFORE})
         for number in range(55):
-            await bench.answer(ask(f"{number:02}"))
+            await bench.answer(ask(f"{number:02} and so on"))
         bench.service.trials.take(), bench.service.trials.take_counts()
         bench.service.take_routes({"chat": AFTER})
         for number in range(5):
-            await bench.answer(ask(f"{number:02}"))
+            await bench.answer(ask(f"{number:02} and so on"))
         found = bench.service.trials.take()["chat-2", "live"]["slower", EVERYTHING]
         assert found.count == 5 and found.mean == 1.0
         assert sums(bench, "ttft" + ALONE) == (5, 5)

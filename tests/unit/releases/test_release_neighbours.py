@@ -9,6 +9,8 @@ import pytest
 from test_release_serving import ALICE, ask
 
 from ashore.serving.answer_listener import Trial
+from ashore.serving.differences import LEAST_PIECES
+from ashore.serving.model import Delta
 from ashore.serving.pairing import NEAR_S, Neighbours
 
 
@@ -102,3 +104,11 @@ def test_equal_releases_take_equally_long_whatever_they_do_to_each_other(clients
         running[place] = ask_again()
     assert len(longer) > 6_000
     assert abs(sum(longer) / len(longer) - 0.5) < 0.02
+
+
+def test_an_answer_of_a_few_pieces_says_nothing_of_speed() -> None:
+    for pieces, told in ((1, 0.0), (LEAST_PIECES - 1, 0.0), (LEAST_PIECES, 2.0)):
+        one = trial()
+        for number in range(pieces):
+            one.hear(Delta(choice=0, text="a"), 2.0 * number)
+        assert one.observation(failed=False).per_token_s == told

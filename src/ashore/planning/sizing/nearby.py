@@ -29,7 +29,9 @@ RELATIVES: Final = np.array([0.1, 0.3, 0.3])
 speed."""
 NOTHING_WIDE: Final = 1.0
 NOTHING: Final = 0.1
-"""What counts as a measurement that was met exactly, in the mean and in the median: few and far ones move little."""
+"""What counts as a measurement that was met exactly. In the mean few and far ones move little by it. In the median
+those that count less move nothing, and others move all the way; where their share moved it, a token was 15.3 % off in
+place of 14.7 over fourteen mixed sets."""
 _NEAR: Final = np.array([0.6, 0.6, 0.6, 0.35, 0.35, 0.35, 0.5])
 """Logarithms of prompt, answer, requests at once, devices to a layer, groups, devices to the experts; and years: so far
 apart, a measurement counts 0.6 of one in the same place."""

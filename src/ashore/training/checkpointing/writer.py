@@ -48,7 +48,7 @@ class WriterTimes:
     copied_bytes: int = 0
     """What was not out when it was to be updated."""
     cost_s: float = 0.0
-    """Processor time of the last, beside the training."""
+    """What the last took from the training: processor time beside it, and its wait."""
     durable_s: float = 0.0
     """From the beginning of the last until it was on disk."""
 
@@ -74,7 +74,7 @@ class CheckpointWriter:
         self._layout: Layout | None = None
         self._position: Position | None = None
         """Of the checkpoint that is being written; None: none is."""
-        self._begun_s = 0.0
+        self._begun_s = self._stalled_s = 0.0
         self._next = 0
         """The first piece that the writer has not taken."""
         self._in_hand = False
@@ -112,7 +112,7 @@ class CheckpointWriter:
             tensors = state()
             if self._layout is None or self._layout.tensors is not tensors or not self._layout.is_live:
                 self._layout, self._spare_of = Layout(tensors), None
-            self._position, self._begun_s = position, began_s
+            self._position, self._begun_s, self._stalled_s = position, began_s, self.times.stall_s
             self._next, self._in_hand, self._settled = 0, False, -1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
@@ -182,7 +182,7 @@ class CheckpointWriter:
             with self._changed:
                 self._fault, self._position, self._in_hand = fault, None, False
                 self._next = len(layout.pieces)
-                self.times.cost_s = time.thread_time() - cpu_s
+                self.times.cost_s = time.thread_time() - cpu_s + self.times.stall_s - self._stalled_s
                 self.times.durable_s = self._clock() - self._begun_s
                 self.times.saved += fault is None
                 self._changed.notify_all()
