@@ -49,19 +49,24 @@ def export(*more: bytes, **files: object) -> bytes:
     return b"".join((*parts, *more)) + bytes(2 * tarfile.BLOCKSIZE)
 
 
+def instead(name: str = "audit-export/records.jsonl", kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Return an export with another entry in place of its records."""
+    return member(name, b"{}\n", kind=kind) + export(**{"records.jsonl": None})
+
+
 GIB = 1 << 30
 NO_EXPORTS = {
     "no tar": b"<html>",
     "a page": b"<html>" * 500,
     "nothing in it": bytes(1024),
-    "a link": export(member("audit-export/records.csv", kind=tarfile.SYMTYPE)),
-    "a hard link": export(member("audit-export/records.csv", kind=tarfile.LNKTYPE)),
-    "a pipe": export(member("audit-export/records.csv", kind=tarfile.FIFOTYPE)),
-    "a sparse file": export(member("audit-export/records.csv", kind=tarfile.GNUTYPE_SPARSE)),
+    "a link": instead(kind=tarfile.SYMTYPE),
+    "a hard link": instead(kind=tarfile.LNKTYPE),
+    "a pipe": instead(kind=tarfile.FIFOTYPE),
+    "a sparse file": instead(kind=tarfile.GNUTYPE_SPARSE),
     "a long name": export(member("././@LongLink", b"../" * 99, kind=tarfile.GNUTYPE_LONGNAME)),
-    "a path out of it": export(member("audit-export/../../records.csv")),
-    "an absolute path": export(member("/records.csv")),
-    "another folder": export(member("audit-export/more/records.csv")),
+    "a path out of it": instead("audit-export/../../records.jsonl"),
+    "an absolute path": instead("/records.jsonl"),
+    "another folder": instead("audit-export/more/records.jsonl"),
     "another file": export(member("audit-export/.bashrc")),
     "two kinds of records": export(member("audit-export/records.csv")),
     "records twice": export(member("audit-export/records.jsonl")),
