@@ -62,6 +62,8 @@ class Measure:
     """Bets that the mean is above `tolerated`, as parts of the largest one that cannot lose everything."""
     weights: Three
     """How the stake of the measure is spread over its bets."""
+    often: float = 0.0
+    """Part of the requests in which it was observed from which on a candidate must be found fine by it."""
 
 
 MEASURES: Final = (
@@ -71,7 +73,7 @@ MEASURES: Final = (
     ),
     Measure(
         name="slower", low=0, high=1, tolerated=0.5, limit=0.65, stake=0.125, bets=(0.15, 0.45, 0.8),
-        weights=(0.35, 0.5, 0.15),
+        weights=(0.35, 0.5, 0.15), often=0.25,
     ),
     Measure(
         name="likelihood", low=-1, high=1, tolerated=0.05, limit=0.12, stake=0.11, bets=(0.2, 0.6, 0.98),
@@ -90,8 +92,6 @@ for answers that are empty, refuse, break their schema, or run into their length
 
 Rare errors decide by few: the largest bet doubles with each that the live one does not make, and as good as nothing is
 lost while neither fails. So most of their stake is there, and what counts as equal is next to nothing."""
-OFTEN: Final = 0.25
-"""Part of the requests whose speed was compared from which on a candidate must be found not slower."""
 BY_NAME: Final[Mapping[str, Measure]] = {measure.name: measure for measure in MEASURES}
 
 CHECK: Final = "judge "
@@ -216,8 +216,8 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
     """Return what the tallies of a candidate say by now.
 
     The verdict is `worse` where all stakes together have grown to 1/alpha; `no worse` where each measure that was
-    observed has reached as much against its limit, on the requests `within`; else `go on`. Speed needs to reach it only
-    where it was observed often enough, `OFTEN`: who answers with a word or two is not promoted by how fast he writes.
+    observed has reached as much against its limit, on the requests `within`; else `go on`. What was
+    observed less often than its measure asks for need not reach it: few answers of a word or two have a speed.
 
     Args:
         tallies: By measure and slice; the slice `EVERYTHING` is all requests.
@@ -233,10 +233,12 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
         if grown - stake > most:
             loudest, most = key, grown - stake
     overall = [name for name, where in tallies if where == EVERYTHING and measure_of(name) is not None]
+    here = {name: tally.count for (name, where), tally in tallies.items() if where == within and name in BY_NAME}
+    most_here = max(here.values(), default=0)
     judged = [
         tallies.get((name, within if name in BY_NAME else EVERYTHING))
         for name in overall
-        if name != "slower" or _is_often_seen(tallies, within)
+        if name not in BY_NAME or here.get(name, 0) >= BY_NAME[name].often * most_here
     ]
     fine = bool(judged) and all(tally is not None and wealth(tally.fine) >= 1 / alpha for tally in judged)
     details: dict[str, str | int | float] = {}
@@ -255,11 +257,6 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
         needed=_needed(judged, alpha),
         details=details,
     )
-
-
-def _is_often_seen(tallies: Mapping[tuple[str, str], Tally], within: str) -> bool:
-    seen = {name: tally.count for (name, where), tally in tallies.items() if where == within and name in BY_NAME}
-    return seen.get("slower", 0) >= OFTEN * max(seen.values(), default=0)
 
 
 def _needed(judged: Sequence[Tally | None], alpha: float) -> int:
