@@ -40,7 +40,7 @@ from ashore.cli.calls import (
 )
 from ashore.cli.recorded import owner
 from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
-from ashore.core import counted
+from ashore.core import call_named, counted
 from ashore.core.decode import convert
 from ashore.core.visible import on_a_screen
 from ashore.errors import InvalidRequest, NotFound, RemoteRefused
@@ -63,7 +63,6 @@ OWN_FIELDS: Final = (
 """Of the records of requests, what their sender is shown; `--json` has all."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
-CALL: Final = {call.word: call for call in CALLS}
 W = TypeVar("W", bound=Which)
 
 
@@ -184,7 +183,7 @@ def verify(
 
 
 def _verify_there(server: Server, anchor: str, *, as_json: bool) -> int:
-    found: VerdictOut = server.ask(CALL["verify"], convert({"anchor": anchor}, VerifyIn))
+    found: VerdictOut = server.ask(call_named("verify", CALLS), convert({"anchor": anchor}, VerifyIn))
     if as_json:
         print(msgspec.json.encode(found).decode())
     else:

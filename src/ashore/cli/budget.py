@@ -13,7 +13,7 @@ from ashore.access.budgets.calls import (
 )
 from ashore.cli.calls import Errand, command_of, noun_of
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import counted
+from ashore.core import call_named, counted
 
 
 def _set(errand: Errand, asked: BudgetIn, *, yes: Yes = False, dry_run: DryRun = False) -> None:
@@ -71,4 +71,4 @@ budget = noun_of(
     {"list": _show_list, "set": _show_set, "remove": _show_removed, "show": _show},
     {"set": _set},
 )
-usage = command_of(next(call for call in CALLS if call.word == "usage"), _show_usage)
+usage = command_of(call_named("usage", CALLS), _show_usage)

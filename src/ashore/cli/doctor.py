@@ -19,7 +19,7 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
-from ashore.core import Call, MemoryRecorder, counted, human_seconds, parse_seconds
+from ashore.core import MemoryRecorder, call_named, counted, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
 from ashore.doctor.calls import (
     APPLY,
@@ -116,7 +116,7 @@ def _find(
     look = HomeLook(read_settings(), span=span, since=since, watches=watch)
     errand.at_home = _home(look)
     if list_:
-        errand = replace(errand, call=_call("rules"), view=_show_rules)
+        errand = replace(errand, call=call_named("rules", CALLS), view=_show_rules)
         errand.tell(errand.ask_here_first(asked))
         return 0
     if watch:
@@ -128,7 +128,7 @@ def _find(
         errand.tell(found)
     if apply:
         wanted = ApplyIn(rules=asked.only, ignore=asked.ignore, dry_run=dry_run)
-        _apply(replace(errand, call=_call("apply"), view=_show_applied), wanted, look)
+        _apply(replace(errand, call=call_named("apply", CALLS), view=_show_applied), wanted, look)
     return EXIT.get(found.worst, 0)
 
 
@@ -244,10 +244,6 @@ def _show_applied(done: Applied) -> None:
         print("nothing to change: no finding has a safe change")
 
 
-def _call(word: str) -> Call:
-    return next(call for call in CALLS if call.word == word)
-
-
 app = noun_of(
     "doctor",
     "Find what is wrong, why, and what to do.",
@@ -255,7 +251,7 @@ app = noun_of(
     {"rules": _show_rules, "changes": _show_changes, "apply": _show_applied, "undo": _show_changes},
     {"rules": _read, "changes": _read, "apply": _apply, "undo": _undo},
 )
-app.default(command_of(_call("findings"), show, _find))
+app.default(command_of(call_named("findings", CALLS), show, _find))
 
 
 @app.command

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from ashore.cli.asjob import also_a_job
 from ashore.cli.calls import Server, noun_of, table
 from ashore.cli.interrupted import asked_to_stop
-from ashore.core import human_seconds
+from ashore.core import call_named, human_seconds
 from ashore.errors import Conflict, NotReady
 from ashore.learning.calls import CALLS, Explained, LearningStatus
 from ashore.settings import Settings, read_settings
@@ -192,9 +192,9 @@ def revert(model: str, /, *, why: str = "", url: str | None = None, key: str | N
             hint=f"`ashore learn pause {model}` pauses learning; `ashore release rollback {model}` goes back from any",
         )
     seen = alias.version
-    rollback = next(call for call in RELEASE_CALLS if call.word == "rollback")
+    rollback = call_named("rollback", RELEASE_CALLS)
     found = server.ask(rollback, RollbackIn(alias=model, why=why or "learn revert", version=seen))
-    server.ask(next(call for call in CALLS if call.word == "pause"), PauseIn(model=model, why=why or "learn revert"))
+    server.ask(call_named("pause", CALLS), PauseIn(model=model, why=why or "learn revert"))
     for one in found.items:
         print(f"{one.name} answers, or does once it has loaded; learning of {model} is paused")
 
@@ -204,7 +204,7 @@ def _was_learned(server: Server, model: str, release: str) -> bool:
     from ashore.learning.calls import StatusIn
     from ashore.releases.calls import SHOW_RELEASE, ReleaseIn
 
-    status = next(call for call in CALLS if call.word == "status")
+    status = call_named("status", CALLS)
     runs = server.ask(status, StatusIn(model=model, limit=1000)).items
     if release in {run.release for run in runs}:
         return True

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.cli.calls import Server
 from ashore.cli.keeperprocess import run_keeper
-from ashore.core import Call, SystemClock
+from ashore.core import Call, SystemClock, call_named
 from ashore.errors import AshoreError, NotReady, SourceUnreachable
 from ashore.processes import read_launch_file
 
@@ -80,7 +80,7 @@ def run_now(database: Database, key_file: str, model: str, *, look_s: float = LO
         server = Server(key=Path(key_file).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as fault:
         return Ended(failed=True, says=f"[learning] key_file {key_file} cannot be read: {fault}")
-    show = next(call for call in CALLS if call.word == "show")
+    show = call_named("show", CALLS)
     began_ms = int(time.time() * 1000)
     try:
         job: JobOut = server.ask(BY_NAME["learn run"], LearnIn(model=model))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final, Literal, Protocol, get_type_hints, runtime_checkable
@@ -240,6 +240,11 @@ def docs_under(struct: type) -> Mapping[str, str]:
         ):
             found[field.target.id] = " ".join(str(doc.value.value).split())
     return found
+
+
+def call_named(word: str, calls: Iterable[Call]) -> Call:
+    """Return the call of a room that has this word; the first, where several nouns have it."""
+    return next(call for call in calls if call.word == word)
 
 
 def in_loop(call: Call) -> bool:
