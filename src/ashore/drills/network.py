@@ -220,11 +220,8 @@ class Network:
         self._far[name] = port
         words = [sys.executable, "-m", "ashore.cli.main", "engine", "serve", ENGINE, "--served-model-name", "rehearsal"]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ASHORE_")}
-        env = {
-            **kept,
-            "ASHORE_HOME": str(self.folder / name),
-            "TMPDIR": str(self.folder),
-        }  # what a kill leaves goes too
+        # what is left in TMPDIR by a kill goes with the folder
+        env = {**kept, "ASHORE_HOME": str(self.folder / name), "TMPDIR": str(self.folder)}
         self._run(name, [*words, "--port", str(port)], {"env": env})
 
     def _store(self) -> Any:

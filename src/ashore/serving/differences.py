@@ -16,7 +16,7 @@ from ashore.serving.schemas import Fits
 MOST_BESIDE: Final = 32
 """Answers of what is live that one of a candidate is laid beside at most."""
 LEAST_PIECES: Final = 5
-"""Of an answer with fewer, the time a token is mostly that of its end: laid beside longer answers it looks slow."""
+"""An answer in fewer pieces has no time a token: most of its time is what ending an answer takes."""
 
 _REFUSAL: Final = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",

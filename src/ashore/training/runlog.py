@@ -181,7 +181,7 @@ class RunLogs:
             until_s: Seconds since 1970.
 
         Raises:
-            NotFound: there is no such run. SourceUnreachable: the bucket is away.
+            NotFound: there is no such run. SourceUnreachable: the bucket is away. BrokenData: a part of it is broken.
         """
         names = self.runs()
         if run and run not in names:
