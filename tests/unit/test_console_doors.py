@@ -24,6 +24,11 @@ def test_people_of_a_provider_give_a_fresh_proof_there_and_type_none_here() -> N
     assert "proof_again" not in page(replace(outcome, form="log-in")).body.decode()
 
 
+def test_the_page_after_an_ended_session_says_that_it_ended() -> None:
+    assert b"Your session has ended" in page(Outcome(form="log-in", ended=True)).body
+    assert b"Your session has ended" not in page(Outcome(form="log-in")).body
+
+
 def test_a_form_leads_to_a_provider_by_a_page_and_not_by_a_redirect() -> None:
     """`form-action 'self'` holds for redirects, too: a browser would stop there."""
     answer = page(Outcome(status=303, goto='https://id.corp.example/authorize?a=1&b="2'))

@@ -275,12 +275,6 @@ class Keeper:
         }  # fmt: skip
         return SessionRow(**values)  # type: ignore[arg-type]
 
-    def opened(self, row: SessionRow, **more: object) -> SessionRow:
-        """Return a session that was unfinished as it is when open."""
-        now_s = self.now_s
-        ends_s = row.ends_s if row.stage == "open" else now_s + self._rules().longest_s
-        return replace(row, stage="open", ends_s=ends_s, active_s=now_s, **more)  # type: ignore[arg-type]
-
     async def end(self, row: SessionRow, visit: Visit | None = None, *, reason: str) -> None:
         """End a session, in every process. May be called twice."""
 

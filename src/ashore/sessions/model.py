@@ -156,6 +156,8 @@ class Outcome:
     """Offered on `log-in`, each by a POST to `/console/oidc/NAME`."""
     local: bool = True
     """Whether `log-in` offers account and password."""
+    ended: bool = False
+    """Whether this browser had a session that has ended: `log-in` says so."""
     enrolment: Enrolment | None = None
     """On `enrol`."""
     passkey: str = ""

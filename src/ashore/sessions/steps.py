@@ -63,7 +63,7 @@ class Steps:
         self, visit: Visit, *, page: str = "", error: AshoreError | None = None, account: str = "",
         form: Form = "log-in",
     ) -> Outcome:  # fmt: skip
-        """Return a form for somebody without a session."""
+        """Return a form for somebody without a session. A form without an error says so where a session ended."""
         in_force, cookies = self.in_force(), self.keeper.cookies
         value = cookies.read(visit, "visit")
         headers: tuple[str, ...] = ()
@@ -75,6 +75,7 @@ class Steps:
             values={"next": page or home(visit), "account": account[:MOST_NAME_CHARS]}, error=error,
             providers=in_force.providers, local=in_force.local,
             rules=in_force.rules.sentences() if form == "invitation" else (),
+            ended=form == "log-in" and error is None and bool(cookies.read(visit, "session")),
         )  # fmt: skip
 
     async def form_of(
@@ -166,7 +167,8 @@ class Steps:
             return going(f"{home(visit)}/log-in?next={quoted(page)}", cookies)
         device = "" if trying is None else await self.gate.passed(visit, trying)
         now_s = self.keeper.now_s
-        cookies = await self.keeper.open(visit, self.keeper.opened(row, proof_s=now_s), replaces=before)
+        opened = replace(row, proof_s=now_s, active_s=now_s, ends_s=now_s + self.rules.longest_s)
+        cookies = await self.keeper.open(visit, opened, replaces=before)
         if device:
             cookies = (*cookies, set_cookie(visit, "device", device, strict=True))
         await self.change(who.id, lambda one: replace(one, last_s=now_s))
