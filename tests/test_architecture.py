@@ -176,3 +176,16 @@ def test_no_default_of_a_dataclass_is_one_that_the_oldest_python_refuses() -> No
                 if isinstance(field.default, MappingProxyType)
             ]
     assert found == []
+
+
+def test_children_in_this_python_import_nothing_from_the_directory_where_they_start() -> None:
+    """Python puts that directory first on the path of `-m` and `-c`, unless -P or -I says otherwise."""
+    found = []
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            of_python = isinstance(node, ast.List | ast.Tuple) and [ast.unparse(one) for one in node.elts[:2]]
+            unsafe = of_python and of_python[0] == "sys.executable" and of_python[1:] not in (["'-P'"], ["'-I'"])
+            elsewhere = isinstance(node, ast.Constant) and node.value == "-m" and path.name != "environment.py"
+            if unsafe or elsewhere:
+                found.append(f"{path.relative_to(SOURCE)}:{node.lineno}: use python_command of ashore.processes")
+    assert found == []

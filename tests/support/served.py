@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ashore.processes import python_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def start_served(
     output = home / "up.out"
     with open(output, "wb") as sink:
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "ashore.cli.main", *words],
+            [*prefix, *python_command("ashore.cli.main", *words)],
             env={**os.environ, "ASHORE_HOME": str(home), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=sink,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from ashore.backup.section import BackupSection
+from ashore.processes import python_command
 
 KEEPER_MODULE: Final = "ashore.cli.backupkeeper"
 
@@ -27,4 +27,4 @@ class BackupLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def backup_command(launch: Path, log_level: str) -> list[str]:
     """Return the command of the process."""
-    return [sys.executable, "-m", KEEPER_MODULE, "--launch", str(launch), "--log-level", log_level]
+    return python_command(KEEPER_MODULE, "--launch", str(launch), "--log-level", log_level)

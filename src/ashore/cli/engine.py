@@ -47,7 +47,7 @@ from ashore.errors import (
     UnsupportedModel,
 )
 from ashore.planning import read_inventory
-from ashore.processes import open_log
+from ashore.processes import open_log, python_command
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidat
         with os.fdopen(open_log(path), "ab") as log:
             try:
                 code = subprocess.run(
-                    [sys.executable, "-m", "ashore.cli.fetch", "prepare", reference],
+                    python_command("ashore.cli.fetch", "prepare", reference),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -48,6 +47,7 @@ from ashore.planning import (
     refuse_without_program,
     what_fits,
 )
+from ashore.processes import python_command
 from ashore.releases import KeptVerdicts
 from ashore.residency import TiersSection
 from ashore.serving import GrpcSection
@@ -420,7 +420,7 @@ def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
 def _fetch(settings: Settings, verb: str, names: Sequence[str]) -> None:
     """Fetch in a separate process, on this terminal. It gets the place of the keys, but no key."""
     env = {**os.environ, "ASHORE_SEALING_KEY": settings.sealing_key}
-    code = subprocess.run([sys.executable, "-m", "ashore.cli.fetch", verb, *names], env=env, check=False).returncode
+    code = subprocess.run(python_command("ashore.cli.fetch", verb, *names), env=env, check=False).returncode
     if code:
         raise SystemExit(code if code > 0 else 128 - code)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from typing import Final
 
 from ashore.backup import BackupLaunch, backup_command
@@ -14,7 +13,7 @@ from ashore.deployment.listening import api_address, worker_listen
 from ashore.jobs import LOGINS, JobsLaunch, jobs_command
 from ashore.learning.launch import LearningLaunch, learning_command
 from ashore.learning.section import LearningSection
-from ashore.processes import ChildSpec, Supervisor, write_launch_file
+from ashore.processes import ChildSpec, Supervisor, python_command, write_launch_file
 from ashore.settings import Home, Settings
 
 API: Final = "api"
@@ -40,16 +39,10 @@ def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
     """One API worker. Without it nothing is served: the supervisor ends when it falls too often."""
     return ChildSpec(
         name=worker_name(index),
-        argv=(
-            sys.executable,
-            "-m",
-            "ashore.api.worker",
-            "--run",
-            str(home.run),
-            "--index",
-            str(index),
-            "--log-level",
-            settings.log_level,
+        argv=tuple(
+            python_command(
+                "ashore.api.worker", "--run", str(home.run), "--index", str(index), "--log-level", settings.log_level
+            )
         ),
         log=home.logs / f"{worker_name(index).replace(' ', '-')}.log",
         control_flag="",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import Final, Literal, Protocol
 
 from ashore.errors import AshoreError, Conflict
 from ashore.planning import ModelPlan
-from ashore.processes import open_log, tail, tied
+from ashore.processes import open_log, python_command, tail, tied
 from ashore.settings import Home
 
 WHY_CHARS: Final = 300
@@ -127,7 +126,7 @@ class StoreMover:
 
     def _start(self, move: _Move) -> subprocess.Popen[bytes]:
         log = open_log(self._log)
-        words = [sys.executable, "-m", "ashore.cli.fetch", move.way, move.reference]
+        words = python_command("ashore.cli.fetch", move.way, move.reference)
         words += ["--to", self._place] if move.way == "away" else []
         try:
             return subprocess.Popen(

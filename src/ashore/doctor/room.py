@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +14,10 @@ import msgspec
 from ashore.core import UNDECODABLE
 from ashore.doctor.calls import CALLS, DoctorDesk, Found
 from ashore.errors import EnvironmentFault
+from ashore.processes import python_command
 from ashore.rooms import Context, Opened, Room
 
-COMMAND: Final = (sys.executable, "-m", "ashore.cli.main", "doctor", "--json", "--for", "1s")
+COMMAND: Final = ("doctor", "--json", "--for", "1s")
 KEPT_S: Final = 30.0
 """A look is good for so long, so that pages that ask again cost nothing."""
 LONGEST_S: Final = 60.0
@@ -56,7 +56,7 @@ class OwnLook:
 
     async def _look(self) -> Found:
         process = await asyncio.create_subprocess_exec(
-            *COMMAND,
+            *python_command("ashore.cli.main", *COMMAND),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -27,6 +27,7 @@ from ashore.drills import link, watcher
 from ashore.drills.programs import find
 from ashore.drills.undoing import Undoing
 from ashore.errors import EngineFailed, EnvironmentFault
+from ashore.processes import python_command
 
 START_S: Final = 60.0
 BUCKET: Final = "anchors"
@@ -218,7 +219,7 @@ class Network:
     def _engine(self, name: str) -> None:
         (port,) = free_ports(1)
         self._far[name] = port
-        words = [sys.executable, "-m", "ashore.cli.main", "engine", "serve", ENGINE, "--served-model-name", "rehearsal"]
+        words = python_command("ashore.cli.main", "engine", "serve", ENGINE, "--served-model-name", "rehearsal")
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ASHORE_")}
         # what is left in TMPDIR by a kill goes with the folder
         env = {**kept, "ASHORE_HOME": str(self.folder / name), "TMPDIR": str(self.folder)}

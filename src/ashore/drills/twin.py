@@ -20,7 +20,7 @@ from ashore.drills.network import Network
 from ashore.drills.programs import find
 from ashore.drills.undoing import Undoing
 from ashore.errors import EngineFailed, EnvironmentFault
-from ashore.processes import get_from
+from ashore.processes import get_from, python_command
 from ashore.settings import Home
 
 MODEL: Final = "rehearsal"
@@ -113,8 +113,8 @@ class TwinServer:
     def _python(self) -> list[str]:
         """Return the words before those of a command of the server."""
         if self.clock is None:
-            return [sys.executable, "-m", "ashore.cli.main"]
-        return [str(self.folder / "ashore"), "-c", CHILDREN_BY, str(self.folder / "ashore")]
+            return python_command("ashore.cli.main")
+        return [str(self.folder / "ashore"), "-P", "-c", CHILDREN_BY, str(self.folder / "ashore")]
 
     def _toml(self) -> str:
         twin, network = self._drill.twin, self.network
@@ -136,7 +136,7 @@ class TwinServer:
         with open(self.folder / "other.out", "ab") as sink:
             one = self._undoing.start(
                 "beside",
-                [sys.executable, "-m", "ashore.cli.main", *words],
+                python_command("ashore.cli.main", *words),
                 env={**self._environment(), "ASHORE_HOME": str(home)},
                 stdout=sink,
                 stderr=sink,
@@ -205,7 +205,7 @@ class TwinServer:
 
     def ashore(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ashore in the twin's home."""
-        command = [sys.executable, "-m", "ashore.cli.main", *words]
+        command = python_command("ashore.cli.main", *words)
         pipe = subprocess.PIPE
         with self._undoing.start("beside", command, env=self._environment(), stdout=pipe, stderr=pipe) as one:
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from ashore.core import UNDECODABLE
 from ashore.engines.model import EngineOptions, ModelFiles
 from ashore.errors import InvalidSpec
-from ashore.processes import write_launch_file
+from ashore.processes import python_command, write_launch_file
 
 
 class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,5 +57,5 @@ def read_launch(path: Path) -> HostLaunch:
 
 def host_command(socket_path: Path, launch_path: Path, *, control_fd: int | None = None) -> list[str]:
     """Return the command line of a host. Give `control_fd` (the read end of a pipe) to `Popen(pass_fds=...)` too."""
-    command = [sys.executable, "-m", "ashore.engines.host", "--socket", str(socket_path), "--launch", str(launch_path)]
+    command = python_command("ashore.engines.host", "--socket", str(socket_path), "--launch", str(launch_path))
     return command if control_fd is None else [*command, "--control-fd", str(control_fd)]

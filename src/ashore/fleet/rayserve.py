@@ -15,7 +15,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any, Final
 from ashore.core import write_yaml
 from ashore.errors import EngineFailed, MissingExtra
 from ashore.extras import how_to_install
+from ashore.processes import python_command
 
 START_S: Final = 900.0
 """Longest that an engine may take to load."""
@@ -63,7 +63,7 @@ class Engine:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         self._url = f"http://127.0.0.1:{port}"
-        self._command = [sys.executable, "-m", "ashore.cli.main", "engine", "serve", *words, "--port", str(port)]
+        self._command = python_command("ashore.cli.main", "engine", "serve", *words, "--port", str(port))
         self._process: subprocess.Popen[bytes] | None = None
         self._started = threading.Event()
         threading.Thread(target=self._keep, name="engine", daemon=True).start()

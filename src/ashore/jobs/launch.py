@@ -5,7 +5,6 @@ The supervisor writes `run/jobs.json`; the worker reads it once, at its start.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ import msgspec
 from ashore.core import UNDECODABLE
 from ashore.errors import InvalidSpec
 from ashore.jobs.section import EgressSection, JobsSection
+from ashore.processes import python_command
 
 LOGINS: Final = ("AWS_", "HF_TOKEN")
 """Beginnings of the names of variables with logins of clouds and hubs, which pulls and trainings need."""
@@ -50,7 +50,7 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def jobs_command(launch: Path, log_level: str) -> list[str]:
     """Return the command of a job worker."""
-    return [sys.executable, "-m", "ashore.jobs.worker", "--launch", str(launch), "--log-level", log_level]
+    return python_command("ashore.jobs.worker", "--launch", str(launch), "--log-level", log_level)
 
 
 def read_launch(path: Path) -> JobsLaunch:

@@ -3,13 +3,13 @@ SIGHUP."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from ashore.learning.section import LearningSection
+from ashore.processes import python_command
 
 KEEPER_MODULE: Final = "ashore.cli.learnkeeper"
 
@@ -23,4 +23,4 @@ class LearningLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 def learning_command(launch: Path, log_level: str) -> list[str]:
     """Return the command of the process."""
-    return [sys.executable, "-m", KEEPER_MODULE, "--launch", str(launch), "--log-level", log_level]
+    return python_command(KEEPER_MODULE, "--launch", str(launch), "--log-level", log_level)

@@ -32,6 +32,7 @@ def compress_command(
     """Return the command that compresses the checkpoint in `source` into the folder `out`."""
     return [
         str(environment / "bin" / "python"),
+        "-I",
         str(SCRIPT),
         str(source),
         str(out),
@@ -46,7 +47,7 @@ class SideCompressor:
         """Make the object. Raises `MissingExtra` where the environment has no llm-compressor."""
         self._environment = environment
         python = environment / "bin" / "python"
-        probe = [str(python), "-c", "import llmcompressor, datasets"]
+        probe = [str(python), "-I", "-c", "import llmcompressor, datasets"]
         if not python.is_file() or subprocess.run(probe, capture_output=True, check=False).returncode:
             raise MissingExtra(
                 f"{environment} is not a Python environment with llm-compressor", hint=install_command(environment)

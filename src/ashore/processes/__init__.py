@@ -10,7 +10,7 @@ Where to add what:
 from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, control_groups, free_memory_bytes
 from ashore.processes.child import ChildSpec, tied
 from ashore.processes.control import Caller, ControlServer, ask
-from ashore.processes.environment import child_environment
+from ashore.processes.environment import child_environment, python_command
 from ashore.processes.hangup import hold_hangups, take_hangups, wait_for_hangup
 from ashore.processes.hugepages import use_huge_pages
 from ashore.processes.idleness import Idleness
@@ -72,6 +72,7 @@ __all__ = [
     "no_room",
     "open_log",
     "open_shares",
+    "python_command",
     "read_holder",
     "read_launch_file",
     "rotate",

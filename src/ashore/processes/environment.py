@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -31,6 +32,12 @@ PASSED: Final = frozenset(
 """Names that go through. Credentials of hubs and clouds, proxies and whatever else stay behind: a host needs none."""
 
 
+def python_command(module: str, *words: str) -> list[str]:
+    """Return the command line of a child that runs a module of this Python, and imports nothing from the directory
+    where it is started."""
+    return [sys.executable, "-P", "-m", module, *words]
+
+
 def child_environment(
     environ: Mapping[str, str] | None = None, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -42,5 +49,6 @@ def child_environment(
         "PYTHONPATH": str(QUIET_MODULES),
         "PYTHONUNBUFFERED": "1",
         "PYTHONNOUSERSITE": "1",
+        "PYTHONSAFEPATH": "1",
         **(extra or {}),
     }

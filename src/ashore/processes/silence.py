@@ -28,6 +28,7 @@ HOST_ENVIRONMENT: Final[Mapping[str, str]] = {
     **QUIET_ENVIRONMENT,
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_OFFLINE": "1",
+    "PYTHONSAFEPATH": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",

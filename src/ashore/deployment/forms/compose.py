@@ -93,7 +93,7 @@ def probe_command(deployed: Description) -> list[str]:
     context = "context=ssl._create_unverified_context(), " if deployed.front.tls else ""
     url = f"{deployed.url_scheme}://127.0.0.1:{deployed.front.port}/readyz"
     program = f"import ssl, urllib.request as r; r.urlopen('{url}', {context}timeout=3)"
-    return ["/opt/ashore/bin/python", "-c", program]
+    return ["/opt/ashore/bin/python", "-I", "-c", program]
 
 
 def _secret(secret: Secret) -> Tree:

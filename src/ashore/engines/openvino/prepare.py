@@ -8,7 +8,6 @@ import io
 import logging
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ashore.engines.openvino.rotation import frequencies_of, set_frequencies
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.engines.rounding import Rounded, RoundOrder, Told, quietly
 from ashore.errors import DiskFull, EngineFailed, UnsupportedModel
+from ashore.processes import python_command
 from ashore.store import TEXT_FILES
 
 XML = "openvino_model.xml"
@@ -123,7 +123,7 @@ def read_gguf(gguf: Path) -> None:
     Raises:
         UnsupportedModel: the reader refused the file; its last words are in the message.
     """
-    command = [sys.executable, "-m", "ashore.engines.openvino.gguf_reader", str(gguf)]
+    command = python_command("ashore.engines.openvino.gguf_reader", str(gguf))
     ended = subprocess.run(command, capture_output=True, text=True, timeout=_READ_TIMEOUT_S, check=False)
     if ended.returncode != 0 or not gguf.with_name(XML).is_file():
         words = " ".join((ended.stderr or ended.stdout).split())[-400:]

@@ -11,7 +11,6 @@ import codecs
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from ashore.core import UNDECODABLE
 from ashore.jobs.model import Done, Failed, Interrupted, Lease, Outcome
 from ashore.jobs.operations.model import Progress, Request, Unit
 from ashore.jobs.queue import JobQueue
-from ashore.processes import child_environment, ending, tied
+from ashore.processes import child_environment, ending, python_command, tied
 
 MODULE: Final = "ashore.cli.operation"
 KEEP_EVERY_S: Final = 1.0
@@ -119,7 +118,7 @@ class OperationHandler:
         *,
         environment: Mapping[str, str],
         still_allowed: Callable[[Lease], Awaitable[Outcome | None]],
-        argv: Sequence[str] = (sys.executable, "-m", MODULE),
+        argv: Sequence[str] = (),
     ) -> None:
         """Make it.
 
@@ -127,12 +126,12 @@ class OperationHandler:
             queue: Where progress is kept.
             environment: What the process needs beside what every child gets: the settings of the home, logins.
             still_allowed: Says what becomes of a job whose submitter may no longer do it; None: it may start.
-            argv: The program.
+            argv: The program; none: that of operations.
         """
         self._still_allowed = still_allowed
         self._queue = queue
         self._environment = environment
-        self._argv = tuple(argv)
+        self._argv = tuple(argv) or python_command(MODULE)
 
     async def run(self, lease: Lease) -> Outcome:
         """Do it once, if its submitter still may. Begun once before, it was interrupted: nobody knows how far it came,

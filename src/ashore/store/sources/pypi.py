@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ashore.core import foreign_errors, make_folder
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
+from ashore.processes import python_command
 from ashore.store.diskerrors import disk_errors
 from ashore.store.download import download, refused, unreachable
 from ashore.store.paths import check_path
@@ -178,9 +179,7 @@ def _default_index() -> str:
 
 
 def _pip(*words: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "pip", *words], capture_output=True, text=True, check=False, timeout=60
-    )
+    result = subprocess.run(python_command("pip", *words), capture_output=True, text=True, check=False, timeout=60)
     if result.returncode != 0:
         raise SourceUnreachable(
             f"pip of {sys.executable} cannot report its configuration: {result.stderr.strip()[-200:]}",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import threading
 from typing import Final
 
 from ashore.errors import AshoreError, LoaderDied, error_class
+from ashore.processes import python_command
 from ashore.training.shards.cache import Say
 from ashore.training.shards.frames import Answer, Failed, Order, Said, Setup, receive_answer, send
 
@@ -64,7 +64,7 @@ class LoaderProcess:
         with self._starting:
             if self._closed or self._process is not None:
                 return self._process
-            words = [sys.executable, "-m", "ashore.training.shards.worker"]
+            words = python_command("ashore.training.shards.worker")
             environ = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
             self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
         assert self._process.stdin is not None
