@@ -3,7 +3,7 @@
 A room is a folder with a line in `listed.py`. In it:
 
 - `room.py`: `ROOM = Room(...)`, its calls, metrics, part of ashore.toml and what it does in a worker;
-- `actions.toml`: what one may do there, and which built-in roles may;
+- `actions.json`: what one may do there, and which built-in roles may;
 - `tables/0018.sql`: a step of the schema that brings its tables, by the version that the state has afterwards.
 
 The worker, HTTP, the command line, ashore.toml, the policy and the state take them from there, and name no room.

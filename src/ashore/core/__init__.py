@@ -1,4 +1,5 @@
-"""Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. No network, no process, no file but folders."""
+"""Shared vocabulary: ids, chat messages, model shapes, clocks, sizes; and what many rooms need of the network:
+addresses that may be called (`egress.py`), S3 (`bucket.py`). It starts no process."""
 
 from ashore.core.addresses import split_url
 from ashore.core.behind import Behind, nothing_behind

@@ -1,6 +1,6 @@
 """A plan brought to life under the supervisor: engine hosts, API workers, job worker, Envoy and Valkey.
 
-Stands beside `bootstrap`, outside the floors: it joins rooms that do not know each other.
+Stands below `bootstrap`: it joins rooms that do not know each other.
 
 Where to add what:
 

@@ -1,7 +1,7 @@
 """What is wrong with this server, why, and what to do: readings, rules, findings, and changes that can be undone.
 
-Owns: what is measured (`model.py`), how (`probes/`), what each figure means (`rules/`), the safe changes and their undo
-(`changes.py`), the support bundle. Refuses to own: how a server mends itself. A host that hangs is replaced by the
+Owns: what is measured (`readings.py`), how (`probes/`), what each figure means (`rules/`), the safe changes and their
+undo (`changes.py`), the support bundle. Refuses to own: how a server mends itself. A host that hangs is replaced by the
 supervisor, and a cache that is gone is left out by the workers; the doctor says what does not mend itself, and why.
 
 A look costs some hundred file reads and two questions to the server. It needs no key and no server: it reads what the

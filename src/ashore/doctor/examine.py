@@ -19,7 +19,7 @@ from ashore.doctor.readings import Configuration, Readings, Server
 from ashore.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
 from ashore.doctor.topology import TopologyPart, read_topology_part
 from ashore.errors import AshoreError
-from ashore.processes import ask, get_from, read_holder
+from ashore.processes import ask, get_from, read_holder, role_of
 
 ANSWER_S: Final = 2.5
 """Longest wait for the server, or its supervisor, to say something."""
@@ -121,7 +121,7 @@ class Doctor:
         holder = read_holder(self._home.lock)
         if holder is not None and holder.pid in scene.everyone:
             words = processes.words_of(self._root, holder.pid)
-            if processes.role_of(words)[0] == "supervisor":
+            if role_of(words)[0] == "supervisor":
                 scene.supervisor = holder.pid
         scene.mine = processes.processes_below(scene.everyone, scene.supervisor) if scene.supervisor else []
         scene.orphans = processes.orphans_of(self._root, scene.everyone, self._home, scene.mine)
@@ -307,7 +307,7 @@ class Doctor:
         found = {}
         for one in scene.mine:
             words = processes.words_of(self._root, one.pid)
-            if processes.role_of(words)[0] == "host" and "--socket" in words[:-1] and one.state != "Z":
+            if role_of(words)[0] == "host" and "--socket" in words[:-1] and one.state != "Z":
                 found[words[words.index("--socket") + 1]] = one.pid
         return found
 

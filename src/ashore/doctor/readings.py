@@ -13,6 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from ashore.engines import DEFAULT, card_of
+from ashore.processes import Role
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,9 +176,6 @@ class Clock(Value, frozen=True, kw_only=True):
     """Largest error that the kernel admits."""
     behind_record_s: float = 0.0
     """How far it is behind the newest record of the audit log."""
-
-
-Role = Literal["supervisor", "host", "api", "jobs", "backup", "learning", "edge", "cache", "other"]
 
 
 class Process(Value, frozen=True, kw_only=True):

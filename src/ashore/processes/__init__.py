@@ -24,6 +24,7 @@ from ashore.processes.ports import check_port
 from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
+from ashore.processes.roles import BY_MODULE, Role, role_of
 from ashore.processes.room import is_no_room, no_room
 from ashore.processes.shares import NoShares, Share, Shares, SharesKind, divide, open_shares
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
@@ -31,6 +32,7 @@ from ashore.processes.supervisor import Supervisor, ending
 from ashore.processes.unixsocket import listen_on, unix_address
 
 __all__ = [
+    "BY_MODULE",
     "SILENCE_S",
     "Caller",
     "ChildSpec",
@@ -44,6 +46,7 @@ __all__ = [
     "Pulse",
     "Restart",
     "RestartPolicy",
+    "Role",
     "Share",
     "Shares",
     "SharesKind",
@@ -75,6 +78,7 @@ __all__ = [
     "python_command",
     "read_holder",
     "read_launch_file",
+    "role_of",
     "rotate",
     "set_idle",
     "silence_dependencies",

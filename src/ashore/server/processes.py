@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.metrics import Metric, Metrics
+from ashore.processes import role_of
 
 METRICS: Final = (
     Metric("ashore_info", "gauge", "Always 1, with the version of ashore.", ("version",)),
@@ -29,18 +30,16 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 def name_of(words: Sequence[str]) -> str:
     """Return what a process of a server is called, by its command line: `api-0`, `host-1`, `jobs`; empty for others."""
-    following = dict(pairwise(words))
-    program = Path(words[0]).name if words else ""
-    if "ashore.api.worker" in words:
-        return f"api-{following.get('--index', '0')}"
-    if "ashore.engines.host" in words:
-        return Path(following.get("--socket", "host")).stem
-    if "ashore.jobs.worker" in words:
-        return "jobs"
-    if "ashore.cli.backupkeeper" in words:
-        return "backup"
-    if program.startswith(("envoy", "valkey", "redis-server")):
-        return program.partition("-")[0]
+    role, index = role_of(words)
+    match role:
+        case "api":
+            return f"api-{index or 0}"
+        case "host":
+            return Path(dict(pairwise(words)).get("--socket", "host")).stem
+        case "edge" | "cache":
+            return Path(words[0]).name.partition("-")[0]
+        case "jobs" | "backup" | "learning":
+            return role
     return ""
 
 

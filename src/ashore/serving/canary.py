@@ -101,7 +101,6 @@ class Trials:
             clock: For times.
             masker: Takes every personal datum out of the texts of pairs before they are kept.
             policy: What the operator says of trying releases.
-            apart: Gives the distance of two texts in what they say; None where no embedder is loaded.
             chance: Draws what is copied.
         """
         self._shadow = Shadow(fresh, release_of, clock, masker=masker)

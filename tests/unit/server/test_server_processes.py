@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ashore.metrics import Metrics
+from ashore.processes import BY_MODULE
 from ashore.server.processes import METRICS, Processes, name_of
 
 
@@ -18,6 +19,7 @@ from ashore.server.processes import METRICS, Processes, name_of
         ("python -m ashore.engines.host --socket /h/run/host-7.sock --launch x", "host-7"),
         ("python -m ashore.jobs.worker --launch /h/run/jobs.json", "jobs"),
         ("python -m ashore.cli.backupkeeper", "backup"),
+        ("python -m ashore.cli.learnkeeper", "learning"),
         ("/v/bin/envoy -c x", "envoy"),
         ("/v/bin/valkey-server *:0", "valkey"),
         ("python -m pytest", ""),
@@ -26,6 +28,11 @@ from ashore.server.processes import METRICS, Processes, name_of
 )
 def test_a_process_is_called_by_what_it_does(line: str, name: str) -> None:
     assert name_of(line.split()) == name
+
+
+@pytest.mark.parametrize("module", [module for module, _ in BY_MODULE])
+def test_every_process_that_the_doctor_knows_has_figures(module: str) -> None:
+    assert name_of(("python", "-m", module))
 
 
 class Machine:

@@ -478,5 +478,5 @@ def too_large(seen: int, limits: Limits) -> PayloadTooLarge:
     """Return the refusal of a body of `seen` bytes or more."""
     return PayloadTooLarge(
         f"the body has {seen:,} bytes or more; the limit is {limits.max_body_bytes:,}",
-        hint="send a shorter request, or raise [http] max_body_bytes",
+        hint="send a shorter request; where Envoy is in front, [edge] max_body_bytes raises the limit",
     )

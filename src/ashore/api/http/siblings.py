@@ -13,6 +13,8 @@ OWN_ONLY: Final = b"x-ashore-internal-own"
 """Header of such a question: answer for yourself, and ask nobody. The edge drops it when a client sends it."""
 TIMEOUT_S: Final = 1.0
 MAX_BYTES: Final = 16 << 20
+"""Of an answer with its head; reading stops there."""
+PIECE_BYTES: Final = 1 << 16
 
 
 class Siblings:
@@ -34,11 +36,16 @@ class Siblings:
                 reader, writer = await asyncio.open_unix_connection(socket)
                 try:
                     writer.write(request.encode())
-                    answer = await reader.read(-1)
+                    answer = bytearray()
+                    while len(answer) <= MAX_BYTES and (piece := await reader.read(PIECE_BYTES)):
+                        answer += piece
                 finally:
                     writer.close()
         except (OSError, TimeoutError) as fault:
             log.warning("the worker on %s did not answer %s: %s", socket, path, fault or "too slow")
             return None
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return body if head.startswith(b"HTTP/1.1 200 ") and len(body) <= MAX_BYTES else None
+        if len(answer) > MAX_BYTES:
+            log.warning("the worker on %s answered %s with more than %d bytes", socket, path, MAX_BYTES)
+            return None
+        head, _, body = bytes(answer).partition(b"\r\n\r\n")
+        return body if head.startswith(b"HTTP/1.1 200 ") else None

@@ -12,21 +12,14 @@ from typing import Final
 
 from ashore.doctor.look import Between
 from ashore.doctor.probes.files import rows_of, text_of, whole_of
-from ashore.doctor.readings import DEFAULT_WEIGHT, Process, Role
-from ashore.processes import control_groups
+from ashore.doctor.readings import DEFAULT_WEIGHT, Process
+from ashore.processes import control_groups, role_of
 from ashore.settings import Home
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _VALUES: Final = frozenset(("PYTHONMALLOC", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"))
 _NAMES: Final = frozenset(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
 """Variables of which it is said that they are set: the address of a proxy may hold a password."""
-_BY_MODULE: Final[tuple[tuple[str, Role], ...]] = (
-    ("ashore.engines.host", "host"),
-    ("ashore.api.worker", "api"),
-    ("ashore.jobs.worker", "jobs"),
-    ("ashore.cli.backupkeeper", "backup"),
-    ("ashore.cli.learnkeeper", "learning"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +94,6 @@ def orphans_of(root: Path, everyone: Mapping[int, Seen], home: Home, looked_afte
             if any(text.startswith(folder) for text in words) and role_of(words)[0] != "other":
                 found.append(one)
     return found
-
-
-def role_of(words: Sequence[str]) -> tuple[Role, str]:
-    """Return what a process of a home is, and what tells it from others of its kind."""
-    for module, role in _BY_MODULE:
-        if module in words:
-            return role, words[words.index("--index") + 1] if role == "api" and "--index" in words[:-1] else ""
-    program = Path(words[0]).name if words else ""
-    if program == "envoy" or "--disable-hot-restart" in words:
-        return "edge", ""
-    if program.startswith(("valkey", "redis-server")):
-        return "cache", ""
-    if "up" in words and any(word.endswith(("ashore", "ashore.cli.main")) for word in words[:4]):
-        return "supervisor", ""
-    return "other", program
 
 
 def count(root: Path, mine: Sequence[Seen], everyone: Mapping[int, Seen]) -> Iterator[tuple[str, float]]:

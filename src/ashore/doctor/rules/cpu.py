@@ -217,7 +217,7 @@ def far_memory(seen: Readings) -> Iterator[Finding]:
             evidence=(evidence("misses", f"{seen.cpu.numa_miss_share:.0%}", f"{NUMA_MISSES:.0%}"),),
             sure="likely",
             remedy="run one replica for each node, each with its share of the processors",
-            commands=(f"# in ashore.toml, [[model]]: replicas = {seen.cpu.numa_nodes}, [model.share] cores = …",),
+            commands=(f"# in ashore.toml, [[model]]: replicas = {seen.cpu.numa_nodes}, [model.share] cpus = …",),
         )
 
 

@@ -32,7 +32,7 @@ def cache_down(seen: Readings) -> Iterator[Finding]:
             evidence=(evidence("ashore_shared_cache_up", 0, 1),),
             sure="certain",
             remedy="start the server that [redis] url names; it is used again within seconds",
-            commands=("ashore status", "ashore cache status"),
+            commands=("ashore status", "ashore cache stats"),
         )
     elif seen.cache.used and seen.cache.ping_ms > SLOW_PING_MS:
         yield Finding(

@@ -293,7 +293,7 @@ def useless_cache(seen: Readings) -> Iterator[Finding]:
                 evidence=(evidence("hits", f"{one.hits / one.lookups:.1%}", f"{HIT_SHARE:.0%}"),),
                 sure="likely",
                 remedy="set the temperature of repeated questions to 0, or switch the cache off for this model",
-                commands=("ashore cache status",),
+                commands=("ashore cache stats",),
             )
 
 

@@ -19,7 +19,7 @@ from ashore.drills.model import Check, Drill
 from ashore.drills.network import Network
 from ashore.drills.undoing import Undoing
 from ashore.errors import EnvironmentFault, NotReady
-from ashore.processes import get_from, read_holder
+from ashore.processes import get_from, read_holder, role_of
 from ashore.settings import Home
 
 ROOT: Final = Path("/")
@@ -72,7 +72,7 @@ class Scene:
         return [
             one.pid
             for one in sorted(found, key=lambda one: (one.start, one.pid))
-            if one.state != "Z" and processes.role_of(processes.words_of(ROOT, one.pid))[0] == role
+            if one.state != "Z" and role_of(processes.words_of(ROOT, one.pid))[0] == role
         ]
 
     def one(self, role: str) -> int:
