@@ -110,6 +110,15 @@ def test_an_empty_spec_is_the_default() -> None:
             "host@10.0.0.0/8",
         ),
         ("[http", "is not TOML", "correct"),
+        ("[[model]]\nname = smollm2 # ours", "Invalid value (at line 2", 'put quotes around smollm2: name = "smollm2"'),
+        ("[http]\nhost = 0.0.0.0", "(at line 2", 'put quotes around 0.0.0.0: host = "0.0.0.0"'),
+        ("[sealing]\nstate = True", "Invalid value (at line 2", "write state = true"),
+        ("port = 9000", "unknown key 'port'", "port belongs under [http] or [grpc] or [edge]"),
+        ("[http]\nkv_tokens = 9", "unknown key 'kv_tokens'", "kv_tokens belongs under [model.engine]"),
+        ("[engine]\nkind = 'vllm'", "unknown key 'engine'", "engine belongs under [[model]]: write [model.engine]"),
+        ("[[model]]\nname = 'a'\n[model.engine]\nname = 'vlm'", "unknown key 'name'", 'did you mean kind = "vllm"?'),
+        ("[[model]]\nname = 'a'\nengine = 'vllm'", "engine = 'vllm'; expected a table", 'engine = { kind = "vllm" }'),
+        ("[[model]]\nname = 'a'\nshare = 2", "share = 2; expected a table", "write [model.share]"),
     ],
 )
 def test_a_mistake_is_named_with_the_way_out(text: str, message: str, hint: str) -> None:

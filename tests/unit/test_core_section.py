@@ -66,7 +66,7 @@ def test_a_table_becomes_the_struct_with_its_defaults() -> None:
         ({"shelf": [{"name": ""}]}, "lib.toml [[shelf]] number 1 name = ''; expected text", "correct"),
         ({"shelves": []}, "unknown key 'shelves'", "'shelf'"),
         ({"wings": {"east": {"name": "e", "width": 10}}}, "lib.toml [wings] [east] width = 10; expected 1 to 9", ""),
-        ({"wings": {"east": 3}}, "lib.toml [wings] east = 3; expected a table", "[east]"),
+        ({"wings": {"east": 3}}, "lib.toml [wings] east = 3; expected a table", "[wings.east]"),
         ({"open_s": 0}, "lib.toml open_s = 0; expected above 0, at most 31622400 seconds", ""),
         ({"open_s": float("nan")}, "lib.toml open_s = nan; expected above 0", ""),
         ({"open_s": float("inf")}, "lib.toml open_s = inf; expected above 0", ""),

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import msgspec
 import pytest
 from deploy.check_docs import ROOT, missing_word
 
 import ashore
 from ashore.config.document import Spec
-from ashore.core import keys_of
+from ashore.core import tables_of
 from ashore.deployment.forms.places import Places
 
 SOURCE = Path(ashore.__file__).parent
@@ -97,18 +96,11 @@ def unknown_commands(text: Text) -> list[str]:
 @cache
 def tables() -> Mapping[str, frozenset[str]]:
     """Return the keys of every table that ashore.toml and places.toml have, by its name: `model.engine`."""
-    found: dict[str, set[str]] = {}
-
-    def walk(kind: type[msgspec.Struct], path: str) -> None:
-        for key in keys_of(kind):
-            name = f"{path}.{key.name}" if path else key.name
-            found.setdefault(path, set()).add(key.name)
-            if key.inner is not None:
-                walk(key.inner, name)
-
-    walk(Spec, "")
-    walk(Places, "")
-    return {name: frozenset(keys) for name, keys in found.items() if name}
+    found: dict[str, frozenset[str]] = {}
+    for header, keys in (*tables_of(Spec).items(), *tables_of(Places).items()):
+        name = header.strip("[]")
+        found[name] = found.get(name, frozenset()) | {key.name for key in keys}
+    return found
 
 
 def unknown_keys(text: Text) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -26,12 +27,14 @@ from ashore.processes import (
     RestartPolicy,
     Supervisor,
     check_port,
+    check_ports,
     child_environment,
     decide,
     read_holder,
     rotate,
     tail,
 )
+from ashore.processes.ports import owner_of_port
 
 POLICY = RestartPolicy(first_wait_s=1, longest_wait_s=10, jitter=0.5, healthy_after_s=60, most_failures=5)
 
@@ -226,6 +229,40 @@ def test_a_taken_port_names_its_owner(free_port: Callable[[], int]) -> None:
             check_port("127.0.0.1", port, option="--port")
         assert "--port" in caught.value.hint
     check_port("127.0.0.1", free_port(), option="--port")
+
+
+def test_all_taken_ports_are_reported_at_once(free_port: Callable[[], int]) -> None:
+    with socket.socket() as one, socket.socket() as other:
+        for listener in (one, other):
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+        ports = [listener.getsockname()[1] for listener in (one, other)]
+        wanted = [("127.0.0.1", port, option) for port, option in zip(ports, ("--port", "--grpc-port"), strict=True)]
+        with pytest.raises(PortTaken) as caught:
+            check_ports(*wanted, ("127.0.0.1", free_port(), "--other"))
+    assert all(f"127.0.0.1:{port} is already in use" in caught.value.message for port in ports)
+    assert "--port and --grpc-port" in caught.value.hint and "--other" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("python -m ashore.api.worker --run /srv/a b/run --index 0", "ashore (pid 7, home /srv/a b)"),
+        ("/v/envoy -c /srv/run/run/envoy.yaml --disable-hot-restart", "ashore (pid 7, home /srv/run)"),
+        ("/usr/bin/envoy -c /etc/envoy.yaml", "comm (pid 9)"),
+        ("nginx", "comm (pid 9)"),
+    ],
+)
+def test_a_server_of_ashore_that_has_a_port_is_named_with_its_home(tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text("head\n 0: 0100007F:1F90 00000000:0000 0A 0 0 0 0 0 4711 1\n")
+    process = tmp_path / "9"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd" / "3").symlink_to("socket:[4711]")
+    (process / "comm").write_text("comm\n")
+    (process / "stat").write_text("9 (a) b) S 7 0")
+    (process / "cmdline").write_text("\0".join(re.split(r" (?!b/)", line)) + "\0")
+    assert owner_of_port(8080, proc=tmp_path) == words
 
 
 @pytest.mark.parametrize("host", ["no such host", "192.0.2.1"])

@@ -59,7 +59,7 @@ from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.fleet import FleetFile, FleetSection
 from ashore.planning import Plan, what_fits
-from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, is_managed, tell_manager
+from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_ports, is_managed, tell_manager
 from ashore.sessions import CONSOLE
 from ashore.sessions.office import make_first_link
 from ashore.settings import Settings
@@ -126,11 +126,10 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 begin_anew(settings, recorder, actor=os_user())
         if listening.has_edge:
             find_envoy()  # before anything is loaded
-            check_port(spec.edge.host, spec.edge.port, option="--port")
+            check_ports((spec.edge.host, spec.edge.port, "--port"))
         else:
-            check_port(spec.http.host, spec.http.port, option="--port")
-            if spec.grpc.port:
-                check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
+            grpc = [(spec.grpc.host, spec.grpc.port, "--grpc-port")] if spec.grpc.port else []
+            check_ports((spec.http.host, spec.http.port, "--port"), *grpc)
         keeper = key_keeper(settings)
         held = hold_home_secrets(settings, keeper)  # as long as its workers live
         first_key_lives = _keep_first_key(settings)

@@ -79,6 +79,7 @@ from ashore.core.section import (
     keys_of,
     range_of,
     read_section,
+    tables_of,
     toml,
 )
 from ashore.core.shapes import HEAVY_RATIO, LIGHT_RATIO, ModelShape, kv_bytes, kv_bytes_per_token
@@ -222,6 +223,7 @@ __all__ = [
     "sees_tenant",
     "short_reason",
     "split_url",
+    "tables_of",
     "toml",
     "whole_number",
     "with_hint",

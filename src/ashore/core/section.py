@@ -7,7 +7,7 @@ and the page in the reference follow from the struct.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, Unio
 
 import msgspec
 
-from ashore.core.nearest import did_you_mean
+from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.timespan import parse_seconds
 from ashore.errors import InvalidRequest, InvalidSpec
 
@@ -168,37 +168,85 @@ def toml(name: str) -> msgspec.Meta:
     return msgspec.Meta(extra={"toml": name})
 
 
-def read_section(kind: type[S], values: Mapping[str, object], where: str) -> S:
-    """Return a table of ashore.toml as its section. `where` stands in messages: `ashore.toml [cache]`.
+@cache
+def tables_of(kind: type[msgspec.Struct]) -> Mapping[str, tuple[Key, ...]]:
+    """Return the keys of every table in a document, by how its header is written: `[cache]`, `[[model]]`,
+    `[model.engine]`; of the document itself by an empty header."""
+    found: dict[str, tuple[Key, ...]] = {}
+
+    def walk(one: type[msgspec.Struct], header: str) -> None:
+        found[header] = keys_of(one)
+        for key in found[header]:
+            if key.inner is not None:
+                path = f"{header.strip('[]')}.{key.name}".lstrip(".")
+                walk(key.inner, f"[[{path}]]" if key.tables is not None else f"[{path}]")
+
+    walk(kind, "")
+    return found
+
+
+def read_section(
+    kind: type[S], values: Mapping[str, object], where: str, document: type[msgspec.Struct] | None = None
+) -> S:
+    """Return a table of ashore.toml as its section.
+
+    Args:
+        kind: The section.
+        values: As they were read.
+        where: Stands in messages: `ashore.toml [cache]`.
+        document: What the table is a part of: a hint names the table that has an unknown key. None: the section itself.
 
     Raises:
         InvalidSpec: a key is unknown or missing, a value has the wrong type or is out of bounds, or keys do not fit
             each other. The message names the place, the hint the nearest known name or what to write.
     """
+    document = document or kind
     if issubclass(kind, Section):
         values = kind.prepared(values, where)
     keys = keys_of(kind)
     known = {key.name: key for key in keys}
-    for name in values:
+    for name, value in values.items():
         if name not in known:
-            raise InvalidSpec(f"{where} has an unknown key {name[:100]!r}", hint=did_you_mean(name, known))
+            hint = _key_meant(name, value, keys, document) or did_you_mean(name, known)
+            raise InvalidSpec(f"{where} has an unknown key {name[:100]!r}", hint=hint)
     for key in keys:
         if key.required and key.name not in values:
             raise InvalidSpec(f"{where} has no {key.name}", hint=f"write {key.name} = {key.example or '…'}")
-    section = kind(**{known[name].field: _value(known[name], value, where) for name, value in values.items()})
+    section = kind(**{known[name].field: _value(known[name], value, where, document) for name, value in values.items()})
     return cast(S, section.checked(where)) if isinstance(section, Section) else section
 
 
-def _value(key: Key, value: object, where: str) -> object:
+def _key_meant(name: str, value: object, keys: Sequence[Key], document: type[msgspec.Struct]) -> str:
+    """Return which key was meant, by its value or by the tables that have a key of this name; empty: neither says."""
+    if not nearest_names(name, (key.name for key in keys)) and (meant := _choice_meant(value, keys)):
+        return f"did you mean {meant}?"
+    found = []
+    for header, others in tables_of(document).items():
+        for key in others:
+            if key.name == name and header:
+                path = f"{header.strip('[]')}.{name}"
+                found.append(f"{header}: write [{path}]" if key.inner is not None else header)
+    return f"{name} belongs under {' or '.join(found)}" if found else ""
+
+
+def _choice_meant(value: object, keys: Sequence[Key]) -> str:
+    """Return the key that takes one of a few words, of which `value` is one or looks like one: `kind = "vllm"`."""
+    for key in keys:
+        if isinstance(value, str) and (near := nearest_names(value, choices_of(key.kind), limit=1)):
+            return f'{key.name} = "{near[0]}"'
+    return ""
+
+
+def _value(key: Key, value: object, where: str, document: type[msgspec.Struct]) -> object:
     if (table := key.table) is not None:
-        return read_section(table, _table(key.name, value, where), f"{where} [{key.name}]")
+        return read_section(table, _table(key, value, where, document), f"{where} [{key.name}]", document)
     if (one := key.tables) is not None:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise InvalidSpec(
                 f"{where} {key.name} is not a list of tables", hint=f"write [[{key.name}]] with two brackets"
             )
         return tuple(
-            read_section(one, item, f"{where} [[{key.name}]] number {number}")
+            read_section(one, item, f"{where} [[{key.name}]] number {number}", document)
             for number, item in enumerate(value, start=1)
         )
     if key.by_name is not None:
@@ -207,17 +255,20 @@ def _value(key: Key, value: object, where: str) -> object:
         return {
             name: _leaf(name, key.by_name, item, inside)
             if struct is None
-            else read_section(struct, _table(name, item, inside), f"{inside} [{name}]")
-            for name, item in _table(key.name, value, where).items()
+            else read_section(struct, _table(key, item, inside, document, name), f"{inside} [{name}]", document)
+            for name, item in _table(key, value, where, document).items()
         }
     return _leaf(key.name, key.kind, value, where)
 
 
-def _table(name: str, value: object, where: str) -> Mapping[str, object]:
+def _table(key: Key, value: object, where: str, document: type[msgspec.Struct], name: str = "") -> Mapping[str, object]:
+    """Return a value that has to be a table: that of `key`, or with a `name` one inside it."""
     if not isinstance(value, dict):
-        raise InvalidSpec(
-            f"{where} {name} = {_shown(value)}; expected a table", hint=f"write [{name}] on a line of its own"
-        )
+        headers = [header.strip("[]") for header, keys in tables_of(document).items() if key in keys]
+        path = f"{headers[0] if headers else ''}.{key.name}{'.' if name else ''}{name}".lstrip(".")
+        choice = _choice_meant(value, keys_of(key.table)) if key.table is not None else ""
+        hint = f"write {key.name} = {{ {choice} }}" if choice else f"write [{path}] on a line of its own"
+        raise InvalidSpec(f"{where} {name or key.name} = {_shown(value)}; expected a table", hint=hint)
     return value
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 from ashore.core.bytesize import human_bytes
-from ashore.core.foreign import foreign_errors
+from ashore.core.foreign import short_reason
 from ashore.errors import AshoreError, InvalidRequest, InvalidSpec
 
 MOST_TEXT_BYTES: Final = 64 << 20
 MOST_TOML_BYTES: Final = 16 << 20
 """Above a policy with as many dictionary words as one may have."""
+_LINE: Final = re.compile(r"\(at line (\d+)")
+_BARE: Final = re.compile(r"""\s*([\w.-]+)\s*=\s*([^\s"'\[{#=](?:[^"'\[{#=]*[^\s"'\[{#=])?)\s*(?:#.*)?""")
+"""A key and a value that begins as none of TOML's does, or goes on as none of them."""
 
 
 def read_text_file(path: Path, what: str, *, hint: str) -> str:
@@ -65,8 +69,24 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     Raises:
         InvalidSpec: it is not TOML, is nested too deeply, or has a number that is too long.
     """
-    with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
+    try:
         return tomllib.loads(text)
+    except (ValueError, RecursionError) as fault:
+        said = short_reason(fault)
+        raise InvalidSpec(f"{where} is not TOML: {said}", hint=_correction(text, said)) from fault
+
+
+def _correction(text: str, said: str) -> str:
+    """Return what to write instead: text without quotes is by far the most frequent mistake."""
+    place = _LINE.search(said)
+    line = text.splitlines()[int(place[1]) - 1 :][:1] if place else []
+    bare = _BARE.fullmatch(line[0][:1000]) if line else None
+    if bare is None:
+        return "correct that line"
+    key, value = bare[1], bare[2][:100]
+    if value.lower() in ("true", "false"):
+        return f"write {key} = {value.lower()}"
+    return f'put quotes around {value}: {key} = "{value}"'
 
 
 def _read(path: Path, name: str, most: int, error: type[AshoreError], hint: str) -> str:

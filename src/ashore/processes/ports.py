@@ -1,13 +1,42 @@
-"""Whether a TCP port is free, and who has it otherwise."""
+"""Whether TCP ports are free, and who has them otherwise."""
 
 from __future__ import annotations
 
 import os
 import socket
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 from ashore.errors import InvalidSpec, PortTaken
+from ashore.processes.roles import role_of
+
+HOME_IN: Final = {"api": "--run", "edge": "-c"}
+"""The option with a path in the run folder of the home, by the role of a process that listens."""
+
+
+def check_ports(*wanted: tuple[str, int, str]) -> None:
+    """Return when this process could listen on all of these addresses now: host, port, and the option that sets it.
+
+    Raises:
+        PortTaken: others listen on some of them; all these are named.
+        InvalidSpec: as `check_port` does.
+    """
+    taken: list[tuple[str, PortTaken]] = []
+    for host, port, option in wanted:
+        try:
+            check_port(host, port, option=option)
+        except PortTaken as fault:
+            taken.append((option, fault))
+    if len(taken) == 1:
+        raise taken[0][1]
+    if taken:
+        options = " and ".join(option for option, _ in taken)
+        raise PortTaken(
+            "; ".join(fault.message for _, fault in taken),
+            hint=f"stop what listens there, or choose other ports with {options}",
+        )
 
 
 def check_port(host: str, port: int, *, option: str) -> None:
@@ -42,7 +71,8 @@ def check_port(host: str, port: int, *, option: str) -> None:
 
 
 def owner_of_port(port: int, *, proc: Path = Path("/proc")) -> str:
-    """Return the process that listens on a TCP port, as `python3 (pid 123)`; empty where it cannot be found out."""
+    """Return the process that listens on a TCP port, as `python3 (pid 123)` or `ashore (pid 123, home /srv/ashore)`;
+    empty where it cannot be found out."""
     inodes = _listening_inodes(port, proc)
     if not inodes:
         return ""
@@ -53,9 +83,20 @@ def owner_of_port(port: int, *, proc: Path = Path("/proc")) -> str:
             for descriptor in (folder / "fd").iterdir():
                 with suppress(OSError):
                     if os.readlink(descriptor) in inodes:
-                        command = (folder / "comm").read_text().strip()
-                        return f"{command} (pid {folder.name})"
+                        return _named(folder)
     return ""
+
+
+def _named(folder: Path) -> str:
+    """Return a process in words. A child of `ashore up` stands for its supervisor, which is the one to stop."""
+    words = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    option = HOME_IN.get(role_of(words)[0], "")
+    path = next((Path(after) for word, after in pairwise(words) if word == option), Path())
+    for run in (path, *path.parents):
+        if run.name == "run":
+            supervisor = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            return f"ashore (pid {supervisor}, home {run.parent})"
+    return f"{(folder / 'comm').read_text().strip()} (pid {folder.name})"
 
 
 def _listening_inodes(port: int, proc: Path) -> set[str]:
