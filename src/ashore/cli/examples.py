@@ -46,6 +46,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "logs": (
             Example("ashore logs", "the last lines of every process"),
             Example("ashore logs api --follow", "what the API worker writes, until Ctrl-C"),
+            Example("ashore logs --level warning", "what was refused or failed"),
         ),
         "stop": (Example("ashore stop", "as Ctrl-C in the terminal of `ashore up`"),),
         "reload": (

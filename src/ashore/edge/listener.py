@@ -34,7 +34,7 @@ MAX_STREAMS: Final = 128
 """Requests at once on one connection of HTTP/2."""
 OPEN_BODY_BYTES: Final = 65_536
 """Of a request that needs no key."""
-OPEN_PATHS: Final = ("/healthz", "/", "/health", "/ping", "/readyz", "/console", "/grpc.health.v1.Health")
+OPEN_PATHS: Final = ("/healthz", "/", "/docs", "/health", "/ping", "/readyz", "/console", "/grpc.health.v1.Health")
 """What a worker answers without a key; the console asks for its cookie. Everything else is refused here."""
 ASK_PATH: Final = "/console/ask"
 """The page Chat sends a whole conversation here, so with a cookie the body may be as long as with a key: the worker

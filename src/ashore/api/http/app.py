@@ -54,8 +54,8 @@ CACHE_HEADERS: Final = frozenset((b"cache-control", b"x-ashore-cache"))
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 """Headers that a repeated answer gets anew, as it does those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
-PROBES: Final = ("/healthz", "/health", "/ping", "/readyz")
-"""Asked every second by an edge; only their refusals are written down."""
+UNNOTED: Final = ("/healthz", "/health", "/ping", "/readyz", "/console/static/{file}")
+"""Asked every second by an edge, or by every page of the console; only their refusals are logged."""
 LANGFUSE: Final = "/api/public/"
 """Below it, clients send their key as the password of Basic authentication."""
 
@@ -372,7 +372,7 @@ class HttpApp:
         self.metrics.observe("ashore_request_seconds", seconds, exchange.route)
         if exchange.error_code:
             self.metrics.add("ashore_errors", 1, exchange.error_code)
-        if self._access_log is not None and not (exchange.status == 200 and exchange.route in PROBES):
+        if self._access_log is not None and not (exchange.status in (200, 304) and exchange.route in UNNOTED):
             self._access_log.add(exchange, seconds)
 
     async def _sweep(self) -> None:

@@ -48,7 +48,7 @@ from ashore.api.http.openai.responses_types import (
 from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, TokenizeOut, TokenizeRequest, TokenizerInfo
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
-from ashore.api.http.welcome import welcome
+from ashore.api.http.welcome import docs, welcome
 from ashore.learning import Feedback, Given, Score
 from ashore.rooms import rooms
 
@@ -276,6 +276,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="HEAD", path="/", guard="open", handler=welcome, tag="Operation", operation="welcome_head",
         summary="Check that something answers", content_type="text/html",
+    ),
+    Route(
+        method="GET", path="/docs", guard="open", handler=docs, tag="Operation",
+        summary="Show a browser the routes of the API", content_type="text/html",
     ),
     Route(
         method="GET", path="/version", guard="key", handler=operate.version, tag="Operation",
