@@ -14,7 +14,7 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
-from ashore.jobs.conversations import MOST_ITEMS, Conversation, KeptItem, SqlConversations
+from ashore.jobs.conversations import MOST_ITEMS, Conversation, KeptItem, SqlConversations, head_of
 from ashore.jobs.desk import JobDesk, make_desk
 from ashore.jobs.events import EventChunk, SqlEvents
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
@@ -34,6 +34,7 @@ from ashore.jobs.model import (
     StoredFile,
     new_id,
 )
+from ashore.jobs.paging import PAGE_BYTES, page_length
 from ashore.jobs.ports import Quotas
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.quota import NoQuotas
@@ -49,6 +50,7 @@ __all__ = [
     "ENDPOINTS",
     "LOGINS",
     "MOST_ITEMS",
+    "PAGE_BYTES",
     "PIECE_BYTES",
     "Again",
     "ApiAddress",
@@ -86,9 +88,11 @@ __all__ = [
     "WebhookHandler",
     "add_tokens",
     "expires_of",
+    "head_of",
     "jobs_command",
     "make_desk",
     "new_id",
+    "page_length",
     "progress_of",
     "webhook_secret",
 ]

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from ashore.errors import InvalidRequest
 from ashore.jobs.model import ANY_MODEL
-from ashore.jobs.quota import stored_bytes, tenant_lock, too_many_bytes
+from ashore.jobs.quota import check_stored
 from ashore.jobs.reserve import check_room
 from ashore.state import Database, execute, execute_many
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_ITEMS: Final = 10_000
 """Of one conversation."""
-_ITEMS: Final = "SELECT item_id, place, item FROM conversation_item"
+_ITEM: Final = "SELECT item_id, place, item FROM conversation_item WHERE conversation_id = :id AND item_id = :item_id"
 _COLUMNS: Final = "conversation_id, tenant, account, models, metadata, created_ms, expires_ms, num_bytes, next_place"
 
 
@@ -48,9 +50,14 @@ class KeptItem:
 
     item_id: str
     item: bytes
-    """A JSON object."""
+    """A JSON object, which begins with its id (`head_of`)."""
     place: int = 0
     """Where it stands; the store sets it."""
+
+
+def head_of(item_id: str) -> bytes:
+    """Return how an item with an id begins, so that it is shown as it is kept."""
+    return b'{"id":' + msgspec.json.encode(item_id)
 
 
 class SqlConversations:
@@ -83,9 +90,20 @@ class SqlConversations:
         with self._database.read() as connection:
             return _one(connection, conversation_id)
 
-    def update(self, conversation_id: str, *, metadata: str, expires_ms: int) -> Conversation | None:
-        """Replace what is said of a conversation; None where it is gone."""
+    def update(
+        self, conversation_id: str, *, metadata: str, expires_ms: int, most_bytes: int | None = None
+    ) -> Conversation | None:
+        """Replace what is said of a conversation; None where it is gone.
+
+        Raises:
+            BudgetExceeded: the tenant would store too much. DiskFull: there is no room.
+        """
+        check_room(self._database, len(metadata))
         with self._database.write() as connection:
+            found = _one(connection, conversation_id)
+            if found is None:
+                return None
+            check_stored(connection, found.tenant, len(metadata) - len(found.metadata), most_bytes)
             execute(
                 connection,
                 "UPDATE conversation SET metadata = :metadata, expires_ms = :expires_ms WHERE conversation_id = :id",
@@ -139,31 +157,43 @@ class SqlConversations:
             )
             return self._append(connection, found, items, source=source, most_bytes=most_bytes)
 
+    def lengths(
+        self, conversation_id: str, *, after: int | None = None, limit: int = MOST_ITEMS, oldest_first: bool = True
+    ) -> list[int]:
+        """Return the bytes of each item that `items` would return. Reads none of them."""
+        statement, values = _from(conversation_id, after, limit, oldest_first=oldest_first)
+        with self._database.read() as connection:
+            return [int(row[0]) for row in execute(connection, f"SELECT LENGTH(item) {statement}", **values)]
+
     def items(
-        self,
-        conversation_id: str,
-        *,
-        after: int | None = None,
-        limit: int = MOST_ITEMS,
-        oldest_first: bool = True,
+        self, conversation_id: str, *, after: int | None = None, limit: int = MOST_ITEMS, oldest_first: bool = True
     ) -> list[KeptItem]:
         """Return items by their order, behind the place `after` where given."""
-        way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
-        where = "conversation_id = :id" + (f" AND place {beyond} :after" if after is not None else "")
-        statement = f"{_ITEMS} WHERE {where} ORDER BY place {way} LIMIT :limit"
-        values: dict[str, object] = {"id": conversation_id, "limit": limit}
-        if after is not None:
-            values["after"] = after
+        statement, values = _from(conversation_id, after, limit, oldest_first=oldest_first)
         with self._database.read() as connection:
-            return [_item(row) for row in execute(connection, statement, **values).mappings()]
+            rows = execute(connection, f"SELECT item_id, place, item {statement}", **values).mappings()
+            return [_item(row) for row in rows]
+
+    def place(self, conversation_id: str, item_id: str) -> int | None:
+        """Return where an item stands; None where there is none."""
+        if "\0" in item_id:
+            return None
+        statement = "SELECT place FROM conversation_item WHERE conversation_id = :id AND item_id = :item_id"
+        with self._database.read() as connection:
+            found = execute(connection, statement, id=conversation_id, item_id=item_id).scalar()
+            return None if found is None else int(found)
+
+    def length(self, conversation_id: str, item_id: str) -> int:
+        """Return the bytes of one item, 0 where there is none."""
+        place = self.place(conversation_id, item_id)
+        return 0 if place is None else sum(self.lengths(conversation_id, after=place - 1, limit=1))
 
     def item(self, conversation_id: str, item_id: str) -> KeptItem | None:
         """Return one item."""
         if "\0" in item_id:
             return None
-        statement = f"{_ITEMS} WHERE conversation_id = :id AND item_id = :item_id"
         with self._database.read() as connection:
-            row = execute(connection, statement, id=conversation_id, item_id=item_id).mappings().first()
+            row = execute(connection, _ITEM, id=conversation_id, item_id=item_id).mappings().first()
             return None if row is None else _item(row)
 
     def remove(self, conversation_id: str, item_id: str) -> bool:
@@ -202,10 +232,7 @@ class SqlConversations:
     ) -> Conversation:
         added = sum(len(one.item) for one in items)
         check_room(self._database, added)
-        if most_bytes is not None:
-            tenant_lock(connection, to.tenant)
-            if (held := stored_bytes(connection, to.tenant)) + added > most_bytes:
-                raise too_many_bytes(to.tenant, held, added, most_bytes)
+        check_stored(connection, to.tenant, added, most_bytes)
         statement = "SELECT item_id FROM conversation_item WHERE conversation_id = :id"
         known = {str(row[0]) for row in execute(connection, statement, id=to.conversation_id)}
         if len(known) + len(items) > MOST_ITEMS:
@@ -216,17 +243,19 @@ class SqlConversations:
             )
         rows: list[dict[str, object]] = []
         for at, one in enumerate(items):
-            item_id = one.item_id
+            item_id, item = one.item_id, one.item
             while item_id in known:
                 item_id = f"{item_id}_{to.next_place + at}"
             known.add(item_id)
+            if item_id != one.item_id:
+                item = head_of(item_id) + item.removeprefix(head_of(one.item_id))
             rows.append(
                 {
                     "id": to.conversation_id,
                     "place": to.next_place + at,
                     "item_id": item_id,
                     "source": source,
-                    "item": one.item,
+                    "item": item,
                 }
             )
         if rows:
@@ -252,6 +281,14 @@ def _one(connection: Connection, conversation_id: str) -> Conversation | None:
     statement = f"SELECT {_COLUMNS} FROM conversation WHERE conversation_id = :id"
     row = execute(connection, statement, id=conversation_id).mappings().first()
     return None if row is None else Conversation(**row)
+
+
+def _from(conversation_id: str, after: int | None, limit: int, *, oldest_first: bool) -> tuple[str, dict[str, object]]:
+    """Return the end of a statement that reads items, and its values."""
+    way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
+    behind = "" if after is None else f"AND place {beyond} :after "
+    values: dict[str, object] = {"id": conversation_id, "limit": limit} | ({} if after is None else {"after": after})
+    return f"FROM conversation_item WHERE conversation_id = :id {behind}ORDER BY place {way} LIMIT :limit", values
 
 
 def _item(row: Mapping[Any, Any]) -> KeptItem:

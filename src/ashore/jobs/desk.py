@@ -46,9 +46,16 @@ class JobDesk:
 
         Raises:
             NotReady: this server runs no jobs. DiskFull: there is no room for it.
+            BudgetExceeded: its tenant stores too much.
         """
         self.require_state()
-        await self.call(lambda: self.queue.store.check_room(len(job.payload)))
+        most, length = self.quotas.most("stored_bytes", job.tenant), len(job.payload)
+
+        def look() -> None:
+            self.queue.store.check_room(length)
+            self.queue.store.check_stored(job.tenant, length, most)
+
+        await self.call(look)
 
     async def submit(self, job: NewJob) -> Job:
         """Keep a job durably.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ashore.jobs.paging import page_length
 from ashore.state import Database, execute
 
 
@@ -31,7 +32,15 @@ class SqlEvents:
         )
         with self._database.write() as connection:
             values: dict[str, object] = {"id": job_id, "last": chunk.last, "events": chunk.events, "attempt": attempt}
-            return bool(execute(connection, statement, **values).rowcount)
+            if not execute(connection, statement, **values).rowcount:
+                return False
+            execute(
+                connection,
+                "UPDATE job SET num_bytes = num_bytes + :more WHERE job_id = :id",
+                id=job_id,
+                more=len(chunk.events),
+            )
+            return True
 
     def last(self, job_id: str) -> int:
         """Return the number of the last event that is kept; -1 where none is."""
@@ -40,9 +49,11 @@ class SqlEvents:
             return -1 if found is None else int(found)
 
     def after(self, job_id: str, number: int, *, limit: int) -> list[EventChunk]:
-        """Return the chunks that have events behind a number, in their order."""
+        """Return the chunks that have events behind a number, in their order: at most `limit`, and one page."""
         where = "WHERE job_id = :id AND last > :number ORDER BY last LIMIT :limit"
-        statement = f"SELECT last, events FROM job_event {where}"
+        sizes, rows = f"SELECT LENGTH(events) FROM job_event {where}", f"SELECT last, events FROM job_event {where}"
         with self._database.read() as connection:
-            rows = execute(connection, statement, id=job_id, number=number, limit=limit).mappings()
-            return [EventChunk(int(row["last"]), bytes(row["events"])) for row in rows]
+            values: dict[str, object] = {"id": job_id, "number": number}
+            lengths = [int(row[0]) for row in execute(connection, sizes, limit=limit, **values)]
+            found = execute(connection, rows, limit=page_length(lengths), **values).mappings()
+            return [EventChunk(int(row["last"]), bytes(row["events"])) for row in found]

@@ -95,6 +95,8 @@ class Job:
     """Ended in any other way."""
     takeovers: int = 0
     """Attempts that ended with what they ran on (a worker, the API, an engine's host), and were not counted."""
+    num_bytes: int = 0
+    """Of its payload, its result and its events."""
 
     @property
     def final(self) -> bool:

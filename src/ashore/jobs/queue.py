@@ -50,10 +50,12 @@ class JobQueue:
 
         Raises:
             Conflict: the idempotency key was used for something else.
-            BudgetExceeded: the tenant has too many that have not ended.
+            BudgetExceeded: the tenant has too many that have not ended, or stores too much.
         """
         most = None if job.parent_id else self._quotas.most("queued_jobs", job.tenant)
-        kept = self.store.add([job], self.now_ms(), most_queued=most)[0]
+        is_done = job.result is not None  # it was checked before it was worked on
+        most_bytes = None if job.parent_id or is_done else self._quotas.most("stored_bytes", job.tenant)
+        kept = self.store.add([job], self.now_ms(), most_queued=most, most_bytes=most_bytes)[0]
         if kept.job_id != job.job_id:
             body = self.store.body(kept.job_id)
             if body is not None and body.payload != job.payload:

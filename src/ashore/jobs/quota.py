@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ashore.errors import BudgetExceeded
 from ashore.state import execute, is_postgres
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 QuotaKind = Literal["queued_jobs", "stored_bytes"]
+ROW_BYTES: Final = 512
+"""What a conversation costs beside its items and its metadata."""
 
 
 class NoQuotas:
@@ -30,22 +32,37 @@ def too_many_jobs(tenant: str, found: int, most: int) -> BudgetExceeded:
 
 
 def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExceeded:
-    """Return the refusal of a file, or of items of a conversation, that have no room."""
+    """Return the refusal of what a tenant has no room for."""
     return BudgetExceeded(
-        f"tenant {tenant} stores {found:,} bytes in files and conversations; its stored_bytes budget is {most:,}, and "
-        f"this adds {wanted:,}",
-        hint="delete files and conversations that are not needed, or ask an administrator to raise the budget",
+        f"tenant {tenant} stores {found:,} bytes; its stored_bytes budget is {most:,}, and this adds {wanted:,}",
+        hint="delete files, responses and conversations that are not needed, or ask an administrator to raise the "
+        "budget",
         facts=(("x-ashore-budget-limit", str(most)), ("x-ashore-budget-remaining", str(max(0, most - found)))),
     )
 
 
 def stored_bytes(connection: Connection, tenant: str, *, without_file: str = "") -> int:
-    """Return the bytes that a tenant keeps in files and conversations, one file left out where given."""
+    """Return the bytes that a tenant keeps in files, conversations and jobs, one file left out where given."""
     statement = (
         "SELECT (SELECT COALESCE(SUM(num_bytes), 0) FROM stored_file WHERE tenant = :tenant AND complete = 1 "
-        "AND file_id <> :without) + (SELECT COALESCE(SUM(num_bytes), 0) FROM conversation WHERE tenant = :tenant)"
+        "AND file_id <> :without) "
+        f"+ (SELECT COALESCE(SUM(num_bytes + LENGTH(metadata) + {ROW_BYTES}), 0) FROM conversation "
+        "WHERE tenant = :tenant) "
+        "+ (SELECT COALESCE(SUM(num_bytes), 0) FROM job WHERE tenant = :tenant AND num_bytes > 0)"
     )
     return int(execute(connection, statement, tenant=tenant, without=without_file).scalar_one())
+
+
+def check_stored(connection: Connection, tenant: str, added: int, most_bytes: int | None) -> None:
+    """Return where a tenant may store so many bytes more, until the transaction ends. None: it is not bounded.
+
+    Raises:
+        BudgetExceeded: it may not.
+    """
+    if most_bytes is not None:
+        tenant_lock(connection, tenant)
+        if (held := stored_bytes(connection, tenant)) + added > most_bytes:
+            raise too_many_bytes(tenant, held, added, most_bytes)
 
 
 def tenant_lock(connection: Connection, tenant: str) -> None:

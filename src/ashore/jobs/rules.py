@@ -81,6 +81,7 @@ def queued(new: NewJob, now_ms: int) -> Job:
         started_ms=now_ms if done else None,
         finished_ms=now_ms if done else None,
         expires_ms=now_ms + new.ttl_ms if done else None,
+        num_bytes=len(new.payload) + len(new.result or b""),
     )
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ashore.jobs import rules
 from ashore.jobs.fairness import Turns, choose
 from ashore.jobs.model import FINAL, JOB_READ, Change, Job, JobBody, JobState, Lease, NewJob, resource_of
 from ashore.jobs.operations.model import name_of
-from ashore.jobs.quota import tenant_lock, too_many_jobs
+from ashore.jobs.paging import page_length
+from ashore.jobs.quota import check_stored, stored_bytes, tenant_lock, too_many_bytes, too_many_jobs
 from ashore.jobs.reserve import check_room
 from ashore.jobs.rules import Rule
 from ashore.state import Database, Event, announce, execute, execute_many, keep_event, row_lock
@@ -62,7 +63,9 @@ class SqlJobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None) -> list[Job]:
+    def add(
+        self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None, most_bytes: int | None = None
+    ) -> list[Job]:
         """Keep new jobs, all or none. For one whose id or idempotency key is there already, the first one is returned.
 
         When it returns, they outlive a power cut.
@@ -71,6 +74,7 @@ class SqlJobs:
             jobs: Of one tenant, where there is a bound.
             now_ms: The time.
             most_queued: Jobs of the tenant that have not ended, these included, without the lines of batches.
+            most_bytes: What the tenant may store in all.
 
         Raises:
             BudgetExceeded: there would be more; none was kept.
@@ -80,15 +84,25 @@ class SqlJobs:
             if most_queued is not None:
                 tenant_lock(connection, jobs[0].tenant)
                 before = _queued(connection, jobs[0].tenant)
+            if most_bytes is not None:
+                tenant_lock(connection, jobs[0].tenant)
+                held = stored_bytes(connection, jobs[0].tenant)
             kept = [_add(connection, job, now_ms) for job in jobs]
             if most_queued is not None and before < _queued(connection, jobs[0].tenant) > most_queued:
                 raise too_many_jobs(jobs[0].tenant, before, most_queued)
+            if most_bytes is not None and held < (stores := stored_bytes(connection, jobs[0].tenant)) > most_bytes:
+                raise too_many_bytes(jobs[0].tenant, held, stores - held, most_bytes)
             announce(connection)
             return kept
 
     def check_room(self, num_bytes: int) -> None:
         """Return when jobs of so many bytes may be kept now. Raises `DiskFull`."""
         check_room(self._database, num_bytes)
+
+    def check_stored(self, tenant: str, num_bytes: int, most_bytes: int | None) -> None:
+        """Return when a tenant may store so many bytes more now. Raises `BudgetExceeded`."""
+        with self._database.read() as connection:
+            check_stored(connection, tenant, num_bytes, most_bytes)
 
     def get(self, job_id: str) -> Job | None:
         """Return one job; None where there is none, or no longer."""
@@ -103,6 +117,12 @@ class SqlJobs:
             statement = "SELECT payload, result FROM job_body WHERE job_id = :id"
             row = execute(connection, statement, id=job_id).mappings().first()
             return None if row is None else _body(row["payload"], row["result"])
+
+    def body_length(self, job_id: str) -> int:
+        """Return the bytes of what `body` would return, 0 where there is no such job. Reads none of them."""
+        statement = "SELECT LENGTH(payload) + COALESCE(LENGTH(result), 0) FROM job_body WHERE job_id = :id"
+        with self._database.read() as connection:
+            return int(execute(connection, statement, id=job_id).scalar() or 0)
 
     def ready(self, now_ms: int) -> set[str]:
         """Return the kinds of which a job may be leased now. Only reads."""
@@ -211,14 +231,18 @@ class SqlJobs:
             return [_job(row) for row in execute(connection, statement, **values).mappings()]
 
     def bodies(self, parent_id: str, *, after_item: int, limit: int) -> list[tuple[Job, JobBody]]:
-        """Return children that have ended, by item, with their bodies."""
+        """Return children that have ended, by item, with their bodies: at most `limit`, and one page."""
         names = ", ".join(f"job.{name}" for name in _COLUMNS)
-        statement = (
-            f"SELECT {names}, payload, result FROM job JOIN job_body ON job_body.job_id = job.job_id "
+        where = (
             f"WHERE parent_id = :parent AND parent_id <> '' AND item > :item AND {_FINAL} ORDER BY item LIMIT :limit"
         )
+        statement = f"SELECT {names}, payload, result FROM job JOIN job_body ON job_body.job_id = job.job_id {where}"
         with self._database.read() as connection:
-            rows = execute(connection, statement, parent=parent_id, item=after_item, limit=limit).mappings()
+            values: dict[str, object] = {"parent": parent_id, "item": after_item}
+            lengths = [
+                int(row[0]) for row in execute(connection, f"SELECT num_bytes FROM job {where}", limit=limit, **values)
+            ]
+            rows = execute(connection, statement, limit=page_length(lengths), **values).mappings()
             return [(_job(row), _body(row["payload"], row["result"])) for row in rows]
 
     def prune(self, *, now_ms: int, limit: int) -> int:
@@ -289,6 +313,8 @@ def _add(connection: Connection, new: NewJob, now_ms: int) -> Job:
 
 def _apply(connection: Connection, before: Job, change: Change, now_ms: int) -> None:
     job = change.job
+    if change.result is not None:
+        job = replace(job, num_bytes=job.num_bytes + len(change.result))
     execute(connection, _UPDATE, **_row(job, _CHANGING))
     if job.state != before.state:
         _tell(connection, job, now_ms)

@@ -36,7 +36,7 @@ from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started,
 from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
 from ashore.serving.orders import check_writes
-from ashore.serving.prompt import PromptReader
+from ashore.serving.prompt import PromptReader, check_length, num_chars
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Watch, prompt_bytes
@@ -361,6 +361,19 @@ class ServingService:
         """
         deadline_at = self._clock.monotonic_s() + ASIDE_S
         return await self._reader.read(num_chars, work, principal, deadline_at)
+
+    async def check_fits(self, request: GenerationRequest, principal: Principal) -> None:
+        """Return when a request that will be answered later may fit the context of its model, as far as its length
+        tells. A model on demand that was never loaded is not asked.
+
+        Raises:
+            ContextTooLong: it cannot. InvalidRequest: the template refuses the messages.
+            DeadlineExceeded: as for `at_length`.
+        """
+        model = self._roster.lead(request.model).pick(principal, request)
+        if (info := model.replicas.info) is not None:
+            work = partial(check_length, request, model.text, info)
+            await self.at_length(num_chars(request), work, principal)
 
     def loads(self, name: str) -> bool:
         """Return whether requests for a name wait until its model is loaded."""

@@ -9,6 +9,7 @@ from ashore.core import ManualClock
 from ashore.errors import BudgetExceeded, InvalidRequest
 from ashore.jobs import (
     MOST_ITEMS,
+    PAGE_BYTES,
     Again,
     Conversation,
     Done,
@@ -19,7 +20,9 @@ from ashore.jobs import (
     SqlFiles,
     SqlJobs,
     StoredFile,
+    head_of,
 )
+from ashore.jobs.quota import ROW_BYTES
 from ashore.state import Database
 
 
@@ -32,7 +35,7 @@ def made(store: SqlConversations, *items: str, **fields: object) -> Conversation
 
 
 def kept(*items: str) -> list[KeptItem]:
-    return [KeptItem(item_id=one, item=one.encode() * 3) for one in items]
+    return [KeptItem(item_id=one, item=head_of(one) + b"}") for one in items]
 
 
 def ids_in(store: SqlConversations, **how: object) -> list[str]:
@@ -41,18 +44,21 @@ def ids_in(store: SqlConversations, **how: object) -> list[str]:
 
 def test_items_keep_their_order_and_come_in_pages(database: Database) -> None:
     store = SqlConversations(database)
-    assert made(store, "a", "b").num_bytes == 6
+    assert made(store, "a", "b").num_bytes == 20
     changed = store.append("conv_1", kept("c", "a"), expires_ms=200)
-    assert changed is not None and (changed.expires_ms, changed.num_bytes) == (200, 12)
+    assert changed is not None and (changed.expires_ms, changed.num_bytes) == (200, 42)
     assert ids_in(store) == ["a", "b", "c", "a_3"]
     assert ids_in(store, oldest_first=False, limit=2) == ["a_3", "c"]
+    assert store.items("conv_1")[-1].item == b'{"id":"a_3"}', "an item says the id that it has"
+    assert store.lengths("conv_1", after=1) == [10, 12] and store.lengths("conv_1", oldest_first=False, limit=1) == [12]
+    assert store.length("conv_1", "a_3") == 12 and store.length("conv_1", "none") == 0
     second = store.item("conv_1", "b")
-    assert second is not None and second.item == b"bbb"
+    assert second is not None and second.item == b'{"id":"b"}'
     assert ids_in(store, after=second.place) == ["c", "a_3"]
     assert ids_in(store, after=second.place, oldest_first=False) == ["a"]
     assert store.remove("conv_1", "b") and not store.remove("conv_1", "b") and not store.remove("conv_1", "\0")
     found = store.get("conv_1")
-    assert found is not None and found.num_bytes == 9 and ids_in(store) == ["a", "c", "a_3"]
+    assert found is not None and found.num_bytes == 32 and ids_in(store) == ["a", "c", "a_3"]
     assert store.item("conv_1", "b") is None and store.get("\0") is None
 
 
@@ -72,16 +78,25 @@ def test_what_a_response_adds_again_replaces_what_it_added(database: Database) -
 
 def test_conversations_are_bounded_and_counted_with_files(database: Database) -> None:
     store, files = SqlConversations(database), SqlFiles(database)
-    made(store, "a")
-    with pytest.raises(BudgetExceeded, match="stores 3 bytes in files and conversations"):
-        store.append("conv_1", kept("b"), expires_ms=1, most_bytes=5)
+    made(store, "a", metadata="{1}")
+    stores = 10 + len("{1}") + ROW_BYTES
+    with pytest.raises(BudgetExceeded, match=f"stores {stores} bytes"):
+        store.append("conv_1", kept("b"), expires_ms=1, most_bytes=stores + 9)
+    with pytest.raises(BudgetExceeded):
+        store.update("conv_1", metadata="{12}", expires_ms=1, most_bytes=stores)
+    assert store.update("conv_1", metadata="{}", expires_ms=1, most_bytes=stores) is not None
+    empty = Conversation(
+        conversation_id="conv_2", tenant="a", account="alice", models="m", metadata="{}", created_ms=1, expires_ms=1
+    )
+    with pytest.raises(BudgetExceeded):
+        store.create(empty, [], most_bytes=stores)
     file = StoredFile(
         file_id="file-1", tenant="a", filename="f", purpose="batch", num_bytes=3, created_ms=1, expires_ms=None,
         complete=False, account="alice",
     )  # fmt: skip
     files.create(file)
     with pytest.raises(BudgetExceeded):
-        files.complete(file, most_bytes=5)
+        files.complete(file, most_bytes=stores)
     with pytest.raises(InvalidRequest, match="at most"):
         store.append("conv_1", kept(*(str(number) for number in range(MOST_ITEMS))), expires_ms=1)
     assert ids_in(store) == ["a"], "nothing was added by halves"
@@ -116,3 +131,33 @@ def test_events_are_those_of_the_attempt_that_holds_the_job(database: Database, 
     queue.settle(second, Done(result=b""))
     queue.delete("j1")
     assert events.last("j1") == -1
+
+
+def test_events_are_read_in_pages_and_counted_with_their_job(database: Database, clock: ManualClock) -> None:
+    store, events = SqlJobs(database), SqlEvents(database)
+    queue = queue_over(store, clock)
+    queue.submit(new("j1", payload=b"12"))
+    [first] = lease(queue)
+    for number, length in enumerate((PAGE_BYTES - 1, 2, PAGE_BYTES + 5, 1)):
+        assert events.append("j1", first.number, EventChunk(number, b"x" * length))
+    pages, after = [], -1
+    while page := events.after("j1", after, limit=9):
+        pages.append([one.last for one in page])
+        after = page[-1].last
+    assert pages == [[0], [1], [2], [3]], "a chunk that is longer than a page is one by itself"
+    queue.settle(first, Done(result=b"345"))
+    job = store.get("j1")
+    assert job is not None and job.num_bytes == 2 + 3 + 2 * PAGE_BYTES + 7
+    assert store.body_length("j1") == 5 and store.body_length("none") == 0
+
+
+def test_jobs_count_in_what_a_tenant_stores(database: Database, clock: ManualClock) -> None:
+    store = SqlJobs(database)
+    store.add([new("j1", payload=b"x" * 90)], 1, most_bytes=100)
+    with pytest.raises(BudgetExceeded, match="stores 90 bytes"):
+        store.add([new("j2", payload=b"x" * 11)], 1, most_bytes=100)
+    assert store.get("j2") is None
+    assert store.add([new("j1", payload=b"x" * 90)], 1, most_bytes=0)[0].job_id == "j1", "the first one is there"
+    store.check_stored("a", 10, 100)
+    with pytest.raises(BudgetExceeded):
+        store.check_stored("a", 11, 100)

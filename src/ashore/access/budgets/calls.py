@@ -77,7 +77,7 @@ class BudgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     kind: Annotated[Kind, msgspec.Meta(extra={"positional": True})]
     """tokens (prompt and answer), requests, or concurrency (requests that run or wait at one time). For a tenant
-    also queued_jobs (jobs that have not ended) and stored_bytes (of files and conversations)."""
+    also queued_jobs (jobs that have not ended) and stored_bytes (of everything that it stores)."""
     cap: Annotated[int, msgspec.Meta(extra={"positional": True})]
     """The limit."""
     window: Annotated[WindowName | None, msgspec.Meta(extra={"flag": "per"})] = None

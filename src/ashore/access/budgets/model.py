@@ -13,7 +13,8 @@ CountedKind = Literal["tokens", "requests", "concurrency"]
 """Counted on the request path. tokens: of prompt and answer. requests: that were answered. concurrency: that run or
 wait at one moment."""
 QuotaKind = Literal["queued_jobs", "stored_bytes"]
-"""Counted where jobs and files are, for each tenant. queued_jobs: that have not ended. stored_bytes: of files."""
+"""Counted where jobs and files are, for each tenant. queued_jobs: that have not ended. stored_bytes: of files,
+conversations, responses and other jobs, and of answers kept for votes."""
 Kind = Literal[CountedKind, QuotaKind]
 WindowName = Literal["minute", "hour", "day", "month", "total", "now"]
 """Calendar windows; `total` never resets, `now` is the only one of what is not used up."""

@@ -413,6 +413,11 @@ class Exchange:
         finally:
             self.writing_since, self._late = 0.0, None
 
+    async def caught_up(self) -> None:
+        """Return once the client has read most of what was `put`."""
+        if self._late is not None:
+            await self._late
+
     async def write(self, chunk: bytes) -> None:
         """Send a piece of a download; waits while the client reads slower than we write."""
         self.writing_since = time.perf_counter()

@@ -8,7 +8,7 @@ import msgspec
 
 from ashore.access import STORED_REMOVE, Principal
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.stored import find_job, page_of_jobs
+from ashore.api.http.stored import find_job, page_of_jobs, read_out
 from ashore.jobs import Job, JobState, Reply
 
 if TYPE_CHECKING:
@@ -57,16 +57,23 @@ class JobList(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_jobs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/jobs`: the caller's, and those of others that a right opens, without the lines of batches."""
-    jobs, has_more = await page_of_jobs(app, exchange, principal)
-    answer = JobList(items=[job_out(job) for job in jobs], has_more=has_more)
-    await exchange.respond(200, [JSON], _encode(answer))
+
+    def write(jobs: list[Job], has_more: bool) -> bytes:
+        return _encode(JobList(items=[job_out(job) for job in jobs], has_more=has_more))
+
+    await exchange.respond(200, [JSON], await page_of_jobs(app, exchange, principal, write))
 
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/jobs/{id}`."""
     job = await find_job(app, exchange.argument, principal)
-    result = (await app.desk.call(lambda: app.desk.queue.body(job.job_id))).result
-    await exchange.respond(200, [JSON], _encode(job_out(job, result)))
+    queue = app.desk.queue
+    length = await app.desk.call(lambda: queue.store.body_length(job.job_id))
+
+    def work() -> bytes:
+        return _encode(job_out(job, queue.body(job.job_id).result))
+
+    await exchange.respond(200, [JSON], await read_out(app, exchange, principal, length, work))
 
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

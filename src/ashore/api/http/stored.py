@@ -7,19 +7,19 @@ both, only what those models can have made. Everything else is as if it did not 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from ashore.access import STORED_SHOW, Authority, Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.paging import page_of
+from ashore.core import check_wanted
 from ashore.errors import NotFound
 from ashore.jobs import ANY_MODEL, Job, StoredFile
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
-ROWS_AT_ONCE = 500
+ROWS_AT_ONCE: Final = 500
 
 
 class Stored(Protocol):
@@ -36,6 +36,7 @@ class Stored(Protocol):
 
 
 S = TypeVar("S", Job, StoredFile)
+T = TypeVar("T")
 
 
 def may(authority: Authority, principal: Principal, action: str, thing: Stored) -> bool:
@@ -51,6 +52,20 @@ def may(authority: Authority, principal: Principal, action: str, thing: Stored) 
 def models_of(principal: Principal) -> str:
     """Return what may be in something that this principal makes, as `NewJob.models` says it."""
     return " ".join(principal.scope.models) or ANY_MODEL
+
+
+async def read_out(app: HttpApp, exchange: Exchange, principal: Principal, num_bytes: int, work: Callable[[], T]) -> T:
+    """Return what `work` returns, which reads so many bytes of the state and decodes them.
+
+    They are counted with the body of the request until it ends, and `work` is done on a thread, in the line in which
+    prompts of the principal are read: what was stored is as large as what came in, and costs as much.
+
+    Raises:
+        Overloaded: the bodies and stored things that this worker holds leave no room for them.
+        DeadlineExceeded: its turn did not come in time.
+    """
+    exchange.hold.grow(min(num_bytes, app.limits.max_body_bytes))
+    return await app.serving.read_aside(principal, work)
 
 
 async def find_job(
@@ -74,27 +89,40 @@ async def shown(
     place: Callable[[S], tuple[int, str]],
     after: tuple[int, str] | None,
     limit: int,
-) -> list[S]:
-    """Return the first `limit` of the tenant's rows behind `after` that the principal may see.
+    write: Callable[[list[S], bool], bytes],
+) -> bytes:
+    """Return the first `limit` of the tenant's rows behind `after` that the principal may see, as `write` makes an
+    answer of them and of whether there are more. All of it is done where `read_out` works.
 
     `rows` reads them, of one account or of all, behind a place: `(account, after, limit)`.
     """
     account = None if app.authority.holds(principal, STORED_SHOW) else principal.id
-    found: list[S] = []
-    at_once = max(limit, ROWS_AT_ONCE)
-    while len(found) < limit:
-        page = await app.desk.call(partial(rows, account, after, at_once))
-        found += [row for row in page if may(app.authority, principal, STORED_SHOW, row)]
-        if len(page) < at_once:
-            break
-        after = place(page[-1])
-    return found[:limit]
+
+    def work() -> bytes:
+        found: list[S] = []
+        behind = after
+        while len(found) <= limit:
+            check_wanted()
+            page = rows(account, behind, ROWS_AT_ONCE)
+            found += [row for row in page if may(app.authority, principal, STORED_SHOW, row)]
+            if len(page) < ROWS_AT_ONCE:
+                break
+            behind = place(page[-1])
+        return write(found[:limit], len(found) > limit)
+
+    return await app.serving.read_aside(principal, work)
 
 
 async def page_of_jobs(
-    app: HttpApp, exchange: Exchange, principal: Principal, *, kinds: Sequence[str] = ()
-) -> tuple[list[Job], bool]:
-    """Return the jobs that a list asks for, without the lines of batches, and whether there are more.
+    app: HttpApp,
+    exchange: Exchange,
+    principal: Principal,
+    write: Callable[[list[Job], bool], bytes],
+    *,
+    kinds: Sequence[str] = (),
+) -> bytes:
+    """Return the answer that `write` makes of the jobs that a list asks for, without the lines of batches, and of
+    whether there are more.
 
     Raises:
         InvalidRequest: the query is malformed.
@@ -102,7 +130,7 @@ async def page_of_jobs(
     """
     page = page_of(exchange, default=20, most=100)
     after = _place(await find_job(app, page.after, principal, kinds=kinds)) if page.after else None
-    jobs = await shown(
+    return await shown(
         app,
         principal,
         lambda account, behind, limit: app.desk.queue.store.select(
@@ -116,9 +144,9 @@ async def page_of_jobs(
         ),
         _place,
         after,
-        page.limit + 1,
+        page.limit,
+        write,
     )
-    return jobs[: page.limit], len(jobs) > page.limit
 
 
 def _place(job: Job) -> tuple[int, str]:

@@ -17,7 +17,18 @@ from ashore.api.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_f
 from ashore.api.http.openai.responses_types import InputDetails, OutputDetails, ResponsesUsage
 from ashore.api.http.stored import find_job, models_of, page_of_jobs
 from ashore.errors import InvalidRequest
-from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, BatchTokens, Job, NewJob, expires_of, new_id, progress_of
+from ashore.jobs import (
+    BATCH_KIND,
+    ENDPOINTS,
+    BatchOrder,
+    BatchTokens,
+    Job,
+    JobQueue,
+    NewJob,
+    expires_of,
+    new_id,
+    progress_of,
+)
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -175,24 +186,28 @@ async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def list_batches(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/batches`."""
-    jobs, has_more = await page_of_jobs(app, exchange, principal, kinds=KINDS)
-    data = [await _render(app, job) for job in jobs]
-    answer = BatchList(
-        data=data,
-        has_more=has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
-    await exchange.respond(200, [JSON], _encode(answer))
+    queue = app.desk.queue
+
+    def write(jobs: list[Job], has_more: bool) -> bytes:
+        data = [_out(queue, job) for job in jobs]
+        answer = BatchList(
+            data=data,
+            has_more=has_more,
+            first_id=data[0].id if data else None,
+            last_id=data[-1].id if data else None,
+        )
+        return _encode(answer)
+
+    await exchange.respond(200, [JSON], await page_of_jobs(app, exchange, principal, write, kinds=KINDS))
 
 
 async def _answer(app: HttpApp, exchange: Exchange, job: Job) -> None:
-    await exchange.respond(200, [JSON], _encode(await _render(app, job)))
+    queue = app.desk.queue
+    await exchange.respond(200, [JSON], _encode(await app.desk.call(lambda: _out(queue, job))))
 
 
-async def _render(app: HttpApp, job: Job) -> BatchOut:
-    body = await app.desk.call(lambda: app.desk.queue.body(job.job_id))
-    return batch_out(job, _order.decode(body.payload))
+def _out(queue: JobQueue, job: Job) -> BatchOut:
+    return batch_out(job, _order.decode(queue.body(job.job_id).payload))
 
 
 def batch_out(job: Job, order: BatchOrder) -> BatchOut:

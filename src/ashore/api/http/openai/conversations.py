@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
@@ -14,13 +13,14 @@ from ashore.api.http.dialect import Dialect, Reader, Said
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.dialects import adapt_items
 from ashore.api.http.openai.paging import page_of
-from ashore.api.http.openai.responses_parse import item_of, listed
+from ashore.api.http.openai.responses_parse import item_of, listed, messages_of, stored_item
 from ashore.api.http.openai.responses_render import ID_PREFIXES
 from ashore.api.http.openai.responses_types import Item, ItemList, MetadataText
-from ashore.api.http.stored import may, models_of
+from ashore.api.http.stored import may, models_of, read_out
 from ashore.api.http.streaming import JSON
+from ashore.core import Message, check_wanted
 from ashore.errors import NotFound
-from ashore.jobs import Conversation, KeptItem, new_id
+from ashore.jobs import Conversation, KeptItem, head_of, new_id, page_length
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -123,8 +123,12 @@ async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     request = await UPDATE_READER.body_of(app, exchange, principal)
     found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
     metadata, expires_ms = _encode(request.metadata).decode(), _expiry(app)
-    changed = await app.desk.call(
-        lambda: app.desk.conversations.update(found.conversation_id, metadata=metadata, expires_ms=expires_ms)
+    desk = app.desk
+    most = desk.quotas.most("stored_bytes", found.tenant)
+    changed = await desk.call(
+        lambda: desk.conversations.update(
+            found.conversation_id, metadata=metadata, expires_ms=expires_ms, most_bytes=most
+        )
     )
     if changed is None:
         raise _gone(exchange.argument)
@@ -146,36 +150,49 @@ async def add_items(app: HttpApp, exchange: Exchange, principal: Principal) -> N
     changed = await append(app, found, items)
     if changed is None:
         raise _gone(exchange.argument)
-    desk, before = app.desk, changed.next_place - len(items) - 1
-    added = await desk.call(lambda: desk.conversations.items(found.conversation_id, after=before, limit=len(items)))
-    await exchange.respond(200, [JSON], _encode(_list(added, has_more=False)))
+    store, before = app.desk.conversations, changed.next_place - len(items) - 1
+
+    def work() -> bytes:
+        return _list(store.items(found.conversation_id, after=before, limit=len(items)), has_more=False)
+
+    await exchange.respond(200, [JSON], await app.serving.read_aside(principal, work))  # as long as the body
 
 
 async def list_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/conversations/{id}/items`."""
     page = page_of(exchange, default=20, most=MOST_LISTED, extra=("include", "include[]"))
     found = await find_conversation(app, exchange.argument, principal)
-    desk, whose = app.desk, found.conversation_id
+    desk, store, whose = app.desk, app.desk.conversations, found.conversation_id
     after = None
     if page.after:
-        last = await desk.call(lambda: desk.conversations.item(whose, page.after))
-        if last is None:
+        after = await desk.call(lambda: store.place(whose, page.after))
+        if after is None:
             raise _no_item(page.after, whose)
-        after = last.place
-    items = await desk.call(
-        lambda: desk.conversations.items(whose, after=after, limit=page.limit + 1, oldest_first=page.oldest_first)
-    )
-    await exchange.respond(200, [JSON], _encode(_list(items[: page.limit], has_more=len(items) > page.limit)))
+    read: dict[str, Any] = {"after": after, "oldest_first": page.oldest_first}
+    lengths = await desk.call(lambda: store.lengths(whose, limit=page.limit + 1, **read))
+    limit = page_length(lengths[: page.limit])
+
+    def work() -> bytes:
+        return _list(store.items(whose, limit=limit, **read), has_more=len(lengths) > limit)
+
+    answer = await read_out(app, exchange, principal, sum(lengths[:limit]), work)
+    await exchange.respond(200, [JSON], answer)
 
 
 async def item(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/conversations/{id}/items/{item}`."""
     whose, which = exchange.arguments
-    found = await find_conversation(app, whose, principal)
-    kept = await app.desk.call(lambda: app.desk.conversations.item(found.conversation_id, which))
-    if kept is None:
-        raise _no_item(which, whose)
-    await exchange.respond(200, [JSON], _encode(_shown(kept)))
+    await find_conversation(app, whose, principal)
+    store = app.desk.conversations
+    length = await app.desk.call(lambda: store.length(whose, which))
+
+    def work() -> bytes:
+        kept = store.item(whose, which)
+        if kept is None:
+            raise _no_item(which, whose)
+        return bytes(_shown(kept))
+
+    await exchange.respond(200, [JSON], await read_out(app, exchange, principal, length, work))
 
 
 async def remove_item(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -201,10 +218,20 @@ async def find_conversation(
     return found
 
 
-async def items_in(app: HttpApp, conversation: Conversation) -> list[Item]:
-    """Return the items of a conversation in their order."""
-    kept = await app.desk.call(partial(app.desk.conversations.items, conversation.conversation_id))
-    return [item_of(_item.decode(one.item), "conversation") for one in kept]
+async def messages_in(
+    app: HttpApp, exchange: Exchange, conversation: Conversation, principal: Principal
+) -> list[Message]:
+    """Return what was said in a conversation."""
+    store = app.desk.conversations
+
+    def work() -> list[Message]:
+        items = []
+        for kept in store.items(conversation.conversation_id):
+            check_wanted()
+            items.append(stored_item(kept.item, "conversation"))
+        return messages_of(items)
+
+    return await read_out(app, exchange, principal, conversation.num_bytes, work)
 
 
 async def append(
@@ -224,16 +251,19 @@ def kept_items(items: Sequence[Item]) -> list[KeptItem]:
     """Return items as they are kept, each with an id."""
     found = [listed(one) for one in items]
     return [
-        KeptItem(
-            item_id=fields.get("id") or new_id(f"{ID_PREFIXES.get(fields['type'], 'item')}_"), item=_encode(fields)
-        )
-        for fields in found
+        _kept(fields.get("id") or new_id(f"{ID_PREFIXES.get(fields['type'], 'item')}_"), fields) for fields in found
     ]
 
 
 def kept_output(output: Sequence[Mapping[str, Any]]) -> list[KeptItem]:
     """Return the items of an answer as they are kept."""
-    return [KeptItem(item_id=str(one["id"]), item=_encode(one)) for one in output]
+    return [_kept(str(one["id"]), one) for one in output]
+
+
+def _kept(item_id: str, fields: Mapping[str, Any]) -> KeptItem:
+    """Return an item as it is kept: its id comes first, so that it is shown without being read."""
+    others = {name: value for name, value in fields.items() if name != "id"}
+    return KeptItem(item_id=item_id, item=_encode({"id": item_id, **others}))
 
 
 def conversation_out(found: Conversation) -> ConversationOut:
@@ -246,22 +276,24 @@ def conversation_out(found: Conversation) -> ConversationOut:
     )
 
 
-def _shown(kept: KeptItem) -> dict[str, Any]:
-    return {**_item.decode(kept.item), "id": kept.item_id}
+def _shown(kept: KeptItem) -> msgspec.Raw:
+    if kept.item.startswith(head_of(kept.item_id)):
+        return msgspec.Raw(kept.item)
+    return msgspec.Raw(_encode({**_item.decode(kept.item), "id": kept.item_id}))  # as earlier versions kept it
 
 
 def _checked(items: Sequence[dict[str, Any]]) -> list[Item]:
     return [item_of(one, f"items[{at}]") for at, one in enumerate(items)]
 
 
-def _list(items: Sequence[KeptItem], *, has_more: bool) -> ItemList:
-    data = [_shown(one) for one in items]
-    return ItemList(
-        data=data,
+def _list(items: Sequence[KeptItem], *, has_more: bool) -> bytes:
+    answer = ItemList(
+        data=[_shown(one) for one in items],
         has_more=has_more,
-        first_id=data[0]["id"] if data else None,
-        last_id=data[-1]["id"] if data else None,
+        first_id=items[0].item_id if items else None,
+        last_id=items[-1].item_id if items else None,
     )
+    return _encode(answer)
 
 
 def _expiry(app: HttpApp) -> int:

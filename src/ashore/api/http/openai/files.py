@@ -11,7 +11,7 @@ import msgspec
 from ashore.access import STORED_REMOVE, STORED_SHOW, Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
-from ashore.api.http.openai.paging import Page, page_of
+from ashore.api.http.openai.paging import page_of
 from ashore.api.http.stored import may, models_of, shown
 from ashore.core import first_hidden, whole_number
 from ashore.errors import InvalidRequest, NotFound
@@ -25,6 +25,9 @@ MAX_FIELD_BYTES: Final = 4096
 FORM_BYTES: Final = 64 << 10
 """What a form may have beside the file."""
 MOST_FILES: Final = 10_000
+"""That a list may be asked for, as at OpenAI."""
+FILES_AT_ONCE: Final = 500
+"""Of one page, however many are asked for: `has_more` says that there are others."""
 SHORTEST_LIFE_S: Final = 3600
 LONGEST_LIFE_S: Final = 30 * 86_400
 
@@ -67,6 +70,7 @@ async def upload(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     """`POST /v1/files`: a form with `purpose`, `file` and, if wanted, `expires_after[seconds]`."""
     desk = app.desk
     reader = FormReader(boundary_of(exchange.headers.get(b"content-type", b"")))
+    exchange.hold.grow(PIECE_BYTES)  # which are gathered before they are written
     taken = _Upload(app, principal)
     whole = False
     try:
@@ -186,7 +190,18 @@ async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     if page.after:
         last = await find_file(app, page.after, principal)
         after = (last.created_ms, last.file_id)
-    files = await shown(
+
+    def write(files: list[StoredFile], has_more: bool) -> bytes:
+        data = [file_out(file) for file in files]
+        answer = FileList(
+            data=data,
+            has_more=has_more,
+            first_id=data[0].id if data else None,
+            last_id=data[-1].id if data else None,
+        )
+        return _encode(answer)
+
+    answer = await shown(
         app,
         principal,
         lambda account, behind, limit: desk.files.select(
@@ -199,9 +214,10 @@ async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         ),
         lambda file: (file.created_ms, file.file_id),
         after,
-        page.limit + 1,
+        min(page.limit, FILES_AT_ONCE),
+        write,
     )
-    await exchange.respond(200, [JSON], _encode(_file_list(files, page)))
+    await exchange.respond(200, [JSON], answer)
 
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -215,6 +231,7 @@ async def content(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
     desk = app.desk
     file = await find_file(app, exchange.argument, principal)
     headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % file.num_bytes)]
+    exchange.hold.grow(min(file.num_bytes, PIECE_BYTES))
     number, piece = 0, await desk.call(lambda: desk.files.piece(file.file_id, 0))
     await exchange.start_download(headers)
     while piece is not None:
@@ -252,16 +269,6 @@ def file_out(file: StoredFile) -> FileOut:
         expires_at=None if file.expires_ms is None else file.expires_ms // 1000,
         filename=file.filename,
         purpose=file.purpose,
-    )
-
-
-def _file_list(files: list[StoredFile], page: Page) -> FileList:
-    data = [file_out(file) for file in files[: page.limit]]
-    return FileList(
-        data=data,
-        has_more=len(files) > page.limit,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
     )
 
 

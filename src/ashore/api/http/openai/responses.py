@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -14,31 +14,34 @@ from ashore.access import INFER, STORED_REMOVE, STORED_SHOW, Principal
 from ashore.api.http.desk import RESPONSE_KIND, new_call
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of
-from ashore.api.http.openai.conversations import append, find_conversation, items_in, kept_items, kept_output
+from ashore.api.http.openai.conversations import append, find_conversation, kept_items, kept_output, messages_in
 from ashore.api.http.openai.dialects import RESPONSES_READER
 from ashore.api.http.openai.paging import page_of
 from ashore.api.http.openai.responses_follow import FIRST, EventKeeper, follow, keeper_of
-from ashore.api.http.openai.responses_parse import item_of, items_of, listed, messages_of, to_generation
-from ashore.api.http.openai.responses_render import ResponseWriter, response_out
+from ashore.api.http.openai.responses_parse import items_of, listed, messages_of, stored_item, to_generation
+from ashore.api.http.openai.responses_render import ResponseWriter, event_of, response_out
 from ashore.api.http.openai.responses_types import (
     InputTokens,
     Item,
     ItemList,
+    MessageItem,
     ResponseDeleted,
     ResponseFault,
     ResponseOut,
     ResponsesRequest,
     Status,
 )
-from ashore.api.http.stored import find_job
+from ashore.api.http.stored import find_job, read_out
 from ashore.api.http.streaming import JSON, Answering, answer_headers, standing_headers, stream_answer
 from ashore.core import Message, did_you_mean, whole_number
 from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
-from ashore.jobs import Call, Conversation, Job, NewJob, Reply, new_id
+from ashore.jobs import PAGE_BYTES, Call, Conversation, Job, NewJob, Reply, new_id
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Hear, ServingEvent, Started, Usage
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+
+T = TypeVar("T")
 
 KINDS: Final = (RESPONSE_KIND,)
 LONGEST_CHAIN: Final = 100
@@ -47,31 +50,44 @@ MOST_ITEMS: Final = 100
 RETRIEVED_WITH: Final = ("include", "include[]", "include_obfuscation", "starting_after", "stream")
 """Parameters of `GET /v1/responses/{id}`. A stored response has what its request included, whatever is said here."""
 
+
+class _Asked(msgspec.Struct):
+    """What of a stored request was said in it."""
+
+    input: str | list[msgspec.Raw]
+    previous_response_id: str | None = None
+
+
+class _Answered(msgspec.Struct):
+    output: list[msgspec.Raw] = []
+
+
 _call = msgspec.json.Decoder(Call)
 _reply = msgspec.json.Decoder(Reply)
-_output = msgspec.json.Decoder(dict[str, Any])
+_asked = msgspec.json.Decoder(_Asked)
+_answered = msgspec.json.Decoder(_Answered)
 _encode = msgspec.json.Encoder().encode
 
 
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses`."""
-    body = await exchange.body(app.limits)
     request = await RESPONSES_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
     if request.background and not exchange.job_id:
         app.authority.require(principal, INFER, f"model/{request.model}")
-        await _background(app, exchange, principal, request, body)
+        await _background(app, exchange, principal, request)
         return
     conversation = await _conversation(app, request, principal, action=STORED_REMOVE)
-    history = await _history(app, request, principal, conversation)
+    history = await _history(app, exchange, request, principal, conversation)
     is_job = exchange.job_id.startswith("resp_")
     response_id = exchange.job_id if is_job else new_id("resp_")
-    generation = msgspec.structs.replace(to_generation(request, exchange, history), answer_id=response_id)
+    generation = await _generation(app, exchange, request, history, principal)
+    generation = msgspec.structs.replace(generation, answer_id=response_id)
     keeper, first = None, 0
     if is_job and request.stream:
         keeper, first = await keeper_of(app.desk, exchange)
     writer = ResponseWriter(
-        _as_used(app, request),
+        _as_used(request, _recommended(app, request.model)),
         response_id,
         background=bool(request.background),
         with_logprobs=generation.top_logprobs is not None,
@@ -87,7 +103,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
             kind=RESPONSE_KIND,
             path="/v1/responses",
             model=request.model,
-            body=body,
+            body=await _to_keep(app, request, principal),
             job_id=response_id,
         )
         await app.desk.check(keep)  # before anything is generated
@@ -164,19 +180,18 @@ def _follow(writer: ResponseWriter, event: ServingEvent) -> bytes:
             return b""
 
 
-async def _background(
-    app: HttpApp, exchange: Exchange, principal: Principal, request: ResponsesRequest, body: bytes
-) -> None:
+async def _background(app: HttpApp, exchange: Exchange, principal: Principal, request: ResponsesRequest) -> None:
     """Keep the request as a job and answer at once, or with its events; the job has the id of the response."""
     if request.store is False:
         raise InvalidRequest("a background response is always stored; store is false", hint="omit store", param="store")
-    to_generation(request, exchange, ())
     aliases = {card.alias for card in app.serving.models()}
     if request.model not in aliases:
         hint = did_you_mean(request.model[:100], aliases)
         raise UnknownModel(f"no model is called {request.model[:100]!r} here", hint=hint, param="model")
     conversation = await _conversation(app, request, principal, action=STORED_REMOVE)
-    await _history(app, request, principal, conversation)
+    history = await _history(app, exchange, request, principal, conversation)
+    await app.serving.check_fits(await _generation(app, exchange, request, history, principal), principal)
+    kept_body = await _to_keep(app, request, principal)
     job = new_call(
         app.desk,
         exchange,
@@ -184,21 +199,38 @@ async def _background(
         kind=RESPONSE_KIND,
         path="/v1/responses",
         model=request.model,
-        body=body,
+        body=kept_body,
         job_id=new_id("resp_"),
         deadline_s=deadline_of(exchange),
     )
     kept = await app.desk.submit(job)
     if request.stream:
-        await _follow_job(app, exchange, kept, request, after=-1)
+        first = partial(_first_events, request, _recommended(app, request.model), kept)
+        events = await app.serving.at_length(len(kept_body), first, principal)
+        await follow(app, exchange, kept, events, partial(_render, app, exchange, principal), after=-1)
         return
-    await exchange.respond(200, [JSON], await _render(app, kept))
+    await exchange.respond(200, [JSON], await _render(app, exchange, principal, kept))
 
 
-async def _follow_job(app: HttpApp, exchange: Exchange, job: Job, request: ResponsesRequest, *, after: int) -> None:
+async def _generation(
+    app: HttpApp, exchange: Exchange, request: ResponsesRequest, history: Sequence[Message], principal: Principal
+) -> GenerationRequest:
+    """Return what a request asks for; the items of a long one are read on a thread. Raises as `to_generation` does."""
+    length = len(exchange.body_at_hand(app.limits) or b"")
+    return await app.serving.at_length(length, partial(to_generation, request, exchange, history), principal)
+
+
+async def _to_keep(app: HttpApp, request: ResponsesRequest, principal: Principal) -> bytes:
+    """Return a request as it is kept: only what it says here, so that what is read again is what was understood."""
+    said = {name: value for name in request.__struct_fields__ if (value := getattr(request, name)) is not None}
+    return await app.serving.read_aside(principal, partial(_encode, said))
+
+
+def _first_events(request: ResponsesRequest, used: Mapping[str, float], job: Job) -> tuple[bytes, bytes]:
+    """Return the events of a background response that come before those that its job makes."""
     created_s = job.created_ms // 1000
-    queued = response_out(_as_used(app, request), job.job_id, created_s=created_s, status="queued", background=True)
-    await follow(app, exchange, job, queued, partial(_render, app), after)
+    queued = response_out(_as_used(request, used), job.job_id, created_s=created_s, status="queued", background=True)
+    return event_of("response.created", 0, response=queued), event_of("response.queued", 1, response=queued)
 
 
 async def _keep(app: HttpApp, generation: GenerationRequest, call: NewJob, response: ResponseOut) -> None:
@@ -212,8 +244,9 @@ async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -
     request = await RESPONSES_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
     conversation = await _conversation(app, request, principal, action=STORED_SHOW)
-    history = await _history(app, request, principal, conversation)
-    tokens = await app.serving.tokens.count(to_generation(request, exchange, history), principal)
+    history = await _history(app, exchange, request, principal, conversation)
+    generation = await _generation(app, exchange, request, history, principal)
+    tokens = await app.serving.tokens.count(generation, principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
     await exchange.respond(200, headers, _encode(InputTokens(input_tokens=tokens)))
 
@@ -229,16 +262,22 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     stream, after = _streamed(query)
     job = await find_job(app, exchange.argument, principal, kinds=KINDS)
     if stream:
-        request, _, _ = await _stored(app, job)
-        if not (request.background and request.stream):
-            raise InvalidRequest(
-                "only a response that was created with background: true and stream: true can be streamed",
-                hint="omit stream, and poll while the status is queued or in_progress",
-                param="stream",
-            )
-        await _follow_job(app, exchange, job, request, after=after)
+        used = _recommended(app, job.models)
+
+        def first(stored: _Stored) -> tuple[bytes, bytes]:
+            request = RESPONSES_READER.again(stored.body)
+            if not (request.background and request.stream):
+                raise InvalidRequest(
+                    "only a response that was created with background: true and stream: true can be streamed",
+                    hint="omit stream, and poll while the status is queued or in_progress",
+                    param="stream",
+                )
+            return _first_events(request, used, job)
+
+        events = await _read_stored(app, exchange, principal, job, first)
+        await follow(app, exchange, job, events, partial(_render, app, exchange, principal), after)
         return
-    await exchange.respond(200, [JSON], await _render(app, job))
+    await exchange.respond(200, [JSON], await _render(app, exchange, principal, job))
 
 
 def _streamed(query: Mapping[str, str]) -> tuple[bool, int]:
@@ -260,7 +299,7 @@ async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     """`POST /v1/responses/{id}/cancel`. One that has ended stays as it is."""
     job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
-    await exchange.respond(200, [JSON], await _render(app, changed or job))
+    await exchange.respond(200, [JSON], await _render(app, exchange, principal, changed or job))
 
 
 async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -274,36 +313,75 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
     """`GET /v1/responses/{id}/input_items`."""
     page = page_of(exchange, default=20, most=MOST_ITEMS, extra=("include", "include[]"))
     job = await find_job(app, exchange.argument, principal, kinds=KINDS)
-    request, _, _ = await _stored(app, job)
     suffix = job.job_id.removeprefix("resp_")
-    items = [{**listed(item), "id": item.id or f"in_{suffix}_{at}"} for at, item in enumerate(items_of(request))]
-    if not page.oldest_first:
-        items.reverse()
-    ids = [item["id"] for item in items]
-    if page.after and page.after not in ids:
-        raise NotFound(f"there is no item {page.after[:80]!r} in {job.job_id}", param="after")
-    first = ids.index(page.after) + 1 if page.after else 0
-    shown = items[first : first + page.limit]
-    answer = ItemList(
-        data=shown,
-        has_more=len(items) > first + page.limit,
-        first_id=shown[0]["id"] if shown else None,
-        last_id=shown[-1]["id"] if shown else None,
-    )
-    await exchange.respond(200, [JSON], _encode(answer))
+
+    def work(stored: _Stored) -> bytes:
+        items = [(item.id or f"in_{suffix}_{at}", item) for at, item in enumerate(stored.said()[0])]
+        if not page.oldest_first:
+            items.reverse()
+        ids = [item_id for item_id, _ in items]
+        if page.after and page.after not in ids:
+            raise NotFound(f"there is no item {page.after[:80]!r} in {job.job_id}", param="after")
+        first = ids.index(page.after) + 1 if page.after else 0
+        shown: list[msgspec.Raw] = []
+        num_bytes = 0
+        for item_id, item in items[first : first + page.limit]:
+            written = msgspec.Raw(_encode({**listed(item), "id": item_id}))
+            num_bytes += len(bytes(written))
+            if shown and num_bytes > PAGE_BYTES:
+                break
+            shown.append(written)
+        answer = ItemList(
+            data=shown,
+            has_more=len(items) > first + len(shown),
+            first_id=ids[first] if shown else None,
+            last_id=ids[first + len(shown) - 1] if shown else None,
+        )
+        return _encode(answer)
+
+    await exchange.respond(200, [JSON], await _read_stored(app, exchange, principal, job, work))
 
 
-async def _stored(app: HttpApp, job: Job) -> tuple[ResponsesRequest, Reply | None, int]:
-    """Return what was asked, what was answered, and the bytes of both."""
-    body = await app.desk.call(lambda: app.desk.queue.body(job.job_id))
-    request = RESPONSES_READER.again(_call.decode(body.payload).body)
-    reply = None if body.result is None else _reply.decode(body.result)
-    return request, reply, len(body.payload) + len(body.result or b"")
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A stored response: what was asked, and what was answered, if anything was."""
+
+    body: bytes
+    reply: Reply | None
+
+    def said(self) -> tuple[list[Item], str | None]:
+        """Return the items of the input, and the response that came before. Nothing else of the request is read."""
+        try:
+            asked = _asked.decode(self.body)
+            if isinstance(asked.input, str):
+                return [MessageItem(role="user", content=asked.input)], asked.previous_response_id
+            return [stored_item(item, "input") for item in asked.input], asked.previous_response_id
+        except (InvalidRequest, UnknownField):  # as earlier versions kept it: word for word
+            request = RESPONSES_READER.again(self.body)
+            return items_of(request), request.previous_response_id
 
 
-def _as_used(app: HttpApp, request: ResponsesRequest) -> ResponsesRequest:
+async def _read_stored(
+    app: HttpApp, exchange: Exchange, principal: Principal, job: Job, work: Callable[[_Stored], T]
+) -> T:
+    """Return what `work` makes of a stored response, where `read_out` works."""
+    queue = app.desk.queue
+    length = await app.desk.call(lambda: queue.store.body_length(job.job_id))
+
+    def read() -> T:
+        kept = queue.body(job.job_id)
+        reply = None if kept.result is None else _reply.decode(kept.result)
+        return work(_Stored(bytes(_call.decode(kept.payload).body), reply))
+
+    return await read_out(app, exchange, principal, length, read)
+
+
+def _recommended(app: HttpApp, model: str) -> Mapping[str, float]:
+    return next((card.recommended for card in app.serving.models() if card.alias == model), {})
+
+
+def _as_used(request: ResponsesRequest, used: Mapping[str, float]) -> ResponsesRequest:
     """Return the request with the sampling that it is answered with, for the response says it."""
-    used = next((card.recommended for card in app.serving.models() if card.alias == request.model), {})
     return msgspec.structs.replace(
         request,
         temperature=used.get("temperature") if request.temperature is None else request.temperature,
@@ -311,24 +389,27 @@ def _as_used(app: HttpApp, request: ResponsesRequest) -> ResponsesRequest:
     )
 
 
-async def _render(app: HttpApp, job: Job) -> bytes:
+async def _render(app: HttpApp, exchange: Exchange, principal: Principal, job: Job) -> bytes:
     """Return a stored response as it stands now."""
-    request, reply, _ = await _stored(app, job)
-    if job.state == "succeeded" and reply is not None:
-        return bytes(reply.body)
-    states: dict[str, Status] = {"queued": "queued", "running": "in_progress", "cancelled": "cancelled"}
-    status: Status = states.get(job.state, "failed")
-    error = ResponseFault(code=job.error_code, message=job.error_message) if status == "failed" else None
-    return _encode(
-        response_out(
-            _as_used(app, request),
+    used = _recommended(app, job.models)
+
+    def work(stored: _Stored) -> bytes:
+        if job.state == "succeeded" and stored.reply is not None:
+            return bytes(stored.reply.body)
+        states: dict[str, Status] = {"queued": "queued", "running": "in_progress", "cancelled": "cancelled"}
+        status: Status = states.get(job.state, "failed")
+        error = ResponseFault(code=job.error_code, message=job.error_message) if status == "failed" else None
+        response = response_out(
+            _as_used(RESPONSES_READER.again(stored.body), used),
             job.job_id,
             created_s=job.created_ms // 1000,
             status=status,
             error=error,
             background=True,
         )
-    )
+        return _encode(response)
+
+    return await _read_stored(app, exchange, principal, job, work)
 
 
 async def _conversation(
@@ -350,7 +431,11 @@ async def _conversation(
 
 
 async def _history(
-    app: HttpApp, request: ResponsesRequest, principal: Principal, conversation: Conversation | None
+    app: HttpApp,
+    exchange: Exchange,
+    request: ResponsesRequest,
+    principal: Principal,
+    conversation: Conversation | None,
 ) -> list[Message]:
     """Return what was said before: the items of the conversation, or of the responses that lead to the one before.
 
@@ -358,22 +443,24 @@ async def _history(
         NotFound, InvalidRequest: as `_chain` does.
     """
     if conversation is None:
-        return await _chain(app, request.previous_response_id, principal)
-    _check_length(app, conversation.num_bytes, "conversation")
-    return messages_of(await items_in(app, conversation))
+        return await _chain(app, exchange, request.previous_response_id, principal)
+    _check_length(app, exchange, conversation.num_bytes, "conversation")
+    return await messages_in(app, exchange, conversation, principal)
 
 
-def _check_length(app: HttpApp, num_bytes: int, param: str) -> None:
-    if num_bytes > app.limits.max_body_bytes:
+def _check_length(app: HttpApp, exchange: Exchange, num_bytes: int, param: str) -> None:
+    """Return where what was said before is, with the request, no longer than a body may be: both are held at once."""
+    most = app.limits.max_body_bytes - len(exchange.body_at_hand(app.limits) or b"")
+    if num_bytes > most:
         raise InvalidRequest(
-            f"the conversation before this response has {num_bytes:,} bytes or more; the limit is "
-            f"{app.limits.max_body_bytes:,}",
+            f"the conversation before this response has {num_bytes:,} bytes or more; beside this request, the limit is "
+            f"{most:,}",
             hint="start a new conversation, and put what matters of the old one into the input",
             param=param,
         )
 
 
-async def _chain(app: HttpApp, previous: str | None, principal: Principal) -> list[Message]:
+async def _chain(app: HttpApp, exchange: Exchange, previous: str | None, principal: Principal) -> list[Message]:
     """Return what was said before, from the stored responses that lead to `previous`. Instructions do not carry over.
 
     Raises:
@@ -396,14 +483,23 @@ async def _chain(app: HttpApp, previous: str | None, principal: Principal) -> li
                 hint="a response is stored only with store: true or background: true, and until it expires",
                 param="previous_response_id",
             ) from fault
-        request, reply, num_bytes = await _stored(app, job)
-        length += num_bytes
-        _check_length(app, length, "previous_response_id")
-        if job.state != "succeeded" or reply is None:
-            raise InvalidRequest(
-                f"{previous} is {job.state}; only a completed response can be continued", param="previous_response_id"
-            )
-        output = _output.decode(reply.body).get("output", [])
-        turns.append([*items_of(request), *(item_of(item, "output") for item in output)])
-        previous = request.previous_response_id
+        length += await app.desk.call(partial(app.desk.queue.store.body_length, job.job_id))
+        _check_length(app, exchange, length, "previous_response_id")
+        turn, previous = await _read_stored(app, exchange, principal, job, partial(_turn, job))
+        turns.append(turn)
     return messages_of([item for turn in reversed(turns) for item in turn])
+
+
+def _turn(job: Job, stored: _Stored) -> tuple[list[Item], str | None]:
+    """Return what was said in a stored response, and the one that it follows.
+
+    Raises:
+        InvalidRequest: it has no answer.
+    """
+    if job.state != "succeeded" or stored.reply is None:
+        raise InvalidRequest(
+            f"{job.job_id} is {job.state}; only a completed response can be continued", param="previous_response_id"
+        )
+    items, previous = stored.said()
+    output = _answered.decode(stored.reply.body).output
+    return [*items, *(stored_item(item, "output") for item in output)], previous

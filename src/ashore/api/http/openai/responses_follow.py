@@ -18,7 +18,6 @@ import msgspec
 
 from ashore.api.http.exchange import EVENT_STREAM, Exchange
 from ashore.api.http.openai.responses_render import event_of
-from ashore.api.http.openai.responses_types import ResponseOut
 from ashore.core import whole_number
 from ashore.errors import AshoreError, NotFound
 from ashore.jobs import EventChunk, Job, JobDesk
@@ -83,29 +82,30 @@ async def keeper_of(desk: JobDesk, exchange: Exchange) -> tuple[EventKeeper, int
     return EventKeeper(desk, exchange.job_id, attempt), max(FIRST, last + 1)
 
 
-async def follow(app: HttpApp, exchange: Exchange, job: Job, queued: ResponseOut, render: Render, after: int) -> None:
+async def follow(
+    app: HttpApp, exchange: Exchange, job: Job, first: tuple[bytes, bytes], render: Render, after: int
+) -> None:
     """Send the events of a background response behind the number `after`, and those to come, until it has ended.
 
     Args:
         app: Where it is kept.
         exchange: Who follows.
         job: The response.
-        queued: It, as it was when it was created.
+        first: Its events 0 and 1.
         render: Returns it as it stands.
         after: Number of the last event that the client has; -1: none.
     """
     job_id, desk = job.job_id, app.desk
     exchange.watch()
     exchange.start_stream(EVENT_STREAM)
-    first = (event_of("response.created", 0, response=queued), event_of("response.queued", 1, response=queued))
     if after < 1:
-        exchange.put(b"".join(first[after + 1 :]))
+        await _send(exchange, b"".join(first[after + 1 :]))
     sent, silent_s = max(1, after), 0.0
     while True:
         has_ended = job.final  # looked at before the events: what came before the end is there
         chunks = await desk.call(partial(desk.events.after, job_id, sent, limit=CHUNKS_AT_ONCE))
         for chunk in chunks:
-            exchange.put(_behind(chunk.events, sent))
+            await _send(exchange, _behind(chunk.events, sent))
             sent, silent_s = chunk.last, 0.0
         if chunks:
             continue
@@ -126,6 +126,14 @@ async def follow(app: HttpApp, exchange: Exchange, job: Job, queued: ResponseOut
     await exchange.end_stream(await _end(job, render, last + 1) if after <= last else b"")
 
 
+async def _send(exchange: Exchange, events: bytes) -> None:
+    """Send events, and return when the client has read most of them: of what is kept, no more is read before."""
+    exchange.hold.grow(len(events))
+    exchange.put(events)
+    await exchange.caught_up()
+    exchange.hold.shrink_to(0)
+
+
 async def _end(job: Job, render: Render, number: int) -> bytes:
     """Return the last event, which has the response as it is kept."""
     response = await render(job)
@@ -139,7 +147,10 @@ class _Ended(msgspec.Struct):
 
 
 def _behind(events: bytes, number: int) -> bytes:
-    """Return the events of a chunk whose number is greater."""
+    """Return the events of a chunk whose number is greater: all, but of a chunk that the client has in part."""
+    first = _NUMBER.search(events)
+    if first is not None and int(first[1]) > number:
+        return events
     kept = []
     for event in events.split(b"\n\n")[:-1]:
         found = _NUMBER.search(event)

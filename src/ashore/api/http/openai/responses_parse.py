@@ -49,6 +49,13 @@ _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 }
 
 
+class _Typed(msgspec.Struct):
+    type: Any = "message"
+
+
+_typed = msgspec.json.Decoder(_Typed)
+
+
 def items_of(request: ResponsesRequest) -> list[Item]:
     """Return the input as items, whichever of the two forms was used.
 
@@ -62,14 +69,19 @@ def items_of(request: ResponsesRequest) -> list[Item]:
 
 def item_of(item: dict[str, Any], where: str) -> Item:
     """Return one item; one without a type is a message."""
-    kind = item.get("type", "message")
+    return stored_item(_encode(item), where)
+
+
+def stored_item(item: bytes | msgspec.Raw, where: str) -> Item:
+    """Return one item as it came or as it is kept, in JSON. Raises as `items_of` does."""
+    kind = _typed.decode(item).type
     decoder = _DECODERS.get(kind) if isinstance(kind, str) else None
     if decoder is None:
         raise InvalidRequest(
             f"{where}.type is {str(kind)[:40]!r}; expected one of {', '.join(_DECODERS)}", param=f"{where}.type"
         )
     try:
-        decoded: Item = decode(_encode(item), decoder)
+        decoded: Item = decode(bytes(item), decoder)
     except (InvalidRequest, UnknownField) as fault:
         raise type(fault)(f"{where}: {fault.message}", hint=fault.hint, param=_param(where, fault.param)) from fault
     return decoded

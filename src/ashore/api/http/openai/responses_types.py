@@ -311,7 +311,7 @@ class ItemList(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `GET /v1/responses/{id}/input_items`."""
 
     object: Literal["list"] = "list"
-    data: list[dict[str, Any]]
+    data: list[msgspec.Raw]
     has_more: bool
     first_id: str | None
     last_id: str | None
