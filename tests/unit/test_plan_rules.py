@@ -195,7 +195,11 @@ def test_latent_attention_in_safetensors_is_refused_with_a_way_out() -> None:
     facts = {"r1": replace(R1, format="safetensors")}
     with pytest.raises(UnsupportedModel) as caught:
         make_plan([Wish(name="r1")], facts, MACHINE, {})
-    assert "vLLM" in caught.value.hint
+    assert caught.value.message == (
+        "no engine of this machine serves r1, which is DeepSeek V2 or V3 (deepseek2) in safetensors files: "
+        "OpenVINO serves llama, qwen2, qwen3; llama.cpp reads gguf; vLLM is not installed here"
+    )
+    assert "GGUF file" in caught.value.hint and "vLLM" in caught.value.hint
 
 
 def test_a_model_of_engine_nodes_says_whose_nodes_and_how_they_are_reached() -> None:

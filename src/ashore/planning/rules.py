@@ -41,6 +41,12 @@ ADAPTER_KINDS: Final = frozenset(card.kind for card in CARDS if "adapters" in ca
 ENCODERS: Final = frozenset(architecture for card in CARDS for architecture in card.encoders)
 """Models that embed and do not generate."""
 
+_PEOPLE_SAY: Final = {
+    "deepseek2": "DeepSeek V2 or V3 (deepseek2)",
+    "deepseek32": "DeepSeek V3.2 (deepseek32)",
+    "deepseek4": "DeepSeek V4 (deepseek4)",
+}
+"""Architectures whose name in files does not say whose models have it."""
 KV_BLOCK_TOKENS: Final = 32
 """Block of OpenVINO's paged attention on CPU."""
 MAX_SEQUENCES: Final = 64
@@ -278,7 +284,8 @@ def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[
             return card.kind, _variant(card, facts), why
         passed = passed or f"{card.title} supports {_names(card)}, not {architecture}"
     raise UnsupportedModel(
-        f"{wish.name} is {architecture} in {facts.format}; no engine of this machine supports that",
+        f"no engine of this machine serves {wish.name}, which is {_PEOPLE_SAY.get(architecture, architecture)} in "
+        f"{facts.format} files: {'; '.join(_why_not(card, facts) for card in ranked)}",
         hint=", or ".join(card.choosing.instead for card in ranked if card.choosing.instead),
     )
 
@@ -306,6 +313,17 @@ def _asked_for(card: EngineCard, wish: Wish, facts: ModelFacts) -> tuple[EngineK
             hint=f"use {' or '.join(others)}",
         )
     return card.kind, _variant(card, facts), "requested"
+
+
+def _why_not(card: EngineCard, facts: ModelFacts) -> str:
+    """Return why an engine that a plan may choose does not serve a model, for people."""
+    if facts.format not in card.formats:
+        return f"{card.title} reads {' and '.join(form for form in card.formats if form != 'remote')}"
+    if not _takes(card, facts):
+        return f"{card.title} serves {_names(card)}"
+    if card.program is not None and not facts.programs.get(card.kind):
+        return f"{card.title} is not installed here"
+    return f"{card.title} serves no variant of it"
 
 
 def _takes(card: EngineCard, facts: ModelFacts) -> bool:

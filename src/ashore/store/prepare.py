@@ -15,7 +15,7 @@ from typing import Any
 
 from ashore.core import ModelFormat, ModelShape, foreign_errors, make_folder
 from ashore.errors import UnsafeWeights, UnsupportedModel
-from ashore.store.conversion.configshape import shape_of_config
+from ashore.store.conversion.configshape import check_generates, shape_of_config
 from ashore.store.conversion.dequantise import dequantise
 from ashore.store.conversion.generation import (
     chat_template_from_folder,
@@ -24,7 +24,13 @@ from ashore.store.conversion.generation import (
     with_recommended,
 )
 from ashore.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape_of_gguf
-from ashore.store.conversion.safetensorsmeta import INDEX, check_shards, read_headers
+from ashore.store.conversion.safetensorsmeta import (
+    INDEX,
+    TensorPlace,
+    check_shards,
+    num_parameters,
+    read_headers,
+)
 from ashore.store.conversion.vocabulary import write_tokenizer
 from ashore.store.diskerrors import disk_errors
 from ashore.store.model import TEXT_FILES
@@ -34,7 +40,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 SPLIT_GGUF = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 KEPT_BESIDE_SAFETENSORS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    INDEX, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+    INDEX, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
     "1_Pooling/config.json",
 )  # fmt: skip
 DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
@@ -76,7 +82,8 @@ def prepare(
 
     Raises:
         UnsafeWeights: the only weights are pickles.
-        UnsupportedModel: no weights, or of an architecture that no engine here takes.
+        UnsupportedModel: no weights, no tokenizer that works without code of its own, or a model that writes no text
+            and is no encoder of ours. Which engine serves the architecture is not asked here: the plan says that.
     """
     files = _files_of(raw)
     ggufs = [p for p in files if p.suffix == ".gguf"]
@@ -105,7 +112,7 @@ def prepare_text(raw: Path, scratch: Path, *, recommended: Mapping[str, float], 
         recommended: Sampling for `generation.json` where the files recommend none.
 
     Raises:
-        UnsupportedModel: no tokenizer, no configuration, or an architecture that no engine here takes.
+        UnsupportedModel: no tokenizer that works without code of its own, no configuration, or no model that writes.
     """
     files = _files_of(raw)
     unknown = "it is damaged, or the model type is not supported"
@@ -130,7 +137,7 @@ def prepare_derived(folder: Path) -> Prepared:
     parent's.
 
     Raises:
-        UnsupportedModel: no weights, no config, or an architecture that no engine here takes.
+        UnsupportedModel: no weights, or no config of a model.
     """
     config = _config(folder)
     places = read_headers(folder)
@@ -139,7 +146,7 @@ def prepare_derived(folder: Path) -> Prepared:
     return Prepared(
         format="safetensors",
         weights=weights[0] if len(weights) == 1 else INDEX,
-        shape=shape_of_config(config, sum(p.num_elements for p in places.values())),
+        shape=shape_of_config(config, _count(config, places)),
         licence="",
         parts=tuple(Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()),
     )
@@ -243,27 +250,70 @@ def _from_safetensors(
 ) -> Prepared:
     config = _config(folder)
     places = {} if text_only else read_headers(folder)
-    shape = shape_of_config(config, sum(p.num_elements for p in places.values()))
+    shape = shape_of_config(config, _count(config, places))
     weights = [] if text_only else _weights_of(folder)
     beside = [n for n in KEPT_BESIDE_SAFETENSORS if not (text_only and n == INDEX)]
     kept = [Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()]
-    if not (folder / "tokenizer.json").exists():
-        raise UnsupportedModel(
-            f"{folder} has no tokenizer.json", hint="save it with tokenizer.save_pretrained of a fast tokenizer"
-        )
+    _check_tokenizer(folder)
     made: tuple[Part, ...] = ()
     if not shape.is_encoder:
+        template = chat_template_from_folder(folder)
+        check_generates(config, has_template=bool(template))
         generation = with_recommended(generation_from_folder(folder), recommended)
-        _write_made(scratch, chat_template_from_folder(folder), generation)
+        _write_made(scratch, template, generation)
         made = _made(scratch)
-    largest = max(places.values(), key=lambda p: p.num_elements).dtype if places else ""
+    largest = max(places.values(), key=lambda p: p.num_bytes).dtype if places else ""
     return Prepared(
         format="safetensors",
         weights=weights[0] if len(weights) == 1 else INDEX,
         shape=shape,
         licence=_licence_of_readme(folder / "README.md"),
         parts=(*kept, *made, *_docs(files)),
-        recipe={"precision": DTYPES.get(largest, largest.lower())},
+        recipe={"precision": DTYPES.get(largest) or _quantisation(config).get("quant_method") or largest.lower()},
+    )
+
+
+def _quantisation(config: Mapping[str, Any]) -> dict[str, Any]:
+    found = config.get("quantization_config")
+    return found if isinstance(found, dict) else {}
+
+
+def _count(config: Mapping[str, Any], places: Mapping[str, TensorPlace]) -> int:
+    bits = _quantisation(config).get("bits")
+    return num_parameters(places, bits=bits if isinstance(bits, int) else 4)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    settings = folder / "tokenizer_config.json"
+    with foreign_errors(f"tokenizer_config.json of {folder} is not JSON", UnsupportedModel):
+        told = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+    named = told.get("auto_map") if isinstance(told, dict) else None
+    if isinstance(named, dict) and "AutoTokenizer" in named:
+        raise _tokenizer_is_code(str(folder), "auto_map in tokenizer_config.json")
+    refuse_without_tokenizer((p.name for p in own_files(folder)), str(folder))
+
+
+def refuse_without_tokenizer(names: Iterable[str], where: str) -> None:
+    """Return where the files of a checkpoint have a tokenizer that is data. Of a hub this is asked before the download.
+
+    Raises:
+        UnsupportedModel: there is none, or one that is a script: ashore runs no code that comes with a model.
+    """
+    names = set(names)
+    if "tokenizer.json" in names:
+        return
+    if code := sorted(name for name in names if re.fullmatch(r"tokenization_\w+\.py", name)):
+        raise _tokenizer_is_code(where, code[0])
+    raise UnsupportedModel(
+        f"{where} has no tokenizer.json", hint="save it with tokenizer.save_pretrained of a fast tokenizer"
+    )
+
+
+def _tokenizer_is_code(where: str, what: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"the tokenizer of {where} is a script ({what}); ashore runs no code that comes with a model",
+        hint="use a copy of the model that has a tokenizer.json and no auto_map: hubs often have one with -hf in its "
+        "name",
     )
 
 

@@ -17,7 +17,7 @@ from ashore.core import HEAVY_RATIO, LIGHT_RATIO, ModelShape, foreign_errors
 from ashore.errors import UnsupportedModel
 from ashore.planning.sizing.names import best_match, plain
 from ashore.store.conversion.checkedshape import checked_shape
-from ashore.store.conversion.configshape import dimensions_of_config
+from ashore.store.conversion.configshape import check_generates, dimensions_of_config, model_type_of, text_part
 
 _HEAD_SIZE: Final = 128
 """Of the linear layers of Qwen3-Next and its successors; their keys have 16 heads."""
@@ -207,13 +207,13 @@ def network_of_config(path: Path) -> Network:
     """Return the model of a config.json in Hugging Face form, of any kind of decoder.
 
     Raises:
-        UnsupportedModel: it is no JSON object, or lacks a dimension that every model has.
+        UnsupportedModel: it is no JSON object, lacks a dimension that every model has, or is of a model that writes
+            no text.
     """
     with foreign_errors(f"{path} is not the config.json of a decoder", UnsupportedModel, hint="give a config.json"):
         told = json.loads(path.read_text(encoding="utf-8"))
-        inner = told.get("text_config")  # models that also see keep their decoder here
-        config = {**told, **inner} if isinstance(inner, dict) else told
-        kind = str(config.get("model_type", ""))
+        kind, config = model_type_of(told), text_part(told)
+        check_generates(told, has_template=True)
         dimensions = {"architecture": kind, "num_parameters": 0, **dimensions_of_config(config)}
         shape = checked_shape(dimensions, what=str(path))
         name = str(told.get("_name_or_path") or "") or path.resolve().parent.name

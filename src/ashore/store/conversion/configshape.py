@@ -1,51 +1,105 @@
-"""The shape that a `config.json` in Hugging Face form tells."""
+"""The shape that a `config.json` in Hugging Face form tells, of any architecture.
+
+Which engine serves an architecture is said by the engines' cards, not here: what none of this machine serves may be put
+behind a vLLM server.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from ashore.core import HEAVY_RATIO, LIGHT_RATIO, ModelShape, foreign_errors
+from ashore.core.shapes import ENCODERS
 from ashore.errors import UnsupportedModel
 from ashore.store.conversion.checkedshape import checked_shape
 
-ARCHITECTURES = {
-    "llama": "llama",
+GGUF_NAMES: Final = {
     "mistral": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
     "deepseek_v2": "deepseek2",
     "deepseek_v3": "deepseek2",
     "deepseek_v32": "deepseek32",
     "deepseek_v4": "deepseek4",
-    "bert": "bert",
-    "modernbert": "modernbert",
-    "xlm-roberta": "xlm-roberta",
 }
-"""`model_type` of config.json to the names that ashore and GGUF use."""
+"""`model_type` of config.json to the name that ashore and GGUF use; any other keeps its own."""
+_TEXT_PARTS: Final = ("text_config", "llm_config", "language_config")
+"""Where models that also see or hear keep their decoder."""
+_LEFT_OUT: Final[Mapping[str, Mapping[str, int]]] = {
+    "gemma3_text": {
+        "vocab_size": 262_208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131_072,
+        "sliding_window_pattern": 6,
+    },
+}
+"""By `model_type`, what published files leave out because it is the default. Source: `Gemma3TextConfig` of
+transformers 5."""
+_WRITES: Final = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
 def shape_of_config(config: dict[str, Any], num_parameters: int) -> ModelShape:
-    """Return the shape of a model in Hugging Face form.
+    """Return the shape of a model in Hugging Face form, whatever its architecture.
 
     Raises:
-        UnsupportedModel: a `model_type` that no engine here takes, or a missing number.
+        UnsupportedModel: no `model_type`, or a missing number.
     """
-    kind = str(config.get("model_type", ""))
-    if kind not in ARCHITECTURES:
-        raise UnsupportedModel(
-            f"config.json says model_type {kind[:40]!r}", hint="known: " + ", ".join(sorted(ARCHITECTURES))
-        )
+    kind, text = model_type_of(config), text_part(config)
     with foreign_errors(f"config.json of a {kind} model lacks a dimension", UnsupportedModel, hint="fetch it again"):
         values = {
-            **dimensions_of_config(config),
-            "architecture": ARCHITECTURES[kind],
+            **dimensions_of_config(text),
+            "architecture": GGUF_NAMES.get(kind, kind),
             "num_parameters": num_parameters,
-            "num_active_parameters": active_parameters(config, num_parameters),
+            "num_active_parameters": active_parameters(text, num_parameters),
         }
         if not values["num_experts"]:  # what the parameters tell already stays out of manifests
             values["ffn_size"] = 0
         return checked_shape(values, what="config.json")
+
+
+def model_type_of(config: Mapping[str, Any]) -> str:
+    """Return `model_type` of a config.json.
+
+    Raises:
+        UnsupportedModel: there is none, or it is not a name.
+    """
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", kind):
+        raise UnsupportedModel(
+            f"config.json has model_type {ascii(kind)[:60]}; expected the name of an architecture, such as qwen3",
+            hint="fetch the model again; config.json must be the one that its makers published",
+        )
+    return kind
+
+
+def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the part that reads and writes text; of most models that is all of config.json."""
+    inner: dict[str, Any] = next((config[name] for name in _TEXT_PARTS if isinstance(config.get(name), dict)), {})
+    kind = str(inner.get("model_type") or config.get("model_type"))
+    return {**_LEFT_OUT.get(kind, {}), **config, **inner}
+
+
+def check_generates(config: Mapping[str, Any], *, has_template: bool) -> None:
+    """Return where a model of config.json writes texts, as far as that can be told.
+
+    Raises:
+        UnsupportedModel: it only reads, or an encoder and a decoder of its own read and write.
+    """
+    kind, named = model_type_of(config), [str(name) for name in config.get("architectures") or ()]
+    if config.get("is_encoder_decoder"):
+        raise UnsupportedModel(
+            f"{kind} is an encoder with a decoder, as translators have; no engine of ashore serves such models",
+            hint="use a model that goes on with a text: its config.json names an architecture such as LlamaForCausalLM",
+        )
+    if any(name.endswith(_WRITES) for name in named) or not named:
+        return
+    if not has_template or any(re.search("For[A-Z]", name) for name in named):
+        raise UnsupportedModel(
+            f"config.json names {', '.join(named)[:80]}: a model that reads texts and writes none",
+            hint=f"embedders and rerankers are served of the types {', '.join(sorted(ENCODERS))}",
+        )
 
 
 def _head_dim(number: Callable[..., int], *, latent: bool) -> int:
@@ -58,13 +112,19 @@ def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
     """Return the fields of `ModelShape` that a config.json of any decoder tells, except architecture and parameters.
 
     Raises:
-        KeyError, TypeError, ValueError: a dimension that every model has is missing, or is not a number.
+        TypeError, ValueError: a dimension that every model has is missing, or is not a number.
     """
 
     def number(*names: str) -> int:
         return next((int(config[name]) for name in names if config.get(name) is not None), 0)
 
-    heads, hidden, layers = int(config["num_attention_heads"]), int(config["hidden_size"]), number("num_hidden_layers")
+    def needed(*names: str) -> int:
+        if found := number(*names):
+            return found
+        raise ValueError(f"{names[0]} is missing")
+
+    heads, hidden = needed("num_attention_heads", "n_head"), needed("hidden_size", "n_embd")
+    layers = needed("num_hidden_layers", "n_layer", "num_layers")
     latent = number("kv_lora_rank")
     experts = number("n_routed_experts", "num_experts", "num_local_experts")
     expert_size = number("moe_intermediate_size", "intermediate_size") if experts else 0
@@ -75,12 +135,12 @@ def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
         "num_heads": heads,
         "num_kv_heads": number("num_key_value_heads") or heads,
         "head_dim": _head_dim(number, latent=bool(latent)) or hidden // heads,
-        "vocab_size": int(config["vocab_size"]),
-        "context_tokens": int(config["max_position_embeddings"]),
+        "vocab_size": needed("vocab_size", "padded_vocab_size"),
+        "context_tokens": needed("max_position_embeddings", "n_positions", "seq_length"),
         "latent_rank": latent + number("qk_rope_head_dim") if latent else 0,
         "ffn_size": number("intermediate_size"),
         "num_experts": experts,
-        "experts_per_token": number("num_experts_per_tok") if experts else 0,
+        "experts_per_token": number("num_experts_per_tok", "experts_per_token") if experts else 0,
         "expert_size": expert_size,
         "shared_size": shared if experts else 0,
         "dense_layers": number("first_k_dense_replace") if experts else 0,
@@ -112,13 +172,15 @@ def dimensions_of_config(config: dict[str, Any]) -> dict[str, int]:
 
 
 def active_parameters(config: dict[str, Any], total: int) -> int:
-    """Return the parameters that one token touches; 0 for dense models.
+    """Return the parameters that one token touches; 0 for dense models, and where the total is not known.
 
     All but the routed experts, and of these the chosen ones: three matrices of hidden times intermediate size each.
     """
     experts = int(config.get("n_routed_experts") or config.get("num_experts") or config.get("num_local_experts") or 0)
-    if not experts:
+    if not experts or not total:
         return 0
     layers = int(config["num_hidden_layers"]) - int(config.get("first_k_dense_replace") or 0)
+    layers //= int(config.get("interleave_moe_layer_step") or config.get("decoder_sparse_step") or 1)
     one = 3 * int(config["hidden_size"]) * int(config.get("moe_intermediate_size") or config["intermediate_size"])
-    return total - one * layers * (experts - int(config["num_experts_per_tok"]))
+    chosen = int(config.get("num_experts_per_tok") or config.get("experts_per_token") or 0)
+    return max(0, total - one * layers * (experts - chosen))

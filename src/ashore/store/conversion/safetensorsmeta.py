@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,3 +107,17 @@ def read_headers(folder: Path) -> dict[str, TensorPlace]:
     for path in sorted(folder.glob("*.safetensors")):
         found.update(read_header(path))
     return found
+
+
+def num_parameters(places: Mapping[str, TensorPlace], *, bits: int = 4) -> int:
+    """Return how many numbers the tensors hold. Of packed weights (MXFP4, GPTQ, AWQ) those that are packed count.
+
+    Args:
+        places: As `read_headers` gives them.
+        bits: Bits of one number of packed weights in whole numbers of 32 bits.
+    """
+    packed = {"U8": 2, "I32": 32 // max(1, bits)}
+    scales = ("_scales", ".scales", ".g_idx", ".qzeros")
+    return sum(
+        place.num_elements * packed.get(place.dtype, 1) for name, place in places.items() if not name.endswith(scales)
+    )

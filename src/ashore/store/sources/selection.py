@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from ashore.core import did_you_mean
 from ashore.errors import UnknownModel, UnsupportedModel
 from ashore.store.conversion.safetensorsmeta import INDEX
-from ashore.store.prepare import DOCS, KEPT_BESIDE_SAFETENSORS, SPLIT_GGUF, refuse_pickle_names
+from ashore.store.prepare import (
+    DOCS,
+    KEPT_BESIDE_SAFETENSORS,
+    SPLIT_GGUF,
+    refuse_pickle_names,
+    refuse_without_tokenizer,
+)
 
 BESIDE_SAFETENSORS = (*KEPT_BESIDE_SAFETENSORS, "chat_template.jinja", "chat_template.json")
 
@@ -37,7 +43,7 @@ def choose_files(
     Raises:
         UnknownModel: there is no such file.
         UnsafeWeights: the only weights are pickles.
-        UnsupportedModel: no weights, or several GGUF models and none named.
+        UnsupportedModel: no weights, no tokenizer that works without code, or several GGUF models and none named.
     """
     offered = {f.path: f for f in files}
     docs = [f for p, f in offered.items() if DOCS.fullmatch(p)]
@@ -47,9 +53,12 @@ def choose_files(
             raise UnknownModel(f"{where} has no file {wanted!r}", hint=did_you_mean(wanted, ggufs))
         return (*_parts_of(wanted, offered), *docs)
     tensors = [f for p, f in offered.items() if p.endswith(".safetensors") and "/" not in p]
+    if INDEX in offered:  # a second copy in the form of the makers' own program, as Mistral's have it
+        tensors = [f for f in tensors if not f.path.startswith("consolidated")]
     if text_only and "tokenizer.json" in offered and not wanted:
         return (*(offered[p] for p in BESIDE_SAFETENSORS if p in offered and p != INDEX), *docs)
     if tensors:
+        refuse_without_tokenizer(offered, where)
         return (*tensors, *(offered[p] for p in BESIDE_SAFETENSORS if p in offered), *docs)
     heads = [p for p in ggufs if not (m := SPLIT_GGUF.search(p)) or m[1] == "00001"]
     if len(heads) == 1:
