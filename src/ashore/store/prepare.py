@@ -40,7 +40,8 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 SPLIT_GGUF = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 KEPT_BESIDE_SAFETENSORS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    INDEX, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+    INDEX, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "modules.json",
+    "sentence_bert_config.json", "config_sentence_transformers.json",
     "1_Pooling/config.json",
 )  # fmt: skip
 DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
