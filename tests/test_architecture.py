@@ -26,7 +26,7 @@ SOURCE = Path(ashore.__file__).parent
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted(p.parent for p in SOURCE.glob("*/__init__.py"))
 HEAVY = {
-    "openvino", "openvino_genai", "nncf", "torch", "transformers", "gguf", "grpc", "huggingface_hub", "modelscope",
+    "openvino", "openvino_genai", "nncf", "torch", "transformers", "gguf", "grpc", "huggingface_hub",
     "matplotlib", "llguidance", "oras", "obstore", "xllamacpp", "numpy", "tokenizers", "sqlalchemy", "httptools",
     "httpx", "redis", "rich", "cyclopts", "opentelemetry.exporter",
 }  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from home_processes import processes_of
+from model_hubs import Hubs, running_hubs
 from served import Served, call, start_served
 from tiny_models import make_tiny_model
 from waiting import eventually
@@ -34,6 +35,8 @@ class Site:
     officer: str
     developer: str
     environ: dict[str, str]
+    registry: Hubs
+    """A registry that `[egress]` allows."""
 
     def ask(self, method: str, path: str, body: Any = None, *, key: str = "") -> Any:
         answer = httpx.request(
@@ -78,7 +81,15 @@ def silent_hub() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], silent_hub: str) -> Iterator[Site]:
+def registry() -> Iterator[Hubs]:
+    with running_hubs() as hubs:
+        yield hubs
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], silent_hub: str, registry: Hubs
+) -> Iterator[Site]:
     home, models = tmp_path_factory.mktemp("operations-home"), tmp_path_factory.mktemp("operations-models")
     make_tiny_model(models / "tiny", "llama")
     (models / "way-out").symlink_to("/etc")
@@ -89,6 +100,9 @@ name = "fake:echo"
 [jobs]
 folders = ["{models}"]
 
+[egress]
+allow = ["{registry.url.removeprefix("http://")}"]
+
 [settings]
 hf_endpoint = "{silent_hub}"
 """
@@ -98,7 +112,8 @@ hf_endpoint = "{silent_hub}"
         admin = _key(server, server.key, "sam", "system-administrator")
         officer = _key(server, server.key, "sec", "security-officer")
         developer = _key(server, officer, "dev", "developer")
-        yield Site(server=server, models=models, admin=admin, officer=officer, developer=developer, environ=environ)
+        yield Site(server=server, models=models, admin=admin, officer=officer, developer=developer, environ=environ,
+                   registry=registry)  # fmt: skip
     finally:
         server.stop()
 
@@ -106,6 +121,15 @@ hf_endpoint = "{silent_hub}"
 def _key(server: Served, key: str, name: str, role: str) -> str:
     made = call(server, "POST", "/admin/v1/users", key, {"id": name, "roles": [role], "key": {}})
     return str(made["key"]["key"])
+
+
+def test_a_pull_by_a_job_is_not_sent_out_of_egress(site: Site) -> None:
+    with running_hubs() as inner:
+        site.registry.away = "/manifests/", inner.url
+        asked = site.ask("POST", "/models/pull", {"source": f"oci://{site.registry.url[7:]}/models/tiny"})
+        ended = site.job(asked["id"], "succeeded", "failed")
+        assert ended["state"] == "failed" and "[egress] does not allow 127.0.0.1" in str(ended), ended
+        assert any("/manifests/" in one for one in site.registry.requests) and inner.requests == []
 
 
 def test_a_model_is_pulled_verified_and_removed_by_jobs_and_the_audit_log_has_who_and_how(site: Site) -> None:

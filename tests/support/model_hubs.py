@@ -33,6 +33,12 @@ class Hubs:
     manifests: dict[str, bytes] = field(default_factory=dict)
     token: str = ""
     """When set, the registry wants this bearer token and names a realm that gives it."""
+    realm: str = ""
+    """Where the registry has tokens fetched; empty: here."""
+    away: tuple[str, str] = ("", "")
+    """Part of a path, and the server to which requests for such paths are redirected."""
+    logins: list[tuple[str, str]] = field(default_factory=list)
+    """Path and login of each request."""
     url: str = ""
 
 
@@ -71,6 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path, query = unquote(url.path), parse_qs(url.query)
+        self.state.logins.append((path, self.headers.get("Authorization", "") + self.headers.get("Cookie", "")))
+        part, server = self.state.away
+        if part and part in path:
+            return self._answer(302, b"", {"Location": server + self.path})
         if path.startswith("/v2/"):
             return self._registry(path)
         if path.startswith("/api/models/org/tiny"):
@@ -95,9 +105,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self._denied():
             return
         self._drain()
-        self._answer(202, b"", {"Location": "/upload/1?state=x"})
+        part, server = self.state.away
+        self._answer(202, b"", {"Location": (server if part == "/upload/" else "") + "/upload/1?state=x"})
 
     def do_PUT(self) -> None:
+        self.state.logins.append((self.path, self.headers.get("Authorization", "")))
         if self._denied():
             return None
         data = self._drain()
@@ -132,7 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         if self.command in ("POST", "PUT"):
             self._drain()
-        challenge = f'Bearer realm="{self.state.url}/token",service="registry",scope="repository:x:pull,push"'
+        realm = f"{self.state.realm or self.state.url}/token"
+        challenge = f'Bearer realm="{realm}",service="registry",scope="repository:x:pull,push"'
         self._answer(401, b"", {"WWW-Authenticate": challenge})
         return True
 

@@ -42,11 +42,12 @@ def build_store(
         keeper: From `key_keeper`, where the process has one already.
         create: Make the folders of the home that are missing.
     """
+    from ashore.core import child_egress
     from ashore.store import Endpoints, ModelStore, open_source
 
     if create:
         home.create()
-    endpoints = Endpoints(identity=home.fleet)
+    endpoints = Endpoints(identity=home.fleet, allow=child_egress())
     if settings is not None:
         endpoints = replace(
             endpoints,

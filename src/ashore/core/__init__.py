@@ -1,5 +1,6 @@
 """Shared vocabulary: ids, chat messages, model shapes, clocks, sizes; and what many rooms need of the network:
-addresses that may be called (`egress.py`), S3 (`bucket.py`). It starts no process."""
+addresses that may be called (`egress.py`) and the client that calls them (`outgoing.py`), S3
+(`bucket.py`). It starts no process."""
 
 from ashore.core.addresses import split_url
 from ashore.core.behind import Behind, nothing_behind
@@ -27,15 +28,18 @@ from ashore.core.consents import Consented, Consents
 from ashore.core.counted import counted
 from ashore.core.decode import UNDECODABLE
 from ashore.core.egress import (
+    CHILD_EGRESS,
     LOOPBACK,
     Allowed,
     Resolve,
     Target,
     check_addresses,
     check_url,
+    child_egress,
     entry_for,
     parse_allow,
     resolve,
+    server_of,
 )
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.folders import blocked_folder, make_folder
@@ -94,6 +98,7 @@ from ashore.core.yaml import Tree, Verbatim, Why, plain, write_yaml
 __all__ = [
     "ADAPTER_NAME",
     "ADMIN",
+    "CHILD_EGRESS",
     "DEFAULT_TENANT",
     "EVENT_STREAM",
     "EVERY_NAME",
@@ -183,6 +188,7 @@ __all__ = [
     "check_tenant",
     "check_url",
     "check_wanted",
+    "child_egress",
     "choices_of",
     "compile_re2",
     "counted",
@@ -221,6 +227,7 @@ __all__ = [
     "sampling_of",
     "seconds_in",
     "sees_tenant",
+    "server_of",
     "short_reason",
     "split_url",
     "tables_of",

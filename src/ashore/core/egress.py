@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,12 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that a translator calls."""
 
+CHILD_EGRESS: Final = "ASHORE_CHILD_EGRESS"
+"""Variable with `[egress] allow` as JSON, of processes that do what a request asked for."""
+
+MAX_URL_CHARS: Final = 8192
+"""Signed addresses of object stores, which hubs redirect to, have some 2,000."""
+
 LOOPBACK: Final = ("localhost@127.0.0.0/8", "127.0.0.1@127.0.0.0/8", "[::1]")
 """Entries for what does not leave the machine."""
 
@@ -36,6 +44,8 @@ class Allowed:
     port: int | None
     network: Network | None
     """Where the host may lie; None: anywhere that is reachable from the whole world."""
+    anywhere: bool = False
+    """It may lie at any address: the operator named the server itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +60,8 @@ class Target:
     network: Network | None
     literal: bool
     """The operator named the address itself, so there is nothing to resolve."""
+    anywhere: bool = False
+    """Each address is allowed."""
 
     @property
     def authority(self) -> str:
@@ -67,6 +79,12 @@ def parse_allow(entries: Sequence[str]) -> tuple[Allowed, ...]:
     return tuple(_parse(entry) for entry in entries)
 
 
+def child_egress() -> tuple[Allowed, ...] | None:
+    """Return the hosts that this process may call; None: any, because it does not do what a request asked for."""
+    told = os.environ.get(CHILD_EGRESS)
+    return None if told is None else parse_allow(json.loads(told))
+
+
 def check_url(url: str, allow: Sequence[Allowed]) -> Target:
     """Return the parts of `url` when it may be called.
 
@@ -79,7 +97,8 @@ def check_url(url: str, allow: Sequence[Allowed]) -> Target:
     except ValueError as fault:
         raise PermissionDenied(f"{url[:100]!r} is not a valid URL: {fault}") from fault
     host = (parts.hostname or "").rstrip(".").lower()
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.fragment or len(url) > 2048:
+    plain = parts.scheme in ("http", "https") and host and not (parts.username or parts.fragment)
+    if not plain or len(url) > MAX_URL_CHARS:
         raise PermissionDenied(
             f"{url[:100]!r} is not a plain http or https URL", hint="use https://HOST/PATH, without user or fragment"
         )
@@ -92,11 +111,29 @@ def check_url(url: str, allow: Sequence[Allowed]) -> Target:
         if _matches(one.host, host) and one.port in (None, port):
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             return Target(
-                scheme=parts.scheme, host=host, port=port, path=path, network=one.network, literal=_is_address(host)
+                scheme=parts.scheme,
+                host=host,
+                port=port,
+                path=path,
+                network=one.network,
+                literal=_is_address(host),
+                anywhere=one.anywhere,
             )
     raise PermissionDenied(
         f"[egress] does not allow {host}:{port}", hint="ask the operator to add it to [egress] allow"
     )
+
+
+def server_of(url: str) -> Allowed:
+    """Return the entry for a server that the operator named by its address.
+
+    Raises:
+        InvalidSpec: it is not an http or https address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidSpec(f"{url!r} is not the address of a server", hint="use https://HOST")
+    return Allowed(host=parts.hostname.rstrip("."), port=parts.port, network=None, anywhere=True)
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -122,7 +159,7 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> str:
         if target.network is not None:
             allowed = inner.version == target.network.version and inner in target.network
         else:
-            allowed = target.literal or _reachable_by_all(inner)
+            allowed = target.literal or target.anywhere or _reachable_by_all(inner)
         if not allowed:
             raise PermissionDenied(
                 f"{target.host} resolves to {text}, which [egress] does not allow",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from ashore.backup import BackupLaunch, backup_command
 from ashore.cache import valkey_command
 from ashore.config import Listening
+from ashore.core import CHILD_EGRESS
 from ashore.deployment.listening import api_address, worker_listen
 from ashore.jobs import LOGINS, JobsLaunch, jobs_command
 from ashore.learning.launch import LearningLaunch, learning_command
@@ -73,7 +75,9 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: 
         jobs=listening.jobs,
         egress=listening.egress,
         home=owner if settings.state_url else "",
-        environment=settings.as_environment() | ({"ASHORE_CHILD_CONFIG": config} if config else {}),
+        environment=settings.as_environment()
+        | {CHILD_EGRESS: json.dumps(listening.egress.allow)}
+        | ({"ASHORE_CHILD_CONFIG": config} if config else {}),
     )
     write_launch_file(launch, home.run / "jobs.json")
     return ChildSpec(

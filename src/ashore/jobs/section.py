@@ -42,7 +42,8 @@ class EgressSection(Section, frozen=True, kw_only=True):
     WHOLE_KEPT: ClassVar[bool] = True
 
     allow: tuple[str, ...] = ()
-    """Hosts: `host`, `host:port`, or `host@network` to restrict its addresses, such as `hooks.corp@10.0.0.0/8`."""
+    """Hosts: `host`, `host:port`, or `host@network` to restrict its addresses, such as `hooks.corp@10.0.0.0/8`. A host
+    that one of them redirects to must be listed, too."""
 
     def checked(self, where: str) -> Self:
         parse_allow(self.allow)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashore.core import Allowed, Clock, Resolve, Target, check_addresses, check_url, resolve
+from ashore.core import Allowed, Clock, Resolve, resolve
 from ashore.errors import PermissionDenied
 from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
 from ashore.jobs.rules import WebhookCall
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SECRET_NAME: Final = "webhooks"
 TIMEOUT_S: Final = 15.0
-MAX_HEAD_BYTES: Final = 16_384
 
 _payload = msgspec.json.Decoder(WebhookCall)
 
@@ -83,45 +82,27 @@ class WebhookHandler:
         self._trust = trust
 
     async def run(self, lease: Lease) -> Outcome:
+        from httpx import HTTPError
+
+        from ashore.core.outgoing import ask_checked
+
         call = _payload.decode(lease.payload)
         body = msgspec.json.encode(call.event)
         secret = await asyncio.to_thread(self._secret_of, lease.job.tenant)
         headers = signed_headers(secret, event_id=call.event.id, timestamp_s=int(self._clock.now_s()), body=body)
         try:
-            target = check_url(call.url, self._allow)
-            async with asyncio.timeout(TIMEOUT_S):
-                found = [target.host] if target.literal else await self._resolve(target.host, target.port)
-                address = check_addresses(target, found)
-                status = await post(target, address, headers, body, self._trust)
+            answer = await ask_checked(
+                call.url, self._allow, method="POST", headers={"content-type": "application/json", **headers},
+                content=body, verify=self._trust or ssl.create_default_context(), resolver=self._resolve,
+                most_bytes=0, timeout_s=TIMEOUT_S,
+            )  # fmt: skip
         except PermissionDenied as fault:
             return Failed(code=fault.code, message=fault.message)
-        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as fault:
+        except (HTTPError, OSError, TimeoutError) as fault:
             return Again(code="webhook_unreachable", message=f"{call.url}: {type(fault).__name__} {fault}")
+        status = answer.status
         if 200 <= status < 300:
             return Done(result=b"%d" % status)
         if status == 410:
             return Failed(code="webhook_gone", message=f"{call.url} answered 410")
         return Again(code="webhook_refused", message=f"{call.url} answered {status}")
-
-
-async def post(
-    target: Target, address: str, headers: dict[str, str], body: bytes, trust: ssl.SSLContext | None = None
-) -> int:
-    """POST to one address and return the status. No proxy, no redirect, and the answer's body is not read."""
-    secure = (trust or ssl.create_default_context()) if target.scheme == "https" else None
-    reader, writer = await asyncio.open_connection(
-        address, target.port, ssl=secure, server_hostname=target.host if secure else None, limit=MAX_HEAD_BYTES
-    )
-    try:
-        head = [f"POST {target.path} HTTP/1.1", f"host: {target.authority}", "content-type: application/json"]
-        head += [f"{name}: {value}" for name, value in headers.items()]
-        head += ["user-agent: ashore", f"content-length: {len(body)}", "connection: close", "", ""]
-        writer.write("\r\n".join(head).encode("ascii") + body)
-        await writer.drain()
-        line = await reader.readline()
-        words = line.split(None, 2)
-        if len(words) < 2 or not words[0].startswith(b"HTTP/1") or not words[1].isdigit():
-            raise ValueError(f"the answer begins with {line[:40]!r}")
-        return int(words[1])
-    finally:
-        writer.close()

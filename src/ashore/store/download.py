@@ -21,6 +21,9 @@ MAX_CAUSES = 20
 """Layers of a library's error that are looked at."""
 MAX_REASON_CHARS = 200
 ALTERED_HINT = "run the command again; if this repeats, the mirror or a proxy alters files"
+SLOW_S = 300.0
+SLOW_BYTES = 300 << 10
+"""A source that brings fewer bytes in this time would hold a job for ever, and counts as gone."""
 MAX_FRUITLESS_TRIES = 4
 """Tries in a row that brought not one byte, after which the source counts as gone."""
 
@@ -87,10 +90,10 @@ def _one_try(
     """Read once; return whether the server said that this was all."""
     import httpx
 
-    asked = {"Accept-Encoding": "identity", **headers}
+    asked = dict(headers)
     if have:
         asked["Range"] = f"bytes={have}-"
-    with client.stream("GET", url, headers=asked, follow_redirects=True) as answer:
+    with client.stream("GET", url, headers=asked) as answer:
         if answer.status_code == 416 and have:
             part.unlink(missing_ok=True)
             return False
@@ -100,6 +103,7 @@ def _one_try(
         done = have if resumed else 0
         length = int(answer.headers.get("content-length", 0))
         total, too_long = num_bytes or (done + length if length else 0), False
+        looked_s, then = time.monotonic(), done
         with disk_errors(part), part.open("ab" if resumed else "wb") as file:
             for chunk in answer.iter_raw():  # as it comes: a larger chunk size would lose what it had gathered at a cut
                 done += len(chunk)
@@ -108,6 +112,13 @@ def _one_try(
                     break
                 file.write(chunk)
                 progress(stage, done, total)
+                if (now_s := time.monotonic()) - looked_s > SLOW_S:
+                    if done - then < SLOW_BYTES:
+                        raise SourceUnreachable(
+                            f"{answer.url.host} sent {done - then} bytes in {SLOW_S:.0f} s",
+                            hint="try again later; what came so far is kept",
+                        )
+                    looked_s, then = now_s, done
     if too_long:
         part.unlink()
         raise CorruptBlob(f"{url} returned more than the {num_bytes} bytes that were expected", hint=ALTERED_HINT)

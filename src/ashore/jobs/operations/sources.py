@@ -6,32 +6,17 @@ Over the API nobody reads the files of the server at will, and nobody has it cal
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.core import Allowed, check_addresses, check_url, did_you_mean
-from ashore.errors import PermissionDenied, SourceUnreachable, UnknownModel
+from ashore.core import Allowed, check_url, did_you_mean
+from ashore.errors import PermissionDenied, UnknownModel
 from ashore.store import Catalog, is_source, name_of_source, parse_reference, pip_addresses
 
 HUBS: Final = ("hf:", "ms:")
 """Sources that are always allowed: the hubs, or the mirrors that the operator named. Offline, the pull refuses them."""
 HOW: Final = "ask the operator to add it to [jobs] folders in ashore.toml"
-
-
-def addresses_of(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name.
-
-    Raises:
-        SourceUnreachable: it has none.
-    """
-    try:
-        return [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except OSError as fault:
-        raise SourceUnreachable(
-            f"{host} cannot be resolved: {fault}", hint="check the name and the name server"
-        ) from fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,27 +27,26 @@ class Reach:
     """Folders and `s3://BUCKET/PATH` of `[jobs] folders`."""
     allow: Sequence[Allowed] = ()
     """Of `[egress] allow`."""
-    resolve: Callable[[str, int], Sequence[str]] = addresses_of
     indexes: Callable[[], Sequence[str]] = pip_addresses
     """Addresses that a pull of `pypi:` goes to: the operator sets pip up."""
 
     def source(self, said: str) -> str:
-        """Return the source that a model may be pulled from: as it was said, or the path that it leads to.
+        """Return the source that a model may be pulled from: as it was said, or the path that it leads to. Addresses
+        are checked when the pull connects to them (`core/outgoing.py`).
 
         Raises:
             PermissionDenied: the operator does not allow it.
             UnknownModel: it is no source, and the catalogue has no such name.
-            SourceUnreachable: the host has no address.
         """
         kind, _, rest = said.partition(":")
         if said.startswith(HUBS):
             return said
         if kind == "pypi":
             for index in self.indexes():
-                self._check_host(index)
+                check_url(index, self.allow)
         elif kind in ("oci", "peer", "oci+http"):
             scheme = "http" if kind == "oci+http" else "https"
-            self._check_host(f"{scheme}://{rest.removeprefix('//').partition('/')[0]}/")
+            check_url(f"{scheme}://{rest.removeprefix('//').partition('/')[0]}/", self.allow)
         elif is_source(said) or "/" in said:
             return self.path(said.removeprefix("file:"))
         else:
@@ -90,10 +74,6 @@ class Reach:
             what = f"{said[:200]!r} is not in the folders that jobs may read"
             raise PermissionDenied(what, hint=HOW, resource=f"path/{said[:200]}")
         return found + "/" if said.endswith("/") and not found.endswith("/") else found
-
-    def _check_host(self, url: str) -> None:
-        target = check_url(url, self.allow)
-        check_addresses(target, self.resolve(target.host, target.port))
 
 
 def check_stored(name: str) -> str:

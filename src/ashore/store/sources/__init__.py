@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ashore.core import Allowed
 from ashore.errors import InvalidRequest, SourceUnreachable
 from ashore.store.ports import Source
 from ashore.store.refs import name_from
@@ -25,6 +26,8 @@ class Endpoints:
     model_scope: str = ""
     identity: Path = Path("fleet")
     """Folder with the certificate that this machine shows to others of its fleet."""
+    allow: tuple[Allowed, ...] | None = None
+    """Hosts that a pull may call, beside the hubs and their mirrors; None: any."""
     offline: bool = False
     """Whether hubs and package indexes may not be called at all. Registries and buckets are the operator's own."""
 
@@ -41,6 +44,7 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
         endpoints: Mirrors.
     """
     kind, _, rest = text.partition(":")
+    allow = endpoints.allow
     if endpoints.offline and kind in HUBS:
         raise SourceUnreachable(
             f"{text} is on a public hub, and ashore is set to offline",
@@ -50,24 +54,24 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
         case "pypi":
             from ashore.store.sources.pypi import PypiSource
 
-            return PypiSource(rest, sha256=sha256)
+            return PypiSource(rest, sha256=sha256, allow=allow)
         case "hf":
             from ashore.store.sources.huggingface import HuggingFaceSource
 
-            return HuggingFaceSource(rest, endpoint=endpoints.hugging_face, text_only=text_only)
+            return HuggingFaceSource(rest, endpoint=endpoints.hugging_face, text_only=text_only, allow=allow)
         case "ms":
             from ashore.store.sources.modelscope import ModelScopeSource
 
-            return ModelScopeSource(rest, endpoint=endpoints.model_scope, text_only=text_only)
+            return ModelScopeSource(rest, endpoint=endpoints.model_scope, text_only=text_only, allow=allow)
         case "oci" | "oci+http":
             from ashore.store.sources.ociregistry import RegistryRemote
 
-            return RegistryRemote(text)
+            return RegistryRemote(text, allow=allow)
         case "peer":
             from ashore.core.identity import Identity
             from ashore.store.sources.peer import PeerRemote
 
-            return PeerRemote(text, Identity(folder=endpoints.identity))
+            return PeerRemote(text, Identity(folder=endpoints.identity), allow=allow)
         case "s3":
             from ashore.store.sources.s3 import S3FilesSource, S3LayoutRemote
 

@@ -1,21 +1,26 @@
-"""What the two hubs share: a repository is a list of files at a commit, fetched one by one over HTTP, resumed.
-
-The hubs' own libraries tell files, hashes, addresses and tokens. The bytes come through `download`, because their own
-transfer throws away a half-fetched file when the process dies, and one of them asks a cloud for its region first.
-"""
+"""What the two hubs share: a repository is a list of files at a commit, fetched one by one over HTTP, resumed."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
 
+from ashore.core import Allowed, parse_allow, server_of
 from ashore.errors import InvalidRequest
-from ashore.store.download import download
+from ashore.store.download import download, unreachable
 from ashore.store.paths import check_path
+from ashore.store.ports import Origin
 from ashore.store.progress import Progress
 from ashore.store.sources.selection import RemoteFile
+
+if TYPE_CHECKING:
+    from ashore.core.outgoing import Answer
 
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::([\w./-]+\.gguf))?")
 
@@ -37,30 +42,85 @@ def parse_hub_reference(kind: str, text: str) -> HubReference:
     return HubReference(repository=match[1], revision=match[2] or "", file=match[3] or "")
 
 
-def fetch_files(
-    files: tuple[RemoteFile, ...],
-    url_of: Callable[[str], str],
-    headers: Mapping[str, str],
-    into: Path,
-    progress: Progress,
-    mirror_hint: str,
-) -> Path:
-    """Bring every file to `into/files`, in order; whole ones are left alone."""
-    import httpx
+class HubSource(ABC):
+    """A repository of a hub, or of a mirror of it. A login goes to the hub or the mirror alone."""
 
-    folder = into / "files"
-    with httpx.Client(timeout=httpx.Timeout(60.0, connect=15.0)) as client:
-        for file in files:
-            check_path(file.path)
-            download(
-                client,
-                url_of(file.path),
-                folder / file.path,
-                stage=f"download {file.path}",
-                progress=progress,
-                num_bytes=file.num_bytes,
-                sha256=file.sha256,
-                headers=headers,
-                mirror_hint=mirror_hint,
-            )
-    return folder
+    kind: ClassVar[str]
+    home: ClassVar[str]
+    """Address of the hub."""
+    hosts: ClassVar[tuple[str, ...]]
+    """The hub's own hosts, as entries of `[egress] allow`, with those that it redirects to for large files."""
+    variable: ClassVar[str]
+    """Environment variable that names a mirror."""
+    mirror_hint: ClassVar[str]
+
+    def __init__(
+        self, reference: str, *, endpoint: str = "", text_only: bool = False, allow: Sequence[Allowed] | None = None
+    ) -> None:
+        """Make it.
+
+        Args:
+            reference: What follows `hf:` or `ms:`.
+            endpoint: A mirror; empty: the one of the environment, or the hub.
+            text_only: The weights are not wanted.
+            allow: Hosts that may be called beside the hub's own; None: any.
+        """
+        self._reference = parse_hub_reference(self.kind, reference)
+        mirror = (endpoint or os.environ.get(self.variable, "")).rstrip("/")
+        self._endpoint = mirror or self.home
+        own = (server_of(mirror),) if mirror else parse_allow(self.hosts)
+        self._allow = None if allow is None else (*allow, *own)
+        self._text_only = text_only
+        self._chosen: tuple[RemoteFile, ...] = ()
+
+    @abstractmethod
+    def resolve(self) -> Origin:
+        """See `Source`."""
+
+    @abstractmethod
+    def headers(self) -> dict[str, str]:
+        """Return the login as headers; nothing where there is none."""
+
+    @abstractmethod
+    def url_of(self, path: str) -> str:
+        """Return the address of a file."""
+
+    @property
+    def host(self) -> str:
+        """Which host is asked, for people."""
+        return urlsplit(self._endpoint).hostname or self._endpoint
+
+    def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
+        """Bring every file to `into/files`, in order; whole ones are left alone."""
+        from ashore.core.outgoing import open_client
+
+        if not self._chosen:
+            self.resolve()
+        folder = into / "files"
+        with open_client(self._allow) as client:
+            for file in self._chosen:
+                check_path(file.path)
+                download(
+                    client,
+                    self.url_of(file.path),
+                    folder / file.path,
+                    stage=f"download {file.path}",
+                    progress=progress,
+                    num_bytes=file.num_bytes,
+                    sha256=file.sha256,
+                    headers=self.headers(),
+                    mirror_hint=self.mirror_hint,
+                )
+        return folder
+
+    def _ask(self, path: str, params: Mapping[str, str]) -> Answer:
+        from httpx import TransportError
+
+        from ashore.core.outgoing import open_client, read
+
+        url = self._endpoint + path
+        try:
+            with open_client(self._allow) as client:
+                return read(client, "GET", url, params=params, headers=self.headers())
+        except TransportError as error:
+            raise unreachable(url, error, hint=self.mirror_hint) from error

@@ -1,91 +1,97 @@
-"""Models of the ModelScope hub, or of a mirror of it."""
+"""Models of the ModelScope hub, or of a mirror of it.
+
+Source: the hub's HTTP API: `/api/v1/models/ORG/NAME/repo`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+import os
+from typing import Final
+from urllib.parse import urlencode
 
-from ashore.errors import RemoteRefused, UnknownModel
-from ashore.store.download import cannot_reach
+import msgspec
+
+from ashore.core import foreign_errors
+from ashore.errors import RemoteRefused, UnknownModel, UnsupportedModel
+from ashore.store.download import refused
 from ashore.store.ports import Origin
-from ashore.store.progress import Progress
 from ashore.store.refs import name_from
-from ashore.store.sources.hub import fetch_files, parse_hub_reference
+from ashore.store.sources.hub import HubSource
 from ashore.store.sources.selection import RemoteFile, choose_files
 
-MIRROR_HINT = (
-    "set a mirror (ASHORE_MS_ENDPOINT=https://mirror, or ms_endpoint under [settings] of ashore.toml), or get the "
-    "model from `ashore model import`, a directory, oci:// or s3://"
-)
-DEFAULT_REVISION = "master"
+DEFAULT_REVISION: Final = "master"
+MOST_FILES: Final = 3000
+"""The hub leaves out further files, and does not say so."""
 
 
-class ModelScopeSource:
-    """`ms:ORG/NAME[@REVISION][:FILE.gguf]`. The token is that of the hub's library (`MODELSCOPE_API_TOKEN`)."""
+class _File(msgspec.Struct, rename="pascal"):
+    path: str
+    size: int = 0
+    sha256: str | None = None
+    type: str = "blob"
 
-    def __init__(self, reference: str, *, endpoint: str = "", text_only: bool = False) -> None:
-        self._reference = parse_hub_reference("ms", reference)
-        self._endpoint = endpoint or None
-        self._text_only = text_only
-        self._chosen: tuple[RemoteFile, ...] = ()
-        self._api: Any = None
+
+class _Files(msgspec.Struct, rename="pascal"):
+    files: list[_File] | None = None
+
+
+class _Listed(msgspec.Struct, rename="pascal"):
+    data: _Files
+
+
+class ModelScopeSource(HubSource):
+    """`ms:ORG/NAME[@REVISION][:FILE.gguf]`. The token is `MODELSCOPE_API_TOKEN`."""
+
+    kind = "ms"
+    home = "https://modelscope.cn"
+    hosts = ("modelscope.cn", "*.modelscope.cn")
+    variable = "MODELSCOPE_ENDPOINT"
+    mirror_hint = (
+        "set a mirror (ASHORE_MS_ENDPOINT=https://mirror, or ms_endpoint under [settings] of ashore.toml), or get the "
+        "model from `ashore model import`, a directory, oci:// or s3://"
+    )
 
     def resolve(self) -> Origin:
-        repository, revision = self._reference.repository, self._reference.revision or DEFAULT_REVISION
-        with self._translated():
-            listed = self._hub().list_repo_files(repository, "model", revision=revision)
-        offered = [RemoteFile(path=f.path, num_bytes=f.size, sha256=f.sha256 or "") for f in listed if not f.is_dir]
+        repository = self._reference.repository
+        path = self._repo + "/files"
+        answer = self._ask(path, {"Revision": self._revision, "Recursive": "True"})
+        if answer.status == 404:
+            at = f" at {self._reference.revision}" if self._reference.revision else ""
+            raise UnknownModel(f"{self.host} has no model {repository}{at}", hint="check the name")
+        if answer.status != 200:
+            raise refused(self._endpoint + path, answer.status)
+        with foreign_errors(f"{self.host} did not list {repository}", RemoteRefused, hint=self.mirror_hint):
+            listed = msgspec.json.decode(answer.body, type=_Listed).data.files or []
+        if len(listed) >= MOST_FILES:
+            raise UnsupportedModel(
+                f"ms:{repository} has {MOST_FILES} files or more, and the hub lists no more of them",
+                hint="get the model from hf:, oci://, s3:// or a directory",
+            )
+        offered = [
+            RemoteFile(path=one.path, num_bytes=one.size, sha256=one.sha256 or "")
+            for one in listed if one.type != "tree"
+        ]  # fmt: skip
         self._chosen = choose_files(offered, self._reference.file, f"ms:{repository}", text_only=self._text_only)
         suffix = f":{self._reference.file}" if self._reference.file else ""
         return Origin(
-            pinned=f"ms:{repository}@{revision}{suffix}",
+            pinned=f"ms:{repository}@{self._revision}{suffix}",
             suggested_name=name_from(self._reference.file or repository),
             mutable=not self._reference.revision,
             num_bytes=sum(f.num_bytes for f in self._chosen),
         )
 
-    def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
-        if not self._chosen:
-            self.resolve()
-        hub = self._hub()
-        revision = self._reference.revision or DEFAULT_REVISION
+    def headers(self) -> dict[str, str]:
+        """See `HubSource`: the list of files is read by the cookie, files by the token. A redirect takes neither."""
+        token = os.environ.get("MODELSCOPE_API_TOKEN", "").strip()
+        return {"authorization": f"Bearer {token}", "cookie": f"m_session_id={token}"} if token else {}
 
-        def url_of(path: str) -> str:
-            return str(hub.legacy.get_download_url(self._reference.repository, "model", path, revision))
+    def url_of(self, path: str) -> str:
+        return f"{self._endpoint}{self._repo}?" + urlencode({"Revision": self._revision, "FilePath": path})
 
-        token = hub._config.token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return fetch_files(self._chosen, url_of, headers, into, progress, MIRROR_HINT)
+    @property
+    def _repo(self) -> str:
+        return f"/api/v1/models/{self._reference.repository}/repo"
 
-    def _hub(self) -> Any:
-        if self._api is None:
-            import logging
-
-            from modelscope_hub import HubApi
-
-            logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # it logs each try; the error says it once
-
-            self._api = HubApi(endpoint=self._endpoint)
-        return self._api
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        import httpx
-        import requests
-        from modelscope_hub import errors
-
-        host = httpx.URL(self._hub()._config.endpoint).host
-        try:
-            yield
-        except (errors.NotExistError, errors.NotFoundError) as error:
-            raise UnknownModel(
-                f"{host} has no model {self._reference.repository}"
-                + (f" at {self._reference.revision}" if self._reference.revision else ""),
-                hint="check the name",
-            ) from error
-        except (errors.NetworkError, requests.ConnectionError, requests.Timeout) as error:
-            raise cannot_reach(host, error, hint=MIRROR_HINT) from error
-        except errors.HubError as error:
-            raise RemoteRefused(f"{host} refused: {error}", hint="try again later, or set a mirror") from error
+    @property
+    def _revision(self) -> str:
+        return self._reference.revision or DEFAULT_REVISION

@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
-from ashore.core import Digest, foreign_errors
+from ashore.core import Allowed, Digest, foreign_errors
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, UnknownModel
 from ashore.store.download import download, refused, unreachable
 from ashore.store.layout import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
@@ -25,6 +25,8 @@ from ashore.store.refs import name_from
 
 if TYPE_CHECKING:
     import httpx
+
+    from ashore.core.outgoing import Answer
 
 MAX_LISTED = 256
 """Most referrers of one manifest that are looked at."""
@@ -42,18 +44,19 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 class RegistryRemote:
     """`oci://HOST/NAME[:TAG][@DIGEST]`; `oci+http://` for a registry without TLS. Loopback needs no TLS."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, allow: Sequence[Allowed] | None = None) -> None:
         match = _REFERENCE.fullmatch(text)
         if match is None:
             raise InvalidRequest(f"{text!r} is malformed", hint="expected oci://HOST[:PORT]/NAME[:TAG][@sha256:…]")
         host = match["host"]
-        plain = bool(match["plain"]) or host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
+        plain = bool(match["plain"]) or _is_loopback(host)
         self._host = host
         self._repository = match["repository"]
         self._tag = match["tag"] or "latest"
         self._digest = match["digest"]
         self._base = f"{'http' if plain else 'https'}://{host}/v2/{self._repository}"
         self._authorization = ""
+        self._allow = allow
 
     @property
     def suggested_name(self) -> str:
@@ -62,13 +65,13 @@ class RegistryRemote:
     def read_manifest(self) -> bytes:
         url = f"{self._base}/manifests/{self._digest or self._tag}"
         answer = self._call("GET", url, headers={"Accept": MANIFEST_MEDIA_TYPE})
-        if answer.status_code == 404:
+        if answer.status == 404:
             raise UnknownModel(f"{self._host} has no {self._repository}:{self._tag}", hint="check the name and the tag")
-        if answer.status_code >= 400:
-            raise refused(url, answer.status_code)
-        if self._digest and f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != self._digest:
+        if answer.status >= 400:
+            raise refused(url, answer.status)
+        if self._digest and f"sha256:{hashlib.sha256(answer.body).hexdigest()}" != self._digest:
             raise CorruptBlob(f"{url} returned a manifest with a different hash", hint=ALTERED_HINT)
-        return answer.content
+        return answer.body
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
         self._call("HEAD", f"{self._base}/blobs/{blob.digest}")  # logs in where the registry wants that
@@ -81,18 +84,18 @@ class RegistryRemote:
                 progress=progress,
                 num_bytes=blob.num_bytes,
                 sha256=blob.digest.removeprefix("sha256:"),
-                headers=self._headers(),
+                headers=self._headers(self._base),
                 mirror_hint=MIRROR_HINT,
             )
 
     def has_blob(self, blob: Descriptor) -> bool:
-        return self._call("HEAD", f"{self._base}/blobs/{blob.digest}").status_code == 200
+        return self._call("HEAD", f"{self._base}/blobs/{blob.digest}").status == 200
 
     def send_blob(self, blob: Descriptor, path: Path, progress: Progress) -> None:
         url = f"{self._base}/blobs/uploads/"
         opened = self._call("POST", url)
-        if opened.status_code != 202:
-            raise refused(url, opened.status_code)
+        if opened.status != 202:
+            raise refused(url, opened.status)
         place = urljoin(url, opened.headers.get("location", ""))
         place += ("&" if "?" in place else "?") + urlencode({"digest": blob.digest})
         sent = self._call(
@@ -101,8 +104,8 @@ class RegistryRemote:
             headers={"Content-Type": "application/octet-stream", "Content-Length": str(blob.num_bytes)},
             body=lambda: _pieces(path, blob, progress),
         )
-        if sent.status_code != 201:
-            raise refused(url, sent.status_code)
+        if sent.status != 201:
+            raise refused(url, sent.status)
 
     def write_manifest(self, data: bytes, *, name: str) -> None:
         self._put_manifest(self._tag, data, MANIFEST_MEDIA_TYPE)
@@ -126,78 +129,102 @@ class RegistryRemote:
 
     def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
         answer = self._call("GET", f"{self._base}/referrers/{subject}", headers={"Accept": INDEX_MEDIA_TYPE})
-        items = _manifests_of(answer) if answer.status_code == 200 else self._tagged_referrers(subject)
+        items = _manifests_of(answer) if answer.status == 200 else self._tagged_referrers(subject)
         found = []
         for item in items:
             digest = str(item.get("digest", ""))
             url = f"{self._base}/manifests/{digest}"
             got = self._call("GET", url, headers={"Accept": MANIFEST_MEDIA_TYPE})
-            if got.status_code >= 400:
+            if got.status >= 400:
                 continue  # deleted, and the list is older
-            if _digest_of(got.content) != digest:
+            if _digest_of(got.body) != digest:
                 raise CorruptBlob(f"{url} returned a manifest with a different hash", hint=ALTERED_HINT)
-            found.append(got.content)
+            found.append(got.body)
         return tuple(found)
 
     def _tagged_referrers(self, subject: Digest) -> list[dict[str, Any]]:
         url = f"{self._base}/manifests/{_referrers_tag(subject)}"
         answer = self._call("GET", url, headers={"Accept": INDEX_MEDIA_TYPE})
-        return _manifests_of(answer) if answer.status_code == 200 else []
+        return _manifests_of(answer) if answer.status == 200 else []
 
-    def _put_manifest(self, reference: str, data: bytes, media_type: str) -> httpx.Response:
+    def _put_manifest(self, reference: str, data: bytes, media_type: str) -> Answer:
         url = f"{self._base}/manifests/{reference}"
         headers = {"Content-Type": media_type, "Content-Length": str(len(data))}
         sent = self._call("PUT", url, headers=headers, body=lambda: iter((data,)))
-        if sent.status_code != 201:
-            raise refused(url, sent.status_code)
+        if sent.status != 201:
+            raise refused(url, sent.status)
         return sent
 
     def _call(
         self, method: str, url: str, *, headers: dict[str, str] | None = None, body: BodyMaker | None = None
-    ) -> httpx.Response:
+    ) -> Answer:
         """Make one call, logging in and repeating it once where the registry asks for that."""
-        import httpx
+        from httpx import TransportError
+
+        from ashore.core.outgoing import read
 
         try:
             with self._client() as client:
                 for _ in range(2):
-                    answer = client.request(
-                        method, url, headers={**self._headers(), **(headers or {})}, content=body() if body else None
-                    )
-                    if answer.status_code != 401 or not self._log_in(client, answer):
+                    told = {**self._headers(url), **(headers or {})}
+                    answer = read(client, method, url, headers=told, content=body() if body else None)
+                    if answer.status != 401 or not self._log_in(client, answer):
                         break
-        except httpx.TransportError as error:
+        except TransportError as error:
             raise unreachable(url, error, hint=MIRROR_HINT) from error
         return answer
 
-    def _log_in(self, client: httpx.Client, answer: httpx.Response) -> bool:
-        """Answer a 401: by password, or by a token from the realm that the registry names. False: no use."""
+    def _log_in(self, client: httpx.Client, answer: Answer) -> bool:
+        """Answer a 401: by password, or by a token from the realm that the registry names. False: no use.
+
+        A realm on another host gets what docker keeps for that host: a registry cannot have its login sent elsewhere.
+        """
+        from ashore.core.outgoing import read
+
         if self._authorization:
             return False
-        basic = _docker_login(self._host)
         challenge = answer.headers.get("www-authenticate", "")
         if challenge.lower().startswith("basic"):
-            self._authorization = basic
-            return bool(basic)
+            self._authorization = _docker_login(self._host)
+            return bool(self._authorization)
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         if "realm" not in fields:
             return False
         query = {k: fields[k] for k in ("service", "scope") if k in fields}
-        token = client.get(fields["realm"], params=query, headers={"Authorization": basic} if basic else {})
-        if token.status_code != 200:
+        realm = urlsplit(fields["realm"])
+        own = origin_of(fields["realm"]) == origin_of(self._base)
+        safe = own or realm.scheme == "https" or _is_loopback(realm.netloc)
+        basic = _docker_login(realm.netloc) if safe else ""
+        token = read(client, "GET", fields["realm"], params=query, headers={"Authorization": basic} if basic else {})
+        if token.status != 200:
             return False
         with foreign_errors(f"the login at {self._host} returned no token", RemoteRefused, hint=ALTERED_HINT):
-            document = token.json()
+            document = json.loads(token.body)
             self._authorization = f"Bearer {document.get('token') or document.get('access_token')}"
         return True
 
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": self._authorization} if self._authorization else {}
+    def _headers(self, url: str) -> dict[str, str]:
+        """Return the login for an address: none where the registry named an address elsewhere."""
+        own = self._authorization and origin_of(url) == origin_of(self._base)
+        return {"Authorization": self._authorization} if own else {}
 
     def _client(self) -> httpx.Client:
-        import httpx
+        from ashore.core.outgoing import open_client
 
-        return httpx.Client(timeout=httpx.Timeout(120.0, connect=15.0), follow_redirects=True)
+        return open_client(self._allow)
+
+
+def _is_loopback(host: str) -> bool:
+    return host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
+
+
+def origin_of(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of an address."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:  # no address at all
+        return url, None, None
 
 
 def _digest_of(data: bytes) -> str:
@@ -209,9 +236,9 @@ def _referrers_tag(subject: Digest) -> str:
     return subject.replace(":", "-")
 
 
-def _manifests_of(answer: httpx.Response) -> list[dict[str, Any]]:
+def _manifests_of(answer: Answer) -> list[dict[str, Any]]:
     with foreign_errors(f"{answer.url} is not an OCI index", hint=ALTERED_HINT):
-        return [item for item in answer.json()["manifests"] if isinstance(item, dict)][:MAX_LISTED]
+        return [item for item in json.loads(answer.body)["manifests"] if isinstance(item, dict)][:MAX_LISTED]
 
 
 def _pieces(path: Path, blob: Descriptor, progress: Progress) -> Iterator[bytes]:

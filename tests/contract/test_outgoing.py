@@ -1,0 +1,158 @@
+"""A pull that a request asked for stays within `[egress]`, wherever its source sends it; a login goes to its own host.
+
+`allowed` may be called, `inner` may not: a registry, a hub and an index on other ports of this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model_hubs import Hubs, load_folder, running_hubs
+from store_making import make_store
+from tiny_models import make_tiny_model
+
+from ashore.core import ManualClock, parse_allow
+from ashore.errors import AshoreError, PermissionDenied, RemoteRefused
+from ashore.store import Endpoints, ModelStore, open_source
+
+LOGIN = "Basic " + base64.b64encode(b"who:secret").decode()
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hubs]:
+    with running_hubs() as hubs:
+        load_folder(hubs, make_tiny_model(tmp_path / "tiny", "llama"))
+        for name in [n for n in os.environ if n.startswith("PIP_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_INDEX_URL", f"{hubs.url}/simple")
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        monkeypatch.setenv("HF_TOKEN", "hf-secret")
+        monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-secret")
+        _write_logins(tmp_path, hubs)
+        make_store(tmp_path / "sender").pull(str(tmp_path / "tiny"), name="tiny")
+        make_store(tmp_path / "sender").push("tiny", f"oci://{_host(hubs)}/models/tiny")
+        hubs.wheels = {"tiny_wheel-1.0-py3-none-any.whl": b"no wheel"}
+        yield hubs
+
+
+@pytest.fixture
+def inner() -> Iterator[Hubs]:
+    with running_hubs() as hubs:
+        yield hubs
+
+
+def _host(hubs: Hubs) -> str:
+    return hubs.url.removeprefix("http://")
+
+
+def _write_logins(folder: Path, *hubs: Hubs) -> None:
+    auths = {_host(one): {"auth": LOGIN.removeprefix("Basic ")} for one in hubs}
+    (folder / "config.json").write_text(json.dumps({"auths": auths}))
+
+
+def _pull(home: Path, hubs: Hubs, source: str, allow: list[str] | None) -> None:
+    endpoints = Endpoints(
+        hugging_face=hubs.url, model_scope=hubs.url, allow=None if allow is None else parse_allow(allow)
+    )
+    store = ModelStore(
+        home / "store", home / "run/models", ManualClock(), sources=partial(open_source, endpoints=endpoints)
+    )
+    store.pull(source.replace("HOST", _host(hubs)), name="it")
+
+
+CASES = [
+    ("oci://HOST/models/tiny", "/manifests/"),
+    ("oci://HOST/models/tiny", "/blobs/"),
+    ("oci://HOST/models/tiny", "/token"),
+    ("hf:org/tiny", "/api/models/"),
+    ("hf:org/tiny", "/resolve/"),
+    ("ms:org/tiny", "/repo/files"),
+    ("ms:org/tiny", "/api/v1/models/org/tiny/repo"),
+    ("pypi:tiny-wheel", "/simple/"),
+    ("pypi:tiny-wheel", "/files/"),
+]
+
+
+@pytest.mark.parametrize(("source", "part"), CASES)
+def test_a_redirect_out_of_egress_is_not_followed(
+    tmp_path: Path, allowed: Hubs, inner: Hubs, source: str, part: str
+) -> None:
+    allowed.token, allowed.away = ("t" if part == "/token" else ""), (part, inner.url)
+    with pytest.raises(PermissionDenied, match=_host(inner)):
+        _pull(tmp_path / "home", allowed, source, [_host(allowed)])
+    assert inner.requests == []
+
+
+@pytest.mark.parametrize(("source", "part"), CASES)
+def test_a_redirect_within_egress_is_followed_without_the_login(
+    tmp_path: Path, allowed: Hubs, inner: Hubs, source: str, part: str
+) -> None:
+    allowed.token, allowed.away = ("t" if part == "/token" else ""), (part, inner.url)
+    with pytest.raises(AshoreError):  # there is nothing at the other place
+        _pull(tmp_path / "home", allowed, source, [_host(allowed), _host(inner)])
+    assert inner.requests and {login for _, login in inner.logins} == {""}
+
+
+def test_a_realm_elsewhere_is_called_where_it_is_allowed_and_gets_no_login_of_the_registry(
+    tmp_path: Path, allowed: Hubs, inner: Hubs
+) -> None:
+    allowed.token = inner.token = "t"
+    allowed.realm = inner.url
+    with pytest.raises(PermissionDenied, match=_host(inner)):
+        _pull(tmp_path / "home", allowed, "oci://HOST/models/tiny", [_host(allowed)])
+    assert inner.requests == []
+    _pull(tmp_path / "home", allowed, "oci://HOST/models/tiny", [_host(allowed), _host(inner)])
+    assert {login for path, login in inner.logins if path == "/token"} == {""}
+    inner.logins.clear()
+    _write_logins(tmp_path, allowed, inner)  # as docker keeps it for the host of the realm itself
+    _pull(tmp_path / "again", allowed, "oci://HOST/models/tiny", None)
+    assert {login for path, login in inner.logins if path == "/token"} == {LOGIN}
+
+
+def test_a_push_takes_the_login_to_no_other_server(tmp_path: Path, allowed: Hubs, inner: Hubs) -> None:
+    allowed.token, allowed.blobs, allowed.away = "t", {}, ("/upload/", inner.url)
+    with pytest.raises(RemoteRefused):  # the files went elsewhere
+        make_store(tmp_path / "sender").push("tiny", f"oci://{_host(allowed)}/models/again")
+    sent = [login for path, login in inner.logins if path.startswith("/upload/")]
+    assert sent and set(sent) == {""}
+
+
+def _resolving(monkeypatch: pytest.MonkeyPatch, answers: Callable[[int], str]) -> list[str]:
+    """Have names of `.corp` resolve to what `answers` gives for the number of the question; return the names asked."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def lookup(host: Any, port: Any, *args: Any, **more: Any) -> Any:
+        if str(host).endswith(".corp"):
+            asked.append(str(host))
+            host = answers(len(asked))
+        return real(host, port, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    return asked
+
+
+def test_a_name_that_resolves_elsewhere_later_is_refused_and_each_name_is_resolved_once_for_a_request(
+    tmp_path: Path, allowed: Hubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = allowed.url.rpartition(":")[2]
+    source, allow = f"oci+http://registry.corp:{port}/models/tiny", ["registry.corp@127.0.0.1/32"]
+    asked = _resolving(monkeypatch, lambda number: "127.0.0.1")
+    allowed.requests.clear()
+    _pull(tmp_path / "one", allowed, source, allow)
+    assert len(asked) == len(allowed.requests)
+    for first_bad in (1, 2, 4):
+        asked = _resolving(monkeypatch, lambda number, bad=first_bad: "127.0.0.1" if number < bad else "127.0.0.2")
+        allowed.requests.clear()
+        with pytest.raises(PermissionDenied, match=r"127\.0\.0\.2"):
+            _pull(tmp_path / f"bad-{first_bad}", allowed, source, allow)
+        assert len(allowed.requests) == first_bad - 1, "127.0.0.2 was called"
