@@ -11,6 +11,7 @@ def denial_of(fault: AshoreError, principal: Principal | None, *, origin: str = 
     """Return the act to record for `fault`: a failed authentication or a denied decision; None for anything else."""
     who = principal or NOBODY
     if isinstance(fault, Unauthenticated | TooManyAttempts):
+        locked_out = isinstance(fault, TooManyAttempts)  # its message counts seconds, and equal refusals are counted
         return Act(
             action="access:authenticate",
             actor=who.id,
@@ -18,7 +19,7 @@ def denial_of(fault: AshoreError, principal: Principal | None, *, origin: str = 
             outcome="denied",
             origin=origin,
             request_id=request_id,
-            reason=f"{fault.code}: {fault.message}",
+            reason=fault.code if locked_out else f"{fault.code}: {fault.message}",
         )
     if not isinstance(fault, PermissionDenied):
         return None

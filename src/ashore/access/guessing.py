@@ -7,11 +7,11 @@ what happens at one address says nothing about a key used from elsewhere.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from ashore.core import address_of
 from ashore.errors import TooManyAttempts
 
 MOST_FAILURES: Final = 10
@@ -83,16 +83,3 @@ class Guesses:
         self._known.move_to_end((digest, origin))
         if len(self._known) > self._max_known:
             self._known.popitem(last=False)
-
-
-def address_of(origin: str) -> str:
-    """Return the address that is held responsible: whoever has one address of IPv6 has its whole /64."""
-    if ":" not in origin:
-        return origin
-    try:
-        address = ipaddress.IPv6Address(origin.partition("%")[0])
-    except ValueError:
-        return origin
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))

@@ -21,6 +21,7 @@ import msgspec
 
 from ashore.audit.digests import Digester
 from ashore.audit.forms import NoteForm
+from ashore.audit.knocks import EVERY_S, Knocks
 from ashore.audit.model import Head, RequestNote, Sealed
 from ashore.audit.section import Durability
 from ashore.audit.writer import ChainWriter, Draft
@@ -96,6 +97,7 @@ class AuditLog:
         self._digester = digester
         self._clock_ns = clock_ns
         self._queue: deque[Draft | Future[None]] = deque()
+        self._knocks = Knocks()
         self._wake = threading.Event()
         self._awake = False
         self._stopping = False
@@ -133,8 +135,9 @@ class AuditLog:
     # --- core.Recorder
 
     def record(self, act: Act) -> None:
-        """Take one act. Returns at once."""
-        self._put(act)
+        """Take one act. Returns at once. Refusals that are equal to an earlier one are counted (`Knocks`)."""
+        if act.outcome != "denied" or self._knocks.is_new(act, self._clock_ns() // 1000):
+            self._put(act)
 
     def settle(self, timeout_s: float) -> None:
         """Return when everything told before is on disk.
@@ -194,6 +197,7 @@ class AuditLog:
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what is left, say in the chain that the writer stopped, and let the chain go. May be called twice."""
         if not self._stopping:
+            self._count_knocks()
             if self._announce:
                 self._put(("writer:stop", {}))
             self._stopping = True
@@ -206,6 +210,10 @@ class AuditLog:
 
     def _put(self, what: RequestNote | Act | tuple[str, dict[str, str | int]]) -> None:
         self._enqueue(Draft(self._clock_ns() // 1000, _monotonic_ns() // 1000, what))
+
+    def _count_knocks(self) -> None:
+        for act in self._knocks.take():
+            self._put(act)
 
     def _enqueue(self, item: Draft | Future[None]) -> None:
         """Append, and wake the writer where it sleeps.
@@ -227,8 +235,14 @@ class AuditLog:
             self._runs = False
 
     def _write_all(self) -> None:
+        due_s = time.monotonic() + EVERY_S
         while True:
-            self._wake.wait()
+            self._wake.wait(max(0.0, due_s - time.monotonic()))
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + EVERY_S
+                self._count_knocks()
+            if not self._wake.is_set():
+                continue
             self._gather()
             self._wake.clear()
             self._awake = False

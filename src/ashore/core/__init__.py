@@ -2,7 +2,7 @@
 addresses that may be called (`egress.py`) and the client that calls them (`outgoing.py`), S3
 (`bucket.py`). It starts no process."""
 
-from ashore.core.addresses import split_url
+from ashore.core.addresses import address_of, split_url
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.bucket import S3_HINT, Bucket
 from ashore.core.bytesize import human_bytes
@@ -177,6 +177,7 @@ __all__ = [
     "Verbatim",
     "Want",
     "Why",
+    "address_of",
     "blocked_folder",
     "call_named",
     "changed_fields",

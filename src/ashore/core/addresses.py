@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,3 +20,16 @@ def split_url(text: str) -> SplitResult:
     except ValueError:
         return NO_ADDRESS
     return parts
+
+
+def address_of(origin: str) -> str:
+    """Return the address that is held responsible: who has one address of IPv6 has its whole /64."""
+    if ":" not in origin:
+        return origin
+    try:
+        address = ipaddress.IPv6Address(origin.partition("%")[0])
+    except ValueError:
+        return origin
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))

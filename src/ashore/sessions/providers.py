@@ -18,10 +18,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ashore.access import Claims, Issuer, JwtVerifier
-from ashore.access.guessing import address_of
 from ashore.access.issuers import Fetch, IssuerKeys
 from ashore.access.jwt import subject_in
-from ashore.core import Clock
+from ashore.core import Clock, address_of
 from ashore.errors import (
     AshoreError,
     InvalidRequest,

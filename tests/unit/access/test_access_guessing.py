@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ashore.access import Directory, Doorkeeper, KeyRecord, KeyScope, Tenant, digest_of, new_key
-from ashore.access.guessing import FIRST_LOCK_S, LONGEST_LOCK_S, MOST_FAILURES, Guesses, address_of
-from ashore.core import ManualClock, MemoryRecorder
+from ashore.access.guessing import FIRST_LOCK_S, LONGEST_LOCK_S, MOST_FAILURES, Guesses
+from ashore.core import ManualClock, MemoryRecorder, address_of
 from ashore.errors import PermissionDenied, TooManyAttempts, Unauthenticated
 
 MINE, OTHER = b"m", b"o"
