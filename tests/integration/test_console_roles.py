@@ -77,6 +77,16 @@ def test_the_matrix_of_roles_pages_and_acts_is_that_of_the_authority(site: Site)
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_the_chat_page_says_whether_there_is_no_model_or_the_role_may_not_ask(site: Site, role: str) -> None:
+    shown = site.get("/chat", role).text
+    may_ask = 'id="prompt"' in shown
+    assert may_ask == site.console.acts.authority.holds(
+        site.console._authenticator.authenticate(site.keys[role], "10.0.0.9"), "infer"
+    )
+    assert may_ask or ("Models are served, but your roles" in shown and "developer" in shown)
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_every_page_of_a_role_leads_only_to_what_it_may_do(site: Site, role: str) -> None:
     atlas = site.console.acts.atlas
     navigation = {urlsplit(link).path for link in site.get("", role).tags.links}

@@ -175,6 +175,13 @@ def test_events() -> None:
         read_event('{"error":{"message":"gone"}}', stats)
 
 
+def test_of_a_stopped_answer_no_figure_is_made_up() -> None:
+    assert Stats(ttft_s=0.5, total_s=1.5).line() == (
+        "first token after 500 ms; stopped after 1.5 s, before the server reported its tokens"
+    )
+    assert Stats(total_s=1.5).line() == "stopped after 1.5 s, before the server reported its tokens"
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

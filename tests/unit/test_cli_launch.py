@@ -82,6 +82,13 @@ def test_the_client_is_started_with_the_key_in_its_environment(
     assert env["ANTHROPIC_MODEL"] == "large"
 
 
+def test_a_key_that_may_use_no_model_is_told_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("test_cli_launch.MODELS", [])
+    with pytest.raises(NotReady, match="no model that can chat to this key") as refused:
+        launch("claude", url=url, print_=True)
+    assert "developer" in (refused.value.hint or "")
+
+
 def test_a_context_too_short_for_the_client_is_refused_with_the_remedy(url: str) -> None:
     with pytest.raises(ContextTooLong, match="needs a context of 64,000 tokens, and that of small is 8,192") as refused:
         launch("claude", model="small", url=url, print_=True)

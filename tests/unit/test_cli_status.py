@@ -10,7 +10,7 @@ import pytest
 from ashore.cli.backends import BackendShown
 from ashore.cli.main import main
 from ashore.cli.recorded import acts_as_owner
-from ashore.cli.status import Status, accelerators, figures, models_of, needs_of
+from ashore.cli.status import Status, accelerators, figures, models_of, needs_of, show
 from ashore.doctor import Readings
 from ashore.doctor.probes.home import failed_of, read_releases
 from ashore.doctor.probes.serving import read_backup
@@ -53,6 +53,11 @@ def test_a_server_that_is_well_needs_nobody() -> None:
     assert needs_of(Readings()) == []
     advice = Readings(backup=Backup(set_up=False), server=Server(by_unit=False))
     assert needs_of(advice) == [], "advice is the doctor's; nobody must do it"
+
+
+def test_a_server_that_needs_nobody_points_to_the_advice_of_the_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    show(RUNNING)
+    assert "nothing needs you\n  advice: run `ashore doctor`" in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_told_the_worst_first_with_a_command() -> None:

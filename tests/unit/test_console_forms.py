@@ -10,7 +10,7 @@ from test_declared_calls import LoanIn, NoteIn
 from ashore.console.command import command_for
 from ashore.console.forms import Field, fields_of, filled, read_form, written
 from ashore.console.pages import Atlas, lead_of, on_row, row_calls
-from ashore.console.present import Facts, Row, Table, blocks_of, cell
+from ashore.console.present import COLUMNS, Facts, Row, Table, blocks_of, cell
 from ashore.console.rows import Beside, OnRows, row_links
 from ashore.core import Call
 from ashore.errors import InvalidRequest
@@ -166,3 +166,9 @@ def test_a_room_that_nobody_named_has_its_place_and_its_list_leads_to_its_acts()
 def test_a_default_is_written_as_people_write_it() -> None:
     assert written("span", 5_400) == "90m" and written("flag", True) == "yes"
     assert written("pairs", {"a": 1}) == "a=1" and written("document", {"a": [1]}) == '{\n  "a": [\n    1\n  ]\n}'
+
+
+def test_the_share_of_a_release_is_what_answers_now() -> None:
+    shown = cell("weights_percent", {"smollm2": 100.0})
+    assert [one.text for one in shown.items] == ["smollm2 100 %"]
+    assert "weights_percent" in COLUMNS["release list"] and "share_percent" not in COLUMNS["release list"]

@@ -12,7 +12,7 @@ import cyclopts
 
 from ashore.cli.chatscreen import History, Screen, read_question
 from ashore.cli.target import find_target
-from ashore.errors import AshoreError, InvalidRequest, NotReady, UnknownModel
+from ashore.errors import AshoreError, InvalidRequest, UnknownModel
 
 if TYPE_CHECKING:
     from ashore.cli.chatclient import ChatClient, Conversation
@@ -92,14 +92,11 @@ def choose_model(names: list[str], wanted: str | None) -> str:
         UnknownModel: there is none of that name.
         NotReady: there is none at all.
     """
+    from ashore.cli.chatclient import no_model
     from ashore.core import did_you_mean
 
     if not names:
-        raise NotReady(
-            "the server offers no model that can chat to this key",
-            hint="it serves none, or the key may use none: `ashore status` lists the models, and a key with the role "
-            "developer or model-owner may use them",
-        )
+        raise no_model()
     if wanted is None:
         return names[0]
     if wanted not in names:

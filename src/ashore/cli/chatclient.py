@@ -14,7 +14,7 @@ import msgspec
 from ashore.cli.refusals import error_words, raise_refusal
 from ashore.cli.target import ServerTarget, api_base, unreachable
 from ashore.core import UNDECODABLE
-from ashore.errors import InvalidRequest, RemoteRefused
+from ashore.errors import InvalidRequest, NotReady, RemoteRefused
 
 CONNECT_TIMEOUT_S = 5.0
 SILENCE_TIMEOUT_S = 300.0
@@ -56,7 +56,10 @@ class Stats:
     answer_id: str = ""
 
     def line(self) -> str:
-        """Return it for people."""
+        """Return it for people. The server counts tokens at the end of an answer: one that was stopped has no count."""
+        if not self.prompt_tokens:
+            first = f"first token after {self.ttft_s * 1e3:.0f} ms; " if self.ttft_s else ""
+            return f"{first}stopped after {self.total_s:.1f} s, before the server reported its tokens"
         after_first_s = self.total_s - self.ttft_s
         rate = (self.completion_tokens - 1) / after_first_s if self.completion_tokens > 1 and after_first_s > 0 else 0
         return (
@@ -150,6 +153,15 @@ class Served:
     name: str
     context_tokens: int
     """0: the server does not say."""
+
+
+def no_model() -> NotReady:
+    """Return the error of a server that offers no model to a key."""
+    return NotReady(
+        "the server offers no model that can chat to this key",
+        hint="it serves none, or the key may use none: `ashore status` lists the models, and a key with the role "
+        "developer or model-owner may use them",
+    )
 
 
 class ChatClient:

@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import cyclopts
 from cyclopts import Parameter
 
-from ashore.cli.chatclient import ChatClient, Served
+from ashore.cli.chatclient import ChatClient, Served, no_model
 from ashore.cli.target import api_base, find_target
 from ashore.core import did_you_mean
 from ashore.errors import ContextTooLong, InvalidRequest, NotReady, UnknownModel
@@ -147,11 +147,14 @@ def choose(served: list[Served], wanted: str | None, client: str, needed: int) -
     """Return the model for a client.
 
     Raises:
+        NotReady: this key may use none.
         UnknownModel: there is none of that name.
         ContextTooLong: its context, or that of every model, is too short for the client.
     """
     served = [one for one in served if _is_plain(one.name)]
-    named = [one for one in served if wanted in (None, one.name)]
+    if not served:
+        raise no_model()
+    named = [one for one in served if wanted is None or one.name == wanted]
     if not named:
         names = [one.name for one in served]
         raise UnknownModel(

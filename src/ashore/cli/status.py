@@ -143,7 +143,7 @@ def status(*, as_json: AsJson = False) -> int:
     if as_json:
         print(msgspec.json.encode(found).decode())
     else:
-        _show(found)
+        show(found)
     return 0 if found.running else EXIT_NOT_RUNNING
 
 
@@ -325,7 +325,8 @@ def _book(settings: Settings) -> Book:
         state.close()
 
 
-def _show(found: Status) -> None:
+def show(found: Status) -> None:
+    """Print it for people."""
     from ashore.cli.columns import table
 
     if not found.running:
@@ -369,6 +370,7 @@ def _show(found: Status) -> None:
         )
     print()
     print("needs you" if found.needs else "nothing needs you")
+    print("  advice: run `ashore doctor`, which looks longer and finds what could be better")
     for need in found.needs:
         print(f"  {need.what}\n    {need.do}")
 

@@ -58,7 +58,7 @@ from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.fleet import FleetFile, FleetSection
-from ashore.planning import Plan, what_fits
+from ashore.planning import ModelPlan, Plan, what_fits
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_ports, is_managed, tell_manager
 from ashore.sessions import CONSOLE
 from ashore.sessions.office import make_first_link
@@ -171,7 +171,9 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             try:
                 for one in what_fits(plan):
                     _say(f"{one.field}: {one.value}; {one.why}")
-                names = [model.reference for model in plan.models if model.alias not in plan.on_demand]
+                names = [
+                    _with_use(model.reference, model) for model in plan.models if model.alias not in plan.on_demand
+                ]
                 _say(loading := f"loading {', '.join(names) or 'no model yet: all of them are on demand'}")
                 tell_manager(f"STATUS={loading}")
                 deployment.start(plan)
@@ -307,7 +309,7 @@ def _welcome(
     chat = next((model.alias for model in plan.models if not model.embedder), None)
     lines = [
         "",
-        f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
+        f"ashore {__version__} serves {', '.join(_with_use(model.alias, model) for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
         f"in a browser: {listening.address}/",
         *(
@@ -337,6 +339,11 @@ def _welcome(
     width = max(len(line) for line, _ in steps)
     lines += ["next, in another terminal:", "", *(f"  {line:<{width}}  # {what}" for line, what in steps)]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])
+
+
+def _with_use(name: str, model: ModelPlan) -> str:
+    """Return a model's name; of an embedder with what it is for."""
+    return f"{name} (embeddings for search)" if model.embedder else name
 
 
 def _next_steps(has_chat: bool, first_key_lives: bool) -> Iterator[tuple[str, str]]:

@@ -21,9 +21,10 @@ def chat_page(reader: Reader, votes: Votes | None) -> Answer:
     """Return the page where one talks to a model, or to two beside each other, and votes where votes are taken."""
     purpose = "none" if votes is None else votes.purpose(str(reader.session.principal.tenant))
     models = [one for one in reader.acts.serving.models(reader.session.principal) if not one.embedder]
+    served = any(not one.embedder for one in reader.acts.serving.models())
     wanted = dict(reader.asked.query)
     left, right = wanted.get("left", ""), wanted.get("right", "")
-    return reader.page("chat.html", "chat", models=models, left=left, right=right, votes=purpose)
+    return reader.page("chat.html", "chat", models=models, served=served, left=left, right=right, votes=purpose)
 
 
 def makes_own_keys(reader: Reader) -> bool:

@@ -57,7 +57,7 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "doctor findings": ("severity", "rule", "what", "cause", "sure", "evidence", "remedy", "commands"),
     "job list": ("id", "kind", "state", "progress", "owner", "created", "finished", "children", "error_message"),
     "events list": ("happened_at", "kind", "resource", "about"),
-    "release list": ("name", "alias", "model", "engine", "state", "share_percent", "since", "why"),
+    "release list": ("name", "alias", "model", "engine", "state", "weights_percent", "since", "why"),
 }
 """Which fields of a list are shown, and in which order, where that is not all of them: by noun and word. Its JSON has
 them all."""
@@ -239,8 +239,10 @@ def cell(name: str, value: Any) -> Cell:
         parts = [(key, one) for key, one in value.items() if one not in (None, "", [], {})]
         if any(isinstance(one, Mapping | list | msgspec.Struct) for _, one in parts):
             return Cell(kind="document", text=msgspec.json.format(msgspec.json.encode(value)).decode())
+        unit = name if name.endswith("_percent") else ""
         return Cell(
-            kind="list", items=tuple(Cell(kind="text", text=f"{key} {cell(key, one).text}") for key, one in parts)
+            kind="list",
+            items=tuple(Cell(kind="text", text=f"{key} {cell(unit or key, one).text}") for key, one in parts),
         )
     if isinstance(value, list | tuple) and len(value) >= LEAST_POINTS and _are_numbers(value):
         return chart(value)

@@ -77,7 +77,7 @@ class Deployment:
         """
         self._home = home
         self._settings = settings
-        self._config = config
+        self._said_in = "ashore.toml" if config else "ashore up"
         self._supervisor = supervisor
         self._open_files = open_files
         self._open_texts = open_texts or open_files
@@ -171,7 +171,7 @@ class Deployment:
         if not isinstance(fault, AshoreError):
             log.error("release %s", model.release, exc_info=fault)
         self._say(
-            f"release {model.release} failed to start, so {asked.reference} of ashore.toml answers instead: {why}"
+            f"release {model.release} failed to start, so {asked.reference} of {self._said_in} answers instead: {why}"
         )
         alone = dataclasses.replace(self.plan, models=(asked,))
         instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
@@ -204,7 +204,7 @@ class Deployment:
             stands = standing.get(asked.alias)
             if stands is not None and stands.release != model.release:
                 self._say(
-                    f"{asked.alias}: ashore.toml changed, so {describe(asked)} replaces the promoted release "
+                    f"{asked.alias}: {self._said_in} changed, so {describe(asked)} replaces the promoted release "
                     f"{stands.release}, {describe(stands)}"
                 )
 
@@ -212,9 +212,8 @@ class Deployment:
         """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
         assert self._keeper is not None
         served = dataclasses.replace(plan, models=tuple(models))
-        for name in self._keeper.adopt(served, asked=plan, failed=self._failed):
-            why = "no longer in ashore.toml" if self._config else "not among the models that were named"
-            self._say(f"alias {name} was removed: it is {why}")
+        for name in self._keeper.adopt(served, asked=plan, said_in=self._said_in, failed=self._failed):
+            self._say(f"alias {name} was removed: it is not among the models of {self._said_in}")
 
     def in_turn(self, work: Callable[[], None]) -> None:
         """Do something that changes what is served: now, or once the start and the changes before it are over.
@@ -268,7 +267,8 @@ class Deployment:
                 told(asked.alias, info, loaded[-1][2])
         if self._keeper is not None and len(loaded) == sum(bool(one.replicas) for one in self._running.values()):
             models = tuple(one.plan for one in self._running.values())
-            self._keeper.adopt(dataclasses.replace(self.plan, models=models), new_names_alone=True)
+            proposed = dataclasses.replace(self.plan, models=models)
+            self._keeper.adopt(proposed, said_in=self._said_in, new_names_alone=True)
         if self._failed:  # what took their place had its own time
             deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
         self._front.wait_ready(deadline_s)

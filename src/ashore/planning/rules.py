@@ -391,7 +391,7 @@ def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, 
     if free <= 0:
         raise KvCacheExhausted(
             f"the weights take {human_bytes(weights)}; {human_bytes(inventory.memory_bytes)} of memory are free, "
-            f"of which {human_bytes(RESERVED_BYTES)} are reserved for the rest of the system",
+            f"and {human_bytes(RESERVED_BYTES)} of it are kept for the rest of the system",
             hint="serve fewer models or replicas, a smaller variant, or use a machine with more memory",
         )
     return max(0, int((free * KV_SHARE - held_bytes) / decoders))

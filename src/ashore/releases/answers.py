@@ -27,6 +27,7 @@ class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     goal: str | None
     share_percent: float
+    """The share that it was sent out with, of a canary or a shadow; what it answers now is in `weights_percent`."""
     steps_percent: list[float]
     until: int | None
     """When its time is over or its next step is due."""

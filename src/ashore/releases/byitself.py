@@ -124,7 +124,7 @@ def adopt(
         and c.state in HOSTED
         and not book.named_by(c.release, but=release.alias)
     ]
-    led = f"ashore.toml sets {release.name}"
+    led = f"{by.why} sets {release.name}"
     ended = [
         end_of(c, "fail" if c.release in failed else "retire", replace(by, why=failed.get(c.release, led)))
         for c in over

@@ -93,7 +93,7 @@ class ReleaseKeeper:
         plan: Plan,
         *,
         asked: Plan | None = None,
-        why: str = "ashore.toml",
+        said_in: str = "ashore.toml",
         failed: Mapping[str, str] | None = None,
         new_names_alone: bool = False,
     ) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class ReleaseKeeper:
         Args:
             plan: From `propose`.
             asked: What ashore.toml says; noted of aliases for which something else stands. Default: what was noted.
-            why: Kept with the history.
+            said_in: What names the models; kept with the history as the reason.
             failed: Releases in whose place others of the plan answer, with why those could not.
             new_names_alone: Leave every alias that there is as it is: no worker has answered for the plan yet, and a
                 start that fails must not have taken anything back.
@@ -132,7 +132,7 @@ class ReleaseKeeper:
             return ()
         described = {model.release: self._workshop.describe_plan(model) for model in fresh}
         with self._acts.write(SYSTEM, "release:adopt", "deployment") as desk:
-            by = By(actor="system", now_s=desk.now_s, why=why)
+            by = By(actor="system", now_s=desk.now_s, why=said_in)
             for model in fresh:
                 book = sql.load_book(desk.connection)
                 _check_same(book, model)
@@ -147,7 +147,7 @@ class ReleaseKeeper:
                     content=content_of_parts(made.parts),
                     origins=made.origins,
                     needed_bytes=made.needed_bytes,
-                    gate="not asked: ashore.toml",
+                    gate=f"not asked: {said_in}",
                     created_s=desk.now_s,
                     created_by="system",
                 )
@@ -159,7 +159,7 @@ class ReleaseKeeper:
                 desk.detail[model.release] = model.reference
             if new_names_alone:
                 return ()
-            by = By(actor="system", now_s=desk.now_s, why="no longer in ashore.toml")
+            by = By(actor="system", now_s=desk.now_s, why=f"not among the models of {said_in}")
             return self._declare(desk, declared, said, by)
 
     def _declare(self, desk: Desk, declared: Set[str], said: Mapping[str, str], by: By) -> tuple[str, ...]:

@@ -134,8 +134,8 @@ class Roster:
         return self._gates
 
     def cards(self) -> list[ModelCard]:
-        """Return a card for every name, sorted."""
-        return [self._leads[name].first.card() for name in sorted(self._leads)]
+        """Return a card for every name, in the order of ashore.toml: the first is what is used where nobody chooses."""
+        return [lead.first.card() for lead in self._leads.values()]
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
         """Lead every alias where the state says, from the next request on. What has begun ends where it is.

@@ -207,7 +207,7 @@ class ServingService:
         return self.trials.unknown_formers(self._roster.routes.values())
 
     def models(self, principal: Principal | None = None) -> list[ModelCard]:
-        """Return a card for every alias, sorted; for a principal, those that it may ask. Ours see all of them."""
+        """Return the cards of `Roster.cards`; for a principal, those that it may ask. Ours see all of them."""
         cards = self._roster.cards()
         if principal is None or principal.kind == "internal":
             return cards

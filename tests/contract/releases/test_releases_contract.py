@@ -232,7 +232,7 @@ def test_an_alias_that_is_gone_from_ashore_toml_is_forgotten_with_its_releases(h
         "remove",
         "chat-2",
         "system",
-        "no longer in ashore.toml",
+        "not among the models of ashore.toml",
     )
     assert house.adopt("embed=fake:random") == ()
     assert house.adopt("embed=fake:random", "chat=fake:echo") == ()

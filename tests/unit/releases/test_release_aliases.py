@@ -124,7 +124,7 @@ def test_an_alias_opens_no_model_that_may_not_be_asked_by_its_own_name(why: str)
         assert (await bench.ask("other", who)).release == "other-1"
         assert [card.alias for card in bench.service.models(who)] == ["other"]
         assert [card.alias for card in bench.service.models(ALICE)] == (
-            ["other"] if why == "deny" else ["both", "chat", "mine", "other"]
+            ["other"] if why == "deny" else ["chat", "other", "mine", "both"]
         )
 
     run(scenario, Bench(policy=policy))

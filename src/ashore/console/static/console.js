@@ -306,9 +306,12 @@
       }
       const seconds = (performance.now() - (first || began)) / 1000;
       const count = usage?.completion_tokens ?? 0;
-      facts.textContent = words.facts.replace("{first}", first ? Math.round(first - began) : "–")
-        .replace("{tokens}", `${usage?.prompt_tokens ?? "–"} + ${count || "–"}`)
-        .replace("{rate}", count > 1 && seconds > 0 ? ((count - 1) / seconds).toFixed(1) : "–");
+      const known = first ? [words.first.replace("{first}", Math.round(first - began))] : [];
+      if (usage) { // comes at the end: of an answer that was stopped the server counts, and says nothing
+        known.push(words.facts.replace("{tokens}", `${usage.prompt_tokens} + ${count}`)
+          .replace("{rate}", count > 1 && seconds > 0 ? ((count - 1) / seconds).toFixed(1) : "–"));
+      }
+      facts.textContent = known.join(" · ");
       if (cached.startsWith("hit")) facts.append(` · ${words.cached}`);
       if (request) {
         const link = document.createElement("a");
@@ -319,6 +322,7 @@
       if (broke) line(one, broke, "wrong").setAttribute("role", "alert");
       if (text.textContent) one.said.push({ role: "assistant", content: text.textContent });
       if (text.textContent && id && !broke) votes(one, id, text.textContent);
+      return broke;
     };
 
     chat.querySelector("#ask").addEventListener("submit", async (event) => {
@@ -331,11 +335,11 @@
       stop.hidden = false;
       for (const one of shown()) { one.said.push({ role: "user", content: question }); line(one, question, "you"); }
       code();
-      await Promise.all(shown().map((one) => answer(one, under.signal)));
+      const broke = await Promise.all(shown().map((one) => answer(one, under.signal)));
       under = null;
       send.disabled = false;
       stop.hidden = true;
-      say(words.done);
+      say(broke.find(Boolean) ?? words.done);
       prompt.focus();
     });
     prompt.addEventListener("keydown", (event) => {
