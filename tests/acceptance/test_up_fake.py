@@ -141,9 +141,16 @@ def test_the_printed_curl_works_as_it_stands(echo: Served) -> None:
     )
     assert "data: [DONE]" in result.stdout
     steps = [line.strip() for line in lines if re.match(r"  \S.*  # ", line)]
-    assert len(steps) == 3 and all(f"ASHORE_HOME={echo.home} " in line for line in steps)
+    assert len(steps) == 4 and all(f"ASHORE_HOME={echo.home} " in line for line in steps)
+    assert "no ashore.toml is read" in echo.said() and "three administrators" in echo.said()
     with urllib.request.urlopen(next(line for line in lines if "in a browser" in line).split()[-1]) as page:
         assert "fake:echo" in page.read().decode()
+
+
+def test_a_hint_to_change_the_file_says_where_it_is(echo: Served, ashore: Run) -> None:
+    refused = ashore("learn", "votes", home=echo.home)
+    assert refused.returncode and "in ashore.toml and restart it; this server reads no ashore.toml" in refused.stderr
+    assert "`ashore config example > ashore.toml`" in refused.stderr
 
 
 def test_a_second_up_on_one_home_is_told_who_holds_it(echo: Served, ashore: Run, free_port: Callable[[], int]) -> None:

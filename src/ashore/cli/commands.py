@@ -96,6 +96,8 @@ USUAL_ELSEWHERE = {
     "serve": "ashore up",
     "run": "ashore up",
     "start": "ashore up",
+    "down": "ashore stop",
+    "ask": "ashore chat",
     "pull": "ashore model pull",
     "push": "ashore model push",
     "list": "ashore model list",
@@ -107,9 +109,28 @@ USUAL_ELSEWHERE = {
     "quantize": "ashore optimize quantize",
     "batch": "ashore job list",
     "key": "ashore access key",
+    "keys": "ashore access key list",
     "user": "ashore access user",
+    "users": "ashore access user list",
+    "models": "ashore model list",
 }
 """What other servers call their commands, and what that is here."""
+USUAL_VERBS = {
+    "ls": ("list",),
+    "rm": ("remove", "revoke", "end", "cancel"),
+    "delete": ("remove", "revoke", "end", "cancel"),
+    "get": ("show", "list"),
+    "describe": ("show", "explain"),
+    "info": ("show",),
+    "add": ("create", "put", "set"),
+    "new": ("create",),
+    "ps": ("ps", "list", "status"),
+    "run": ("run", "serve", "sft"),
+    "start": ("run", "serve"),
+    "serve": ("serve", "run"),
+    "stop": ("cancel", "end"),
+}
+"""What other programs call the verbs of a noun, and what may be its verb here: the first that the noun has."""
 
 
 def overview() -> str:

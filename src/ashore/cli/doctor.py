@@ -19,6 +19,7 @@ from cyclopts import Parameter
 
 from ashore.cli.backends import BackendShown, backends_of
 from ashore.cli.calls import AtHome, Errand, command_of, noun_of, refuse_elsewhere
+from ashore.cli.whichtoml import which_toml
 from ashore.core import MemoryRecorder, call_named, counted, human_seconds, parse_seconds
 from ashore.core.visible import on_a_screen
 from ashore.doctor.calls import (
@@ -212,6 +213,8 @@ def show(found: Found, url: str = "") -> None:
         print(f"{inset}{colour}{_MARKS[one.severity]} {one.severity}{plain}", end="")
         print(on_a_screen(f"\n{inset}".join(told)).rstrip(" "))
     worst = {"critical": "something critical", "warning": "a warning"}.get(found.worst or "", "nothing is wrong")
+    if not url and any("ashore.toml" in " ".join((one.remedy, *one.commands)) for one in found.items):
+        print("".join(f"{file}\n" for file in [which_toml(read_settings())] if file), end="")
     span = f" over {human_seconds(found.span_s)}" if found.span_s else ""
     state = "" if found.running else "; no server runs from this home"
     print(f"{worst}: {counted(found.rules, 'rule')} asked{span}, {len(found.unknown)} could not be judged{state}")

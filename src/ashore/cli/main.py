@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ashore import __version__
-from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE, overview
+from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE, USUAL_VERBS, overview
 from ashore.cli.systemerrors import system_errors
 from ashore.errors import AshoreError, InvalidRequest
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words in ([], ["--help"], ["-h"], ["help"]):
         return report(lambda: _say(overview()))
-    if words in (["--version"], ["version"]):
+    if words in (["--version"], ["version"], ["-v"], ["-V"]):
         return report(lambda: _say(f"ashore {__version__}"))
     if words[:3] == ["completion", "names", "--"]:  # asked by the scripts of shells, while somebody waits
         return report(lambda: _offer(words[3:]))
@@ -92,7 +92,7 @@ def _dispatch(words: list[str]) -> int:
 
     silence_dependencies()
     if words[0] in USUAL_ELSEWHERE:
-        raise InvalidRequest(f"unknown command {words[0]!r}", hint=f"use `{USUAL_ELSEWHERE[words[0]]}`")
+        raise InvalidRequest(f"unknown command {f'ashore {words[0]}'!r}", hint=f"use `{USUAL_ELSEWHERE[words[0]]}`")
     if acts_as_owner(words):
         note_owner()
     app = build_app()
@@ -101,6 +101,9 @@ def _dispatch(words: list[str]) -> int:
             result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as fault:
         raise _misused(fault, app) from fault
+    except AshoreError as fault:
+        fault.hint = _with_file(fault.hint, words)
+        raise
     if _was_help(app, words):
         print(examples_text(words), end="")
     return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_OK
@@ -115,12 +118,24 @@ def _misused(fault: cyclopts.CycloptsError, app: cyclopts.App) -> InvalidRequest
     command = " ".join(("ashore", *(fault.command_chain or ())))
     if isinstance(fault, UnknownCommandError) and fault.unused_tokens:
         unknown, known = fault.unused_tokens[0], [name for name in fault.app or app if not name.startswith("-")]
+        usual = next((f"{command} {verb}" for verb in USUAL_VERBS.get(unknown, ()) if verb in known), "")
+        usual = usual or USUAL_ELSEWHERE.get(unknown, "")
         sure = nearest_names(unknown, known) or len(known) < len(COMMANDS)
         hint = did_you_mean(unknown, known) if sure else "`ashore --help` lists them"
-        return InvalidRequest(f"unknown command {f'{command} {unknown}'!r}", hint=hint)
+        return InvalidRequest(f"unknown command {f'{command} {unknown}'!r}", hint=f"use `{usual}`" if usual else hint)
     fault.verbose = False
     said = str(fault).strip().rstrip(".")
     return InvalidRequest(said[:1].lower() + said[1:], hint=f"`{command} --help` shows its arguments and options")
+
+
+def _with_file(hint: str, words: list[str]) -> str:
+    """Return a hint that says to change ashore.toml, with the place of that file."""
+    if "ashore.toml" not in hint or any(word.partition("=")[0] == "--url" for word in words):
+        return hint
+    from ashore.cli.whichtoml import which_toml
+    from ashore.settings import read_settings
+
+    return "; ".join(filter(None, (hint, which_toml(read_settings()))))
 
 
 def _was_help(app: cyclopts.App, words: list[str]) -> bool:

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -59,7 +60,17 @@ from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.fleet import FleetFile, FleetSection
 from ashore.planning import ModelPlan, Plan, what_fits
-from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_ports, is_managed, tell_manager
+from ashore.processes import (
+    Caller,
+    ControlServer,
+    Holder,
+    HomeLock,
+    Supervisor,
+    address_of_this_machine,
+    check_ports,
+    is_managed,
+    tell_manager,
+)
 from ashore.sessions import CONSOLE
 from ashore.sessions.office import make_first_link
 from ashore.settings import Settings
@@ -68,6 +79,7 @@ from ashore.state import EpochWatch
 log = logging.getLogger("ashore.up")
 
 EVERYWHERE = ("0.0.0.0", "::")
+NO_FIRST_KEY = "the first key no longer works; set ASHORE_API_KEY to a key of your own"
 SAME_VERSION = "check that the command and the server have the same version"
 app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
 
@@ -99,8 +111,10 @@ def up(
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
-    if asked.config is None and Path("ashore.toml").is_file():
-        _say("note: the ashore.toml in this directory is not read; to use it, give --config ashore.toml")
+    _say(f"configuration: {request.config or 'every value is the default, no ashore.toml is read'}")
+    for folder in (Path(), settings.home.root) if request.config is None else ():
+        if (file := folder / "ashore.toml").is_file():
+            _say(f"note: {file.absolute()} is not read; to use it, give --config {shlex.quote(str(file))}")
     listening = listening_of(spec, settings)
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, inventory_of(spec))
@@ -183,8 +197,12 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                     token = ""
                     if first_key_lives and listening.sections()["console"].enabled and not is_managed():
                         token = make_first_link(state, Acts(state, recorder, clock), int(clock.now_s()))
+                    shown = _welcome(
+                        plan, listening, settings, took_s, first_key_lives=first_key_lives, token=token,
+                        has_config=request.config is not None,
+                    )  # fmt: skip
                     with suppress(OSError):  # as in `_say`
-                        print(_welcome(plan, listening, settings, took_s, first_key_lives, token), flush=True)
+                        print(shown, flush=True)
                     tell_manager("READY=1", f"STATUS=serving on {_listens(listening)}")
                 supervisor.run()
             finally:
@@ -300,7 +318,14 @@ def _listens(listening: Listening) -> str:
 
 
 def _welcome(
-    plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool, token: str = ""
+    plan: Plan,
+    listening: Listening,
+    settings: Settings,
+    took_s: float,
+    *,
+    first_key_lives: bool,
+    has_config: bool,
+    token: str = "",
 ) -> str:
     key = settings.home.first_key
     shown = f"$(cat {shlex.quote(str(key))})" if first_key_lives else "$ASHORE_API_KEY"
@@ -312,6 +337,7 @@ def _welcome(
         f"ashore {__version__} serves {', '.join(_with_use(model.alias, model) for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
         f"in a browser: {listening.address}/",
+        *_elsewhere(listening),
         *(
             [f"the console, once within ten minutes: {listening.address}{CONSOLE}/first/{token}"]
             if token
@@ -319,9 +345,7 @@ def _welcome(
             if listening.sections()["console"].enabled
             else []
         ),
-        f"the key is in {key}"
-        if first_key_lives
-        else "the first key no longer works; set ASHORE_API_KEY to a key of your own",
+        *(_of_first_key(key) if first_key_lives else [NO_FIRST_KEY]),
         *([f"clients verify the certificate of the edge with {authority}"] if authority else []),
     ]
     if chat is not None:
@@ -335,7 +359,8 @@ def _welcome(
             "",
         ]
     command = own_command(os.environ, sys.argv[0])
-    steps = [(f"{command} {words}", what) for words, what in _next_steps(chat is not None, first_key_lives)]
+    given = has_config, os.environ
+    steps = [(f"{command} {words}", what) for words, what in _next_steps(chat is not None, first_key_lives, *given)]
     width = max(len(line) for line, _ in steps)
     lines += ["next, in another terminal:", "", *(f"  {line:<{width}}  # {what}" for line, what in steps)]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])
@@ -346,11 +371,30 @@ def _with_use(name: str, model: ModelPlan) -> str:
     return f"{name} (embeddings for search)" if model.embedder else name
 
 
-def _next_steps(has_chat: bool, first_key_lives: bool) -> Iterator[tuple[str, str]]:
+def _elsewhere(listening: Listening) -> Iterator[str]:
+    """Yield what other machines write, where the server listens on every address."""
+    if (listening.edge if listening.has_edge else listening.http).host in EVERYWHERE:
+        yield f"from other machines: {listening.address_at(address_of_this_machine() or socket.gethostname())}/"
+
+
+def _of_first_key(file: Path) -> Iterator[str]:
+    """Yield where the first key is, whose it is, and what comes after it."""
+    yield f"the key is in {file}"
+    yield "  It is yours, the owner's: it asks every model and sees the settings. Your own programs may use it."
+    yield "  For other people, create the three administrators (last line below). They make keys, and this one ends."
+
+
+def _next_steps(
+    has_chat: bool, first_key_lives: bool, has_config: bool, environ: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
     """Yield commands that are worth trying now, and what each does."""
     if has_chat:
         yield "chat", "talk to it"
     yield "status", "what runs, is it well, what needs you"
+    if not has_config:
+        by_make = "MAKELEVEL" in environ
+        again = 'make up ARGS="--config ashore.toml"' if by_make else "ashore up --config ashore.toml"
+        yield "config example > ashore.toml", f"every setting; then start with `{again}`"
     if first_key_lives:
         yield "access user create sam --role system-administrator", "hand over to administrators"
     else:

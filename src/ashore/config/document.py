@@ -106,10 +106,14 @@ class Listening(Section, frozen=True, kw_only=True):
     @property
     def address(self) -> str:
         """Base address for a client on this machine."""
-        where = self.edge if self.has_edge else self.http
+        host = (self.edge if self.has_edge else self.http).host
+        return self.address_at({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
+
+    def address_at(self, host: str) -> str:
+        """Return the base address for a client that reaches this machine as `host`."""
+        port = (self.edge if self.has_edge else self.http).port
         scheme = "https" if self.has_edge and self.edge.tls != "off" else "http"
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
-        return f"{scheme}://[{host}]:{where.port}" if ":" in host else f"{scheme}://{host}:{where.port}"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def authority(self, home: Home) -> str:
         """Return the file that clients check the edge's certificate against; empty where ashore did not make it."""

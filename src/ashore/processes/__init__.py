@@ -20,7 +20,7 @@ from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import open_log, rotate, tail
 from ashore.processes.look import connection_to, get_from
 from ashore.processes.notify import is_managed, tell_manager
-from ashore.processes.ports import check_port, check_ports
+from ashore.processes.ports import address_of_this_machine, check_port, check_ports
 from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
@@ -51,6 +51,7 @@ __all__ = [
     "Shares",
     "SharesKind",
     "Supervisor",
+    "address_of_this_machine",
     "allowed_cores",
     "allowed_memory_bytes",
     "ask",

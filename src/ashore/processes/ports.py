@@ -70,6 +70,16 @@ def check_port(host: str, port: int, *, option: str) -> None:
         ) from fault
 
 
+def address_of_this_machine() -> str:
+    """Return the address that other machines reach this one by, where it can be told: that of the route to the world.
+    Nothing is sent: 192.0.2.1 and 2001:db8::1 are for documentation alone (RFC 5737, RFC 3849)."""
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            return str(probe.getsockname()[0])
+    return ""
+
+
 def owner_of_port(port: int, *, proc: Path = Path("/proc")) -> str:
     """Return the process that listens on a TCP port, as `python3 (pid 123)` or `ashore (pid 123, home /srv/ashore)`;
     empty where it cannot be found out."""
