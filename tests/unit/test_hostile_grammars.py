@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from tiny_models import make_tiny_model
 
 from ashore.engines import Grammar, check_grammar
+from ashore.engines.grammarpaths import check_rules
 from ashore.engines.sampling.constraint import GrammarCompiler
 from ashore.errors import InvalidGrammar
 
@@ -72,6 +75,46 @@ def test_a_hostile_grammar_is_the_clients_error(kind: Any, text: str) -> None:
     with pytest.raises(InvalidGrammar) as caught:
         check_grammar(Grammar(kind=kind, text=text))
     assert len(caught.value.message) < 500 and "\n" not in caught.value.message
+
+
+CHAIN = {f"r{at}": {"$ref": f"#/$defs/r{at + 1}"} for at in range(4000)} | {"r4000": {"type": "string"}}
+RULES = "".join(f'r{at}: "x" r{at + 1}\n' for at in range(4000))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("json_schema", json.dumps({"$ref": "#/$defs/r0", "$defs": CHAIN})),
+        ("json_schema", json.dumps({"$ref": "#r0", "$defs": {n: {"$anchor": n, **s} for n, s in CHAIN.items()}})),
+        ("json_schema", json.dumps({"$ref": "#/default", "default": {"$ref": "#/$defs/r0"}, "$defs": CHAIN})),
+        ("lark", f'start: r0\n{RULES}r4000: "y"\n'),
+        ("lark", f'root ::= r0\n{RULES.replace(":", " ::=")}r4000 ::= "y"\n'),
+        ("lark", f"start: %json {json.dumps({'$ref': '#/$defs/r0', '$defs': CHAIN})}"),
+        ("lark", "start: %json " + '{"properties":{"a":' * 1500 + "{}" + "}}" * 1500),
+    ],
+)
+def test_what_leads_deep_is_refused_before_it_is_compiled(kind: Any, text: str) -> None:
+    """Each of these ended the process that compiled it."""
+    with pytest.raises(InvalidGrammar, match=r"leads? through|points to no schema|nested more than"):
+        check_grammar(Grammar(kind=kind, text=text))
+
+
+def test_recursion_and_many_references_are_taken() -> None:
+    node = {"type": "object", "properties": {"left": {"$ref": "#/$defs/node"}, "right": {"$ref": "#/$defs/node"}}}
+    wide = {f"f{at}": {"$ref": "#/$defs/node"} for at in range(200)}
+    schema = {"$defs": {"node": node}, "type": "object", "properties": wide, "required": ["f0"]}
+    check_grammar(Grammar(kind="json_schema", text=json.dumps(schema)))
+    check_grammar(Grammar(kind="lark", text='start: a\na: "(" b ")" | "x"\nb: a b | a\n'))
+    check_grammar(Grammar(kind="lark", text='root ::= "(" root ")" | [a-z]+ | other\nother ::= "x" root'))
+
+
+@pytest.mark.parametrize("unit", ['"', "/", "[", "a", "a ", "a:", "a\n", '\\"', "?", "a[", "a::b", "%json ", "\n"])
+@pytest.mark.parametrize("end", ["", "::="])
+def test_rules_are_read_in_one_pass(unit: str, end: str) -> None:
+    began = time.thread_time()
+    with suppress(InvalidGrammar):
+        check_rules(unit * (250_000 // len(unit)) + end)
+    assert time.thread_time() - began < 5
 
 
 def test_a_schema_that_refers_to_itself_ends_without_the_parsers_state(tmp_path: Path) -> None:

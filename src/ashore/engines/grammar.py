@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from ashore.core import foreign_errors
 from ashore.engines.closing import JSON_STYLE, closed, closed_arguments
+from ashore.engines.grammarpaths import MOST_NESTED, check_references, check_rules
 from ashore.engines.model import Grammar
 from ashore.engines.schemaform import BY_NAME, IN_LISTS, SINGLE, conditions, plain
 from ashore.errors import InvalidGrammar
 
 _MAX_BYTES = 256 * 1024
-_MAX_DEPTH = 64
 _MAX_DIGITS: Final = 20
 _INT64: Final = 1 << 63
 _MAX_REASON_CHARS: Final = 200
@@ -67,7 +67,7 @@ def check_grammar(grammar: Grammar) -> None:
 
     source = matcher_source(grammar)
     with compiling(grammar):
-        broken, messages = llguidance.LLMatcher.validate_grammar_with_warnings(source, None)
+        broken, messages = llguidance.LLMatcher.validate_grammar_with_warnings(source, None, limits=parser_limits())
     if broken:
         raise InvalidGrammar(
             f"the {grammar.kind} grammar does not compile: {reason_of(messages[0])}",
@@ -78,6 +78,15 @@ def check_grammar(grammar: Grammar) -> None:
             f"the schema cannot be enforced in full: {reason_of(messages[0])}",
             hint="remove the part that the message names",
         )
+
+
+def parser_limits() -> Any:
+    """Return what the library may spend on a grammar and on each mask, wherever it is called."""
+    import llguidance
+
+    return llguidance.LLParserLimits(
+        max_items_in_row=1_000, step_max_items=10_000, max_lexer_states=50_000, max_grammar_size=200_000
+    )
 
 
 def compiling(grammar: Grammar) -> AbstractContextManager[None]:
@@ -135,6 +144,7 @@ def matcher_source(grammar: Grammar) -> str:
             case "regex":
                 source = matcher.grammar_from_regex(grammar.text)
             case "lark":
+                check_rules(grammar.text)
                 source = matcher.grammar_from_lark(lark_of(grammar.text))
         return str(source)
 
@@ -146,12 +156,16 @@ def argument_schema(schema: dict[str, Any], *, tool: str, at: str) -> dict[str, 
         InvalidGrammar: a keyword would be ignored, or a `$ref` points to nothing; the message names it.
     """
     _check_schema(schema, f"{_shown(tool)}.parameters", 0)
-    made: dict[str, Any] = conditions(closed_arguments(plain(schema, at=at)))
+    taken = plain(schema, at=at)
+    check_references(taken, at=at)
+    made: dict[str, Any] = conditions(closed_arguments(taken))
     return made
 
 
 def _taken(schema: dict[str, Any]) -> Any:
-    return conditions(closed(plain(schema)))
+    taken = plain(schema)
+    check_references(taken)
+    return conditions(closed(taken))
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -195,9 +209,10 @@ def _is_text(text: str) -> bool:
 def _check_schema(schema: Any, path: str, depth: int) -> None:
     if isinstance(schema, bool):
         return
-    if depth > _MAX_DEPTH:
+    if depth > MOST_NESTED:
         raise InvalidGrammar(
-            f"the schema is nested more than {_MAX_DEPTH} levels deep at {_shown(path)}", hint="flatten it, or use $ref"
+            f"the schema is nested more than {MOST_NESTED} levels deep at {_shown(path)}",
+            hint="flatten it, or use $ref",
         )
     if not isinstance(schema, dict):
         raise InvalidGrammar(

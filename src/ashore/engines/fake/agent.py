@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ashore.engines.fake.files import END, SYSTEM, USER
-from ashore.engines.grammar import matcher_source
+from ashore.engines.grammar import matcher_source, parser_limits
 from ashore.engines.model import Grammar
 from ashore.errors import UnsupportedByEngine
 
@@ -115,7 +115,8 @@ def _is_about(tool: dict[str, Any], question: str) -> bool:
 def _belongs(said: str, grammar: Grammar) -> bool:
     import llguidance
 
-    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), matcher_source(grammar), log_level=0)
+    source, limits = matcher_source(grammar), parser_limits()
+    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), source, log_level=0, limits=limits)
     data = list(said.encode())
     return bool(matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting())
 

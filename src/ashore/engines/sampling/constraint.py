@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.engines.grammar import compiling, matcher_source, reason_of
+from ashore.engines.grammar import compiling, matcher_source, parser_limits, reason_of
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
@@ -87,7 +87,7 @@ class GrammarCompiler:
                 self._tokenizer = self._load_tokenizer()
             source = matcher_source(grammar)
             with compiling(grammar):
-                known = llguidance.LLMatcher(self._tokenizer, source, log_level=0)
+                known = llguidance.LLMatcher(self._tokenizer, source, log_level=0, limits=parser_limits())
             if known.is_error():
                 raise InvalidGrammar(f"the {grammar.kind} grammar cannot be compiled: {reason_of(known.get_error())}")
             self._known[grammar] = known
