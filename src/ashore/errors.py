@@ -15,7 +15,7 @@
         Preempted       503           MemoryFull 507         BudgetExceeded 429
       EnvironmentFault              the operator mends the machine         exit 4
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
-        HomeNotOurs     500           StateLost 500
+        HomeNotOurs     500           StateLost 500          StateUnavailable 503
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
         LoaderDied      500
         SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500            WeightsAway 503
@@ -566,6 +566,17 @@ class StateLost(EnvironmentFault):
     """
 
     code = "state_lost"
+
+
+class StateUnavailable(EnvironmentFault):
+    """The state database cannot be reached or used.
+
+    Try again in a moment. The server's log has the reason: see that the database runs, and that ashore may use it.
+    """
+
+    code = "state_unavailable"
+    http_status = 503
+    retryable = True
 
 
 class SourceUnreachable(EnvironmentFault):

@@ -26,11 +26,13 @@ from ashore.engines.sampling.constraint import GrammarCompiler
 from ashore.errors import (
     AshoreError,
     DiskFull,
+    EngineFailed,
     EnvironmentFault,
     InvalidGrammar,
     InvalidRequest,
     NotReady,
     Overloaded,
+    StateUnavailable,
     UnknownRoute,
     UnsupportedByEngine,
 )
@@ -136,7 +138,10 @@ def test_listed_messages_have_their_text_in_parts(item: dict[str, Any], parts: l
         (Overloaded(f"{HOME}/state.db was locked by another process for 5 s"), "state.db was locked by another"),
         (DiskFull(f"no room left on the disk for {HOME}/state.db", hint=f"free {HOME}/logs"), "disk for state.db"),
         (EnvironmentFault(f"'{HOME}/audit/x.log': no such file"), "'x.log': no such file"),
-        (NotReady("ask http://10.0.0.1:8080/a/b or /readyz, 5/6 are up"), "http://10.0.0.1:8080/a/b or /readyz, 5/6"),
+        (NotReady("ask http://10.0.0.1:8080/a/b or /readyz, 5/6 are up"), "ask [address] or /readyz, 5/6"),
+        (NotReady("node-1.bank.example:8101, [fe80::1]:7 and 10.0.0.1 are away"), "[address], [address] and [address]"),
+        (EngineFailed("vLLM cannot be reached at http://127.0.0.1:8101: ConnectError"), "at [address]: ConnectError"),
+        (StateUnavailable("postgresql://10.0.0.1:5/x cannot be reached: 10.0.0.1"), "The state database cannot"),
         (UnknownRoute("no such path: '/admin/v1/x'"), "no such path: '/admin/v1/x'"),
     ],
 )
@@ -144,7 +149,7 @@ def test_a_client_hears_the_name_of_a_file_and_not_where_it_lies(fault: AshoreEr
     details = dict(trailing_metadata(fault))["grpc-status-details-bin"]
     assert isinstance(details, bytes)
     for answer in (openai_error(fault), anthropic_error(fault, "r"), details):
-        assert HOME.encode() not in answer and said.encode() in answer
+        assert HOME.encode() not in answer and b"10.0.0.1" not in answer and said.encode() in answer
 
 
 def test_a_schema_that_cannot_be_followed_is_refused_without_the_state_of_the_parser(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -21,10 +22,12 @@ from ashore.console.reader import Reader
 from ashore.console.rendering import THEMES, load_all, render
 from ashore.console.static import static_answer
 from ashore.console.words import LANGUAGES, Words, chosen, words_in
-from ashore.core import Recorder
-from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
+from ashore.core import Recorder, retry_after
+from ashore.errors import AshoreError, EnvironmentFault, NotReady, PermissionDenied, UnknownRoute
 from ashore.rooms import Room
 from ashore.sessions import Sessions, Visit
+
+log = logging.getLogger("ashore.console")
 
 LOOK_COOKIE: Final = "ashore-look"
 MOST_KEPT: Final = 900
@@ -138,11 +141,16 @@ class Console:
         if reader is not None and self.sessions is not None and self.sessions.needs_proof(reader.session, fault):
             return _going(asked, "step-up")
         self._record(asked, principal, fault)
+        if isinstance(fault, EnvironmentFault):
+            log.warning("request %s: %s %s", asked.visit.request_id, fault.code, fault.message)
         who = who_may(fault.action) if isinstance(fault, PermissionDenied) and fault.action else ()
         if reader is not None:
-            return reader.page("refused.html", "", status=fault.http_status, fault=fault, who=who)
-        body = render("outside.html", asked, words, {**look, "fault": fault, "who": who})
-        return Answer(status=fault.http_status, body=body)
+            page = reader.page("refused.html", "", status=fault.http_status, fault=fault, who=who)
+        else:
+            body = render("outside.html", asked, words, {**look, "fault": fault, "who": who})
+            page = Answer(status=fault.http_status, body=body)
+        seconds = retry_after(fault)
+        return page if seconds is None else replace(page, headers=(*page.headers, (b"retry-after", b"%d" % seconds)))
 
     def _record(self, asked: Asked, principal: Principal | None, fault: AshoreError) -> None:
         act = denial_of(fault, principal, origin=asked.visit.origin, request_id=asked.visit.request_id)

@@ -9,6 +9,7 @@ from ashore.console.home import TILES, Tile, figure, needs
 from ashore.console.model import Answer
 from ashore.console.pages import Placed
 from ashore.console.reader import Reader
+from ashore.core import outward
 from ashore.errors import AshoreError, NotReady, PermissionDenied
 
 
@@ -25,7 +26,7 @@ async def home_page(reader: Reader) -> Answer:
             answers[name] = answer
             tiles.append(Tile(name=name, value=figure(name, answer), link=link))
         elif not isinstance(answer, NotReady):  # what this server has not is no tile
-            tiles.append(Tile(name=name, fault=answer.message))
+            tiles.append(Tile(name=name, fault=outward(answer)[0]))
     models = reader.acts.serving.models()
     asks = {one.alias for one in reader.acts.serving.models(reader.session.principal)}
     is_first_key = reader.session.principal.kind == "first-key"

@@ -13,7 +13,7 @@ import jinja2
 
 from ashore.console.model import Asked
 from ashore.console.words import LANGUAGES, Words
-from ashore.core import human_seconds
+from ashore.core import human_seconds, outward
 
 THEMES: Final = ("auto", "light", "dark")
 
@@ -34,6 +34,7 @@ def environment() -> jinja2.Environment:
     made.globals["static"] = static_name
     made.globals["languages"] = LANGUAGES
     made.globals["themes"] = THEMES
+    made.globals["outward"] = outward
     return made
 
 

@@ -49,6 +49,7 @@ from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, 
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.names import EVERY_NAME, NOUNS, Names, Noun, check_named
 from ashore.core.nearest import did_you_mean, nearest_names
+from ashore.core.outward import outward, retry_after
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, ForgetsAll, MemoryRecorder, Recollection, Recorder
 from ashore.core.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
@@ -214,6 +215,7 @@ __all__ = [
     "new_request_id",
     "nothing_behind",
     "number_range",
+    "outward",
     "parse_allow",
     "parse_seconds",
     "parse_toml",
@@ -225,6 +227,7 @@ __all__ = [
     "read_toml",
     "read_toml_text",
     "resolve",
+    "retry_after",
     "sampling_of",
     "seconds_in",
     "sees_tenant",

@@ -6,7 +6,7 @@ import msgspec
 
 from ashore.core import OrderId
 from ashore.engines.model import Failed
-from ashore.errors import AshoreError, EngineFailed, error_class
+from ashore.errors import AshoreError, DeniedError, EngineFailed, error_class
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -37,6 +37,11 @@ def failed(order_id: OrderId, error: BaseException) -> Failed:
 
 
 def error_of(failure: Failure | Failed) -> AshoreError:
-    """Return the error that `failure` was made from: the class whose `code` it carries, `EngineFailed` if unknown."""
+    """Return the error that `failure` was made from: the class whose `code` it carries, `EngineFailed` if unknown.
+
+    What a server behind an engine denies, it denies to us: the caller's key is another.
+    """
     cls = error_class(failure.code) or EngineFailed
+    if issubclass(cls, DeniedError):
+        cls = EngineFailed
     return cls(failure.message, hint=failure.hint, param=failure.param, retry_after_s=failure.retry_after_s)

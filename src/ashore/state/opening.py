@@ -30,7 +30,7 @@ def open_state(
     Raises:
         InvalidSpec: the URL names neither SQLite nor Postgres.
         StateLost: there is no such file, and it shall not be made.
-        HomeTooNew, EnvironmentFault, MissingExtra: as the two databases say.
+        HomeTooNew, StateUnavailable, MissingExtra: as the two databases say.
     """
     if is_postgres_url(url):
         return open_postgres(url, say=say, secrets=secrets)

@@ -16,7 +16,7 @@ class Changes(Protocol):
         """Wait at most `timeout_s`; return, as soon as it is known, whether anything was announced since the last call.
 
         Raises:
-            EnvironmentFault: the database cannot be asked now; the next call tries again.
+            StateUnavailable: the database cannot be asked now; the next call tries again.
         """
         ...
 
@@ -39,7 +39,7 @@ class Database(Protocol):
         Raises:
             Overloaded: another process held the lock longer than the timeout.
             DiskFull: nothing was written.
-            EnvironmentFault: the database cannot be used.
+            StateUnavailable: the database cannot be used.
         """
         ...
 
@@ -65,7 +65,7 @@ class Database(Protocol):
         """Return a new listener for what any connection announces, ours and those of other processes.
 
         Raises:
-            EnvironmentFault: the database cannot be reached.
+            StateUnavailable: the database cannot be reached.
         """
         ...
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidRequest, InvalidSpec, MissingExtra, Overloaded
+from ashore.errors import DiskFull, HomeTooNew, InvalidRequest, InvalidSpec, MissingExtra, Overloaded, StateUnavailable
 from ashore.extras import how_to_install
 from ashore.state import schema
 from ashore.state.ports import Changes, Database
@@ -128,7 +128,7 @@ def open_postgres(
 
     Raises:
         HomeTooNew: a newer ashore wrote it; nothing is changed.
-        EnvironmentFault: the server cannot be reached or refuses.
+        StateUnavailable: the server cannot be reached or refuses.
         MissingExtra: `ashore[postgres]` is not installed.
     """
     try:
@@ -205,7 +205,7 @@ def _translated(place: str) -> Iterator[None]:
     except psycopg.Error as fault:
         raise _our_error(fault, place) from fault
     except PoolTimeout as fault:
-        raise Overloaded(f"every connection to {place} is in use", hint="try again") from fault
+        raise Overloaded("every connection to the state database is in use", hint="try again") from fault
     except Exception as fault:  # SQLAlchemy wraps the driver's error
         origin = getattr(fault, "orig", None)
         if isinstance(origin, psycopg.Error):
@@ -218,13 +218,13 @@ def _our_error(fault: Any, place: str) -> Exception:
     code = fault.sqlstate or ""
     words = str(fault).strip().partition("\n")[0]
     if code in ("55P03", "57014", "40001", "40P01") or code.startswith("53300"):
-        return Overloaded(f"{place} is busy: {words}", hint="try again")
+        return Overloaded("the state database is busy", hint="try again")
     if code == "53100":
-        return DiskFull(f"no space left on the disk of {place}", hint="free some space; nothing was lost")
+        return DiskFull("no space left on the disk of the state database", hint="free some space; nothing was lost")
     if not code and "NUL" in words:  # the driver's own word on a parameter, before the server hears of it
         return InvalidRequest("a text has the character U+0000, which Postgres cannot keep", hint="leave it out")
     if not code or code.startswith(("08", "57P")):
-        return EnvironmentFault(
+        return StateUnavailable(
             f"{place} cannot be reached: {words}", hint="check [state] url, and that the server is running"
         )
-    return EnvironmentFault(f"{place}: {words}", hint="check [state] url and the privileges of its user")
+    return StateUnavailable(f"{place}: {words}", hint="check [state] url and the privileges of its user")

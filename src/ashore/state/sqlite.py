@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ashore.core import Clock, SystemClock, make_folder
-from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded, StateLost
+from ashore.errors import DiskFull, HomeTooNew, InvalidSpec, Overloaded, StateLost, StateUnavailable
 from ashore.state import schema
 from ashore.state.ports import Changes
 from ashore.state.secrets import OPTION, SealOf
@@ -155,7 +155,7 @@ def open_database(
     Raises:
         StateLost: it is not there, or empty, and shall not be made.
         HomeTooNew: a newer ashore wrote it; nothing is changed.
-        EnvironmentFault: it is not a database, or cannot be opened.
+        StateUnavailable: it is not a database, or cannot be opened.
     """
     with _translated(path, snapshots):
         if not create and not (path.exists() and path.stat().st_size):
@@ -268,7 +268,7 @@ def copy_database(path: Path, target: Path) -> None:
     """Copy a database as it stands at one moment, while others write; `target` (0600) must not exist.
 
     Raises:
-        EnvironmentFault: it is not a database, or is damaged.
+        StateUnavailable: it is not a database, or is damaged.
         DiskFull: there is no room for the copy.
     """
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -323,20 +323,20 @@ def _translated(path: Path, snapshots: Path | None = None) -> Iterator[None]:
 def _our_error(fault: sqlite3.Error, path: Path, snapshots: Path | None) -> Exception:
     name = getattr(fault, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Overloaded(f"{path} was locked by another process for {BUSY_TIMEOUT_S:.0f} s", hint="try again")
+        return Overloaded(f"{path.name} was locked by another process for {BUSY_TIMEOUT_S:.0f} s", hint="try again")
     if name.startswith("SQLITE_FULL"):
-        return DiskFull(f"no room left on the disk for {path}", hint="free some space; nothing was lost")
+        return DiskFull(f"no room left on the disk for {path.name}", hint="free some space; nothing was lost")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or "malformed" in str(fault) or "decode" in str(fault):
         return _damaged(fault, path, snapshots)
-    return EnvironmentFault(f"{path}: {fault}", hint="check that the file and its directory are writable")
+    return StateUnavailable(f"{path}: {fault}", hint="check that the file and its directory are writable")
 
 
-def _damaged(fault: Exception, path: Path, snapshots: Path | None) -> EnvironmentFault:
+def _damaged(fault: Exception, path: Path, snapshots: Path | None) -> StateUnavailable:
     """Return the error for a damaged file, with the newest snapshot where there is one."""
     found = sorted(snapshots.glob("*.db"), key=lambda p: p.stat().st_mtime) if snapshots else []
     back = f"cp {found[-1]} {path}, which is older, or " if found else ""
     said = (str(fault).splitlines() or [""])[0][:200]
-    return EnvironmentFault(
+    return StateUnavailable(
         f"{path} is damaged: {said if said.isprintable() else ascii(said)}",
         hint=f"stop ashore; then {back}restore a backup of this home, or restore the file from your own copy",
     )

@@ -21,11 +21,10 @@ from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.api.origin import Origins, grpc_peer, origin_of
 from ashore.api.precision import MIN_PRECISION, min_precision
 from ashore.api.recording import LogRecorder
-from ashore.api.told import told
 from ashore.api.trace import parent_of
 from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import Directive, directive_of
-from ashore.core import Recorder, RequestId, new_request_id, with_hint
+from ashore.core import Recorder, RequestId, new_request_id, outward, with_hint
 from ashore.errors import AshoreError, Bug, InvalidRequest, RequestTimeout, Unauthenticated
 from ashore.metrics import Metrics
 from ashore.serving import Arrival, Limits
@@ -167,7 +166,7 @@ async def fail(context: Context, fault: AshoreError, request_id: RequestId) -> N
         log.warning("request %s: %s: %s", request_id, fault.code, fault.message)
     await context.abort(
         status_code(fault),
-        with_hint(*told(fault)),
+        with_hint(*outward(fault)),
         trailing_metadata=(("x-request-id", request_id), *trailing_metadata(fault)),
     )
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ashore.api.retry import retry_after
-from ashore.api.told import told
-from ashore.core import with_hint
+from ashore.core import outward, retry_after, with_hint
 from ashore.errors import AshoreError, BudgetExceeded
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ def status_code(error: AshoreError) -> grpc.StatusCode:
 
 def trailing_metadata(error: AshoreError) -> tuple[tuple[str, str | bytes], ...]:
     """Return what travels behind a failed answer: our code, hint, field and waiting time, plain and as google.rpc."""
-    _, hint = told(error)
+    _, hint = outward(error)
     pairs: list[tuple[str, str | bytes]] = [("ashore-code", error.code)]
     if hint:
         pairs.append(("ashore-hint", header_text(hint)))
@@ -64,7 +62,7 @@ def status_details(error: AshoreError) -> bytes:
 
     from ashore.api.grpc.gen import status_pb2
 
-    message, hint = told(error)
+    message, hint = outward(error)
     info = status_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
     for name, value in (("hint", hint), ("param", error.param)):
         if value:

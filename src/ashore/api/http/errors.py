@@ -6,9 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from ashore.api.retry import retry_after
-from ashore.api.told import told
-from ashore.core import with_hint
+from ashore.core import outward, retry_after, with_hint
 from ashore.errors import (
     AshoreError,
     BudgetExceeded,
@@ -95,7 +93,7 @@ def anthropic_type(error: AshoreError) -> str:
 
 def openai_error(error: AshoreError) -> bytes:
     """Return the body of an OpenAI error."""
-    message, hint = told(error)
+    message, hint = outward(error)
     shown = with_hint(message, hint)
     body = ErrorBody(message=shown, type=openai_type(error), param=error.param, code=error.code, hint=hint)
     return msgspec.json.encode(OpenAIError(body))
@@ -103,7 +101,7 @@ def openai_error(error: AshoreError) -> bytes:
 
 def anthropic_error(error: AshoreError, request_id: str) -> bytes:
     """Return the body of an Anthropic error."""
-    message, hint = told(error)
+    message, hint = outward(error)
     return msgspec.json.encode(
         AnthropicError(
             error=AnthropicErrorBody(
@@ -120,7 +118,7 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
 
 def ollama_error(error: AshoreError) -> bytes:
     """Return the body of an error in Ollama's form."""
-    message, hint = told(error)
+    message, hint = outward(error)
     return msgspec.json.encode(
         OllamaError(error=with_hint(message, hint), code=error.code, param=error.param, hint=hint)
     )

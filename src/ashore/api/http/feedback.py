@@ -10,7 +10,7 @@ import msgspec
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.streaming import JSON
-from ashore.core import Actor
+from ashore.core import Actor, outward
 from ashore.core.decode import decode
 from ashore.errors import AshoreError, InvalidRequest, SwitchedOff
 from ashore.learning import Feedback, FeedbackService, Given, Score, feedback_of_score
@@ -92,7 +92,7 @@ async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None
                 await _vote(app, exchange, principal, voted, came_s)
             successes.append(IngestionDone(event.id, 201))
         except AshoreError as fault:
-            errors.append(IngestionDone(event.id, fault.http_status, fault.message))
+            errors.append(IngestionDone(event.id, fault.http_status, outward(fault)[0]))
     await exchange.respond(207, [JSON, NO_STORE], _encode(IngestionOut(successes, errors)))
 
 

@@ -191,13 +191,14 @@ def score_rows(choice: Choice, ids: list[int], top: int) -> list[tuple[TokenLogp
 
 def error_for(url: str, status: int, words: str) -> AshoreError:
     """Return our error for an answer of a server."""
-    text = f"vLLM at {url} returned status {status}: {words[:500]}"
+    said = f"returned status {status}: {words[:500]}"
+    text = f"vLLM at {url} {said}"
     if status in (401, 403):
         return Unauthenticated(text, hint="set [model.engine] key to the place of the server's key")
     if status in (429, 503):
         return Overloaded(text, retry_after_s=1)
     if 400 <= status < 500:
-        return InvalidRequest(text)
+        return InvalidRequest(f"vLLM {said}")
     return EngineFailed(text, hint="see the log of that server")
 
 

@@ -28,8 +28,7 @@ from ashore.api.http.openai.responses_types import (
     Status,
 )
 from ashore.api.http.tools import free_input
-from ashore.api.told import told
-from ashore.core import with_hint
+from ashore.core import outward, with_hint
 from ashore.errors import AshoreError
 from ashore.serving import ChoiceEnded, Delta, Started, TokenText, ToolCallDelta, Usage
 
@@ -183,7 +182,7 @@ class ResponseWriter:
         return self._event(f"response.{response.status}", response=response)
 
     def failed(self, error: AshoreError) -> bytes:
-        fault = ResponseFault(code=error.code, message=with_hint(*told(error)))
+        fault = ResponseFault(code=error.code, message=with_hint(*outward(error)))
         return self._event("response.failed", response=self._response("failed", error=fault))
 
     # --- the response itself
