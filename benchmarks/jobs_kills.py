@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-MODEL = "fake:echo?tok_per_s=60&sequences=8"
+MODEL = "fake:echo?tok_per_s=300&sequences=8"
 BATCH_LINES = 300
 TARGETS = ("jobs", "api", "supervisor")
 FINAL = "('succeeded','failed','dead','cancelled','expired')"

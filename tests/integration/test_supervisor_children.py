@@ -85,6 +85,15 @@ def test_a_child_that_always_falls_is_given_up_and_an_essential_one_ends_the_run
     assert sum("restarting it" in line for line in said) == FAST.most_failures
 
 
+def test_an_essential_child_that_is_killed_again_and_again_never_ends_the_run(
+    tmp_path: Path, supervisor: Supervisor, said: list[str]
+) -> None:
+    supervisor.add(child(tmp_path, "import os; os.abort()", essential=True))
+    until(supervisor, lambda: supervisor.restarts("child") > 2 * FAST.most_failures)
+    assert supervisor.state("child") != "given-up" and not supervisor.stop_requested
+    assert supervisor.endings() == {"child": "was killed by SIGABRT"} and supervisor.exits("child") == 0
+
+
 def test_stages_stop_in_order(tmp_path: Path, supervisor: Supervisor) -> None:
     order = tmp_path / "order"
     program = (

@@ -184,14 +184,15 @@ def test_a_name_that_turns_inside_reaches_nobody(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind", "counted"),
+    ("status", "code", "kind", "counted"),  # counted: as an attempt, or as a death
     [
         (200, "", Done, None), (400, "invalid_request", Failed, None), (403, "permission_denied", Failed, None),
         (503, "preempted", Again, False), (429, "overloaded", Again, False), (503, "draining", Again, False),
         (401, "invalid_api_key", Again, False), (500, "internal_error", Again, True),
         (503, "kv_cache_exhausted", Again, True), (504, "deadline_exceeded", Again, True),
         (502, "engine_failed", Again, True), (409, "conflict", Again, True),
-        (503, "host_died", CutOff, None), (503, "worker_died", CutOff, None), (503, "audit_unavailable", CutOff, None),
+        (503, "host_died", CutOff, True), (503, "worker_died", CutOff, True), (500, "kills_hosts", CutOff, True),
+        (503, "audit_unavailable", CutOff, None),
         (507, "disk_full", CutOff, None), (502, "source_unreachable", CutOff, None), (503, "", CutOff, None),
         (429, "too_many_attempts", CutOff, None), (504, "", CutOff, None),
     ],
@@ -202,6 +203,8 @@ def test_what_the_api_answers_decides(status: int, code: str, kind: type[Outcome
     assert isinstance(outcome, kind)
     if isinstance(outcome, Again):
         assert outcome.counted == counted
+    elif isinstance(outcome, CutOff):
+        assert outcome.died == bool(counted)
     elif isinstance(outcome, Done | Failed) and outcome.result is not None:
         assert msgspec.json.decode(outcome.result)["status"] == status
 
@@ -246,10 +249,10 @@ def test_a_job_runs_as_who_submitted_it_whatever_they_are_called(principal: str,
     [
         (httpx.ConnectError("refused"), Again, False),
         (httpx.ConnectTimeout("late"), Again, False),
-        (httpx.ReadError("reset"), CutOff, None),
-        (httpx.WriteError("broken pipe"), CutOff, None),
+        (httpx.ReadError("reset"), CutOff, True),
+        (httpx.WriteError("broken pipe"), CutOff, True),
         (httpx.ReadTimeout("silent"), CutOff, None),
-        (httpx.RemoteProtocolError("peer closed connection"), CutOff, None),
+        (httpx.RemoteProtocolError("peer closed connection"), CutOff, True),
         (httpx.LocalProtocolError("illegal header"), Again, True),
     ],
 )
@@ -268,6 +271,7 @@ def test_only_what_the_request_did_itself_counts(fault: httpx.HTTPError, kind: t
     outcome = asyncio.run(scenario())
     assert isinstance(outcome, kind)
     assert not isinstance(outcome, Again) or outcome.counted == counted
+    assert not isinstance(outcome, CutOff) or outcome.died == bool(counted)
 
 
 @pytest.mark.parametrize(

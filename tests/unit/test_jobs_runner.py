@@ -12,7 +12,7 @@ import pytest
 
 from ashore.core import SystemClock
 from ashore.errors import DiskFull, HostDied, InvalidRequest
-from ashore.jobs import Again, Done, Job, JobQueue, Lane, Lease, NewJob, Outcome, Runner, SqlFiles, SqlJobs
+from ashore.jobs import Again, CutOff, Done, Job, JobQueue, Lane, Lease, NewJob, Outcome, Runner, SqlFiles, SqlJobs
 from ashore.state import open_scratch
 
 Work = Callable[[Lease], Coroutine[Any, Any, Outcome]]
@@ -43,7 +43,13 @@ class Doing:
 
 
 def run_jobs(
-    work: Work, jobs: list[NewJob], until: Callable[[JobQueue], bool], *, queue: JobQueue | None = None, slots: int = 2
+    work: Work,
+    jobs: list[NewJob],
+    until: Callable[[JobQueue], bool],
+    *,
+    queue: JobQueue | None = None,
+    slots: int = 2,
+    quiet_s: float = 0.0,
 ) -> JobQueue:
     """Run jobs until something holds, and stop the runner."""
     queue = queue or JobQueue(SqlJobs(open_scratch()), SystemClock(), lease_s=30, jitter=lambda: 0.0)
@@ -56,6 +62,7 @@ def run_jobs(
             {"call": Doing(work)},
             lanes=(Lane(kinds=("call",), slots=slots),),
             owner="me",
+            quiet_s=quiet_s,
             changes=Quiet,
             files=SqlFiles(open_scratch()),
         )
@@ -245,3 +252,55 @@ def test_a_job_that_makes_room_comes_back() -> None:
 
     queue = run_jobs(work, [new("j", max_attempts=1)], all_final)
     assert (job_of(queue, "j").state, tries, job_of(queue, "j").attempts) == ("succeeded", 5, 1)
+
+
+@pytest.mark.parametrize("poisonous", [1, 3])
+def test_a_job_that_kills_ends_at_its_second_death_and_what_ran_beside_it_does_not(poisonous: int) -> None:
+    """The worker of this test loses every job that it has when a poisonous one runs for a moment."""
+    worker: set[asyncio.Event] = set()
+    deaths, beside = 0, list[set[str]]()
+    running = set[str]()
+
+    async def work(lease: Lease) -> Outcome:
+        nonlocal deaths
+        name, died = lease.job.job_id, asyncio.Event()
+        running.add(name)
+        worker.add(died)
+        beside.append({*running} if lease.job.deaths else set())
+        try:
+            await asyncio.sleep(0.01)
+            if name.startswith("poison") and not died.is_set():
+                deaths += 1
+                for one in tuple(worker):
+                    one.set()
+            await asyncio.sleep(0.01)
+            return CutOff(code="cut_off", message="gone", died=True) if died.is_set() else Done(result=b"")
+        finally:
+            running.discard(name)
+            worker.discard(died)
+
+    jobs = [new(f"poison{n}") for n in range(poisonous)] + [new(f"j{n}") for n in range(9)]
+    queue = run_jobs(work, jobs, all_final, slots=8)
+    ended = {job.job_id: (job.state, job.deaths) for job in queue.store.select(limit=100)}
+    assert all(ended[f"poison{n}"] == ("dead", 2) for n in range(poisonous))
+    assert all(ended[f"j{n}"][0] == "succeeded" for n in range(9)), ended
+    assert all(len(names) <= 1 for names in beside), "a suspect runs alone"
+    assert deaths <= 2 * poisonous
+
+
+def test_a_suspect_waits_until_nothing_dies_any_more() -> None:
+    """While something else kills again and again, what is hit is hit once."""
+    last_death, rested_s = 0.0, list[float]()
+
+    async def work(lease: Lease) -> Outcome:
+        nonlocal last_death
+        if lease.job.deaths:
+            rested_s.append(time.monotonic() - last_death)
+            return Done(result=b"")
+        await asyncio.sleep(0.01)
+        last_death = time.monotonic()  # an outsider kills whatever runs
+        return CutOff(code="cut_off", message="gone", died=True)
+
+    queue = run_jobs(work, [new(f"j{n}") for n in range(8)], all_final, quiet_s=0.3)
+    assert {(job.state, job.deaths) for job in queue.store.select(limit=10)} == {("succeeded", 1)}
+    assert len(rested_s) == 8 and min(rested_s) >= 0.3

@@ -153,23 +153,32 @@ def test_a_child_that_cannot_be_started_again_counts_as_one_that_fell(tmp_path: 
 @pytest.mark.parametrize(
     ("failures", "ran_s", "chance", "expected"),
     [
-        (0, 1, 0.0, Restart(wait_s=1, failures=1)),
-        (0, 1, 1.0, Restart(wait_s=1.5, failures=1)),
-        (2, 1, 0.0, Restart(wait_s=4, failures=3)),
-        (4, 1, 0.0, Restart(wait_s=10, failures=5)),
-        (4, 60, 0.0, Restart(wait_s=1, failures=1)),
+        (0, 1, 0.0, Restart(wait_s=1, failures=1, exits=1)),
+        (0, 1, 1.0, Restart(wait_s=1.5, failures=1, exits=1)),
+        (2, 1, 0.0, Restart(wait_s=4, failures=3, exits=3)),
+        (4, 1, 0.0, Restart(wait_s=10, failures=5, exits=5)),
+        (4, 60, 0.0, Restart(wait_s=1, failures=1, exits=1)),
     ],
 )
 def test_waits_double_are_bounded_and_forget(failures: int, ran_s: float, chance: float, expected: Restart) -> None:
-    assert decide(POLICY, exit_code=-9, ran_s=ran_s, failures=failures, chance=chance) == expected
+    done = decide(POLICY, exit_code=1, ran_s=ran_s, failures=failures, exits=failures, chance=chance)
+    assert done == expected
 
 
-def test_patience_ends() -> None:
-    assert isinstance(decide(POLICY, exit_code=1, ran_s=0, failures=5, chance=0), GiveUp)
+def test_patience_ends_with_one_that_exits_and_never_with_one_that_is_killed() -> None:
+    assert isinstance(decide(POLICY, exit_code=1, ran_s=0, failures=5, exits=5, chance=0), GiveUp)
+    failures = exits = 0
+    for _ in range(10_000):
+        done = decide(POLICY, exit_code=-11, ran_s=0, failures=failures, exits=exits, chance=0)
+        assert isinstance(done, Restart)
+        failures, exits = done.failures, done.exits
+    assert (done.wait_s, exits) == (POLICY.longest_wait_s, 0)
+    after = decide(POLICY, exit_code=1, ran_s=0, failures=failures, exits=exits, chance=0)
+    assert isinstance(after, Restart) and after.exits == 1, "what killed it before is not held against its start"
 
 
 def test_a_child_with_wrong_input_is_not_started_again() -> None:
-    assert isinstance(decide(POLICY, exit_code=2, ran_s=99, failures=0, chance=0), GiveUp)
+    assert isinstance(decide(POLICY, exit_code=2, ran_s=99, failures=0, exits=0, chance=0), GiveUp)
 
 
 def test_a_home_has_one_holder_and_the_second_is_told_who(tmp_path: Path) -> None:

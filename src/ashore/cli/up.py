@@ -260,6 +260,7 @@ def _answer_now(
                     "shares": deployment.shares,
                     "standing": deployment.standing(),
                     "restarts": deployment.restarts(),
+                    "endings": deployment.endings(),
                 }
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "config":

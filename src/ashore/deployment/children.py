@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from typing import Final
 
 from ashore.backup import BackupLaunch, backup_command
@@ -38,7 +39,8 @@ def worker_name(index: int) -> str:
 
 
 def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
-    """One API worker. Without it nothing is served: the supervisor ends when it falls too often."""
+    """One API worker. Without it nothing is served: the supervisor ends when it exits by itself too often. One that is
+    killed is started again for ever, so that no request that kills it takes the answers of all others with it."""
     return ChildSpec(
         name=worker_name(index),
         argv=tuple(
@@ -72,6 +74,7 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: 
             for index in range(1 if not listening.has_edge else listening.http.workers)
         ),
         token_file=str(home.internal_token),
+        since_ms=int(time.time() * 1000),
         jobs=listening.jobs,
         egress=listening.egress,
         home=owner if settings.state_url else "",
@@ -147,7 +150,14 @@ def valkey_child(home: Home, *, max_bytes: int) -> ChildSpec:
     )
 
 
-def check_alive(supervisor: Supervisor, child: str) -> None:
-    """Raise when a child that is being waited for will hardly come up; once it serves, patience is longer."""
-    if supervisor.state(child) == "given-up" or supervisor.restarts(child) >= START_ATTEMPTS:
+def check_alive(supervisor: Supervisor, child: str, *, asked: bool = False) -> None:
+    """Raise when a child that is being waited for will hardly come up; once it serves, patience is longer.
+
+    Args:
+        supervisor: Owns the child.
+        child: Its name.
+        asked: Clients and jobs ask it already. Then what kills it may be a request, and says nothing of its start.
+    """
+    fell = supervisor.exits(child) if asked else supervisor.restarts(child)
+    if supervisor.state(child) == "given-up" or fell >= START_ATTEMPTS:
         raise supervisor.failure_of(child)

@@ -111,15 +111,17 @@ class Front:
         """Return when every worker and the edge answer; or when a stop was asked for.
 
         Raises:
-            AshoreError: a child fell too often.
+            AshoreError: a child exited too often, or was killed and is not up in time.
             NotReady: it took longer.
         """
         workers = tuple(worker_name(index) for index in range(self.listening.http.workers))
         children = (*workers, EDGE) if self._edge is not None else workers
         while not self._supervisor.stop_requested and not self._is_ready():
             for child in children:
-                check_alive(self._supervisor, child)
+                check_alive(self._supervisor, child, asked=True)
             if self._clock.monotonic_s() > deadline_s:
+                for child in (one for one in children if self._supervisor.restarts(one)):
+                    raise self._supervisor.failure_of(child)
                 raise NotReady(
                     f"the API was not ready within {self._settings.start_timeout_s:g} s",
                     hint=f"see {self._home.logs / 'api.log'}; to wait longer, set ASHORE_START_TIMEOUT_S",

@@ -197,6 +197,10 @@ class Deployment:
         """Return how often each child ended without being told to, in the last ten minutes."""
         return self._supervisor.restarted(RESTARTS_S)
 
+    def endings(self) -> Mapping[str, str]:
+        """Return how each child that ended without being told to did so the last time."""
+        return self._supervisor.endings()
+
     def _say_what_gives_way(self, plan: Plan, proposed: Plan) -> None:
         """Say which promoted releases end with this start, since ashore.toml was changed while nothing ran."""
         standing = self.standing()

@@ -284,6 +284,7 @@ class Doctor:
                 answered_in_s=scene.answered_in_s,
                 by_unit=self._by_unit(scene.supervisor),
                 restarts=scene.told.get("restarts") or {},
+                endings=scene.told.get("endings") or {},
             )
         with found.part("cache"):
             up = samples.total("ashore_shared_cache_up")

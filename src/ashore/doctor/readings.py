@@ -341,6 +341,8 @@ class Server(Value, frozen=True, kw_only=True):
     """Whether a service manager started it, and starts it again after a boot."""
     restarts: dict[str, int] = {}
     """Of each child that was started again since the server's start, how often in the last ten minutes."""
+    endings: dict[str, str] = {}
+    """How each of them ended the last time: `was killed by SIGSEGV`."""
 
 
 class Gpu(Value, frozen=True, kw_only=True):

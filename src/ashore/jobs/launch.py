@@ -39,6 +39,8 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Where the supervisor holds the key of the state's secrets, if they are sealed."""
     api: tuple[ApiAddress, ...]
     token_file: str
+    since_ms: int = 0
+    """When the supervisor started, in milliseconds since the epoch: what was held before did not end alone."""
     jobs: JobsSection = JobsSection()
     egress: EgressSection = EgressSection()
     lease_s: float = 30.0

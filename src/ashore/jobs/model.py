@@ -97,6 +97,8 @@ class Job:
     """Attempts that ended with what they ran on (a worker, the API, an engine's host), and were not counted."""
     num_bytes: int = 0
     """Of its payload, its result and its events."""
+    deaths: int = 0
+    """Of these, those in which a process died while the job was under way. After the first it is a suspect."""
 
     @property
     def final(self) -> bool:
@@ -164,6 +166,8 @@ class CutOff:
 
     code: str
     message: str
+    died: bool = False
+    """Whether a process died that had the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,9 +121,19 @@ class JobQueue:
         """Return the kinds of which `lease` would give a job, so that who has nothing to do asks for no lock."""
         return self.store.ready(self.now_ms())
 
-    def lease(self, *, kinds: Sequence[str], limit: int, owner: str) -> list[Lease]:
-        """Return the jobs that go next, leased to `owner`."""
-        return self.store.lease(kinds=kinds, limit=limit, owner=owner, now_ms=self.now_ms(), lease_ms=self._lease_ms)
+    def has_suspects(self, kinds: Sequence[str]) -> bool:
+        """Return whether a job of these kinds may be leased now that was under way when a process died."""
+        return self.store.has_suspects(kinds, self.now_ms())
+
+    def lease(self, *, kinds: Sequence[str], limit: int, owner: str, suspects: bool | None = None) -> list[Lease]:
+        """Return the jobs that go next, leased to `owner`. `suspects`: those alone, or none of them; None: any."""
+        return self.store.lease(
+            kinds=kinds, limit=limit, owner=owner, now_ms=self.now_ms(), lease_ms=self._lease_ms, suspects=suspects
+        )
+
+    def held_s(self, lease: Lease) -> float:
+        """Return for how long a lease is held, as it was given."""
+        return (self.now_ms() - lease.job.lease_until_ms + self._lease_ms) / 1000
 
     def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Keep leases for longer; return the ids of those that still hold. The others are lost for good."""
@@ -185,12 +195,15 @@ class JobQueue:
             return 0
         return len(self.store.update(found, lambda job: rules.sweep(job, now_ms, self._jitter()), now_ms))
 
-    def recover(self, owner: str) -> int:
-        """Take back what an earlier worker of this owner held; return how many. For the start of the only worker."""
+    def recover(self, owner: str, since_ms: int = 0) -> int:
+        """Take back what an earlier worker of this owner held; return how many. For the start of the only worker, whose
+        supervisor started at `since_ms`."""
         now_ms, total = self.now_ms(), 0
 
         def recover(job: Job) -> Change | None:
-            return rules.recover(job, owner=owner, now_ms=now_ms, jitter=self._jitter())
+            return rules.recover(
+                job, owner=owner, since_ms=since_ms, lease_ms=self._lease_ms, now_ms=now_ms, jitter=self._jitter()
+            )
 
         while found := self.store.due(now_ms=now_ms, limit=MOST_AT_ONCE, owner=owner):
             total += len(self.store.update(found, recover, now_ms))

@@ -28,6 +28,8 @@ ITS_OWN: Final = frozenset(("engine_failed", "kv_cache_exhausted", "deadline_exc
 TRIED_AGAIN: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 507))
 AROUND_IT: Final = frozenset((429, 502, 503, 504, 507))
 """Those of them that tell of what lies around the request: it died, is full, or cannot be reached."""
+DEATHS: Final = frozenset(("host_died", "kills_hosts", "worker_died"))
+"""Those after which a process died that had the request."""
 NO_ROOM_PAUSE_S: Final = 0.25
 AWAY_PAUSE_S: Final = 0.5
 MOST_BUDGET_PAUSE_S: Final = 300.0
@@ -106,7 +108,8 @@ class CallHandler:
         except httpx.LocalProtocolError as fault:
             return Again(code="not_sent", message=f"the job is not a valid HTTP request: {fault}")
         except httpx.HTTPError as fault:  # a process of ours died, or hung, under the request
-            return CutOff(code="cut_off", message=f"the connection to the API was lost: {type(fault).__name__}")
+            what = f"the connection to the API was lost: {type(fault).__name__}"
+            return CutOff(code="cut_off", message=what, died=not isinstance(fault, httpx.TimeoutException))
         reset_s = whole_number(answer.headers.get("retry-after", "").encode())
         return outcome_of(answer.status_code, answer.content, request_id, reset_s=reset_s)
 
@@ -158,7 +161,7 @@ def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None
     """Return what an answer of the API means for its job.
 
     Only what the request itself did counts as an attempt. No room and nobody there: it waits, as long as it takes. What
-    it ran on died or failed: that is counted apart (`rules.MOST_TAKEOVERS`).
+    it ran on died or failed: that is counted apart (`rules.MOST_DEATHS`, `rules.MOST_TAKEOVERS`).
 
     Args:
         status: Of the answer.
@@ -171,6 +174,8 @@ def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None
         return Again(after_s=min(float(reset_s), MOST_BUDGET_PAUSE_S), counted=False, code=code, message=message)
     if status == 401:
         return _later(code, "the token of the API has changed")
+    if code in DEATHS:
+        return CutOff(code=code, message=message, died=True)
     if status in TRIED_AGAIN and code in NOT_ITS_FAULT:
         return Again(after_s=NO_ROOM_PAUSE_S, counted=False, code=code, message=message)
     if status in AROUND_IT and code not in ITS_OWN and code != "budget_exceeded":

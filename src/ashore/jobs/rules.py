@@ -33,9 +33,18 @@ Rule = Callable[[Job], Change | None]
 WEBHOOK_ATTEMPTS: Final = 12
 """With the longest pause of ten minutes between two: about an hour."""
 WEBHOOK_TTL_MS: Final = 7 * 86_400_000
+MOST_DEATHS: Final = 2
+"""Processes that may die while a job is under way: the API worker or the engine's host that has it, or the job worker.
+Then it ends as a dead letter, since it may be what kills them. Fewer than the exits after which the supervisor gives a
+child up (`processes/restart.py`).
+
+An innocent job is blamed only if it is hit twice. So after its first death a job is a suspect, and begins once nothing
+died for a while, beside no other job that has only begun (`runner.py`): what ran beside a job that kills is hit by it
+once. Not deaths: a worker that was told to stop, a host that was away before the job reached it, an answer that says
+what is wrong, a lease that ran out, and everything that ended together with the supervisor (a power cut, `kill -9`)."""
 MOST_TAKEOVERS: Final = 30
-"""Times that what a job runs on may end under it. With the pauses between, which grow to ten minutes, that takes two to
-three hours: no spell of crashes hits one job so often, and a job that is what crashes it ends as a dead letter."""
+"""Times that what a job runs on may end, or be away, under it, without a death. With the pauses between, which grow to
+ten minutes, that takes two to three hours."""
 LEASE_LOST: Final = "the worker that ran the job ended, or did not renew its lease"
 
 
@@ -136,8 +145,8 @@ def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: floa
                 pause_s = 0.0  # its last child ended while it was deciding to wait
             back = _set_back(job, now_ms + int(pause_s * 1000), code, message)
             return Change(job=back if counted else replace(back, attempts=job.attempts - 1))
-        case CutOff(code=code, message=message):
-            return _take_over(job, now_ms, jitter, code, message)
+        case CutOff(code=code, message=message, died=died):
+            return _take_over(job, now_ms, jitter, code, message, died=died)
 
 
 def cancel(job: Job, now_ms: int) -> Change | None:
@@ -163,11 +172,16 @@ def sweep(job: Job, now_ms: int, jitter: float) -> Change | None:
     return None
 
 
-def recover(job: Job, *, owner: str, now_ms: int, jitter: float) -> Change | None:
-    """Take back what an earlier worker of the same owner held, without waiting for its lease: there is only one."""
+def recover(job: Job, *, owner: str, since_ms: int, lease_ms: int, now_ms: int, jitter: float) -> Change | None:
+    """Take back what an earlier worker of the same owner held, without waiting for its lease: there is only one.
+
+    A lease that was renewed after `since_ms`, when the supervisor started, was held by a worker that died alone. Any
+    other worker ended together with its supervisor, and none of its jobs is the cause of that.
+    """
     if job.state != "running" or job.owner != owner:
         return None
-    return _take_over(job, now_ms, jitter, "lease_lost", LEASE_LOST)
+    died = job.lease_until_ms - lease_ms >= since_ms
+    return _take_over(job, now_ms, jitter, "lease_lost", LEASE_LOST, died=died)
 
 
 def child_ended(parent: Job, child: Job, now_ms: int) -> Job:
@@ -189,26 +203,28 @@ def children_left(job: Job) -> int:
 
 
 def adopt(job: Job, *, number: int, children: tuple[NewJob, ...], progress: str) -> Change | None:
-    """Give a running job more children, in the transaction that says so in its progress."""
+    """Give a running job more children, in the transaction that says so in its progress. Getting so far clears it of
+    an earlier death."""
     if not held(job, number):
         return None
-    grown = replace(job, children_total=job.children_total + len(children), progress=progress)
+    grown = replace(job, children_total=job.children_total + len(children), progress=progress, deaths=0)
     return Change(job=grown, spawn=children)
 
 
-def _take_over(job: Job, now_ms: int, jitter: float, code: str, message: str) -> Change:
+def _take_over(job: Job, now_ms: int, jitter: float, code: str, message: str, *, died: bool = False) -> Change:
     """Queue a job again whose attempt ended with what it ran on: at once the first time, then after growing pauses.
 
     That a worker or the API was killed says little about the jobs it had, so it is no attempt of theirs. One of them
-    may be what kills it, so after `MOST_TAKEOVERS` it ends.
+    may be what kills it, so after `MOST_DEATHS` or `MOST_TAKEOVERS` it ends.
     """
-    takeovers = job.takeovers + 1
-    if takeovers > MOST_TAKEOVERS:
-        often = f"{message}; this happened in {takeovers} attempts, so the job itself may be the cause"
-        return _end(replace(job, takeovers=takeovers), "dead", now_ms, code=code, message=often)
-    pause_s = backoff_s(takeovers - 1, jitter) if takeovers > 1 else 0.0
+    job = replace(job, takeovers=job.takeovers + 1, deaths=job.deaths + died)
+    if job.deaths >= MOST_DEATHS or job.takeovers > MOST_TAKEOVERS:
+        what = f"{job.deaths} processes died while it was under way" if died else f"this was attempt {job.takeovers}"
+        often = f"{message}; {what}, so the job itself may be the cause, and it is not run again"
+        return _end(job, "dead", now_ms, code=code, message=often)
+    pause_s = backoff_s(job.takeovers - 1, jitter) if job.takeovers > 1 else 0.0
     back = _set_back(job, now_ms + int(pause_s * 1000), code, message)
-    return Change(job=replace(back, attempts=job.attempts - 1, takeovers=takeovers))
+    return Change(job=replace(back, attempts=job.attempts - 1))
 
 
 def _set_back(job: Job, due_ms: int, code: str, message: str) -> Job:

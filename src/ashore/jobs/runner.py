@@ -2,6 +2,9 @@
 
 Every job of a lane runs as one task. A second task renews all leases; a job whose lease was lost, because it was
 cancelled or taken over, is cancelled here too.
+
+A suspect, which was under way when a process died, begins once nothing died for `QUIET_S`, and shares its first
+`SETTLED_S` with no other job that is in its own: a death in that time is then its own, and no other's.
 """
 
 from __future__ import annotations
@@ -33,6 +36,11 @@ CANCEL_LOOK_S: Final = 0.5
 SWEEP_S: Final = 2.0
 PRUNE_S: Final = 60.0
 ABANDONED_UPLOAD_S: Final = 86_400.0
+QUIET_S: Final = 10.0
+"""Without a death before a suspect begins: while something else kills again and again, nothing is learnt of it."""
+SETTLED_S: Final = 600.0
+"""A job that ran so long is not waited for, and others begin beside it. What hangs is killed sooner (`PATIENCE_S` of
+the worker, `step_timeout_s` of an engine), so a job that kills has killed by then."""
 RECORD_PAUSE_S: Final = 1.0
 RECORD_AT_END_S: Final = 3.0
 """How long a worker that stops waits for the ends that it is recording; less than until it is killed."""
@@ -44,6 +52,8 @@ class Lane:
 
     kinds: tuple[str, ...]
     slots: int
+    apart: bool = False
+    """Its jobs run in processes of their own, and begin once: none of them is a suspect."""
     running: dict[str, tuple[Lease, asyncio.Task[None]]] = field(default_factory=dict)
 
 
@@ -57,6 +67,8 @@ class Runner:
         *,
         lanes: Sequence[Lane],
         owner: str,
+        since_ms: int = 0,
+        quiet_s: float = QUIET_S,
         changes: Callable[[], Changes],
         files: SqlFiles | None = None,
         conversations: SqlConversations | None = None,
@@ -67,6 +79,8 @@ class Runner:
             handlers: By kind.
             lanes: Which kinds run side by side, and how many of them.
             owner: Name of this worker's place; what an earlier worker of the same name held is taken over.
+            since_ms: When its supervisor started; what was held before did not end alone.
+            quiet_s: Without a death before a suspect begins.
             changes: Opens a listener for new work.
             files: Swept of what has expired, where given; `conversations` likewise.
         """
@@ -74,6 +88,10 @@ class Runner:
         self._handlers = handlers
         self._lanes = tuple(lanes)
         self._owner = owner
+        self._since_ms = since_ms
+        self._quiet_s = quiet_s
+        self._quiet_from_s = 0.0
+        """When nothing has died for long enough, by the clock of the loop."""
         self._open_changes = changes
         self._files = files
         self._conversations = conversations
@@ -91,7 +109,8 @@ class Runner:
 
     async def run(self) -> None:
         """Work until `stop`. Jobs that run then are given back uncounted; what has ended is recorded first."""
-        await self._try(lambda: self._queue.recover(self._owner))
+        if await self._try(lambda: self._queue.recover(self._owner, self._since_ms)):
+            self._noted_death()
         chores = [
             asyncio.create_task(work, name=name)
             for work, name in (
@@ -121,26 +140,54 @@ class Runner:
 
     async def _lease(self) -> bool:
         """Lease for every lane that has a slot; return whether anything came."""
-        found = False
-        ready = await self._try(self._queue.ready) or ()
-        for lane in self._lanes:
-            free = lane.slots - len(lane.running)
-            if free <= 0 or not any(kind in ready for kind in lane.kinds):
-                continue
-            leases = await self._try(
-                lambda lane=lane, free=free: self._queue.lease(  # type: ignore[misc]
-                    kinds=lane.kinds, limit=free, owner=self._owner
-                )
-            )
-            for lease in leases or ():
-                found = True
-                task = asyncio.create_task(self._work(lane, lease), name=lease.job.job_id)
-                lane.running[lease.job.job_id] = (lease, task)
-        return found
+        ready = await self._try(self._queue.ready) or set()
+        open_lanes = [
+            lane for lane in self._lanes if len(lane.running) < lane.slots and not ready.isdisjoint(lane.kinds)
+        ]
+        shared = [lane for lane in open_lanes if not lane.apart]
+        young = [
+            lease
+            for lane in self._lanes
+            for lease, _ in lane.running.values()
+            if not lane.apart and self._queue.held_s(lease) < SETTLED_S
+        ]
+        if any(lease.job.deaths for lease in young):
+            shared = []
+        elif shared and await self._suspects_wait(shared):
+            for lane in shared if not young else ():
+                if await self._take(lane, limit=1, suspects=True):
+                    return True
+            shared = []
+        found = [await self._take(lane, suspects=False) for lane in shared]
+        found += [await self._take(lane) for lane in open_lanes if lane.apart]
+        return any(found)
+
+    async def _suspects_wait(self, lanes: Sequence[Lane]) -> bool:
+        """Return whether a suspect of these lanes is to begin now."""
+        if asyncio.get_running_loop().time() < self._quiet_from_s:
+            return False
+        kinds = tuple(kind for lane in lanes for kind in lane.kinds)
+        return bool(await self._try(lambda: self._queue.has_suspects(kinds)))
+
+    async def _take(self, lane: Lane, *, limit: int | None = None, suspects: bool | None = None) -> bool:
+        """Lease for a lane, as many as it has slots, and begin; return whether anything came."""
+        most = lane.slots - len(lane.running) if limit is None else limit
+        leases = await self._try(
+            lambda: self._queue.lease(kinds=lane.kinds, limit=most, owner=self._owner, suspects=suspects)
+        )
+        for lease in leases or ():
+            task = asyncio.create_task(self._work(lane, lease), name=lease.job.job_id)
+            lane.running[lease.job.job_id] = (lease, task)
+        return bool(leases)
+
+    def _noted_death(self) -> None:
+        self._quiet_from_s = asyncio.get_running_loop().time() + self._quiet_s
 
     async def _work(self, lane: Lane, lease: Lease) -> None:
         try:
             outcome = await self._attempt(lease)
+            if isinstance(outcome, CutOff) and outcome.died:
+                self._noted_death()
             self._recording.add(asyncio.current_task())
             await self._record(lease, outcome)
         finally:

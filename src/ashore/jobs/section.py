@@ -17,7 +17,8 @@ class JobsSection(Section, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=1024)] = 8
     """Jobs that run at once on this machine."""
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 10
-    """Most attempts of one job, including those that a crash of ashore ended; then it becomes a dead letter."""
+    """Most attempts of one job; then it becomes a dead letter. An attempt that a crash of ashore ended is none of them,
+    but a job that was under way at two crashes is given up."""
     result_ttl_s: Seconds = 30 * 86_400.0
     """How long results and files are kept."""
     max_file_bytes: Annotated[int, Meta(ge=1024, le=2**40)] = 512 << 20

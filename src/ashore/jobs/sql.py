@@ -52,6 +52,7 @@ _DEAD_CHILD: Final = (
     "parent_id <> '' AND NOT EXISTS (SELECT 1 FROM job p WHERE p.job_id = job.parent_id "
     "AND p.state IN ('queued', 'running'))"
 )
+_SUSPECT: Final = "deaths > 0"
 BATCH: Final = "batch"
 PRESENT: Final = ""
 """Row of `job_turn` that holds the present of the virtual time; no tenant has an empty name."""
@@ -129,11 +130,29 @@ class SqlJobs:
         with self._database.read() as connection:
             return set(_waiting(connection, "kind", now_ms))
 
-    def lease(self, *, kinds: Sequence[str], limit: int, owner: str, now_ms: int, lease_ms: int) -> list[Lease]:
-        """Lease the jobs that go next (`fairness.choose`), at most `limit`; no two callers get the same one."""
+    def has_suspects(self, kinds: Sequence[str], now_ms: int) -> bool:
+        """Return whether one of these kinds may be leased now that was under way when a process died. Only reads."""
+        values: dict[str, object] = {"now": now_ms}
+        among = _among("kind", kinds, values)
+        statement = f"SELECT 1 FROM job WHERE state = 'queued' AND {_SUSPECT} AND not_before_ms <= :now AND {among}"
+        with self._database.read() as connection:
+            return execute(connection, f"{statement} LIMIT 1", **values).first() is not None
+
+    def lease(
+        self,
+        *,
+        kinds: Sequence[str],
+        limit: int,
+        owner: str,
+        now_ms: int,
+        lease_ms: int,
+        suspects: bool | None = None,
+    ) -> list[Lease]:
+        """Lease the jobs that go next (`fairness.choose`), at most `limit`; no two callers get the same one.
+        `suspects`: those alone, or none of them; None: any."""
         with self._database.write() as connection:
             heads = {
-                tenant: _heads(connection, tenant, kinds, now_ms, limit)
+                tenant: _heads(connection, tenant, kinds, now_ms, limit, suspects)
                 for tenant in _tenants(connection, kinds, now_ms)
             }
             before = _turns(connection)
@@ -374,10 +393,13 @@ def _waiting(connection: Connection, column: str, now_ms: int, *, kind: str | No
     return [str(row[0]) for row in execute(connection, statement, **values)]
 
 
-def _heads(connection: Connection, tenant: str, kinds: Sequence[str], now_ms: int, limit: int) -> list[Job]:
+def _heads(
+    connection: Connection, tenant: str, kinds: Sequence[str], now_ms: int, limit: int, suspects: bool | None
+) -> list[Job]:
     """Return the jobs of a tenant that go next. Asked for each kind by itself: that is the order of `job_waiting`."""
+    among = "" if suspects is None else f"AND {_SUSPECT} " if suspects else f"AND NOT ({_SUSPECT}) "
     statement = (
-        f"{_SELECT} WHERE state = 'queued' AND kind = :kind AND tenant = :tenant AND not_before_ms <= :now "
+        f"{_SELECT} WHERE state = 'queued' AND kind = :kind AND tenant = :tenant AND not_before_ms <= :now {among}"
         "ORDER BY priority DESC, created_ms, job_id LIMIT :limit"
     ) + row_lock(connection, skip_locked=True)
     found = [

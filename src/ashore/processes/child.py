@@ -30,7 +30,7 @@ class ChildSpec:
     stage: int = 0
     """Stages stop in rising order: 0 takes requests, 1 answers them."""
     essential: bool = False
-    """When it is given up, the supervisor ends."""
+    """When it is given up, the supervisor ends. A signal that kills it never has it given up."""
     drain_s: float = 30.0
     """Seconds from SIGTERM to SIGKILL."""
     control_flag: str = "--control-fd"

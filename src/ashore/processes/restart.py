@@ -1,4 +1,9 @@
-"""When a child that ended is started again, as a pure rule."""
+"""When a child that ended is started again, as a pure rule.
+
+A child that exits by itself says that it cannot work, and is given up after some tries. One that a signal kills (a
+crash, want of memory, a person, the supervisor where it hung) says nothing of its next life: it is started again for
+ever, at last at the longest wait.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,7 @@ class RestartPolicy:
     healthy_after_s: float = 60.0
     """A child that ran so long starts from the first wait again."""
     most_failures: int = 8
-    """Failures in a row after which it is given up."""
+    """Exits in a row after which it is given up; deaths by a signal do not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,7 @@ class Restart:
 
     wait_s: float
     failures: int
+    exits: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +44,25 @@ class GiveUp:
     why: str
 
 
-def decide(policy: RestartPolicy, *, exit_code: int, ran_s: float, failures: int, chance: float) -> Restart | GiveUp:
+def decide(
+    policy: RestartPolicy, *, exit_code: int, ran_s: float, failures: int, exits: int, chance: float
+) -> Restart | GiveUp:
     """Say what follows when a child ended that nobody stopped.
 
     Args:
         policy: Limits.
         exit_code: As `Popen.returncode`: negative for a signal.
         ran_s: How long it ran.
-        failures: Failures in a row before this one.
+        failures: Failures in a row before this one, of any kind.
+        exits: Exits in a row before this one; a death by a signal ends the row.
         chance: A number from 0 to 1, drawn by the caller.
     """
-    failures = 1 if ran_s >= policy.healthy_after_s else failures + 1
+    healthy = ran_s >= policy.healthy_after_s
+    failures = 1 if healthy else failures + 1
+    exits = 0 if exit_code < 0 else 1 if healthy else exits + 1
     if exit_code == USER_FAULT:
         return GiveUp(why="it does not accept its arguments or settings")
-    if failures > policy.most_failures:
-        return GiveUp(why=f"it ended {failures} times in a row")
-    wait_s = min(policy.longest_wait_s, policy.first_wait_s * 2 ** (failures - 1))
-    return Restart(wait_s=wait_s * (1 + policy.jitter * chance), failures=failures)
+    if exits > policy.most_failures:
+        return GiveUp(why=f"it ended {exits} times in a row")
+    wait_s = min(policy.longest_wait_s, policy.first_wait_s * 2 ** min(failures - 1, 16))
+    return Restart(wait_s=wait_s * (1 + policy.jitter * chance), failures=failures, exits=exits)

@@ -4,7 +4,7 @@ It sleeps until a signal, a descriptor or a deadline. SIGCHLD wakes it when a ch
 stop: stage by stage, each child gets SIGTERM and its own time to drain. A second one hurries.
 
 What it calls may fail: that is logged, and it is called again after a pause. Nothing but a stop, or an essential child
-that is given up, ends the loop.
+that is given up, ends the loop. A signal that kills a child never has it given up (`restart.py`).
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class _Child:
     state: ChildState = "waiting"
     started_s: float = 0.0
     failures: int = 0
+    exits: int = 0
     due_s: float = 0.0
     """waiting: when it is started; stopping: when it is killed."""
     exit_code: int | None = None
@@ -220,6 +221,15 @@ class Supervisor:
         """Return how often a child was started again."""
         child = self._children.get(name)
         return child.restarts if child is not None else 0
+
+    def exits(self, name: str) -> int:
+        """Return how often in a row a child exited by itself, without being told to."""
+        child = self._children.get(name)
+        return child.exits if child is not None else 0
+
+    def endings(self) -> dict[str, str]:
+        """Return how each child that ended without being told to did so the last time, in words."""
+        return {name: ending(child.exit_code or 0) for name, child in self._children.items() if child.fell_s}
 
     def restarted(self, within_s: float) -> dict[str, int]:
         """Return how often each child ended without being told to, within the last seconds; of the others, nothing."""
@@ -448,6 +458,7 @@ class Supervisor:
             exit_code=code,
             ran_s=now_s - child.started_s,
             failures=child.failures,
+            exits=child.exits,
             chance=self._chance(),
         )
         if isinstance(verdict, GiveUp):
@@ -457,7 +468,7 @@ class Supervisor:
                 self._failure = self.failure_of(child.spec.name)
             return
         child.state = "waiting"
-        child.failures = verdict.failures
+        child.failures, child.exits = verdict.failures, verdict.exits
         child.restarts += 1
         child.due_s = now_s + verdict.wait_s
         self._say(f"{child.spec.name} {ending(code)}; restarting it in {verdict.wait_s:.1f} s")

@@ -384,7 +384,8 @@ class FreshAnswers:
                     self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 seat.suspect(replica, fault)
-                if feed.told or self.draining or attempt == MOST_ATTEMPTS:
+                of_a_job = background is not None and isinstance(fault, HostDied) and fault.taken
+                if feed.told or self.draining or attempt == MOST_ATTEMPTS or of_a_job:  # the queue tries a job again
                     self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 deaths = one_more_death(fault, deaths, request.model)

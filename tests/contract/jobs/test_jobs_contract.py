@@ -26,6 +26,8 @@ from ashore.jobs import (
     Outcome,
     SqlJobs,
 )
+from ashore.jobs.rules import MOST_DEATHS
+from ashore.processes import RestartPolicy
 from ashore.state import Database, open_database
 
 
@@ -190,19 +192,75 @@ def test_the_next_worker_of_an_owner_takes_over_at_once(queue: JobQueue) -> None
     assert ids(again) == ["j1", "j2"] and [one.job.attempts for one in again] == [1, 1]
 
 
-def cut_off(queue: JobQueue, clock: ManualClock, held: Lease, how: str) -> None:
+def cut_off(queue: JobQueue, clock: ManualClock, held: Lease, how: str, *, died: bool = False) -> None:
     match how:
         case "worker killed":
-            assert queue.recover("w") == 1
+            assert queue.recover("w", since_ms=0 if died else queue.now_ms() + 1) == 1
         case "machine away":
             clock.advance(31)
             assert queue.sweep() == 1
         case "API killed":
-            assert queue.settle(held, CutOff(code="cut_off", message="gone")) is not None
+            assert queue.settle(held, CutOff(code="cut_off", message="gone", died=died)) is not None
+
+
+@pytest.mark.parametrize("how", ["worker killed", "API killed"])
+def test_a_job_under_way_at_two_deaths_ends(queue: JobQueue, clock: ManualClock, how: str) -> None:
+    queue.submit(new("j1", max_attempts=1))
+    for deaths in (0, 1):
+        [held] = lease(queue)
+        assert (held.job.attempts, held.job.deaths) == (1, deaths)
+        cut_off(queue, clock, held, how, died=True)
+    job = queue.get("j1", tenant="a")
+    assert (job.state, job.deaths, job.takeovers) == ("dead", 2, 2)
+    assert "2 processes died while it was under way" in job.error_message
+
+
+def test_deaths_are_fewer_than_the_exits_that_end_a_child() -> None:
+    assert RestartPolicy().most_failures > MOST_DEATHS
+
+
+def test_what_ended_with_its_supervisor_is_not_blamed(queue: JobQueue, clock: ManualClock) -> None:
+    """A power cut, or `kill -9` of the whole tree, says nothing about any job."""
+    queue.submit(new("j1"))
+    for _ in range(5):
+        lease(queue, owner="me")
+        clock.advance(20)  # the lease was last renewed before the supervisor that asks had started
+        assert queue.recover("me", since_ms=queue.now_ms()) == 1
+        clock.advance(600)
+    assert (queue.get("j1", tenant="a").deaths, queue.get("j1", tenant="a").takeovers) == (0, 5)
+    [held] = lease(queue, owner="me")
+    started_ms = queue.now_ms()
+    clock.advance(20)
+    assert queue.renew([held]) == {"j1"}
+    assert queue.recover("me", since_ms=started_ms) == 1
+    assert queue.get("j1", tenant="a").deaths == 1, "its worker lived under this supervisor, and died alone"
+
+
+def test_suspects_are_leased_by_themselves(queue: JobQueue, clock: ManualClock) -> None:
+    for name in ("j1", "j2"):
+        queue.submit(new(name))
+    kinds = ("call",)
+    assert not queue.has_suspects(kinds)
+    [held] = lease(queue)
+    queue.settle(held, CutOff(code="cut_off", message="gone", died=True))
+    assert queue.has_suspects(kinds) and not queue.has_suspects(("other",))
+    assert ids(queue.lease(kinds=kinds, limit=5, owner="w", suspects=True)) == ["j1"]
+    assert not queue.has_suspects(kinds), "it is running"
+    assert ids(queue.lease(kinds=kinds, limit=5, owner="w", suspects=False)) == ["j2"]
+
+
+def test_a_parent_that_gave_out_children_is_cleared(queue: JobQueue) -> None:
+    queue.submit(new("b", kind="batch"))
+    [parent] = lease(queue, kinds=("batch",))
+    queue.settle(parent, CutOff(code="cut_off", message="gone", died=True))
+    [parent] = lease(queue, kinds=("batch",))
+    assert parent.job.deaths == 1
+    assert queue.adopt(parent, [new("c", parent_id="b")], "1 of 1")
+    assert queue.get("b", tenant="a").deaths == 0
 
 
 @pytest.mark.parametrize("how", ["worker killed", "machine away", "API killed"])
-def test_kills_are_no_attempts_and_a_job_that_is_what_kills_still_ends(
+def test_ends_of_what_it_runs_on_are_no_attempts_and_a_job_still_ends(
     queue: JobQueue, clock: ManualClock, how: str
 ) -> None:
     queue.submit(new("j1", max_attempts=1))
@@ -384,6 +442,7 @@ class AnyOrder(RuleBasedStateMachine):
                 Again(),
                 Again(after_s=1, counted=False),
                 CutOff(code="cut_off", message="gone"),
+                CutOff(code="cut_off", message="gone", died=True),
             ]
         ),
     )

@@ -210,6 +210,7 @@ def read_server(
     answered_in_s: float,
     by_unit: bool,
     restarts: Mapping[str, int],
+    endings: Mapping[str, str],
 ) -> Server:
     """Return the server as a whole."""
     requests = failed = 0
@@ -242,6 +243,7 @@ def read_server(
         spans_failed=int(samples.growth("ashore_trace_spans_total", result="failed")),
         by_unit=by_unit,
         restarts=dict(restarts),
+        endings=dict(endings),
     )
 
 

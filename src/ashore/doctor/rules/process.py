@@ -69,10 +69,14 @@ def processes_run_out(seen: Readings) -> Iterator[Finding]:
 def crash_loop(seen: Readings) -> Iterator[Finding]:
     for name, times in seen.server.restarts.items():
         if times >= MANY_RESTARTS:
+            how = seen.server.endings.get(name, "")
             yield Finding(
                 severity="critical",
-                what=f"{name} was started {counted(times, 'time')} again in the last ten minutes",
-                cause="it fails soon after its start; its log ends with the reason",
+                what=f"{name} was started {counted(times, 'time')} again in the last ten minutes"
+                + (f"; the last time it {how}" if how else ""),
+                cause="a request kills it, or memory runs out; its log ends with the reason"
+                if how.startswith("was killed")
+                else "it fails soon after its start; its log ends with the reason",
                 evidence=(evidence("restarts", times, MANY_RESTARTS),),
                 sure="certain",
                 remedy="read the end of its log; if a new release fails, roll back",
