@@ -294,6 +294,11 @@ def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: As
             print(f"BAD  {bad.reference}  {bad.path}: {bad.problem}")
         for reference in report.closed:
             print(f"{reference} is sealed and its key is not available: only its encrypted bytes were checked")
+        for reference in report.outdated:
+            print(
+                f"{reference} was pulled by an earlier version, which pools with the mean; its makers pool otherwise: "
+                f"pull it again, and embed your texts again"
+            )
         word = "all whole" if report.ok else f"{len(report.bad)} bad"
         looked_at = f"{counted(report.num_models, 'model')}, {counted(report.num_files, 'file')}"
         print(f"{looked_at}, {human_bytes(report.num_bytes)}: {word}")

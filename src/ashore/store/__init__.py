@@ -18,6 +18,7 @@ from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.ggufmeta import gguf_reader, read_gguf_meta
 from ashore.store.conversion.ggufstate import read_gguf_state
+from ashore.store.conversion.pooling import EMBEDDING, Embedding
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.copies import AttachedCopy, BlobCopy, ModelCopy
 from ashore.store.diskerrors import disk_errors
@@ -34,6 +35,7 @@ from ashore.store.sources import Endpoints, check_local, is_source, name_of_sour
 __all__ = [
     "DATA_SUFFIXES",
     "DERIVED",
+    "EMBEDDING",
     "TEXT",
     "TEXT_FILES",
     "AttachedCopy",
@@ -42,6 +44,7 @@ __all__ = [
     "Catalog",
     "CatalogEntry",
     "DataUsed",
+    "Embedding",
     "Endpoints",
     "ManifestRemote",
     "ModelCopy",

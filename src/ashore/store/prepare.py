@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ashore.core import ModelFormat, ModelShape, foreign_errors, make_folder
 from ashore.errors import UnsafeWeights, UnsupportedModel
 from ashore.store.conversion.configshape import check_generates, shape_of_config
@@ -24,6 +26,7 @@ from ashore.store.conversion.generation import (
     with_recommended,
 )
 from ashore.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape_of_gguf
+from ashore.store.conversion.pooling import EMBEDDING, POOLING, embedding_of, is_embedder, reading
 from ashore.store.conversion.safetensorsmeta import (
     INDEX,
     TensorPlace,
@@ -42,7 +45,7 @@ KEPT_BESIDE_SAFETENSORS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     INDEX, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "modules.json",
     "sentence_bert_config.json", "config_sentence_transformers.json",
-    "1_Pooling/config.json",
+    POOLING,
 )  # fmt: skip
 DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
 DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8"}
@@ -257,7 +260,10 @@ def _from_safetensors(
     kept = [Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()]
     _check_tokenizer(folder)
     made: tuple[Part, ...] = ()
-    if not shape.is_encoder:
+    if is_embedder(config, reading(folder)):
+        (scratch / EMBEDDING).write_bytes(msgspec.json.encode(embedding_of(reading(folder))))
+        made = (Part(path=EMBEDDING, file=scratch / EMBEDDING),)
+    elif not shape.is_encoder:
         template = chat_template_from_folder(folder)
         check_generates(config, has_template=bool(template))
         generation = with_recommended(generation_from_folder(folder), recommended)

@@ -43,6 +43,8 @@ class VerifyReport:
     bad: tuple[BadFile, ...]
     closed: tuple[str, ...] = ()
     """Sealed models of which only the sealed bytes were checked, for their key is not at hand."""
+    outdated: tuple[str, ...] = ()
+    """Embedders that are served with the mean of all tokens, which their makers do not say: pull them again."""
 
     @property
     def ok(self) -> bool:

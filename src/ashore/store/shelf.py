@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ashore.core import Clock, Digest, did_you_mean, make_folder, nearest_names
-from ashore.errors import Conflict, CorruptBlob, UnknownModel, UnknownVariant
+from ashore.errors import Conflict, CorruptBlob, UnknownModel, UnknownVariant, UnsupportedModel
 from ashore.store.catalog import Catalog
+from ashore.store.conversion.pooling import EMBEDDING, embedding_of, is_embedder
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout
@@ -95,13 +97,28 @@ class Shelf:
         return parse_manifest(data, entry)
 
     def present(self, name: str, pinned: str, variant: str = "") -> StoredModel | None:
-        """Return the model called `name` if it is whole and came from `pinned`."""
+        """Return the model called `name` if it is whole, came from `pinned`, and is as a pull makes it now."""
         for entry in self.layout.read_index():
             if entry.tagged and (entry.name, entry.variant) == (name, variant):
                 model = self.read(entry)
                 whole = all(self.layout.has_blob(f.digest, f.num_bytes) for f in model.files)
-                return model if model.source == pinned and whole else None
+                return model if model.source == pinned and whole and not self.pools_otherwise(model) else None
         return None
+
+    def pools_otherwise(self, model: StoredModel) -> bool:
+        """Return whether an embedder was pulled before ashore read how its makers pool, and its files say another way
+        than the mean that it is served with until it is pulled again. Of a sealed model that is not known: False."""
+        files = {f.path: self.layout.blob_path(f.digest) for f in model.files}
+        if not model.shape.is_encoder or model.sealed or EMBEDDING in files:
+            return False
+
+        def read(name: str) -> bytes | None:
+            return files[name].read_bytes() if name in files and files[name].is_file() else None
+
+        try:
+            return is_embedder(json.loads(read("config.json") or b"{}"), read) and embedding_of(read).pooling != "mean"
+        except UnsupportedModel:
+            return True
 
     # Naming
 

@@ -59,7 +59,12 @@ def verify(shelf: Shelf, ref: str | None, progress: Progress, sealer: Sealer) ->
                     path = f"{attachment.kind}/{file.path}"
                     bad.append(BadFile(reference=model.reference, path=path, digest=file.digest, problem=problem))
     return VerifyReport(
-        num_models=len(models), num_files=len(done), num_bytes=total, bad=tuple(bad), closed=tuple(closed)
+        num_models=len(models),
+        num_files=len(done),
+        num_bytes=total,
+        bad=tuple(bad),
+        closed=tuple(closed),
+        outdated=tuple(model.reference for model in models if shelf.pools_otherwise(model)),
     )
 
 

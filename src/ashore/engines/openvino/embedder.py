@@ -20,6 +20,7 @@ from ashore.engines.openvino.encodergraph import Drawing
 from ashore.engines.openvino.modernbert import ModernBertConfig, build_modernbert
 from ashore.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.errors import ContextTooLong, EngineFailed, InvalidRequest, UnsupportedModel
+from ashore.store import EMBEDDING, Embedding
 
 _MOST_TOKENS_AT_ONCE = 4096
 
@@ -82,7 +83,7 @@ def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertE
 
 
 class BertEmbedder:
-    """Mean-pooled, L2-normalised sentence vectors."""
+    """Vectors of texts, of length one: the state of the first token or the mean of all, as `embedding.json` says."""
 
     FEATURES: ClassVar[tuple[Feature, ...]] = ("embed",)
     PROPERTIES: ClassVar[Mapping[str, str]] = {}
@@ -91,7 +92,10 @@ class BertEmbedder:
     def __init__(self, directory: Path, config: BertConfig, weights: str, options: EngineOptions) -> None:
         """Build and compile the graph; as `open_encoder` does, which chooses the class."""
         self.config = config
-        self._context = min(options.context_tokens or 10**9, config.most_tokens)
+        told = directory / EMBEDDING
+        self._embedding = msgspec.json.decode(told.read_bytes(), type=Embedding) if told.is_file() else Embedding()
+        most = min(self._embedding.max_tokens or 10**9, config.most_tokens)
+        self._context = min(options.context_tokens or 10**9, most)
         self._check()
         ov = import_openvino()
         model = self._model(_tensors(directory / (weights or "model.safetensors")))
@@ -133,15 +137,11 @@ class BertEmbedder:
         Raises:
             UnsupportedModel: it may not.
         """
-        if self.config.is_roberta:
-            raise UnsupportedModel(
-                "XLM-RoBERTa models are served as rerankers only, and this one has no head of one label",
-                hint="serve a BERT embedder, such as minilm",
-            )
 
     def _head(self, draw: Drawing, x: Any) -> Any:
-        """Return the mean over the tokens of each text, of length one."""
-        return draw.op.normalize_l2(draw.mean_state(x), draw.ints(1), 1e-12, "add")
+        """Return the state of the first token of each text, or the mean over its tokens, of length one."""
+        pooled = draw.first_state(x) if self._embedding.pooling == "cls" else draw.mean_state(x)
+        return draw.op.normalize_l2(pooled, draw.ints(1), 1e-12, "add")
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return one vector for each sequence, in the order given. Texts of like length are computed together.
