@@ -123,6 +123,15 @@ def _key(server: Served, key: str, name: str, role: str) -> str:
     return str(made["key"]["key"])
 
 
+def test_a_pull_by_a_job_follows_no_link_out_of_the_folders(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("{{ 'outside' }}")
+    make_tiny_model(site.models / "leaky", "llama")
+    (site.models / "leaky" / "chat_template.jinja").symlink_to(tmp_path / "secret")
+    asked = site.ask("POST", "/models/pull", {"source": str(site.models / "leaky")})
+    ended = site.job(asked["id"], "succeeded", "failed")
+    assert ended["state"] == "failed" and "chat_template.jinja leads out of the folders" in str(ended), ended
+
+
 def test_a_pull_by_a_job_is_not_sent_out_of_egress(site: Site) -> None:
     with running_hubs() as inner:
         site.registry.away = "/manifests/", inner.url

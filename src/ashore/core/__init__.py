@@ -42,7 +42,7 @@ from ashore.core.egress import (
     server_of,
 )
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
-from ashore.core.folders import blocked_folder, make_folder
+from ashore.core.folders import CHILD_FOLDERS, blocked_folder, child_folders, is_below, make_folder, open_given
 from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.hints import with_hint, without_hint
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
@@ -100,6 +100,7 @@ __all__ = [
     "ADAPTER_NAME",
     "ADMIN",
     "CHILD_EGRESS",
+    "CHILD_FOLDERS",
     "DEFAULT_TENANT",
     "EVENT_STREAM",
     "EVERY_NAME",
@@ -191,6 +192,7 @@ __all__ = [
     "check_url",
     "check_wanted",
     "child_egress",
+    "child_folders",
     "choices_of",
     "compile_re2",
     "counted",
@@ -204,6 +206,7 @@ __all__ = [
     "human_bytes",
     "human_seconds",
     "in_loop",
+    "is_below",
     "is_from_file",
     "keys_of",
     "kv_bytes",
@@ -215,6 +218,7 @@ __all__ = [
     "new_request_id",
     "nothing_behind",
     "number_range",
+    "open_given",
     "outward",
     "parse_allow",
     "parse_seconds",

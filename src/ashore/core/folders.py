@@ -1,12 +1,19 @@
-"""Making folders, with a refusal that says what stands where a folder must be."""
+"""Making folders, with a refusal that says what stands where one must be; and files that users name."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
+from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-from ashore.errors import EnvironmentFault
+from ashore.errors import EnvironmentFault, PermissionDenied
+
+CHILD_FOLDERS: Final = "ASHORE_CHILD_FOLDERS"
+"""Variable with the folders of `[jobs] folders` as JSON, of processes that do what a request asked for."""
 
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 
@@ -58,3 +65,42 @@ def _blocked(message: str, number: int, *, hint: str) -> FolderBlocked:
     fault = FolderBlocked(message, hint=hint)
     fault.errno, fault.strerror = number, message
     return fault
+
+
+def child_folders() -> Sequence[str]:
+    """Return the folders that requests may name files in; nothing in a process that an operator runs."""
+    told = json.loads(os.environ.get(CHILD_FOLDERS, "[]"))
+    return [os.path.realpath(one) for one in told if not one.startswith("s3://")]
+
+
+def open_given(path: Path) -> BufferedReader:
+    """Open a file that a user named, or one in a folder that they named.
+
+    In a process that does what a request asked for, a path that begins in a folder of `[jobs] folders` must end in
+    one, through every link. What is checked is the file that is open: a link that is turned meanwhile changes nothing.
+
+    Raises:
+        PermissionDenied: a link leads out of the folders.
+        OSError: the file cannot be opened.
+    """
+    roots = child_folders()
+    file = path.open("rb")
+    if any(is_below(os.path.abspath(path), one) for one in roots):
+        try:
+            real = os.readlink(f"/proc/self/fd/{file.fileno()}")
+            if not any(is_below(real, one) for one in roots):
+                raise PermissionDenied(
+                    f"{path} leads out of the folders that jobs may read",
+                    hint="replace the link with a copy of the file",
+                    resource=f"path/{path}",
+                )
+        except BaseException:
+            file.close()
+            raise
+    return file
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Return whether an absolute path is a folder, or leads into it. Links are not followed."""
+    folder = folder.rstrip("/")
+    return path == folder or path.startswith(folder + "/")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashore.core.bytesize import human_bytes
+from ashore.core.folders import open_given
 from ashore.core.foreign import short_reason
 from ashore.errors import AshoreError, InvalidRequest, InvalidSpec
 
@@ -90,7 +91,7 @@ def _correction(text: str, said: str) -> str:
 
 
 def _read(path: Path, name: str, most: int, error: type[AshoreError], hint: str) -> str:
-    with path.open("rb") as file:  # a pipe has no size
+    with open_given(path) as file:  # a pipe has no size
         data = file.read(most + 1)
     if len(data) > most:
         raise error(f"{name} is larger than {human_bytes(most)}", hint=hint)

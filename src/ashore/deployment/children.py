@@ -11,7 +11,7 @@ from typing import Final
 from ashore.backup import BackupLaunch, backup_command
 from ashore.cache import valkey_command
 from ashore.config import Listening
-from ashore.core import CHILD_EGRESS
+from ashore.core import CHILD_EGRESS, CHILD_FOLDERS
 from ashore.deployment.listening import api_address, worker_listen
 from ashore.jobs import LOGINS, JobsLaunch, jobs_command
 from ashore.learning.launch import LearningLaunch, learning_command
@@ -79,7 +79,7 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings, config: 
         egress=listening.egress,
         home=owner if settings.state_url else "",
         environment=settings.as_environment()
-        | {CHILD_EGRESS: json.dumps(listening.egress.allow)}
+        | {CHILD_EGRESS: json.dumps(listening.egress.allow), CHILD_FOLDERS: json.dumps(listening.jobs.folders)}
         | ({"ASHORE_CHILD_CONFIG": config} if config else {}),
     )
     write_launch_file(launch, home.run / "jobs.json")

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from ashore.core import open_given
 from ashore.engines import Rounded, RoundOrder, Told, quietly
 from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
 from ashore.optimize.side import compress
@@ -63,8 +64,9 @@ class SideCompressor:
         check_source(source, weights)
         told("compress", 0.1)
         assert order.text is not None  # a plan for these forms has one
-        command = compress_command(self._environment, source, out, order.precision, order.text, order.seed)
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S, check=False)
+        command = compress_command(self._environment, source, out, order.precision, Path("/dev/stdin"), order.seed)
+        with open_given(order.text) as text:
+            ended = subprocess.run(command, stdin=text, capture_output=True, text=True, timeout=_LONGEST_S, check=False)
         if ended.returncode or not list(out.glob("*.safetensors")):
             words = " ".join((ended.stderr or ended.stdout).split())[-400:]
             raise EngineFailed(f"llm-compressor failed: {words or f'exit code {ended.returncode}'}")

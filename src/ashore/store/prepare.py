@@ -89,7 +89,7 @@ def prepare(
         UnsupportedModel: no weights, no tokenizer that works without code of its own, or a model that writes no text
             and is no encoder of ours. Which engine serves the architecture is not asked here: the plan says that.
     """
-    files = _files_of(raw)
+    files = files_of(raw)
     ggufs = [p for p in files if p.suffix == ".gguf"]
     tensors = [p for p in files if p.suffix == ".safetensors"]
     unknown = "it is damaged, or the model type is not supported"
@@ -118,7 +118,7 @@ def prepare_text(raw: Path, scratch: Path, *, recommended: Mapping[str, float], 
     Raises:
         UnsupportedModel: no tokenizer that works without code of its own, no configuration, or no model that writes.
     """
-    files = _files_of(raw)
+    files = files_of(raw)
     unknown = "it is damaged, or the model type is not supported"
     with disk_errors(scratch), foreign_errors(f"the text of {raw} cannot be read", UnsupportedModel, hint=unknown):
         make_folder(scratch)
@@ -156,7 +156,7 @@ def prepare_derived(folder: Path) -> Prepared:
     )
 
 
-def _files_of(raw: Path) -> list[Path]:
+def files_of(raw: Path) -> list[Path]:
     """Return the files of what was fetched: those right in a folder, or where none is weights, all below it."""
     files = own_files(raw)
     if raw.is_file() or any(is_weights(p.name) for p in files):

@@ -136,7 +136,7 @@ class Shelf:
         for part in parts:
             check_path(part.path)
             owned = part.file
-            if staging is not None and not part.file.is_relative_to(staging):
+            if staging is not None and (part.file.is_symlink() or not part.file.is_relative_to(staging)):
                 owned = _copy_in(part, staging, progress)
             digest = sha256_file(owned, stage=f"hash {part.path}", progress=progress)
             files.append(

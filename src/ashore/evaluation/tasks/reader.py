@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from ashore.core import did_you_mean
+from ashore.core import did_you_mean, open_given
 from ashore.errors import InvalidRequest, NotFound
 from ashore.evaluation.tasks.model import Item, Kind, Task, TaskHeader
 
@@ -40,7 +40,8 @@ def open_task(place: str) -> Task:
         raise NotFound(f"there is no task file and no built-in task {place!r}", hint=hint)
     if path.stat().st_size > MOST_BYTES:
         raise InvalidRequest(f"{place} has {path.stat().st_size} bytes; the limit is {MOST_BYTES}")
-    return parse_task(path.read_bytes(), place)
+    with open_given(path) as file:
+        return parse_task(file.read(), place)
 
 
 def parse_task(data: bytes, place: str) -> Task:

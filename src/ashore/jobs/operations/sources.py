@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.core import Allowed, check_url, did_you_mean
+from ashore.core import Allowed, check_url, did_you_mean, is_below
 from ashore.errors import PermissionDenied, UnknownModel
 from ashore.store import Catalog, is_source, name_of_source, parse_reference, pip_addresses
 
@@ -65,11 +65,11 @@ class Reach:
         if said.startswith("s3://"):
             roots = [one for one in self.folders if one.startswith("s3://")]
             found = said
-            inside = ".." not in said.split("/") and any(_below(said.rstrip("/"), one) for one in roots)
+            inside = ".." not in said.split("/") and any(is_below(said.rstrip("/"), one) for one in roots)
         else:
             found = os.path.realpath(os.path.expanduser(said))
             roots = [os.path.realpath(one) for one in self.folders if not one.startswith("s3://")]
-            inside = os.path.isabs(os.path.expanduser(said)) and any(_below(found, root) for root in roots)
+            inside = os.path.isabs(os.path.expanduser(said)) and any(is_below(found, root) for root in roots)
         if not inside:
             what = f"{said[:200]!r} is not in the folders that jobs may read"
             raise PermissionDenied(what, hint=HOW, resource=f"path/{said[:200]}")
@@ -97,8 +97,3 @@ def pulled_name(source: str, name: str | None) -> str:
     if entry is not None:
         return entry.name
     return name_of_source(source) if is_source(source) or "/" in source else parse_reference(source).name
-
-
-def _below(path: str, root: str) -> bool:
-    root = root.rstrip("/")
-    return path == root or path.startswith(root + "/")

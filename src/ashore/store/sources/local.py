@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
+from ashore.core import child_folders, make_folder, open_given
 from ashore.errors import UnknownModel, UnsupportedModel
 from ashore.store.ports import Origin
-from ashore.store.prepare import is_weights, own_files, refuse_pickle_names
+from ashore.store.prepare import files_of, is_weights, own_files, refuse_pickle_names
 from ashore.store.progress import Progress
 from ashore.store.refs import name_from
 
@@ -40,7 +42,18 @@ class LocalSource:
         )
 
     def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
-        return self._path
+        """Return where the files are. Those that a request named are opened first, and read through links to what is
+        open, until the process of that request ends: a link among them that is turned meanwhile changes nothing."""
+        if not child_folders():
+            return self._path
+        shutil.rmtree(into / "given", ignore_errors=True)
+        top = into / "given" / self._path.name
+        for path in files_of(self._path):
+            link = top / path.relative_to(self._path)
+            make_folder(link.parent)
+            with open_given(path) as file:
+                link.symlink_to(f"/proc/{os.getpid()}/fd/{os.dup(file.fileno())}")
+        return top
 
     def _refuse(self, names: list[str]) -> None:
         """Say what else could be meant: one folder below, of which nobody can guess the right one."""

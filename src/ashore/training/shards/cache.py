@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from ashore.core import make_folder
+from ashore.core import make_folder, open_given
 from ashore.errors import AshoreError, BrokenData, DiskFull, InvalidRequest, MissingExtra, SourceUnreachable
 from ashore.extras import how_to_install
 from ashore.training.shards.naming import Form, is_packed
@@ -203,7 +203,7 @@ def _gunzip(shard: Shard, raw: Path, out: BinaryIO) -> None:
     import zlib
 
     most = _MOST_TIMES * shard.num_bytes + _COPY_BYTES
-    with gzip.open(raw) as file:
+    with open_given(raw) as packed, gzip.open(packed) as file:
         try:
             while data := file.read(_COPY_BYTES):
                 if (most := most - len(data)) < 0:
@@ -217,7 +217,7 @@ def _write_rows(raw: Path, out: BinaryIO) -> None:
     """Write the rows of a Parquet file as lines of JSONL, the columns that are learned from alone."""
     parquet = _pyarrow()
     left = _MOST_TIMES * raw.stat().st_size + _COPY_BYTES
-    with parquet.ParquetFile(raw) as file:
+    with open_given(raw) as data, parquet.ParquetFile(data) as file:
         there = set(file.schema_arrow.names)
         columns = [name for name in ("messages", "tools", "prompt", "completion", "text") if name in there]
         if not columns:
@@ -251,7 +251,7 @@ def _pyarrow() -> Any:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_given(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}", hint="check its path") from error

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
-from ashore.core import make_folder
+from ashore.core import make_folder, open_given
 from ashore.errors import BrokenData, DiskFull
 from ashore.store import set_digest
 from ashore.training.shards.cache import ShardCache
@@ -155,7 +155,7 @@ class _Reading:
         for at in np.random.Generator(np.random.PCG64(seed)).permutation(len(places)):
             number, offset, size = places[at]
             cache, shard = self._sets[number]
-            with cache.path(shard).open("rb") as file:
+            with open_given(cache.path(shard)) as file:
                 file.seek(offset)
                 yield cache.form(shard), file.read(size)
 

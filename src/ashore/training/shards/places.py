@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ashore.core import S3_HINT, Bucket
+from ashore.core import S3_HINT, Bucket, open_given
 from ashore.errors import AshoreError, Conflict, InvalidRequest, RemoteRefused, SourceUnreachable
 from ashore.store import DATA_SUFFIXES
 from ashore.training.shards.naming import FORMS, MOST_SHARDS, Form, check_name, form_of, written_out
@@ -144,7 +144,10 @@ class FolderPlace:
     def sums(self) -> bytes:
         """See `ShardPlace`."""
         path = self._folder / SUMS
-        return path.read_bytes() if path.is_file() else b""
+        if not path.is_file():
+            return b""
+        with open_given(path) as file:
+            return file.read()
 
     def put(self, name: str, source: Path) -> None:
         """See `ShardPlace`."""

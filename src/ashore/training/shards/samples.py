@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from ashore.core import UNDECODABLE
+from ashore.core import UNDECODABLE, open_given
 from ashore.errors import BrokenData
 from ashore.training.datalines import Example, TextExample, parse_example
 from ashore.training.shards.naming import Form
@@ -42,7 +42,7 @@ def walk(path: Path, form: Form) -> Iterator[tuple[Sample, bytes]]:
     Raises:
         BrokenData: the file is not what its suffix says, or is cut short. OSError: the disk.
     """
-    with path.open("rb") as file:
+    with open_given(path) as file:
         match form:
             case "tar":
                 end = os.fstat(file.fileno()).st_size

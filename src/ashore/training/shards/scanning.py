@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore.core import open_given
 from ashore.errors import AshoreError, BrokenData, Conflict, InvalidRequest
 from ashore.text import TextModel
 from ashore.training.data import Piece, pieces_of
@@ -170,7 +171,7 @@ class PieceReader:
             return self._files[shard]
         while shard not in self._files:
             with contextlib.suppress(FileNotFoundError):  # another process needed the room just now
-                self._files[shard] = self._cache.path(told).open("rb")
+                self._files[shard] = open_given(self._cache.path(told))
         if len(self._files) > _OPEN_FILES:
             self._files.popitem(last=False)[1].close()
         return self._files[shard]
