@@ -141,7 +141,7 @@ bench-training: dev ## Measure what checkpoints and data cost a training run (AR
 	@sh deploy/torch.sh install $(VENV)
 	@$(BIN)/python -m benchmarks.training_io $(ARGS)
 
-bundle: dev ## Write one tar that installs and answers with no network
+bundle: setup ## Write one tar that installs and answers with no network (ARGS="--config ashore.toml": with every form of it)
 	@$(BIN)/python deploy/bundle/make_bundle.py $(ARGS)
 
 test-bundle: dev ## Install the bundle with the network cut, and ask it something

@@ -27,6 +27,7 @@ from pathlib import Path
 from ashore import __version__
 from ashore.bootstrap import build_store
 from ashore.bootstrap.variants import make_ready
+from ashore.core import human_bytes
 from ashore.deployment.forms import Places, describe_deployment, read_places, render_form
 from ashore.settings import Home, read_settings
 
@@ -36,7 +37,7 @@ LICENCE = re.compile(r"(^|/)(licen[cs]es?/|(licen[cs]e|copying|notice|authors)[^
 
 
 def main() -> int:
-    """Build the bundle and print where it is."""
+    """Build the bundle; print where it is, its digest, and what to do with it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=PROJECT / "dist", help="folder for the tar")
     parser.add_argument("--home", type=Path, help="home whose store has the models; default: $ASHORE_HOME or ~/.ashore")
@@ -61,8 +62,22 @@ def main() -> int:
     with tarfile.open(tar, "w") as archive:
         archive.add(root, arcname=name)
     shutil.rmtree(root)
+    digest = _sha256(tar)
+    tar.with_name(f"{tar.name}.sha256").write_text(f"{digest}  {tar.name}\n")
     print(tar)
+    print(_next_step(tar, name, digest), file=sys.stderr)
     return 0
+
+
+def _next_step(tar: Path, name: str, digest: str) -> str:
+    """Return what to do with the bundle, in lines for a terminal."""
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    return (
+        f"{human_bytes(tar.stat().st_size)}, SHA-256 {digest} (also in {tar.name}.sha256)\n"
+        f"next: copy it to the machine without a network, which needs {python}; there:\n"
+        f"  sha256sum {tar.name}    # compare with the digest above, which travels another way\n"
+        f"  tar xf {tar.name} && sh {name}/install.sh"
+    )
 
 
 def _wheels(folder: Path) -> None:

@@ -54,6 +54,7 @@ def ask(worker: Worker, key: str, method: str, path: str) -> tuple[int, Any]:
 def test_log_ins_and_sessions_are_calls(worker: Worker, keys: dict[str, str]) -> None:
     status, made = ask(worker, keys["sec"], "POST", "/log-ins/dev")
     assert status == 200 and made["account"] == "dev" and len(made["invitation"]) >= 32
+    assert made["page"] == "/console/invitation?account=dev"
     assert ask(worker, keys["dev"], "POST", "/log-ins/sam")[0] == 403
     status, shown = ask(worker, keys["dev"], "GET", "/log-ins/dev")
     assert status == 200 and shown["state"] == "invited" and shown["invited_by"] == "sec" and shown["sessions"] == 0

@@ -12,7 +12,7 @@ from ashore.backup.ports import Node
 from ashore.errors import InvalidRequest, NodeUnavailable
 
 NodeOpener = Callable[[str], Node]
-_UNKNOWN: Final = "unknown-place-of-node-"
+UNKNOWN_PLACE: Final = "unknown-place-of-node-"
 
 
 def open_node(place: str) -> Node:
@@ -23,7 +23,7 @@ def open_node(place: str) -> Node:
     """
     if place.startswith("s3://"):
         return BucketNode(place)
-    if place.startswith(_UNKNOWN):
+    if place.startswith(UNKNOWN_PLACE):
         return UnknownNode(place)
     if not place.startswith("/"):
         raise InvalidRequest(
@@ -35,7 +35,7 @@ def open_node(place: str) -> Node:
 
 def unknown_place(index: int) -> str:
     """Return what stands for the place of a node that was not given when a home was restored."""
-    return f"{_UNKNOWN}{index}"
+    return f"{UNKNOWN_PLACE}{index}"
 
 
 class UnknownNode:
@@ -45,7 +45,7 @@ class UnknownNode:
         self.place = place
 
     def prepare(self) -> NoReturn:
-        number = self.place.removeprefix(_UNKNOWN)
+        number = self.place.removeprefix(UNKNOWN_PLACE)
         raise NodeUnavailable(
             f"the place of node {number} was not given when this home was restored",
             hint=f"give it: ashore backup replace {number} PLACE",

@@ -37,12 +37,25 @@ RecoveryKey = Annotated[Path, Parameter(name=("--recovery-key", "--key"))]
 Flag = Annotated[bool, Parameter(negative=())]
 
 
+def _places_in(nodes: str) -> tuple[str, ...]:
+    """Return the places in a list with commas."""
+    return tuple(_place(one.strip()) for one in nodes.split(",") if one.strip())
+
+
+def _place(text: str) -> str:
+    """Return the place of a node: a folder by its absolute path, since the backup outlives this directory."""
+    from ashore.backup.nodes import UNKNOWN_PLACE
+
+    is_folder = "://" not in text and not text.startswith(UNKNOWN_PLACE)
+    return os.path.abspath(os.path.expanduser(text)) if is_folder else text
+
+
 @app.command
 def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json: AsJson = False) -> None:
     """Set up the backup of this home on nodes, and write the recovery key. Then keep that key elsewhere.
 
     Args:
-        nodes: Nodes, separated by commas: absolute folders (mounts of other disks or machines) and s3://BUCKET/PATH.
+        nodes: Nodes, separated by commas: folders (mounts of other disks or machines) and s3://BUCKET/PATH.
         code: K+M nodes, any M of which may be lost: 2+1 to 10+4.
         config: An ashore.toml with [backup] nodes and code.
         as_json: Print JSON.
@@ -51,7 +64,7 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
     from ashore.bootstrap import command_recorder, open_backup
 
     spec = _section(config)
-    places = tuple(place.strip() for place in nodes.split(",") if place.strip()) or spec.nodes
+    places = _places_in(nodes) or spec.nodes
     if not places:
         raise InvalidRequest("no nodes were given", hint="--nodes DIR,DIR,DIR, or --config with [backup] nodes")
     home = read_settings().home
@@ -237,7 +250,7 @@ def replace(node: str, place: str = "", /, *, as_json: AsJson = False) -> int:
     """
     settings = read_settings()
     with _service(settings.home) as service, TerminalProgress() as progress:
-        report = service.replace(node, place, told=progress)
+        report = service.replace(node if node.isdigit() else _place(node), place and _place(place), told=progress)
     return _print_scrub(report, as_json=as_json)
 
 
@@ -276,7 +289,7 @@ def _restore(
     from ashore.core import Act
 
     home = settings.home
-    places = tuple(place.strip() for place in nodes.split(",") if place.strip())
+    places = _places_in(nodes)
     if key is not None:
         own = BackupHome(home.root)
         found = find_backup(places or (own.read().places if own.has_vault else ()), read_recovery(key))

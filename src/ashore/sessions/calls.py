@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
+from urllib.parse import urlencode
 
 import msgspec
 
 from ashore.access.actions import ACCESS_READ, ACCESS_WRITE
 from ashore.core import Actor, Call
+from ashore.sessions.model import CONSOLE
 from ashore.sessions.office import SESSION_READ, LogInOffice, Standing
 from ashore.sessions.rules import Rules
 from ashore.sessions.sql import SessionRow
@@ -84,7 +86,9 @@ class InvitedOut(msgspec.Struct, frozen=True, kw_only=True):
 
     account: str
     invitation: str
-    """To be given to the user, who enters it once at /console/invitation with a password of their own."""
+    """To be given to the user, who enters it once on that page with a password of their own."""
+    page: str
+    """Path of the page where the user enters it: /console/invitation?account=zoe, behind the address of the server."""
     expires_at: int
 
 
@@ -218,7 +222,8 @@ CALLS: Final[tuple[Call, ...]] = (
 
 def _invited(desk: SessionsDesk, actor: Actor, asked: OneAccount, *, reset: bool) -> InvitedOut:
     made = desk.office.invite(actor, asked.account, reset=reset)
-    return InvitedOut(account=made.account, invitation=made.invitation, expires_at=made.ends_s)
+    page = f"{CONSOLE}/invitation?{urlencode({'account': made.account})}"
+    return InvitedOut(account=made.account, invitation=made.invitation, page=page, expires_at=made.ends_s)
 
 
 def _log_in(desk: SessionsDesk, standing: Standing) -> LogInOut:
