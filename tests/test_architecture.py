@@ -189,3 +189,92 @@ def test_children_in_this_python_import_nothing_from_the_directory_where_they_st
             if unsafe or elsewhere:
                 found.append(f"{path.relative_to(SOURCE)}:{node.lineno}: use python_command of ashore.processes")
     assert found == []
+
+
+SHARED_THREADS = {
+    "SQL of one act, and what it says of it: no text of a tenant is masked, parsed or hashed": """
+        access/budgets/calls.py:BudgetOffice.settle access/keeping.py:Keys.keep_flushing access/keeping.py:Keys.reread
+        api/http/jobs.py:cancel api/http/jobs.py:retrieve
+        api/http/openai/batches.py:_answer api/http/openai/batches.py:cancel
+        api/http/openai/conversations.py:append api/http/openai/conversations.py:create
+        api/http/openai/conversations.py:delete api/http/openai/conversations.py:find_conversation
+        api/http/openai/conversations.py:item api/http/openai/conversations.py:list_items
+        api/http/openai/conversations.py:remove_item api/http/openai/conversations.py:update
+        api/http/openai/files.py:_Upload._begin api/http/openai/files.py:_Upload._flush
+        api/http/openai/files.py:_Upload.finish api/http/openai/files.py:content api/http/openai/files.py:delete
+        api/http/openai/files.py:find_file api/http/openai/files.py:upload
+        api/http/openai/responses.py:_chain api/http/openai/responses.py:_read_stored
+        api/http/openai/responses.py:cancel api/http/openai/responses.py:delete
+        api/http/openai/responses_follow.py:EventKeeper.flush api/http/openai/responses_follow.py:follow
+        api/http/openai/responses_follow.py:keeper_of api/http/stored.py:find_job
+        cache/calls.py:show_cache fleet/calls.py:_seen fleet/calls.py:drain_node fleet/calls.py:join_node
+        fleet/calls.py:remove_from_fleet fleet/calls.py:undrain_node fleet/room.py:_keep_reporting
+        fleet/room.py:open_fleet.leave jobs/desk.py:JobDesk.call
+        jobs/operations/recording.py:EndsRecorder.keep_recording
+        jobs/room.py:open_jobs learning/room.py:_keep_pruning learning/service.py:FeedbackService.vote_soon
+        releases/room.py:RouteKeeper.refresh releases/room.py:_fail_unreadable releases/room.py:_guard
+        releases/room.py:_remember releases/room.py:keep_judging rooms.py:Rooms.go_over_state
+        server/events.py:Feed._after server/events.py:Feed._stream server/events.py:Feed.last
+        sessions/doors.py:Doors.first sessions/factors.py:Factors._confirm sessions/factors.py:Factors._make
+        sessions/factors.py:Factors._remove sessions/factors.py:Factors._take_code sessions/factors.py:Factors._use
+        sessions/gate.py:Gate.begin sessions/gate.py:Gate.failed sessions/gate.py:Gate.passed
+        sessions/gate.py:Gate.released sessions/keeper.py:Keeper._read sessions/keeper.py:Keeper.clear
+        sessions/keeper.py:Keeper.end sessions/keeper.py:Keeper.flush sessions/keeper.py:Keeper.open
+        sessions/passwords.py:Passwords._redeemed sessions/providers.py:Providers._leave
+        sessions/providers.py:Providers._logged_out sessions/providers.py:Providers._take_flow
+        sessions/providers.py:Providers.ended_by_provider sessions/steps.py:Steps._enrolment
+        sessions/steps.py:Steps._of_passkeys sessions/steps.py:Steps.change sessions/steps.py:Steps.end_others
+        sessions/steps.py:Steps.local sessions/steps.py:Steps.must_have_factor
+    """,
+    "a call whose texts are short; one that reads a long text says `reads_text` and goes aside": """
+        core/call.py:perform doctor/calls.py:apply releases/calls.py:ReleaseDesk.move residency/calls.py:_do
+    """,
+    "once, when a worker or a command opens or closes, or reads what the operator wrote": """
+        access/budgets/room.py:open_room access/issuers.py:IssuerKeys._read access/room.py:open_access
+        api/worker.py:open_the_state audit/room.py:open_audit backup/room.py:open_backup cache/room.py:open_cache
+        cli/doctor.py:HomeLook.__call__ console/console.py:Console.start learning/room.py:_opened
+        learning/room.py:open_learning privacy/room.py:open_privacy privacy/room.py:open_privacy.reload
+        server/room.py:open_room serving/model_registry.py:Roster._load sessions/room.py:open_sessions
+        tracing/room.py:open_tracing
+    """,
+    "figures of this process, whoever asks; the size does not grow with what a tenant sends": """
+        api/http/accesslog.py:AccessLog.flush console/doors.py:door_page server/history.py:Ring.keep_writing
+        serving/bycost.py:ByCostRoute._solve serving/summons.py:Summons._ask
+    """,
+    "the job worker, which answers no request and runs few jobs at once": """
+        jobs/batch.py:BatchHandler.run jobs/operations/handler.py:OperationHandler._keep
+        jobs/operations/handler.py:OperationHandler.run jobs/runner.py:Runner._record jobs/runner.py:Runner._try
+        jobs/webhook.py:WebhookHandler.run
+    """,
+    "schemas of answers of a release on trial, which have a bound of their own": """
+        serving/schemas.py:AnswerSchemas._compile
+    """,
+}
+"""Who uses the threads that files, log-ins and administration share, and why nobody waits for it there. What masks,
+parses, hashes or packs on behalf of one tenant goes to `serving/fairthreads.py`: `at_length`, `read_aside`."""
+
+
+def _on_shared_threads() -> Iterator[str]:
+    """Yield each function that has work done on the threads of the loop, as `path:function`."""
+    for path in SOURCE.rglob("*.py"):
+        yield from (f"{path.relative_to(SOURCE)}:{name}" for name in _sharing(ast.parse(path.read_text()), ()))
+
+
+def _sharing(node: ast.AST, where: tuple[str, ...]) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        is_named = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        here = (*where, child.name) if is_named else where  # type: ignore[attr-defined]
+        uses = "to_thread" in (getattr(child, "attr", ""), getattr(child, "id", ""))
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
+            on = ast.unparse(child.func.value)
+            uses |= child.func.attr == "run_in_executor" and ast.unparse(child.args[0]) == "None"
+            uses |= child.func.attr == "call" and on.endswith("desk")
+        if uses:
+            yield ".".join(here)
+        yield from _sharing(child, here)
+
+
+def test_who_uses_the_threads_that_all_share_is_listed_with_the_reason() -> None:
+    listed = [name for names in SHARED_THREADS.values() for name in names.split()]
+    assert len(listed) == len(set(listed))
+    assert set(_on_shared_threads()) == set(listed), "work on behalf of one tenant goes to the fair threads"

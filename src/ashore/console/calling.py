@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
@@ -112,7 +111,7 @@ def command_of(call: Call, pairs: Pairs) -> str:
 
 
 async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Shown:
-    """Return an answer as its page shows it. A large one is prepared on a thread."""
+    """Return an answer as its page shows it. A large one is prepared aside."""
     own = dict(reader.asked.query)
     first = max(0, int(own["_first"])) if own.get("_first", "").isdecimal() and len(own["_first"]) < 10 else 0
     match = own.get("_match", "")[:200]
@@ -130,7 +129,8 @@ async def shown_of(reader: Reader, call: Call, answer: Any, pairs: Pairs) -> Sho
             new_key=any(isinstance(one, NewKeyOut) for one in (answer, getattr(answer, "key", None))),
         )
 
-    return await asyncio.to_thread(prepare) if size > 100 else prepare()
+    shown: Shown = await reader.aside(prepare) if size > 100 or call.reads_text else prepare()
+    return shown
 
 
 def _next(answer: Any, pairs: Pairs) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -62,8 +61,14 @@ class Reader:
         )
 
     async def large_page(self, template: str, page: str, shown: Shown | None, **content: Any) -> Answer:
-        """Return a page with an answer in it; one of many cells is rendered on a thread, for the loop also answers
-        models."""
+        """Return a page with an answer in it; one of many cells is rendered where long texts are read, in the line of
+        whose page it is."""
         if shown is None or shown.num_cells <= CELLS_IN_LOOP:
             return self.page(template, page, shown=shown, **content)
-        return await asyncio.to_thread(partial(self.page, template, page, shown=shown, **content))
+        work = partial(self.page, template, page, shown=shown, **content)
+        answer: Answer = await self.aside(work)
+        return answer
+
+    async def aside(self, work: Callable[[], Any]) -> Any:
+        """Return what `work` returns, done where long texts are read."""
+        return await self.acts.serving.read_aside(self.session.principal, work)

@@ -37,8 +37,9 @@ from ashore.jobs.model import (
 from ashore.jobs.paging import PAGE_BYTES, page_length
 from ashore.jobs.ports import Quotas
 from ashore.jobs.queue import JobQueue
-from ashore.jobs.quota import NoQuotas
+from ashore.jobs.quota import ROW_BYTES, NoQuotas, check_stored
 from ashore.jobs.request import Call, Reply
+from ashore.jobs.reserve import check_room
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.section import EgressSection, JobsSection
 from ashore.jobs.sql import SqlJobs
@@ -52,6 +53,7 @@ __all__ = [
     "MOST_ITEMS",
     "PAGE_BYTES",
     "PIECE_BYTES",
+    "ROW_BYTES",
     "Again",
     "ApiAddress",
     "BatchHandler",
@@ -87,6 +89,8 @@ __all__ = [
     "StoredFile",
     "WebhookHandler",
     "add_tokens",
+    "check_room",
+    "check_stored",
     "expires_of",
     "head_of",
     "jobs_command",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 QuotaKind = Literal["queued_jobs", "stored_bytes"]
 ROW_BYTES: Final = 512
-"""What a conversation costs beside its items and its metadata."""
+"""What a row costs that may be empty: a conversation, an answer that may be voted on, a vote."""
 
 
 class NoQuotas:
@@ -42,13 +42,17 @@ def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExc
 
 
 def stored_bytes(connection: Connection, tenant: str, *, without_file: str = "") -> int:
-    """Return the bytes that a tenant keeps in files, conversations and jobs, one file left out where given."""
+    """Return the bytes that a tenant keeps in files, conversations, jobs, answers that may be voted on and votes;
+    one file left out where given."""
     statement = (
         "SELECT (SELECT COALESCE(SUM(num_bytes), 0) FROM stored_file WHERE tenant = :tenant AND complete = 1 "
         "AND file_id <> :without) "
         f"+ (SELECT COALESCE(SUM(num_bytes + LENGTH(metadata) + {ROW_BYTES}), 0) FROM conversation "
-        "WHERE tenant = :tenant) "
-        "+ (SELECT COALESCE(SUM(num_bytes), 0) FROM job WHERE tenant = :tenant AND num_bytes > 0)"
+        "WHERE tenant = :tenant) + "
+        + " + ".join(
+            f"(SELECT COALESCE(SUM(num_bytes), 0) FROM {table} WHERE tenant = :tenant AND num_bytes > 0)"
+            for table in ("job", "feedback_receipt", "feedback")
+        )
     )
     return int(execute(connection, statement, tenant=tenant, without=without_file).scalar_one())
 

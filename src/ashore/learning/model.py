@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from ashore.jobs import ROW_BYTES
+
 
 class Said(msgspec.Struct, frozen=True):
     """One message of a question, masked."""
@@ -59,6 +61,11 @@ class Receipt:
     made_ms: int
     expires_ms: int
 
+    @property
+    def num_bytes(self) -> int:
+        """What it counts in the budget of its tenant."""
+        return ROW_BYTES + len(self.question) + len(self.answer)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
@@ -91,6 +98,11 @@ class Vote:
     answered_ms: int
     created_ms: int
     changed_ms: int
+
+    @property
+    def num_bytes(self) -> int:
+        """What it counts in the budget of its tenant."""
+        return ROW_BYTES + len(self.question) + len(self.answer) + len(self.correction) + len(self.preferred)
 
     @property
     def has_text(self) -> bool:

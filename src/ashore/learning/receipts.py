@@ -16,7 +16,8 @@ from typing import Final
 
 from ashore.audit import RequestNote
 from ashore.core import Clock
-from ashore.errors import AshoreError
+from ashore.errors import AshoreError, BudgetExceeded, DiskFull
+from ashore.jobs import Quotas, check_room, check_stored
 from ashore.learning.consent import Consents
 from ashore.learning.model import Answered, Receipt, Said
 from ashore.learning.sql import save_receipts
@@ -58,6 +59,7 @@ class Receipts:
         blacken: Blacken,
         counted: Counted,
         clock: Clock,
+        quotas: Quotas,
     ) -> None:
         """Make it and start the thread.
 
@@ -68,17 +70,21 @@ class Receipts:
             secret: Key of the digests of questions.
             ttl_s: How long an answer may be voted on.
             blacken: Masks everything that it finds in texts, whatever the policy allows. Called on the thread.
-            counted: Told how many answers were `kept`, or `dropped`; on the thread or the loop.
+            counted: Told how many answers were `kept`, or `dropped`, or had `no_room`; on the thread or the loop.
             clock: For the time of an answer.
+            quotas: What a tenant may store.
         """
         self.ttl_s = ttl_s
         self._database, self._texts, self._consents = database, texts, consents
         self._secret, self._blacken, self._counted, self._clock = secret, blacken, counted, clock
+        self._quotas = quotas
         self._waiting: deque[Answered] = deque()
         self._chars = 0
         self._lock = threading.Condition()
         self._writing = False
         self._closing = False
+        self._was_full = ""
+        """Code of the error for which receipts were dropped last; empty: they are kept."""
         self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
         self._thread.start()
 
@@ -151,10 +157,35 @@ class Receipts:
                     self._lock.notify_all()
 
     def _write(self, batch: Sequence[Answered]) -> None:
+        """Keep what has room: on the disk, whose reserve is left, and in the budget of its tenant."""
+        try:
+            check_room(self._database, sum(one.num_chars for one in batch))
+        except DiskFull as fault:
+            self._drop(len(batch), fault)
+            return
         receipts = [self._receipt(one) for one in batch]
+        kept: list[Receipt] = []
         with self._database.write() as connection:
-            save_receipts(connection, receipts)
-        self._counted(len(batch), "kept")
+            for tenant in dict.fromkeys(one.tenant for one in receipts):
+                theirs = [one for one in receipts if one.tenant == tenant]
+                most = self._quotas.most("stored_bytes", tenant)
+                try:
+                    check_stored(connection, tenant, sum(one.num_bytes for one in theirs), most)
+                except BudgetExceeded as fault:
+                    self._drop(len(theirs), fault)
+                else:
+                    kept += theirs
+            save_receipts(connection, kept)
+        if kept:
+            self._counted(len(kept), "kept")
+            self._was_full = ""
+
+    def _drop(self, number: int, fault: AshoreError) -> None:
+        """Count answers that get no receipt, and say once why."""
+        self._counted(number, "no_room")
+        if fault.code != self._was_full:
+            self._was_full = fault.code
+            log.warning("answers get no receipts and cannot be voted on: %s", fault.message)
 
     def _receipt(self, one: Answered) -> Receipt:
         """Mask and seal. Where no text may be kept, the receipt says only whose answer it is."""

@@ -10,6 +10,7 @@ from typing import Final
 from ashore.audit import SUBJECTS_EPOCH, SqlSubjectKeys
 from ashore.core import Names
 from ashore.errors import AshoreError, NotReady
+from ashore.jobs import NoQuotas, Quotas
 from ashore.learning.calls import CALLS, LearningDesk
 from ashore.learning.consent import CONSENT_EPOCH, Consents
 from ashore.learning.receipts import Receipts
@@ -29,7 +30,8 @@ PRUNE_EVERY_S: Final = 60.0
 RECEIPTS: Final = Metric(
     "ashore_feedback_receipts",
     "counter",
-    "Answers that may be voted on: `kept`, or `dropped` because too many were waiting to be written.",
+    "Answers that may be voted on: `kept`, or `dropped` because too many were waiting to be written, or without room "
+    "for them: the reserve of the disk or the budget of the tenant.",
     ("result",),
 )
 VOTES: Final = Metric("ashore_feedback_votes", "counter", "Votes on answers, by model and rating.", ("model", "rating"))
@@ -56,6 +58,7 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
     texts = SealedTexts(SqlSubjectKeys(database))
     consents = Consents(section.purpose, section.tenants, database)
     blacken, metrics = context.need(Privacy).blacken, context.metrics
+    quotas = context.find(Quotas) or NoQuotas()
 
     def counted(number: int, result: str) -> None:
         metrics.add(RECEIPTS.name, number, result)
@@ -65,11 +68,11 @@ def _opened(context: Context, section: LearningSection, database: Database) -> O
         consents.refresh()  # after the line above, so that no change falls between them
     receipts = Receipts(
         database, texts, consents, secret=secret, ttl_s=section.receipt_ttl_s, blacken=blacken, counted=counted,
-        clock=context.clock,
+        clock=context.clock, quotas=quotas,
     )  # fmt: skip
     feedback = FeedbackService(
         database, texts, consents, receipts, secret=secret, blacken=blacken, rights=context.rights,
-        recorder=context.recorder, clock=context.clock,
+        recorder=context.recorder, clock=context.clock, quotas=quotas,
     )  # fmt: skip
     keeping = _Keeping(section)
     desk = LearningDesk(

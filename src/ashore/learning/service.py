@@ -8,15 +8,18 @@ import hmac
 import logging
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from ashore.cache import purge
 from ashore.cache.calls import PURGE
-from ashore.core import Actor, Clock, Recorder, Rights, check_on
+from ashore.core import Actor, Aside, Clock, Recorder, Rights, check_on
 from ashore.errors import InvalidRequest, NotFound, Overloaded, PermissionDenied
+from ashore.jobs import Quotas, check_room, check_stored
 from ashore.learning.consent import Consents, Purpose
 from ashore.learning.model import Receipt, Vote
 from ashore.learning.receipts import Blacken, Receipts
@@ -31,7 +34,7 @@ from ashore.learning.sql import (
     tenants_with_texts,
 )
 from ashore.learning.texts import SealedTexts, opened, seal
-from ashore.learning.votes import Feedback, answer_key
+from ashore.learning.votes import MOST_CORRECTION_CHARS, Feedback, VotePace, answer_key, check_correction
 from ashore.state import Database
 
 log = logging.getLogger("ashore.learning")
@@ -83,7 +86,9 @@ class FeedbackService:
         rights: Rights,
         recorder: Recorder,
         clock: Clock,
+        quotas: Quotas,
     ) -> None:
+        self._quotas, self._pace = quotas, VotePace()
         self._database, self._texts, self._consents, self._receipts = database, texts, consents, receipts
         self._secret, self._blacken, self._rights = secret, blacken, rights
         self._recorder, self._clock = recorder, clock
@@ -92,7 +97,9 @@ class FeedbackService:
         """Return what votes of a tenant are for now. Waits for nothing."""
         return self._consents.purpose(tenant)
 
-    async def vote_soon(self, feedback: Feedback, actor: Actor, *, came_s: float) -> Given:
+    async def vote_soon(
+        self, feedback: Feedback, actor: Actor, *, came_s: float, longest: Mapping[str, int], aside: Aside
+    ) -> Given:
         """As `vote`. An answer that was given a moment ago may still be on its way to the disk: it is waited for, and
         no thread is held meanwhile, so that a flood of votes for answers that nobody got holds up nobody else.
 
@@ -100,21 +107,52 @@ class FeedbackService:
             feedback: The vote.
             actor: Whose it is.
             came_s: When the request came, in monotonic seconds: all votes of one request wait no longer than one.
+            longest: Characters that an answer of a model may have; a model that is not in it has no bound of its own.
+            aside: Where a correction is masked: other work of the state waits for no text.
+
+        Raises:
+            Overloaded: the voter has given too many in the last seconds.
+            InvalidRequest: the correction is longer than an answer of the model may be.
+            DeadlineExceeded: the correction was not masked in time.
         """
+        self._pace.take((str(actor.principal.tenant), actor.principal.id), time.monotonic())
         pause_s = FIRST_LOOK_S
         while True:
             waited_s, writes_here = time.monotonic() - came_s, self._receipts.waits
             try:
-                return await asyncio.to_thread(self.vote, feedback, actor)
+                receipt = await asyncio.to_thread(self._answer_of, feedback, actor)
+                break
             except NotFound:
                 if waited_s > (HERE_S if writes_here else ELSEWHERE_S):
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_LOOK_S)
+        correction = None
+        if feedback.correction is not None and self._keeps_text(receipt):
+            check_correction(feedback.correction, longest.get(receipt.model, MOST_CORRECTION_CHARS))
+            correction = await aside(actor.principal, partial(self._masked, feedback.correction))
+        return await asyncio.to_thread(self._keep, feedback, receipt, correction, actor)
 
     def vote(self, feedback: Feedback, actor: Actor) -> Given:
         """Keep a vote. The same again changes nothing; another one of the same voter takes its place. When this
         returns, it is on disk, and a cached answer that was voted down is purged.
+
+        Raises:
+            As `_answer_of` and `_keep` do.
+        """
+        receipt = self._answer_of(feedback, actor)
+        text = feedback.correction
+        correction = self._masked(text) if text is not None and self._keeps_text(receipt) else None
+        return self._keep(feedback, receipt, correction, actor)
+
+    def _masked(self, text: str) -> str:
+        return self._blacken([text])[0]
+
+    def _keeps_text(self, receipt: Receipt) -> bool:
+        return bool(receipt.key_id) and self._consents.purpose(receipt.tenant) == "train"
+
+    def _answer_of(self, feedback: Feedback, actor: Actor) -> Receipt:
+        """Return the answer that a vote is on.
 
         Raises:
             InvalidRequest: it says nothing, contradicts itself, or prefers an answer to another question.
@@ -145,10 +183,22 @@ class FeedbackService:
             )
         if receipt.account != me.id:
             check_on(self._rights, me, REVIEW, f"tenant/{tenant}")
+        return receipt
+
+    def _keep(self, feedback: Feedback, receipt: Receipt, correction: str | None, actor: Actor) -> Given:
+        """Keep a vote on an answer. `correction`: masked; None where there is none, or it may not be kept.
+
+        Raises:
+            InvalidRequest, NotFound: what it prefers is no answer to the same question.
+            DiskFull, BudgetExceeded: there is no room for it.
+        """
         if feedback.takes_back:
             return self._take_back(feedback, receipt, actor)
-        vote = self._made(feedback, receipt, actor, keeps_text=purpose == "train")
+        tenant, purpose = receipt.tenant, self._consents.purpose(receipt.tenant)
+        vote = self._made(feedback, receipt, correction, actor, keeps_text=purpose == "train")
+        check_room(self._database, vote.num_bytes)
         with self._database.write() as connection:
+            check_stored(connection, tenant, vote.num_bytes, self._quotas.most("stored_bytes", tenant))
             kept = save_vote(connection, vote)
             is_new = kept.said == vote.said and kept.changed_ms == vote.changed_ms
             purged = receipt.entry_id if is_new and vote.rating == "down" else ""
@@ -161,7 +211,7 @@ class FeedbackService:
                 "cache",
                 detail={"entry": purged, "feedback": kept.feedback_id, "model": kept.model},
             )
-        if receipt.account != me.id:
+        if receipt.account != actor.principal.id:
             actor.record(
                 self._recorder, REVIEW, f"tenant/{tenant}", detail={"feedback": kept.feedback_id, "rating": kept.rating}
             )
@@ -267,7 +317,9 @@ class FeedbackService:
             created=0 if was is None else was.created_ms // 1000,
         )
 
-    def _made(self, feedback: Feedback, receipt: Receipt, actor: Actor, *, keeps_text: bool) -> Vote:
+    def _made(
+        self, feedback: Feedback, receipt: Receipt, masked: str | None, actor: Actor, *, keeps_text: bool
+    ) -> Vote:
         """Return the vote as it is kept: texts masked, and sealed under the key of who got the answer."""
         now_ms = self._receipts.now_ms()
         preferred = "" if feedback.preferred is None else self._preferred(feedback.preferred, receipt)
@@ -275,8 +327,8 @@ class FeedbackService:
         key = self._texts.find(receipt.key_id) if receipt.key_id and keeps_text else None
         if key is None:
             receipt, preferred = replace(receipt, key_id="", question="", answer="", digest=""), ""
-        elif feedback.correction is not None:
-            correction = seal(key, self._blacken([feedback.correction])[0])
+        elif masked is not None:
+            correction = seal(key, masked)
         return Vote(
             feedback_id=f"fb_{secrets.token_hex(12)}",
             tenant=receipt.tenant,

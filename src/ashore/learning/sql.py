@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ashore.jobs import ROW_BYTES
 from ashore.learning.model import Receipt, Vote
 from ashore.state import Database, execute, execute_many
 
@@ -22,12 +23,13 @@ PRUNE_ROWS: Final = 1_000
 
 def save_receipts(connection: Connection, receipts: Iterable[Receipt]) -> None:
     """Keep receipts, each in place of an older one of the same account and id."""
-    changed = ", ".join(f"{name} = excluded.{name}" for name in _RECEIPT)
+    columns = (*_RECEIPT, "num_bytes")
+    changed = ", ".join(f"{name} = excluded.{name}" for name in columns)
     execute_many(
         connection,
-        f"INSERT INTO feedback_receipt ({', '.join(_RECEIPT)}) VALUES ({', '.join(f':{name}' for name in _RECEIPT)}) "
+        f"INSERT INTO feedback_receipt ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)}) "
         f"ON CONFLICT (tenant, account, answer_id) DO UPDATE SET {changed}",
-        [asdict(one) for one in receipts],
+        [{**asdict(one), "num_bytes": one.num_bytes} for one in receipts],
     )
 
 
@@ -52,11 +54,12 @@ def save_vote(connection: Connection, vote: Vote) -> Vote:
     before = find_vote(connection, vote.tenant, vote.account, vote.answer_id, vote.voter)
     if before is not None and before.said == vote.said:
         return before
-    values = {**asdict(vote), "tags": msgspec.json.encode(vote.tags).decode()}
-    changed = ", ".join(f"{name} = excluded.{name}" for name in _VOTE if name not in ("feedback_id", "created_ms"))
+    values = {**asdict(vote), "tags": msgspec.json.encode(vote.tags).decode(), "num_bytes": vote.num_bytes}
+    columns = (*_VOTE, "num_bytes")
+    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in ("feedback_id", "created_ms"))
     execute(
         connection,
-        f"INSERT INTO feedback ({', '.join(_VOTE)}) VALUES ({', '.join(f':{name}' for name in _VOTE)}) "
+        f"INSERT INTO feedback ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)}) "
         f"ON CONFLICT (tenant, account, answer_id, voter) DO UPDATE SET {changed}",
         **values,
     )
@@ -187,9 +190,10 @@ def forget_texts(connection: Connection, tenant: str, *, bare: bool) -> tuple[in
     ).rowcount
     votes = execute(
         connection,
-        "UPDATE feedback SET key_id = '', question = '', answer = '', correction = '', preferred = '', digest = '' "
-        "WHERE tenant = :tenant AND key_id <> ''",
+        "UPDATE feedback SET key_id = '', question = '', answer = '', correction = '', preferred = '', digest = '', "
+        "num_bytes = :row WHERE tenant = :tenant AND key_id <> ''",
         tenant=tenant,
+        row=ROW_BYTES,
     ).rowcount
     return int(receipts), int(votes)
 

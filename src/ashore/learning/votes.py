@@ -8,10 +8,16 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from ashore.errors import InvalidRequest
+from ashore.errors import InvalidRequest, Overloaded
 
 Rating = Literal["up", "down"]
 MOST_CORRECTION_CHARS: Final = 65_536
+PER_S: Final = 10.0
+"""Votes of one voter, in each worker."""
+AT_ONCE: Final = 100
+"""Votes that a voter may give before that counts: one request of Langfuse's clients brings so many."""
+MOST_VOTERS: Final = 10_000
+"""Voters that are remembered before those are forgotten who may give `AT_ONCE` again."""
 MOST_TAGS: Final = 16
 MOST_ID_CHARS: Final = 200
 
@@ -120,13 +126,56 @@ def feedback_of_score(score: Score) -> Feedback:
 
 
 def _short(correction: str) -> str:
-    if len(correction) > MOST_CORRECTION_CHARS:
-        raise InvalidRequest(
-            f"the correction has {len(correction):,} characters",
-            hint=f"send at most {MOST_CORRECTION_CHARS:,}",
-            param="value",
-        )
+    check_correction(correction, MOST_CORRECTION_CHARS, param="value")
     return correction
+
+
+def check_correction(correction: str, most_chars: int, *, param: str = "correction") -> None:
+    """Return where a correction is no longer than an answer may be.
+
+    Raises:
+        InvalidRequest: it is longer.
+    """
+    if len(correction) > most_chars:
+        raise InvalidRequest(
+            f"the correction has {len(correction):,} characters; an answer of this model has at most {most_chars:,}",
+            hint="send what the answer should have been, and nothing else",
+            param=param,
+        )
+
+
+class VotePace:
+    """How many votes a voter may still give now: `AT_ONCE`, and `PER_S` more each second. Used on one event loop."""
+
+    def __init__(self) -> None:
+        self._left: dict[tuple[str, str], tuple[float, float]] = {}
+        """Of each tenant and voter: how many were left, and when that was."""
+
+    @property
+    def num_voters(self) -> int:
+        """Voters that are remembered."""
+        return len(self._left)
+
+    def take(self, voter: tuple[str, str], now_s: float) -> None:
+        """Count one vote.
+
+        Raises:
+            Overloaded: none is left.
+        """
+        if len(self._left) >= MOST_VOTERS:
+            self._left = {who: one for who, one in self._left.items() if _left(one, now_s) < AT_ONCE}
+        left = _left(self._left.get(voter, (AT_ONCE, now_s)), now_s)
+        if left < 1:
+            raise Overloaded(
+                f"{voter[1]} has given more than {AT_ONCE} votes in the last seconds",
+                hint=f"send at most {PER_S:g} votes a second",
+                retry_after_s=1,
+            )
+        self._left[voter] = left - 1, now_s
+
+
+def _left(before: tuple[float, float], now_s: float) -> float:
+    return min(AT_ONCE, before[0] + PER_S * (now_s - before[1]))
 
 
 def answer_key(answer_id: str) -> str:

@@ -43,6 +43,7 @@ from ashore.serving.model import GenerationRequest
 from ashore.serving.models import LoadedModel
 from ashore.serving.pairing import Neighbours
 from ashore.serving.predecessor import KEPT_S, Arrivals, Former
+from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
 from ashore.serving.schemas import AnswerSchemas
 from ashore.serving.shadow import Copy, Shadow
@@ -90,6 +91,7 @@ class Trials:
         clock: Clock,
         *,
         masker: Masker,
+        reader: PromptReader,
         policy: ReleasePolicy,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -100,10 +102,11 @@ class Trials:
             release_of: Gives the model of an alias and a release that has hosts here.
             clock: For times.
             masker: Takes every personal datum out of the texts of pairs before they are kept.
+            reader: Does what reads texts, in the line of whose they are.
             policy: What the operator says of trying releases.
             chance: Draws what is copied.
         """
-        self._shadow = Shadow(fresh, release_of, clock, masker=masker)
+        self._shadow = Shadow(fresh, release_of, clock, masker=masker, reader=reader)
         self._clock = clock
         self._chance = chance
         self._schemas = AnswerSchemas()
@@ -357,7 +360,8 @@ class Trials:
 
     async def _judge(self, candidate: str, trial: Trial, live: str, said: str) -> None:
         """Have judges that look at one answer at a time look at one of a canary and at one of what is live."""
-        values = await self._judges.values(trial.request.model, live, said, prompt=None)
+        read = self._shadow.reads(trial)
+        values = await self._judges.values(trial.request.model, live, said, prompt=None, read=read)
         self._add(candidate, "canary", trial, values)
 
     def _blame_alone(self, trial: Trial, seen: Observation, former: str) -> None:

@@ -10,7 +10,8 @@ import math
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from ashore.releases import CHECK, PREFERENCE, JudgeSpec
 from ashore.releases.judges import compile_pattern, compile_schema
@@ -27,6 +28,15 @@ UNANSWERED: Final = "unanswered by "
 log = logging.getLogger("ashore.serving")
 
 Passes = Callable[[str], bool]
+T = TypeVar("T")
+
+
+class Reads(Protocol):
+    """Does work that reads texts of somebody's request, where others wait for none of it."""
+
+    async def __call__(self, num_chars: int, work: Callable[[], T], /) -> T:
+        """Return what `work` returns, which reads so many characters."""
+        ...
 
 
 class Judges:
@@ -45,7 +55,9 @@ class Judges:
     def __bool__(self) -> bool:
         return bool(self._checks or self._commands)
 
-    async def values(self, alias: str, live: str, candidate: str, *, prompt: str | None) -> dict[str, float]:
+    async def values(
+        self, alias: str, live: str, candidate: str, *, prompt: str | None, read: Reads
+    ) -> dict[str, float]:
         """Return what each judge of an alias says, by measure: larger is worse.
 
         Args:
@@ -53,13 +65,14 @@ class Judges:
             live: What the live release answered.
             candidate: What the candidate answered.
             prompt: What both were asked; None where they answered different requests, which commands are not given.
+            read: Does what reads the answers.
         """
         if max(len(live), len(candidate), len(prompt or "")) > MOST_READ_CHARS:
             return {}
         values: dict[str, float] = {}
         checks = [(spec, passes) for spec, passes in self._checks if spec.alias in ("", alias)]
         if checks:
-            values |= await asyncio.to_thread(_checked, checks, live, candidate)
+            values |= await read(len(live) + len(candidate), partial(_checked, checks, live, candidate))
         if prompt is None:
             return values
         for spec in self._commands:

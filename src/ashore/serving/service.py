@@ -130,7 +130,14 @@ class ServingService:
             summons=self._summons,
             aside=True,
         )
-        self.trials = Trials(aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release)
+        self.trials = Trials(
+            aside,
+            self._roster.release,
+            clock,
+            masker=self._guards.masker,
+            reader=self._reader,
+            policy=topology.release,
+        )
         self.embeddings = Embeddings(
             self.reception,
             self._roster,

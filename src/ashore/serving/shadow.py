@@ -6,7 +6,8 @@ import asyncio
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -25,9 +26,12 @@ from ashore.serving.answer_listener import Trial
 from ashore.serving.differences import Beside, Observation, compared, plain, question_of
 from ashore.serving.generation import FreshAnswers, Place
 from ashore.serving.guards import Masker
-from ashore.serving.judges import Judges
+from ashore.serving.judges import Judges, Reads
 from ashore.serving.model import ServingEvent
 from ashore.serving.models import LoadedModel
+from ashore.serving.prompt import PromptReader
+
+T = TypeVar("T")
 
 SHADOW_S: Final = 60.0
 """Longest that a shadow works on a copy."""
@@ -64,8 +68,10 @@ class Shadow:
         clock: Clock,
         *,
         masker: Masker,
+        reader: PromptReader,
     ) -> None:
         """Make it; see `Trials`."""
+        self._reader = reader
         self._fresh = fresh
         self._release_of = release_of
         self._clock = clock
@@ -89,7 +95,8 @@ class Shadow:
             return Compared(failed=seen.failed, values=values, pair=pair)
         if (drift := await self._likelihood(trial, candidate)) is not None:
             values["likelihood"] = drift
-        values |= await judges.values(alias, copy.live.text, seen.text, prompt=question_of(trial.request))
+        question, read = question_of(trial.request), self.reads(trial)
+        values |= await judges.values(alias, copy.live.text, seen.text, prompt=question, read=read)
         return Compared(failed=False, values=values, pair=await self._pair(copy, seen, most_pairs))
 
     async def succeeds(self, trial: Trial, name: str) -> bool:
@@ -102,6 +109,14 @@ class Shadow:
         if model is None or not model.replicas.ready:
             return False
         return not (await self._answered(trial, model)).failed
+
+    def reads(self, trial: Trial) -> Reads:
+        """Return what does work that reads texts of a request: in the line of whose it is, for `SHADOW_S` at most."""
+
+        async def read(num_chars: int, work: Callable[[], T], /) -> T:
+            return await self._reader.read(num_chars, work, trial.principal, self._clock.monotonic_s() + SHADOW_S)
+
+        return read
 
     async def _answered(self, trial: Trial, candidate: LoadedModel) -> Observation:
         request = replace(
@@ -143,7 +158,8 @@ class Shadow:
         distance = 1.0 if seen.failed else wording_distance(plain(copy.live.text), plain(seen.text))
         if not self._widest.setdefault(copy.release, Widest(most)).takes(distance):
             return None
-        prompt, live, candidate = await asyncio.to_thread(self._masker.blacken, texts)
+        mask = partial(self._masker.blacken, texts)
+        prompt, live, candidate = await self.reads(copy.trial)(sum(map(len, texts)), mask)
         at_s = int(self._clock.now_s())
         return Pair(
             pair_id=pair_id_of(at_s, secrets.token_hex(4)),

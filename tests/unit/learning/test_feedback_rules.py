@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,11 @@ from ashore.access.policy import Binding, Policy, Role, parse_rule
 from ashore.audit import RequestNote, SqlSubjectKeys
 from ashore.core import Actor, ManualClock, Message, RequestId, TenantId
 from ashore.core.recorder import MemoryRecorder
-from ashore.errors import Conflict, InvalidRequest, NotFound, Overloaded, PermissionDenied
-from ashore.learning import Feedback, FeedbackService, Receipts, Score, feedback_of_score
+from ashore.errors import BudgetExceeded, Conflict, DiskFull, InvalidRequest, NotFound, Overloaded, PermissionDenied
+from ashore.jobs import ROW_BYTES
+from ashore.jobs.quota import stored_bytes
+from ashore.jobs.reserve import RESERVED_BYTES
+from ashore.learning import Feedback, FeedbackService, Given, Receipts, Score, feedback_of_score
 from ashore.learning import receipts as receipts_module
 from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, forget, set_consent
 from ashore.learning.consent import Consents
@@ -25,7 +29,7 @@ from ashore.learning.dataset import make_dataset, rows_of
 from ashore.learning.runs import Run, num_gone, save_examples, save_run
 from ashore.learning.sql import count_votes, prune, votes_on
 from ashore.learning.texts import SealedTexts
-from ashore.learning.votes import MOST_CORRECTION_CHARS, answer_key, key_of_basic
+from ashore.learning.votes import AT_ONCE, MOST_CORRECTION_CHARS, MOST_VOTERS, PER_S, VotePace, answer_key, key_of_basic
 from ashore.serving import NOWHERE, Delta, GenerationRequest
 from ashore.state import Database, execute
 from ashore.state.sqlite import open_scratch
@@ -40,17 +44,25 @@ class House:
     counted: dict[str, int] = field(default_factory=dict)
     recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
     rights: Authority = field(default_factory=PolicyAuthority)
+    most_stored: dict[str, int] = field(default_factory=dict)
+    """By tenant."""
+    free: int | None = None
+    """Bytes on the disk; None: not known."""
+    is_aside: bool = False
+    masked_aside: list[bool] = field(default_factory=list)
+    """Of each call that masked texts, whether it was made aside."""
 
     def __post_init__(self) -> None:
+        self.database.free_bytes = self.free_bytes  # type: ignore[method-assign]
         self.texts = SealedTexts(SqlSubjectKeys(self.database))
         self.consents = Consents("train", {"shut": "none", "lab": "measure"}, self.database)
         self.receipts = Receipts(
             self.database, self.texts, self.consents, secret=b"k" * 32, ttl_s=3600, blacken=self.blacken,
-            counted=self.count, clock=self.clock,
+            counted=self.count, clock=self.clock, quotas=self,
         )  # fmt: skip
         self.feedback = FeedbackService(
             self.database, self.texts, self.consents, self.receipts, secret=b"k" * 32, blacken=self.blacken,
-            rights=self.rights, recorder=self.recorder, clock=self.clock,
+            rights=self.rights, recorder=self.recorder, clock=self.clock, quotas=self,
         )  # fmt: skip
         self.desk = LearningDesk(
             database=self.database, consents=self.consents, feedback=self.feedback, rights=self.rights,
@@ -58,7 +70,14 @@ class House:
         )  # fmt: skip
 
     def blacken(self, texts: object) -> tuple[str, ...]:
+        self.masked_aside.append(self.is_aside)
         return tuple(str(text).replace("4111", "[CARD]") for text in texts)  # type: ignore[attr-defined]
+
+    def most(self, kind: str, tenant: str) -> int | None:
+        return self.most_stored.get(tenant)
+
+    def free_bytes(self) -> int | None:
+        return self.free
 
     def count(self, number: int, result: str) -> None:
         self.counted[result] = self.counted.get(result, 0) + number
@@ -88,6 +107,23 @@ class House:
     def count_of(self, table: str) -> int:
         with self.database.read() as connection:
             return int(execute(connection, f"SELECT COUNT(*) FROM {table}").scalar_one())
+
+
+async def vote_soon(
+    house: House, said: Feedback, *, came_s: float | None = None, longest: dict[str, int] | None = None
+) -> Given:
+    """Vote as the routes do; what reads a text is done at once, and is alice's."""
+
+    async def aside(principal: Principal, work: Callable[[], Any], /) -> Any:
+        assert principal.id == "alice"
+        house.is_aside = True
+        try:
+            return work()
+        finally:
+            house.is_aside = False
+
+    came_s = time.monotonic() if came_s is None else came_s
+    return await house.feedback.vote_soon(said, house.actor(), came_s=came_s, longest=longest or {}, aside=aside)
 
 
 @pytest.fixture
@@ -236,7 +272,7 @@ def test_a_flood_of_votes_for_nothing_holds_up_nobody_and_a_late_receipt_is_foun
 
     def cast(number: int) -> asyncio.Task[object]:
         said = Feedback(id=str(number), rating="up")
-        return asyncio.create_task(house.feedback.vote_soon(said, house.actor(), came_s=time.monotonic()))
+        return asyncio.create_task(vote_soon(house, said))
 
     async def flood() -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
@@ -249,9 +285,78 @@ def test_a_flood_of_votes_for_nothing_holds_up_nobody_and_a_late_receipt_is_foun
         for one in votes:
             one.cancel()
         with pytest.raises(NotFound):
-            await house.feedback.vote_soon(Feedback(id="x", rating="up"), house.actor(), came_s=time.monotonic() - 61)
+            await vote_soon(house, Feedback(id="x", rating="up"), came_s=time.monotonic() - 61)
 
     asyncio.run(flood())
+
+
+def test_a_correction_is_masked_aside_and_no_longer_than_an_answer(house: House) -> None:
+    house.answer("a")
+    house.receipts.flush()
+    house.masked_aside.clear()
+    said = Feedback(id="a", correction="4111 is better")
+    assert asyncio.run(vote_soon(house, said, longest={"chat": 14})).learns
+    assert house.masked_aside == [True]
+    (row,) = rows_of(votes_on(house.database, "chat"), house.texts, {"default": "train"})
+    assert row.correction == "[CARD] is better"
+    with pytest.raises(InvalidRequest, match=r"14 characters; an answer of this model has at most 13"):
+        asyncio.run(vote_soon(house, said, longest={"chat": 13, "other": 1}))
+
+
+def test_a_voter_has_a_pace() -> None:
+    pace, now_s = VotePace(), 100.0
+    for _ in range(AT_ONCE):
+        pace.take(("a", "alice"), now_s)
+    with pytest.raises(Overloaded) as refused:
+        pace.take(("a", "alice"), now_s)
+    assert refused.value.retry_after_s == 1
+    pace.take(("b", "alice"), now_s)
+    for _ in range(int(PER_S)):
+        pace.take(("a", "alice"), now_s + 1)
+    with pytest.raises(Overloaded):
+        pace.take(("a", "alice"), now_s + 1)
+    for number in range(2 * MOST_VOTERS):  # those who may give all again are forgotten
+        pace.take(("a", str(number)), now_s + number)
+    assert pace.num_voters <= MOST_VOTERS
+
+
+def test_receipts_and_votes_count_in_what_a_tenant_stores(house: House) -> None:
+    house.answer("a", principal="alice")
+    house.vote("a", correction="better")
+    with house.database.read() as connection:
+        stores = stored_bytes(connection, "default")
+        counted = execute(
+            connection,
+            "SELECT SUM(LENGTH(question) + LENGTH(answer)) FROM (SELECT question, answer FROM feedback_receipt "
+            "UNION ALL SELECT question, answer || correction FROM feedback) AS kept",
+        ).scalar_one()
+    assert stores == 2 * ROW_BYTES + counted > 2 * ROW_BYTES
+    house.most_stored["default"] = stores
+    house.answer("b")
+    house.answer("c", tenant="other")
+    house.receipts.flush()
+    assert house.counted == {"kept": 2, "no_room": 1} and house.count_of("feedback_receipt") == 2
+    with pytest.raises(BudgetExceeded):
+        house.vote("a", correction="better still")
+    assert house.vote("a", rating=None)
+    with house.database.read() as connection:
+        assert stored_bytes(connection, "default") < stores
+
+
+def test_receipts_leave_the_reserve_of_the_disk(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.answer("a")
+    house.receipts.flush()
+    house.free = RESERVED_BYTES - 1
+    for number in range(3):
+        house.answer(str(number))
+        house.receipts.flush()
+    assert house.counted == {"kept": 1, "no_room": 3} and house.count_of("feedback_receipt") == 1
+    assert caplog.text.count("get no receipts") == 1, "said once"
+    with pytest.raises(DiskFull):
+        house.vote("a", rating="up")
+    house.free = None
+    house.answer("b")
+    house.vote("b", rating="up")
 
 
 def test_a_run_learns_that_a_person_was_erased_while_it_learned(house: House) -> None:

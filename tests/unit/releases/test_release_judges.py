@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from test_release_pairs import SHADOWED, Says
@@ -16,6 +18,8 @@ from ashore.errors import InvalidSpec
 from ashore.releases import EVERYTHING, AliasRoute, JudgeSpec, ReleasePolicy
 from ashore.serving.judges import Judges, score_of
 
+T = TypeVar("T")
+
 JSON = JudgeSpec(name="json", schema='{"type": "object", "required": ["a"], "properties": {"a": {"pattern": "^x+$"}}}')
 POLITE = JudgeSpec(name="polite", must_match="(?i)please")
 SECRETS = JudgeSpec(name="secrets", must_not_match="password", alias="chat")
@@ -24,7 +28,11 @@ SECRETS = JudgeSpec(name="secrets", must_not_match="password", alias="chat")
 def values(
     judges: Judges, live: str, candidate: str, *, alias: str = "chat", prompt: str | None = "q"
 ) -> dict[str, float]:
-    return asyncio.run(judges.values(alias, live, candidate, prompt=prompt))
+    async def read(num_chars: int, work: Callable[[], T], /) -> T:
+        assert num_chars == len(live) + len(candidate)
+        return work()
+
+    return asyncio.run(judges.values(alias, live, candidate, prompt=prompt, read=read))
 
 
 def script(folder: Path, text: str) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
 MOST_EVENTS: Final = 100
+CHARS_PER_TOKEN: Final = 8
+"""Twice what a token of prose has: a correction may be as long as the context of its model."""
 NO_STORE: Final = (b"cache-control", b"no-store")
 _encode = msgspec.json.Encoder().encode
 _feedback, _score = msgspec.json.Decoder(Feedback), msgspec.json.Decoder(Score)
@@ -98,7 +100,10 @@ async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def _vote(app: HttpApp, exchange: Exchange, principal: Principal, feedback: Feedback, came_s: float) -> Given:
     actor = Actor(principal=principal, origin=exchange.origin, request_id=exchange.request_id)
-    given = await _service(app).vote_soon(feedback, actor, came_s=came_s)
+    longest = {
+        card.alias: CHARS_PER_TOKEN * card.context_tokens for card in app.serving.models() if card.context_tokens
+    }
+    given = await _service(app).vote_soon(feedback, actor, came_s=came_s, longest=longest, aside=app.serving.read_aside)
     app.metrics.add("ashore_feedback_votes", 1, given.model, given.rating or "none")
     return given
 
