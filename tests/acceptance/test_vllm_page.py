@@ -1,14 +1,14 @@
-"""The page about vLLM, run as a reader would: two engines of ours stand for the servers."""
+"""The page about vLLM, run as a reader would: two engines of ours with the demo model stand for the servers."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from page_run import blocks_of, reader_env, run_block
-from tiny_models import make_tiny_model
 from waiting import eventually
 
 from ashore.config import read_spec
@@ -16,17 +16,20 @@ from ashore.config import read_spec
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "serve-with-vllm.md"
 
 
-def test_the_page_about_vllm(tmp_path: Path, free_port: Callable[[], int]) -> None:
+def test_the_page_about_vllm(tmp_path: Path, demo_home: Path, free_port: Callable[[], int]) -> None:
     page = PAGE.read_text(encoding="utf-8")
     for port in ("8080", "8101", "8102"):
         page = page.replace(f"127.0.0.1:{port}", f"127.0.0.1:{(chosen := free_port())}")
         page = page.replace(f"--port {port}", f"--port {chosen}")
     blocks, files = blocks_of(page)
     folder = tmp_path / "reader"
-    (make_tiny_model(folder / "smol", "llama") / "model.safetensors").unlink()
+    folder.mkdir()
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    subprocess.run(["cp", "-al", str((demo_home / "store").resolve()), str(home / "store")], check=True)
     for name, text in files.items():
         (folder / name).write_text(text)
-    env = reader_env(folder, tmp_path / "home")
+    env = reader_env(folder, home)
     try:
         for block in blocks:
             run_block(block, folder=folder, env=env)
