@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from ashore.doctor.samples import Samples
 from ashore.engines import EngineOptions
 from ashore.metrics import Metrics
 from ashore.planning import ModelPlan
+from ashore.processes import resident_bytes_of
 from ashore.releases.model import Alias, Book, Course, Release
 from ashore.rooms import rooms
 
@@ -215,3 +217,21 @@ def test_a_release_whose_servers_are_all_out_is_named() -> None:
     assert found(server("a-1", "out"), server("a-1", "out"), server("b-1", "ready"))[0] == ("a-1",)
     (other,) = found(server("a-1", "out"), server("a-1", "ready"))[1]
     assert other.startswith("http"), "one that is out beside others is named by its address"
+
+
+def test_planned_and_resident_memory_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    book = Book(
+        releases={"chat-1": release("chat-1", "chat")},
+        courses={"chat-1": Course(release="chat-1", state="live")},
+        aliases={},
+    )
+    (model,) = models_of(book, {"chat-1": {"state": "loaded", "resident_bytes": 3 << 20}})
+    assert (model.memory_bytes, model.resident_bytes) == (5, 3 << 20)
+    show(Status(running=True, home="/h", models=[model]))
+    head, row = (line.split() for line in capsys.readouterr().out.splitlines() if "chat" in line or "alias" in line)
+    assert head[6:8] == ["planned", "resident"] and row[6:10] == ["5", "B", "3", "MiB"]
+
+
+def test_what_a_process_and_its_children_hold() -> None:
+    assert resident_bytes_of(os.getpid()) > 1 << 20
+    assert resident_bytes_of(2**22 + 1) == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.core import ModelShape
+from ashore.core import ModelShape, human_bytes
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning import (
     RUNGS,
@@ -20,6 +20,7 @@ from ashore.planning import (
     Tuned,
     Wish,
     compare,
+    kv_cache_bytes,
     make_plan,
     number_releases,
     plan_beside,
@@ -366,3 +367,38 @@ def test_a_promise_of_more_than_there_is_is_refused_and_whole_processors_are_tak
     assert plan(2, 1.5) == {"a": 2, "b": 2, "c": 6}, "weights take no processors away"
     with pytest.raises(InvalidRequest, match="promises 9 processors in all; this machine has 8"):
         plan(4, 5)
+
+
+def test_a_cache_that_was_asked_for_and_does_not_fit_is_refused_by_the_plan() -> None:
+    with pytest.raises(KvCacheExhausted, match=r"chat: 900,000,000 tokens of KV cache need 1[0-9.]+ TiB") as refused:
+        planned(Wish(name="smollm2", alias="chat", kv_tokens=900_000_000))
+    most = int(refused.value.hint.rpartition(" ")[2])
+    assert planned(Wish(name="smollm2", kv_tokens=most)).models[0].options.kv_tokens == most
+    with pytest.raises(KvCacheExhausted):
+        planned(Wish(name="smollm2", kv_tokens=most // 2 + 1, replicas=2))
+    with pytest.raises(KvCacheExhausted, match="b: "):
+        planned(Wish(name="smollm2", alias="a", kv_tokens=most // 2), Wish(name="smollm2", alias="b", kv_tokens=most))
+
+
+@pytest.mark.parametrize("kv_tokens", [0, 4096])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_memory_of_a_model_is_its_weights_and_its_cache_in_the_precision_that_it_has(
+    kv_tokens: int, replicas: int
+) -> None:
+    stored = replace(SMOL, variant_bytes={"int8": 139_000_000})
+    plan = make_plan([Wish(name="smollm2", kv_tokens=kv_tokens, replicas=replicas)], {"smollm2": stored}, MACHINE, {})
+    (model,) = plan.models
+    cache = kv_cache_bytes(LLAMA, model.options)
+    assert cache / model.options.kv_tokens == pytest.approx(1.13 * 2 * 30 * 3 * 64, rel=0.01), "a byte a number, scales"
+    assert plan.sizes == {"smollm2": (139_000_000 + cache) * replicas}
+    (memory,) = (one for one in model.choices if one.field == "memory")
+    assert memory.value == human_bytes(plan.sizes["smollm2"])
+    asked = next(one for one in model.choices if one.field == "kv_tokens")
+    assert "12.7 KiB a token" in asked.why and (not kv_tokens or asked.why.startswith("requested; "))
+
+
+def test_a_plan_says_from_which_precision_the_weights_were_rounded() -> None:
+    facts = {"smollm2": replace(SMOL, precision="q4_1"), "minilm": replace(BERT, precision="q4_1")}
+    (chat, embed) = make_plan([Wish(name="smollm2"), Wish(name="minilm")], facts, MACHINE, {}).models
+    assert chat.choices[0].why.endswith("; int8 from a q4_1 file")
+    assert "from a" not in embed.choices[0].why, "it runs as it was pulled"

@@ -86,7 +86,7 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
         name, _, variant = wish.name.partition("@")
         if not is_prepared(variant):
             raise
-        return _stored_facts(store.resolve(name), variant)
+        return _stored_facts(store, store.resolve(name), variant)
     except UnknownModel:
         name, _, variant = wish.name.partition("@")
         entry = next((e for e in store.catalog.entries if e.name == name), None)
@@ -105,10 +105,10 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
             weight_bytes=entry.weight_bytes or 2 * entry.shape.num_parameters,
             in_store=False,
         )
-    return _stored_facts(model, model.variant)
+    return _stored_facts(store, model, model.variant)
 
 
-def _stored_facts(model: StoredModel, variant: str) -> ModelFacts:
+def _stored_facts(store: ModelStore, model: StoredModel, variant: str) -> ModelFacts:
     from ashore.planning import ModelFacts
 
     return ModelFacts(
@@ -117,6 +117,12 @@ def _stored_facts(model: StoredModel, variant: str) -> ModelFacts:
         format=model.format,
         shape=model.shape,
         weight_bytes=model.num_bytes,
+        precision=model.recipe.get("precision", ""),
+        variant_bytes={
+            one.variant: one.num_bytes
+            for one in store.list()
+            if one.name == model.name and one.variant and not store.is_outdated(one)
+        },
     )
 
 

@@ -39,10 +39,10 @@ EXIT_CORRUPT = 4
 
 
 def _show_residents(found: ResidenceList) -> None:
-    print(f"memory {human_bytes(found.taken_bytes)} of {human_bytes(found.memory_bytes)} for all models")
+    print(f"planned {human_bytes(found.taken_bytes)} of {human_bytes(found.memory_bytes)} for all models")
     print()
-    head = ("alias", "model", "state", "in", "memory", "load", "wake", "idle", "per min", "evict", "loads", "why")
-    table(head, [_resident_row(one) for one in found.items])
+    times = ("load", "wake", "idle", "per min", "evict", "loads", "why")
+    table(("alias", "model", "state", "in", "planned", "resident", *times), [_resident_row(one) for one in found.items])
 
 
 def _show_resident(one: Residence) -> None:
@@ -58,6 +58,7 @@ def _resident_row(one: Residence) -> tuple[str, ...]:
         one.state,
         one.tier,
         human_bytes(one.memory_bytes) if one.memory_bytes else "-",
+        human_bytes(one.resident_bytes) if one.resident_bytes else "-",
         f"{one.load_s:.1f} s" if one.load_s else "-",
         f"{one.wake_s:.1f} s" if one.wake_s else "-",
         f"{one.idle_s:.0f} s" if one.state == "loaded" and one.load == "demand" else "-",

@@ -43,7 +43,10 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     residence: str = ""
     """Of a model that is loaded on demand: cold, loading, loaded…"""
     memory_bytes: int
-    """That its hosts need; 0 where nothing is needed here, and at every alias of a release but the first."""
+    """Planned: most that its hosts take, weights and full KV cache; 0 where nothing is needed here, and at every alias
+    of a release but the first."""
+    resident_bytes: int = 0
+    """Measured: what its hosts hold in memory now; 0 at every alias of a release but the first."""
 
 
 class RoutedShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,6 +281,7 @@ def models_of(book: Book, residents: Mapping[str, Mapping[str, Any]] = MappingPr
                     why=course.why,
                     residence=resident["state"] if (resident := residents.get(name)) else "",
                     memory_bytes=release.needed_bytes if alias == led[0] else 0,
+                    resident_bytes=resident["resident_bytes"] if resident and alias == led[0] else 0,
                 )
             )
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
@@ -350,7 +354,7 @@ def show(found: Status) -> None:
             _line("", line)
         print()
     table(
-        ("alias", "release", "model", "engine", "state", "loaded", "memory", "why"),
+        ("alias", "release", "model", "engine", "state", "loaded", "planned", "resident", "why"),
         [_row(one) for one in found.models],
     )
     if found.backends:
@@ -376,8 +380,8 @@ def show(found: Status) -> None:
 
 
 def _row(one: ModelStatus) -> tuple[str, ...]:
-    memory = human_bytes(one.memory_bytes) if one.memory_bytes else "-"
-    return one.alias, one.release, one.model, one.engine, one.state, one.residence or "-", memory, one.why
+    memory = (human_bytes(size) if size else "-" for size in (one.memory_bytes, one.resident_bytes))
+    return one.alias, one.release, one.model, one.engine, one.state, one.residence or "-", *memory, one.why
 
 
 def _backend_row(one: BackendShown) -> tuple[str, ...]:

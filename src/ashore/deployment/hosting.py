@@ -18,7 +18,7 @@ from ashore.deployment.sharing import Sharing
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError
 from ashore.planning import ModelPlan
-from ashore.processes import NoShares, Supervisor, set_idle
+from ashore.processes import NoShares, Supervisor, resident_bytes_of, set_idle
 from ashore.releases import ALIASES_EPOCH, ReleaseKeeper, Wanted
 
 if TYPE_CHECKING:
@@ -167,6 +167,14 @@ class Hosting:
     def phases(self) -> dict[str, Phase]:
         """How the hosts of each release stand, by release."""
         return {name: one.phase for name, one in self._hosting.items()}
+
+    def resident_bytes(self) -> dict[str, int]:
+        """Return what the processes of each release hold in memory now, by release."""
+        found = {}
+        for name, one in self._hosting.items():
+            pids = (self._supervisor.pid(replica.child) for replica in one.running.replicas)
+            found[name] = sum(resident_bytes_of(pid) for pid in pids if pid is not None)
+        return found
 
     @property
     def primaries(self) -> tuple[Running, ...]:

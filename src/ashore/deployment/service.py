@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from ashore.config import Listening
 from ashore.core import Clock, MemoryRecorder, Recorder
 from ashore.deployment.acts import loaded_act, reload_act, why_of
@@ -435,7 +437,11 @@ class Deployment:
                 self._demand.cool(alias, to_bucket=question.get("to") == "s3")
             case "pin" | "unpin":
                 self._demand.pin(alias, do == "pin")
-        items = self._demand.standings({} if self._hosting is None else self._hosting.phases)
+        held = {} if self._hosting is None else self._hosting.resident_bytes()
+        items = [
+            msgspec.structs.replace(one, resident_bytes=held.get(one.release, 0))
+            for one in self._demand.standings({} if self._hosting is None else self._hosting.phases)
+        ]
         return Standings(
             items=items,
             memory_bytes=max(0, self._demand.budget_bytes),

@@ -57,7 +57,7 @@ from ashore.engines.model import (
     Token,
     TokenLogprob,
 )
-from ashore.engines.options import LIMITS, OptionValue, is_tame
+from ashore.engines.options import LIMITS, OptionValue, check_kv_tokens, is_tame
 from ashore.engines.ordercheck import check_ids, check_order, check_precision
 from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanSleep, CanTellDistributions, CanWait, Engine
@@ -121,6 +121,7 @@ __all__ = [
     "card_reading",
     "check_grammar",
     "check_ids",
+    "check_kv_tokens",
     "check_name",
     "check_order",
     "check_precision",

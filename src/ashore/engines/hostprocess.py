@@ -15,7 +15,7 @@ from typing import Final
 from ashore.engines.client import HostClient
 from ashore.engines.hostlaunch import HostLaunch, host_command, write_launch
 from ashore.errors import HostDied
-from ashore.processes import open_log
+from ashore.processes import open_log, resident_bytes_of
 
 STOP_S: Final = 5.0
 """A host that still runs so long after SIGTERM is killed: nothing of a measurement is worth keeping."""
@@ -59,11 +59,7 @@ class HostProcess:
 
     def resident_bytes(self) -> int:
         """Return the memory that the host holds now; 0 where the system does not tell."""
-        try:
-            fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
-        except OSError:
-            return 0
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes_of(self.process.pid)
 
 
 @contextmanager

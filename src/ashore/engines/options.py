@@ -5,12 +5,31 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ashore.core import human_bytes
+from ashore.errors import KvCacheExhausted
+
 OptionValue = str | int | float | bool
 
 LIMITS: Final = ("context_tokens", "kv_tokens", "max_sequences", "prefix_cache", "threads")
 """Fields of `EngineOptions` that stand among the options of a release; they tune on every engine."""
 
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
+
+
+def check_kv_tokens(kv_tokens: int, *, bytes_per_token: int, free_bytes: int, alias: str = "") -> None:
+    """Return when a KV cache of so many tokens fits into memory: for the plan, before anything loads, and for the
+    engine that loads.
+
+    Raises:
+        KvCacheExhausted: it does not fit.
+    """
+    needed = kv_tokens * bytes_per_token
+    if needed > free_bytes:
+        raise KvCacheExhausted(
+            f"{alias}{': ' if alias else ''}{kv_tokens:,} tokens of KV cache need {human_bytes(needed)}; "
+            f"{human_bytes(max(0, free_bytes))} are free",
+            hint=f"set kv_tokens to at most {max(0, free_bytes // bytes_per_token)}",
+        )
 
 
 def is_tame(value: OptionValue) -> bool:

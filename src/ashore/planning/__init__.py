@@ -20,11 +20,11 @@ from ashore.planning.model import (
     Wish,
 )
 from ashore.planning.rules import (
+    kv_cache_bytes,
     make_plan,
     plan_beside,
     refuse_without_program,
     what_fits,
-    with_kept,
 )
 from ashore.planning.section import EngineSection, LadderSection, ModelSection, ShareSection
 
@@ -47,11 +47,11 @@ __all__ = [
     "Wish",
     "compare",
     "describe",
+    "kv_cache_bytes",
     "make_plan",
     "number_releases",
     "plan_beside",
     "read_inventory",
     "refuse_without_program",
     "what_fits",
-    "with_kept",
 ]

@@ -92,6 +92,10 @@ class ModelFacts:
     """None for the fake engine and remote servers, which need no memory here."""
     weight_bytes: int = 0
     in_store: bool = True
+    precision: str = ""
+    """Of the weights as they were pulled; empty: not known."""
+    variant_bytes: Mapping[str, int] = field(default_factory=dict)
+    """By variant that the store has, the bytes of its weights."""
     programs: Mapping[EngineKind, str] = field(default_factory=dict)
     """By engine that starts a server, the path of the executable that was found for this model."""
 

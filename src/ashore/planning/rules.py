@@ -18,6 +18,7 @@ from ashore.engines import (
     card_by_name,
     card_of,
     card_reading,
+    check_kv_tokens,
     loaded,
     needed_bytes_of,
 )
@@ -101,12 +102,15 @@ def make_plan(
     promised = sum(w.replicas for w in here if _needs_cache(facts[w.name]) and w.share is not None and w.share.cpus)
     weights = sum(sizes[_alias(w)] for w in here)
     held = [(facts[w.name], w, kept[_alias(w)]) for w in here if _alias(w) in kept and _needs_cache(facts[w.name])]
-    held_bytes = sum(_cache_bytes(fact, w, one) * w.replicas for fact, w, one in held)
+    held_bytes = sum(
+        kv_cache_bytes(fact.shape, one.options) * w.replicas for fact, w, one in held if fact.shape is not None
+    )
     waiting = max(min(decoders, 1), decoders - sum(w.replicas for _, w, _ in held))
     cache_bytes = _cache_bytes_per_replica(inventory, weights, waiting, held_bytes)
     models = []
     for wish in wishes:
         kind, variant, why = kinds[wish.name]
+        why += _rounded(variant, facts[wish.name])
         if _alias(wish) in kept:
             models.append(kept[_alias(wish)])
             continue
@@ -124,17 +128,42 @@ def make_plan(
             )
         )
     demand = tuple(w.demand for w in wishes if w.demand is not None)
-    taken = {
-        _alias(w): sizes.get(_alias(w), needed_bytes_of(w.name) * w.replicas)
-        + (
-            _cache_bytes(facts[w.name], w, model) * w.replicas
-            if _alias(w) in sizes and _needs_cache(facts[w.name])
-            else 0
-        )
+    caches = {
+        _alias(w): kv_cache_bytes(shape, model.options) * w.replicas
         for w, model in zip(wishes, models, strict=True)
+        if _alias(w) in sizes and _needs_cache(facts[w.name]) and (shape := facts[w.name].shape) is not None
     }
+    _refuse_kv_tokens(wishes, models, caches, inventory.memory_bytes - weights)
+    taken = {
+        alias: sizes.get(alias, needed_bytes_of(w.name) * w.replicas) + caches.get(alias, 0)
+        for w in wishes
+        for alias in (_alias(w),)
+    }
+    models = [
+        replace(model, choices=(*model.choices, _memory(sizes[model.alias], caches.get(model.alias, 0))))
+        if model.alias in sizes and model.alias not in kept
+        else model
+        for model in models
+    ]
     shares = tuple(w.share for w in wishes if w.share is not None)
     return Plan(models=tuple(models), inventory=inventory, demand=demand, shares=shares, sizes=taken)
+
+
+def _refuse_kv_tokens(
+    wishes: Sequence[Wish], models: Sequence[ModelPlan], caches: Mapping[str, int], free_bytes: int
+) -> None:
+    """Return where the KV caches that were asked for fit beside each other; as the engine decides when it loads."""
+    for wish, model in zip(wishes, models, strict=True):
+        if needed := caches.get(model.alias, 0) if wish.kv_tokens else 0:
+            tokens = wish.kv_tokens * wish.replicas
+            check_kv_tokens(tokens, bytes_per_token=needed // tokens, free_bytes=free_bytes, alias=model.alias)
+            free_bytes -= needed
+
+
+def _memory(weights: int, cache: int) -> Choice:
+    """Return what all replicas of a model are planned to take: what `status` and `model ps` show, too."""
+    parts = f"weights {human_bytes(weights)}" + (f", KV cache at most {human_bytes(cache)}" if cache else "")
+    return Choice(field="memory", value=human_bytes(weights + cache), why=parts)
 
 
 def what_fits(plan: Plan) -> tuple[Choice, ...]:
@@ -357,6 +386,8 @@ def weight_bytes_to_run(facts: ModelFacts, variant: str) -> int:
     """Return the bytes of weights that one replica keeps in memory."""
     if facts.shape is None:
         return 0
+    if variant in facts.variant_bytes:
+        return facts.variant_bytes[variant]
     if any(variant and variant == card.variant and facts.format != card.native for card in CARDS):  # INT8, with scales
         return facts.shape.num_parameters + facts.shape.num_parameters // 16
     return facts.weight_bytes
@@ -367,8 +398,15 @@ def rung_bytes(facts: ModelFacts, wish: Wish) -> int:
     if facts.shape is None:
         return 0
     bits = {one.name: one.bits for card in CARDS for one in card.precisions}
+    known = facts.variant_bytes
     rungs = str(dict(wish.options).get(RUNGS, "")).split(".")
-    return sum(int(facts.shape.num_parameters * bits.get(rung, 16) / 8) for rung in rungs if rung)
+    return sum(known.get(rung, int(facts.shape.num_parameters * bits.get(rung, 16) / 8)) for rung in rungs if rung)
+
+
+def _rounded(variant: str, facts: ModelFacts) -> str:
+    """Return of which precision the weights were before they were prepared, where that is not a plain one."""
+    is_plain = facts.precision in ("", "fp16", "bf16", "fp32")
+    return f"; {variant} from a {facts.precision} file" if variant and not is_plain else ""
 
 
 def _needs_cache(facts: ModelFacts) -> bool:
@@ -529,12 +567,13 @@ def _choose_cache(
     wish: Wish, facts: ModelFacts, kind: EngineKind, sequences: int, cache_bytes: int, precision: str
 ) -> tuple[int, str]:
     """Return the tokens of KV cache of one replica, and why; 0 and no reason where there is no cache of ours."""
-    if wish.kv_tokens:
-        return wish.kv_tokens, "requested"
     if not _needs_cache(facts) or not card_of(kind).memory.ours:
-        return 0, ""
+        return wish.kv_tokens, "requested" if wish.kv_tokens else ""
     assert facts.shape is not None
     per_token = _bytes_per_token(facts.shape, kind, precision, prefix_cache=wish.prefix_cache)
+    if wish.kv_tokens:
+        size = human_bytes(wish.kv_tokens * per_token)
+        return wish.kv_tokens, f"requested; {size} at {human_bytes(per_token)} a token"
     context = wish.context_tokens or facts.shape.context_tokens
     affordable = cache_bytes // per_token
     useful = min(sequences * context, MOST_KV_TOKENS)
@@ -560,7 +599,7 @@ def _bytes_per_token(shape: ModelShape, kind: EngineKind, precision: str, *, pre
     per_token = kv_bytes_per_token(shape, itemsize=itemsize)
     if itemsize == 1:
         per_token = int(per_token * U8_KV_OVERHEAD)
-    return int(per_token * with_kept(kind, prefix_cache=prefix_cache))
+    return int(per_token * (1 + card_of(kind).memory.kept_share)) if prefix_cache else per_token
 
 
 def _cache_precision(kind: EngineKind, extra: Mapping[str, object]) -> str:
@@ -570,14 +609,10 @@ def _cache_precision(kind: EngineKind, extra: Mapping[str, object]) -> str:
     return str(extra.get(kv.option, kv.exact if extra.get("full_precision") else kv.usual))
 
 
-def _cache_bytes(facts: ModelFacts, wish: Wish, running: ModelPlan) -> int:
-    """Return the bytes of the KV cache of one replica that runs."""
-    assert facts.shape is not None
-    kind, options = running.options.kind, running.options
-    precision = _cache_precision(kind, options.extra)
-    return options.kv_tokens * _bytes_per_token(facts.shape, kind, precision, prefix_cache=wish.prefix_cache)
-
-
-def with_kept(kind: EngineKind, *, prefix_cache: bool) -> float:
-    """Return how much memory an engine takes for the tokens of its KV cache, where the cache itself takes 1."""
-    return 1 + card_of(kind).memory.kept_share if prefix_cache else 1.0
+def kv_cache_bytes(shape: ModelShape, options: EngineOptions) -> int:
+    """Return the bytes that the KV cache of one replica takes when it is full, prefixes that are kept beside it
+    included; 0 where the memory is not this machine's."""
+    if not options.kv_tokens or not card_of(options.kind).memory.ours:
+        return 0
+    precision = _cache_precision(options.kind, options.extra)
+    return options.kv_tokens * _bytes_per_token(shape, options.kind, precision, prefix_cache=options.prefix_cache)

@@ -7,7 +7,13 @@ Where to add what:
 - What systemd is told: processes/notify.py, called in cli/up.py.
 """
 
-from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, control_groups, free_memory_bytes
+from ashore.processes.allowance import (
+    allowed_cores,
+    allowed_memory_bytes,
+    control_groups,
+    free_memory_bytes,
+    resident_bytes_of,
+)
 from ashore.processes.child import ChildSpec, tied
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment, python_command
@@ -80,6 +86,7 @@ __all__ = [
     "python_command",
     "read_holder",
     "read_launch_file",
+    "resident_bytes_of",
     "role_of",
     "rotate",
     "set_idle",

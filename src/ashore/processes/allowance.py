@@ -35,6 +35,16 @@ def free_memory_bytes(root: Path = ROOT) -> int:
     return max(0, free)
 
 
+def resident_bytes_of(pid: int) -> int:
+    """Return the memory that a process and its children hold now; 0 where it has ended."""
+    try:
+        num_bytes = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        tasks = [(task / "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return 0
+    return num_bytes + sum(resident_bytes_of(int(child)) for children in tasks for child in children)
+
+
 def allowed_memory_bytes(root: Path = ROOT) -> int:
     """Return the memory that this process may have in all, used or not."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from ashore.core import did_you_mean, kv_bytes_per_token
+from ashore.core import did_you_mean
 from ashore.engines import LIMITS, OptionValue, card_of, engine_kinds, needed_bytes_of, reads_store
 from ashore.errors import InvalidRequest
-from ashore.planning import ModelFacts, ModelPlan, Wish, make_plan, read_inventory, with_kept
+from ashore.planning import ModelFacts, ModelPlan, Wish, kv_cache_bytes, make_plan, read_inventory
 from ashore.releases.digests import digest_of_value, engine_digest
 from ashore.releases.model import RUNG
 from ashore.releases.ports import Described, ReleaseWish
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 AMPLE_BYTES: Final = 1 << 60
 """Memory that a release is planned with; whether there is as much is asked when it is loaded, and not before."""
-KV_ITEM_BYTES: Final = 2
-"""Of one number in a KV cache, on the safe side: some engines keep a byte."""
 
 Policies = Callable[[str], dict[str, str]]
 """Digests of what else decides the answers of an alias: masking, kept answers."""
@@ -90,11 +88,8 @@ class StoreWorkshop:
         model = store.resolve(plan.reference)
         rungs = [store.resolve(reference) for reference in plan.rungs]
         parts |= {"weights": model.digest, **_texts(store, model), **{f"{RUNG}{r.variant}": r.digest for r in rungs}}
-        per_token = kv_bytes_per_token(model.shape, itemsize=KV_ITEM_BYTES) if plan.options.kv_tokens else 0
-        cache = (
-            plan.options.kv_tokens * per_token * with_kept(plan.options.kind, prefix_cache=plan.options.prefix_cache)
-        )
-        needed = (sum(one.num_bytes for one in (model, *rungs)) + int(cache)) * plan.replicas
+        cache = kv_cache_bytes(model.shape, plan.options)
+        needed = (sum(one.num_bytes for one in (model, *rungs)) + cache) * plan.replicas
         return Described(
             plan=plan,
             parts=parts,

@@ -62,7 +62,7 @@ class ResidenceList(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     """That all models together may take."""
     taken_bytes: int
-    """That the loaded ones take."""
+    """Planned for the loaded ones."""
 
 
 def list_residents(desk: ResidencyDesk, actor: Actor, asked: Nothing) -> ResidenceList:

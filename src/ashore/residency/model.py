@@ -46,7 +46,10 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True):
     pin: bool = False
     """Whether it is never unloaded."""
     memory_bytes: int = 0
-    """That it takes while it is loaded: weights and KV cache of every replica. While it is asleep: what it keeps."""
+    """Planned: most that it takes while it is loaded, weights and full KV cache of every replica. While it is asleep:
+    what it keeps."""
+    resident_bytes: int = 0
+    """Measured: what its processes hold in this machine's memory now; 0: it has none."""
     load_s: float = 0.0
     """How long it took to load, the last time; 0: not known."""
     wake_s: float = 0.0

@@ -16,6 +16,7 @@ Where to add what:
 
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
+from ashore.store.conversion.dequantise import dequantise, is_quantised
 from ashore.store.conversion.ggufmeta import gguf_reader, read_gguf_meta
 from ashore.store.conversion.ggufstate import read_gguf_state
 from ashore.store.conversion.pooling import EMBEDDING, Embedding
@@ -57,9 +58,11 @@ __all__ = [
     "check_local",
     "convert_safetensors_to_gguf",
     "data_used",
+    "dequantise",
     "disk_errors",
     "find_data",
     "gguf_reader",
+    "is_quantised",
     "is_source",
     "name_of_source",
     "open_source",

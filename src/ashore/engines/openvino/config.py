@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ashore.core import did_you_mean, human_bytes
+from ashore.core import did_you_mean
 from ashore.engines.model import EngineOptions
 from ashore.engines.openvino.card import CARD
 from ashore.engines.openvino.ladder import Objective
-from ashore.errors import InvalidSpec, KvCacheExhausted
+from ashore.engines.options import check_kv_tokens
+from ashore.errors import InvalidSpec
 
 _OWN_OPTIONS = tuple(name for name in CARD.options.known if name != name.upper())
 
@@ -94,13 +95,7 @@ def choose_kv_tokens(options: EngineOptions, *, context_tokens: int, bytes_per_t
         KvCacheExhausted: what was asked for does not fit into memory.
     """
     if options.kv_tokens:
-        needed = options.kv_tokens * bytes_per_token
-        if needed > free_bytes:
-            raise KvCacheExhausted(
-                f"{options.kv_tokens} tokens of KV cache need {human_bytes(needed)}; "
-                f"{human_bytes(free_bytes)} are free",
-                hint=f"set kv_tokens to at most {free_bytes // bytes_per_token}",
-            )
+        check_kv_tokens(options.kv_tokens, bytes_per_token=bytes_per_token, free_bytes=free_bytes)
         return options.kv_tokens
     budget = min(int(free_bytes * _SHARE_OF_FREE_MEMORY), _LARGEST_DEFAULT_KV_BYTES)
     return max(1, min(context_tokens * options.max_sequences, budget // bytes_per_token))

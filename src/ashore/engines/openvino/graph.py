@@ -223,14 +223,15 @@ def _facts(model: Any) -> GraphFacts:
 
 
 def _precision_of(model: Any) -> str:
-    """Return `fp16`, `int8`, `int4` where most weights have four bits, or `mixed` where some have."""
-    counts = {"four": 0, "eight": 0}
+    """Return `fp16`, `int8`, `int4` where most weights have four bits, or `mixed` where some have. Matrices of every
+    size count, by their numbers: a small model has no large ones."""
+    counts = {"four": 0, "eight": 0, "wide": 0}
     for node in model.get_ops():
-        kind = node.get_element_type().get_type_name() if _is_large_constant(node) else ""
-        if kind in _BITS:
-            counts[_BITS[kind]] += int(np.prod(node.get_output_shape(0)))
+        if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) >= 2:
+            kind = node.get_element_type().get_type_name()
+            counts[_BITS.get(kind, "wide")] += int(np.prod(node.get_output_shape(0)))
     if not counts["four"]:
-        return "int8" if counts["eight"] else "fp16"
+        return "int8" if counts["eight"] > counts["wide"] else "fp16"
     return "int4" if counts["four"] > counts["eight"] else "mixed"
 
 

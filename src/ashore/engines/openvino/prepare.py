@@ -148,7 +148,14 @@ def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
     """Return a path in `scratch` that the reader can write beside."""
     link = scratch / "model.gguf"
     if weights.endswith(".gguf"):
-        link.symlink_to((source / weights).absolute())  # not further: a sealed model's file has no other name
+        from ashore.store import dequantise, is_quantised
+
+        file = (source / weights).absolute()  # not further: a sealed model's file has no other name
+        if is_quantised(file):  # OpenVINO would leave its weights as they are, whatever precision was asked for
+            told("dequantise", 0.0)
+            dequantise(file, link)
+        else:
+            link.symlink_to(file)
     elif weights.endswith((".safetensors", ".safetensors.index.json")):
         from ashore.store import convert_safetensors_to_gguf
 

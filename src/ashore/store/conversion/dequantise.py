@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ashore.store.conversion.ggufmeta import gguf_reader
+from ashore.store.conversion.ggufmeta import gguf_reader, read_gguf_meta
 from ashore.store.diskerrors import disk_errors
 from ashore.store.progress import Progress, silent
 
 _NOT_COPIED = ("general.architecture", "general.file_type", "general.quantization_version")
+_PLAIN = ("F64", "F32", "F16", "BF16")
 _FILE_TYPE_F16 = 1
 """`general.file_type` of "mostly F16". Source: GGUF specification, general.file_type."""
+
+
+def is_quantised(file: Path) -> bool:
+    """Return whether a GGUF file has weights of less than 16 bits."""
+    return any(tensor.type_name not in _PLAIN for tensor in read_gguf_meta(file).tensors)
 
 
 def dequantise(source: Path, target: Path, *, progress: Progress = silent) -> dict[str, str]:
