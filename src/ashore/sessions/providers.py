@@ -232,14 +232,20 @@ class Providers:
         return token
 
     async def _believe(self, issuer: Issuer, token: str) -> Mapping[str, Any]:
-        """Return what an ID token says; its keys are fetched again where it names one that is not known."""
+        """Return what an ID token of this issuer says; its keys are fetched again where it names one that is not
+        known."""
         try:
-            return self._held.verifier.read(token, self._clock.now_s())[1]
+            signer, said = self._held.verifier.read(token, self._clock.now_s())
         except Unauthenticated:
             if issuer.name not in self._held.verifier.missed:
                 raise
-        await self._keys.look()
-        return self._held.verifier.read(token, self._clock.now_s())[1]
+            await self._keys.look()
+            signer, said = self._held.verifier.read(token, self._clock.now_s())
+        if signer.name != issuer.name:
+            raise Unauthenticated(
+                f"{issuer.name} sent a token of {signer.name}", hint="have each provider sign its own tokens"
+            )
+        return said
 
     async def _come_in(
         self, visit: Visit, section: ProviderSection, issuer: Issuer, said: Mapping[str, Any], flow: Flow

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from console_house import Browser, ConsoleHouse, attributes, run
 from fake_provider import URL, FakeProvider
@@ -182,6 +183,25 @@ def test_a_provider_that_speaks_for_another_is_not_asked(rig: Any, tmp_path: Pat
         done = await browser.post("to_provider", "corp")
         assert isinstance(done.error, SourceUnreachable) and URL in str(done.error)
         assert (await browser.post("to_provider", "nobody")).status == 404
+
+    run(story())
+
+
+def test_a_token_of_one_provider_finishes_no_log_in_by_another(rig: Any, tmp_path: Path) -> None:
+    """Both providers are known, and the token is signed and meant for this client; it is just not corp's."""
+    corp = Corp(rig, tmp_path)
+    other = msgspec.structs.replace(corp.provider.issuer, name="other", issuer="https://other.example")
+    sections = corp.provider.section(), corp.provider.section(issuer="other")
+    run(corp.rig.provided.apply(sections, (corp.provider.issuer, other), ()))
+
+    async def story() -> None:
+        for claims, comes_in in (({"iss": other.issuer}, False), ({}, True)):
+            browser = Browser(corp.rig)
+            await browser.open()
+            url = (await browser.post("to_provider", "corp", next="/console")).goto
+            done = await corp.back(browser, corp.provider.authorize(url, **claims))
+            assert (await browser.session() is not None) is comes_in, done.error
+            assert comes_in or "corp sent a token of other" in str(done.error)
 
     run(story())
 
