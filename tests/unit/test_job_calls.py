@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from admin_app import AdminApp
@@ -12,6 +14,7 @@ from ashore.jobs import JobQueue, NewJob, SqlJobs
 from ashore.jobs.office import JobOffice
 from ashore.jobs.operations import Request
 from ashore.jobs.operations import calls as operations
+from ashore.jobs.operations.sources import Reach
 from ashore.state import open_scratch
 
 
@@ -127,6 +130,31 @@ def test_who_submitted_an_operation_learns_whether_they_still_may_and_nobody_els
     assert refused["status"] == 403 and "model/other" in refused["message"], refused
     assert app.ask("GET", "/admin/v1/jobs/op_his/allowed")["status"] == 400, "it is not theirs"
     assert app.ask("GET", "/admin/v1/jobs/job_beta/allowed")["status"] == 404, "of another tenant"
+
+
+@pytest.mark.parametrize(
+    "path, body, made",
+    [
+        ("/train/sft", {"model": "a", "data": "/pool/x.jsonl"}, "a-sft"),
+        ("/optimize/prune", {"model": "a", "remove": "30%"}, "a-pruned30"),
+        ("/optimize/distill", {"teacher": "a@int8", "data": ["/pool/x.jsonl"]}, "a-distilled"),
+    ],
+)
+def test_a_name_that_is_left_out_is_among_those_that_rights_are_asked_for(
+    path: str, body: dict[str, object], made: str
+) -> None:
+    """Who may train `a` alone may not make `a-sft`; what is queued has the name that was asked about."""
+    for also, status in ((), 403), ((f"model/{made}",), None):
+        rules = [parse_rule(f"allow model:* on {one}") for one in ("model/a", *also)]
+        app = office(own=(Role(name="maker", title="", rules=tuple(rules)),))
+        app.desks["jobs"] = replace(app.desks["jobs"], reach=Reach(folders=("/pool",)))
+        answer = app.ask("POST", f"/admin/v1{path}", body)
+        assert answer.get("status") == status, answer
+        if status is None:
+            request = msgspec.json.decode(app.desks["jobs"].queue.body(answer["id"]).payload, type=Request)
+            assert request.also == (f"model/{made}",) and msgspec.json.decode(request.asked)["name"] == made
+        else:
+            assert f"model/{made}" in answer["message"]
 
 
 def test_one_tenant_leaves_room_for_the_operations_of_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from ashore.cli.asjob import also_a_job
 from ashore.cli.modelstore import model_json
 from ashore.cli.progress import TerminalProgress
-from ashore.core import human_bytes
-from ashore.optimize.pruning import Kind, PruneOrder, PruneReport, PruneWish, read_share
+from ashore.core import human_bytes, read_share
+from ashore.optimize.pruning import Kind, PruneOrder, PruneReport, PruneWish
 from ashore.optimize.pruning.model import HEAL_TOKENS, Method
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]

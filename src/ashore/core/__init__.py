@@ -89,6 +89,7 @@ from ashore.core.section import (
     toml,
 )
 from ashore.core.shapes import HEAVY_RATIO, LIGHT_RATIO, ModelShape, kv_bytes, kv_bytes_per_token
+from ashore.core.share import read_share
 from ashore.core.textfile import parse_toml, read_text_file, read_toml, read_toml_text
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
 from ashore.core.visible import check_line, first_hidden
@@ -229,6 +230,7 @@ __all__ = [
     "plain",
     "range_of",
     "read_section",
+    "read_share",
     "read_text_file",
     "read_toml",
     "read_toml_text",

@@ -28,7 +28,7 @@ from ashore.store.model import DERIVED, TEXT, TEXT_FILES, Attachment, StoredMode
 from ashore.store.ports import ManifestRemote
 from ashore.store.progress import Progress, silent
 from ashore.store.recipe import DATA_SUFFIXES, DataUsed, VariantRecipe, data_used, find_data, set_digest, versions_of
-from ashore.store.refs import parse_reference
+from ashore.store.refs import made_name, parse_reference, pruned_name
 from ashore.store.reports import ModelFilesOnDisk, RekeyReport
 from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source, pip_addresses
@@ -64,10 +64,12 @@ __all__ = [
     "gguf_reader",
     "is_quantised",
     "is_source",
+    "made_name",
     "name_of_source",
     "open_source",
     "parse_reference",
     "pip_addresses",
+    "pruned_name",
     "read_gguf_meta",
     "read_gguf_state",
     "read_tensors",

@@ -1,4 +1,5 @@
-"""References to stored models: `name`, `name@variant`, `name@sha256:…`, and how a name is formed from a source."""
+"""References to stored models: `name`, `name@variant`, `name@sha256:…`, and how a name is formed from a source or from
+another model."""
 
 from __future__ import annotations
 
@@ -44,6 +45,20 @@ def parse_reference(text: str) -> Reference:
             hint="expected name, name@variant or name@sha256:<64 hex digits>",
         )
     return Reference(name=name, variant=rest)
+
+
+def made_name(parent: str, how: str) -> str:
+    """Return the name of what is made of a stored model where no other name is given: `tiny-sft`.
+
+    Raises:
+        InvalidRequest: `parent` is not a reference.
+    """
+    return f"{parse_reference(parent).name}-{how}"
+
+
+def pruned_name(parent: str, share: float) -> str:
+    """Return `made_name` for a model without a share of its parameters: `tiny-pruned30`."""
+    return made_name(parent, f"pruned{round(share * 100)}")
 
 
 def is_digest(text: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.errors import Conflict, InvalidRequest, UnknownModel, UnsupportedModel
-from ashore.store import DERIVED, ModelStore, StoredModel, parse_reference
+from ashore.store import DERIVED, ModelStore, StoredModel, made_name, parse_reference
 from ashore.text import TextModel
 from ashore.training.batches import PackedBatches
 from ashore.training.checkpoints import TRAINABLE
@@ -52,7 +52,7 @@ def plan_sft(
             hint=f"name the original model: {parent.name}",
         )
     kind: Kept = "model" if request.method == "full" or request.merge else "adapter"
-    name = request.name or f"{parent.name}-sft"
+    name = request.name or made_name(parent.name, "sft")
     _check_name(store, name, parent, kind)
     folder = store.open(parent.reference).directory
     text = TextModel.load(folder)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.core import Actor, Call
+from ashore.core import Actor, Call, read_share
 from ashore.core.fieldmarks import extra_of
 from ashore.errors import InvalidRequest, Overloaded
 from ashore.jobs.model import Job, NewJob, new_id
@@ -31,6 +31,7 @@ from ashore.jobs.operations.asks import (
 from ashore.jobs.operations.model import NAMES, Request, kind_of, name_of
 from ashore.jobs.operations.sources import check_stored, pulled_name
 from ashore.jobs.standing import JobOut, job_out
+from ashore.store import made_name, pruned_name
 
 PULL: Final = "model:pull"
 VERIFY: Final = "model:verify"
@@ -84,13 +85,16 @@ def quantize_model(office: JobOffice, actor: Actor, asked: QuantizeIn) -> JobOut
 
 def prune_model(office: JobOffice, actor: Actor, asked: PruneIn) -> JobOut:
     """Make a smaller model: remove the parts that matter least, then train the rest, as a job."""
-    return _derive(office, actor, "optimize prune", OPTIMIZE, asked.model, (asked.name,), asked)
+    name = asked.name or pruned_name(asked.model, read_share(asked.remove))
+    asked = msgspec.structs.replace(asked, name=name)
+    return _derive(office, actor, "optimize prune", OPTIMIZE, asked.model, (name,), asked)
 
 
 def distill_model(office: JobOffice, actor: Actor, asked: DistillIn) -> JobOut:
     """Train a smaller model to answer like a larger one, as a job."""
-    others = (asked.student or "", asked.name or "")
-    return _derive(office, actor, "optimize distill", OPTIMIZE, asked.teacher, others, asked)
+    name = asked.name or made_name(asked.teacher, "distilled")
+    asked = msgspec.structs.replace(asked, name=name)
+    return _derive(office, actor, "optimize distill", OPTIMIZE, asked.teacher, (asked.student or "", name), asked)
 
 
 def evaluate_model(office: JobOffice, actor: Actor, asked: EvaluateIn) -> JobOut:
@@ -110,7 +114,9 @@ def evaluate_model(office: JobOffice, actor: Actor, asked: EvaluateIn) -> JobOut
 
 def train_model(office: JobOffice, actor: Actor, asked: SftIn) -> JobOut:
     """Fine-tune a model on example answers, as a job. Asked for again, it goes on where it stopped."""
-    return _derive(office, actor, "train sft", TRAIN, asked.model, (asked.name,), asked)
+    name = asked.name or made_name(asked.model, "sft")
+    asked = msgspec.structs.replace(asked, name=name)
+    return _derive(office, actor, "train sft", TRAIN, asked.model, (name,), asked)
 
 
 def run_learning(office: JobOffice, actor: Actor, asked: LearnIn) -> JobOut:
@@ -240,7 +246,8 @@ def _require(office: JobOffice, actor: Actor, action: str, *names: str) -> None:
 def _derive(
     office: JobOffice, actor: Actor, name: str, action: str, model: str, others: tuple[str, ...], asked: msgspec.Struct
 ) -> JobOut:
-    """Queue an operation on a stored model; the caller needs the right on all that it reads and makes by name."""
+    """Queue an operation on a stored model; the caller needs the right on all that it reads and makes. What it makes is
+    named in `asked`, so that the operation makes no other."""
     names = [check_stored(one) for one in (model, *others) if one]
     _require(office, actor, action, *names)
     first, *more = (f"model/{one}" for one in names)

@@ -13,7 +13,7 @@ from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.sizes import half_sizes, require_memory, student_sizes
 from ashore.optimize.distilling.teaching import vocabulary_digest
 from ashore.optimize.surgery import Anatomy, anatomy_of
-from ashore.store import ModelStore, StoredModel
+from ashore.store import ModelStore, StoredModel, made_name
 from ashore.text import TextModel
 
 
@@ -30,7 +30,7 @@ def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> 
     wish.settings.check()
     parent = parent_of(store, wish)
     teacher = store.resolve(wish.teacher)
-    name = wish.name or f"{wish.teacher.partition('@')[0]}-distilled"
+    name = wish.name or made_name(wish.teacher, "distilled")
     _require_free_name(store, name, parent)
     text = TextModel.load(store.open(parent.reference).directory)
     if teacher.name != parent.name:

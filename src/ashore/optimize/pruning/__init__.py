@@ -4,7 +4,7 @@ Owns what is counted, what goes, and what the rest is taught afterwards. Refuses
 """
 
 from ashore.optimize.pruning.model import PruneWish
-from ashore.optimize.pruning.planning import KINDS, Kind, plan_pruning, read_share
+from ashore.optimize.pruning.planning import KINDS, Kind, plan_pruning
 from ashore.optimize.pruning.service import MAKER, PruneOrder, Pruner, PruneReport, make_again
 from ashore.optimize.surgery import Anatomy, Sizes, anatomy_of, anatomy_of_config
 
@@ -22,5 +22,4 @@ __all__ = [
     "anatomy_of_config",
     "make_again",
     "plan_pruning",
-    "read_share",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ashore.optimize.pruning.planning import Kind
+from ashore.store import pruned_name
 
 Method = Literal["distill", "lora"]
 """How the rest learns: all of it but the vocabulary, or adapters that are merged at the end."""
@@ -44,4 +45,4 @@ class PruneWish:
     @property
     def target(self) -> str:
         """Name of the model that is made."""
-        return self.name or f"{self.model.partition('@')[0]}-pruned{round(self.share * 100)}"
+        return self.name or pruned_name(self.model, self.share)
