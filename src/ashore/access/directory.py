@@ -20,6 +20,7 @@ from ashore.core import TenantId
 from ashore.errors import PermissionDenied, Unauthenticated
 
 _NO_DIGEST: Final = "0" * 64
+FIRST_KEY_IS: Final = "the first key is in the file first-key of the home"
 _NOT_GIVEN: Final = frozenset((FIRST_KEY, INTERNAL))
 
 
@@ -40,12 +41,13 @@ class Claims:
 class _Known:
     """Everything that is known, but tenants."""
 
-    __slots__ = ("accounts", "by_prefix", "gone", "keys")
+    __slots__ = ("accounts", "by_prefix", "first", "gone", "keys")
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.gone: set[str] = set()
         self.keys: dict[str, KeyRecord] = {}
+        self.first: dict[str, KeyRecord] = {}
         self.by_prefix: dict[str, tuple[KeyRecord, ...]] = {}
 
 
@@ -78,6 +80,8 @@ class Directory:
             known.accounts.pop(account_id, None)
         for key in keys:
             known.keys[key.key_id] = key
+            if key.is_first:
+                known.first[key.key_id] = key
             others = (one for one in known.by_prefix.get(key.prefix, ()) if one.key_id != key.key_id)
             known.by_prefix[key.prefix] = (*others, key)
         self._tenants = {tenant.name: tenant for tenant in tenants}
@@ -102,9 +106,7 @@ class Directory:
         if found is None:
             hmac.compare_digest(_NO_DIGEST, digest)
             raise Unauthenticated(
-                "the API key is not valid",
-                hint="check the key; `ashore up` prints where the first key is",
-                guess=True,
+                "the API key is not valid", hint=f"check the key; {self.where_keys_are(now_s)}", guess=True
             )
         self._check_live(found, now_s)
         principal = self._owner(found)
@@ -212,6 +214,12 @@ class Directory:
         self._check_tenant(account.tenant)
         return _principal(key, account, account.kind, frozenset())
 
+    def where_keys_are(self, now_s: float) -> str:
+        """Return where somebody without a key gets one, as a part of a hint."""
+        if any(key.is_live(now_s) for key in self._known.first.values()):
+            return FIRST_KEY_IS
+        return "a security officer creates keys: `ashore access key create`"
+
     def _account(self, account_id: str) -> Account | None:
         account = self._known.accounts.get(account_id)
         if account_id in self._known.gone or (account is not None and account.disabled):
@@ -235,7 +243,9 @@ class Directory:
         if key.is_first:
             raise Unauthenticated(
                 "the first key is no longer valid, because the three administrators exist",
-                hint="use your own key: set ASHORE_API_KEY, or give --key",
+                hint="use your own key: set ASHORE_API_KEY, or give --key; if it is lost, ask a security officer for a "
+                "new one; if all keys of the administrators are lost, run `ashore access revive --lost` on the machine "
+                "of the server",
             )
         expired = key.expires_s is not None and now_s >= key.expires_s
         raise Unauthenticated(

@@ -75,7 +75,7 @@ class Doorkeeper:
         if not token:
             raise Unauthenticated(
                 "no API key was given",
-                hint="send `Authorization: Bearer KEY`; the first key is in the file first-key of the home",
+                hint=f"send `Authorization: Bearer KEY`; {self._directory.where_keys_are(self._latest.now_s())}",
             )
         memo, now_s = self._memo, self._latest.now_s()
         raw = hashlib.sha256(token.encode("utf-8", "surrogatepass"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ashore.access import sql
-from ashore.access.acts import SYSTEM, Acts
+from ashore.access.acts import SYSTEM, Acts, Desk
 from ashore.access.book import save
 from ashore.access.keys import looks_like_key, new_key
 from ashore.access.offices import bindings_in_the_way, missing_offices, standing_of
@@ -65,19 +65,28 @@ class Revived:
     """Offices that nobody with a valid key can use, and whose holders the new first key makes. Empty: no new key."""
     taken_away: tuple[Binding, ...]
     """Bindings whose rules denied that anybody administers."""
+    revoked: tuple[str, ...] = ()
+    """Keys of the administrators that were revoked as lost."""
 
 
-def revive_first_key(acts: Acts, path: Path, *, machine: str = "") -> Revived:
+def revive_first_key(acts: Acts, path: Path, *, machine: str = "", lost: bool = False) -> Revived:
     """Take away what denies that anybody administers, and put a new first key into `path` where an office has nobody
     any more who can use it.
 
     The key makes the missing administrators, and dies when all three are there. Whoever can write the state and the
     home could do as much by hand; this way it stands in the record.
 
+    Args:
+        acts: Where it is done and recorded.
+        path: The file of the first key.
+        machine: Name of the home among those that share the state.
+        lost: The keys of the administrators are lost: revoke all keys of the holders of the three offices first.
+
     Raises:
         Conflict: every office has a holder with a valid key and the rights of the office.
     """
     with acts.write(SYSTEM, "first-key:revive", "first-key") as desk:
+        revoked = _revoke_officers(desk) if lost else ()
         taken = bindings_in_the_way(standing_of(desk.connection, desk.compiled, desk.now_s))
         if taken:
             policy = desk.compiled.policy
@@ -88,11 +97,24 @@ def revive_first_key(acts: Acts, path: Path, *, machine: str = "") -> Revived:
         if not missing and not taken:
             raise Conflict(
                 "every office has a holder with a valid key and the rights of the office",
-                hint="a security officer makes further keys",
+                hint="a security officer makes further keys; if their keys are lost, add --lost",
             )
         if missing:
             path.unlink(missing_ok=True)
             sql.forget_first_keys(desk.connection)
             sql.keep_first_key(desk.connection, make_first_key(path), machine=machine, created_s=desk.now_s)
             desk.detail["missing"] = ", ".join(missing)
-    return Revived(missing=missing, taken_away=taken)
+    return Revived(missing=missing, taken_away=taken, revoked=revoked)
+
+
+def _revoke_officers(desk: Desk) -> tuple[str, ...]:
+    """Revoke every valid key of everybody who holds one of the three offices; return their ids."""
+    officers = standing_of(desk.connection, desk.compiled, desk.now_s).officers
+    holders = sorted(frozenset[str]().union(*officers.values()))
+    keys = [key for one in holders for key in sql.list_keys(desk.connection, owner=one, limit=10_000)]
+    live = [key for key in keys if key.is_live(desk.now_s)]
+    for key in live:
+        sql.save_key(desk.connection, replace(key, revoked_s=desk.now_s))
+    desk.before = standing_of(desk.connection, desk.compiled, desk.now_s)  # the new first key makes what is gone
+    desk.detail["lost"] = ", ".join(f"{key.key_id} of {key.owner}" for key in live)[:1000]
+    return tuple(key.key_id for key in live)

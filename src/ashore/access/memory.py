@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from ashore.access.directory import FIRST_KEY_IS
 from ashore.access.keys import MAX_TOKEN_CHARS, KeyDigest, digest_of
 from ashore.access.model import DEFAULT_TENANT, Principal
 from ashore.access.roles import DEVELOPER, FIRST_KEY, VIEWER
@@ -34,7 +35,7 @@ class KeyTable:
         if not token:
             raise Unauthenticated(
                 "no API key was given",
-                hint="send `Authorization: Bearer KEY`; the first key is in the file first-key of the home",
+                hint=f"send `Authorization: Bearer KEY`; {FIRST_KEY_IS}",
             )
         found: Principal | None = None
         if len(token) <= MAX_TOKEN_CHARS:
@@ -42,9 +43,7 @@ class KeyTable:
                 if digest.matches(token):
                     found = principal
         if found is None:
-            raise Unauthenticated(
-                "the API key is not valid", hint="check the key; `ashore up` prints where the first key is"
-            )
+            raise Unauthenticated("the API key is not valid", hint=f"check the key; {FIRST_KEY_IS}")
         return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
+from cyclopts import Parameter
 
 from ashore.access.calls import keys as k
 from ashore.access.calls import people as p
@@ -193,12 +194,16 @@ app.command(usage, name="usage")
 
 
 @app.command
-def revive() -> None:
+def revive(*, lost: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Restore an office (an administrator role) that nobody with a valid key can use any more.
 
     Removes the bindings that deny administration to everybody. If an office has no holder left, creates a new first key
     on this machine; use it to create the missing administrators, after which it stops working. The audit log records
     the command.
+
+    Args:
+        lost: The administrators lost their keys: revoke all keys of the holders of the three offices, then create the
+            new first key. Their accounts, passwords and roles stay.
     """
 
     from ashore.access import Acts, revive_first_key
@@ -211,11 +216,13 @@ def revive() -> None:
     try:
         with command_recorder(settings.home) as recorder:
             acts = Acts(state, recorder, SystemClock())
-            revived = revive_first_key(acts, settings.home.first_key, machine=shared_name(settings))
+            revived = revive_first_key(acts, settings.home.first_key, machine=shared_name(settings), lost=lost)
     finally:
         state.close()
     for binding in revived.taken_away:
         print(f"{binding.subject} no longer has the role {binding.role}, which denied administration to everybody")
+    if revived.revoked:
+        print(f"revoked as lost: {', '.join(revived.revoked)}")
     if revived.missing:
         print(f"created a new first key in {settings.home.first_key}; missing: {', '.join(revived.missing)}")
-        print(f"next: `ashore access user create NAME --role {revived.missing[0]}`")
+        print(f"next: `ashore access user create NAME --role {revived.missing[0]}`, with a new name for each")

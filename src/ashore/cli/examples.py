@@ -382,9 +382,8 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access budget show b-0a1b2c3d4e5f", "used and left in this window"),
             Example("ashore access budget remove b-0a1b2c3d4e5f", "it no longer limits within 200 ms"),
             Example("ashore access consent alice", "let a security officer change this auditor's account for 24 hours"),
-            Example(
-                "ashore access revive", "restore an office that nobody can use any more; the server must be stopped"
-            ),
+            Example("ashore access revive", "restore an office that nobody can use any more"),
+            Example("ashore access revive --lost", "the same where the administrators lost their keys; revokes them"),
         ),
         "plan": (
             Example(

@@ -40,6 +40,6 @@ def print_link(*, url: str = "") -> None:
     if not token:
         raise Conflict(
             "the first key no longer works, because the three administrators exist",
-            hint=f"log in at {address}/console; a lost office is restored with `ashore access revive`",
+            hint=f"log in at {address}/console; if the administrators lost their keys: `ashore access revive --lost`",
         )
     print(f"{address}/console/first/{token}")

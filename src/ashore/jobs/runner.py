@@ -109,8 +109,8 @@ class Runner:
 
     async def run(self) -> None:
         """Work until `stop`. Jobs that run then are given back uncounted; what has ended is recorded first."""
-        if await self._try(lambda: self._queue.recover(self._owner, self._since_ms)):
-            self._noted_death()
+        await self._try(lambda: self._queue.recover(self._owner, self._since_ms))
+        self._noted_death()  # what died before this start is not known
         chores = [
             asyncio.create_task(work, name=name)
             for work, name in (

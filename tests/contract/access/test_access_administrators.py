@@ -15,6 +15,7 @@ from ashore.access import (
     Acts,
     Binding,
     Compiled,
+    Doorkeeper,
     KeyScope,
     KeyWish,
     Policy,
@@ -120,6 +121,41 @@ def test_where_an_office_has_lost_its_keys_a_new_first_key_makes_its_holder(hous
             house.who(dead)
     assert house.acts("first-key:revive") == [("system", "failed"), ("system", "done")]
     assert house.may(security, "role:grant", "role/x")
+
+
+def test_lost_keys_are_revoked_and_a_new_first_key_makes_three_administrators_again(
+    house: House, tmp_path: Path
+) -> None:
+    _, security, _ = lost = house.three()
+    dev = house.make(house.actor(security), "dev", "developer")
+    acts, path = Acts(house.database, house.recorder, house.clock), tmp_path / "first-key"
+    revived = revive_first_key(acts, path, lost=True)
+    assert revived.missing == ("system-administrator", "security-officer", "auditor") and len(revived.revoked) == 3
+    for key in lost:
+        with pytest.raises(Unauthenticated, match="was revoked"):
+            house.who(key)
+    assert house.may(dev, "infer", "model/chat"), "the keys of others stay"
+    first = house.actor(path.read_text().strip())
+    for name, role in zip(("sam2", "sec2", "ann2"), revived.missing, strict=True):
+        made = house.make(first, name, role)
+    assert house.may(made, "audit:search", "server")
+    with pytest.raises(Unauthenticated, match="three administrators exist"):
+        house.who(path.read_text().strip())
+    act = next(act for act in house.recorder.acts if act.action == "first-key:revive")
+    assert [part.split(" of ")[1] for part in str(act.detail["lost"]).split(", ")] == ["ann", "sam", "sec"]
+    assert act.outcome == "done"
+
+
+def test_a_hint_names_the_first_key_only_while_it_opens_something(house: House) -> None:
+    def hint(token: str | None) -> str:
+        with pytest.raises(Unauthenticated) as caught:
+            Doorkeeper(house.directory(), house.clock, house.recorder).authenticate(token)
+        return caught.value.hint
+
+    assert all("the first key is in the file first-key" in hint(token) for token in (None, new_key()))
+    house.three()
+    assert all("a security officer creates keys" in hint(token) for token in (None, new_key()))
+    assert "revive --lost" in hint(house.first_key)
 
 
 SHUT_OUT = (
