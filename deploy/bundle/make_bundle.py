@@ -57,7 +57,7 @@ def main() -> int:
     _licences(root)
     shutil.copy(Path(__file__).with_name("install.sh"), root / "install.sh")
     (root / "PYTHON").write_text(f"{sys.version_info.major}.{sys.version_info.minor}\n")
-    _sums(root)
+    sums = _sums(root)
     tar = words.output.absolute() / f"{name}.tar"
     with tarfile.open(tar, "w") as archive:
         archive.add(root, arcname=name)
@@ -65,15 +65,16 @@ def main() -> int:
     digest = _sha256(tar)
     tar.with_name(f"{tar.name}.sha256").write_text(f"{digest}  {tar.name}\n")
     print(tar)
-    print(_next_step(tar, name, digest), file=sys.stderr)
+    print(_next_step(tar, name, digest, sums), file=sys.stderr)
     return 0
 
 
-def _next_step(tar: Path, name: str, digest: str) -> str:
+def _next_step(tar: Path, name: str, digest: str, sums: str) -> str:
     """Return what to do with the bundle, in lines for a terminal."""
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     return (
         f"{human_bytes(tar.stat().st_size)}, SHA-256 {digest} (also in {tar.name}.sha256)\n"
+        f"SHA-256 of SHA256SUMS in it, which the installer prints: {sums}\n"
         f"next: copy it to the machine without a network, which needs {python}; there:\n"
         f"  sha256sum {tar.name}    # compare with the digest above, which travels another way\n"
         f"  tar xf {tar.name} && sh {name}/install.sh"
@@ -169,9 +170,11 @@ def _files(root: Path) -> Iterator[Path]:
     yield from (path for path in sorted(root.rglob("*")) if path.is_file())
 
 
-def _sums(root: Path) -> None:
+def _sums(root: Path) -> str:
+    """Write the list of the files with their hashes, and return the hash of the list."""
     lines = [f"{_sha256(path)}  {path.relative_to(root)}\n" for path in _files(root)]
     (root / "SHA256SUMS").write_text("".join(lines))
+    return _sha256(root / "SHA256SUMS")
 
 
 def _sha256(path: Path) -> str:
