@@ -98,11 +98,11 @@ class SqlConversations:
         Raises:
             BudgetExceeded: the tenant would store too much. DiskFull: there is no room.
         """
-        check_room(self._database, len(metadata))
         with self._database.write() as connection:
             found = _one(connection, conversation_id)
             if found is None:
                 return None
+            check_room(self._database, len(metadata), of=(connection, found.tenant))
             check_stored(connection, found.tenant, len(metadata) - len(found.metadata), most_bytes)
             execute(
                 connection,
@@ -231,7 +231,7 @@ class SqlConversations:
         most_bytes: int | None,
     ) -> Conversation:
         added = sum(len(one.item) for one in items)
-        check_room(self._database, added)
+        check_room(self._database, added, of=(connection, to.tenant))
         check_stored(connection, to.tenant, added, most_bytes)
         statement = "SELECT item_id FROM conversation_item WHERE conversation_id = :id"
         known = {str(row[0]) for row in execute(connection, statement, id=to.conversation_id)}

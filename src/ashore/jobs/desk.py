@@ -50,12 +50,7 @@ class JobDesk:
         """
         self.require_state()
         most, length = self.quotas.most("stored_bytes", job.tenant), len(job.payload)
-
-        def look() -> None:
-            self.queue.store.check_room(length)
-            self.queue.store.check_stored(job.tenant, length, most)
-
-        await self.call(look)
+        await self.call(lambda: self.queue.store.check_room(job.tenant, length, most))
 
     async def submit(self, job: NewJob) -> Job:
         """Keep a job durably.

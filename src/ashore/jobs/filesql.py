@@ -44,13 +44,15 @@ class SqlFiles:
     def append(self, file_id: str, number: int, piece: bytes) -> None:
         """Keep one piece; the same number again replaces it."""
         assert len(piece) <= PIECE_BYTES
-        check_room(self._database, len(piece))
         statement = (
             "INSERT INTO file_piece (file_id, number, piece) SELECT :id, :number, :piece "
             "WHERE EXISTS (SELECT 1 FROM stored_file WHERE file_id = :id) "
             "ON CONFLICT (file_id, number) DO UPDATE SET piece = excluded.piece"
         )
+        owner = "SELECT tenant FROM stored_file WHERE file_id = :id AND purpose <> 'batch_output'"
         with self._database.write() as connection:
+            tenant = execute(connection, owner, id=file_id).scalar()
+            check_room(self._database, len(piece), of=None if tenant is None else (connection, str(tenant)))
             execute(connection, statement, id=file_id, number=number, piece=piece)
 
     def complete(self, file: StoredFile, *, most_bytes: int | None = None) -> StoredFile | None:

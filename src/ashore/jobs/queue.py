@@ -56,13 +56,11 @@ class JobQueue:
         is_done = job.result is not None  # it was checked before it was worked on
         most_bytes = None if job.parent_id or is_done else self._quotas.most("stored_bytes", job.tenant)
         kept = self.store.add([job], self.now_ms(), most_queued=most, most_bytes=most_bytes)[0]
-        if kept.job_id != job.job_id:
-            body = self.store.body(kept.job_id)
-            if body is not None and body.payload != job.payload:
-                raise Conflict(
-                    f"the idempotency key was already used by {kept.job_id} for a different request",
-                    hint="use a new idempotency key for each new request",
-                )
+        if kept.job_id != job.job_id and not self.store.asks(kept.job_id, job.payload):
+            raise Conflict(
+                f"the idempotency key was already used by {kept.job_id} for a different request",
+                hint="use a new idempotency key for each new request",
+            )
         return kept
 
     def get(self, job_id: str, *, tenant: str | None, kinds: Sequence[str] = ()) -> Job:

@@ -6,24 +6,46 @@ new work stops early, and what is there can still end, expire and be removed.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.errors import DiskFull
+from ashore.jobs.quota import stored_bytes
 from ashore.state import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 RESERVED_BYTES: Final = 256 << 20
 """Room for the write-ahead log of some large transactions, and for results of what runs."""
+SHARED_BYTES: Final = 256 << 20
+"""Of the disk before the reserve: only tenants that store no more than this may fill it, so that one that stores all it
+can stops nobody else."""
 
 
-def check_room(database: Database, num_bytes: int) -> None:
+def check_room(database: Database, num_bytes: int, *, of: tuple[Connection, str] | None = None) -> None:
     """Return when `num_bytes` of new work may be kept.
 
+    Args:
+        database: Whose disk it is.
+        num_bytes: Of the new work.
+        of: The transaction that keeps it, and the tenant that it is of: one that stores much leaves room for others.
+
     Raises:
-        DiskFull: the rest of the disk is reserved.
+        DiskFull: the rest of the disk is reserved, or left to tenants that store less.
     """
     free = database.free_bytes()
-    if free is not None and free < RESERVED_BYTES + num_bytes:
+    if free is None or free >= RESERVED_BYTES + SHARED_BYTES + num_bytes:
+        return
+    hint = "free some space, or delete files and results that are not needed"
+    if free < RESERVED_BYTES + num_bytes:
         raise DiskFull(
             f"the state disk has {free >> 20:,} MiB free; uploads and jobs must leave {RESERVED_BYTES >> 20} MiB",
-            hint="free some space, or delete files and results that are not needed",
+            hint=hint,
+        )
+    if of is not None and (stores := stored_bytes(*of)) + num_bytes > SHARED_BYTES:
+        raise DiskFull(
+            f"the state disk has {free >> 20:,} MiB free, and tenant {of[1]} stores {stores >> 20:,} MiB; the last "
+            f"{(RESERVED_BYTES + SHARED_BYTES) >> 20} MiB are left to tenants that store less than "
+            f"{SHARED_BYTES >> 20} MiB",
+            hint=hint,
         )

@@ -72,7 +72,7 @@ class SqlJobs:
         When it returns, they outlive a power cut.
 
         Args:
-            jobs: Of one tenant, where there is a bound.
+            jobs: Of one tenant.
             now_ms: The time.
             most_queued: Jobs of the tenant that have not ended, these included, without the lines of batches.
             most_bytes: What the tenant may store in all.
@@ -80,8 +80,8 @@ class SqlJobs:
         Raises:
             BudgetExceeded: there would be more; none was kept.
         """
-        self.check_room(sum(len(job.payload) for job in jobs))
         with self._database.write() as connection:
+            check_room(self._database, sum(len(job.payload) for job in jobs), of=(connection, jobs[0].tenant))
             if most_queued is not None:
                 tenant_lock(connection, jobs[0].tenant)
                 before = _queued(connection, jobs[0].tenant)
@@ -96,13 +96,10 @@ class SqlJobs:
             announce(connection)
             return kept
 
-    def check_room(self, num_bytes: int) -> None:
-        """Return when jobs of so many bytes may be kept now. Raises `DiskFull`."""
-        check_room(self._database, num_bytes)
-
-    def check_stored(self, tenant: str, num_bytes: int, most_bytes: int | None) -> None:
-        """Return when a tenant may store so many bytes more now. Raises `BudgetExceeded`."""
+    def check_room(self, tenant: str, num_bytes: int, most_bytes: int | None) -> None:
+        """Return when a tenant may store jobs of so many bytes now. Raises `DiskFull`, `BudgetExceeded`."""
         with self._database.read() as connection:
+            check_room(self._database, num_bytes, of=(connection, tenant))
             check_stored(connection, tenant, num_bytes, most_bytes)
 
     def get(self, job_id: str) -> Job | None:
@@ -124,6 +121,15 @@ class SqlJobs:
         statement = "SELECT LENGTH(payload) + COALESCE(LENGTH(result), 0) FROM job_body WHERE job_id = :id"
         with self._database.read() as connection:
             return int(execute(connection, statement, id=job_id).scalar() or 0)
+
+    def asks(self, job_id: str, payload: bytes) -> bool:
+        """Return whether a job has this payload, or is gone. One of another length is not read."""
+        statement = "SELECT {} FROM job_body WHERE job_id = :id"
+        with self._database.read() as connection:
+            length = execute(connection, statement.format("LENGTH(payload)"), id=job_id).scalar()
+            if length is None or length != len(payload):
+                return length is None
+            return bytes(execute(connection, statement.format("payload"), id=job_id).scalar_one()) == payload
 
     def ready(self, now_ms: int) -> set[str]:
         """Return the kinds of which a job may be leased now. Only reads."""

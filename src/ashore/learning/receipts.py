@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -32,6 +32,8 @@ MOST_WAITING: Final = 4_096
 """Answers that wait to be written; further ones get no receipt."""
 MOST_WAITING_CHARS: Final = 32 << 20
 """Of all texts that wait."""
+MOST_OF_TENANT: Final = MOST_WAITING_CHARS // 2
+"""Of that room; so that the answers of one tenant cost no other its receipts."""
 MOST_CHARS: Final = 65_536
 """Of question and answer together; a longer one can be voted on, and nothing is learned from it."""
 BATCH: Final = 256
@@ -80,6 +82,8 @@ class Receipts:
         self._quotas = quotas
         self._waiting: deque[Answered] = deque()
         self._chars = 0
+        self._share_of: Counter[str] = Counter()
+        """By tenant, how much of the room its answers take."""
         self._lock = threading.Condition()
         self._writing = False
         self._closing = False
@@ -98,12 +102,12 @@ class Receipts:
     def take(self, answered: Answered) -> None:
         """Put an answer into the queue, or drop it where that is full."""
         with self._lock:
-            chars = self._chars + answered.num_chars
-            if len(self._waiting) >= MOST_WAITING or chars > MOST_WAITING_CHARS or self._closing:
-                dropped = True
-            else:
+            chars, share = self._chars + answered.num_chars, self._share_of[answered.tenant] + _share(answered)
+            is_full = len(self._waiting) >= MOST_WAITING or chars > MOST_WAITING_CHARS or share > MOST_OF_TENANT
+            dropped = is_full or self._closing
+            if not dropped:
                 self._waiting.append(answered)
-                self._chars, dropped = chars, False
+                self._chars, self._share_of[answered.tenant] = chars, share
                 self._lock.notify_all()
         if dropped:
             self._counted(1, "dropped")
@@ -142,6 +146,9 @@ class Receipts:
                     self._lock.wait_for(lambda: self._closing or len(self._waiting) >= BATCH, EVERY_S)
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
                 self._chars -= sum(one.num_chars for one in batch)
+                for one in batch:
+                    self._share_of[one.tenant] -= _share(one)
+                self._share_of += Counter()  # forgets who has none
                 self._writing = True
             try:
                 self._write(batch)
@@ -159,7 +166,7 @@ class Receipts:
     def _write(self, batch: Sequence[Answered]) -> None:
         """Keep what has room: on the disk, whose reserve is left, and in the budget of its tenant."""
         try:
-            check_room(self._database, sum(one.num_chars for one in batch))
+            check_room(self._database, sum(one.num_chars for one in batch))  # before anything is masked
         except DiskFull as fault:
             self._drop(len(batch), fault)
             return
@@ -169,9 +176,11 @@ class Receipts:
             for tenant in dict.fromkeys(one.tenant for one in receipts):
                 theirs = [one for one in receipts if one.tenant == tenant]
                 most = self._quotas.most("stored_bytes", tenant)
+                added = sum(one.num_bytes for one in theirs)
                 try:
-                    check_stored(connection, tenant, sum(one.num_bytes for one in theirs), most)
-                except BudgetExceeded as fault:
+                    check_room(self._database, added, of=(connection, tenant))
+                    check_stored(connection, tenant, added, most)
+                except (BudgetExceeded, DiskFull) as fault:
                     self._drop(len(theirs), fault)
                 else:
                     kept += theirs
@@ -212,6 +221,11 @@ class Receipts:
             made_ms=one.made_ms,
             expires_ms=one.made_ms + int(self.ttl_s * 1000),
         )
+
+
+def _share(answered: Answered) -> int:
+    """Return how much of the room in the queue an answer takes, in characters: each place is worth as many."""
+    return max(MOST_WAITING_CHARS // MOST_WAITING, answered.num_chars)
 
 
 class _Gathering:

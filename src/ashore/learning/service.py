@@ -196,8 +196,8 @@ class FeedbackService:
             return self._take_back(feedback, receipt, actor)
         tenant, purpose = receipt.tenant, self._consents.purpose(receipt.tenant)
         vote = self._made(feedback, receipt, correction, actor, keeps_text=purpose == "train")
-        check_room(self._database, vote.num_bytes)
         with self._database.write() as connection:
+            check_room(self._database, vote.num_bytes, of=(connection, tenant))
             check_stored(connection, tenant, vote.num_bytes, self._quotas.most("stored_bytes", tenant))
             kept = save_vote(connection, vote)
             is_new = kept.said == vote.said and kept.changed_ms == vote.changed_ms

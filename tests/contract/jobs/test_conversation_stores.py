@@ -158,6 +158,6 @@ def test_jobs_count_in_what_a_tenant_stores(database: Database, clock: ManualClo
         store.add([new("j2", payload=b"x" * 11)], 1, most_bytes=100)
     assert store.get("j2") is None
     assert store.add([new("j1", payload=b"x" * 90)], 1, most_bytes=0)[0].job_id == "j1", "the first one is there"
-    store.check_stored("a", 10, 100)
+    store.check_room("a", 10, 100)
     with pytest.raises(BudgetExceeded):
-        store.check_stored("a", 11, 100)
+        store.check_room("a", 11, 100)

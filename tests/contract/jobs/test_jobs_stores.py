@@ -17,7 +17,7 @@ from ashore.jobs import (
     SqlJobs,
     StoredFile,
 )
-from ashore.jobs.reserve import RESERVED_BYTES
+from ashore.jobs.reserve import RESERVED_BYTES, SHARED_BYTES
 from ashore.state import Database, execute, open_database, open_postgres
 from ashore.state.schema import migrations
 
@@ -119,8 +119,8 @@ def test_new_work_leaves_room_for_the_end_of_what_runs(tmp_path: Path, clock: Ma
     with pytest.raises(DiskFull, match="MiB free"):
         files.append("f", 1, b"x" * 1000)
     with pytest.raises(DiskFull):
-        queue.store.check_room(1000)
-    queue.store.check_room(100)
+        queue.store.check_room("a", 1000, None)
+    queue.store.check_room("a", 100, None)
     with pytest.raises(DiskFull):
         queue.submit(new("more", payload=b"x" * 1000))
     with pytest.raises(DiskFull):
@@ -210,3 +210,24 @@ def test_jobs_and_files_of_an_older_ashore_get_their_owners(
     owners = {name: file.account for name in ("out", "err", "forged", "only") if (file := files.get(name))}
     assert owners == {"out": "alice", "err": "corp:b%23", "forged": "", "only": "eve"}
     new_state.close()
+
+
+def test_a_tenant_that_stores_much_leaves_the_last_room_to_others(tmp_path: Path, clock: ManualClock) -> None:
+    tight = Tight(open_database(tmp_path / "state.db", snapshots=tmp_path, clock=clock))
+    files, queue = SqlFiles(tight), queue_over(SqlJobs(tight), clock)
+    large = StoredFile(file_id="f", tenant="a", filename="x", purpose="batch", num_bytes=SHARED_BYTES - 5, created_ms=1,
+                       expires_ms=None, complete=False, account="p")  # fmt: skip
+    files.create(large)
+    files.complete(large)
+    tight.free = RESERVED_BYTES + SHARED_BYTES
+    queue.store.check_room("a", 5, None)
+    with pytest.raises(DiskFull, match="tenant a stores 255 MiB"):
+        queue.store.check_room("a", 6, None)
+    with pytest.raises(DiskFull):
+        files.append("f", 1, b"x" * 6)
+    with pytest.raises(DiskFull):
+        queue.submit(new("more", payload=b"x" * 6))
+    queue.store.check_room("b", 1000, None)
+    tight.free = RESERVED_BYTES + SHARED_BYTES + 6
+    queue.store.check_room("a", 6, None)
+    tight.close()

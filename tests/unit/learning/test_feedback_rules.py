@@ -26,6 +26,7 @@ from ashore.learning import receipts as receipts_module
 from ashore.learning.calls import ConsentIn, ForgetIn, LearningDesk, RunIn, explain, forget, set_consent
 from ashore.learning.consent import Consents
 from ashore.learning.dataset import make_dataset, rows_of
+from ashore.learning.receipts import MOST_WAITING
 from ashore.learning.runs import Run, num_gone, save_examples, save_run
 from ashore.learning.sql import count_votes, prune, votes_on
 from ashore.learning.texts import SealedTexts
@@ -53,6 +54,8 @@ class House:
     """Of each call that masked texts, whether it was made aside."""
 
     def __post_init__(self) -> None:
+        self.masks, self.may_mask = threading.Event(), threading.Event()
+        self.may_mask.set()
         self.database.free_bytes = self.free_bytes  # type: ignore[method-assign]
         self.texts = SealedTexts(SqlSubjectKeys(self.database))
         self.consents = Consents("train", {"shut": "none", "lab": "measure"}, self.database)
@@ -71,6 +74,8 @@ class House:
 
     def blacken(self, texts: object) -> tuple[str, ...]:
         self.masked_aside.append(self.is_aside)
+        self.masks.set()
+        assert self.may_mask.wait(60)
         return tuple(str(text).replace("4111", "[CARD]") for text in texts)  # type: ignore[attr-defined]
 
     def most(self, kind: str, tenant: str) -> int | None:
@@ -357,6 +362,18 @@ def test_receipts_leave_the_reserve_of_the_disk(house: House, caplog: pytest.Log
     house.free = None
     house.answer("b")
     house.vote("b", rating="up")
+
+
+def test_answers_of_one_tenant_take_half_of_the_queue(house: House) -> None:
+    house.may_mask.clear()
+    house.answer("first")
+    assert house.masks.wait(30), "the thread is busy, so nothing leaves the queue"
+    for number in range(MOST_WAITING // 2 + 3):
+        house.answer(str(number), tenant="greedy")
+    house.answer("a")
+    assert house.counted == {"dropped": 3}
+    house.may_mask.set()
+    assert house.receipts.flush(30) and house.counted["kept"] == 2 + MOST_WAITING // 2
 
 
 def test_a_run_learns_that_a_person_was_erased_while_it_learned(house: House) -> None:
