@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
 from admin_app import AdminApp
 from cyclopts import Parameter
 
+from ashore.access import OFFICERS, Principal
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.openapi import describe
 from ashore.cli import calls as face
 from ashore.cli.recorded import os_user
 from ashore.cli.target import ServerTarget
-from ashore.core import Actor, Call, Download
+from ashore.core import Actor, Call, Download, TenantId
 from ashore.core.decode import decode
 from ashore.errors import AshoreError, InvalidRequest, NotFound, NotReady, SourceUnreachable, UnknownField
+from ashore.rooms import rooms
 from ashore.settings import read_settings
 
 Twice = Annotated[bool, Parameter(negative=(), help="Do it twice.")]
@@ -465,3 +469,57 @@ def test_a_field_name_that_a_client_made_up_makes_no_error_long(name: str) -> No
     with pytest.raises((UnknownField, InvalidRequest)) as caught:
         decode(json.dumps({name: 1}).encode(), msgspec.json.Decoder(_Nothing))
     assert len(caught.value.message) < 500
+
+
+def _spoilt(takes: type[msgspec.Struct]) -> Iterator[tuple[str, str | int]]:
+    """Yield the bounded scalar fields of a struct, each with a value that its bounds forbid."""
+    schema = msgspec.json.schema(takes)
+    for name, one in schema["$defs"][schema["$ref"].rpartition("/")[2]]["properties"].items():
+        for form in one.get("anyOf", [one]):
+            if form.get("type") == "string" and "maxLength" in form:
+                yield name, "x" * (form["maxLength"] + 1)
+            elif form.get("type") == "string" and "pattern" in form:
+                yield name, "<script> " * 600
+            elif form.get("type") in ("integer", "number") and "minimum" in form:
+                yield name, int(form["minimum"]) - 1
+            elif form.get("type") in ("integer", "number") and "maximum" in form:
+                yield name, int(form["maximum"]) + 1
+            else:
+                continue
+            break
+
+
+SPOILT = [
+    pytest.param(room, call, name, value, id=f"{call.noun} {call.word} {name}")
+    for room, call in ((room.name, call) for room in rooms() for call in room.calls)
+    for name, value in _spoilt(call.takes)
+]
+
+
+@pytest.fixture(scope="module")
+def officers() -> tuple[AdminApp, ...]:
+    """An application for each role with powers of an office, in which everybody holds it: nobody holds two."""
+    principal = Principal(id="all", tenant=TenantId("default"))
+    return tuple(AdminApp(role, principal=principal) for role in (*OFFICERS, "model-owner"))
+
+
+@pytest.mark.parametrize(("room", "call", "name", "value"), SPOILT)
+def test_every_call_refuses_over_http_what_its_struct_refuses(
+    room: str, call: Call, name: str, value: str | int, officers: tuple[AdminApp, ...]
+) -> None:
+    path = call.path
+    for field_name in call.in_path:
+        path = path.replace(f"{{{field_name}}}", str(value) if field_name == name else "x")
+    body, query = b"", ""
+    if name not in call.in_path and call.has_body:
+        body = json.dumps({name: value}).encode()
+    elif name not in call.in_path:
+        query = urlencode({name: value})
+    status, answer = 403, b""
+    for app in officers:
+        app.desks[room] = object()  # nothing may come so far
+        if status == 403:
+            status, answer = app.send(call.method, f"/admin/v1{path}", body, query)
+    error = json.loads(answer)["error"]
+    assert status == 400, error
+    assert error["param"] == name or (name not in call.in_path and "missing" in error["message"])

@@ -148,6 +148,8 @@ REFUSED = [
     (CHAT_READER, {**CHAT, "of_tomorrow": 1}, "of_tomorrow"),
     (CHAT_READER, {**CHAT, "temprature": 1}, "temprature"),
     (CHAT_READER, {**CHAT, "functions": []}, "functions"),
+    (CHAT_READER, {**CHAT, "think": False}, "think"),
+    (CHAT_READER, {**CHAT, "best_of": 2}, "best_of"),
     (CHAT_READER, {**CHAT, "min_tokens": 3}, "min_tokens"),
     (CHAT_READER, {**CHAT, "guided_json": SCHEMA, "response_format": {"type": "json_object"}}, "grammar"),
     (CHAT_READER, {**CHAT, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
@@ -171,6 +173,15 @@ REFUSED = [
 def test_what_would_change_the_answer_is_refused(reader: Reader[Any], body: dict[str, Any], word: str) -> None:
     with pytest.raises((InvalidRequest, UnknownField), match=word):
         reader.read(json.dumps(body).encode(), UnknownFields())
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("think", "reasoning_effort"), ("best_of", "send n"), ("options", "fields")]
+)
+def test_a_refusal_says_what_to_send_instead(name: str, hint: str) -> None:
+    with pytest.raises(UnknownField) as refused:
+        CHAT_READER.read(json.dumps({**CHAT, name: 2}).encode(), UnknownFields())
+    assert hint in refused.value.hint and refused.value.param == name
 
 
 def test_the_operator_says_what_becomes_of_fields_that_nobody_knows() -> None:

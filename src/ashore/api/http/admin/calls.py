@@ -32,11 +32,12 @@ def routes_of(room: str, calls: Iterable[Call]) -> tuple[Route, ...]:
 
 def body_type(call: Call) -> type[msgspec.Struct]:
     """Return what a call takes without the fields that stand in its path; one type for all calls that take the same."""
-    return _without(call.takes, call.in_path) if call.in_path else call.takes
+    return _part(call.takes, call.in_path, False) if call.in_path else call.takes
 
 
 @cache
-def _without(takes: type[msgspec.Struct], in_path: tuple[str, ...]) -> type[msgspec.Struct]:
+def _part(takes: type[msgspec.Struct], in_path: tuple[str, ...], of_path: bool) -> type[msgspec.Struct]:
+    """Return what a call takes in its path, or the rest."""
     hints = {field.name: field for field in msgspec.structs.fields(takes)}
     fields: list[Any] = [
         (name, field.type)
@@ -45,7 +46,7 @@ def _without(takes: type[msgspec.Struct], in_path: tuple[str, ...]) -> type[msgs
         if field.default is not msgspec.NODEFAULT
         else (name, field.type, msgspec.field(default_factory=field.default_factory))
         for name, field in hints.items()
-        if name not in in_path
+        if (name in in_path) == of_path
     ]
     return msgspec.defstruct(
         takes.__name__,
@@ -81,6 +82,7 @@ def _route(room: str, call: Call) -> Route:
 
 def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     decoder = msgspec.json.Decoder(takes)
+    in_path = _part(call.takes, call.in_path, True)
 
     async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         desk = app.rooms.desks.get(room)
@@ -90,6 +92,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             raise NotReady(
                 f"{room} needs a state database; this server runs without one", hint="start the server with `ashore up`"
             )
+        named = convert(dict.fromkeys(call.in_path, exchange.argument), in_path, texts=True)
         if call.has_body:
             given = decode(await exchange.body(app.limits) or b"{}", decoder)
         else:
@@ -98,8 +101,8 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             given = msgspec.structs.replace(given, after=seen)
         asked = given
         if call.in_path:
-            fields = {name: getattr(given, name) for name in given.__struct_fields__}
-            asked = call.takes(**fields, **{call.in_path[0]: exchange.argument})
+            parts = (given, named)
+            asked = call.takes(**{name: getattr(part, name) for part in parts for name in part.__struct_fields__})
         actor = Actor(
             principal=principal,
             origin=app.origin_of(exchange),

@@ -83,7 +83,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
     if request.best_of is not None and request.best_of != (request.n or 1):
         raise InvalidRequest(
             f"best_of is {request.best_of} and n is {request.n or 1}; ashore returns every choice it generates",
-            hint="omit best_of",
+            hint="send n in place of best_of, and choose among the choices yourself",
             param="best_of",
         )
     if request.continue_final_message:

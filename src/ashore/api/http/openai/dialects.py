@@ -74,6 +74,8 @@ REFUSED: Final = {
     "function_call": "send tool_choice, which replaced function_call",
     "options": "options belongs to Ollama's API; send temperature, top_p and so on as fields of their own",
     "min_tokens": "omit it, or send 0; no engine supports a minimum length",
+    "think": 'send reasoning_effort, or "chat_template_kwargs": {"enable_thinking": false}; think is of Ollama\'s API',
+    "best_of": "send n; ashore returns every choice that it generates",
     "bad_words": "use logit_bias",
     "use_beam_search": "omit it; ashore samples and has no beam search",
     "length_penalty": "omit it; ashore samples and has no beam search",
