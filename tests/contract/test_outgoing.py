@@ -19,9 +19,9 @@ from model_hubs import Hubs, load_folder, running_hubs
 from store_making import make_store
 from tiny_models import make_tiny_model
 
-from ashore.core import ManualClock, parse_allow
-from ashore.errors import AshoreError, PermissionDenied, RemoteRefused
-from ashore.store import Endpoints, ModelStore, open_source
+from ashore.core import ManualClock, outgoing, parse_allow
+from ashore.errors import AshoreError, PermissionDenied, RemoteRefused, SourceUnreachable
+from ashore.store import Endpoints, ModelStore, download, open_source
 
 LOGIN = "Basic " + base64.b64encode(b"who:secret").decode()
 
@@ -124,6 +124,24 @@ def test_a_push_takes_the_login_to_no_other_server(tmp_path: Path, allowed: Hubs
         make_store(tmp_path / "sender").push("tiny", f"oci://{_host(allowed)}/models/again")
     sent = [login for path, login in inner.logins if path.startswith("/upload/")]
     assert sent and set(sent) == {""}
+
+
+@pytest.mark.parametrize("source", ["hf:org/tiny", "ms:org/tiny", "pypi:tiny-wheel", "oci://HOST/models/tiny"])
+def test_a_document_without_end_is_not_read_to_its_end(
+    tmp_path: Path, allowed: Hubs, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "DOCUMENT_BYTES", 100)
+    with pytest.raises(SourceUnreachable, match="sent more than 100 bytes"):
+        _pull(tmp_path / "home", allowed, source, [_host(allowed)])
+
+
+def test_a_source_that_sends_a_byte_now_and_then_counts_as_gone(
+    tmp_path: Path, allowed: Hubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "SLOW_S", 0.0)
+    monkeypatch.setattr(download, "SLOW_BYTES", 1 << 40)
+    with pytest.raises(SourceUnreachable, match="bytes in 0 s"):
+        _pull(tmp_path / "home", allowed, "hf:org/tiny", [_host(allowed)])
 
 
 def _resolving(monkeypatch: pytest.MonkeyPatch, answers: Callable[[int], str]) -> list[str]:

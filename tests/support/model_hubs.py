@@ -50,7 +50,11 @@ def running_hubs() -> Iterator[Hubs]:
     class Handler(_Handler):
         state = hubs
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Say nothing of a client that left early."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     hubs.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

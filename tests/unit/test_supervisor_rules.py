@@ -293,6 +293,15 @@ def test_children_get_no_credentials_and_no_telemetry() -> None:
     assert given["PATH"] == "/bin" and given["EXTRA"] == "1" and given["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
+def test_children_search_nothing_in_the_directory_where_they_start() -> None:
+    given = child_environment({"PATH": "/bin::.:bin:/usr/bin:", "LD_LIBRARY_PATH": ":/usr/local/lib", "TMPDIR": "tmp"})
+    assert (
+        given["PATH"] == "/bin:/usr/bin" and given["LD_LIBRARY_PATH"] == "/usr/local/lib" and given["TMPDIR"] == "tmp"
+    )
+    assert "LD_LIBRARY_PATH" not in child_environment({"PATH": "/bin", "LD_LIBRARY_PATH": ":"})
+    assert given["PYTHONSAFEPATH"] == "1"
+
+
 def test_telemetry_of_openvino_is_a_stub_in_children() -> None:
     program = (
         "import openvino_telemetry as t; x = t.Telemetry('a', app_version='1', tid='2'); "

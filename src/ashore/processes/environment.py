@@ -31,6 +31,10 @@ PASSED: Final = frozenset(
 )
 """Names that go through. Credentials of hubs and clouds, proxies and whatever else stay behind: a host needs none."""
 
+SEARCHED: Final = ("LD_LIBRARY_PATH", "PATH")
+"""Lists of directories, in which an empty place stands for the current one: `$LD_LIBRARY_PATH:/usr/local/lib` has one
+where the variable was not set."""
+
 
 def python_command(module: str, *words: str) -> list[str]:
     """Return the command line of a child that runs a module of this Python, and imports nothing from the directory
@@ -41,10 +45,13 @@ def python_command(module: str, *words: str) -> list[str]:
 def child_environment(
     environ: Mapping[str, str] | None = None, extra: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the environment of a child: the passed names, telemetry off, unbuffered output, then `extra`."""
+    """Return the environment of a child: the passed names, telemetry off, unbuffered output, then `extra`. Nothing is
+    searched for in the directory where it is started."""
     environ = os.environ if environ is None else environ
+    searched = {name: _absolute(environ.get(name, "")) for name in SEARCHED}
     return {
-        **{name: value for name, value in environ.items() if name in PASSED},
+        **{name: value for name, value in environ.items() if name in PASSED and name not in SEARCHED},
+        **{name: value for name, value in searched.items() if value},
         **QUIET_ENVIRONMENT,
         "PYTHONPATH": str(QUIET_MODULES),
         "PYTHONUNBUFFERED": "1",
@@ -52,3 +59,7 @@ def child_environment(
         "PYTHONSAFEPATH": "1",
         **(extra or {}),
     }
+
+
+def _absolute(searched: str) -> str:
+    return os.pathsep.join(one for one in searched.split(os.pathsep) if os.path.isabs(one))
