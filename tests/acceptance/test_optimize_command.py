@@ -65,8 +65,8 @@ def test_the_forms_of_vllm_are_made_where_the_environment_has_the_tool(home: Pat
     bin_ = tmp_path / "side" / "bin"
     bin_.mkdir(parents=True)
     (bin_ / "python").write_text(
-        f'#!/bin/sh\nif [ "$1" = -c ]; then exit 0; fi\n'
-        f'cp "$2/model.safetensors" "$2/config.json" "$3/" && echo "$@" > "{tmp_path}/asked"\n'
+        f'#!/bin/sh\nif [ "$2" = -c ]; then exit 0; fi\n'
+        f'cp "$3/model.safetensors" "$3/config.json" "$4/" && echo "$@" > "{tmp_path}/asked"\n'
     )
     (bin_ / "python").chmod(0o755)
     words = ("optimize", "quantize", "tiny", "--to", "w8a8", "--calibration", str(text), "--json")

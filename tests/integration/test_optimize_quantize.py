@@ -24,7 +24,7 @@ from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.openvino.products import put_codes
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.errors import Conflict, CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
-from ashore.optimize import QuantizeWish
+from ashore.jobs.operations.asks import QuantizeIn
 from ashore.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
 
 TEXT = "".join(
@@ -48,7 +48,7 @@ def text(tmp_path: Path) -> Path:
 
 def make(store: ModelStore, to: str, **wish: object) -> StoredModel:
     maker = quantiser(store)
-    return maker.make(maker.plan(QuantizeWish(model="tiny", to=to, **wish))).variant  # type: ignore[arg-type]
+    return maker.make(maker.plan(QuantizeIn(model="tiny", to=to, **wish))).variant  # type: ignore[arg-type]
 
 
 def nll(store: ModelStore, reference: str) -> float:
@@ -207,13 +207,13 @@ def test_a_text_that_cannot_be_used_makes_nothing(store: ModelStore, tmp_path: P
 )
 def test_a_wish_that_cannot_be_is_refused(store: ModelStore, wish: dict[str, object], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
-        quantiser(store).plan(QuantizeWish(model="tiny", **wish))  # type: ignore[arg-type]
+        quantiser(store).plan(QuantizeIn(model="tiny", **wish))  # type: ignore[arg-type]
 
 
 def test_a_variant_is_not_rounded_again(store: ModelStore) -> None:
     make(store, "int8")
     with pytest.raises(InvalidRequest, match="already quantized"):
-        quantiser(store).plan(QuantizeWish(model="tiny@int8", to="int4"))
+        quantiser(store).plan(QuantizeIn(model="tiny@int8", to="int4"))
 
 
 def test_rows_that_do_not_fall_into_groups_are_told(store: ModelStore) -> None:
@@ -226,7 +226,7 @@ def test_memory_is_asked_first(store: ModelStore, monkeypatch: pytest.MonkeyPatc
     maker = quantiser(store)
     monkeypatch.setattr(maker, "_free_memory", lambda: 1000)
     with pytest.raises(MemoryFull, match="tiny@int8 needs about"):
-        maker.make(maker.plan(QuantizeWish(model="tiny", to="int8")))
+        maker.make(maker.plan(QuantizeIn(model="tiny", to="int8")))
 
 
 def test_the_forms_of_vllm_need_an_environment(store: ModelStore, text: Path) -> None:
@@ -246,7 +246,7 @@ import os, signal, sys
 from pathlib import Path
 from ashore.bootstrap import quantiser
 from ashore.core import SystemClock
-from ashore.optimize import QuantizeWish
+from ashore.jobs.operations.asks import QuantizeIn
 from ashore.store import ModelStore
 
 root, text = map(Path, sys.argv[1:])
@@ -254,7 +254,7 @@ maker = quantiser(ModelStore(root / "store", root / "run" / "models", SystemCloc
 def die(stage, share):
     if share > 0.6:
         os.kill(os.getpid(), signal.SIGKILL)
-maker.make(maker.plan(QuantizeWish(model="tiny", to="int4", calibration=text)), told=die)
+maker.make(maker.plan(QuantizeIn(model="tiny", to="int4", calibration=text)), told=die)
 """
     home = store.root.parent
     ended = subprocess.run([sys.executable, "-c", script, str(home), str(text)], capture_output=True, timeout=120)

@@ -69,7 +69,7 @@ def test_what_was_planned_is_what_the_checkpoint_has(tmp_path: Path, text: Path,
     store = make_store(tmp_path)
     parent = pull_tiny(store, tmp_path, kind=family, layers=LAYERS)
     pruner = _pruner(store)
-    order = pruner.plan(PruneWish(model="tiny", share=0.3, kind=kind, calibration=text))
+    order = pruner.plan(PruneWish(model="tiny", remove="0.3", kind=kind, calibration=text))
     report = pruner.make(order)
     assert report.model.reference == "tiny-pruned30"
     assert report.model.parent == parent.digest
@@ -85,7 +85,7 @@ def test_matrices_fitted_anew_predict_better_than_cut_ones_and_healed_ones_bette
 ) -> None:
     pruner = _pruner(store)
     losses = pruner.make(
-        pruner.plan(PruneWish(model="tiny", share=0.3, heal=text, heal_tokens=40_000, learning_rate=3e-3))
+        pruner.plan(PruneWish(model="tiny", remove="0.3", heal=text, heal_tokens=40_000, learning_rate=3e-3))
     ).losses
     assert losses.parent is not None
     assert losses.cut is not None
@@ -104,7 +104,7 @@ def test_layers_that_do_nothing_are_those_that_go(tmp_path: Path, text: Path) ->
             name.endswith(("o_proj.weight", "down_proj.weight")) else t)  # fmt: skip
     store.pull(str(folder), name="idle")
     pruner = _pruner(store)
-    report = pruner.make(pruner.plan(PruneWish(model="idle", share=0.2, kind="depth", calibration=text)))
+    report = pruner.make(pruner.plan(PruneWish(model="idle", remove="0.2", kind="depth", calibration=text)))
     assert report.layers == (0, 1, 3, 5)
     assert report.losses.cut == pytest.approx(report.losses.parent, abs=0.01)
 
@@ -124,14 +124,14 @@ def test_channels_that_do_nothing_are_those_that_go(tmp_path: Path, text: Path) 
     _change(folder, quiet)
     store.pull(str(folder), name="idle")
     pruner = _pruner(store)
-    report = pruner.make(pruner.plan(PruneWish(model="idle", share=0.22, kind="width", calibration=text)))
+    report = pruner.make(pruner.plan(PruneWish(model="idle", remove="0.22", kind="width", calibration=text)))
     assert _sizes(store, report.model.name) == Sizes(layers=LAYERS, groups=2, channels=64)
     assert report.losses.cut == pytest.approx(report.losses.parent, abs=0.01)
 
 
 def test_zeros_are_the_smallest_weights_and_the_size_stays(store: ModelStore) -> None:
     pruner = _pruner(store)
-    order = pruner.plan(PruneWish(model="tiny", share=0.3, kind="unstructured"))
+    order = pruner.plan(PruneWish(model="tiny", remove="0.3", kind="unstructured"))
     report = pruner.make(order)
     before, after = _weights(store, "tiny"), _weights(store, report.model.name)
     name = "model.layers.1.mlp.up_proj.weight"
@@ -148,7 +148,7 @@ def test_every_engine_says_the_same_of_it(family: str, share: float, groups: int
     store = make_store(tmp_path)
     _pull_unscaled(store, tmp_path, family)
     pruner = _pruner(store)
-    order = pruner.plan(PruneWish(model="tiny", share=share, kind="width", calibration=text, name="small"))
+    order = pruner.plan(PruneWish(model="tiny", remove=str(share), kind="width", calibration=text, name="small"))
     pruner.make(order)
     assert order.plan.after.groups == groups
     ids = [5, 60, 70, 80, 90, 100, 110, 120]
@@ -171,7 +171,7 @@ def test_every_engine_says_the_same_of_it(family: str, share: float, groups: int
 def test_a_killed_healing_goes_on_and_ends_as_if_nothing_had_been(
     store: ModelStore, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wish = PruneWish(model="tiny", share=0.3, heal=text, heal_tokens=20_000, name="cut-off")
+    wish = PruneWish(model="tiny", remove="0.3", heal=text, heal_tokens=20_000, name="cut-off")
     pruner = _pruner(store)
     whole = pruner.make(pruner.plan(dataclasses.replace(wish, name="whole")))
     steps: list[int] = []
@@ -198,7 +198,7 @@ def test_of_a_sealed_parent_nothing_clear_is_left_behind(tmp_path: Path, text: P
     store.seal("tiny")
     pruner = _pruner(store)
     made = pruner.make(
-        pruner.plan(PruneWish(model="tiny", share=0.3, kind="depth", heal=text, heal_tokens=4_000, name="small"))
+        pruner.plan(PruneWish(model="tiny", remove="0.3", kind="depth", heal=text, heal_tokens=4_000, name="small"))
     ).model
     assert made.sealed is not None
     embedding = _weights(store, "small")["model.embed_tokens.weight"].astype("<f2").tobytes()
@@ -209,7 +209,7 @@ def test_of_a_sealed_parent_nothing_clear_is_left_behind(tmp_path: Path, text: P
 
 def test_made_again_from_its_recipe_it_is_the_same(store: ModelStore, text: Path) -> None:
     pruner = _pruner(store)
-    made = pruner.make(pruner.plan(PruneWish(model="tiny", share=0.3, heal=text, heal_tokens=8_000))).model
+    made = pruner.make(pruner.plan(PruneWish(model="tiny", remove="0.3", heal=text, heal_tokens=8_000))).model
     report = rebuilder(store).rebuild(made.name, (text,))
     assert report.identical
     assert {"config.json", "model.safetensors"} <= {file.path for file in report.files}
@@ -227,7 +227,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_examples_are_healed_on_at_their_answers(store: ModelStore, data: Path) -> None:
     pruner = _pruner(store)
-    order = pruner.plan(PruneWish(model="tiny", share=0.3, heal=data, heal_tokens=20_000, learning_rate=3e-3))
+    order = pruner.plan(PruneWish(model="tiny", remove="0.3", heal=data, heal_tokens=20_000, learning_rate=3e-3))
     losses = pruner.make(order).losses
     assert losses.parent is not None
     assert losses.refitted is not None
@@ -239,12 +239,12 @@ def test_a_broken_line_is_named(store: ModelStore, data: Path) -> None:
     lines = data.read_text().splitlines()
     data.write_text("\n".join([*lines[:6], '{"prompt": "no end', *lines[6:]]))
     with pytest.raises(BrokenData, match="line 7"):
-        _pruner(store).plan(PruneWish(model="tiny", share=0.3, heal=data))
+        _pruner(store).plan(PruneWish(model="tiny", remove="0.3", heal=data))
 
 
 def test_adapters_heal_too_and_are_merged(store: ModelStore, text: Path) -> None:
     pruner = _pruner(store)
-    wish = PruneWish(model="tiny", share=0.3, heal=text, heal_tokens=20_000, method="lora", learning_rate=1e-2)
+    wish = PruneWish(model="tiny", remove="0.3", heal=text, heal_tokens=20_000, method="lora", learning_rate=1e-2)
     report = pruner.make(pruner.plan(wish))
     plain = {n.removesuffix(".weight") for n in _weights(store, report.model.name)}
     assert not any("lora" in name for name in plain)
@@ -257,7 +257,7 @@ def test_adapters_heal_too_and_are_merged(store: ModelStore, text: Path) -> None
 def test_the_recipe_tells_what_was_done(store: ModelStore, text: Path) -> None:
     pruner = _pruner(store)
     made = pruner.make(
-        pruner.plan(PruneWish(model="tiny", share=0.3, kind="depth", heal=text, heal_tokens=4_000))
+        pruner.plan(PruneWish(model="tiny", remove="0.3", kind="depth", heal=text, heal_tokens=4_000))
     ).model
     recipe = VariantRecipe.from_notes(made.recipe)
     assert recipe is not None
@@ -282,7 +282,7 @@ def test_the_recipe_tells_what_was_done(store: ModelStore, text: Path) -> None:
 def test_what_cannot_be_done_is_refused_before_anything_is_loaded(
     store: ModelStore, text: Path, wish: dict[str, Any], error: type[AshoreError], words: str
 ) -> None:
-    asked = PruneWish(**({"model": "tiny", "share": 0.3, "calibration": text} | wish))
+    asked = PruneWish(**({"model": "tiny", "remove": "0.3", "calibration": text} | wish))
     with pytest.raises(error, match=words):
         _pruner(store).plan(asked)
     assert [m.name for m in store.list()] == ["tiny"]
@@ -298,12 +298,12 @@ def test_a_text_that_is_none_is_refused(store: ModelStore, tmp_path: Path, conte
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InvalidRequest, match=words):
-        _pruner(store).plan(PruneWish(model="tiny", share=0.3, heal=path))
+        _pruner(store).plan(PruneWish(model="tiny", remove="0.3", heal=path))
 
 
 def test_too_little_memory_is_told_before_anything_is_loaded(store: ModelStore, text: Path) -> None:
     pruner = _pruner(store, free_memory=1 << 20)
-    order = pruner.plan(PruneWish(model="tiny", share=0.3, heal=text))
+    order = pruner.plan(PruneWish(model="tiny", remove="0.3", heal=text))
     with pytest.raises(MemoryFull, match="1 MiB are free"):
         pruner.make(order)
     assert not (store.root.parent / "work").exists()
@@ -315,7 +315,7 @@ def test_a_full_disk_is_told_before_anything_is_loaded(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 30, 1 << 30, 1 << 10))
     pruner = _pruner(store)
-    order = pruner.plan(PruneWish(model="tiny", share=0.3, heal=text))
+    order = pruner.plan(PruneWish(model="tiny", remove="0.3", heal=text))
     with pytest.raises(DiskFull, match="1 KiB are free"):
         pruner.make(order)
 
@@ -330,7 +330,7 @@ def test_a_disk_that_fills_up_while_it_is_written_leaves_no_model(
 
     monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
     pruner = _pruner(store)
-    order = pruner.plan(PruneWish(model="tiny", share=0.3, calibration=text))
+    order = pruner.plan(PruneWish(model="tiny", remove="0.3", calibration=text))
     with pytest.raises(DiskFull):
         pruner.make(order)
     assert [m.name for m in store.list()] == ["tiny"]

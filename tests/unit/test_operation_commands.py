@@ -1,4 +1,4 @@
-"""An operation does what the command of the same name does: their fields, defaults and values are the same."""
+"""An operation is declared once: what its request takes is part of what its command takes, and both do one use case."""
 
 from __future__ import annotations
 
@@ -12,74 +12,58 @@ from typing import Any
 import msgspec
 import pytest
 
+from ashore.bootstrap.operations import Shown, Work, find_operation
+from ashore.bootstrap.operations import models as model_operations
 from ashore.cli import operation
-from ashore.cli.asjob import also_a_job
 from ashore.cli.calls import Server
 from ashore.cli.main import build_app
-from ashore.cli.operation import COMMANDS, Order, command, do, operations, words_for
+from ashore.cli.operation import Order, do
+from ashore.cli.operations import calls_by_name, operation_command
 from ashore.cli.progress import PIPE, TerminalProgress
 from ashore.cli.recorded import acts_as_owner, is_act, os_user
 from ashore.errors import InvalidRequest, NotFound
+from ashore.jobs.operations.asks import VerifyIn
 from ashore.jobs.operations.model import NAMES
 
 NEVER = {"config", "run", "out", "dry_run", "as_json", "take_over", "without_state", "keep", "checkpoints", "resume"}
 """Options that only the machine may say: files that are run, read or written, and what makes a second run unlike."""
 
 
-def defaults_of(call: Any) -> dict[str, Any]:
-    return {
-        one.name: one.default_factory() if one.default_factory is not msgspec.NODEFAULT else one.default
-        for one in msgspec.structs.fields(call.takes)
-        if not one.required
-    }
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_what_an_operation_takes_is_what_its_command_takes(name: str) -> None:
-    call, run = operations()[name], command(name)
-    parameters = inspect.signature(run).parameters
-    assert set(call.takes.__struct_fields__) <= set(parameters)
+def test_what_a_request_takes_is_declared_with_its_command(name: str) -> None:
+    call, its = calls_by_name()[name], find_operation(name)
+    assert issubclass(its.takes, call.takes)
     assert not set(call.takes.__struct_fields__) & NEVER
-    for field, default in defaults_of(call).items():
-        theirs = parameters[field].default
-        theirs = [] if theirs in ((), inspect.Parameter.empty) else theirs
-        assert default == theirs or (not default and not theirs), (field, default, theirs)
+    assert call.summary == (inspect.getdoc(its.takes) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def test_every_operation_has_a_command_that_there_is() -> None:
-    assert set(COMMANDS) == set(NAMES) == set(operations())
+    assert set(NAMES) == set(calls_by_name())
     app = build_app()
     for name in NAMES:
         noun, word = name.split()
-        assert app[noun][word].default_command is command(name)
-
-
-def test_a_caller_s_words_are_values_and_never_options() -> None:
-    asked = operations()["optimize evaluate"].takes(model="m", text=["/a b", "--out"], gate="-x", limit=3, speed=False)
-    positional, named = words_for(command("optimize evaluate"), asked)
-    assert positional == ["m"]
-    assert named == {"text": (Path("/a b"), Path("--out")), "gate": Path("-x"), "limit": 3, "speed": False}
-    positional, named = words_for(command("backup run"), operations()["backup run"].takes(models=["a", "b"]))
-    assert (positional, named) == (["a", "b"], {})
-    positional, named = words_for(command("model remove"), operations()["model remove"].takes(ref="m"))
-    assert (positional, named) == (["m"], {"yes": True})
+        taken = inspect.signature(app[noun][word].default_command).parameters
+        assert set(find_operation(name).takes.__struct_fields__) | {"job", "as_json"} <= set(taken)
 
 
 def test_what_is_done_for_an_account_is_recorded_as_done_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def verify(ref: str | None = None, /, *, config: Path | None = None) -> int:
-        seen.append(f"{ref} {config} {os_user()}")
-        return 4
+    def verify(asked: VerifyIn, work: Work) -> Shown:
+        seen.append(f"{asked.ref} {work.config} {work.actor}")
+        return Shown(document={}, lines=(), code=4)
 
-    monkeypatch.setattr(operation, "command", lambda name: verify)
+    one = find_operation("model verify")
+    changed = type(one)(name=one.name, takes=one.takes, do=verify, configured=True)
+    monkeypatch.setattr(model_operations, "OPERATIONS", (changed,))
     monkeypatch.setenv("ASHORE_CHILD_CONFIG", "/srv/ashore.toml")
     asked = msgspec.Raw(b'{"ref":"m"}')
     order = Order(name="model verify", asked=asked, principal="ann#key=k", account="ann", tenant="acme")
     assert do(order) == 4
     assert seen == ["m /srv/ashore.toml ann"] and os_user().startswith("os:")
-    with pytest.raises(InvalidRequest):
-        do(msgspec.structs.replace(order, name="model rekey"))
+    for unknown in ("model rekey", "nothing at all"):
+        with pytest.raises(InvalidRequest, match="there is no operation"):
+            do(msgspec.structs.replace(order, name=unknown))
 
 
 def test_a_process_tells_its_steps_and_its_error_on_the_pipe_alone(
@@ -117,25 +101,30 @@ def test_with_job_a_command_is_sent_and_not_done(monkeypatch: pytest.MonkeyPatch
         state: str = "queued"
 
     def ask(self: Server, call: Any, asked: Any) -> Job:
-        sent.append((self.url, call.word, asked))
+        sent.append((self.url, f"{call.noun} {call.word}", msgspec.to_builtins(asked)))
         return Job()
 
     monkeypatch.setattr(Server, "ask", ask)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-
-    @also_a_job("model verify")
-    def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: bool = False) -> int:
-        """Verify."""
-        return 9
-
-    assert verify("m") == 9 and sent == []
-    verify("m", job=True, server=Server(url="http://h"), as_json=True)
-    ((url, word, asked),) = sent
-    assert (url, word, asked.ref) == ("http://h", "verify", "m")
+    evaluate = operation_command("optimize evaluate")
+    evaluate(
+        "m", text=("/a b", "--out"), gate=Path("-x"), limit=3, job=True, server=Server(url="http://h"), as_json=True
+    )
+    ((url, name, asked),) = sent
+    assert (url, name) == ("http://h", "optimize evaluate")
+    assert (
+        asked["model"] == "m" and asked["text"] == ["/a b", "--out"] and asked["gate"] == "-x" and asked["limit"] == 3
+    )
+    assert set(asked) == set(calls_by_name()["optimize evaluate"].takes.__struct_fields__)
+    for given in ({"out": Path("x")}, {"option": ("a=b",)}):
+        with pytest.raises(InvalidRequest, match=f"--{next(iter(given))} says what only this machine may say"):
+            evaluate("m", job=True, **given)
+    verify = operation_command("model verify")
     with pytest.raises(InvalidRequest, match="--config says what only this machine may say"):
         verify("m", job=True, config=Path("x"))
     with pytest.raises(InvalidRequest, match="--url and --key name a server"):
         verify("m", server=Server(url="http://h"))
+    assert len(sent) == 1
 
 
 def test_a_command_with_job_is_no_act_of_the_owner() -> None:

@@ -6,28 +6,29 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
 
-from ashore.cli.asjob import also_a_job
-from ashore.cli.athome import settings_of
+from ashore.bootstrap.operations.backups import act_of_restore, backup_of, section_of, shown_restore, shown_scrub
 from ashore.cli.columns import table
+from ashore.cli.operations import operation_command, print_shown
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import counted, human_bytes
-from ashore.errors import InvalidRequest, NotFound
-from ashore.settings import Home, Settings, read_settings
+from ashore.errors import InvalidRequest
+from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.backup import BackupSection, BackupService, KeptBackup, RestoreReport, ScrubReport, StatusReport
+    from ashore.backup import KeptBackup, RestoreReport, StatusReport
 
 app = App(name="backup", help="Keep copies of this home that survive lost disks; restore.")
+
+for _word in ("run", "scrub", "rehearse"):
+    app.command(operation_command(f"backup {_word}"), name=_word)
 
 EXIT_DAMAGED: Final = 4
 """Something is wrong that could not be repaired, or could be lost now."""
@@ -63,7 +64,7 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
     from ashore.backup import parse_code
     from ashore.bootstrap import command_recorder, open_backup
 
-    spec = _section(config)
+    spec = section_of(config)
     places = _places_in(nodes) or spec.nodes
     if not places:
         raise InvalidRequest("no nodes were given", hint="--nodes DIR,DIR,DIR, or --config with [backup] nodes")
@@ -78,54 +79,6 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
         return
     print(f"set up backup {vault.vault_id[:8]} on {len(places)} nodes, code {vault.code}")
     print(f"the recovery key is in {key}: keep it elsewhere, and delete it here")
-
-
-@app.command
-@also_a_job("backup run")
-def run(
-    *models: str,
-    config: Path | None = None,
-    keep: int = 0,
-    without_state: Flag = False,
-    take_over: Flag = False,
-    as_json: AsJson = False,
-) -> int:
-    """Make one backup of models, state, keys and audit log. The server may keep running.
-
-    Args:
-        models: Names or references; default: [backup] models of --config, or all.
-        config: An ashore.toml; it is backed up too.
-        keep: Number of backups to keep; default: [backup] keep of --config, or 7.
-        without_state: Leave out the state, which is in Postgres and backed up separately; as [backup] without_state.
-        take_over: Continue the backup that this home was restored from. The home that made it is then refused.
-        as_json: Print JSON.
-    """
-    from ashore.backup import could_be_lost
-    from ashore.bootstrap import backup_contents
-
-    spec = _section(config)
-    settings = settings_of(config)
-    with _service(settings.home) as service, TerminalProgress() as progress:
-        report = service.run(
-            backup_contents(settings, config=config, without_state=without_state or spec.without_state),
-            only=models or spec.models,
-            keep=keep or spec.keep,
-            take_over=take_over,
-            told=progress,
-        )
-        code = service.code
-    _warn((*report.notes, *_keys_elsewhere(settings)))
-    if as_json:
-        print(json.dumps(dataclasses.asdict(report)))
-    else:
-        print(
-            f"backup {report.generation}: {counted(report.num_objects, 'object')}, {human_bytes(report.clear_bytes)}; "
-            f"new: {report.num_new}, {human_bytes(report.new_bytes)}"
-        )
-        if report.repaired:
-            print(f"rebuilt on nodes that lacked them: {counted(report.repaired, 'shard')}")
-        print(f"on {len(report.nodes)} of {code.n} nodes: {could_be_lost(code, report.worst)}")
-    return 0 if report.worst == code.n else EXIT_DAMAGED
 
 
 @app.command
@@ -150,33 +103,8 @@ def restore(
     settings = read_settings()
     with TerminalProgress() as progress:
         report = _restore(settings, model, nodes, key, generation, progress)
-    _print_restored(report, "{} restored", as_json=as_json)
-
-
-@app.command
-@also_a_job("backup rehearse")
-def rehearse(*, generation: int = 0, as_json: AsJson = False) -> None:
-    """Rehearse a restore of the whole home: read everything that it needs from the nodes, check it, and write nothing.
-
-    It opens the backup with this home's own key; `ashore backup confirm` tests the recovery key.
-
-    Args:
-        generation: Number of the backup; default: the newest.
-        as_json: Print JSON.
-    """
-    from ashore.backup import BackupHome, Restore, find_own
-    from ashore.bootstrap import command_recorder
-    from ashore.core import Act
-
-    home = read_settings().home
-    with TerminalProgress() as progress:
-        report = Restore(find_own(BackupHome(home.root)), told=progress, generation=generation).rehearse()
-    with command_recorder(home) as recorder:
-        detail: dict[str, str | int] = {"models": len(report.models), "bytes": report.num_bytes}
-        recorder.record(
-            Act(action="backup:rehearse", actor=os_user(), resource=f"backup/{report.generation}", detail=detail)
-        )
-    _print_restored(report, "all {} can be restored", as_json=as_json)
+    _warn(report.notes)
+    print_shown(shown_restore(report, "{} restored"), as_json=as_json)
 
 
 @app.command(name="list")
@@ -186,7 +114,7 @@ def list_(*, as_json: AsJson = False) -> int:
     Args:
         as_json: Print JSON.
     """
-    with _service(read_settings().home) as service:
+    with backup_of(read_settings().home, os_user()) as service:
         found = service.kept()
     if as_json:
         print(json.dumps({"items": [dataclasses.asdict(one) for one in found]}))
@@ -214,7 +142,7 @@ def status(*, as_json: AsJson = False) -> int:
     from ashore.bootstrap import backup_contents
 
     settings = read_settings()
-    with _service(settings.home) as service:
+    with backup_of(settings.home, os_user()) as service:
         report = service.status(backup_contents(settings, without_state=True))
         code = service.code
     if as_json:
@@ -222,21 +150,6 @@ def status(*, as_json: AsJson = False) -> int:
     else:
         _print_status(report)
     return 0 if report.generation and report.worst == code.n else EXIT_DAMAGED
-
-
-@app.command
-@also_a_job("backup scrub")
-def scrub(*, rate: float = 0.0, as_json: AsJson = False) -> int:
-    """Read everything on every node, and rebuild damaged shards from the other nodes.
-
-    Args:
-        rate: Most megabytes (10^6 bytes) to read per second; default: no limit.
-        as_json: Print JSON.
-    """
-    settings = read_settings()
-    with _service(settings.home) as service, TerminalProgress() as progress:
-        report = service.scrub(bytes_per_s=rate * 1e6 or None, told=progress)
-    return _print_scrub(report, as_json=as_json)
 
 
 @app.command
@@ -249,9 +162,10 @@ def replace(node: str, place: str = "", /, *, as_json: AsJson = False) -> int:
         as_json: Print JSON.
     """
     settings = read_settings()
-    with _service(settings.home) as service, TerminalProgress() as progress:
+    with backup_of(settings.home, os_user()) as service, TerminalProgress() as progress:
         report = service.replace(node if node.isdigit() else _place(node), place and _place(place), told=progress)
-    return _print_scrub(report, as_json=as_json)
+    _warn(report.notes)
+    return print_shown(shown_scrub(report), as_json=as_json)
 
 
 @app.command
@@ -264,7 +178,7 @@ def confirm(key: Path, /) -> None:
     from ashore.backup import read_recovery
 
     settings = read_settings()
-    with _service(settings.home) as service:
+    with backup_of(settings.home, os_user()) as service:
         _warn(service.confirm(read_recovery(key)))
     print("the recovery key opens this backup; keep it where it is")
 
@@ -273,7 +187,7 @@ def confirm(key: Path, /) -> None:
 def rekey(*, yes: Yes = False, dry_run: DryRun = False) -> None:
     """Create a new recovery key, for example if the old one was lost or exposed. The old key stops working."""
     settings = read_settings()
-    with _service(settings.home) as service:
+    with backup_of(settings.home, os_user()) as service:
         what = f"create a new recovery key for the backup on {len(service.places)} nodes; the old one stops working"
         if not go_ahead(what, yes=yes, dry_run=dry_run):
             return
@@ -286,7 +200,6 @@ def _restore(
 ) -> RestoreReport:
     from ashore.backup import BackupHome, Restore, find_backup, find_own, read_recovery
     from ashore.bootstrap import build_store, command_recorder, restore_home
-    from ashore.core import Act
 
     home = settings.home
     places = _places_in(nodes)
@@ -301,20 +214,8 @@ def _restore(
     one = Restore(found, told=progress, generation=generation)
     report = one.model(home.root, model, build_store(home, settings)) if model else restore_home(one, settings)
     with command_recorder(home) as recorder:
-        resource = f"backup/{report.generation}" + (f"/{model}" if model else "")
-        detail: dict[str, str | int] = {"models": len(report.models), "bytes": report.num_bytes}
-        recorder.record(Act(action="backup:restore", actor=os_user(), resource=resource, detail=detail))
+        recorder.record(act_of_restore("restore", report, os_user(), model=model))
     return report
-
-
-def _print_restored(report: RestoreReport, what: str, *, as_json: bool) -> None:
-    _warn(report.notes)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(report)))
-        return
-    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
-    print(f"backup {report.generation}, made at {made}: {what.format(human_bytes(report.num_bytes))}")
-    print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
 
 
 def _print_status(report: StatusReport) -> None:
@@ -333,52 +234,6 @@ def _print_status(report: StatusReport) -> None:
     for line in report.schedule:
         print(line)
     _warn(report.warnings)
-
-
-def _print_scrub(report: ScrubReport, *, as_json: bool) -> int:
-    _warn(report.notes)
-    if as_json:
-        print(json.dumps({"ok": report.ok, **dataclasses.asdict(report)}))
-    else:
-        for found in report.findings:
-            state = "repaired" if found.repaired else "WRONG"
-            print(f"{state}: {found.belongs_to} on {found.place}: {found.what}")
-        verdict = "good" if report.ok else "NOT good"
-        print(f"{counted(report.num_shards, 'shard')}, {human_bytes(report.num_bytes)} read: {verdict}")
-    if not report.ok and not as_json:
-        print("the next `ashore backup run` rewrites what is wrong, if this home still has it intact")
-    return 0 if report.ok else EXIT_DAMAGED
-
-
-def _section(config: Path | None) -> BackupSection:
-    """Return `[backup]` of an ashore.toml; without one, the defaults."""
-    if config is None:
-        from ashore.backup import BackupSection
-
-        return BackupSection()
-    from ashore.config import read_spec
-
-    return read_spec(config).backup
-
-
-def _keys_elsewhere(settings: Settings) -> tuple[str, ...]:
-    """Return what must be kept beside a backup of sealed models."""
-    kind, _, place = settings.sealing_key.partition(":")
-    if not place or (kind == "keyring" and Path(place).is_relative_to(settings.home.root)):
-        return ()
-    return (f"the sealing key is at {kind}:{place.partition('?')[0]} and not in this backup; back it up separately",)
-
-
-@contextmanager
-def _service(home: Home) -> Iterator[BackupService]:
-    from ashore.bootstrap import command_recorder, open_backup
-
-    if not os.path.isdir(home.root):
-        raise NotFound(
-            f"the home {home.root} does not exist", hint="set ASHORE_HOME; or restore it with `ashore backup restore`"
-        )
-    with command_recorder(home) as recorder:
-        yield open_backup(home, recorder, actor=os_user())
 
 
 def _warn(lines: tuple[str, ...]) -> None:

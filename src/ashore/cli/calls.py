@@ -365,7 +365,7 @@ def command_of(
     def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> int | None:
         yes, dry_run = (name in switches and options.pop(name, False) for name in ("yes", "dry_run"))
         owned = {p.name: options.pop(p.name) for p in own if p.name in options}
-        asked = _asked(call.takes, parameters, args, options)
+        asked = asked_of(call.takes, parameters, args, options)
         if call.sure and not getattr(asked, "dry_run", False):
             from ashore.cli.sure import go_ahead
 
@@ -378,10 +378,10 @@ def command_of(
 
     parameters, switches = _parameters(call, own), _switches(call)
     help_text = f"{call.summary}\n\n{call.details}" if call.details else call.summary
-    return _signed(command, parameters, call.word, help_text)
+    return signed(command, parameters, call.word, help_text)
 
 
-def _signed(
+def signed(
     command: Callable[..., R], parameters: list[inspect.Parameter], name: str, help_text: str
 ) -> Callable[..., R]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -391,7 +391,7 @@ def _signed(
     return command
 
 
-def _asked(takes: type[S], parameters: list[inspect.Parameter], args: tuple[Any, ...], options: dict[str, Any]) -> S:
+def asked_of(takes: type[S], parameters: list[inspect.Parameter], args: tuple[Any, ...], options: dict[str, Any]) -> S:
     """Return what was given on the command line as the struct that it fills."""
     names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
     given = {**dict(zip(names, args, strict=False)), **options}
@@ -430,7 +430,7 @@ def _switches(call: Call) -> tuple[str, ...]:
     return tuple(name for name in SWITCHES if call.sure and name not in call.takes.__struct_fields__)
 
 
-def _parameters_of(takes: type[msgspec.Struct], in_path: Iterable[str] = ()) -> list[inspect.Parameter]:
+def parameters_of(takes: type[msgspec.Struct], in_path: Iterable[str] = ()) -> list[inspect.Parameter]:
     docs = field_docs(takes)
     found = []
     for field in msgspec.structs.fields(takes):
@@ -446,7 +446,7 @@ def _parameters_of(takes: type[msgspec.Struct], in_path: Iterable[str] = ()) -> 
         parameter = Parameter(
             name=None if not flag else flag.upper() if positional else f"--{flag}",
             help=help_text,
-            negative=() if field.default is not True else None,
+            negative=None if field.default is True or (bare_of(field.type) is bool and field.default is None) else (),
             consume_multiple=SEVERAL in extra,
         )
         kind: Any = _option_type(field.type)
@@ -463,19 +463,19 @@ def _parameters_of(takes: type[msgspec.Struct], in_path: Iterable[str] = ()) -> 
 
 
 def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspect.Parameter]:
-    found = _parameters_of(call.takes, call.in_path)
+    found = parameters_of(call.takes, call.in_path)
     if hasattr(call.gives, "next"):  # every page is fetched
         found = [one for one in found if one.name != "after"]
     found += own
-    found.append(_switch("as_json", AS_JSON))
+    found.append(switch("as_json", AS_JSON))
     for name in _switches(call):
-        found.append(_switch(name, Parameter(negative=(), help=SWITCHES[name])))
+        found.append(switch(name, Parameter(negative=(), help=SWITCHES[name])))
     server = Annotated[Server, Parameter(name="*")]
     found.append(inspect.Parameter("server", inspect.Parameter.KEYWORD_ONLY, default=Server(), annotation=server))
     return found
 
 
-def _switch(name: str, parameter: Parameter) -> inspect.Parameter:
+def switch(name: str, parameter: Parameter) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, parameter])
 
 

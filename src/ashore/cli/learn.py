@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from ashore.cli.asjob import also_a_job
 from ashore.cli.calls import Server, noun_of, table
-from ashore.cli.interrupted import asked_to_stop
+from ashore.cli.operations import operation_command
 from ashore.core import call_named, human_seconds
-from ashore.errors import Conflict, NotReady
+from ashore.errors import Conflict
 from ashore.learning.calls import CALLS, Explained, LearningStatus
-from ashore.settings import Settings, read_settings
+from ashore.settings import read_settings
 
 if TYPE_CHECKING:
-    from ashore.learning import LearningSection
-    from ashore.learning.runner import Planned
-    from ashore.learning.runs import Run
+    pass
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -82,61 +77,7 @@ app = noun_of(
     CALLS,
     {"status": _show_status, "explain": _show_explained},
 )
-
-
-@app.command
-@also_a_job("learn run")
-def run(
-    model: str,
-    /,
-    *,
-    dry_run: Flag = False,
-    release: bool = True,
-    url: str | None = None,
-    key: str | None = None,
-    as_json: AsJson = False,
-) -> int:
-    """Learn from the votes on a model's answers: make an adapter of them, judge it, and shadow a release of it.
-
-    Runs on processors that nobody else wants. What passes the gate of [learning] becomes a release and is shadowed;
-    promote it with `ashore release promote`, or let [learning] promote = "automatic" do it. Exits with 1 if the gate
-    refuses it. Ctrl-C stops after the current step; to go on, also after a crash, run the same command again.
-
-    Parameters
-    ----------
-    model
-        Alias whose answers were voted on.
-    dry_run
-        Show what would be learned, what is held back and why, and do nothing.
-    release
-        Make a release of what passes; with --no-release, leave it in the store.
-    url
-        Address of the server that makes the release; default: the server of this home.
-    key
-        API key; default: ASHORE_API_KEY, or the home's first key.
-    as_json
-        Print JSON.
-    """
-    from ashore.bootstrap import open_learning
-    from ashore.processes import become_idle
-
-    settings = read_settings()
-    section = learning_section(settings)
-    with open_learning(settings, section, say=lambda line: print(line, file=sys.stderr)) as learning:
-        if dry_run:
-            planned = learning.plan(model)
-            _print(_planned(planned)) if as_json else _show_planned(planned)
-            return 0
-        become_idle()
-        releasing = ServerReleases(Server(url=url, key=key), section) if release else None
-        with asked_to_stop() as stop:
-            done = learning.run(model, releasing=releasing, stop=stop)
-            if releasing is not None and done.state == "released":
-                print(releasing.follow(model, done.release, why=f"learn {done.run_id}", stop=stop), file=sys.stderr)
-    _print(_ended(done)) if as_json else _show_ended(done)
-    if done.state == "stopped":
-        return EXIT_INTERRUPTED
-    return EXIT_REFUSED if done.state == "refused" else 0
+app.command(operation_command("learn run"), name="run")
 
 
 @app.command
@@ -151,6 +92,7 @@ def dataset(model: str, /, *, as_json: AsJson = False) -> None:
         Print JSON.
     """
     from ashore.bootstrap import open_learning
+    from ashore.bootstrap.operations.learning import learning_section
 
     settings = read_settings()
     with open_learning(settings, learning_section(settings)) as learning:
@@ -210,126 +152,6 @@ def _was_learned(server: Server, model: str, release: str) -> bool:
         return True
     made_of = server.ask(SHOW_RELEASE, ReleaseIn(release=release)).model
     return made_of.partition("@")[0] in {run.candidate for run in runs if run.candidate}
-
-
-class ServerReleases:
-    """Implements `Releasing` over a server's own calls, with the rights of whoever asks."""
-
-    def __init__(self, server: Server, section: LearningSection) -> None:
-        self._server, self._section = server, section
-
-    def shadow(self, alias: str, model: str, *, why: str) -> str:
-        from ashore.releases.calls import CALLS as RELEASE_CALLS
-        from ashore.releases.calls import SHOW_ALIAS, AliasIn, NewRelease, ShadowIn
-
-        calls = {call.word: call for call in RELEASE_CALLS if call.noun == "release"}
-        made = self._server.ask(calls["create"], NewRelease(model=model, alias=alias))
-        seen = self._server.ask(SHOW_ALIAS, AliasIn(alias=alias)).version
-        # A shadow is also judged by how likely it finds the live answers, and this one was taught others.
-        self._server.ask(calls["shadow"], ShadowIn(release=made.name, automatic=False, why=why, version=seen))
-        return str(made.name)
-
-    def follow(self, alias: str, release: str, *, why: str, stop: Callable[[], bool]) -> str:
-        """Where `[learning] promote` is automatic, make a shadow a canary once it was compared for `step_s`, which is
-        promoted after its last step; return what became of it. One that was found worse in anything but saying what the
-        live release says stays a shadow."""
-        from ashore.releases.calls import CALLS as RELEASE_CALLS
-        from ashore.releases.calls import SHOW_ALIAS, SHOW_EVIDENCE, SHOW_RELEASE, AliasIn, CanaryIn, ReleaseIn
-
-        if self._section.promote != "automatic":
-            return f"{release} is shadowed; when it was compared: ashore release promote {release}"
-        until = time.monotonic() + self._section.step_s
-        while (state := self._server.ask(SHOW_RELEASE, ReleaseIn(release=release)).state) in ("warming", "shadow"):
-            if state == "shadow" and time.monotonic() >= until:
-                break
-            if stop():
-                return f"{release} stays a shadow: asked to stop"
-            time.sleep(LOOK_EVERY_S)
-        if state != "shadow":
-            return f"{release} is {state}: ashore release show {release}"
-        for found in self._server.ask(SHOW_EVIDENCE, ReleaseIn(release=release)).items:
-            if found.verdict == "worse" and found.measure != UNLIKE:
-                return f"{release} stays a shadow: {found.summary}"
-        seen = self._server.ask(SHOW_ALIAS, AliasIn(alias=alias)).version
-        canary = next(call for call in RELEASE_CALLS if call.noun == "release" and call.word == "canary")
-        asked = CanaryIn(
-            release=release, share_percent=5.0, steps_percent=[20.0, 50.0], every_s=int(self._section.step_s),
-            then_promote=True, why=why, version=seen,
-        )  # fmt: skip
-        self._server.ask(canary, asked)
-        return f"{release} is a canary of 5 %, then 20 and 50 %, and is promoted unless it is found worse"
-
-
-def learning_section(settings: Settings) -> LearningSection:
-    """Return `[learning]` as the server of this home was told it.
-
-    Raises:
-        NotReady: no server was started from this home.
-    """
-    from ashore.learning import LearningSection
-    from ashore.serving import read_topology
-
-    if not settings.home.topology.is_file():
-        raise NotReady("no server was started from this home, so [learning] is not known", hint="run `ashore up`")
-    return msgspec.convert(read_topology(settings.home.topology).told("learning"), LearningSection)
-
-
-def _planned(planned: Planned) -> dict[str, Any]:
-    return {
-        "run": planned.run.run_id,
-        "model": planned.parent.reference,
-        "compared_with": planned.live,
-        "examples": planned.dataset.counts,
-        "held": planned.dataset.held_counts,
-        "compared": len(planned.asked),
-        "judged": planned.num_judged,
-        "has_tasks": planned.has_tasks,
-        "replay": planned.num_replay,
-        "steps": planned.num_steps,
-        "tokens": planned.num_tokens,
-        "epochs": planned.how.epochs,
-    }
-
-
-def _show_planned(planned: Planned) -> None:
-    from ashore.learning.filters import FEWEST
-
-    counts = ", ".join(f"{number} {kind}" for kind, number in sorted(planned.dataset.counts.items()))
-    print(f"{planned.run.run_id}: {planned.parent.reference} would learn from {counts}")
-    if not planned.has_tasks:
-        print("no held-out task: the gate will refuse what is learned; name one in [learning] tasks")
-    print(f"{planned.num_replay} of its own answers beside; {planned.num_steps} steps, {planned.num_tokens:,} tokens")
-    for name, number in sorted(planned.dataset.held_counts.items()):
-        print(f"held: {number} by {name}")
-    if not planned.asked:
-        print("suspects: nobody is judged: no user voted on an answer that is a label of a held-out task")
-        return
-    print(
-        f"suspects: known only in the run. It compares {len(planned.asked)} votes with what the held-out tasks teach, "
-        f"and judges {planned.num_judged} people, who have {FEWEST} or more of them"
-    )
-
-
-def _ended(done: Run) -> dict[str, Any]:
-    return {
-        "run": done.run_id,
-        "state": done.state,
-        "candidate": done.candidate,
-        "release": done.release,
-        "why": done.why,
-        "verdict": None if done.verdict is None else msgspec.to_builtins(done.verdict),
-    }
-
-
-def _show_ended(done: Run) -> None:
-    print(done.words)
-    if done.verdict is not None:
-        for line in done.verdict.lines:
-            if not line.passed or line.metric == "gain_min":
-                mark = "passed" if line.passed else "FAILED"
-                print(f"  {mark}  {line.metric} {line.about}".rstrip() + f": {line.why}")
-    if done.state == "passed":
-        print(f"make a release of it: ashore release create --model {done.candidate}")
 
 
 def _print(document: dict[str, Any]) -> None:

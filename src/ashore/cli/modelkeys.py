@@ -1,55 +1,21 @@
-"""`ashore model seal`, `unseal` and `rekey`: models encrypted at rest."""
+"""`ashore model unseal` and `rekey`: models encrypted at rest."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ashore.cli.asjob import also_a_job
-from ashore.cli.athome import home_alone, settings_of
-from ashore.cli.modelstore import AsJson, open_store, print_json, recorded_store
+from ashore.bootstrap.athome import home_alone, settings_of
+from ashore.bootstrap.homestore import open_store, recorded_store
+from ashore.cli.modelstore import AsJson, print_json
 from ashore.cli.progress import TerminalProgress
+from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import counted, human_bytes
-from ashore.errors import HomeBusy
+from ashore.core import counted
 from ashore.settings import read_settings
-
-
-@also_a_job("model seal")
-def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -> None:
-    """Encrypt a model and its variants, and delete the unencrypted files. If it is interrupted, run it again.
-
-    A running server of this home must not use the model.
-
-    Args:
-        name: Model, without a variant.
-        config: An ashore.toml whose [sealing] names the key source; default: ASHORE_SEALING_KEY.
-        as_json: Print JSON.
-    """
-    with (
-        unused(name, "ashore model seal"),
-        recorded_store(config) as store,
-        TerminalProgress() as progress,
-    ):
-        report = store.seal(name, progress=progress)
-    if as_json:
-        return print_json(dataclasses.asdict(report))
-    if not report.models:
-        print(f"{name} is already sealed")
-        return None
-    print(f"sealed {', '.join(report.models)}; {human_bytes(report.freed_bytes)} of unencrypted files deleted")
-    print("keep a copy of the keys in another place: without them nobody can open the model", file=sys.stderr)
-    print(
-        "freed disk blocks may still hold the unencrypted bytes; if that matters, trim or wipe the disk",
-        file=sys.stderr,
-    )
-    return None
 
 
 def unseal(
@@ -76,7 +42,7 @@ def unseal(
         return None
     with (
         home_alone(read_settings().home, "ashore model unseal"),
-        recorded_store(config) as store,
+        recorded_store(config, os_user()) as store,
         TerminalProgress() as progress,
     ):
         report = store.unseal(name, progress=progress)
@@ -104,29 +70,10 @@ def rekey(
     from ashore import bootstrap
 
     keeper = bootstrap.open_key_source(to) if to else None
-    with recorded_store(config) as store:
+    with recorded_store(config, os_user()) as store:
         report = bootstrap.rekey(settings_of(config), store, to=keeper, new_key=new_key)
     if as_json:
         return print_json(dataclasses.asdict(report))
     anew = counted(len(report.rewrapped), "data key")
     print(f"{anew} re-encrypted, {len(report.current)} already used the newest key")
     return None
-
-
-@contextmanager
-def unused(name: str, what: str) -> Iterator[None]:
-    """Hold the home; where its server runs, go on if no release of it and no host uses the model.
-
-    Raises:
-        HomeBusy: the server uses it.
-    """
-    from ashore.bootstrap import manifests_in_use
-
-    settings = read_settings()
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(home_alone(settings.home, what))
-        except HomeBusy:
-            if {model.digest for model in open_store().list() if model.name == name} & manifests_in_use(settings):
-                raise
-        yield

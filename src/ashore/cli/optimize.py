@@ -1,18 +1,16 @@
-"""`ashore optimize`: smaller and faster variants, and proof that they are still good. Each verb has a module."""
+"""`ashore optimize`: smaller and faster variants, and proof that they are still good."""
 
 from __future__ import annotations
 
 from cyclopts import App
 
-from ashore.cli.optimizedistill import distill
-from ashore.cli.optimizeevaluate import compare, evaluate
-from ashore.cli.optimizeprune import prune
-from ashore.cli.optimizequantize import quantize, rebuild
+from ashore.cli.operations import operation_command
+from ashore.cli.optimizecompare import compare
+from ashore.cli.optimizerebuild import rebuild
 
 app = App(name="optimize", help="Make models smaller and faster; evaluate; rebuild.")
-app.command(evaluate)
+app.command(operation_command("optimize evaluate"), name="evaluate")
 app.command(compare)
-app.command(distill)
-app.command(prune)
-app.command(quantize)
+for _word in ("distill", "prune", "quantize"):
+    app.command(operation_command(f"optimize {_word}"), name=_word)
 app.command(rebuild)

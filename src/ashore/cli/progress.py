@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
@@ -68,7 +68,7 @@ class TerminalProgress:
         """By stage, when its steps were first heard of, and how many were done then."""
         self._ended: set[str] = set()
 
-    def __enter__(self) -> TerminalProgress:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
@@ -91,12 +91,17 @@ class TerminalProgress:
             return self._tell(stage, int(done * 100), 100, "", f"{done:.0%}")
         return self._show("prepare", int(done * 100), 100, stage)
 
-    def steps(self, stage: str, done: int, total: int, amount: str) -> None:
+    def steps(self, stage: str, done: int, total: int, amount: str = "") -> None:
         """Say that `done` of the `total` steps of a stage are behind it, and what else is to be said in `amount`."""
+        amount = amount or f"{done:,} of {total:,}"
         if self._piped:
             return self._tell(stage, done, total, "steps", amount)
         left = "" if self._live else self._left(stage, done, total)
         return self._show(stage, done, total, amount + left)
+
+    def say(self, line: str) -> None:
+        """Print a note on stderr."""
+        print(line, file=sys.stderr, flush=True)
 
     def _tell(self, stage: str, done: int, total: int, unit: str, says: str) -> None:
         now_s = self._clock()

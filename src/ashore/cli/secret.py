@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ashore.cli.athome import home_alone, settings_of
+from ashore.bootstrap.athome import home_alone, settings_of
 from ashore.cli.recorded import os_user
 from ashore.core import counted
 from ashore.settings import Settings

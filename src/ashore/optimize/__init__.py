@@ -13,7 +13,7 @@ Where to add what:
 - A row of the table of optimising: a stage in benchmarks/optimise/road.py, its judge in benchmarks/optimise/table.py.
 """
 
-from ashore.optimize.model import QuantizePlan, QuantizeReport, QuantizeWish, RebuildReport
+from ashore.optimize.model import QuantizePlan, QuantizeReport, RebuildReport
 from ashore.optimize.ports import Maker
 from ashore.optimize.precisions import PRECISIONS, is_made_beside
 from ashore.optimize.quantise import MAKER, Quantiser
@@ -26,7 +26,6 @@ __all__ = [
     "Quantiser",
     "QuantizePlan",
     "QuantizeReport",
-    "QuantizeWish",
     "RebuildReport",
     "Rebuilder",
     "is_made_beside",

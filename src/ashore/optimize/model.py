@@ -5,24 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ashore.core import Digest, EngineKind
+from ashore.core import Digest
 from ashore.engines import Precision
 from ashore.store import StoredModel, VariantRecipe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeWish:
-    """What the user asks for. None means: let ashore choose."""
-
-    model: str
-    """Name in the store, without variant."""
-    to: str
-    engine: EngineKind | None = None
-    calibration: Path | None = None
-    group_size: int | None = None
-    name: str | None = None
-    """Of the variant; default: that of the precision."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from typing import Final
 from ashore.core import EngineKind, ModelShape, human_bytes
 from ashore.engines import Precision, Rounder, RoundOrder, Told, card_of, quietly
 from ashore.errors import DiskFull, InvalidRequest, MemoryFull, UnknownVariant, UnsupportedByEngine, UnsupportedModel
+from ashore.jobs.operations.asks import QuantizeIn
 from ashore.optimize.calibration import Calibration, cut_samples, read_text
-from ashore.optimize.model import Needs, QuantizePlan, QuantizeReport, QuantizeWish
+from ashore.optimize.model import Needs, QuantizePlan, QuantizeReport
 from ashore.optimize.precisions import choose_group_size, choose_precision
 from ashore.store import DataUsed, ModelStore, StoredModel, VariantRecipe, data_used, parse_reference, versions_of
 from ashore.text import TextModel
@@ -41,7 +42,7 @@ class Quantiser:
         self._rounders = rounders
         self._free_memory = free_memory
 
-    def plan(self, wish: QuantizeWish) -> QuantizePlan:
+    def plan(self, wish: QuantizeIn) -> QuantizePlan:
         """Return what would be done. Reads the store and the calibration file, and makes nothing.
 
         Raises:
@@ -65,7 +66,7 @@ class Quantiser:
                 param="calibration",
             )
         if wish.calibration is not None:
-            read_text(wish.calibration)
+            read_text(Path(wish.calibration))
         variant = wish.name or precision.name
         parse_reference(f"{parent.name}@{variant}")
         return QuantizePlan(
@@ -73,7 +74,7 @@ class Quantiser:
             precision=precision,
             variant=variant,
             group_size=group_size,
-            calibration=wish.calibration,
+            calibration=Path(wish.calibration) if wish.calibration else None,
             seed=wish.seed,
             needs=estimate_needs(
                 parent.shape,
@@ -115,7 +116,7 @@ class Quantiser:
                 return model
         except UnknownVariant:
             pass
-        return self._make(self.plan(QuantizeWish(model=parent.name, to=variant)), told).variant
+        return self._make(self.plan(QuantizeIn(model=parent.name, to=variant)), told).variant
 
     def make_again(
         self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
@@ -208,7 +209,7 @@ class Quantiser:
             ranking=precision.ranking,
         )
 
-    def _notes(self, parent: StoredModel, variant: str, wish: QuantizeWish, *, reads_text: bool) -> list[str]:
+    def _notes(self, parent: StoredModel, variant: str, wish: QuantizeIn, *, reads_text: bool) -> list[str]:
         notes = []
         try:
             old = self._store.resolve(f"{parent.name}@{variant}")

@@ -22,7 +22,7 @@ from ashore.training.privaterun import PrivateReport, run_private
 from ashore.training.runlog import LogBucket, LogLine, RunFigures, RunLogs
 from ashore.training.runstate import RunState
 from ashore.training.sft import SftMaker, SftRun
-from ashore.training.sftmodel import AUTO_WORKERS, SftPlan, SftReport, SftRequest
+from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
 from ashore.training.shards.ahead import AheadBatches
 from ashore.training.shards.packing import Packed, SetLook, first_samples
@@ -32,7 +32,6 @@ from ashore.training.shards.trainingset import ReadOptions, TrainingSet, auto_wo
 from ashore.training.trainee import MAKER, faster_precision
 
 __all__ = [
-    "AUTO_WORKERS",
     "FEW_UNITS",
     "MAKER",
     "Access",

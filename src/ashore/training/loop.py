@@ -87,6 +87,11 @@ class StepReport:
     seconds: float
     """Of this step, all in all."""
 
+    @property
+    def words(self) -> str:
+        """The step for people: `step 3 of 40, loss 1.234, 2100 tokens/s`."""
+        return f"step {self.step:,} of {self.num_steps:,}, loss {self.loss:.3f}, {self.tok_per_s:.0f} tokens/s"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopResult:

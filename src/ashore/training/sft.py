@@ -68,11 +68,11 @@ class SftRun:
             )
         key = self._store.data_key(plan.parent) if plan.parent.sealed is not None else None
         mirror = None
-        if plan.request.mirror:
-            bucket = CheckpointBucket(f"{plan.request.mirror.rstrip('/')}/{plan.name}")
-            mirror = Mirror(bucket, kept=plan.request.kept, say=self._say)
+        if plan.request.checkpoints:
+            bucket = CheckpointBucket(f"{plan.request.checkpoints.rstrip('/')}/{plan.name}")
+            mirror = Mirror(bucket, kept=plan.request.keep, say=self._say)
         with self._alone():
-            state = RunState(folder=self._folder, kept=plan.request.kept, key=key, mirror=mirror)
+            state = RunState(folder=self._folder, kept=plan.request.keep, key=key, mirror=mirror)
             begun = state.begun_with() if state.exists else {}
             if begun and not resume:
                 raise Conflict(

@@ -13,7 +13,7 @@ from ashore.training.batches import PackedBatches
 from ashore.training.checkpoints import TRAINABLE
 from ashore.training.memory import RunShape, estimate, require_memory
 from ashore.training.runstate import KEPT
-from ashore.training.sftmodel import AUTO_WORKERS, LEARNING_RATES, Kept, SftPlan, SftRequest
+from ashore.training.sftmodel import LEARNING_RATES, Kept, SftPlan, SftRequest
 from ashore.training.shards.cache import Say
 from ashore.training.shards.trainingset import ReadOptions, Told, auto_workers, open_set
 
@@ -60,9 +60,9 @@ def plan_sft(
     options = ReadOptions(
         folder=cache,
         max_length=longest,
-        workers=request.workers if request.workers != AUTO_WORKERS else auto_workers(request.data),
+        workers=auto_workers(request.data) if request.workers is None else request.workers,
         skip_broken=request.skip_broken,
-        cache_bytes=request.data_cache_bytes,
+        cache_bytes=int(request.data_cache_gib * (1 << 30)),
     )
     open_it = partial(open_set, text=text, options=options, text_folder=folder, say=say, told=told)
     data = open_it(request.data)
@@ -107,15 +107,11 @@ def plan_sft(
 
 def _check(request: SftRequest) -> None:
     wrong = {
-        "--epochs": (request.epochs < 0, request.epochs, "a positive number"),
-        "--max-tokens": (request.max_tokens < 0, request.max_tokens, "a positive number"),
-        "--lr": (not 0 <= request.learning_rate < 1, request.learning_rate, "between 0 and 1"),
-        "--batch-tokens": (request.batch_tokens < 1, request.batch_tokens, "a positive number"),
+        "--learning-rate": (not 0 <= request.learning_rate < 1, request.learning_rate, "between 0 and 1"),
         "--max-length": (request.max_length < 2, request.max_length, "2 or more"),
-        "--workers": (request.workers < AUTO_WORKERS, request.workers, "0 or more"),
-        "--keep": (request.kept < KEPT, request.kept, f"{KEPT} or more"),
-        "--checkpoint-every": (request.checkpoint_s < 0, request.checkpoint_s, "a positive number of seconds"),
-        "--data-cache-gib": (request.data_cache_bytes < 1, request.data_cache_bytes, "a positive size"),
+        "--workers": ((request.workers or 0) < 0, request.workers, "0 or more"),
+        "--keep": (request.keep < KEPT, request.keep, f"{KEPT} or more"),
+        "--data-cache-gib": (request.data_cache_gib <= 0, request.data_cache_gib, "a positive size"),
         "--rank": (not 1 <= request.rank <= 1024, request.rank, "1 to 1024"),
     }
     for flag, (is_wrong, seen, expected) in wrong.items():

@@ -55,8 +55,8 @@ class Trainee:
             seed=plan.request.seed,
             precision=self.precision,
             gradient_checkpointing=plan.gradient_checkpointing,
-            max_seconds=plan.request.max_seconds,
-            checkpoint_s=plan.request.checkpoint_s,
+            max_seconds=60 * plan.request.max_minutes,
+            checkpoint_s=plan.request.checkpoint_every,
             stop_at_step=plan.request.stop_at_step,
         )
         with contextlib.closing(plan.data), self._source() as source:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ashore.cli import learn
+from ashore.bootstrap.operations import learning as learn
 from ashore.core import Call
 from ashore.learning import LearningSection
 from ashore.releases.betting import BY_NAME
@@ -32,7 +32,7 @@ class Server:
 
 
 def follow(server: Server, **section: Any) -> str:
-    releases = learn.ServerReleases(server, LearningSection(step_s=1, **section))  # type: ignore[arg-type]
+    releases = learn.ServerReleases(server.ask, LearningSection(step_s=1, **section))  # type: ignore[arg-type]
     name = releases.shadow("chat", "learned", why="learn r")
     return releases.follow("chat", name, why="learn r", stop=lambda: False)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
@@ -43,6 +44,7 @@ TRAIN: Final = "model:train"
 LEARN: Final = "learning:write"
 BACK_UP: Final = "backup:run"
 LOOK_AT_BACKUPS: Final = "backup:read"
+AS_A_JOB: Final = "The answer names the job that does it. Files that it reads must lie in [jobs] folders."
 MOST_WAITING: Final = 100
 """Operations of a home that have not ended."""
 MOST_OF_TENANT: Final = 50
@@ -145,20 +147,29 @@ def rehearse_restore(office: JobOffice, actor: Actor, asked: RehearseIn) -> JobO
     return submit(office, actor, "backup rehearse", LOOK_AT_BACKUPS, "backup/home", asked)
 
 
+def _operation(
+    name: str, path: str, action: str, do: Callable[[JobOffice, Actor, Any], JobOut], sure: str = ""
+) -> Call:
+    noun, word = name.split()
+    asked = next(hint for field, hint in get_type_hints(do).items() if field == "asked")
+    summary = (inspect.getdoc(asked) or "").partition("\n\n")[0]
+    return Call(noun, word, "POST", path, action, do, sure=sure, help=f"{summary}\n\n{AS_A_JOB}")
+
+
 CALLS: Final = (
-    Call("model", "pull", "POST", "/models/pull", PULL, pull_model),
-    Call("model", "verify", "POST", "/models/verify", VERIFY, verify_model),
-    Call("model", "seal", "POST", "/models/seal", SEAL, seal_model),
-    Call("model", "remove", "POST", "/models/remove", REMOVE, remove_model, sure="remove {ref}"),
-    Call("optimize", "quantize", "POST", "/optimize/quantize", OPTIMIZE, quantize_model),
-    Call("optimize", "prune", "POST", "/optimize/prune", OPTIMIZE, prune_model),
-    Call("optimize", "distill", "POST", "/optimize/distill", OPTIMIZE, distill_model),
-    Call("optimize", "evaluate", "POST", "/optimize/evaluate", EVALUATE, evaluate_model),
-    Call("train", "sft", "POST", "/train/sft", TRAIN, train_model),
-    Call("learn", "run", "POST", "/learn/run", LEARN, run_learning),
-    Call("backup", "run", "POST", "/backups", BACK_UP, run_backup),
-    Call("backup", "scrub", "POST", "/backups/scrub", BACK_UP, scrub_backup),
-    Call("backup", "rehearse", "POST", "/backups/rehearse", LOOK_AT_BACKUPS, rehearse_restore),
+    _operation("model pull", "/models/pull", PULL, pull_model),
+    _operation("model verify", "/models/verify", VERIFY, verify_model),
+    _operation("model seal", "/models/seal", SEAL, seal_model),
+    _operation("model remove", "/models/remove", REMOVE, remove_model, sure="remove {ref}"),
+    _operation("optimize quantize", "/optimize/quantize", OPTIMIZE, quantize_model),
+    _operation("optimize prune", "/optimize/prune", OPTIMIZE, prune_model),
+    _operation("optimize distill", "/optimize/distill", OPTIMIZE, distill_model),
+    _operation("optimize evaluate", "/optimize/evaluate", EVALUATE, evaluate_model),
+    _operation("train sft", "/train/sft", TRAIN, train_model),
+    _operation("learn run", "/learn/run", LEARN, run_learning),
+    _operation("backup run", "/backups", BACK_UP, run_backup),
+    _operation("backup scrub", "/backups/scrub", BACK_UP, scrub_backup),
+    _operation("backup rehearse", "/backups/rehearse", LOOK_AT_BACKUPS, rehearse_restore),
 )
 BY_NAME: Final[Mapping[str, Call]] = {f"{call.noun} {call.word}": call for call in CALLS}
 

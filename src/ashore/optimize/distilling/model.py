@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ashore.core import EngineKind
+from ashore.jobs.operations.asks import Distill
 from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.sizes import StudentSizes
 from ashore.store import StoredModel, VariantRecipe
@@ -26,6 +27,20 @@ class DistilWish:
     name: str | None = None
     teacher_engine: EngineKind | None = None
     settings: DistilSettings = field(default_factory=DistilSettings)
+
+    @classmethod
+    def of(cls, asked: Distill) -> DistilWish:
+        """Return what a command or a job asks for."""
+        shared = set(DistilSettings.__struct_fields__) & set(asked.__struct_fields__)
+        return cls(
+            teacher=asked.teacher,
+            student=asked.student,
+            data=tuple(map(Path, asked.data)),
+            text=tuple(map(Path, asked.text)),
+            name=asked.name,
+            teacher_engine=asked.teacher_engine,
+            settings=DistilSettings(**{name: getattr(asked, name) for name in shared}),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

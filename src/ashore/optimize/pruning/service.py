@@ -196,8 +196,8 @@ def _lessons(wish: PruneWish, parent: StoredModel, files: ModelFilesOnDisk) -> L
     if text is None:
         return None
     return read_lessons(
-        text,
-        wish.heal,
+        Path(text),
+        Path(wish.heal) if wish.heal else None,
         TextModel.load(files.directory),
         context_tokens=parent.shape.context_tokens,
     )
@@ -230,9 +230,9 @@ def _recipe(wish: PruneWish) -> VariantRecipe:
     parameters = {"remove": repr(wish.share), "kind": wish.kind}
     data = []
     if wish.calibration:
-        data.append(data_used(wish.calibration, "calibration"))
+        data.append(data_used(Path(wish.calibration), "calibration"))
     if wish.heal:
-        data.append(data_used(wish.heal, "heal"))
+        data.append(data_used(Path(wish.heal), "heal"))
         parameters |= {
             "heal_tokens": str(wish.heal_tokens),
             "method": wish.method,
@@ -246,18 +246,18 @@ def _recipe(wish: PruneWish) -> VariantRecipe:
 def _wish_of(parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...]) -> PruneWish:
     """Return the wish that `recipe` was made for."""
     told = recipe.parameters
-    files = dict(zip((used.role for used in recipe.data), data, strict=True))
+    files = {used.role: str(path) for used, path in zip(recipe.data, data, strict=True)}
     kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
     methods: dict[str, Method] = {method: method for method in LEARNING_RATES}
     return PruneWish(
         model=parent.name,
-        share=float(told["remove"]),
+        remove=told["remove"],
         kind=kinds[told["kind"]],
         calibration=files.get("calibration"),
         heal=files.get("heal"),
         heal_tokens=int(told.get("heal_tokens", HEAL_TOKENS)),
         method=methods[told.get("method", "distill")],
-        learning_rate=float(told["learning_rate"]) if "learning_rate" in told else None,
+        learning_rate=float(told.get("learning_rate", 0)),
         seed=recipe.seed,
     )
 

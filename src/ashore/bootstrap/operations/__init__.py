@@ -1,0 +1,35 @@
+"""The use cases behind operations, wired for this home: the command line runs them, and the process that a job worker
+starts. What an operation takes is declared in `ashore.jobs.operations.asks`.
+
+To add one: a struct there, a call in `ashore.jobs.operations.calls`, and its `Operation` in one of these files.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final
+
+from ashore.bootstrap.operations.model import EXIT_DAMAGED, EXIT_INTERRUPTED, EXIT_REFUSED, Operation, Shown, Work
+from ashore.errors import InvalidRequest
+
+__all__ = ["EXIT_DAMAGED", "EXIT_INTERRUPTED", "EXIT_REFUSED", "Operation", "Shown", "Work", "find_operation"]
+
+_FILES: Final[Mapping[str, str]] = MappingProxyType(
+    {"model": "models", "optimize": "shrinking", "train": "training", "learn": "learning", "backup": "backups"}
+)
+"""The file of each noun here."""
+
+
+def find_operation(name: str) -> Operation:
+    """Return an operation by NOUN WORD.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    file = _FILES.get(name.partition(" ")[0])
+    found = () if file is None else import_module(f"{__name__}.{file}").OPERATIONS
+    for one in found:
+        if one.name == name:
+            operation: Operation = one
+            return operation
+    raise InvalidRequest(f"there is no operation {name!r}", hint="restart the server, so that both run one version")

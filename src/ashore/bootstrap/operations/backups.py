@@ -1,0 +1,149 @@
+"""`backup run`, `scrub` and `rehearse`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ashore.bootstrap.athome import settings_of
+from ashore.bootstrap.backups import backup_contents, open_backup
+from ashore.bootstrap.operations.model import EXIT_DAMAGED, Operation, Shown, Work
+from ashore.bootstrap.records import command_recorder
+from ashore.core import Act, counted, human_bytes
+from ashore.errors import NotFound
+from ashore.jobs.operations.asks import BackupRun, RehearseIn, ScrubIn
+from ashore.settings import Home, Settings, read_settings
+
+if TYPE_CHECKING:
+    from ashore.backup import BackupSection, BackupService, RestoreReport, ScrubReport
+
+
+@contextmanager
+def backup_of(home: Home, actor: str) -> Iterator[BackupService]:
+    """Open the backup of a home; what is done with it is recorded as done by `actor`.
+
+    Raises:
+        NotFound: there is no such home.
+    """
+    if not os.path.isdir(home.root):
+        raise NotFound(
+            f"the home {home.root} does not exist", hint="set ASHORE_HOME; or restore it with `ashore backup restore`"
+        )
+    with command_recorder(home) as recorder:
+        yield open_backup(home, recorder, actor=actor)
+
+
+def section_of(config: Path | None) -> BackupSection:
+    """Return `[backup]` of an ashore.toml; without one, the defaults."""
+    if config is None:
+        from ashore.backup import BackupSection
+
+        return BackupSection()
+    from ashore.config import read_spec
+
+    return read_spec(config).backup
+
+
+def run(asked: BackupRun, work: Work) -> Shown:
+    """Back up what the nodes do not have yet."""
+    from ashore.backup import could_be_lost
+
+    section, settings = section_of(work.config), settings_of(work.config)
+    without_state = asked.without_state or section.without_state
+    with backup_of(settings.home, work.actor) as service:
+        report = service.run(
+            backup_contents(settings, config=work.config, without_state=without_state),
+            only=tuple(asked.models) or section.models,
+            keep=asked.keep or section.keep,
+            take_over=asked.take_over,
+            told=work,
+        )
+        code = service.code
+    _warn(work, (*report.notes, *_keys_elsewhere(settings)))
+    lines = [
+        f"backup {report.generation}: {counted(report.num_objects, 'object')}, {human_bytes(report.clear_bytes)}; "
+        f"new: {report.num_new}, {human_bytes(report.new_bytes)}"
+    ]
+    if report.repaired:
+        lines.append(f"rebuilt on nodes that lacked them: {counted(report.repaired, 'shard')}")
+    lines.append(f"on {len(report.nodes)} of {code.n} nodes: {could_be_lost(code, report.worst)}")
+    exit_code = 0 if report.worst == code.n else EXIT_DAMAGED
+    return Shown(document=dataclasses.asdict(report), lines=lines, code=exit_code)
+
+
+def scrub(asked: ScrubIn, work: Work) -> Shown:
+    """Read every shard."""
+    with backup_of(read_settings().home, work.actor) as service:
+        report = service.scrub(bytes_per_s=asked.rate * 1e6 or None, told=work)
+    _warn(work, report.notes)
+    return shown_scrub(report)
+
+
+def rehearse(asked: RehearseIn, work: Work) -> Shown:
+    """Read what a restore would, and write nothing."""
+    from ashore.backup import BackupHome, Restore, find_own
+
+    home = read_settings().home
+    report = Restore(find_own(BackupHome(home.root)), told=work, generation=asked.generation).rehearse()
+    with command_recorder(home) as recorder:
+        recorder.record(act_of_restore("rehearse", report, work.actor))
+    _warn(work, report.notes)
+    return shown_restore(report, "all {} can be restored")
+
+
+def act_of_restore(verb: str, report: RestoreReport, actor: str, *, model: str = "") -> Act:
+    """Return what a restore, or a rehearsal of one, is in the audit log."""
+    detail: dict[str, str | int] = {"models": len(report.models), "bytes": report.num_bytes}
+    resource = f"backup/{report.generation}" + (f"/{model}" if model else "")
+    return Act(action=f"backup:{verb}", actor=actor, resource=resource, detail=detail)
+
+
+def shown_scrub(report: ScrubReport) -> Shown:
+    """Return what a scrub found."""
+    lines = [
+        f"{'repaired' if found.repaired else 'WRONG'}: {found.belongs_to} on {found.place}: {found.what}"
+        for found in report.findings
+    ]
+    verdict = "good" if report.ok else "NOT good"
+    lines.append(f"{counted(report.num_shards, 'shard')}, {human_bytes(report.num_bytes)} read: {verdict}")
+    if not report.ok:
+        lines.append("the next `ashore backup run` rewrites what is wrong, if this home still has it intact")
+    document = {"ok": report.ok, **dataclasses.asdict(report)}
+    return Shown(document=document, lines=lines, code=0 if report.ok else EXIT_DAMAGED)
+
+
+def shown_restore(report: RestoreReport, what: str) -> Shown:
+    """Return what a restore brought back, or would; `what` has a place for its bytes."""
+    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
+    return Shown(
+        document=dataclasses.asdict(report),
+        lines=(
+            f"backup {report.generation}, made at {made}: {what.format(human_bytes(report.num_bytes))}",
+            f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}",
+        ),
+    )
+
+
+def _keys_elsewhere(settings: Settings) -> tuple[str, ...]:
+    """Return what must be kept beside a backup of sealed models."""
+    kind, _, place = settings.sealing_key.partition(":")
+    if not place or (kind == "keyring" and Path(place).is_relative_to(settings.home.root)):
+        return ()
+    return (f"the sealing key is at {kind}:{place.partition('?')[0]} and not in this backup; back it up separately",)
+
+
+def _warn(work: Work, lines: Sequence[str]) -> None:
+    for line in lines:
+        work.say(f"warning: {line}")
+
+
+OPERATIONS: Final = (
+    Operation(name="backup run", takes=BackupRun, do=run, configured=True),
+    Operation(name="backup scrub", takes=ScrubIn, do=scrub),
+    Operation(name="backup rehearse", takes=RehearseIn, do=rehearse),
+)

@@ -1,0 +1,94 @@
+"""What an operation is to whoever runs it: the command line, or the process that a job worker starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ashore.core import Call
+
+EXIT_REFUSED: Final = 1
+"""The work was done, and a gate said no."""
+EXIT_DAMAGED: Final = 4
+"""Something is wrong, and could not be repaired."""
+EXIT_INTERRUPTED: Final = 130
+
+
+class Work(Protocol):
+    """Where an operation reports to, and in whose name it works. It is also a `store.Progress`."""
+
+    @property
+    def actor(self) -> str:
+        """Who it is recorded as: `os:alice`, or an account."""
+        ...
+
+    @property
+    def config(self) -> Path | None:
+        """An ashore.toml whose settings it works with; None: those of the environment."""
+        ...
+
+    def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+        """Report bytes; a total of 0 is unknown."""
+        ...
+
+    def share(self, stage: str, done: float) -> None:
+        """Report the share, 0 to 1, of the whole work that is done when `stage` begins."""
+        ...
+
+    def steps(self, stage: str, done: int, total: int, says: str = "") -> None:
+        """Report steps of a stage, and what else is to be said of them; default: their count."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Print a note to people, beside the result."""
+        ...
+
+    def stopping(self) -> bool:
+        """Return whether the operation shall stop after its current step."""
+        ...
+
+    def reload(self) -> None:
+        """Have the server of this home read its ashore.toml again, as `ashore reload` does."""
+        ...
+
+    def ask(self, call: Call, asked: msgspec.Struct) -> Any:
+        """Return the answer of the server to a call, with the rights of whoever asked for the operation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A result as people and programs read it."""
+
+    document: Any
+    """What `--json` prints."""
+    lines: Sequence[str]
+    """What is printed without it."""
+    code: int = 0
+    """Exit code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One use case behind a command and a job."""
+
+    name: str
+    """NOUN WORD, as in `jobs.operations.NAMES`."""
+    takes: type[msgspec.Struct]
+    """What the command takes: what the request takes, and what only the operator's machine may say."""
+    do: Callable[[Any, Work], Shown]
+    """Does it."""
+    plan: Callable[[Any, Work], Shown] | None = None
+    """Shows what `do` would do, and changes nothing; None: there is no `--dry-run`."""
+    sure: Callable[[Any], str] | None = None
+    """Returns what a person is asked about before the command does it, verb first; raises where it cannot be done."""
+    configured: bool = False
+    """Whether it reads an ashore.toml: the command has `--config`."""
+    stops: bool = False
+    """Whether the first Ctrl-C ends it after its current step."""
+    asks_server: bool = False
+    """Whether it asks a server, which `--url` and `--key` name."""
