@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
@@ -173,7 +173,7 @@ def test_a_killed_healing_goes_on_and_ends_as_if_nothing_had_been(
 ) -> None:
     wish = PruneWish(model="tiny", remove="0.3", heal=text, heal_tokens=20_000, name="cut-off")
     pruner = _pruner(store)
-    whole = pruner.make(pruner.plan(dataclasses.replace(wish, name="whole")))
+    whole = pruner.make(pruner.plan(msgspec.structs.replace(wish, name="whole")))
     steps: list[int] = []
 
     def watch(report: StepReport) -> None:
@@ -271,7 +271,7 @@ def test_the_recipe_tells_what_was_done(store: ModelStore, text: Path) -> None:
     ("wish", "error", "words"),
     [
         ({"model": "absent"}, UnknownModel, "absent"),
-        ({"share": 0.95}, InvalidRequest, "cannot be removed"),
+        ({"remove": "0.95"}, InvalidRequest, "cannot be removed"),
         ({"calibration": None}, InvalidRequest, "none is given"),
         ({"kind": "unstructured"}, InvalidRequest, "reads no text"),
         ({"name": "a@b"}, InvalidRequest, "not a valid model name"),

@@ -6,7 +6,6 @@ the header that names the principal means nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from urllib.parse import unquote
 from ashore.access.keys import KeyDigest, digest_of, new_key
 from ashore.access.model import Principal
 from ashore.access.roles import DEVELOPER, INTERNAL
-from ashore.core import TenantId
+from ashore.core import TenantId, write_whole
 from ashore.errors import InvalidRequest, InvalidSpec
 
 Acting = Callable[[str, str], Principal]
@@ -59,12 +58,7 @@ class OnBehalf:
 
 def make_internal_token(path: Path) -> None:
     """Write a new token into `path` (0600); the one before it is worth nothing to a process that reads it anew."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(new_key() + "\n")
-    scratch.replace(path)
+    write_whole(path, f"{new_key()}\n".encode(), durable=False)
 
 
 def read_internal_token(path: Path) -> str:

@@ -31,7 +31,7 @@ from ashore.audit.segments import (
     segment_path,
     segments_of,
 )
-from ashore.core import make_folder
+from ashore.core import make_folder, write_whole
 from ashore.errors import NotFound, SourceUnreachable, TamperedAudit
 
 DAY_US: Final = 86_400_000_000
@@ -109,13 +109,7 @@ class FolderArchive:
                         f"{target} already exists with different content", hint="run `ashore audit verify`"
                     )
                 return
-            scratch = target.with_name(f".{target.name}.{os.getpid()}")
-            with scratch.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.chmod(0o400)
-            scratch.replace(target)
+            write_whole(target, data, mode=0o400)
         except OSError as fault:
             raise SourceUnreachable(f"the archive {target} cannot be written: {fault.strerror}") from fault
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashore.core import make_folder
+from ashore.core import make_folder, write_whole
 from ashore.errors import CorruptBlob, InvalidSpec, NotFound, SealingKeyMissing
 from ashore.sealing import SecretFolder
 
@@ -111,7 +110,7 @@ def keep_signing_key(folder: SecretFolder, key: SigningKey) -> None:
     path = folder.path / PUBLIC_KEYS
     known = read_public_keys(path) if path.exists() else ()
     if key.public not in known:
-        _write(path, "".join(pem_of(one) for one in (*known, key.public)).encode(), 0o644)
+        write_whole(path, "".join(pem_of(one) for one in (*known, key.public)).encode(), mode=0o644)
     with closed_keys_told():
         folder.write(SIGNING_KEY, _private_pem(key))
 
@@ -183,7 +182,7 @@ def pem_of(key: PublicKey) -> str:
 
 def write_copy(folder: Path, keys: Iterable[PublicKey]) -> None:
     """Put the public keys beside the record, where people look for them."""
-    _write(folder / PUBLIC_KEY_COPY, "".join(pem_of(key) for key in keys).encode(), 0o644)
+    write_whole(folder / PUBLIC_KEY_COPY, "".join(pem_of(key) for key in keys).encode(), mode=0o644)
 
 
 def _read_private(folder: SecretFolder, name: str) -> SigningKey:
@@ -229,14 +228,3 @@ def _private_pem(key: SigningKey) -> bytes:
 
 def _with_public(private: Ed25519PrivateKey) -> SigningKey:
     return SigningKey(private, PublicKey(private.public_key().public_bytes_raw()))
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)

@@ -94,6 +94,7 @@ from ashore.core.textfile import parse_toml, read_text_file, read_toml, read_tom
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
 from ashore.core.visible import check_line, first_hidden
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
+from ashore.core.wholefile import sync_folder, write_whole
 from ashore.core.wholenumber import whole_number
 from ashore.core.writtentoml import write_toml
 from ashore.core.yaml import Tree, Verbatim, Why, plain, write_yaml
@@ -242,12 +243,14 @@ __all__ = [
     "server_of",
     "short_reason",
     "split_url",
+    "sync_folder",
     "tables_of",
     "toml",
     "whole_number",
     "with_hint",
     "without_hint",
     "write_toml",
+    "write_whole",
     "write_yaml",
     "written_span",
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ashore.core import UNDECODABLE, make_folder
+from ashore.core import UNDECODABLE, make_folder, write_whole
 from ashore.doctor.journal import FOLDER
 from ashore.doctor.look import Look
 
@@ -31,10 +30,7 @@ class History:
             return False
         make_folder(self._folder, mode=0o700)
         path = self._folder / f"{look.at_s:014.3f}"
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(zlib.compress(msgspec.json.encode(look), 1))
-        scratch.chmod(0o600)
-        scratch.replace(path)
+        write_whole(path, zlib.compress(msgspec.json.encode(look), 1), durable=False)
         for name in names[: max(0, len(names) + 1 - MOST_LOOKS)]:
             (self._folder / name).unlink(missing_ok=True)
         return True

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import UNDECODABLE, make_folder
+from ashore.core import UNDECODABLE, make_folder, write_whole
 from ashore.drills.model import Drill, Report
 from ashore.drills.report import digest_of, encoded, markdown, page
 from ashore.drills.watcher import start_of
@@ -122,10 +122,9 @@ class Book:
         """Have a drill be due so often; 0: never."""
         kept = {**self.schedule(), drill: every_s}
         make_folder(self.folder, mode=0o700)
-        path = self.folder / "schedule.json"
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(msgspec.json.encode({name: one for name, one in kept.items() if one}))
-        scratch.replace(path)
+        write_whole(
+            self.folder / "schedule.json", msgspec.json.encode({name: one for name, one in kept.items() if one})
+        )
 
     def due(self, now_s: float) -> Mapping[str, float]:
         """Return how many seconds each scheduled drill is late; below 0: it is not due yet."""

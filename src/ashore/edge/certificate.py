@@ -6,7 +6,6 @@ Clients are given the authority once (`edge/ca.pem`); the certificate below it i
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashore.core import make_folder
+from ashore.core import make_folder, write_whole
 from ashore.errors import InvalidSpec, MissingExtra
 from ashore.extras import how_to_install
 
@@ -116,9 +115,9 @@ def make_node_certificate(authority: Path, out: Path, name: str, addresses: Sequ
         if why:
             _make_authority(certificate, key, now)
         chain, private = _signed(certificate, key, name, addresses, now, is_client=True)
-        _write(out / "node.key", private)
-        _write(out / "node.pem", chain)
-        _write(out / "ca.pem", certificate.read_bytes())
+        write_whole(out / "node.key", private)
+        write_whole(out / "node.pem", chain)
+        write_whole(out / "ca.pem", certificate.read_bytes())
     return bool(why)
 
 
@@ -241,14 +240,14 @@ def _make_authority(path: Path, key_path: Path, now: datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(key_path, _key_pem(key))
-    _write(path, _pem(certificate))
+    write_whole(key_path, _key_pem(key))
+    write_whole(path, _pem(certificate))
 
 
 def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequence[str], now: datetime) -> None:
     chain, private = _signed(authority, authority_key, "ashore edge", names, now)
-    _write(folder / key_name(chain.decode()), private)
-    _write(folder / "edge.pem", chain)
+    write_whole(folder / key_name(chain.decode()), private)
+    write_whole(folder / "edge.pem", chain)
 
 
 def _signed(
@@ -325,18 +324,6 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Put a file in its place whole, readable by its owner alone."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
 
 
 @contextmanager

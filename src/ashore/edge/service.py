@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ashore.core import make_folder
+from ashore.core import make_folder, write_whole
 from ashore.edge.certificate import check_files, keep_certificate, names_for
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.rendering import render
@@ -100,11 +100,7 @@ def write_files(plan: EdgePlan) -> tuple[Path, ...]:
         text = rendered[path].encode()
         if path.exists() and path.read_bytes() == text:
             continue
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.unlink(missing_ok=True)
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text)
-        scratch.replace(path)
+        write_whole(path, text, durable=False)
         changed.append(path)
     return tuple(changed)
 

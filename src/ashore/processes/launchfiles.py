@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from ashore.core import UNDECODABLE
+from ashore.core import UNDECODABLE, write_whole
 from ashore.errors import InvalidSpec
 from ashore.processes.room import room_needed
 
@@ -22,16 +21,8 @@ def write_launch_file(launch: msgspec.Struct | Mapping[str, object], path: Path)
     Raises:
         DiskFull: there is no room; an earlier file stands as it was.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    try:
-        with room_needed(path):
-            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(launch), indent=1))
-            scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with room_needed(path):
+        write_whole(path, msgspec.json.format(msgspec.json.encode(launch), indent=1), durable=False)
 
 
 def read_launch_file(path: Path, kind: type[LaunchT]) -> LaunchT:

@@ -5,10 +5,8 @@ envelopes/<key id>.json      one data key, wrapped; rewrapped by `rekey`, while 
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import UNDECODABLE, make_folder
+from ashore.core import UNDECODABLE, make_folder, write_whole
 from ashore.errors import CorruptBlob, SealingKeyMissing
 from ashore.sealing.chunks import KEY_BYTES, KEY_ID_BYTES
 from ashore.sealing.ports import KeyKeeper, Wrapped
@@ -169,23 +167,8 @@ class DataKeys:
 
     def write(self, key_id: str, data: bytes) -> None:
         """Replace an envelope so that a crash leaves the old one or the new one."""
-        path = self.path(key_id)
         make_folder(self._folder, mode=0o700)
-        handle, name = tempfile.mkstemp(dir=self._folder, prefix=".tmp-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(self.path(key_id), data)
 
     def ensure(self, key: DataKey) -> None:
         """Write the envelope of a data key in hand where it is missing: whoever cleans up may have taken it."""

@@ -7,14 +7,13 @@ import binascii
 import fcntl
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from ashore.core import UNDECODABLE, Clock, make_folder
+from ashore.core import UNDECODABLE, Clock, make_folder, write_whole
 from ashore.errors import DiskFull, EnvironmentFault, InvalidSpec, SealingKeyMissing
 from ashore.sealing.keyfile import read_secret_file
 from ashore.sealing.ports import KeeperKind, Wrapped
@@ -104,15 +103,9 @@ class KeyringKeeper:
             return ring
 
     def _write(self, ring: _Ring) -> None:
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".keyring-")  # made with mode 0600
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(ring), indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self._path)
+            write_whole(self._path, msgspec.json.format(msgspec.json.encode(ring), indent=1))
         except OSError as error:
-            Path(name).unlink(missing_ok=True)
             raise DiskFull(
                 f"cannot write the keyring {self._path}: {error.strerror}", hint="free some space"
             ) from error

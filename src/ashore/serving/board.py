@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ashore.core import write_whole
 from ashore.errors import InvalidSpec
 from ashore.serving.admission import NOBODY, Load, Rank
 
@@ -38,12 +39,8 @@ _ROW: Final = 8 + SLOTS * _CELLS
 
 def make_board(path: Path, *, num_workers: int) -> None:
     """Put an empty board at `path`, readable by its owner alone. What was there is replaced."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(_MAGIC.to_bytes(_WORD, "little") + num_workers.to_bytes(_WORD, "little"))
-        file.truncate((_HEAD + num_workers * _ROW) * _WORD)
-    scratch.replace(path)
+    head = _MAGIC.to_bytes(_WORD, "little") + num_workers.to_bytes(_WORD, "little")
+    write_whole(path, head.ljust((_HEAD + num_workers * _ROW) * _WORD, b"\0"), durable=False)
 
 
 class Board:

@@ -5,7 +5,6 @@ The supervisor writes `run/topology.json`; the worker reads it at its start and 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import msgspec
 from ashore.access import AccessSection
 from ashore.audit import AuditLink
 from ashore.cache import CachePolicy, RedisSection
-from ashore.core import UNDECODABLE
+from ashore.core import UNDECODABLE, write_whole
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
 from ashore.jobs import EgressSection, JobsSection
@@ -182,14 +181,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def write_topology(topology: Topology, path: Path) -> None:
     """Write `topology` to `path` atomically, readable by its owner alone. May be called again; the last one stands."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(topology), indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(topology), indent=1))
 
 
 def read_topology(path: Path) -> Topology:

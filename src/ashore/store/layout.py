@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.core import Digest, foreign_errors, make_folder
+from ashore.core import Digest, foreign_errors, make_folder, write_whole
 from ashore.errors import CorruptBlob, EnvironmentFault
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import Fingerprint, sha256_file, take_fingerprint
@@ -264,18 +264,7 @@ def index_bytes(entries: tuple[IndexEntry, ...], attached: tuple[AttachedEntry, 
 def write_atomic(target: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `target` by `data` so that a reader, or a crash, sees the old file or the new one, never a part."""
     with disk_errors(target):
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, mode)
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        fsync_file(target.parent)
+        write_whole(target, data, mode=mode)
 
 
 def copy_atomic(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -78,12 +79,12 @@ class Cut(BaseException):
 def cut_off(monkeypatch: pytest.MonkeyPatch, changes: int, work: Callable[[], object]) -> bool:
     """Do some work on files, but end it after so many of them were put in place or removed; return whether it ended."""
     left = changes
-    replace, unlink = Path.replace, Path.unlink
+    replace, unlink = os.replace, Path.unlink
 
     def counted(change: Callable[..., Any]) -> Callable[..., Any]:
-        def do(path: Path, *args: Any, **options: Any) -> Any:
+        def do(path: Path | str, *args: Any, **options: Any) -> Any:
             nonlocal left
-            if path.exists():
+            if Path(path).exists():
                 if not left:
                     raise Cut
                 left -= 1
@@ -92,7 +93,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch, changes: int, work: Callable[[], ob
         return do
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", counted(replace))
+        patched.setattr(os, "replace", counted(replace))
         patched.setattr(Path, "unlink", counted(unlink))
         try:
             work()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ashore.core import UNDECODABLE, make_folder
+from ashore.core import UNDECODABLE, make_folder, write_whole
 from ashore.engines.tuning.model import GOALS, Goal, Machine, TunedChoice, TuneReport
 from ashore.engines.tuning.rules import stale
 from ashore.errors import Bug
@@ -33,9 +33,7 @@ def save_report(report: TuneReport, folder: Path) -> Path:
     """Write the report as JSON and return its path; the last report of the same model is replaced, atomically."""
     make_folder(folder, mode=0o700)
     path = report_path(folder, report.model)
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_bytes(report_json(report))
-    scratch.replace(path)
+    write_whole(path, report_json(report), mode=0o644, durable=False)
     return path
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from blake3 import blake3
 
-from ashore.core import UNDECODABLE, Digest, make_folder
+from ashore.core import UNDECODABLE, Digest, make_folder, sync_folder, write_whole
 from ashore.errors import Conflict, CorruptBlob, NotFound
 from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows
 from ashore.store import disk_errors
@@ -161,7 +161,7 @@ class LogitWriter:
     def _begin(self, number: int) -> BinaryIO:
         file = _segment_path(self._folder, number).open("wb", buffering=0)
         _write_all(file, _MAGIC + self._key.digest)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         return file
 
 
@@ -304,13 +304,7 @@ def _write_key(folder: Path, key: StoreKey) -> None:
     if path.exists():
         _check_key(folder, key)
         return
-    scratch = folder / ".store.json.new"
-    with scratch.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(key)))
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    _sync_folder(folder)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(key)), mode=0o644)
 
 
 def _check_key(folder: Path, key: StoreKey) -> None:
@@ -353,11 +347,3 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from ashore.core import UNDECODABLE, human_bytes, make_folder
+from ashore.core import UNDECODABLE, human_bytes, make_folder, write_whole
 from ashore.errors import DiskFull
 from ashore.optimize.surgery import StudentPlan
 from ashore.training import RunState
@@ -46,13 +45,9 @@ class Unfinished:
     def keep_cut(self, cut: StudentPlan) -> None:
         """Write down which parts were chosen. Raises `DiskFull`."""
         data = msgspec.json.encode(cut)
-        temporary = self._folder / ".cut.json.new"
         try:
             make_folder(self._folder)
-            with temporary.open("wb") as file:
-                file.write(data)
-                os.fsync(file.fileno())
-            os.replace(temporary, self._folder / "cut.json")
+            write_whole(self._folder / "cut.json", data, mode=0o644)
         except OSError as error:
             raise DiskFull(
                 f"{human_bytes(len(data))} cannot be written to {self._folder}: {error.strerror}",
