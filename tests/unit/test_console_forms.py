@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, get_args
+
 import msgspec
 import pytest
 from test_declared_calls import CALLS as BOOKS
 from test_declared_calls import LoanIn, NoteIn
 
+from ashore.access.calls.keys import KeyOut
 from ashore.console.command import command_for
 from ashore.console.forms import Field, fields_of, filled, read_form, written
 from ashore.console.pages import Atlas, lead_of, on_row, row_calls
 from ashore.console.present import COLUMNS, Facts, Row, Table, blocks_of, cell
 from ashore.console.rows import Beside, OnRows, row_links
-from ashore.core import Call
+from ashore.console.words import words_in
+from ashore.core import Call, absences
 from ashore.errors import InvalidRequest
 from ashore.rooms import Room, rooms
 
@@ -29,7 +33,7 @@ class Whole(msgspec.Struct):
 
     title: str
     made_at: int
-    used_at: int | None
+    used_at: Annotated[int | None, msgspec.Meta(extra={"absent": "never"})]
     is_open: bool
     items: list[Part]
 
@@ -102,7 +106,7 @@ def test_an_answer_becomes_facts_and_tables() -> None:
     facts, table = blocks_of(Whole("w", 1_795_900_000, None, True, parts), first=50, most=50)
     assert isinstance(facts, Facts) and isinstance(table, Table)
     assert [(name, one.kind) for name, one, _ in facts.items] == [
-        ("title", "text"), ("made_at", "time"), ("used_at", "none"), ("is_open", "yes"),
+        ("title", "text"), ("made_at", "time"), ("used_at", "absent"), ("is_open", "yes"),
     ]  # fmt: skip
     assert (len(table.rows), table.total, table.first) == (50, 120, 50)
     assert table.rows[0].cells[1].text == "50 MiB" and table.rows[0].cells[1].machine == str(50 << 20)
@@ -113,9 +117,7 @@ def test_an_answer_becomes_facts_and_tables() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "kind", "text"),
     [
-        ("expires_at", None, "never", ""),
-        ("revoked_at", None, "no", ""),
-        ("used_at", None, "none", ""),
+        ("expires_at", None, "none", ""),
         ("revoked_at", 0, "number", "0"),
         ("expires_at", 10**17, "number", f"{10**17:,}"),
         ("num_bytes", 0, "number", "0 B"),
@@ -172,3 +174,23 @@ def test_the_share_of_a_release_is_what_answers_now() -> None:
     shown = cell("weights_percent", {"smollm2": 100.0})
     assert [one.text for one in shown.items] == ["smollm2 100 %"]
     assert "weights_percent" in COLUMNS["release list"] and "share_percent" not in COLUMNS["release list"]
+
+
+def structs_of(kind: Any) -> set[type[msgspec.Struct]]:
+    """Return a struct and those in its fields."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return {kind}.union(*(structs_of(one.type) for one in msgspec.structs.fields(kind)))
+    return set().union(*map(structs_of, get_args(kind)))
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.noun} {call.word}")
+def test_what_the_absence_of_a_value_means_has_its_word(call: Call) -> None:
+    english = words_in("en")
+    for struct in structs_of(call.gives):
+        assert {f"absent.{word}" for word in absences(struct).values()} <= english.texts.keys()
+
+
+def test_a_key_without_limits_may_use_everything() -> None:
+    meanings = absences(KeyOut)
+    assert [cell(name, [], meanings[name]).text for name in ("models", "actions", "networks")] == ["all"] * 3
+    assert (meanings["expires_at"], meanings["revoked_at"]) == ("never", "no")

@@ -105,8 +105,12 @@ def reset(*, replaces: int, dry_run: Flag = False, json_: Json = False, server: 
 def render(shown: PolicyOut) -> str:
     """Return a policy, as the server shows it, as TOML."""
     policy = msgspec.to_builtins(shown.policy)
+    masked = [kind for kind, action in shown.in_prompts.items() if action != "allow"]
+    left = [kind for kind, action in shown.in_prompts.items() if action == "allow"]
     lines = [
         "# What is masked, for whom. `ashore privacy policy set FILE` puts it in force.",
+        f"# In prompts, where no route says otherwise, masked or blocked: {', '.join(masked) or 'nothing'}",
+        f"# In prompts, where no route says otherwise, left as they are: {', '.join(left) or 'nothing'}",
         f"version = {shown.version}  # the version that this file is based on",
         "",
         "[privacy]",

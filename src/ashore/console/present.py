@@ -1,7 +1,7 @@
 """What people see of an answer: facts and tables, out of any struct that a call gives.
 
-A value, none yet, and not yours to see are three different things, and look different. The last one is `Denied`: no
-answer comes with it.
+A value, none, and not yours to see are three different things, and look different. What it means that there is none,
+the field says where it is declared (`absences`). The last one is `Denied`: no answer comes with it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ashore.core import field_docs, human_bytes, human_seconds
+from ashore.core import absences, field_docs, human_bytes, human_seconds
 
-CellKind = Literal["text", "none", "never", "time", "number", "yes", "no", "code", "list", "lines", "chart", "document"]
+CellKind = Literal[
+    "text", "none", "absent", "time", "number", "yes", "no", "code", "list", "lines", "chart", "document"
+]
 MOST_CELLS: Final = 4_000
 """Cells of one table that a page shows without being asked for more."""
 CLOSED: Final = frozenset(
@@ -26,10 +28,6 @@ CLOSED: Final = frozenset(
 CODES: Final = frozenset(
     {"id", "request_id", "key_id", "digest", "chain", "resource", "rule", "key", "model", "content"}
 )
-NEVER: Final = frozenset({"expires_at", "password_expires_at", "expires"})
-"""Names of fields whose time, where there is none, does not come."""
-NOT_SO: Final = frozenset({"revoked_at", "locked_until"})
-"""Names of fields whose time, where there is none, means no."""
 SINCE_1970: Final = 1_000_000_000
 """More seconds than this are a time; as a span they would be 31 years."""
 WIDE: Final = frozenset({"masked", "text", "why", "error_message", "prompt", "answer"})
@@ -87,6 +85,8 @@ class Table:
     """The field that has them."""
     columns: tuple[str, ...]
     helps: Mapping[str, str] = field(default_factory=dict)
+    absences: Mapping[str, str] = field(default_factory=dict)
+    """By column, what it means that a row has no value there."""
     rows: tuple[Row, ...] = ()
     total: int = 0
     """Of what came, before it was cut to this page."""
@@ -145,7 +145,7 @@ def blocks_of(
         return (Facts(name=name, items=(("value", cell("value", answer), ""),)),)
     facts: list[tuple[str, Cell, str]] = []
     below: list[Block] = []
-    docs = field_docs(type(answer))
+    docs, meanings = field_docs(type(answer)), absences(type(answer))
     for one in answer.__struct_fields__:
         value = getattr(answer, one)
         if one == "next":
@@ -159,7 +159,7 @@ def blocks_of(
         elif isinstance(value, msgspec.Struct):
             below += blocks_of(value, name=one)
         else:
-            facts.append((one, cell(one, value), docs.get(one, "")))
+            facts.append((one, cell(one, value, meanings.get(one, "")), docs.get(one, "")))
     return (*((Facts(name=name, items=tuple(facts)),) if facts else ()), *below)
 
 
@@ -173,21 +173,27 @@ def table_of(
         values = [one for one in values if needle in " ".join(_plain(v) for v in one.values()).casefold()]
     shown = values[first : first + most] if most else values
     columns = _columns(kind, values)
+    meanings = absences(kind) if kind is not None else {}
     return Table(
         name=name,
         columns=columns,
         helps=field_docs(kind) if kind is not None else {},
-        rows=tuple(Row(cells=tuple(cell(c, one.get(c)) for c in columns), values=one) for one in shown),
+        absences=meanings,
+        rows=tuple(Row(cells=_cells(columns, one, meanings), values=one) for one in shown),
         total=len(values),
         first=first,
     )
+
+
+def _cells(columns: Iterable[str], values: Mapping[str, Any], meanings: Mapping[str, str]) -> tuple[Cell, ...]:
+    return tuple(cell(one, values.get(one), meanings.get(one, "")) for one in columns)
 
 
 def narrowed(table: Table, columns: tuple[str, ...]) -> Table:
     """Return a table with some of its columns; all of them where none are named."""
     if not columns:
         return table
-    rows = tuple(replace(row, cells=tuple(cell(c, row.values.get(c)) for c in columns)) for row in table.rows)
+    rows = tuple(replace(row, cells=_cells(columns, row.values, table.absences)) for row in table.rows)
     return replace(table, columns=columns, rows=rows)
 
 
@@ -221,14 +227,10 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else str(msgspec.to_builtins(value))
 
 
-def cell(name: str, value: Any) -> Cell:
-    """Return one value for people. The end of a field's name says its unit."""
-    if value is None and name in NEVER:
-        return Cell(kind="never")
-    if value is None and name in NOT_SO:
-        return Cell(kind="no")
+def cell(name: str, value: Any, absent: str = "") -> Cell:
+    """Return one value for people. The end of a field's name says its unit; `absent` is what its absence means."""
     if value is None or value == "" or value == [] or value == {} or value == ():
-        return NONE
+        return Cell(kind="absent", text=absent) if absent else NONE
     if isinstance(value, bool):
         return Cell(kind="yes" if value else "no")
     if isinstance(value, int | float):

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Final, Literal, Protocol, get_type_hints, runtime_checkable
+from typing import Annotated, Any, Final, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 import msgspec
 
@@ -222,6 +222,19 @@ def field_docs(struct: type[msgspec.Struct]) -> Mapping[str, str]:
     for base in reversed(struct.__mro__):
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
             found |= docs_under(base)
+    return found
+
+
+@cache
+def absences(struct: type[msgspec.Struct]) -> Mapping[str, str]:
+    """Return what the absence of a value means, by field: the word of `Meta(extra={"absent": "all"})` in its type. Of a
+    field without one it means nothing but that there is no value. The words of the console have each of them, below
+    `absent`."""
+    found = {}
+    for field in msgspec.structs.fields(struct):
+        for meta in get_args(field.type)[1:] if get_origin(field.type) is Annotated else ():
+            if isinstance(meta, msgspec.Meta) and meta.extra and "absent" in meta.extra:
+                found[field.name] = str(meta.extra["absent"])
     return found
 
 

@@ -61,11 +61,11 @@ class DrillRow(msgspec.Struct, frozen=True, kw_only=True):
     drill: str
     title: str
     runs_on: Literal["twin", "server, twin"]
-    last: Verdict | None
+    last: Annotated[Verdict | None, msgspec.Meta(extra={"absent": "never"})]
     """Verdict of its last run; null: there was none."""
     last_at_s: float | None
     """When that began, in seconds since 1970."""
-    due_in_s: float | None
+    due_in_s: Annotated[float | None, msgspec.Meta(extra={"absent": "no schedule"})]
     """When it is due again; below 0: it is late. Null: it is on no schedule."""
 
 

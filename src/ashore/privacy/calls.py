@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 
 from ashore.core import Actor, Call, Nothing, check_named
-from ashore.privacy.policy import PrivacyPolicy
+from ashore.privacy.model import Action
+from ashore.privacy.policy import EVERY, AnswerAction, PrivacyPolicy, rules_for
 
 if TYPE_CHECKING:
     from ashore.privacy.desk import PrivacyDesk
@@ -48,8 +49,12 @@ class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
     """The policy in force."""
 
     version: int
-    source: Literal["state", "ashore.toml"]
+    source: Literal["state", "ashore.toml", "built in"]
     policy: PrivacyPolicy
+    in_prompts: dict[str, Action]
+    """What is done with each kind found in a prompt, where no route of the policy says otherwise."""
+    in_answers: dict[str, AnswerAction]
+    """What is done with each kind that the model utters by itself, where no route says otherwise."""
     kinds: list[str]
     """Every kind that can be detected."""
 
@@ -108,9 +113,14 @@ def detected(found: Examination) -> Detected:
 
 def _shown(desk: PrivacyDesk, stored: StoredPolicy) -> PolicyOut:
     policy = stored.policy or desk.from_file
+    kinds = list(dict.fromkeys((*desk.privacy.now.finder.kinds, *policy.custom_kinds())))
+    rules = rules_for(policy, EVERY, EVERY, kinds)
+    from_file: Literal["ashore.toml", "built in"] = "built in" if policy == PrivacyPolicy() else "ashore.toml"
     return PolicyOut(
         version=stored.version,
-        source="ashore.toml" if stored.policy is None else "state",
+        source=from_file if stored.policy is None else "state",
         policy=policy,
-        kinds=list(dict.fromkeys((*desk.privacy.now.finder.kinds, *policy.custom_kinds()))),
+        in_prompts=dict(rules.prompts),
+        in_answers=dict(rules.answers),
+        kinds=kinds,
     )

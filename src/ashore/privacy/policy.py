@@ -73,9 +73,11 @@ class PrivacyPolicy(Section, frozen=True, kw_only=True):
 
     detector: DetectorName = "own"
     """What finds personal data: our own detectors, or Presidio where it is installed."""
-    prompts: dict[str, Action] = msgspec.field(default_factory=dict)
+    prompts: Annotated[dict[str, Action], Meta(extra={"absent": "as built in"})] = msgspec.field(default_factory=dict)
     """What is done with what prompts contain, by kind; `*` is any that is not named."""
-    answers: dict[str, AnswerAction] = msgspec.field(default_factory=dict)
+    answers: Annotated[dict[str, AnswerAction], Meta(extra={"absent": "as built in"})] = msgspec.field(
+        default_factory=dict
+    )
     """What is done with what the model utters by itself, by kind."""
     label: LabelMode = "off"
     """Whether answers say that they were generated: `metadata`, or `notice` in the text too."""

@@ -64,8 +64,8 @@ class LogInOut(msgspec.Struct, frozen=True, kw_only=True):
     recovery_codes: int
     """Recovery codes left."""
     password_set_at: int | None
-    password_expires_at: int | None
-    locked_until: int | None
+    password_expires_at: Annotated[int | None, msgspec.Meta(extra={"absent": "never"})]
+    locked_until: Annotated[int | None, msgspec.Meta(extra={"absent": "no"})]
     """Until when strangers' browsers are refused after too many failures."""
     last_log_in_at: int | None
     invited_by: str

@@ -17,7 +17,7 @@ from scratch import FewNames
 from ashore.cli.privacy import app as command
 from ashore.core import SystemClock
 from ashore.errors import AshoreError, MissingExtra
-from ashore.privacy import Entity, Finder, Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.privacy import PROMPT_DEFAULTS, Entity, Finder, Privacy, PrivacyDesk, PrivacyPolicy
 from ashore.privacy.service import finder_of
 from ashore.state import open_database
 
@@ -112,7 +112,7 @@ def test_a_long_text_that_is_tried_holds_no_thread_that_others_wait_for(one: Adm
 
 def test_a_policy_is_read_changed_and_given_back(one: Administration) -> None:
     status, shown = one.call("GET", "/admin/v1/privacy/policy")
-    assert (status, shown["version"], shown["source"]) == (200, 0, "ashore.toml")
+    assert (status, shown["version"], shown["source"]) == (200, 0, "built in")
     status, shown = one.call(
         "PUT", "/admin/v1/privacy/policy", {"replaces": 0, "policy": {"prompts": {"phone": "block"}}}
     )
@@ -121,7 +121,7 @@ def test_a_policy_is_read_changed_and_given_back(one: Administration) -> None:
     (act,) = one.recorder.acts
     assert (act.action, act.origin, act.detail["version"]) == ("privacy:write", "10.0.0.9", 1)
     status, shown = one.call("PUT", "/admin/v1/privacy/policy", {"replaces": 1, "policy": None})
-    assert (status, shown["version"], shown["source"]) == (200, 2, "ashore.toml")
+    assert (status, shown["version"], shown["source"]) == (200, 2, "built in")
 
 
 def test_a_dry_run_refuses_the_same_and_changes_nothing(one: Administration) -> None:
@@ -181,7 +181,7 @@ def test_the_commands_print_compare_and_set_it(
     run_command(command, "policy", "set", str(file), "--json")
     assert json.loads(capsys.readouterr().out)["version"] == 1
     run_command(command, "policy", "reset", "--replaces", "1")
-    assert "at version 2, from ashore.toml" in capsys.readouterr().out
+    assert "at version 2, from built in" in capsys.readouterr().out
     with pytest.raises(AshoreError, match="is at version 2, and this change is based on version 0"):
         run_command(command, "policy", "set", str(file))
 
@@ -197,3 +197,18 @@ def test_a_policy_for_a_tenant_that_does_not_exist_is_refused(one: Administratio
     assert one.call("GET", "/admin/v1/privacy/policy")[1]["version"] == 0
     status, answer = one.call("POST", "/admin/v1/privacy/detect", {"text": "hi", "tenant": "acne"})
     assert (status, answer["error"]["param"]) == (404, "tenant")
+
+
+def test_what_is_masked_is_told_where_no_policy_says_anything(
+    one: Administration, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, shown = one.call("GET", "/admin/v1/privacy/policy")
+    masked = {kind for kind, action in shown["in_prompts"].items() if action == "mask"}
+    assert masked == set(PROMPT_DEFAULTS) and shown["in_prompts"].keys() == set(shown["kinds"])
+    assert shown["in_prompts"]["email"] == shown["in_prompts"]["phone"] == "allow"
+    assert set(shown["in_answers"].values()) == {"allow"}
+    one.answer_commands(monkeypatch)
+    run_command(command, "policy", "show", "--toml")
+    said = capsys.readouterr().out
+    assert all(kind in said.partition("masked or blocked: ")[2].partition("\n")[0] for kind in masked)
+    assert "email" in said.partition("left as they are: ")[2].partition("\n")[0]

@@ -183,7 +183,7 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     cached_tokens: int
     refused: int
-    cost: str | None
+    cost: Annotated[str | None, msgspec.Meta(extra={"absent": "no price"})]
     """Exact decimal; null if a model has no price."""
     currency: str
 

@@ -85,15 +85,18 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     tenant: str
     title: str
-    models: list[str]
-    actions: list[str]
-    networks: list[str]
+    models: Annotated[list[str], msgspec.Meta(extra={"absent": "all"})]
+    """Models that it is limited to; empty: all that its owner may use."""
+    actions: Annotated[list[str], msgspec.Meta(extra={"absent": "all"})]
+    """Actions that it is limited to; empty: all that its owner may do."""
+    networks: Annotated[list[str], msgspec.Meta(extra={"absent": "all"})]
+    """Networks that it may be used from; empty: all."""
     created_at: int
     created_by: str
     made_with: str
     """Key that was used to create it. Empty if it was created in the console."""
-    expires_at: int | None
-    revoked_at: int | None
+    expires_at: Annotated[int | None, msgspec.Meta(extra={"absent": "never"})]
+    revoked_at: Annotated[int | None, msgspec.Meta(extra={"absent": "no"})]
     last_used_at: int | None
     """Accurate to half a minute. Null if the key was never used, or only before ashore recorded uses."""
 

@@ -16,7 +16,7 @@ from ashore.store import Catalog, is_source, name_of_source, parse_reference, pi
 
 HUBS: Final = ("hf:", "ms:")
 """Sources that are always allowed: the hubs, or the mirrors that the operator named. Offline, the pull refuses them."""
-HOW: Final = "ask the operator to add it to [jobs] folders in ashore.toml"
+HOW: Final = "add it to [jobs] folders in ashore.toml on the server, and restart it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
