@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 from console_site import PEOPLE, Site, console_site
 
+from ashore.access import OFFICERS
 from ashore.console import command_for
 from ashore.console.acts import OWN
 from ashore.console.pages import PAGES, Placed, is_list, lead_of, may, on_row
@@ -203,6 +205,19 @@ def test_a_form_offers_no_role_that_ashore_keeps_for_itself(site: Site) -> None:
     assert 'value="internal"' not in form and 'value="first-key"' not in form
 
 
+def test_the_first_key_is_offered_what_it_may_do_and_keeps_its_form(tmp_path: Path) -> None:
+    make = "/call/access-user/create"
+    with console_site(tmp_path, with_people=False) as fresh:
+        form = fresh.get(make, "first-key").text
+        assert re.findall(r'name="roles" value="([^"]+)"', form) == list(OFFICERS)
+        assert re.search(r'name="key" value="yes" checked', form), "an administrator without a key could do nothing"
+        both = {"id": "ann", "roles": OFFICERS[:2], "key": "yes"}
+        again = fresh.post(make, "first-key", both)
+        assert again.status == 403 and "exactly one of the roles" in again.text
+        assert 'value="ann"' in again.text and f'value="{OFFICERS[0]}" checked' in again.text
+        assert fresh.post(make, "first-key", both | {"roles": OFFICERS[0]}).status == 200
+
+
 def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> None:
     make = "/call/access-user/create"
     form = site.get(f"{make}?roles=viewer", "security-officer").text
@@ -223,19 +238,25 @@ def test_a_role_is_picked_from_a_list_and_a_policy_is_a_table(site: Site) -> Non
     taken = {"revoke.0.subject": f"user/{PEOPLE['none']}", "revoke.0.role": "viewer"}
     assert site.post("/call/access-role/bind", "security-officer", taken).status == 200
     privacy = site.get("/privacy?_tab=privacy+policy", "security-officer").text
-    assert "<caption>Prompts</caption>" in privacy or "none yet" in privacy
+    assert "as built in" in privacy and "<caption>In prompts</caption>" in privacy
 
 
 def test_a_refusal_says_who_may_and_is_recorded(site: Site) -> None:
     page = site.get("/call/access-user/create", "auditor")
-    assert page.status == 403 and "security-officer" in page.text and "not yours" in page.text.lower()
+    assert (
+        page.status == 403
+        and "security-officer" in page.text
+        and "Your roles, or what this session may do" in page.text
+    )
+    main = page.text.partition("<main")[2]
+    assert main.index("May do this: ") < main.index("<details>") < main.index('class="fault"'), "the rule comes last"
     found = site.get("/audit?outcome=denied", "auditor")
     assert "access:write" in found.text and PEOPLE["auditor"] in found.text
 
 
 def test_a_value_none_yet_and_not_yours_are_three_different_texts(site: Site) -> None:
     home = site.get("", "viewer").text
-    assert "not yours to see" in home and "none yet" in home
+    assert "not yours to see" in home and "none yet" in home and "not yours to do" in home
     assert "audit:search" in home and "auditor" in home
     assert re.search(r'class="figure"[^>]*>\d', site.get("", "auditor").text)
 

@@ -170,6 +170,8 @@ def test_the_owner_of_a_home_purges_and_imports_for_who_is_there(
     assert main(["cache", "purge", "--tenant", "default"]) == 0
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"question": "a", "answer": "b", "tenant": "acne"}\n')
+    assert main(["cache", "import", str(pairs), "--dry-run"]) == 2, "a dry run refuses what the import refuses"
+    assert "there is no tenant" in capsys.readouterr().err
     assert main(["cache", "import", str(pairs)]) == 2
     assert "there is no tenant 'acne'" in capsys.readouterr().err
     pairs.write_text('{"question": "a", "answer": "b"}\n')

@@ -94,3 +94,15 @@ def test_evidence_begins_with_the_pair_itself_and_names_its_sources() -> None:
     assert all(one.model == "llama-3-70b" or one.device == "H200" for one, _ in others)
     unknown, _ = shipped().evidence(networks()["llama-3-70b"], chips()["L40S"])[0]
     assert unknown.num_points > 0, "what is most like it is cited where it was not measured itself"
+
+
+def test_an_interval_is_as_wide_as_a_device_was_missed_by_when_it_was_left_out() -> None:
+    """Of what is near measurements of its own, those decide."""
+    using = shipped()
+    worst = max(using.misses["hardware"], key=lambda name: using.misses["hardware"][name].first_percent or 0.0)
+    missed = 1 + (using.misses["hardware"][worst].first_percent or 0.0) / 100
+    said = estimate([case(device=worst), case()])
+    assert missed > 5 and said.trust[0] != "measured"
+    assert said.high[0, 0] / said.value[0, 0] >= missed * 0.999
+    assert said.value[0, 0] / said.low[0, 0] >= missed * 0.999
+    assert (said.high[1] / said.value[1] < 5).all(), "the others are as narrow as they were"

@@ -113,7 +113,8 @@ class Restore:
         Disk().sync_folder(root)
         if not any(entry.path == STATE for entry in listing.files):
             self._notes.append(
-                "the state database is not in this backup, because it was in Postgres; restore it with its own tools"
+                "the state database is not in this backup: the home had none yet, or its state is in Postgres; "
+                "restore that with its own tools"
             )
         return self._report(listing.files, listing.models)
 

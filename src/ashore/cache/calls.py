@@ -225,10 +225,16 @@ def remove_curated(desk: CacheDesk, actor: Actor, asked: PurgeIn) -> int:
     return removed
 
 
-def import_pairs(desk: CacheDesk, actor: Actor, pairs: Sequence[Pair], source: str) -> None:
-    """Keep curated pairs from a file. For the owner of the home."""
+def import_pairs(desk: CacheDesk, actor: Actor, pairs: Sequence[Pair], source: str, *, dry_run: bool = False) -> None:
+    """Keep curated pairs from a file, or only check that they could be kept. For the owner of the home.
+
+    Raises:
+        NotFound: a pair names a tenant or a model that there is not.
+    """
     for tenant, model in sorted({(pair.tenant, pair.alias) for pair in pairs}):
         _check_names(desk, tenant, model)
+    if dry_run:
+        return
     with desk.state().write() as connection:
         save_pairs(connection, pairs)
     actor.record(desk.recorder, "cache:import", f"cache/{source}", detail={"curated": len(pairs)})

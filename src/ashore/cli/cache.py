@@ -202,16 +202,13 @@ def import_(
 
     Args:
         file: File with the pairs; - reads standard input.
-        dry_run: Only check the file.
+        dry_run: Check the file, its tenants and models, and import nothing.
         as_json: Print JSON.
     """
-    if dry_run:
+    source = str(file)[:MAX_TARGET_CHARS]
+    with _at_home("cache:import", f"cache/{source}") as desk:
         pairs = _read(file)
-    else:
-        source = str(file)[:MAX_TARGET_CHARS]
-        with _at_home("cache:import", f"cache/{source}") as desk:
-            pairs = _read(file)
-            import_pairs(desk, owner(), pairs, source)
+        import_pairs(desk, owner(), pairs, source, dry_run=dry_run)
     told = {"pairs": len(pairs), "imported": not dry_run}
     print(
         json.dumps(told)

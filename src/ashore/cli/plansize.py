@@ -382,12 +382,15 @@ def _errors(found: Choice) -> None:
     from ashore.planning.sizing import HELD_OUT, shipped
 
     using = shipped()
-    print(f"\nThe planner was fitted to {using.fitted_on}. Median errors on what was held out of the fit:")
+    print(
+        f"\nThe planner was fitted to {using.fitted_on}. Median errors on what was held out of the fit; most "
+        "measurements were held out several times, by themselves and with others:"
+    )
     rows = [(words, using.overall[kind]) for kind, words in HELD_OUT.items()]
     names = {one.chip.name for one in found.options}
     rows += [(f"  {name}", miss) for name, miss in using.misses["hardware"].items() if name in names]
     table(
-        ("held out", "points", "first token", "a token", "throughput"),
+        ("held out", "times", "first token", "a token", "throughput"),
         [(name, str(miss.num_points), *_percents(miss)) for name, miss in rows],
         names=1,
     )

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from ashore.access import OFFICERS
 from ashore.access.calls.keys import NewKeyOut
 from ashore.console.acts import HIDDEN
 from ashore.console.command import command_for
@@ -55,8 +56,9 @@ BEGINS_WITH: Final[dict[str, tuple[str, dict[str, str]]]] = {
 """Which call has what is in force, for a form that replaces all of it; and fields that have another name there."""
 
 
-async def call_page(reader: Reader, placed: Placed) -> Answer:
-    """Return the page of a call; where it was sent, or needs to be told nothing, with its answer.
+async def call_page(reader: Reader, placed: Placed, *, refused: PermissionDenied | None = None) -> Answer:
+    """Return the page of a call; where it was sent, or needs to be told nothing, with its answer. `refused`: it was
+    sent, and the form is shown again with why it was refused.
 
     Raises:
         PermissionDenied: the reader may not do it; also before anything was sent.
@@ -72,8 +74,8 @@ async def call_page(reader: Reader, placed: Placed) -> Answer:
         pairs = await _in_force(reader, placed)
     sends = asked.method == "POST" if call.changes else not _lacks(call, pairs)
     shown: Shown | None = None
-    fault: AshoreError | None = None
-    if sends:
+    fault: AshoreError | None = refused
+    if sends and refused is None:
         try:
             given = [*pairs, ("after", after)] if (after := dict(asked.query).get("after")) else pairs
             taken = read_form(call, given, page=PER_PAGE)
@@ -147,6 +149,8 @@ def _fields(call: Call, pairs: Pairs) -> tuple[Field, ...]:
 
 def _of_reader(reader: Reader, call: Call, fields: tuple[Field, ...]) -> tuple[Field, ...]:
     """Return the fields that a reader may fill in: who may do a call for themselves alone does not say for whom."""
+    if reader.session.principal.kind == "first-key":  # may make the administrators, who need a key, and nobody else
+        fields = tuple(replace(one, value="yes") if one.kind == "made" and one.name == "key" else one for one in fields)
     if not call.own or reader.acts.authority.holds(reader.session.whole, call.action):
         return fields
     return tuple(one for one in fields if one.name not in WHOSE)
@@ -224,7 +228,10 @@ async def _suggesting(reader: Reader, call: Call, fields: tuple[Field, ...]) -> 
             getattr(one, "id", "") or getattr(one, "name", "") or getattr(one, "action", "") for one in answer.items
         )
         hidden = HIDDEN if key == NAMES["role"] else ()
-        found[key] = tuple(name for name in names if name and name not in hidden)[:MOST_NAMES]
+        is_first = key == NAMES["role"] and reader.session.principal.kind == "first-key"
+        found[key] = tuple(name for name in (OFFICERS if is_first else names) if name and name not in hidden)[
+            :MOST_NAMES
+        ]
 
     def told(one: Field, name: str) -> Field:
         names = found.get(lists.get(name, ""), ())

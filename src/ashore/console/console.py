@@ -115,7 +115,7 @@ class Console:
         if path == "":
             return await homing.home_page(reader)
         if path.startswith("call/"):
-            return await calling.call_page(reader, self._placed(path))
+            return await self._call(reader, self._placed(path))
         if path == "chat":
             return chatting.chat_page(reader, self.votes)
         if path == "connect":
@@ -127,6 +127,17 @@ class Console:
         if page is None or path == "home":
             raise UnknownRoute(f"the console has no page {path[:100]!r}", hint="choose one from the navigation")
         return await tabs.tab_page(reader, page, tab)
+
+    async def _call(self, reader: Reader, placed: Placed) -> Answer:
+        """Return the page of a call. A form of somebody who may do it, though not as they filled it in, stays."""
+        try:
+            return await calling.call_page(reader, placed)
+        except PermissionDenied as fault:
+            proves = self.sessions is not None and self.sessions.needs_proof(reader.session, fault)
+            if reader.asked.method != "POST" or not reader.offers(placed) or proves:
+                raise
+            self._record(reader.asked, reader.session.principal, fault)
+            return await calling.call_page(reader, placed, refused=fault)
 
     def _placed(self, path: str) -> Placed:
         placed = self.acts.atlas.by_address.get(path)

@@ -48,14 +48,15 @@ and 64,000 tokens of KV cache at 32 KiB (INT8 with its scales) each, 1.9 GiB. A 
 ## How far plans are off
 
 `ashore plan size` plans devices that nobody here has; [size a purchase](../how-to/size-a-purchase.md) shows how. It was
-fitted to {fitted_on}. Median errors on what was left out of the fit:
+fitted to {fitted_on}. Median errors on what was left out of the fit; most measurements were left out several times, by
+themselves and with others:
 
-| left out | points | first token | a token | throughput |
+| left out | times | first token | a token | throughput |
 |---|---|---|---|---|
 {overall}
 The same by device and by model, each left out of the fit as a whole; where at least {least} points were measured:
 
-| left out | points | first token | a token | throughput |
+| left out | times | first token | a token | throughput |
 |---|---|---|---|---|
 {misses}
 Rules of thumb on the same points, none of them fitted: {thumbs}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -319,3 +320,17 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         starts = [at for at, request_id in enumerate(told) if request_id == a_note(0).request_id]
         ours = told[starts[-1] :]
         assert ours[: acknowledged + 1] == [a_note(number).request_id for number in range(acknowledged + 1)]
+
+
+def test_the_change_that_the_page_makes_is_found_whatever_the_log_holds(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "verify-the-audit.md").read_text()
+    (line, old, new) = re.search(r"sed -i '(\d+)s/(.)/(.)/' /tmp/copy", page).groups()  # type: ignore[union-attr]
+    write_chain(tmp_path, 3)
+    segment = segment_path(tmp_path, CHAIN, 1)
+    lines = segment.read_text().splitlines(keepends=True)
+    at = int(line) - 1
+    lines[at] = lines[at].replace(old, new, 1)
+    segment.chmod(0o600)
+    segment.write_text("".join(lines))
+    problem = verify_local(tmp_path, CHAIN).problem
+    assert problem is not None and problem.line == int(line)

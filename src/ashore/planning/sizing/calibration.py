@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import log1p
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -122,6 +123,17 @@ def estimate(cases: Sequence[Case], calibration: Calibration | None = None) -> E
 
 
 def _bounds(using: Calibration, trust: Trust, case: Case) -> tuple[tuple[float, float], ...]:
+    """Return the interval of each quantity, as logarithms: of the trust, and no narrower than half of what was measured
+    on this device was missed by when the device was left out of the fit."""
+    found = _bounds_of_trust(using, trust, case)
+    miss = using.misses.get("hardware", {}).get(pair_of(case)[0])
+    if miss is None or trust == "measured":
+        return found
+    missed = (log1p((one or 0.0) / 100) for one in (miss.first_percent, miss.token_percent, miss.speed_percent))
+    return tuple((min(low, -band), max(high, band)) for (low, high), band in zip(found, missed, strict=True))
+
+
+def _bounds_of_trust(using: Calibration, trust: Trust, case: Case) -> tuple[tuple[float, float], ...]:
     kind = "official" if case.official else case.load_kind
     for name in (f"{trust} {kind}", trust):
         if name in using.intervals:

@@ -259,6 +259,7 @@ def expect(cases: Sequence[Case], own: Own | None) -> Estimate:
         efficiencies=with_changes(begin.efficiencies, own.machine, own.changes),
         measured=Measurements({}, {pair_of(case): 0 for case in cases}, np.zeros((len(cases), 7)), ()),
         intervals={"fitted": tuple((-band, band) for band in bands)},
+        misses={},
     )
     return estimate(cases, measured)
 
