@@ -147,6 +147,14 @@ def test_a_stop_token_ends_the_order_and_is_not_sent(case: Case) -> None:
     assert finish(ignoring).reason == "length"
 
 
+def test_no_stop_token_comes_before_the_least_number_of_tokens(case: Case) -> None:
+    needs(case, "min_tokens")
+    stop = token_ids(run(case.engine, order("before", case.prompt))["before"])[4]
+    held = Sampling(temperature=0, min_tokens=8)
+    events = run(case.engine, order("a", case.prompt, stop_token_ids=(stop,), sampling=held))["a"]
+    assert finish(events).completion_tokens >= 8 and stop not in token_ids(events)
+
+
 def test_one_token_is_the_least_an_order_may_ask_for(case: Case) -> None:
     events = run(case.engine, order("one", case.prompt, max_new_tokens=1))["one"]
     assert len(token_ids(events)) == 1

@@ -100,7 +100,7 @@ class VllmDouble:
             "frequency_penalty",
             "repetition_penalty",
         )
-        sampling = {name: body[name] for name in (*names, "seed") if name in body}
+        sampling = {name: body[name] for name in (*names, "seed", "min_tokens") if name in body}
         bias = {int(token): value for token, value in body.get("logit_bias", {}).items()}
         stops = body.get("stop_token_ids", [])
         engine.submit(

@@ -104,7 +104,6 @@ REFUSED: Final[list[tuple[str, str, dict[str, Any], str]]] = [
     ("codex image", RESPONSES, {"input": turn({"type": "input_image", "image_url": PIXEL})["messages"]}, "input_image"),
     ("claude image", MESSAGES, turn(IMAGE), "image"),
     ("open webui image", CHAT, turn({"type": "image_url", "image_url": {"url": PIXEL}}), "image_url"),
-    ("vllm least tokens", CHAT, {"min_tokens": 3}, "min_tokens"),
     ("old functions", CHAT, {"functions": [{"name": "f"}]}, "functions"),
     ("old call", CHAT, {"function_call": "auto"}, "function_call"),
     ("old role", CHAT, {"messages": [*HI, {"role": "function", "name": "f", "content": "1"}]}, "role"),

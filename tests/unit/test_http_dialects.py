@@ -122,6 +122,7 @@ TAKEN: list[tuple[str, Reader[Any], dict[str, Any], str]] = [
     ("predicted", CHAT_READER, {**CHAT, "prediction": {"type": "content", "content": "x"}}, "prediction"),
     ("custom tool", CHAT_READER, {**CHAT, "tools": [{"type": "custom", "custom": {"name": "c"}}]}, ""),
     ("forces nothing", CHAT_READER, {**CHAT, "min_tokens": 0}, ""),
+    ("vllm least tokens", COMPLETION_READER, {**PROMPT, "min_tokens": 3}, ""),
     (
         "begun answer",
         CHAT_READER,
@@ -150,7 +151,6 @@ REFUSED = [
     (CHAT_READER, {**CHAT, "functions": []}, "functions"),
     (CHAT_READER, {**CHAT, "think": False}, "think"),
     (CHAT_READER, {**CHAT, "best_of": 2}, "best_of"),
-    (CHAT_READER, {**CHAT, "min_tokens": 3}, "min_tokens"),
     (CHAT_READER, {**CHAT, "guided_json": SCHEMA, "response_format": {"type": "json_object"}}, "grammar"),
     (CHAT_READER, {**CHAT, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
     (CHAT_READER, {**CHAT, "n": "two", "request_id": "r"}, "n"),
@@ -233,7 +233,6 @@ def test_what_of_vllms_grammars_cannot_be_had_is_named_and_what_changes_nothing_
         ({"guided_choice": ["a", 1]}, "guided_choice"),
         ({"guided_json": "{"}, "guided_json"),
         ({"guided_json": {}, "guided_regex": "a"}, "more than one grammar"),
-        ({"min_tokens": 3}, "min_tokens"),
         ({"bad_words": ["x"]}, "bad_words"),
         ({"allowed_token_ids": [1]}, "allowed_token_ids"),
     ):

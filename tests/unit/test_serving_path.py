@@ -42,6 +42,7 @@ from ashore.serving import (
     Usage,
 )
 from ashore.serving.memory import ECHO_INFO
+from ashore.serving.orders import room_for_answer
 
 ANYONE = OpenDoor().authenticate(None)
 
@@ -582,3 +583,13 @@ def test_topology_survives_the_disk_and_names_what_is_wrong(tmp_path: Path) -> N
         read_topology(path)
     with pytest.raises(InvalidSpec, match="No such file"):
         read_topology(tmp_path / "nothing")
+
+
+def test_an_answer_that_cannot_be_so_long_is_refused_with_the_numbers() -> None:
+    info = msgspec.structs.replace(ECHO_INFO, context_tokens=100)
+    assert room_for_answer(info, 60, None, 40) == 40
+    with pytest.raises(ContextTooLong, match=r"the prompt has 60 tokens and min_tokens is 41; .* 100 tokens") as caught:
+        room_for_answer(info, 60, None, 41)
+    assert caught.value.param == "min_tokens" and "at most 40" in caught.value.hint
+    with pytest.raises(InvalidRequest, match="min_tokens is 9 and the answer may have at most 8"):
+        room_for_answer(info, 60, 8, 9)

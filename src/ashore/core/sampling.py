@@ -15,6 +15,7 @@ from msgspec import Meta
 
 MOST_BIASES: Final = 1024
 MOST_TOP_K: Final = 1_000_000
+MOST_MIN_TOKENS: Final = 1_000_000
 HIGHEST_BIAS: Final = 100.0
 """Either way."""
 
@@ -40,6 +41,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: dict[int, float] = {}
     seed: int | None = None
     """None: the engine draws one."""
+    min_tokens: int = 0
+    """Tokens before which no stop token is drawn."""
 
 
 class SamplingIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,12 +57,13 @@ class SamplingIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     repetition_penalty: Annotated[float, Meta(ge=1e-3, le=10.0)] | None = None
     logit_bias: Annotated[dict[str, Bias], Meta(max_length=MOST_BIASES)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=MOST_MIN_TOKENS)] | None = None
 
 
 NEUTRAL: Final = Sampling()
 SAMPLING_FIELDS: Final = Sampling.__struct_fields__
 """Each is also the name of what an engine must be able to do to take it."""
-NOT_RECOMMENDED: Final = frozenset(("presence_penalty", "frequency_penalty", "logit_bias", "seed"))
+NOT_RECOMMENDED: Final = frozenset(("presence_penalty", "frequency_penalty", "logit_bias", "seed", "min_tokens"))
 """Fields that a model's makers have no say in: they belong to the request."""
 RECOMMENDABLE: Final = tuple(name for name in SAMPLING_FIELDS if name not in NOT_RECOMMENDED)
 

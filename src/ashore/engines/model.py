@@ -23,6 +23,7 @@ Feature = Literal[
     "repetition_penalty",
     "logit_bias",
     "seed",
+    "min_tokens",
     "logprobs",
     "top_logprobs",
     "grammar",

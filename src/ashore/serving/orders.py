@@ -45,18 +45,32 @@ class Prompt:
         return replace(self, max_new_tokens=min(self.max_new_tokens, each), cut_by="budget")
 
 
-def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None) -> int:
+def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None, min_tokens: int = 0) -> int:
     """Return how many tokens the answer may have: what was asked for, as far as the context has room for it.
 
     Raises:
-        ContextTooLong: the prompt leaves no room at all.
+        ContextTooLong: the prompt leaves no room at all, or too little for `min_tokens`.
+        InvalidRequest: the answer is to have more tokens than it may.
     """
+    if max_tokens is not None and min_tokens > max_tokens:
+        raise InvalidRequest(
+            f"min_tokens is {min_tokens} and the answer may have at most {max_tokens} tokens",
+            hint="send a smaller min_tokens, or a larger max_tokens",
+            param="min_tokens",
+        )
     left = info.context_tokens - prompt_tokens
     if left < 1:
         raise ContextTooLong(
             f"the prompt has {prompt_tokens} tokens and the context of {info.model} is {info.context_tokens} tokens",
             hint="shorten the prompt; one token at least must be left for the answer",
             param="messages",
+        )
+    if min_tokens > left:
+        raise ContextTooLong(
+            f"the prompt has {prompt_tokens} tokens and min_tokens is {min_tokens}; the context of {info.model} is "
+            f"{info.context_tokens} tokens",
+            hint=f"shorten the prompt, or send min_tokens of at most {left}",
+            param="min_tokens",
         )
     return left if max_tokens is None else min(max_tokens, left)
 
@@ -152,7 +166,9 @@ def make_orders(
 
     `order_prefix` is unique among all orders ever: a client may send one request id twice at the same time.
     """
-    seed = request.sampling.seed
+    sampling, seed = request.sampling, request.sampling.seed
+    if sampling.min_tokens > prompt.max_new_tokens:  # a budget leaves less
+        sampling = msgspec.structs.replace(sampling, min_tokens=prompt.max_new_tokens)
     told = 0 if request.top_logprobs is None and request.scored else request.top_logprobs
     return [
         GenerateOrder(
@@ -160,9 +176,7 @@ def make_orders(
             prompt_ids=prompt.ids,
             max_new_tokens=prompt.max_new_tokens,
             stop_token_ids=(*(() if request.ignore_eos else stop_token_ids), *request.stop_token_ids),
-            sampling=request.sampling
-            if seed is None or choice == 0
-            else msgspec.structs.replace(request.sampling, seed=seed + choice),
+            sampling=sampling if seed is None or choice == 0 else msgspec.structs.replace(sampling, seed=seed + choice),
             top_logprobs=told,
             grammar=request.grammar,
             adapter=adapter or None,

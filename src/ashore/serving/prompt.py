@@ -119,7 +119,7 @@ class PromptReader:
         ids = await self.ids(request, text, info, principal, deadline_at)
         if not ids:
             raise InvalidRequest("the prompt is empty", param="prompt" if request.prompt is not None else "messages")
-        room = room_for_answer(info, len(ids), request.max_tokens)
+        room = room_for_answer(info, len(ids), request.max_tokens, request.sampling.min_tokens)
         return Prompt(
             ids,
             room,

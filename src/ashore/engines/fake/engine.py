@@ -320,7 +320,9 @@ class FakeEngine:
         order = sequence.order
         token_id, row = self._next_token(sequence)
         if token_id in order.stop_token_ids and not order.ignore_eos:
-            return self._end(sequence, "stop", token_id)
+            if sequence.made >= order.sampling.min_tokens:
+                return self._end(sequence, "stop", token_id)
+            token_id = next(one for one in range(END) if one not in order.stop_token_ids)
         sequence.made += 1
         sequence.previous = token_id
         self._completion_tokens += 1
@@ -351,7 +353,8 @@ class FakeEngine:
 
     def _called_for(self, sequence: _Sequence) -> int | None:
         """Return the token that comes now whatever the toy language says: what is echoed, or the end."""
-        made, ignores_end = sequence.made, sequence.order.ignore_eos
+        made = sequence.made
+        ignores_end = sequence.order.ignore_eos or made < sequence.order.sampling.min_tokens
         if sequence.echo is None:
             return END if made >= self._spec.tokens and not ignores_end else None
         if not sequence.echo:

@@ -55,7 +55,7 @@ class Continuation:
         try:
             if self._allowed_V is None:
                 self.look_ahead()
-            token_id = self._sampler.choose(logits_V, self._allowed_V)
+            token_id = self._sampler.choose(logits_V, self._held(self._allowed_V, logits_V.size))
             self._allowed_V = None
             if token_id in self._stops:
                 return [self.finish("stop", token_id)]
@@ -71,6 +71,14 @@ class Continuation:
         elif self.num_made >= order.max_new_tokens:
             events.append(self.finish("length"))
         return events
+
+    def _held(self, allowed_V: NDArray[np.bool_] | None, size: int) -> NDArray[np.bool_] | None:
+        """Return what may come next: no stop token before `min_tokens`, unless a grammar permits nothing else."""
+        if not self._stops or self.num_made >= self.order.sampling.min_tokens:
+            return allowed_V
+        held_V = np.ones(size, np.bool_) if allowed_V is None else allowed_V.copy()
+        held_V[[token_id for token_id in self._stops if token_id < size]] = False
+        return held_V if held_V.any() else allowed_V
 
     def finish(self, reason: Literal["stop", "length", "cancelled"], stop_token_id: int | None = None) -> Finished:
         """End the order well and return the event that says so."""

@@ -73,7 +73,6 @@ REFUSED: Final = {
     "functions": "send tools, which replaced functions",
     "function_call": "send tool_choice, which replaced function_call",
     "options": "options belongs to Ollama's API; send temperature, top_p and so on as fields of their own",
-    "min_tokens": "omit it, or send 0; no engine supports a minimum length",
     "think": 'send reasoning_effort, or "chat_template_kwargs": {"enable_thinking": false}; think is of Ollama\'s API',
     "best_of": "send n; ashore returns every choice that it generates",
     "bad_words": "use logit_bias",
@@ -92,12 +91,6 @@ def _take_no_limit(body: Json, *names: str) -> None:
     for name in names:
         if body.get(name) == -1:
             del body[name]
-
-
-def _take_neutral(body: Json) -> None:
-    """`min_tokens: 0` forces nothing, and routers write it into each request."""
-    if body.get("min_tokens") == 0:
-        del body["min_tokens"]
 
 
 def _take_thinking(body: Json, said: Said) -> None:
@@ -202,7 +195,6 @@ def _schema_of(value: Any) -> Any:
 
 def _chat(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
-    _take_neutral(body)
     _take_thinking(body, said)
     _take_grammars(body, said)
     choice = body.get("tool_choice")
@@ -266,7 +258,6 @@ def _name_of(tool: Any) -> Any:
 
 def _completions(body: Json, said: Said) -> None:
     _take_no_limit(body, "max_tokens")
-    _take_neutral(body)
     _take_grammars(body, said)
 
 
