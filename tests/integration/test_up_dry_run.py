@@ -23,9 +23,22 @@ def test_a_source_that_cannot_be_planned_is_told_as_it_is(
         ("./full", "pull it first: `ashore model pull ./full`"),
         ("hf:a/b", "hf:a/b is not in the store yet"),
         ("smolm2", "did you mean 'smollm2'"),
+        ("qwen3:8b", "did you mean qwen3-8b (hf:Qwen/Qwen3-8B)?"),
+        ("hf:acme/acme-14b", "by its name it has 14 billion parameters: about 26.1 GiB on disk"),
+        ("hf:Qwen/Qwen3-30B-A3B", "serves hf:Qwen/Qwen3-30B-A3B, which is qwen3_moe in safetensors files: OpenVINO"),
     ):
         assert main(["up", source, "--dry-run"]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_a_source_of_the_catalogue_is_planned_before_it_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    assert main(["up", "hf:Qwen/Qwen3-0.6B", "--dry-run", "--grpc-port", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "qwen3-0.6b  (not in the store; `ashore up` pulls it; weights and KV cache take" in shown
+    assert "openvino int8" in shown
 
 
 def test_what_an_offline_start_refuses_is_refused(

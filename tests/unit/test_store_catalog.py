@@ -10,7 +10,8 @@ from store_making import make_store
 from tiny_models import make_tiny_model
 
 from ashore.core import ManualClock
-from ashore.errors import LicenceNotAccepted, UnknownModel
+from ashore.errors import InvalidRequest, LicenceNotAccepted, UnknownModel
+from ashore.planning.sizing import networks
 from ashore.serving.recommended import recommendations
 from ashore.store import Catalog, CatalogEntry, ModelStore, open_source, parse_reference
 
@@ -33,6 +34,8 @@ def test_the_family_is_there() -> None:
         "smollm2", "minilm", "deepseek-llm-7b-chat", "deepseek-llm-67b-base", "deepseek-r1-distill-qwen-1.5b",
         "deepseek-r1-distill-qwen-7b", "deepseek-r1-distill-qwen-14b", "deepseek-r1-distill-qwen-32b",
         "deepseek-r1-distill-llama-8b", "deepseek-r1-distill-llama-70b", "deepseek-v2-lite", "deepseek-v3",
+        "qwen3-0.6b", "qwen3-8b", "qwen3-30b-a3b", "qwen3-235b-a22b", "qwen2.5-7b", "llama-3.1-8b", "gemma-3-4b",
+        "gpt-oss-20b", "gpt-oss-120b", "glm-4.5", "glm-4.5-air", "mistral-small-24b", "phi-4", "bge-small-en-v1.5",
         "deepseek-r1", "deepseek-v3.1", "deepseek-v3.2", "deepseek-v3.2-exp", "deepseek-v4-flash", "deepseek-v4-pro",
     } <= names  # fmt: skip
 
@@ -42,13 +45,24 @@ def test_the_feed_forward_size_that_the_parameters_imply_is_a_whole_number(entry
     """All else being known, a wrong layer, head or vocabulary count leaves a fraction here."""
     s = entry.shape
     assert s is not None
-    embedding = s.vocab_size * s.hidden_size * (1 if entry.name == "smollm2" else 2)
+    tied = entry.name == "smollm2" or (entry.name in networks() and not networks()[entry.name].embedding)
+    embedding = s.vocab_size * s.hidden_size * (1 if tied else 2)
     attention = 2 * s.hidden_size * s.head_dim * (s.num_heads + s.num_kv_heads)
     biases = s.head_dim * (s.num_heads + 2 * s.num_kv_heads) if s.architecture == "qwen2" else 0
     rest = s.num_parameters - embedding - s.hidden_size - s.num_layers * (attention + biases + 2 * s.hidden_size)
     size, left = divmod(rest, s.num_layers * 3 * s.hidden_size)
     assert left == 0
     assert size % 64 == 0
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.name in networks()], ids=lambda e: e.name)
+def test_the_catalogue_and_the_shapes_for_sizing_agree(entry: CatalogEntry) -> None:
+    told, s = networks()[entry.name], entry.shape
+    assert s is not None
+    for name in ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "vocab_size", "window_layers"):
+        if (entry.name, name) not in {("deepseek-v4-flash", "window_layers"), ("deepseek-v4-pro", "window_layers")}:
+            assert getattr(s, name) == getattr(told.shape, name), name
+    assert s.num_parameters == pytest.approx(told.parameters, rel=0.03)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
@@ -147,3 +161,51 @@ def test_the_catalogue_recommends_where_the_models_own_files_do_not(
     store.pull(str(folder))
     written = json.loads((store.open("tiny").directory / "generation.json").read_text())
     assert {name: value for name, value in written.items() if name.startswith("defaults")} == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("qwen3:8b", "did you mean qwen3-8b (hf:Qwen/Qwen3-8B)?"),
+        ("ollama run gemma3:4b", "did you mean gemma-3-4b (hf:google/gemma-3-4b-it)?"),
+        ("deepseek-r1:7b", "did you mean deepseek-r1-distill-qwen-7b (hf:deepseek-ai/DeepSeek-R1-Distill-Qwen-7B)?"),
+        ("hf:Qwen3-8B", "did you mean qwen3-8b (hf:Qwen/Qwen3-8B)?"),
+        ("llama3.1:latest", "did you mean llama-3.1-8b (hf:meta-llama/Llama-3.1-8B-Instruct)?"),
+        ("Qwen/Qwen3-0.6B", "did you mean hf:Qwen/Qwen3-0.6B?"),
+        ("https://huggingface.co/a/B-GGUF/resolve/main/b-q4.gguf?download=true", "did you mean hf:a/B-GGUF:b-q4.gguf?"),
+        ("https://hf.co/a/b/tree/v1", "did you mean hf:a/b@v1?"),
+        ("https://www.modelscope.cn/models/Qwen/Qwen3-8B", "did you mean ms:Qwen/Qwen3-8B?"),
+        ("hf.co/a/B-GGUF:Q4_K_M", "did you mean hf:a/B-GGUF?"),
+        ("https://example.com/x.gguf", "download the file, and give its path: ashore model pull ./NAME.gguf"),
+    ],
+)
+def test_names_of_other_tools_are_answered_with_the_right_form(tmp_path: Path, text: str, hint: str) -> None:
+    store = make_store(tmp_path)
+    for refused in (store.pull, store.resolve):
+        with pytest.raises(InvalidRequest) as caught:
+            refused(text)
+        assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("phi4", "phi-4 (hf:microsoft/phi-4)"),
+        ("gpt-oss", "gpt-oss-20b (hf:openai/gpt-oss-20b) or gpt-oss-120b (hf:openai/gpt-oss-120b)"),
+        ("qwen2.5-7b-instruct", "qwen2.5-7b (hf:Qwen/Qwen2.5-7B-Instruct)"),
+    ],
+)
+def test_names_without_a_size_or_a_dash_find_their_entry(tmp_path: Path, name: str, hint: str) -> None:
+    store = make_store(tmp_path)
+    for refused in (store.pull, store.resolve):
+        with pytest.raises(UnknownModel) as caught:
+            refused(name)
+        assert caught.value.hint == f"did you mean {hint}?"
+
+
+def test_a_folder_whose_name_looks_like_a_repository_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tiny_model(tmp_path / "acme" / "tiny", "llama")
+    assert make_store(tmp_path).pull("acme/tiny").name == "tiny"

@@ -14,7 +14,7 @@ from ashore.bootstrap.backups import (
 )
 from ashore.bootstrap.learning import open_learning
 from ashore.bootstrap.optimizing import distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
-from ashore.bootstrap.plans import find_programs, gather_facts, server_command_lines, tuned_choices
+from ashore.bootstrap.plans import find_programs, gather_facts, served_here, server_command_lines, tuned_choices
 from ashore.bootstrap.privacyledger import open_ledger
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.bootstrap.serving import (
@@ -72,6 +72,7 @@ __all__ = [
     "restore_home",
     "sealing_notes",
     "served_from",
+    "served_here",
     "server_command_lines",
     "sft_run",
     "shared_name",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from ashore.bootstrap.state import open_state
 from ashore.bootstrap.variants import is_prepared
 from ashore.core import EngineKind
-from ashore.errors import UnknownModel, UnknownVariant
+from ashore.errors import KvCacheExhausted, UnknownModel, UnknownVariant, UnsupportedModel
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.planning import Inventory, ModelFacts, Plan, Tuned, Wish
-    from ashore.store import ModelStore, StoredModel
+    from ashore.store import CatalogEntry, ModelStore, StoredModel
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:
@@ -89,23 +89,69 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
         return _stored_facts(store, store.resolve(name), variant)
     except UnknownModel:
         name, _, variant = wish.name.partition("@")
-        entry = next((e for e in store.catalog.entries if e.name == name), None)
+        entry = next((e for e in store.catalog.entries if e.name == name), None) or store.catalog.find_source(wish.name)
         if (entry is None or entry.shape is None) and is_source(wish.name):
             raise UnknownModel(
-                f"{wish.name} is not in the store yet, so it cannot be planned",
+                f"{wish.name} is not in the store yet, so it cannot be planned{_by_its_name(wish.name)}",
                 hint=f"pull it first: `ashore model pull {wish.name}`",
             ) from None
         if entry is None or entry.shape is None:
             raise
-        return ModelFacts(
-            name=entry.name,
-            variant=variant,
-            format=entry.format,
-            shape=entry.shape,
-            weight_bytes=entry.weight_bytes or 2 * entry.shape.num_parameters,
-            in_store=False,
-        )
+        return _catalogue_facts(entry, variant if entry.name == name else "")
     return _stored_facts(store, model, model.variant)
+
+
+def _catalogue_facts(entry: CatalogEntry, variant: str = "") -> ModelFacts:
+    from ashore.planning import ModelFacts
+
+    assert entry.shape is not None
+    return ModelFacts(
+        name=entry.name,
+        variant=variant,
+        format=entry.format,
+        shape=entry.shape,
+        weight_bytes=entry.weight_bytes or 2 * entry.shape.num_parameters,
+        in_store=False,
+    )
+
+
+def served_here(entries: Iterable[CatalogEntry]) -> dict[str, str]:
+    """Return, by name, what would serve a model of the catalogue on this machine alone, or what else would."""
+    from ashore.engines import CARDS
+    from ashore.planning import Wish, make_plan, read_inventory
+
+    inventory, found = read_inventory(), {}
+    for entry in entries:
+        servers = [card.title for card in CARDS if card.program is not None and card.kind in entry.engines]
+        elsewhere = f"with {servers[0]}" if servers else "no"
+        wish = Wish(name=entry.name)
+        try:
+            facts = replace(_catalogue_facts(entry), programs=find_programs(wish))
+            (model,) = make_plan([wish], {entry.name: facts}, inventory, {}).models
+        except UnsupportedModel:
+            found[entry.name] = elsewhere
+        except KvCacheExhausted:
+            found[entry.name] = f"{elsewhere}; too large here"
+        else:
+            known = model.options.kind in entry.engines
+            found[entry.name] = " ".join(filter(None, (model.options.kind, model.variant))) if known else elsewhere
+    return found
+
+
+def _by_its_name(source: str) -> str:
+    """Return what a model that is not here will need, where its name says whose shape it has; else nothing."""
+    from ashore.core import human_bytes
+    from ashore.planning import read_inventory
+    from ashore.planning.sizing import find_network
+
+    network = find_network(source.partition(":")[2].partition("@")[0].partition(":")[0])
+    if network is None:
+        return ""
+    count, free = int(network.parameters), read_inventory().memory_bytes
+    return (
+        f"; by its name it has {count / 1e9:.3g} billion parameters: about {human_bytes(2 * count)} on disk and to "
+        f"download in 16 bits, {human_bytes(count * 17 // 16)} in memory as INT8, of {human_bytes(free)} that are free"
+    )
 
 
 def _stored_facts(store: ModelStore, model: StoredModel, variant: str) -> ModelFacts:

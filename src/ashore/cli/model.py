@@ -1,4 +1,4 @@
-"""`ashore model`: pull, push, list, show, verify, remove, gc, export, import, seal, unseal, rekey, ps,
+"""`ashore model`: pull, push, catalog, list, show, verify, remove, gc, export, import, seal, unseal, rekey, ps,
 warm, cool, pin, unpin."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
+from ashore.bootstrap import served_here
 from ashore.bootstrap.homestore import model_json, open_store
 from ashore.cli.calls import Errand, command_of
 from ashore.cli.columns import table
@@ -127,33 +128,33 @@ def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
     return None
 
 
+@app.command
+def catalog(*, as_json: AsJson = False) -> None:
+    """List the models that ashore knows by name, and what this machine would serve them with.
+
+    Any other model is pulled by its source, such as hf:ORG/NAME.
+
+    Args:
+        as_json: Print JSON.
+    """
+    entries = open_store().catalog.entries
+    here = served_here(entries)
+    if as_json:
+        return print_json({"items": [catalog_json(e) | {"here": here[e.name]} for e in entries]})
+    return table(
+        ("name", "parameters", "on disk", "licence", "here", "what it is"),
+        [(e.name, _parameters(e), _on_disk(e), e.licence, here[e.name], e.summary) for e in entries],
+    )
+
+
 @app.command(name="list")
-def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False) -> None:
+def list_(*, as_json: AsJson = False) -> None:
     """List the models in the store.
 
     Args:
-        catalog: List the models of the catalogue instead, and the engines that run them.
         as_json: Print JSON.
     """
     store = open_store()
-    if catalog:
-        entries = store.catalog.entries
-        if as_json:
-            return print_json({"items": [catalog_json(e) for e in entries]})
-        return table(
-            ("name", "parameters", "weights", "licence", "engines", "source"),
-            [
-                (
-                    e.name,
-                    _parameters(e),
-                    _size(e.weight_bytes),
-                    e.licence,
-                    " ".join(e.engines) or "-",
-                    e.source,
-                )
-                for e in entries
-            ],
-        )
     models = store.list()
     gates = {model.reference: _gate(store, model) for model in models}
     if as_json:
@@ -324,10 +325,11 @@ def _parameters(entry: CatalogEntry) -> str:
     if not count:
         return "unknown"
     for unit, size in (("T", 1e12), ("B", 1e9)):
-        if count >= size:
+        if count >= 0.9995 * size:
             return f"{count / size:.3g} {unit}"
     return f"{count / 1e6:.0f} M"
 
 
-def _size(num_bytes: int | None) -> str:
-    return "unknown" if num_bytes is None else human_bytes(num_bytes)
+def _on_disk(entry: CatalogEntry) -> str:
+    about = "~" if "weight_bytes" in entry.unverified else ""
+    return "unknown" if entry.weight_bytes is None else about + human_bytes(entry.weight_bytes)

@@ -288,6 +288,10 @@ def _reading(one: Option, costs: Costs) -> None:
         f"this over {costs.years:g} years, and {costs.usd_per_kwh:g} $/kWh, at the load above all day long; brackets "
         "hold the error in speed, not that of the price. 16: BF16 or FP16."
     )
+    print(
+        "served by: vLLM with ashore in front of it (docs/how-to/serve-with-vllm.md); `ashore model pull` takes every "
+        "architecture that has a tokenizer.json"
+    )
     if one.replicas == 1:
         print(f"no spare: with one replica nothing answers while it is down; another one costs {one.usd:,.0f} more")
 

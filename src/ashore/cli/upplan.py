@@ -24,6 +24,7 @@ from ashore.bootstrap import (
 )
 from ashore.cache import check_shared_url
 from ashore.config import Listening, Spec, read_spec
+from ashore.core import human_bytes
 from ashore.edge import EdgeKind, EdgeSection, edge_choices
 from ashore.engines import card_by_name, card_of, reads_store
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel, UnknownVariant
@@ -455,7 +456,9 @@ def show_plan(
     if edge:
         lines += ["", "edge", *(f"  {c.field:<10}{c.value:<23} {c.why}" for c in edge)]
     for model in plan.models:
-        absent = "" if model.in_store else "  (not in the store; `ashore up` pulls it)"
+        size = plan.sizes.get(model.alias, 0)
+        needs = f"; weights and KV cache take {human_bytes(size)}" if size else ""
+        absent = "" if model.in_store else f"  (not in the store; `ashore up` pulls it{needs})"
         lines += ["", f"{model.alias}{absent}"]
         lines += [f"  {c.field:<10}{c.value:<23} {c.why}" for c in model.choices]
         if model.alias in commands:

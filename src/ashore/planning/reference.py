@@ -101,7 +101,7 @@ def _miss(name: str, miss: Miss) -> str:
 def _rows() -> Iterator[str]:
     for entry in Catalog.load().entries:
         shape = entry.shape
-        if shape is None or not shape.num_parameters or shape.architecture == "bert":
+        if shape is None or not shape.num_parameters or shape.is_encoder:
             continue
         yield (
             f"| `{entry.name}` | {_billions(shape)} | {human_bytes(2 * shape.num_parameters)} "

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from ashore.core import RECOMMENDABLE, EngineKind, ModelFormat, ModelShape, did_you_mean
 from ashore.errors import Bug, UnknownModel
+from ashore.store.meant import meant
 from ashore.store.refs import unpinned
 
 
@@ -57,6 +58,11 @@ class Catalog:
         document = tomllib.loads((files("ashore.store") / "catalog.toml").read_text(encoding="utf-8"))
         return cls(tuple(_entry(name, table) for name, table in document["models"].items()))
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The source of each entry, by name."""
+        return {entry.name: entry.source for entry in self.entries}
+
     def get(self, name: str) -> CatalogEntry:
         """Return the entry of that name. Raises `UnknownModel` with the nearest names."""
         for entry in self.entries:
@@ -64,7 +70,8 @@ class Catalog:
                 return entry
         raise UnknownModel(
             f"the catalogue has no model {name!r}",
-            hint="of a model that is not in it, name the source: hf:ORG/NAME, ms:ORG/NAME, a directory or a .gguf; "
+            hint=meant(name, self.sources)
+            or "of a model that is not in it, name the source: hf:ORG/NAME, ms:ORG/NAME, a directory or a .gguf; "
             + did_you_mean(name, [e.name for e in self.entries]),
         )
 

@@ -14,6 +14,7 @@ from ashore.store.diskerrors import disk_errors
 from ashore.store.envelopes import pull_envelope
 from ashore.store.layout import IndexEntry
 from ashore.store.manifest import WEIGHT, descriptors, hash_of, media_type_of, parse_manifest
+from ashore.store.meant import check_form
 from ashore.store.model import TEXT, TEXT_FILES, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, SourceOpener
 from ashore.store.prepare import Part, prepare, prepare_text
@@ -53,6 +54,7 @@ class Puller:
         return self._pull_files(adapter, entry, name, text_only, progress)
 
     def _catalog_entry(self, source: str) -> CatalogEntry | None:
+        check_form(source, self._catalog().sources)
         if is_source(source) or ":" in source or Path(source).is_dir():
             return self._catalog().find_source(source)
         return self._catalog().get(source)

@@ -16,6 +16,7 @@ from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout
 from ashore.store.manifest import config_bytes, hash_of, manifest_bytes, media_type_of, parse_manifest
+from ashore.store.meant import check_form, meant
 from ashore.store.model import StoredFile, StoredModel
 from ashore.store.paths import check_path
 from ashore.store.prepare import Part, Prepared
@@ -45,6 +46,7 @@ class Shelf:
 
     def resolve(self, ref: str) -> StoredModel:
         """See `ModelStore.resolve`."""
+        check_form(ref, self._catalog().sources)
         if is_source(ref):
             return self._resolve_source(ref)
         return self.read(self.find(parse_reference(ref)))
@@ -75,14 +77,12 @@ class Shelf:
         in_catalog = any(e.name == reference.name for e in catalog.entries)
         near = nearest_names(reference.name, names | {e.name for e in catalog.entries})
         has = f"the store has {', '.join(sorted(names))}" if names else "the store is empty"
-        hint = (
-            did_you_mean(reference.name, near)
-            if near
-            else f"{has}; run `ashore model list --catalog` to see the catalogue"
-        )
+        hint = did_you_mean(reference.name, near) if near else f"{has}; run `ashore model catalog` to see the catalogue"
         raise UnknownModel(
             f"the store has no model {reference.name!r}",
-            hint=f"pull it: ashore model pull {reference.name}" if in_catalog else hint,
+            hint=f"pull it: ashore model pull {reference.name}"
+            if in_catalog
+            else meant(reference.name, catalog.sources) or hint,
         )
 
     def read(self, entry: IndexEntry) -> StoredModel:

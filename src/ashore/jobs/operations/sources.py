@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.core import Allowed, check_url, did_you_mean, is_below
-from ashore.errors import PermissionDenied, UnknownModel
+from ashore.core import Allowed, check_url, is_below
+from ashore.errors import PermissionDenied
 from ashore.store import Catalog, is_source, name_of_source, parse_reference, pip_addresses
 
 HUBS: Final = ("hf:", "ms:")
@@ -50,9 +50,7 @@ class Reach:
         elif is_source(said) or "/" in said:
             return self.path(said.removeprefix("file:"))
         else:
-            names = [entry.name for entry in Catalog.load().entries]
-            if said not in names:
-                raise UnknownModel(f"the catalogue has no model {said[:100]!r}", hint=did_you_mean(said[:100], names))
+            Catalog.load().get(said)
         return said
 
     def path(self, said: str) -> str:

@@ -86,7 +86,7 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
     raise InvalidRequest(
         f"{text!r} is not a model source",
         hint="expected a catalogue name, pypi:PACKAGE, hf:ORG/NAME, ms:ORG/NAME, oci://HOST/NAME, "
-        "peer://HOST:PORT/NAME, s3://BUCKET/PATH, a folder or a .gguf file; `ashore model list --catalog` lists the "
+        "peer://HOST:PORT/NAME, s3://BUCKET/PATH, a folder or a .gguf file; `ashore model catalog` lists the "
         "catalogue",
     )
 
@@ -109,7 +109,8 @@ def is_source(text: str) -> bool:
 
 def is_path(text: str) -> bool:
     """Tell whether `text` can only be a folder or a file, there or not."""
-    return text.startswith(("file:", "/", "./", "../", "~")) or text.endswith(".gguf")
+    named = text.startswith(("pypi:", "hf:", "ms:", "http:", "https:")) or "://" in text
+    return text.startswith(("file:", "/", "./", "../", "~")) or (text.endswith(".gguf") and not named)
 
 
 def check_local(text: str, *, text_only: bool = False) -> None:
