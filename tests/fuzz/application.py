@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from grammars import check_grammar
 from tests.fuzz.files import ODD_JSON
 from tests.fuzz.target import Target
 
 from ashore.access import OnBehalf, OpenDoor
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import SystemClock
-from ashore.engines import check_grammar
 from ashore.jobs import EgressSection, JobDesk, JobsSection, make_desk
 from ashore.metrics import Metrics
 from ashore.rooms import Rooms

@@ -100,16 +100,21 @@ class RandomModel:
         """Return one answer; None if it has not ended after `limit` tokens."""
         said: list[bytes] = []
         for step in range(limit):
+            if constraint.waits:
+                constraint.look()
             if constraint.is_complete:
+                constraint.close()
                 return b"".join(said).decode()
             logits = self._rng.gumbel(size=len(self._pieces)) + self._closing * (12.0 if step >= calm else 1.0)
             allowed = constraint.allowed()[: len(self._pieces)]
             token = int(np.where(allowed, logits, -np.inf).argmax())
             assert allowed[token], "the grammar allows no token at all"
             if not self._pieces[token]:
+                constraint.close()
                 return b"".join(said).decode()
             said.append(self._pieces[token])
             constraint.accept(token)
+        constraint.close()
         return None
 
 

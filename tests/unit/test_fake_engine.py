@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,15 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Callable[[str], Bench]:
-    return lambda name: Bench(tmp_path / "files", name)
+def bench(tmp_path: Path) -> Iterator[Callable[[str], Bench]]:
+    with ExitStack() as at_end:
+
+        def make(name: str) -> Bench:
+            made = Bench(tmp_path / "files", name)
+            at_end.callback(made.engine.close)
+            return made
+
+        yield make
 
 
 def text_of(events: list[EngineEvent], order_id: str = "a") -> str:

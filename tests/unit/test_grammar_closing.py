@@ -6,12 +6,13 @@ import json
 from typing import Any, Literal
 
 import pytest
+from grammars import check_grammar
+from grammars import takes as belongs
 from test_serving_tools import Teaches
 
 from ashore.core import ToolSpec
-from ashore.engines import Grammar, check_grammar
+from ashore.engines import Grammar
 from ashore.engines.closing import closed, closed_arguments
-from ashore.engines.grammar import matcher_source
 from ashore.errors import InvalidGrammar
 from ashore.serving.tools import tool_call_grammar
 
@@ -20,12 +21,8 @@ PARENT = {"properties": {"b": {"type": "integer"}}}
 
 
 def takes(grammar: Grammar, answer: str) -> bool:
-    import llguidance
-
     check_grammar(grammar)
-    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), matcher_source(grammar))
-    taken = matcher.try_consume_tokens(list(answer.encode()))
-    return bool(taken == len(answer.encode()) and matcher.is_accepting())
+    return belongs(grammar, answer)[0]
 
 
 def schema_takes(schema: dict[str, Any], value: object) -> bool:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grammars import check_grammar
 from tiny_models import make_tiny_model
 
-from ashore.engines import Grammar, check_grammar
-from ashore.engines.grammarpaths import check_rules
+from ashore.engines import Grammar
+from ashore.engines.grammarpaths import check_rules, longest_path
 from ashore.engines.sampling.constraint import GrammarCompiler
 from ashore.errors import InvalidGrammar
 
@@ -108,6 +109,22 @@ def test_recursion_and_many_references_are_taken() -> None:
     check_grammar(Grammar(kind="lark", text='root ::= "(" root ")" | [a-z]+ | other\nother ::= "x" root'))
 
 
+@pytest.mark.parametrize(
+    ("edges", "nodes"),
+    [
+        ({}, 0),
+        ({"a": ["b"]}, 2),
+        ({"a": ["a", "u"]}, 2),
+        ({"a": ["b"], "b": ["a"]}, 2),
+        ({"a": ["b", "c"], "b": ["c"], "c": ["d"]}, 4),
+        ({"d": [], "c": ["d"], "a": ["d", "b"], "b": ["".join("c")]}, 4),
+        ({str(at): [str(at + 1)] for at in range(50_000)}, 50_001),
+    ],
+)
+def test_the_longest_path_is_found_without_recursion(edges: dict[str, list[str]], nodes: int) -> None:
+    assert longest_path(edges) == nodes
+
+
 @pytest.mark.parametrize("unit", ['"', "/", "[", "a", "a ", "a:", "a\n", '\\"', "?", "a[", "a::b", "%json ", "\n"])
 @pytest.mark.parametrize("end", ["", "::="])
 def test_rules_are_read_in_one_pass(unit: str, end: str) -> None:
@@ -122,7 +139,7 @@ def test_a_schema_that_refers_to_itself_ends_without_the_parsers_state(tmp_path:
     try:
         for schema in ({"$ref": "#"}, {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}):
             with pytest.raises(InvalidGrammar, match="refers to itself") as caught:
-                compiler.compile(Grammar(kind="json_schema", text=json.dumps(schema))).result().allowed()
+                compiler.compile(Grammar(kind="json_schema", text=json.dumps(schema))).result()
             assert "lexer" not in caught.value.message and "\n" not in caught.value.message
     finally:
         compiler.close()

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from grammars import check_grammar
 
 from ashore.engines import Grammar
-from ashore.engines.grammar import check_grammar
 from ashore.errors import InvalidGrammar
 
 GOOD_SCHEMAS: list[dict[str, Any]] = [

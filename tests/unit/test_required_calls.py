@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from grammars import check_grammar
 from jsonschema import Draft202012Validator
 from schema_suite import RandomModel
 from test_serving_tools import Teaches
 
 from ashore.core import ToolSpec
-from ashore.engines import check_grammar
 from ashore.engines.fake.files import VOCAB_SIZE, fake_model_files
 from ashore.engines.sampling import GrammarCompiler
 from ashore.serving.tools import tool_call_grammar

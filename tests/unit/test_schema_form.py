@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from grammars import check_grammar
 from test_grammar_closing import schema_takes
 
-from ashore.engines import Grammar, check_grammar
+from ashore.engines import Grammar
 from ashore.engines.schemaform import narrowed, plain
 from ashore.errors import InvalidGrammar
 

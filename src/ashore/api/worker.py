@@ -38,7 +38,7 @@ from ashore.cache import AnswerCache
 from ashore.console import Console
 from ashore.core import Clock, EngineKind, Recorder, SystemClock
 from ashore.core.identity import Identity
-from ashore.engines import Grammar, card_of
+from ashore.engines import GrammarChecker, card_of
 from ashore.errors import AshoreError
 from ashore.jobs import Quotas
 from ashore.learning import FeedbackService, Receipts
@@ -155,13 +155,6 @@ def load_text(served: ServedModel) -> ServedText:
     return text
 
 
-def check_grammar(grammar: Grammar) -> None:
-    """Refuse a grammar that cannot be compiled."""
-    from ashore.engines import check_grammar as check
-
-    check(grammar)
-
-
 def siblings_of(topology: Topology, index: int) -> Siblings:
     """Return the other workers of this machine."""
     return Siblings([where.http.uds for at, where in enumerate(topology.workers) if at != index and where.http.uds])
@@ -249,8 +242,9 @@ async def serve(
     authenticator, authority = opened.context.need(Authenticator), opened.context.need(Authority)
     origins = Origins(_trusted_proxies(topology))
     board = Board(Path(topology.board), index) if topology.board else None
+    grammars = GrammarChecker()
     serving = ServingService(
-        topology, make_replica=make_replica, load_text=load_text, check_grammar=check_grammar, clock=clock,
+        topology, make_replica=make_replica, load_text=load_text, check_grammar=grammars.check, clock=clock,
         metrics=metrics, cache=opened.context.need(AnswerCache), authority=authority, board=board,
         guards=guards_of(opened.context), limit=ConcurrencyLimit(meter),
         tell_supervisor=opened.context.find(AsksSupervisor),
@@ -320,6 +314,7 @@ async def serve(
     if not whole:
         log.warning("%d requests did not finish in time and were cut off", serving.in_flight)
     await serving.close()
+    grammars.close()
     await server.stop(HTTP_END_S)
     await app.close()
     await background.stop()

@@ -33,7 +33,7 @@ from ashore.engines.client import HostClient, backends_of
 from ashore.engines.closing import JSON_STYLE
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
-from ashore.engines.grammar import argument_schema, check_grammar, lark_of
+from ashore.engines.grammar import GrammarChecker, argument_schema
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
@@ -93,6 +93,7 @@ __all__ = [
     "FleetServer",
     "GenerateOrder",
     "Grammar",
+    "GrammarChecker",
     "HostClient",
     "HostLaunch",
     "HostProcess",
@@ -119,7 +120,6 @@ __all__ = [
     "card_by_name",
     "card_of",
     "card_reading",
-    "check_grammar",
     "check_ids",
     "check_kv_tokens",
     "check_name",
@@ -132,7 +132,6 @@ __all__ = [
     "host_command",
     "host_process",
     "is_tame",
-    "lark_of",
     "load_torch_model",
     "loaded",
     "make_engine",

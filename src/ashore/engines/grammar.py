@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from contextlib import AbstractContextManager
+import threading
+from collections import OrderedDict
 from typing import Any, Final
 
 from ashore.core import foreign_errors
-from ashore.engines.closing import JSON_STYLE, closed, closed_arguments
+from ashore.engines.closing import closed, closed_arguments
 from ashore.engines.grammarpaths import MOST_NESTED, check_references, check_rules
+from ashore.engines.grammarprocess import GrammarProcess
 from ashore.engines.model import Grammar
 from ashore.engines.schemaform import BY_NAME, IN_LISTS, SINGLE, conditions, plain
 from ashore.errors import InvalidGrammar
 
 _MAX_BYTES = 256 * 1024
+_KEPT_GOOD: Final = 64
 _MAX_DIGITS: Final = 20
 _INT64: Final = 1 << 63
 _MAX_REASON_CHARS: Final = 200
@@ -46,11 +50,55 @@ _ENFORCED: Final = {
 _TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "null")
 
 
-def check_grammar(grammar: Grammar) -> None:
-    """Return if an engine can hold an answer to `grammar` in full; costs milliseconds and needs no model.
+class GrammarChecker:
+    """Knows whether an engine can hold an answer to a grammar in full. Needs no model; any thread may call."""
+
+    def __init__(self) -> None:
+        """Start nothing before the first grammar."""
+        self._process = GrammarProcess()
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, grammar: Grammar) -> None:
+        """Return if it compiles: in milliseconds mostly, and after `COMPILE_S` of a processor at most.
+
+        Raises:
+            InvalidGrammar: it does not, or a keyword of the schema would be ignored; the message names it. Or it
+                crashes the library, or takes too much time or memory.
+            NotReady: no process can be made.
+        """
+        key = hashlib.sha256(f"{grammar.kind} {grammar.text}".encode(errors="surrogatepass")).digest()
+        with self._lock:
+            if key in self._good:
+                self._good.move_to_end(key)
+                return
+        line = self._process.begin(*prepared(grammar))
+        try:
+            warnings = line.compiled()
+        except InvalidGrammar as fault:
+            raise refused(f"the {grammar.kind} grammar does not compile", fault) from fault
+        finally:
+            line.close()
+        if warnings and grammar.kind == "json_schema":
+            raise InvalidGrammar(
+                f"the schema cannot be enforced in full: {_reason_of(warnings[0])}",
+                hint="remove the part that the message names",
+            )
+        with self._lock:
+            self._good[key] = None
+            while len(self._good) > _KEPT_GOOD:
+                self._good.popitem(last=False)
+
+    def close(self) -> None:
+        """End the process. May be called twice."""
+        self._process.close()
+
+
+def prepared(grammar: Grammar) -> tuple[str, str]:
+    """Return the kind and text that the library is given, by a function that needs no process and no deep stack.
 
     Raises:
-        InvalidGrammar: it does not parse, or a keyword of the schema would be ignored; the message names it.
+        InvalidGrammar: it is too long, leads too deep, or a keyword of the schema would be ignored.
     """
     if not _is_text(grammar.text):
         raise InvalidGrammar(
@@ -61,42 +109,28 @@ def check_grammar(grammar: Grammar) -> None:
             f"the grammar is {len(grammar.text)} characters long; the limit is {_MAX_BYTES} bytes",
             hint="shorten it, for instance by moving repeated parts into $defs",
         )
-    if grammar.kind == "json_schema":
-        _check_schema(_parsed(grammar.text), "$", 0)
-    import llguidance
-
-    source = matcher_source(grammar)
-    with compiling(grammar):
-        broken, messages = llguidance.LLMatcher.validate_grammar_with_warnings(source, None, limits=parser_limits())
-    if broken:
-        raise InvalidGrammar(
-            f"the {grammar.kind} grammar does not compile: {reason_of(messages[0])}",
-            hint="correct it at the position in the message",
-        )
-    if messages and grammar.kind == "json_schema":
-        raise InvalidGrammar(
-            f"the schema cannot be enforced in full: {reason_of(messages[0])}",
-            hint="remove the part that the message names",
-        )
+    match grammar.kind:
+        case "json_object":
+            return "json_schema", '{"type":"object"}'
+        case "json_schema":
+            schema = _parsed(grammar.text)
+            _check_schema(schema, "$", 0)
+            taken = plain(schema)
+            check_references(taken)
+            return "json_schema", json.dumps(conditions(closed(taken)), ensure_ascii=False)
+        case "lark":
+            check_rules(grammar.text)
+    return grammar.kind, grammar.text
 
 
-def parser_limits() -> Any:
-    """Return what the library may spend on a grammar and on each mask, wherever it is called."""
-    import llguidance
-
-    return llguidance.LLParserLimits(
-        max_items_in_row=1_000, step_max_items=10_000, max_lexer_states=50_000, max_grammar_size=200_000
-    )
+def refused(what: str, fault: InvalidGrammar) -> InvalidGrammar:
+    """Return the error for what the library says of a grammar; how its process ended says enough."""
+    if fault.hint:
+        return fault
+    return InvalidGrammar(f"{what}: {_reason_of(fault.message)}", hint="correct it at the position in the message")
 
 
-def compiling(grammar: Grammar) -> AbstractContextManager[None]:
-    """Turn what the library raises for a grammar, instead of telling it, into `InvalidGrammar`."""
-    return foreign_errors(
-        f"the {grammar.kind} grammar cannot be compiled", InvalidGrammar, hint="simplify or correct it"
-    )
-
-
-def reason_of(message: str) -> str:
+def _reason_of(message: str) -> str:
     """Return what the library says is wrong, without the state of its parser and the grammar as it reads it."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it is not supported"]
     known = (said for begins, said in _KNOWN_REASONS.items() if lines[0].startswith(begins))
@@ -104,49 +138,6 @@ def reason_of(message: str) -> str:
     said = said if len(said) <= _MAX_REASON_CHARS else said[:_MAX_REASON_CHARS] + "…"
     faults = [line.removeprefix("error: ") for line in lines[1:] if line.startswith("error: ")]
     return f"{said}: {faults[0][:_MAX_REASON_CHARS]}" if faults else said
-
-
-def lark_of(text: str) -> str:
-    """Return a grammar in Lark's form; one in GBNF, which llama.cpp and vLLM's clients write, is translated.
-
-    Raises:
-        InvalidGrammar: it is in neither.
-    """
-    if "::=" not in text:
-        return text
-    from llguidance.gbnf_to_lark import gbnf_to_lark, is_lark_syntax
-
-    try:
-        if is_lark_syntax(text):
-            return text
-        return str(gbnf_to_lark(text))
-    except Exception as fault:  # the library raises plain ones, too
-        raise InvalidGrammar(
-            f"the GBNF grammar cannot be read: {reason_of(str(fault))}", hint="correct it, or send it in Lark's form"
-        ) from fault
-
-
-def matcher_source(grammar: Grammar) -> str:
-    """Return the grammar in the form that llguidance compiles.
-
-    Raises:
-        InvalidGrammar: a schema is not JSON.
-    """
-    import llguidance
-
-    matcher = llguidance.LLMatcher
-    with compiling(grammar):
-        match grammar.kind:
-            case "json_schema":
-                source = matcher.grammar_from_json_schema(_taken(_parsed(grammar.text)), overrides=JSON_STYLE)
-            case "json_object":
-                source = matcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_STYLE)
-            case "regex":
-                source = matcher.grammar_from_regex(grammar.text)
-            case "lark":
-                check_rules(grammar.text)
-                source = matcher.grammar_from_lark(lark_of(grammar.text))
-        return str(source)
 
 
 def argument_schema(schema: dict[str, Any], *, tool: str, at: str) -> dict[str, Any]:
@@ -160,12 +151,6 @@ def argument_schema(schema: dict[str, Any], *, tool: str, at: str) -> dict[str, 
     check_references(taken, at=at)
     made: dict[str, Any] = conditions(closed_arguments(taken))
     return made
-
-
-def _taken(schema: dict[str, Any]) -> Any:
-    taken = plain(schema)
-    check_references(taken)
-    return conditions(closed(taken))
 
 
 def _parsed(text: str) -> dict[str, Any]:

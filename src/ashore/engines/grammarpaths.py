@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -118,22 +118,18 @@ def longest_path(edges: Mapping[_K, Sequence[_K]]) -> int:
     nodes lead to each other in circles, the path is one that a search finds, and there may be a longer one."""
     longest: dict[_K, int] = {}
     for start in edges:
-        path: list[tuple[_K, Iterator[_K]]] = []
-        ahead = start
-        while True:
-            if ahead not in longest:
-                longest[ahead] = 0  # on the path
-                path.append((ahead, iter(edges.get(ahead, ()))))
-            while path:
-                node, rest = path[-1]
-                ahead = next(rest, node)
-                if ahead is not node and ahead not in longest:
+        path = [(start, iter(edges[start]))] if start not in longest else []
+        longest.setdefault(start, 0)
+        while path:
+            node, rest = path[-1]
+            for ahead in rest:
+                if ahead not in longest:
+                    longest[ahead] = 0  # on the path
+                    path.append((ahead, iter(edges.get(ahead, ()))))
                     break
-                if ahead is node:
-                    longest[node] = 1 + max((longest[one] for one in edges.get(node, ())), default=0)
-                    path.pop()
             else:
-                break
+                longest[node] = 1 + max((longest[one] for one in edges.get(node, ())), default=0)
+                path.pop()
     return max(longest.values(), default=0)
 
 

@@ -100,7 +100,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grammar(msgspec.Struct, frozen=True, kw_only=True):
-    """A language that the answer must belong to. Checked by `engines.check_grammar` before it reaches an engine."""
+    """A language that the answer must belong to. Checked by `engines.GrammarChecker` before it reaches an engine."""
 
     kind: Literal["json_schema", "json_object", "regex", "lark"]
     text: str = ""

@@ -8,25 +8,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any, Final
 
+from ashore.core import foreign_errors
 from ashore.engines.fake.files import END, SYSTEM, USER
-from ashore.engines.grammar import matcher_source, parser_limits
+from ashore.engines.grammar import prepared, refused
+from ashore.engines.grammarprocess import GrammarProcess
 from ashore.engines.model import Grammar
-from ashore.errors import UnsupportedByEngine
+from ashore.errors import InvalidGrammar, UnsupportedByEngine
 
 _TOOLS: Final = "Tools: "
 _QUOTED: Final = re.compile(r"(?<!\w)['\"“「]([^'\"”」]+)['\"”」](?!\w)")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
 _WORD: Final = re.compile(r"[^\W_]{4,}")
 _MOST_DEEP: Final = 16
+_MOST_VALUES: Final = 10_000
+_MOST_CHARS: Final = 4096
 
 
-def reply(prompt_ids: Sequence[int], grammar: Grammar | None) -> str:
+def reply(prompt_ids: Sequence[int], grammar: Grammar | None, grammars: GrammarProcess) -> str:
     """Return the answer to a conversation in the fake's own chat template, as long as it belongs to `grammar`.
 
     Raises:
         UnsupportedByEngine: nothing that it knows to say belongs to `grammar`.
+        InvalidGrammar: `grammar` cannot be compiled or followed.
     """
     turns = list(_turns(prompt_ids))
     question = next((text for role, text in reversed(turns) if role == USER), "")
@@ -35,9 +41,16 @@ def reply(prompt_ids: Sequence[int], grammar: Grammar | None) -> str:
     if grammar is None:
         called = [tool for tool in tools if _is_about(tool, question)] if last[0] == USER else []
         return _call(called[0], question) if called else last[1]
-    for said in _candidates(question, tools, grammar):
-        if _belongs(said, grammar):
-            return said
+    line = grammars.begin(*prepared(grammar))
+    try:
+        line.compiled()
+        for said in _candidates(question, tools, grammar):
+            if line.belongs(said.encode()):
+                return said
+    except InvalidGrammar as fault:
+        raise refused(f"the {grammar.kind} grammar cannot be followed", fault) from fault
+    finally:
+        line.close()
     raise UnsupportedByEngine(
         f"fake:agent knows no answer for this {grammar.kind} grammar",
         hint="serve a real model, or use tools or a schema",
@@ -48,46 +61,53 @@ def instance(schema: Any, question: str) -> Any:
     """Return a value for a schema: what the question has, else the least that the schema wants."""
     texts = [found.group(1) for found in _QUOTED.finditer(question)] or [question]
     numbers = [float(found.group()) for found in _NUMBER.finditer(question)] or [1.0]
-    return _instance(schema, schema, iter([*texts, *texts[-1:] * 99]), iter([*numbers, *numbers[-1:] * 99]), 0)
+    with foreign_errors("fake:agent cannot fill this schema", UnsupportedByEngine, hint="serve a real model"):
+        return _Filler(schema, chain(texts, repeat(texts[-1])), chain(numbers, repeat(numbers[-1]))).value(schema, 0)
 
 
-def _instance(schema: Any, root: Any, texts: Iterator[str], numbers: Iterator[float], depth: int) -> Any:
-    if not isinstance(schema, dict) or depth > _MOST_DEEP:
-        return {}
-    if "const" in schema or "enum" in schema:
-        return schema["const"] if "const" in schema else schema["enum"][0]
-    part = schema
-    if "$ref" in schema:
-        part = root
-        for step in schema["$ref"].split("/")[1:]:
-            part = part[step]
-    for keyword in ("anyOf", "oneOf", "allOf"):
-        part = schema[keyword][0] if keyword in schema else part
-    if part is not schema:
-        return _instance(part, root, texts, numbers, depth + 1)
-    kinds = schema.get("type", "object")
-    match kinds[0] if isinstance(kinds, list) else kinds:
-        case "string":
-            return next(texts)[: schema.get("maxLength", 4096)].ljust(schema.get("minLength", 0), ".")
-        case "integer":
-            return min(max(int(next(numbers)), schema.get("minimum", -(2**53))), schema.get("maximum", 2**53))
-        case "number":
-            return min(max(next(numbers), schema.get("minimum", -1e300)), schema.get("maximum", 1e300))
-        case "boolean":
-            return True
-        case "null":
-            return None
-        case "array":
-            count = max(1, schema.get("minItems", 1)) if schema.get("maxItems", 1) else 0
-            return [_instance(schema.get("items", {}), root, texts, numbers, depth + 1) for _ in range(count)]
-        case _:
-            declared = schema.get("properties", {})
-            wanted: Any = schema.get("required", list(declared))
-            return {
-                name: _instance(part, root, texts, numbers, depth + 1)
-                for name, part in declared.items()
-                if name in wanted
-            }
+class _Filler:
+    """Fills a schema. One that wants more than `_MOST_VALUES` values gets empty ones for the rest."""
+
+    def __init__(self, root: Any, texts: Iterator[str], numbers: Iterator[float]) -> None:
+        self._root, self._texts, self._numbers = root, texts, numbers
+        self._left = _MOST_VALUES
+
+    def value(self, schema: Any, depth: int) -> Any:
+        self._left -= 1
+        if not isinstance(schema, dict) or depth > _MOST_DEEP or self._left < 0:
+            return {}
+        if "const" in schema or "enum" in schema:
+            return schema["const"] if "const" in schema else schema["enum"][0]
+        part = schema
+        if "$ref" in schema:
+            part = self._root
+            for step in schema["$ref"].split("/")[1:]:
+                part = part[step]
+        for keyword in ("anyOf", "oneOf", "allOf"):
+            part = schema[keyword][0] if keyword in schema else part
+        if part is not schema:
+            return self.value(part, depth + 1)
+        kinds = schema.get("type", "object")
+        match kinds[0] if isinstance(kinds, list) else kinds:
+            case "string":
+                said = next(self._texts)[: schema.get("maxLength", _MOST_CHARS)]
+                return said.ljust(min(schema.get("minLength", 0), _MOST_CHARS), ".")
+            case "integer":
+                number = int(next(self._numbers))
+                return min(max(number, schema.get("minimum", -(2**53))), schema.get("maximum", 2**53))
+            case "number":
+                return min(max(next(self._numbers), schema.get("minimum", -1e300)), schema.get("maximum", 1e300))
+            case "boolean":
+                return True
+            case "null":
+                return None
+            case "array":
+                count = max(1, schema.get("minItems", 1)) if schema.get("maxItems", 1) else 0
+                return [self.value(schema.get("items", {}), depth + 1) for _ in range(min(count, _MOST_VALUES))]
+            case _:
+                declared = schema.get("properties", {})
+                wanted: Any = schema.get("required", list(declared))
+                return {name: self.value(part, depth + 1) for name, part in declared.items() if name in wanted}
 
 
 def _candidates(question: str, tools: Sequence[dict[str, Any]], grammar: Grammar) -> Iterator[str]:
@@ -110,15 +130,6 @@ def _is_about(tool: dict[str, Any], question: str) -> bool:
     """Tell whether a question has a tool's name, or a long word of it."""
     said = question.lower()
     return tool["name"].lower() in said or any(word.lower() in said for word in _WORD.findall(tool["name"]))
-
-
-def _belongs(said: str, grammar: Grammar) -> bool:
-    import llguidance
-
-    source, limits = matcher_source(grammar), parser_limits()
-    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), source, log_level=0, limits=limits)
-    data = list(said.encode())
-    return bool(matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting())
 
 
 def _tools(text: str) -> list[dict[str, Any]]:

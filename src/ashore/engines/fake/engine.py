@@ -12,6 +12,7 @@ import signal
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from ashore.engines.fake import agent, tongue
 from ashore.engines.fake.card import CARD
 from ashore.engines.fake.files import END, TOOL, USER, VOCAB_SIZE
 from ashore.engines.fake.spec import FakeSpec
+from ashore.engines.grammarprocess import GrammarProcess
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -41,6 +43,7 @@ from ashore.engines.model import (
 from ashore.engines.ordercheck import check_ids, check_order, check_scored
 from ashore.errors import AshoreError, ContextTooLong, EngineFailed, NotReady
 
+_ANSWERED_AT_ONCE: Final = 2
 _TICK_S: Final = 0.002
 """Paced tokens come out on a grid of this width, so that many slow streams cost few steps."""
 _BLOCK_TOKENS: Final = 16
@@ -68,13 +71,13 @@ class _Sequence:
         "salt",
     )
 
-    def __init__(self, order: GenerateOrder, spec: FakeSpec, due_s: float, cached: int) -> None:
+    def __init__(self, order: GenerateOrder, said: tuple[int, ...] | None, due_s: float, cached: int) -> None:
         self.order = order
         self.due_s = due_s
         self.cached = cached
         self.made = 0
         self.rung = -1
-        self.echo = _said(order, spec)
+        self.echo = said
         self.salt = hash(tuple(order.prompt_ids))
         self.previous = order.prompt_ids[-1]
         sampling = order.sampling
@@ -110,6 +113,11 @@ class FakeEngine:
         """Every order that has not ended; None while it waits."""
         self._waiting: list[tuple[int, int, GenerateOrder]] = []
         self._due: list[tuple[float, int, _Sequence]] = []
+        self._grammars = GrammarProcess(lambda: {"tokenizer": "byte"})
+        self._threads = ThreadPoolExecutor(_ANSWERED_AT_ONCE, thread_name_prefix="agent")
+        self._answering: dict[OrderId, tuple[GenerateOrder, Future[str]]] = {}
+        """Orders with a grammar, whose answers are made beside the steps."""
+        self._answers: dict[OrderId, str] = {}
         self._numbers = itertools.count()
         self._ended: list[EngineEvent] = []
         self._blocks: OrderedDict[int, None] = OrderedDict()
@@ -160,6 +168,10 @@ class FakeEngine:
             self._ended.append(failed(order.order_id, error))
             return
         self._live[order.order_id] = None
+        if self._spec.mode == "agent" and order.grammar is not None:
+            answer = self._threads.submit(agent.reply, order.prompt_ids, order.grammar, self._grammars)
+            self._answering[order.order_id] = order, answer
+            return
         heapq.heappush(self._waiting, (-order.priority, next(self._numbers), order))
 
     def cancel(self, order_id: OrderId) -> None:
@@ -167,18 +179,22 @@ class FakeEngine:
             return
         sequence = self._live.pop(order_id)
         if sequence is None:
-            order = next(order for _, _, order in self._waiting if order.order_id == order_id)
+            answering, answer = self._answering.pop(order_id, (None, None))
+            if answer is not None:
+                answer.cancel()
+            order = answering or next(order for _, _, order in self._waiting if order.order_id == order_id)
             self._ended.append(Finished(order_id, "cancelled", len(order.prompt_ids), 0, 0))
         else:
             self._ended.append(self._finished(sequence, "cancelled"))
 
     def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        self._collect_answers()
         self._admit()
         events, self._ended = self._ended, []
         if not events:
             wait_s = self._until_due_s()
             if wait_s is None or wait_s > timeout_s:
-                self._sleep(timeout_s)
+                self._rest(timeout_s)
                 return events
             self._sleep(wait_s)
         started_s = self._clock.monotonic_s()
@@ -202,6 +218,8 @@ class FakeEngine:
     def wait_on(self) -> tuple[int | None, float | None]:
         if self._ended or (self._waiting and len(self._due) < self._spec.sequences):
             return None, 0.0
+        if self._answering:
+            return None, min(self._until_due_s() or _TICK_S, _TICK_S)
         return None, self._until_due_s()
 
     def stats(self) -> EngineStats:
@@ -226,6 +244,10 @@ class FakeEngine:
         )
 
     def close(self) -> None:
+        self._grammars.close()
+        self._threads.shutdown(cancel_futures=True)
+        self._answering.clear()
+        self._answers.clear()
         self._live.clear()
         self._waiting.clear()
         self._due.clear()
@@ -271,12 +293,44 @@ class FakeEngine:
     def _until_due_s(self) -> float | None:
         return max(0.0, self._due[0][0] - self._clock.monotonic_s()) if self._due else None
 
+    def _collect_answers(self) -> None:
+        for order_id, (order, answer) in list(self._answering.items()):
+            if answer.done():
+                del self._answering[order_id]
+                try:
+                    self._answers[order_id] = answer.result()
+                except AshoreError as error:
+                    del self._live[order_id]
+                    self._ended.append(failed(order_id, error))
+                    continue
+                heapq.heappush(self._waiting, (-order.priority, next(self._numbers), order))
+
+    def _rest(self, timeout_s: float) -> None:
+        if self._answering:
+            wait([answer for _, answer in self._answering.values()], timeout_s, FIRST_COMPLETED)
+        else:
+            self._sleep(timeout_s)
+
+    def _said(self, order: GenerateOrder) -> tuple[int, ...] | None:
+        """Return the answer to an order, None where it is babble. Raises `UnsupportedByEngine` as `reply` does."""
+        match self._spec.mode:
+            case "random":
+                return None
+            case "agent":
+                answer = self._answers.pop(order.order_id, None)
+                if answer is None:
+                    answer = agent.reply(order.prompt_ids, None, self._grammars)
+                return tuple(answer.encode())
+            case mode:
+                return spoken(order.prompt_ids, calls=mode == "tools")
+
     def _admit(self) -> None:
         """Move waiting orders into the batch; those that are to fail do so now."""
         now_s = self._clock.monotonic_s() if self._waiting else 0.0
         while self._waiting and len(self._due) < self._spec.sequences:
             order = heapq.heappop(self._waiting)[2]
             if order.order_id not in self._live:
+                self._answers.pop(order.order_id, None)
                 continue  # cancelled while it waited
             if self._spec.fail_rate and self._draws.random() < self._spec.fail_rate:
                 del self._live[order.order_id]
@@ -284,7 +338,9 @@ class FakeEngine:
                 self._ended.append(failed(order.order_id, error))
                 continue
             try:
-                sequence = _Sequence(order, self._spec, self._grid(now_s + self._spec.delay_s), self._remember(order))
+                sequence = _Sequence(
+                    order, self._said(order), self._grid(now_s + self._spec.delay_s), self._remember(order)
+                )
             except AshoreError as error:
                 del self._live[order.order_id]
                 self._ended.append(failed(order.order_id, error))
@@ -399,17 +455,6 @@ class FakeEngine:
             raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as requested")
         while spec.hang_after and made >= spec.hang_after:
             self._sleep(3600.0)
-
-
-def _said(order: GenerateOrder, spec: FakeSpec) -> tuple[int, ...] | None:
-    """Return the answer to an order, None where it is babble. Raises `UnsupportedByEngine` as `reply` does."""
-    match spec.mode:
-        case "random":
-            return None
-        case "agent":
-            return tuple(agent.reply(order.prompt_ids, order.grammar).encode())
-        case mode:
-            return spoken(order.prompt_ids, calls=mode == "tools")
 
 
 def spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:

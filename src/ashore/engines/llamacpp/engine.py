@@ -34,6 +34,7 @@ from ashore.engines.model import (
 from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.sampling import (
     DISTRIBUTION_ROWS,
+    PATIENCE_S,
     Constraint,
     Continuation,
     GrammarCompiler,
@@ -167,6 +168,7 @@ class LlamaCppEngine:
     def step(self, timeout_s: float) -> Sequence[EngineEvent]:
         self._collect_grammars()
         self._admit()
+        self._follow_grammars(timeout_s)
         if self._running:
             self._advance()
         elif not self._events:
@@ -281,6 +283,17 @@ class LlamaCppEngine:
                 continue
             heapq.heappush(self._waiting, (-answer.order.priority, number, answer))
 
+    def _follow_grammars(self, timeout_s: float) -> None:
+        """Hear what grammars permit next; those that have not said it keep their sequences from the step."""
+        waiting = [answer for answer in self._answers.values() if answer.waits]
+        if not waiting:
+            return
+        idle = len(waiting) == len(self._running) and not self._events
+        Continuation.wait(waiting, timeout_s if idle else PATIENCE_S)
+        for answer in waiting:
+            self._events += answer.follow()
+        self._drop_ended()
+
     def _rest(self, timeout_s: float) -> None:
         if self._compiling:
             wait([future for _, future in self._compiling.values()], timeout_s, FIRST_COMPLETED)
@@ -312,7 +325,8 @@ class LlamaCppEngine:
         started_s = time.perf_counter()
         _, memory = self._loaded()
         context = memory.context
-        plan = self._plan()
+        if not (plan := self._plan()):
+            return
         try:
             rows = context.decode([_part(one, count) for one, count in plan])
             while rows is None:
@@ -342,9 +356,10 @@ class LlamaCppEngine:
     def _plan(self) -> list[tuple[_Running, int]]:
         """Return how many tokens of which sequences the next call computes: first those that generate, one each."""
         room = self._max_batch
-        plan = [(one, 1) for one in self._running if one.num_left == 1][:room]
+        running = [one for one in self._running if not one.answer.waits]
+        plan = [(one, 1) for one in running if one.num_left == 1][:room]
         room -= len(plan)
-        for one in self._running:
+        for one in running:
             if one.num_left > 1 and room > 0:
                 count = min(one.num_left, room)
                 plan.append((one, count))
@@ -381,7 +396,7 @@ class LlamaCppEngine:
             del self._answers[order_id]
             waiting = self._compiling.pop(order_id, None)
             if waiting is not None:
-                waiting[1].cancel()
+                GrammarCompiler.drop(waiting[1])
 
 
 def _part(one: _Running, count: int) -> tuple[int, int, list[int], bool]:

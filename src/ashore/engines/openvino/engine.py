@@ -43,6 +43,7 @@ from ashore.engines.openvino.scoring import ScoredPiece, TextScorer
 from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.sampling import (
     DISTRIBUTION_ROWS,
+    PATIENCE_S,
     Constraint,
     Continuation,
     GrammarCompiler,
@@ -236,6 +237,7 @@ class OpenVinoEngine:
 
     def step(self, timeout_s: float) -> Seq[EngineEvent]:
         self._collect_grammars()
+        self._follow_grammars(timeout_s)
         if not (self._scheduler.running or self._scheduler.waiting or self._events):
             self._rest(timeout_s)
         if self._scheduler.running or self._scheduler.waiting:
@@ -362,6 +364,19 @@ class OpenVinoEngine:
                 continue
             self._scheduler.add(live.sequence)
 
+    def _follow_grammars(self, timeout_s: float) -> None:
+        """Hear what grammars permit next, and hold back the sequences whose grammars have not said it."""
+        lives = [live for live in self._live.values() if live.answer.waits]
+        if not lives:
+            return
+        idle = len(lives) == len(self._scheduler.running) and not self._scheduler.waiting and not self._events
+        Continuation.wait([live.answer for live in lives], timeout_s if idle else PATIENCE_S)
+        for live in lives:
+            self._events += live.answer.follow()
+            live.sequence.held = live.answer.waits
+            if live.answer.ended:
+                self._end(live)
+
     def _rest(self, timeout_s: float) -> None:
         if self._compiling:
             wait(self._compiling.values(), timeout=timeout_s, return_when=FIRST_COMPLETED)
@@ -385,20 +400,15 @@ class OpenVinoEngine:
         for source, target in plan.copies:
             model.copy_block(source, target)
         made: list[tuple[list[Chunk], NDArray[np.float32]]] = []
-        broken: list[tuple[_Live, AshoreError]] = []
         try:
             for at, chunks in self._by_rung(plan.chunks, rung):
                 sampling = [c for c in chunks if c.samples]
-                logits_SV, faults = self._compute(at, chunks, sampling)
-                made.append((sampling, logits_SV))  # each rung has memory of its own for them
-                broken += faults
+                made.append((sampling, self._compute(at, chunks)))  # each rung has memory of its own for them
         except EngineFailed as failure:
             for chunk in plan.chunks:
                 self._fail(self._live[chunk.sequence.order_id], failure)
             return
         self._scheduler.commit(plan)
-        for live, error in broken:
-            self._fail(live, error)
         for sampling, logits_SV in made:
             for row, chunk in enumerate(sampling):
                 if chunk.sequence.order_id in self._live:
@@ -441,10 +451,8 @@ class OpenVinoEngine:
                 chunk.sequence.shares = False  # its further blocks are less exact than their place in the cache says
         return sorted(groups.items())
 
-    def _compute(
-        self, rung: int, chunks: Seq[Chunk], sampling: list[Chunk]
-    ) -> tuple[NDArray[np.float32], list[tuple[_Live, AshoreError]]]:
-        """Compute chunks with one rung; return the logits of those that sample, and whom a grammar ends.
+    def _compute(self, rung: int, chunks: Seq[Chunk]) -> NDArray[np.float32]:
+        """Compute chunks with one rung; return the logits of those that sample.
 
         Raises:
             EngineFailed: the library could not.
@@ -469,21 +477,9 @@ class OpenVinoEngine:
             rows.append(model.filler(fill))
             runs.append(("", fill))
         model.start(make_batch(rows, sampled or [total - 1], runs if self._bank is not None else ()))
-        broken = self._mask(sampling)
         logits_SV = model.wait()
         pace.note(num_sequences=len(chunks), num_tokens=total + fill, seconds=self._clock() - begun_s)
-        return logits_SV, broken
-
-    def _mask(self, sampling: list[Chunk]) -> list[tuple[_Live, AshoreError]]:
-        """Work out what the grammars permit next, while the model computes; return those that cannot go on."""
-        broken: list[tuple[_Live, AshoreError]] = []
-        for chunk in sampling:
-            live = self._live[chunk.sequence.order_id]
-            try:
-                live.answer.look_ahead()
-            except AshoreError as error:
-                broken.append((live, error))
-        return broken
+        return logits_SV
 
     def _take(self, live: _Live, logits_V: NDArray[np.float32]) -> None:
         """Choose the next token of one sequence, send it, and end the sequence where it ends."""
@@ -495,6 +491,7 @@ class OpenVinoEngine:
         if self._ladder is not None:
             self._tell_rung(live)
         self._events += answer.take(logits_V)
+        live.sequence.held = answer.waits
         self._counts["completion"] += answer.num_made - made
         if answer.ended:
             self._end(live)
@@ -512,7 +509,7 @@ class OpenVinoEngine:
         del self._live[live.answer.order.order_id]
         future = self._compiling.pop(live.answer.order.order_id, None)
         if future is not None:
-            future.cancel()
+            GrammarCompiler.drop(future)
         elif live.sequence in self._scheduler.running or live.sequence in self._scheduler.waiting:
             self._scheduler.remove(live.sequence)
         if live.adapter:

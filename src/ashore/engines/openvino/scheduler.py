@@ -41,6 +41,8 @@ class Sequence:
     shares: bool = True
     """False once another sequence has published the same block: what follows stays private."""
     was_admitted: bool = False
+    held: bool = False
+    """It waits for its grammar: nothing of it is computed."""
 
     @property
     def remaining(self) -> int:
@@ -111,7 +113,7 @@ class Scheduler:
         self._planned = {}
         self._plan_decoding(exhausted)
         self._admit(copies)
-        prompts = [s for s in self.running if id(s) not in self._planned]
+        prompts = [s for s in self.running if id(s) not in self._planned and not s.held]
         for sequence, tokens in share_budget(prompts, prompt_budget):
             self._plan_prompt(sequence, sequence.done + tokens)
         if not self._planned and prompts:
@@ -133,7 +135,7 @@ class Scheduler:
         return end > sequence.done
 
     def _plan_decoding(self, exhausted: list[Sequence]) -> None:
-        for sequence in sorted((s for s in self.running if s.remaining == 1), key=_importance):
+        for sequence in sorted((s for s in self.running if s.remaining == 1 and not s.held), key=_importance):
             if sequence not in self.running:
                 continue
             while sequence in self.running and not self._plan_prompt(sequence, len(sequence.ids)):

@@ -4,7 +4,7 @@ Owns: the choice of a token, log-probabilities, grammars at work, and when an or
 from, and which sequences run.
 """
 
-from ashore.engines.sampling.constraint import Constraint, GrammarCompiler
+from ashore.engines.sampling.constraint import PATIENCE_S, Constraint, GrammarCompiler
 from ashore.engines.sampling.continuation import (
     DISTRIBUTION_ROWS,
     Continuation,
@@ -17,6 +17,7 @@ from ashore.engines.sampling.sampler import Sampler, log_normaliser, top_of
 
 __all__ = [
     "DISTRIBUTION_ROWS",
+    "PATIENCE_S",
     "Constraint",
     "Continuation",
     "GrammarCompiler",

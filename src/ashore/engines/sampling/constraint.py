@@ -1,21 +1,25 @@
-"""Grammars at work: compiled beside the steps, in a thread, then a mask of permitted tokens for every step."""
+"""Grammars at work: each in a process of its own, which says after every token which may come next."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.engines.grammar import compiling, matcher_source, parser_limits, reason_of
+from ashore.engines.grammar import prepared, refused
+from ashore.engines.grammarprocess import GrammarLine, GrammarProcess, wait_for_answers
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
-_KEPT_GRAMMARS = 64
+_COMPILED_AT_ONCE: Final = 2
+PATIENCE_S: Final = 0.005
+"""What the step of all waits for what a grammar permits next; usual ones take a tenth of it. Whose grammar takes
+longer misses the step, alone."""
 
 
 class _GenerationFile(msgspec.Struct, frozen=True):
@@ -25,80 +29,108 @@ class _GenerationFile(msgspec.Struct, frozen=True):
 
 
 class Constraint:
-    """The state of one sequence inside its grammar."""
+    """The state of one sequence inside its grammar. The first mask is there when it is made."""
 
-    def __init__(self, matcher: Any, vocab_size: int) -> None:
-        self._matcher = matcher
+    def __init__(self, line: GrammarLine, vocab_size: int) -> None:
+        self._line = line
         self._vocab_size = vocab_size
-
-    def allowed(self) -> NDArray[np.bool_]:
-        """Return, for each token of the vocabulary, whether it may come next.
-
-        Raises:
-            InvalidGrammar: the grammar has become too complex to follow.
-        """
-        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        self._check()
-        allowed = np.zeros(self._vocab_size, np.bool_)
-        flags = np.unpackbits(bits, bitorder="little", count=min(self._vocab_size, bits.size * 8))
-        allowed[: flags.size] = flags
-        return allowed
+        self._allowed_V: NDArray[np.bool_] | None = None
+        self.waits = False
+        """Whether what may follow the last token is not known yet."""
+        self._line.follow()
+        self.waits = True
+        self.look()
 
     def accept(self, token_id: int) -> None:
-        """Advance by a token that `allowed` permits."""
-        self._matcher.consume_token(token_id)
-        self._check()
+        """Advance by a token that `allowed` permits; returns at once, and `waits`."""
+        self._line.follow([token_id])
+        self.waits = True
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether `look` need not wait."""
+        return self._line.is_answered
+
+    def look(self) -> None:
+        """Take what may follow, and wait for it where it is not there.
+
+        Raises:
+            InvalidGrammar: the grammar has become too complex to follow. NotReady: the process for grammars ended.
+        """
+        self.waits = False
+        try:
+            bits = self._line.answer()
+        except InvalidGrammar as fault:
+            raise refused("the grammar cannot be followed further", fault) from fault
+        self._allowed_V = None
+        if bits is not None:
+            allowed = np.zeros(self._vocab_size, np.bool_)
+            flags = np.unpackbits(
+                np.frombuffer(bits, np.uint8), bitorder="little", count=min(self._vocab_size, len(bits) * 8)
+            )
+            allowed[: flags.size] = flags
+            self._allowed_V = allowed
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing may follow."""
-        return bool(self._matcher.is_stopped())
+        return self._allowed_V is None
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise InvalidGrammar(f"the grammar cannot be followed further: {reason_of(self._matcher.get_error())}")
+    def allowed(self) -> NDArray[np.bool_]:
+        """Return, for each token of the vocabulary, whether it may come next."""
+        assert self._allowed_V is not None and not self.waits
+        return self._allowed_V
+
+    def close(self) -> None:
+        """End its process. May be called twice."""
+        self._line.close()
+
+    @staticmethod
+    def wait(constraints: Iterable[Constraint], timeout_s: float) -> None:
+        """Return when all of these are answered, or have had `timeout_s` since they were asked."""
+        lines = [one._line for one in constraints]
+        if lines:
+            wait_for_answers(lines, max(line.asked_s for line in lines) + timeout_s)
 
 
 class GrammarCompiler:
-    """Makes constraints in a thread of its own, so that no running sequence waits for a compilation."""
+    """Makes constraints in threads of their own, so that no running sequence waits for a compilation."""
 
     def __init__(self, directory: Path, *, vocab_size: int) -> None:
         """Read nothing yet; `tokenizer.json` and `generation.json` of the folder are read for the first grammar."""
         self._directory = directory
         self._vocab_size = vocab_size
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammar")
-        self._tokenizer: Any = None
-        self._known: OrderedDict[Grammar, Any] = OrderedDict()
+        self._threads = ThreadPoolExecutor(_COMPILED_AT_ONCE, thread_name_prefix="grammar")
+        self._process = GrammarProcess(self._tokenizer)
 
     def compile(self, grammar: Grammar) -> Future[Constraint]:
         """Return at once; the future raises `InvalidGrammar` where the grammar cannot be compiled."""
-        return self._thread.submit(self._compile, grammar)
+        return self._threads.submit(self._compile, grammar)
+
+    @staticmethod
+    def drop(future: Future[Constraint]) -> None:
+        """Let go of a constraint that no sequence waits for any more."""
+        if not future.cancel():
+            future.add_done_callback(_close)
 
     def close(self) -> None:
-        """Wait for the compilation at work, drop the others."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """End all compilations and constraints."""
+        self._process.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _compile(self, grammar: Grammar) -> Constraint:
-        import llguidance
+        line = self._process.begin(*prepared(grammar))
+        try:
+            try:
+                line.compiled()
+            except InvalidGrammar as fault:
+                raise refused(f"the {grammar.kind} grammar cannot be compiled", fault) from fault
+            return Constraint(line, self._vocab_size)
+        except BaseException:
+            line.close()
+            raise
 
-        known = self._known.get(grammar)
-        if known is None:
-            if self._tokenizer is None:
-                self._tokenizer = self._load_tokenizer()
-            source = matcher_source(grammar)
-            with compiling(grammar):
-                known = llguidance.LLMatcher(self._tokenizer, source, log_level=0, limits=parser_limits())
-            if known.is_error():
-                raise InvalidGrammar(f"the {grammar.kind} grammar cannot be compiled: {reason_of(known.get_error())}")
-            self._known[grammar] = known
-        self._known.move_to_end(grammar)
-        while len(self._known) > _KEPT_GRAMMARS:
-            self._known.popitem(last=False)
-        return Constraint(known.deep_copy(), self._vocab_size)
-
-    def _load_tokenizer(self) -> Any:
-        import llguidance
-
+    def _tokenizer(self) -> dict[str, Any]:
         path = self._directory / "tokenizer.json"
         if not path.is_file():
             raise InvalidGrammar(
@@ -106,7 +138,12 @@ class GrammarCompiler:
                 hint="pull the model again to add the file",
             )
         text, ends = path.read_text(encoding="utf-8"), _eos_token_ids(self._directory / "generation.json")
-        return llguidance.LLTokenizer(text, n_vocab=self._vocab_size, eos_token=ends or None)
+        return {"tokenizer": text, "n_vocab": self._vocab_size, "eos_token": ends or None}
+
+
+def _close(future: Future[Constraint]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result().close()
 
 
 def _eos_token_ids(path: Path) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -27,8 +27,6 @@ class Continuation:
         self.cached_tokens = 0
         self.ended = False
         self._constraint: Constraint | None = None
-        self._allowed_V: NDArray[np.bool_] | None = None
-        """What the grammar permits next, where that was worked out already."""
         self._sampler = Sampler(order.sampling, order.prompt_ids)
         self._stops = frozenset() if order.ignore_eos else frozenset(order.stop_token_ids)
 
@@ -40,23 +38,34 @@ class Continuation:
         """Hold the answer, which has not begun, to a grammar."""
         self._constraint = constraint
 
-    def look_ahead(self) -> None:
-        """Work out what the grammar permits next, so that `take` need not: its logits may still be computed.
+    @property
+    def waits(self) -> bool:
+        """Whether the grammar has not said yet what may follow the last token: nothing is computed until then."""
+        return self._constraint is not None and self._constraint.waits
 
-        Raises:
-            InvalidGrammar: the grammar has become too complex to follow.
-        """
-        if self._constraint is not None:
-            self._allowed_V = self._constraint.allowed()
+    def follow(self) -> list[EngineEvent]:
+        """Hear the grammar, where it has said what may follow; return how the answer ends, if it does."""
+        if self._constraint is None or not self._constraint.waits or not self._constraint.is_answered:
+            return []
+        try:
+            self._constraint.look()
+        except AshoreError as error:
+            return [self.fail(error)]
+        if self._constraint.is_complete:
+            return [self.finish("stop")]
+        return [self.finish("length")] if self.num_made >= self.order.max_new_tokens else []
+
+    @staticmethod
+    def wait(answers: Iterable[Continuation], timeout_s: float) -> None:
+        """Return when no answer waits for its grammar, or each has for `timeout_s`."""
+        Constraint.wait([one._constraint for one in answers if one._constraint and one._constraint.waits], timeout_s)
 
     def take(self, logits_V: NDArray[np.float32]) -> list[EngineEvent]:
         """Choose the next token from its logits and return what is to be told; `ended` says whether more may come."""
         order = self.order
+        allowed_V = self._constraint.allowed() if self._constraint is not None else None
         try:
-            if self._allowed_V is None:
-                self.look_ahead()
-            token_id = self._sampler.choose(logits_V, self._held(self._allowed_V, logits_V.size))
-            self._allowed_V = None
+            token_id = self._sampler.choose(logits_V, self._held(allowed_V, logits_V.size))
             if token_id in self._stops:
                 return [self.finish("stop", token_id)]
             self._sampler.note(token_id)
@@ -66,9 +75,7 @@ class Continuation:
                 self._constraint.accept(token_id)
         except AshoreError as error:
             return [self.fail(error)]
-        if self._constraint is not None and self._constraint.is_complete:
-            events.append(self.finish("stop"))
-        elif self.num_made >= order.max_new_tokens:
+        if self._constraint is None and self.num_made >= order.max_new_tokens:
             events.append(self.finish("length"))
         return events
 
@@ -82,14 +89,20 @@ class Continuation:
 
     def finish(self, reason: Literal["stop", "length", "cancelled"], stop_token_id: int | None = None) -> Finished:
         """End the order well and return the event that says so."""
-        self.ended = True
+        self._end()
         order = self.order
         return Finished(order.order_id, reason, len(order.prompt_ids), self.cached_tokens, self.num_made, stop_token_id)
 
     def fail(self, error: BaseException) -> EngineEvent:
         """End the order badly and return the event that says so."""
-        self.ended = True
+        self._end()
         return failed(self.order.order_id, error)
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._constraint is not None:
+            self._constraint.close()
+            self._constraint = None
 
     def _token(self, token_id: int, logits_V: NDArray[np.float32]) -> Token:
         order = self.order
