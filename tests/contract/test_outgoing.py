@@ -9,39 +9,52 @@ import base64
 import json
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from model_hubs import Hubs, load_folder, running_hubs
 from store_making import make_store
 from tiny_models import make_tiny_model
 
 from ashore.core import ManualClock, outgoing, parse_allow
+from ashore.edge import keep_certificate
 from ashore.errors import AshoreError, PermissionDenied, RemoteRefused, SourceUnreachable
 from ashore.store import Endpoints, ModelStore, download, open_source
 
 LOGIN = "Basic " + base64.b64encode(b"who:secret").decode()
 
 
-@pytest.fixture
-def allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hubs]:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hubs, Path]]:
+    """A server with a model in each form, and the folder of a store that has it."""
+    folder = tmp_path_factory.mktemp("filled")
     with running_hubs() as hubs:
-        load_folder(hubs, make_tiny_model(tmp_path / "tiny", "llama"))
-        for name in [n for n in os.environ if n.startswith("PIP_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-        monkeypatch.setenv("PIP_INDEX_URL", f"{hubs.url}/simple")
-        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-        monkeypatch.setenv("HF_TOKEN", "hf-secret")
-        monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-secret")
-        _write_logins(tmp_path, hubs)
-        make_store(tmp_path / "sender").pull(str(tmp_path / "tiny"), name="tiny")
-        make_store(tmp_path / "sender").push("tiny", f"oci://{_host(hubs)}/models/tiny")
+        load_folder(hubs, make_tiny_model(folder / "tiny", "llama"))
+        make_store(folder / "sender").pull(str(folder / "tiny"), name="tiny")
+        make_store(folder / "sender").push("tiny", f"oci://{_host(hubs)}/models/tiny")
         hubs.wheels = {"tiny_wheel-1.0-py3-none-any.whl": b"no wheel"}
-        yield hubs
+        yield hubs, folder / "sender"
+
+
+@pytest.fixture
+def allowed(filled: tuple[Hubs, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hubs:
+    hubs, _ = filled
+    for name in [n for n in os.environ if n.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{hubs.url}/simple")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", "hf-secret")
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-secret")
+    _write_logins(tmp_path, hubs)
+    hubs.token, hubs.realm, hubs.away, hubs.requests, hubs.logins = "", "", ("", ""), [], []
+    return hubs
 
 
 @pytest.fixture
@@ -118,10 +131,13 @@ def test_a_realm_elsewhere_is_called_where_it_is_allowed_and_gets_no_login_of_th
     assert {login for path, login in inner.logins if path == "/token"} == {LOGIN}
 
 
-def test_a_push_takes_the_login_to_no_other_server(tmp_path: Path, allowed: Hubs, inner: Hubs) -> None:
-    allowed.token, allowed.blobs, allowed.away = "t", {}, ("/upload/", inner.url)
+def test_a_push_takes_the_login_to_no_other_server(
+    filled: tuple[Hubs, Path], allowed: Hubs, inner: Hubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowed, "blobs", {})
+    allowed.token, allowed.away = "t", ("/upload/", inner.url)
     with pytest.raises(RemoteRefused):  # the files went elsewhere
-        make_store(tmp_path / "sender").push("tiny", f"oci://{_host(allowed)}/models/again")
+        make_store(filled[1]).push("tiny", f"oci://{_host(allowed)}/models/again")
     sent = [login for path, login in inner.logins if path.startswith("/upload/")]
     assert sent and set(sent) == {""}
 
@@ -174,3 +190,20 @@ def test_a_name_that_resolves_elsewhere_later_is_refused_and_each_name_is_resolv
         with pytest.raises(PermissionDenied, match=r"127\.0\.0\.2"):
             _pull(tmp_path / f"bad-{first_bad}", allowed, source, allow)
         assert len(allowed.requests) == first_bad - 1, "127.0.0.2 was called"
+
+
+def test_the_certificate_is_that_of_the_name_and_not_of_another_at_the_same_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = keep_certificate(tmp_path / "tls", ("registry.corp",), datetime.now(UTC))
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(tmp_path / "tls" / "edge.pem", made.key_file)
+    trust = ssl.create_default_context(cafile=str(made.authority_file))
+    allow = parse_allow(["*.corp@127.0.0.1/32"])
+    asked = _resolving(monkeypatch, lambda number: "127.0.0.1")
+    with running_hubs(serving) as hubs, outgoing.open_client(allow, verify=trust) as client:
+        port = hubs.url.rpartition(":")[2]
+        assert outgoing.read(client, "GET", f"https://registry.corp:{port}/api/models/org/tiny").status == 200
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            outgoing.read(client, "GET", f"https://other.corp:{port}/api/models/org/tiny")
+        assert len(hubs.requests) == 1 and asked == ["registry.corp", "other.corp"]

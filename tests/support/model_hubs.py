@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,8 +44,8 @@ class Hubs:
 
 
 @contextmanager
-def running_hubs() -> Iterator[Hubs]:
-    """Run the server on a free port of loopback."""
+def running_hubs(trust: ssl.SSLContext | None = None) -> Iterator[Hubs]:
+    """Run the server on a free port of loopback, over TLS with `trust`."""
     hubs = Hubs()
 
     class Handler(_Handler):
@@ -55,6 +56,8 @@ def running_hubs() -> Iterator[Hubs]:
             """Say nothing of a client that left early."""
 
     server = Server(("127.0.0.1", 0), Handler)
+    if trust is not None:
+        server.socket = trust.wrap_socket(server.socket, server_side=True)
     hubs.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
