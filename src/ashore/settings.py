@@ -134,17 +134,25 @@ class Home:
         """Is there while a restore into this home is not finished."""
         return self.root / ".restoring"
 
-    def create(self) -> None:
-        """Make the folders, readable by their owner alone. May be called twice.
+    def refuse_half_restored(self) -> None:
+        """Return where no restore into this home was cut off, and half of it would be taken for all.
 
         Raises:
-            HomeBusy: a restore into this home was cut off, and half of it would be taken for all.
+            HomeBusy: one was.
         """
         if self.restoring.exists():
             raise HomeBusy(
                 f"a restore into the home {self.root} is not finished",
                 hint="give that `ashore backup restore` again: it goes on; or delete the home",
             )
+
+    def create(self) -> None:
+        """Make the folders, readable by their owner alone. May be called twice.
+
+        Raises:
+            HomeBusy: as `refuse_half_restored`.
+        """
+        self.refuse_half_restored()
         for folder in (self.root, self.store, self.run, self.run_models, self.logs, self.cache):
             make_folder(folder, mode=0o700)
 

@@ -193,12 +193,13 @@ def test_what_is_wrong_is_an_exit_code_with_a_hint(ashore: Run, tmp_path: Path) 
     assert setting.returncode == 2 and "ASHORE_OFFLINE" in setting.stderr
 
 
-def test_a_dry_run_tells_the_plan_and_starts_nothing(ashore: Run, tmp_path: Path) -> None:
+def test_a_dry_run_tells_the_plan_and_starts_nothing(ashore: Run, tmp_path: Path, free_port: Callable[[], int]) -> None:
     home = tmp_path / "home"
-    text = ashore("up", "--dry-run", home=home)
+    ports = ("--port", str(free_port()), "--grpc-port", "0")
+    text = ashore("up", "--dry-run", *ports, home=home)
     assert text.returncode == 0, text.stderr
     assert "smollm2" in text.stdout and "openvino int8" in text.stdout and "minilm" in text.stdout
-    plan = json.loads(ashore("up", "--dry-run", "--json", home=home).stdout)["plan"]
+    plan = json.loads(ashore("up", "--dry-run", "--json", *ports, home=home).stdout)["plan"]
     assert [m["alias"] for m in plan["models"]] == ["smollm2", "minilm"]
     assert all(choice["why"] for model in plan["models"] for choice in model["choices"])
     assert not (home / "first-key").exists()

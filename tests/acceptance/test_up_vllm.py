@@ -191,9 +191,12 @@ def test_a_reload_with_other_nodes_lets_answers_end_where_they_began(served: Sta
         quick.close()
 
 
-def test_the_exact_command_is_part_of_the_plan(ashore: Run, tmp_path: Path, executable: Path) -> None:
+def test_the_exact_command_is_part_of_the_plan(
+    ashore: Run, tmp_path: Path, executable: Path, free_port: Callable[[], int]
+) -> None:
     (tmp_path / "ashore.toml").write_text(CONFIG.format(source="deepseek-r1", executable=executable))
-    shown = ashore("up", "--config", str(tmp_path / "ashore.toml"), "--dry-run", home=tmp_path / "home")
+    ports = ("--port", str(free_port()), "--grpc-port", "0")
+    shown = ashore("up", "--config", str(tmp_path / "ashore.toml"), *ports, "--dry-run", home=tmp_path / "home")
     assert shown.returncode == 0, shown.stderr
     assert f"command   VLLM_API_KEY=$KEY {executable} serve {tmp_path}/home/run/models/DIGEST" in shown.stdout
     assert "--port $PORT" in shown.stdout and "--tensor-parallel-size 2" in shown.stdout

@@ -347,14 +347,15 @@ def test_a_reload_changes_edge_and_models_under_running_streams(edge: Start) -> 
 
 
 def test_what_cannot_be_is_told_before_anything_starts(
-    ashore: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    ashore: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     alone = ashore("up", "fake:echo", "--workers", "2", home=tmp_path / "a")
     assert alone.returncode == 2 and "--edge envoy" in alone.stderr
     unknown = ashore("up", "fake:echo", "--edge", "envoi", home=tmp_path / "b")
     assert unknown.returncode == 2 and "envoy" in unknown.stderr
-    plan = ashore("up", "fake:echo", *EDGE, "--dry-run", home=tmp_path / "c")
-    assert plan.returncode == 0 and "https://127.0.0.1:8443" in plan.stdout and "own authority" in plan.stdout
+    port = str(free_port())
+    plan = ashore("up", "fake:echo", *EDGE, "--port", port, "--dry-run", home=tmp_path / "c")
+    assert plan.returncode == 0 and f"https://127.0.0.1:{port}" in plan.stdout and "own authority" in plan.stdout
     shown = ashore("deploy", "render", "envoy", "--workers", "2", home=tmp_path / "d")
     assert shown.returncode == 0 and "api-1.sock" in shown.stdout and "# Only while no byte" in shown.stdout
     assert not (tmp_path / "d" / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,17 @@ def test_a_source_of_the_catalogue_is_planned_before_it_is_here(
 
 
 def test_what_an_offline_start_refuses_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    free_port: Callable[[], int],
 ) -> None:
     monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
-    assert main(["up", "smollm2", "--dry-run", "--grpc-port", "0"]) == 0
-    code = main(["up", "smollm2", "--dry-run", "--grpc-port", "0", "--offline"])
+    ports = ("--port", str(free_port()), "--grpc-port", "0")
+    assert main(["up", "smollm2", "--dry-run", *ports]) == 0
+    code = main(["up", "smollm2", "--dry-run", *ports, "--offline"])
     assert code != 0 and "not in the store, and ashore is offline: smollm2" in capsys.readouterr().err
-    assert main(["up", "fake:echo", "--dry-run", "--grpc-port", "0", "--offline"]) == 0
+    assert main(["up", "fake:echo", "--dry-run", *ports, "--offline"]) == 0
 
 
 @pytest.mark.parametrize(

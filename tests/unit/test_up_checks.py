@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +30,12 @@ alias = "chat"
 
 
 @pytest.fixture
-def dry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Dry:
+def dry(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    free_port: Callable[[], int],
+) -> Dry:
     """Run `ashore up --dry-run` with an ashore.toml, where the store has a model."""
     monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
     store = build_store(read_settings().home)
@@ -37,7 +44,8 @@ def dry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def run(text: str, *words: str) -> tuple[int, str, str]:
         (tmp_path / "ashore.toml").write_text(text)
         capsys.readouterr()
-        code = main(["up", "--dry-run", "--config", str(tmp_path / "ashore.toml"), *words])
+        ports = ["--port", str(free_port()), "--grpc-port", "0"]
+        code = main(["up", "--dry-run", "--config", str(tmp_path / "ashore.toml"), *ports, *words])
         told = capsys.readouterr()
         return code, told.out, told.err
 
@@ -114,7 +122,7 @@ def test_keys_in_clear_are_warned_of(dry: Dry, words: tuple[str, ...], warned: b
     assert code == 0, told
     assert ("keys, prompts and answers travel unencrypted" in shown) == warned
     if words == ("--host", "0.0.0.0"):
-        assert "http://127.0.0.1:8080, on every address of this machine (0.0.0.0:8080)" in shown
+        assert re.search(r"http://127.0.0.1:(\d+), on every address of this machine \(0.0.0.0:\1\)", shown)
 
 
 @pytest.mark.parametrize(
@@ -137,3 +145,52 @@ def test_names_of_no_source_and_given_ones_stay_and_two_of_a_name_are_refused() 
     assert [one.alias for one in Request(models=("smollm2", "fake:echo?seed=1")).spec().models] == ["", ""]
     with pytest.raises(InvalidSpec, match="two models would have the alias tiny"):
         Request(models=("./a/tiny", "./b/tiny")).spec()
+
+
+REFUSED = {
+    "a KV cache of terabytes": (f"{MODEL}[model.engine]\nkv_tokens = 900000000000\n", "tokens of KV cache need"),
+    "more threads than cores": (f"{MODEL}[model.engine]\nthreads = 9999\n", "threads = 9999"),
+    "a share of more than there is": (f"{MODEL}[model.share]\nmemory_bytes = 900000000000\n", "[model.share] promises"),
+    "an engine that is not installed": (f'{MODEL}[model.engine]\nkind = "vllm"\n', "not installed"),
+    "an adapter that is not there": (f'{MODEL}[model.adapters]\ntone = "./tone"\n', "is not a directory"),
+    "a format that the engine does not read": (f'{MODEL}[model.engine]\nkind = "llamacpp"\n', "supports gguf"),
+    "a rung that was never held to a gate": (f'{MODEL}[model.ladder]\nrungs = ["int8"]\n', "was never held to a gate"),
+    "a certificate that is not there": (
+        f'{MODEL}[edge]\nkind = "envoy"\ncertificate = "./none.pem"\nkey = "./none.key"\n', "No such file",
+    ),
+    "a port that another program has": (f"{MODEL}[http]\nport = TAKEN\n[grpc]\nport = 0\n", "already in use"),
+    "a host of another machine": (f'{MODEL}[http]\nhost = "192.0.2.1"\n[grpc]\nport = 0\n', "not an address of this"),
+    "a home with half a restore": (MODEL, "is not finished"),
+    "a home that is a file": (MODEL, "cannot be created below it"),
+}  # fmt: skip
+"""ashore.toml, and what is said of it."""
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_dry_run_refuses_what_a_start_refuses_in_the_same_words(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    free_port: Callable[[], int],
+) -> None:  # fmt: skip
+    home = tmp_path / "home"
+    monkeypatch.setenv("ASHORE_HOME", str(home))
+    build_store(read_settings().home).pull(str(make_tiny_model(tmp_path / "tiny", "llama")))
+    if "half a restore" in what:
+        (home / ".restoring").touch()
+    if "is a file" in what:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "file" / "home"))
+    text, told = REFUSED[what]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        if "[http]" not in text:
+            text += f"[http]\nport = {free_port()}\n[grpc]\nport = 0\n"
+        (tmp_path / "ashore.toml").write_text(text.replace("TAKEN", str(taken.getsockname()[1])))
+        words = ["up", "--config", str(tmp_path / "ashore.toml")]
+        codes, errors = [], []
+        for more in ([], ["--dry-run"]):
+            codes.append(main([*words, *more]))
+            said = capsys.readouterr().err
+            errors.append(re.sub(r"[0-9.]+ [KMGT]iB are free|at most \d+", "", said[said.index("error:") :]))
+    assert told in errors[0] and errors[0] == errors[1]
+    assert codes[0] == codes[1] != 0

@@ -35,7 +35,7 @@ from ashore.bootstrap import (
 from ashore.bootstrap.secrets import hold_home_secrets
 from ashore.cli.planexpect import expected_of
 from ashore.cli.recorded import os_user
-from ashore.cli.upchecks import compared, refuse_what_cannot_start, sections_of, warnings_of
+from ashore.cli.upchecks import check_home, check_machine, compared, refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
     NOTHING_ASKED,
     Asked,
@@ -55,7 +55,6 @@ from ashore.config import Listening, Spec
 from ashore.config.effective import in_force
 from ashore.core import SystemClock, read_toml
 from ashore.deployment import Deployment, StoreMover
-from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.fleet import FleetFile, FleetSection
@@ -67,7 +66,6 @@ from ashore.processes import (
     HomeLock,
     Supervisor,
     address_of_this_machine,
-    check_ports,
     is_managed,
     tell_manager,
 )
@@ -124,6 +122,9 @@ def up(
         notes = (*notes, *warnings_of(listening, settings), *expected_of(plan, settings))
         shown = show_plan(plan, notes, _listens(listening), commands, choices, others)
         print(plan_json(plan, notes, commands, choices, others) if json_ else shown, flush=True)
+        check_home(settings.home)
+        for note in check_machine(spec, settings):
+            _say(f"note: {note}")
         refuse_what_cannot_start(spec, plan)
         return 0
     return _serve(request, spec, settings, listening, new_state=new_state)
@@ -132,18 +133,14 @@ def up(
 def _serve(request: Request, spec: Spec, settings: Settings, listening: Listening, *, new_state: bool) -> int:
     started_s = time.monotonic()
     home = settings.home
+    check_home(home)
     home.create()
     lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address=listening.address))
     try:
         if new_state:
             with command_recorder(home) as recorder:
                 begin_anew(settings, recorder, actor=os_user())
-        if listening.has_edge:
-            find_envoy()  # before anything is loaded
-            check_ports((spec.edge.host, spec.edge.port, "--port"))
-        else:
-            grpc = [(spec.grpc.host, spec.grpc.port, "--grpc-port")] if spec.grpc.port else []
-            check_ports((spec.http.host, spec.http.port, "--port"), *grpc)
+        check_machine(spec, settings)
         keeper = key_keeper(settings)
         held = hold_home_secrets(settings, keeper)  # as long as its workers live
         first_key_lives = _keep_first_key(settings)

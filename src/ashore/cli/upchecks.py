@@ -3,26 +3,70 @@ sections of ashore.toml beside the models come to, in words."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashore.bootstrap import open_state
+from ashore.cache import valkey_program
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import Request, listening_of
 from ashore.config import Listening, Spec
 from ashore.core import counted, human_bytes, human_seconds
+from ashore.edge import check_files, find_envoy
 from ashore.engines import reads_store
 from ashore.errors import AshoreError, InvalidSpec, NotFound
 from ashore.planning import Choice, Plan
 from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
-from ashore.settings import Settings
+from ashore.processes import check_ports, read_holder
+from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.doctor.readings import Configuration
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 WHOSE: Final = "`ashore privacy policy show` shows whether an administrator set another policy"
+
+
+def check_home(home: Home) -> None:
+    """Return where a server can be started from a home, made or not. Changes nothing.
+
+    Raises:
+        HomeBusy: a restore into it was cut off.
+        PermissionError: it cannot be written.
+    """
+    home.refuse_half_restored()
+    folder = next(one for one in (home.root, *home.root.parents) if one.exists())
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def check_machine(spec: Spec, settings: Settings) -> tuple[str, ...]:
+    """Return where the machine has what a start needs before anything loads: programs, certificates and ports. Changes
+    nothing. The notes say what could not be looked at.
+
+    Raises:
+        AshoreError: what the start would raise.
+    """
+    edge = spec.edge
+    if edge.kind != "none":
+        find_envoy()
+        if edge.tls == "files":
+            check_files(Path(edge.certificate), Path(edge.key), datetime.now(UTC))
+    if spec.redis.is_embedded:
+        valkey_program()
+    holder = read_holder(settings.home.lock)
+    if holder is not None and holder.pid != os.getpid() and Path(f"/proc/{holder.pid}").exists():
+        return (f"a server runs from this home (process {holder.pid}): stop it before a start; ports are not checked",)
+    if edge.kind != "none":
+        check_ports((edge.host, edge.port, "--port"))
+    else:
+        grpc = [(spec.grpc.host, spec.grpc.port, "--grpc-port")] if spec.grpc.port else []
+        check_ports((spec.http.host, spec.http.port, "--port"), *grpc)
+    return ()
 
 
 def refuse_what_cannot_start(spec: Spec, plan: Plan) -> None:

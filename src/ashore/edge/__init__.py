@@ -12,6 +12,7 @@ Where to add what:
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.edge.certificate import (
     CertificateFacts,
+    check_files,
     keep_certificate,
     make_node_certificate,
     names_for,
@@ -43,6 +44,7 @@ __all__ = [
     "Machine",
     "Tls",
     "WorkerSockets",
+    "check_files",
     "edge_child",
     "edge_choices",
     "find_envoy",
