@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import stat
 import subprocess
-import sys
 import time
 import urllib.error
 from collections.abc import Callable
@@ -18,22 +16,12 @@ import openai
 import pytest
 from served import Served, call
 from tiny_models import make_tiny_model
-from vllm_double import VllmDouble
+from vllm_double import VllmDouble, write_program
 from waiting import eventually
 
 Start = Callable[..., Served]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-STAND_IN = """#!{python}
-import os, signal, sys
-sys.path.insert(0, {support!r})
-from vllm_double import VllmDouble
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-port = int(sys.argv[sys.argv.index("--port") + 1])
-double = VllmDouble("fake:echo?context=512", port=port, api_key=os.environ["VLLM_API_KEY"])
-signal.sigwait([signal.SIGTERM])
-double.close()
-"""
 CONFIG = """
 [[model]]
 name = "{source}"
@@ -47,11 +35,7 @@ options = {{ executable = "{executable}", tensor_parallel_size = 2 }}
 
 @pytest.fixture
 def executable(tmp_path: Path) -> Path:
-    path = tmp_path / "bin" / "vllm"
-    path.parent.mkdir()
-    path.write_text(STAND_IN.format(python=sys.executable, support=str(Path(__file__).parents[1] / "support")))
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
+    return write_program(tmp_path / "bin" / "vllm")
 
 
 @pytest.fixture

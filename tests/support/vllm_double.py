@@ -8,6 +8,7 @@ import json
 import select
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,26 @@ from ashore.core import OrderId
 from ashore.engines import EngineOptions, Finished, GenerateOrder, Sampling, ScoreText, Token
 from ashore.engines.fake.engine import FakeEngine
 from ashore.engines.fake.files import fake_model_files
+
+_PROGRAM = """#!{python}
+import os, signal, sys
+sys.path.insert(0, {support!r})
+from vllm_double import VllmDouble
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+port = int(sys.argv[sys.argv.index("--port") + 1])
+double = VllmDouble("fake:echo?context=8192", port=port, api_key=os.environ["VLLM_API_KEY"])
+signal.sigwait([signal.SIGTERM])
+double.close()
+"""
+"""A `vllm` that serves on the port and with the key that ashore gives it, until SIGTERM."""
+
+
+def write_program(path: Path) -> Path:
+    """Write an executable that stands for `vllm`, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_PROGRAM.format(python=sys.executable, support=str(Path(__file__).parent)))
+    path.chmod(0o755)
+    return path
 
 
 class VllmDouble:

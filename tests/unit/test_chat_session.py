@@ -14,7 +14,7 @@ from ashore.cli.chat import Session, answer_pipe, ask, choose_model
 from ashore.cli.chatclient import Conversation, Piece, Stats, read_event
 from ashore.cli.chatscreen import Screen, printable
 from ashore.cli.refusals import raise_refusal
-from ashore.cli.target import ServerTarget, api_base, find_target, is_loopback
+from ashore.cli.target import ServerTarget, api_base, find_target, is_loopback, is_of_this_machine
 from ashore.errors import (
     AshoreError,
     InvalidRequest,
@@ -257,6 +257,10 @@ def test_where_the_server_is_and_which_key_it_gets(tmp_path: Path) -> None:
     assert find_target("http://x/openai/v1", settings=settings).url == "http://x/openai/v1", "the path of a proxy"
     with pytest.raises(InvalidRequest):
         find_target("ftp://x", settings=settings)
+    write_topology(Topology(http=HttpListen(host="198.51.100.7", port=81)), settings.home.topology)
+    moved = find_target(None, settings=settings)
+    assert (moved.url, moved.key) == ("http://198.51.100.7:81", ""), "an address that this machine has no more"
+    assert is_of_this_machine("http://127.0.0.1:81") and not is_of_this_machine("http://models.corp:81")
 
 
 def test_addresses() -> None:

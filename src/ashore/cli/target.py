@@ -101,7 +101,8 @@ def _acting_target(settings: Settings, behalf: _Behalf) -> ServerTarget:
 def find_target(url: str | None, *, key: str | None = None, settings: Settings | None = None) -> ServerTarget:
     """Return the server to talk to: the given one, or the one that runs from this home.
 
-    The key is the given one, else `ASHORE_API_KEY`, else the home's `first-key`, which is sent to loopback only.
+    The key is the given one, else `ASHORE_API_KEY`, else the home's `first-key`, which never leaves this machine: it is
+    sent to loopback, and to the server of this home at an address of this machine.
 
     Raises:
         NotReady: no address was given, and nothing runs from this home.
@@ -112,9 +113,11 @@ def find_target(url: str | None, *, key: str | None = None, settings: Settings |
         return _acting_target(settings, behalf)
     address = normalise(url) if url else local_address(settings)
     chosen = key or settings.api_key
-    if not chosen and is_loopback(address) and settings.home.first_key.is_file():
+    stays_here = is_loopback(address) or (not url and is_of_this_machine(address))
+    if not chosen and stays_here and settings.home.first_key.is_file():
         chosen = settings.home.first_key.read_text().strip()
-    return ServerTarget(url=address, key=chosen, local=not url, ca_file=authority_for(address, settings))
+    ca_file = authority_for(address, settings) if stays_here else ""
+    return ServerTarget(url=address, key=chosen, local=not url, ca_file=ca_file)
 
 
 def operator_target(url: str | None, *, key: str | None = None) -> ServerTarget:
@@ -158,12 +161,10 @@ def local_address(settings: Settings) -> str:
 
 
 def authority_for(address: str, settings: Settings) -> str:
-    """Return the file with the authority of this home's edge, for addresses of this machine; empty where there is none.
-
-    A server elsewhere is checked against the system's authorities alone.
-    """
+    """Return the file with the authority of this home's edge, for an address of this machine; empty where there is
+    none. A server elsewhere is checked against the system's authorities alone."""
     file = settings.home.edge / "ca.pem"
-    return str(file) if address.startswith("https://") and is_loopback(address) and file.is_file() else ""
+    return str(file) if address.startswith("https://") and file.is_file() else ""
 
 
 def normalise(url: str) -> str:
@@ -188,6 +189,18 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_of_this_machine(url: str) -> bool:
+    """Return whether an interface of this machine has the address: only then may a socket be bound to it."""
+    host = split_url(url).hostname or ""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def api_base(url: str) -> str:
