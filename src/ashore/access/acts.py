@@ -213,12 +213,12 @@ class Acts:
                 after = desk.after or desk.compiled
                 desk.keep_administrable(after)
                 self._end_first_key(desk, after)
+                self.tell(actor, what, resource, detail, on=connection)
         except PermissionDenied:
             raise  # told to the record by whoever answers the request
         except AshoreError as fault:
             self._tell(actor, what, resource, "failed", f"{fault.code}: {fault.message}", detail)
             raise
-        self._tell(actor, what, resource, "done", "", detail)
 
     @contextmanager
     def quiet_write(self, actor: Actor) -> Iterator[Desk]:
@@ -227,9 +227,11 @@ class Acts:
             sql.touch(connection)
             yield self._desk(connection, actor)
 
-    def tell(self, actor: Actor, what: str, resource: str, detail: dict[str, str | int]) -> None:
-        """Record an act that was done."""
-        self._tell(actor, what, resource, "done", "", detail)
+    def tell(
+        self, actor: Actor, what: str, resource: str, detail: dict[str, str | int], *, on: Connection | None
+    ) -> None:
+        """Record an act; `on` is the transaction that does it, None where none does (`Recorder.record`)."""
+        self._tell(actor, what, resource, "done", "", detail, on)
 
     def _desk(self, connection: Connection, actor: Actor, detail: dict[str, str | int] | None = None) -> Desk:
         return Desk(connection, self._in_force(connection), actor, self.now_s, {} if detail is None else detail)
@@ -249,7 +251,14 @@ class Acts:
             desk.detail["first_key"] = "dead: the three administrators exist"
 
     def _tell(
-        self, actor: Actor, what: str, resource: str, outcome: str, reason: str, detail: dict[str, str | int]
+        self,
+        actor: Actor,
+        what: str,
+        resource: str,
+        outcome: str,
+        reason: str,
+        detail: dict[str, str | int],
+        on: Connection | None = None,
     ) -> None:
         who = actor.principal
         self._recorder.record(
@@ -263,7 +272,8 @@ class Acts:
                 request_id=actor.request_id,
                 reason=reason,
                 detail={**({"key": who.key_id} if who.key_id else {}), **detail},
-            )
+            ),
+            on=on,
         )
 
 

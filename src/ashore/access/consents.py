@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ashore.access import sql
@@ -20,10 +21,11 @@ class SqlConsents:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
-    def give(self, subject: str, principal: str) -> int:
+    def give(self, subject: str, principal: str, record: Callable[[Connection], None]) -> int:
         """See `Consents`."""
         with self._database.write() as connection:
             sql.save_consent(connection, subject=subject, principal=principal, now_s=int(self._clock.now_s()))
+            record(connection)
         return CONSENT_S
 
     def use(self, connection: Connection, subject: str, principal: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import msgspec
 
@@ -14,8 +15,11 @@ log = logging.getLogger("ashore.acts")
 class LogRecorder:
     """A `Recorder` that forgets. Every act is one JSON object on one line, so that no name can forge another line."""
 
-    def record(self, act: Act) -> None:
+    def record(self, act: Act, *, on: Any = None) -> None:
         log.info("%s", msgspec.json.encode(act).decode())
+
+    def check_acts(self) -> None:
+        return None
 
     def settle(self, timeout_s: float) -> None:
         return None

@@ -25,6 +25,7 @@ from ashore.audit.launch import AuditLink, open_command_log, open_log
 from ashore.audit.log import AuditLog, LogOptions
 from ashore.audit.model import ChainName, Record, RequestNote
 from ashore.audit.notary import AnchorStanding, Notary, read_anchors
+from ashore.audit.outbox import Outbox
 from ashore.audit.query import Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
 from ashore.audit.section import AuditSection
@@ -56,6 +57,7 @@ __all__ = [
     "MemoryArchive",
     "Notary",
     "NoteForm",
+    "Outbox",
     "PublicKey",
     "Query",
     "Record",

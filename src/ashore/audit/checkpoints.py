@@ -145,6 +145,12 @@ def read_checkpoints(path: Path) -> Iterator[SignedLine]:
             yield SignedLine(number, raw.removesuffix(b"\n"), raw.endswith(b"\n"))
 
 
+def read_home(root: Path) -> str:
+    """Return the name of the home that signs in this folder; empty before its first checkpoint."""
+    first = next(read_checkpoints(root / CHECKPOINTS), None)
+    return first.checkpoint().home if first is not None and first.whole else ""
+
+
 def heads_root(heads: tuple[ChainHead, ...]) -> str:
     """Return the Merkle root over heads."""
     return merkle_root(_encode(head) for head in heads).hex()

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -23,10 +24,12 @@ from ashore.audit.digests import Digester
 from ashore.audit.forms import NoteForm
 from ashore.audit.knocks import EVERY_S, Knocks
 from ashore.audit.model import Head, RequestNote, Sealed
+from ashore.audit.outbox import keep_act
 from ashore.audit.section import Durability
-from ashore.audit.writer import ChainWriter, Draft
-from ashore.core import Act
+from ashore.audit.writer import FREE_SPACE, ChainWriter, Draft
+from ashore.core import Act, Reserve
 from ashore.errors import AshoreError, AuditUnavailable
+from ashore.state import after_commit
 
 GATHER_S: Final = 0.02
 """How long a batch grows before it is written; with the write and the sync behind it, well within 50 ms."""
@@ -98,6 +101,9 @@ class AuditLog:
         self._clock_ns = clock_ns
         self._queue: deque[Draft | Future[None]] = deque()
         self._knocks = Knocks()
+        self._reserve = Reserve(writer.root.parent)
+        self.spends_reserve = False
+        """Whether the disk was full, and its reserve is in use."""
         self._wake = threading.Event()
         self._awake = False
         self._stopping = False
@@ -134,9 +140,14 @@ class AuditLog:
 
     # --- core.Recorder
 
-    def record(self, act: Act) -> None:
+    def record(self, act: Act, *, on: Any = None) -> None:
         """Take one act. Returns at once. Refusals that are equal to an earlier one are counted (`Knocks`)."""
-        if act.outcome != "denied" or self._knocks.is_new(act, self._clock_ns() // 1000):
+        if on is not None:
+            self.check_acts()
+            draft = Draft(self._clock_ns() // 1000, _monotonic_ns() // 1000, act)
+            keep_act(on, self._writer.root, draft.at_us, act)
+            after_commit(on, partial(self._enqueue, draft))
+        elif act.outcome != "denied" or self._knocks.is_new(act, self._clock_ns() // 1000):
             self._put(act)
 
     def settle(self, timeout_s: float) -> None:
@@ -163,7 +174,19 @@ class AuditLog:
         self._enqueue(Draft(self._clock_ns() // 1000, _monotonic_ns() // 1000, form, request_id))
 
     def check(self) -> None:
-        """Return when requests may be answered: what they do can be recorded.
+        """Return when requests may be answered: what they do can be recorded, and takes no room from administration.
+
+        Raises:
+            AuditUnavailable: as `check_acts`, or the disk is full but for the reserve.
+        """
+        if self.spends_reserve:
+            raise AuditUnavailable(
+                "the disk is full; what is left is kept for administration", hint=FREE_SPACE, retry_after_s=2.0
+            )
+        self.check_acts()
+
+    def check_acts(self) -> None:
+        """Return when acts can be recorded.
 
         Raises:
             AuditUnavailable: the disk is full, the writer is dead, or records have waited too long.
@@ -237,7 +260,10 @@ class AuditLog:
     def _write_all(self) -> None:
         due_s = time.monotonic() + EVERY_S
         while True:
-            self._wake.wait(max(0.0, due_s - time.monotonic()))
+            self.spends_reserve = self._reserve.is_spent
+            self._wake.wait(max(0.0, min(RETRY_S if self.spends_reserve else EVERY_S, due_s - time.monotonic())))
+            if self.spends_reserve:
+                self._reserve.take()
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + EVERY_S
                 self._count_knocks()
@@ -275,6 +301,10 @@ class AuditLog:
                 self._append(drafts)
                 break
             except AshoreError as fault:
+                if self._reserve.release():
+                    log.error("the disk is full: requests are refused; the reserve is released for administration")
+                    self.spends_reserve = True
+                    continue
                 if self._fault is None:
                     log.error("%s (%s)", fault.message, fault.hint)
                 self._fault, self.stats.last_fault = fault, fault.message

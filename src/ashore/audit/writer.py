@@ -31,6 +31,7 @@ CLOSE: Final = "segment:close"
 JUMP: Final = "clock:jump"
 FRAMES: Final = (OPEN, CLOSE)
 """A segment begins and ends with these and nothing else, so a jump of the clock is told with the record behind them."""
+FREE_SPACE: Final = "free some space"
 YIELD_EVERY: Final = 200
 """Lines made between two offers of the interpreter lock to the threads that answer requests."""
 
@@ -83,7 +84,7 @@ class ChainWriter:
             AuditUnavailable: the folder cannot be written.
         """
         self.chain = chain
-        self._root = root
+        self.root = root
         self._segment_bytes = segment_bytes
         self._file = -1
         self._number = self._num_bytes = 0
@@ -100,7 +101,7 @@ class ChainWriter:
                 raise
 
     def _begin(self) -> None:
-        tail = read_tail(self._root, self.chain)
+        tail = read_tail(self.root, self.chain)
         self.torn_bytes = tail.torn_bytes
         """Cut from the end when the chain was taken."""
         self.damaged_line = tail.damaged_line
@@ -110,7 +111,7 @@ class ChainWriter:
         self._root_before = tail.root_before
         if tail.closed or tail.damaged_line:
             return
-        self._file = os.open(segment_path(self._root, self.chain, self._number), os.O_WRONLY | os.O_CLOEXEC)
+        self._file = os.open(segment_path(self.root, self.chain, self._number), os.O_WRONLY | os.O_CLOEXEC)
         self._num_bytes = tail.num_bytes
         os.ftruncate(self._file, self._num_bytes)
         os.lseek(self._file, 0, os.SEEK_END)
@@ -125,7 +126,7 @@ class ChainWriter:
     @property
     def segment(self) -> Path:
         """The file that is being written."""
-        return segment_path(self._root, self.chain, self._number)
+        return segment_path(self.root, self.chain, self._number)
 
     def append(self, drafts: Sequence[Draft]) -> None:
         """Return when all of them are on the disk, in this order. After an error none of them counts: call it again.
@@ -135,7 +136,7 @@ class ChainWriter:
         """
         if not drafts:
             return
-        with disk_faults(self._root):
+        with disk_faults(self.root):
             if self._file >= 0:
                 self._check_there()
             if self._dirty:
@@ -220,7 +221,7 @@ class ChainWriter:
         return chain_record(what[0], what[1], seq=seq, at_us=at_us, mono_us=mono_us)
 
     def _make_segment(self) -> None:
-        path = segment_path(self._root, self.chain, self._number + 1)
+        path = segment_path(self.root, self.chain, self._number + 1)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._number += 1
         self._num_bytes = 0
@@ -301,8 +302,8 @@ def disk_faults(where: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         ways = {
-            errno.ENOSPC: "free some space",
-            errno.EDQUOT: "free some space",
+            errno.ENOSPC: FREE_SPACE,
+            errno.EDQUOT: FREE_SPACE,
             errno.EACCES: "make this user its owner",
         }
         raise AuditUnavailable(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ashore.bootstrap.stores import Keeper, key_keeper
-from ashore.core import Act, Recorder, SystemClock
+from ashore.core import Act, Recorder, Reserve, SystemClock
 from ashore.errors import SealingKeyMissing
 from ashore.settings import Home
 
@@ -76,6 +76,7 @@ def supervisor_recorder(spec: AuditSection, home: Home) -> Iterator[Recorder]:
     from ashore.deployment import audit_link
 
     clock, link = SystemClock(), audit_link(spec, home)
+    Reserve(home.root).make()
     log = open_log(link, "supervisor")
     checkpoints = Checkpoints(home.audit, home.audit_keys, link.opener)
     try:

@@ -210,7 +210,7 @@ def purge_answers(desk: CacheDesk, actor: Actor, asked: PurgeIn) -> Purged:
     _check_names(desk, asked.tenant, asked.model)
     with desk.state().write() as connection:
         raised = purge(connection, tenant=asked.tenant, alias=asked.model, entry_id=asked.entry)
-    actor.record(desk.recorder, PURGE, "cache", detail=what)
+        actor.record(desk.recorder, PURGE, "cache", detail=what, on=connection)
     return Purged(list(raised))
 
 
@@ -219,9 +219,9 @@ def remove_curated(desk: CacheDesk, actor: Actor, asked: PurgeIn) -> int:
     what = asked.named()
     with desk.state().write() as connection:
         removed = remove_pairs(connection, tenant=asked.tenant)
-    if not removed:
-        _check_names(desk, asked.tenant)
-    actor.record(desk.recorder, PURGE, "cache", detail={**what, "curated": removed})
+        if not removed:
+            _check_names(desk, asked.tenant)
+        actor.record(desk.recorder, PURGE, "cache", detail={**what, "curated": removed}, on=connection)
     return removed
 
 
@@ -237,7 +237,8 @@ def import_pairs(desk: CacheDesk, actor: Actor, pairs: Sequence[Pair], source: s
         return
     with desk.state().write() as connection:
         save_pairs(connection, pairs)
-    actor.record(desk.recorder, "cache:import", f"cache/{source}", detail={"curated": len(pairs)})
+        detail = {"curated": len(pairs)}
+        actor.record(desk.recorder, "cache:import", f"cache/{source}", detail=detail, on=connection)
 
 
 CALLS: Final = (

@@ -20,6 +20,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.access import Acts, keep_first_key, make_first_key
+from ashore.audit import Outbox
 from ashore.bootstrap import (
     begin_anew,
     build_store,
@@ -159,6 +160,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             store = build_store(home, settings, recorder, keeper=keeper)
             state = open_state(settings)
             epochs = EpochWatch(state).start()
+            outbox = Outbox(home.audit, state, recorder).start()
             nodes = FleetFile(home.fleet_servers, state, _say)
             _take_nodes(nodes, listening)
             nodes.follow(epochs)
@@ -210,6 +212,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 deployment.close()
                 control.close()
                 epochs.close()
+                outbox.close()
                 state.close()
         for key in held:
             key.close()

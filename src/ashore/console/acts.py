@@ -12,7 +12,7 @@ from ashore.access.actions import matches_action
 from ashore.console.model import Asked
 from ashore.console.pages import PAGES, Atlas, Placed, may
 from ashore.console.ports import Serving
-from ashore.core import SERVER, WIDE, Actor, Call, Principal, perform
+from ashore.core import SERVER, WIDE, Actor, Call, Principal, Recorder, perform
 from ashore.errors import NotReady
 from ashore.rooms import Room
 from ashore.sessions import Session
@@ -26,12 +26,19 @@ class Acts:
     """Every call of the rooms, who may do it, and what does it."""
 
     def __init__(
-        self, rooms: Iterable[Room], desks: Mapping[str, object], *, authority: Authority, serving: Serving
+        self,
+        rooms: Iterable[Room],
+        desks: Mapping[str, object],
+        *,
+        authority: Authority,
+        serving: Serving,
+        recorder: Recorder,
     ) -> None:
         """`desks`: what does the calls of each room, by its name; may still be filled."""
         self.atlas: Final = Atlas(rooms)
         self.authority: Final = authority
         self.serving: Final = serving
+        self._recorder = recorder
         self._desks = desks
 
     async def perform(self, asked: Asked, principal: Principal, placed: Placed, taken: Any) -> Any:
@@ -47,7 +54,7 @@ class Acts:
         if desk is None:
             raise NotReady(f"{placed.room} does not run on this server", hint="start the server with `ashore up`")
         actor = Actor(principal=principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
-        return await perform(call, desk, actor, taken, aside=self.serving.read_aside)
+        return await perform(call, desk, actor, taken, aside=self.serving.read_aside, recorder=self._recorder)
 
     def _lacks(self, principal: Principal, call: Call) -> str:
         """Return the action that would let somebody in who may not do a call: that which their session keeps back, if

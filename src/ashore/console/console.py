@@ -63,7 +63,7 @@ class Console:
             serving: The request path.
             votes: Takes votes on answers; None: this server takes none.
         """
-        self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving)
+        self.acts: Final = Acts(rooms, desks, authority=authority, serving=serving, recorder=recorder)
         self.votes: Final = votes
         self.sessions: Final = sessions
         self._authenticator = authenticator

@@ -54,6 +54,7 @@ from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.outward import outward, retry_after
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, ForgetsAll, MemoryRecorder, Recollection, Recorder
+from ashore.core.reserve import Reserve
 from ashore.core.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
 from ashore.core.sampling import (
     HIGHEST_BIAS,
@@ -165,6 +166,7 @@ __all__ = [
     "Recollection",
     "Recorder",
     "RequestId",
+    "Reserve",
     "Resolve",
     "Rights",
     "Role",

@@ -21,6 +21,8 @@ from ashore.core.recorder import Act, ActOutcome, Recorder
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ADMIN: Final = "/admin/v1"
+SETTLE_S: Final = 5.0
+"""Longest wait for the record of a change."""
 EVENT_STREAM: Final = "text/event-stream"
 
 
@@ -43,8 +45,9 @@ class Actor:
         outcome: ActOutcome = "done",
         reason: str = "",
         detail: Mapping[str, str | int] | None = None,
+        on: Any = None,
     ) -> None:
-        """Tell the audit log that this actor did something."""
+        """Record that this actor did something; `on` is the transaction that does it (see `Recorder.record`)."""
         recorder.record(
             Act(
                 action=action,
@@ -56,7 +59,8 @@ class Actor:
                 origin=self.origin,
                 request_id=self.request_id,
                 detail=detail or {},
-            )
+            ),
+            on=on,
         )
 
 
@@ -273,8 +277,16 @@ class Aside(Protocol):
         ...
 
 
-async def perform(call: Call, desk: object, actor: Actor, asked: msgspec.Struct, *, aside: Aside | None = None) -> Any:
-    """Do a call, on a thread unless it is a coroutine function. A change is in force when this returns.
+async def perform(
+    call: Call,
+    desk: object,
+    actor: Actor,
+    asked: msgspec.Struct,
+    *,
+    aside: Aside | None = None,
+    recorder: Recorder | None = None,
+) -> Any:
+    """Do a call, on a thread unless it is a coroutine function. A change is in force and recorded when this returns.
 
     Args:
         call: What is done.
@@ -282,8 +294,15 @@ async def perform(call: Call, desk: object, actor: Actor, asked: msgspec.Struct,
         actor: Who does it.
         asked: What it takes.
         aside: Where a call that reads a long text is done; None: on a thread like any other.
+        recorder: Has the record of a change on disk before this returns; None: who calls this sees to that.
+
+    Raises:
+        AuditUnavailable: nothing can be recorded, so nothing was done; or what was done is not on disk yet.
     """
     import asyncio
+
+    if call.changes and recorder is not None:
+        recorder.check_acts()
 
     if in_loop(call):
         awaited: Awaitable[Any] = call.do(desk, actor, asked)
@@ -294,4 +313,6 @@ async def perform(call: Call, desk: object, actor: Actor, asked: msgspec.Struct,
         answer = await asyncio.to_thread(call.do, desk, actor, asked)
     if call.changes and isinstance(desk, Settles):
         await desk.settle()
+    if call.changes and recorder is not None:
+        await asyncio.to_thread(recorder.settle, SETTLE_S)
     return answer

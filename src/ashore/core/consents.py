@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -21,8 +21,9 @@ class Consented(msgspec.Struct, frozen=True, kw_only=True):
 class Consents(Protocol):
     """Who consented to what."""
 
-    def give(self, subject: str, principal: str) -> int:
-        """Keep that somebody consents to one act, and return for how many seconds. May be called twice."""
+    def give(self, subject: str, principal: str, record: Callable[[Connection], None]) -> int:
+        """Keep that somebody consents to one act, and return for how many seconds. May be called twice. `record` is
+        called in the transaction."""
         ...
 
     def use(self, connection: Connection, subject: str, principal: str) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 ActOutcome = Literal["allowed", "denied", "done", "failed"]
 """allowed, denied: a decision. done, failed: something was tried."""
@@ -34,8 +34,25 @@ class Act:
 class Recorder(Protocol):
     """Takes what must be kept. Safe to call from several threads."""
 
-    def record(self, act: Act) -> None:
-        """Take one act. Returns at once; it is on disk within the bound that `[audit]` promises."""
+    def record(self, act: Act, *, on: Any = None) -> None:
+        """Take one act. Returns at once; it is on disk within the bound that `[audit]` promises.
+
+        Args:
+            act: What was done.
+            on: The open transaction of the state (`Database.write`) that does it. The act stands in that transaction
+                until it is on disk, so that after a death at any moment a change that is in force has its record.
+
+        Raises:
+            AuditUnavailable: with `on` alone: nothing can be recorded now, so the change must not be made.
+        """
+        ...
+
+    def check_acts(self) -> None:
+        """Return when acts can be recorded.
+
+        Raises:
+            AuditUnavailable: they cannot, so nothing may be administered.
+        """
         ...
 
     def settle(self, timeout_s: float) -> None:
@@ -68,8 +85,11 @@ class MemoryRecorder:
     def __init__(self) -> None:
         self.acts: list[Act] = []
 
-    def record(self, act: Act) -> None:
+    def record(self, act: Act, *, on: Any = None) -> None:
         self.acts.append(act)
+
+    def check_acts(self) -> None:
+        return None
 
     def settle(self, timeout_s: float) -> None:
         return None

@@ -180,7 +180,7 @@ def consent(desk: DrillDesk, actor: Actor, asked: ConsentIn) -> Consented:
     drill_of(asked.drill)
     with desk.database.write() as connection:
         save_consent(connection, subject=resource, principal=actor.principal.id, now_s=int(desk.clock.now_s()))
-    actor.record(desk.recorder, CONSENT_ACTION, resource)
+        actor.record(desk.recorder, CONSENT_ACTION, resource, on=connection)
     return Consented(consented_to=resource, holds_for_s=CONSENT_S)
 
 

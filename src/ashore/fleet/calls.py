@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -15,6 +16,10 @@ from ashore.fleet.model import ALIVE_S, Front, Node, View, entry_of, nodes_of
 from ashore.fleet.section import NODE_NAME, FleetSection
 from ashore.fleet.sql import load_fronts, load_nodes, put_node, remove_node, set_drains
 from ashore.state import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 
 T = TypeVar("T")
 
@@ -140,8 +145,8 @@ async def join_node(desk: FleetDesk, actor: Actor, asked: JoinIn) -> NodesOut:
     entry_of(asked.address, desk.section, allow=desk.egress)
     await asyncio.to_thread(check_named, desk.names, "model", asked.model)
     node = Node(node=asked.node, alias=asked.model, url=asked.address.rstrip("/"), joined_s=int(desk.clock.now_s()))
-    await asyncio.to_thread(_write, desk, put_node, node)
-    _record(desk, actor, "join", asked.node, model=asked.model, address=node.url)
+    record = partial(_record, desk, actor, "join", asked.node, model=asked.model, address=node.url)
+    await asyncio.to_thread(_write, desk, record, put_node, node)
     return await _wait(desk, asked.node, GREETING_S, until=lambda one: one.state in ("ready", "draining", "drained"))
 
 
@@ -150,16 +155,16 @@ async def drain_node(desk: FleetDesk, actor: Actor, asked: DrainIn) -> NodesOut:
     or `undrain`."""
     for written in nodes_of(desk.section, ()):
         if written.node == asked.node:  # a row, for the other servers to know it by
-            await asyncio.to_thread(_write, desk, put_node, written)
-    if await asyncio.to_thread(_write, desk, set_drains, asked.node, True):
-        _record(desk, actor, "drain", asked.node)
+            await asyncio.to_thread(_write, desk, None, put_node, written)
+    record = partial(_record, desk, actor, "drain", asked.node)
+    await asyncio.to_thread(_write, desk, record, set_drains, asked.node, True)
     return await _wait(desk, asked.node, asked.wait_s, until=lambda one: one.state == "drained")
 
 
 async def undrain_node(desk: FleetDesk, actor: Actor, asked: NodeIn) -> NodesOut:
     """Give a drained node requests again."""
-    if await asyncio.to_thread(_write, desk, set_drains, asked.node, False):
-        _record(desk, actor, "undrain", asked.node)
+    record = partial(_record, desk, actor, "undrain", asked.node)
+    await asyncio.to_thread(_write, desk, record, set_drains, asked.node, False)
     return await _wait(desk, asked.node, 0)
 
 
@@ -168,8 +173,7 @@ async def remove_from_fleet(desk: FleetDesk, actor: Actor, asked: NodeIn) -> Nod
     to see when they have."""
     _refuse_written(desk, asked.node)
     before = await _wait(desk, asked.node, 0)
-    await asyncio.to_thread(_write, desk, remove_node, asked.node)
-    _record(desk, actor, "leave", asked.node)
+    await asyncio.to_thread(_write, desk, partial(_record, desk, actor, "leave", asked.node), remove_node, asked.node)
     return before
 
 
@@ -178,13 +182,17 @@ def _refuse_written(desk: FleetDesk, node: str) -> None:
         raise Conflict(f"{node} stands in ashore.toml", hint="change its [[fleet.node]] there, and run `ashore reload`")
 
 
-def _write(desk: FleetDesk, work: Callable[..., T], *values: object) -> T:
+def _write(
+    desk: FleetDesk, record: Callable[[Connection], None] | None, work: Callable[..., object], *values: object
+) -> None:
+    """Do `work` in a transaction, and record it there unless it found nothing to change."""
     with desk.database.write() as connection:
-        return work(connection, *values)
+        if work(connection, *values) is not False and record is not None:
+            record(connection)
 
 
-def _record(desk: FleetDesk, actor: Actor, word: str, node: str, **detail: str) -> None:
-    actor.record(desk.recorder, f"fleet:{word}", f"node/{node}", detail=detail)
+def _record(desk: FleetDesk, actor: Actor, word: str, node: str, connection: Connection, **detail: str) -> None:
+    actor.record(desk.recorder, f"fleet:{word}", f"node/{node}", detail=detail, on=connection)
 
 
 async def _wait(

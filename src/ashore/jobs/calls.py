@@ -3,6 +3,7 @@ in them."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -85,9 +86,8 @@ def show_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
 def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
     """Cancel a job. A batch keeps the answers it already has. A job that has ended does not change."""
     job = _job(office, actor, CANCEL, asked.job)
-    changed = office.queue.cancel(job.job_id)
-    if changed is not None:
-        actor.record(office.recorder, CANCEL, resource_of(job), detail={"kind": job.kind})
+    record = partial(actor.record, office.recorder, CANCEL, resource_of(job), detail={"kind": job.kind})
+    changed = office.queue.cancel(job.job_id, record=lambda connection: record(on=connection))
     return Cancelled(job=job_out(changed or office.queue.get(job.job_id, tenant=None)), changed=changed is not None)
 
 

@@ -13,6 +13,7 @@ from ashore.jobs.model import Change, Job, JobBody, JobState, Lease, NewJob, Out
 from ashore.jobs.ports import Quotas
 from ashore.jobs.quota import NoQuotas
 from ashore.jobs.sql import SqlJobs
+from ashore.state import Record, unrecorded
 
 LEASE_S: Final = 30.0
 """A worker that is silent for so long has lost its job."""
@@ -45,8 +46,9 @@ class JobQueue:
 
     # --- whoever has work
 
-    def submit(self, job: NewJob) -> Job:
+    def submit(self, job: NewJob, *, record: Record = unrecorded) -> Job:
         """Keep a job; when this returns it will run, whatever dies. The same id or idempotency key gives the first one.
+        `record` is called in the transaction.
 
         Raises:
             Conflict: the idempotency key was used for something else.
@@ -55,7 +57,7 @@ class JobQueue:
         most = None if job.parent_id else self._quotas.most("queued_jobs", job.tenant)
         is_done = job.result is not None  # it was checked before it was worked on
         most_bytes = None if job.parent_id or is_done else self._quotas.most("stored_bytes", job.tenant)
-        kept = self.store.add([job], self.now_ms(), most_queued=most, most_bytes=most_bytes)[0]
+        kept = self.store.add([job], self.now_ms(), most_queued=most, most_bytes=most_bytes, record=record)[0]
         if kept.job_id != job.job_id and not self.store.asks(kept.job_id, job.payload):
             raise Conflict(
                 f"the idempotency key was already used by {kept.job_id} for a different request",
@@ -87,10 +89,11 @@ class JobQueue:
             raise NotFound(f"{job_id[:80]!r} no longer exists")
         return body
 
-    def cancel(self, job_id: str) -> Job | None:
-        """Cancel a job and its children, and return it; None when it had ended. May be called twice."""
+    def cancel(self, job_id: str, *, record: Record = unrecorded) -> Job | None:
+        """Cancel a job and its children, and return it; None when it had ended. May be called twice. `record` is called
+        in the transaction."""
         now_ms = self.now_ms()
-        changed = self.store.update([job_id], lambda job: rules.cancel(job, now_ms), now_ms)
+        changed = self.store.update([job_id], lambda job: rules.cancel(job, now_ms), now_ms, record=record)
         return changed[0] if changed else None
 
     def cancel_children(self, parent_id: str) -> int:

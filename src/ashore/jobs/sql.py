@@ -18,7 +18,7 @@ from ashore.jobs.paging import page_length
 from ashore.jobs.quota import check_stored, stored_bytes, tenant_lock, too_many_bytes, too_many_jobs
 from ashore.jobs.reserve import check_room
 from ashore.jobs.rules import Rule
-from ashore.state import Database, Event, announce, execute, execute_many, keep_event, row_lock
+from ashore.state import Database, Event, Record, announce, execute, execute_many, keep_event, row_lock, unrecorded
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -65,7 +65,13 @@ class SqlJobs:
         self._database = database
 
     def add(
-        self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None, most_bytes: int | None = None
+        self,
+        jobs: Sequence[NewJob],
+        now_ms: int,
+        *,
+        most_queued: int | None = None,
+        most_bytes: int | None = None,
+        record: Record = unrecorded,
     ) -> list[Job]:
         """Keep new jobs, all or none. For one whose id or idempotency key is there already, the first one is returned.
 
@@ -76,6 +82,7 @@ class SqlJobs:
             now_ms: The time.
             most_queued: Jobs of the tenant that have not ended, these included, without the lines of batches.
             most_bytes: What the tenant may store in all.
+            record: Called in the transaction.
 
         Raises:
             BudgetExceeded: there would be more; none was kept.
@@ -94,6 +101,7 @@ class SqlJobs:
             if most_bytes is not None and held < (stores := stored_bytes(connection, jobs[0].tenant)) > most_bytes:
                 raise too_many_bytes(jobs[0].tenant, held, stores - held, most_bytes)
             announce(connection)
+            record(connection)
             return kept
 
     def check_room(self, tenant: str, num_bytes: int, most_bytes: int | None) -> None:
@@ -175,11 +183,11 @@ class SqlJobs:
                 leases.append(Lease(job=taken, payload=bytes(payload)))
             return leases
 
-    def update(self, job_ids: Sequence[str], rule: Rule, now_ms: int) -> list[Job]:
+    def update(self, job_ids: Sequence[str], rule: Rule, now_ms: int, *, record: Record = unrecorded) -> list[Job]:
         """Apply a rule to each job, and keep all that follows from it, in one transaction; return the changed ones.
 
         What follows: its result, its spawn, and the count of the parent when the job has ended. The rule may be called
-        again where the database asks for it, so it has no effects.
+        again where the database asks for it, so it has no effects. `record` is called in it where one changed.
         """
         if not job_ids:
             return []
@@ -195,6 +203,8 @@ class SqlJobs:
                     changed.append(change.job)
             if any(job.state != "running" for job in changed):
                 announce(connection)
+            if changed:
+                record(connection)
             return changed
 
     def due(self, *, now_ms: int, limit: int, owner: str | None = None) -> list[str]:

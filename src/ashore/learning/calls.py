@@ -31,6 +31,8 @@ from ashore.learning.sql import count_votes, forget_texts
 from ashore.learning.turns import Turn, When, next_turn
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.learning.service import FeedbackService
     from ashore.state import Database
 
@@ -264,13 +266,12 @@ def forget(desk: LearningDesk, actor: Actor, asked: ForgetIn) -> Forgotten:
     check_on(desk.rights, actor.principal, FORGET, f"tenant/{tenant}")
     if "/" in tenant:
         raise InvalidRequest(f"{tenant[:60]!r} is not the name of a tenant", param="tenant")
-    receipts, votes, runs, left = desk.feedback.forget(tenant, asked.person)
-    actor.record(
-        desk.recorder,
-        FORGET,
-        f"tenant/{tenant}",
-        detail={"person": asked.person, "receipts": receipts, "votes": votes, "runs": len(runs)},
-    )
+
+    def record(connection: Connection, receipts: int, votes: int, runs: list[Run]) -> None:
+        detail: dict[str, str | int] = {"person": asked.person, "receipts": receipts, "votes": votes, "runs": len(runs)}
+        actor.record(desk.recorder, FORGET, f"tenant/{tenant}", detail=detail, on=connection)
+
+    receipts, votes, runs, left = desk.feedback.forget(tenant, asked.person, record)
     made = [run for run in runs if run.candidate]
     if left is not None:
         models = ", ".join(run.candidate for run in made) or "none"
@@ -337,7 +338,8 @@ def pause(desk: LearningDesk, actor: Actor, asked: PauseIn) -> Paused:
             paused_by=actor.principal.id,
             now_ms=int(desk.clock.now_s() * 1000),
         )
-    actor.record(desk.recorder, WRITE, f"model/{asked.model}", reason=asked.why, detail={"paused": 1})
+        resource = f"model/{asked.model}"
+        actor.record(desk.recorder, WRITE, resource, reason=asked.why, detail={"paused": 1}, on=connection)
     return Paused(model=asked.model, paused=True)
 
 
@@ -346,7 +348,7 @@ def resume(desk: LearningDesk, actor: Actor, asked: ResumeIn) -> Paused:
     check_on(desk.rights, actor.principal, WRITE, f"model/{asked.model}")
     with desk.database.write() as connection:
         end_pause(connection, asked.model)
-    actor.record(desk.recorder, WRITE, f"model/{asked.model}", detail={"paused": 0})
+        actor.record(desk.recorder, WRITE, f"model/{asked.model}", detail={"paused": 0}, on=connection)
     return Paused(model=asked.model, paused=False)
 
 
@@ -380,13 +382,14 @@ def set_consent(desk: LearningDesk, actor: Actor, asked: ConsentIn) -> ConsentSe
         )
         if asked.purpose != "train":
             receipts, texts = forget_texts(connection, asked.tenant, bare=True)
+        actor.record(
+            desk.recorder,
+            CONSENT,
+            f"tenant/{asked.tenant}",
+            detail={"purpose": asked.purpose, "receipts": receipts, "texts": texts},
+            on=connection,
+        )
     desk.consents.refresh()
-    actor.record(
-        desk.recorder,
-        CONSENT,
-        f"tenant/{asked.tenant}",
-        detail={"purpose": asked.purpose, "receipts": receipts, "texts": texts},
-    )
     if asked.purpose != "train":
         desk.database.scrub()
     return ConsentSet(tenant=asked.tenant, purpose=asked.purpose, receipts=receipts, texts=texts)

@@ -8,10 +8,10 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -36,6 +36,10 @@ from ashore.learning.sql import (
 from ashore.learning.texts import SealedTexts, opened, seal
 from ashore.learning.votes import MOST_CORRECTION_CHARS, Feedback, VotePace, answer_key, check_correction
 from ashore.state import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 
 log = logging.getLogger("ashore.learning")
 
@@ -204,17 +208,11 @@ class FeedbackService:
             purged = receipt.entry_id if is_new and vote.rating == "down" else ""
             if purged:  # in one transaction: a vote that is kept is one whose answer is given to nobody any more
                 purge(connection, entry_id=purged)
-        if purged:
-            actor.record(
-                self._recorder,
-                PURGE,
-                "cache",
-                detail={"entry": purged, "feedback": kept.feedback_id, "model": kept.model},
-            )
-        if receipt.account != actor.principal.id:
-            actor.record(
-                self._recorder, REVIEW, f"tenant/{tenant}", detail={"feedback": kept.feedback_id, "rating": kept.rating}
-            )
+                named = {"entry": purged, "feedback": kept.feedback_id, "model": kept.model}
+                actor.record(self._recorder, PURGE, "cache", detail=named, on=connection)
+            if receipt.account != actor.principal.id:
+                rated = {"feedback": kept.feedback_id, "rating": kept.rating}
+                actor.record(self._recorder, REVIEW, f"tenant/{tenant}", detail=rated, on=connection)
         why = "" if kept.has_text else _why_no_text(purpose)
         return Given(
             id=kept.feedback_id,
@@ -229,10 +227,13 @@ class FeedbackService:
             created=kept.created_ms // 1000,
         )
 
-    def forget(self, tenant: str, person: str) -> tuple[int, int, list[Run], Overloaded | None]:
+    def forget(
+        self, tenant: str, person: str, record: Callable[[Connection, int, int, list[Run]], None]
+    ) -> tuple[int, int, list[Run], Overloaded | None]:
         """Erase a person: destroy the key of their texts, then drop their receipts, the votes on their answers and the
         votes that they gave; return how many receipts and votes there were, the runs that learned from them, and why a
         file still has the key, if it does (see `Database.scrub`; call it again). May be called twice.
+        `record` is called in the transaction that drops them.
         """
         self._receipts.flush()
         left: Overloaded | None = None
@@ -242,6 +243,7 @@ class FeedbackService:
             left = fault
         with self._database.write() as connection:
             gone = *forget_person(connection, tenant, person), forget_examples(connection, tenant, person)
+            record(connection, *gone)
         try:  # what they said of answers of others is sealed with keys of those
             self._database.scrub()
         except Overloaded as fault:

@@ -102,13 +102,14 @@ class PrivacyDesk:
             stored = save_policy(
                 connection, policy, replaces=replaces, who=actor.principal.id, now_s=int(self._clock.now_s())
             )
-        actor.record(
-            self._recorder,
-            "privacy:write",
-            "policy/privacy",
-            reason="removed" if policy is None else "changed",
-            detail={"version": stored.version},
-        )
+            actor.record(
+                self._recorder,
+                "privacy:write",
+                "policy/privacy",
+                reason="removed" if policy is None else "changed",
+                detail={"version": stored.version},
+                on=connection,
+            )
         self.refresh()
         return stored
 

@@ -293,7 +293,7 @@ class ReleaseKeeper:
                 by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
                 taken_back = self._taken_back(book, course, by)
                 sql.write_moved(desk.connection, taken_back)
-        self._tell_taken_back(name, taken_back)
+                self._tell_taken_back(desk, name, taken_back)
         return found
 
     def guard(self, slo: Slo, counted: Mapping[str, Sequence[Count]]) -> tuple[str, ...]:
@@ -327,9 +327,8 @@ class ReleaseKeeper:
                 by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
                 taken_back[name] = self._taken_back(book, course, by)
                 sql.write_moved(desk.connection, taken_back[name])
+                self._tell_taken_back(desk, name, taken_back[name])
                 book = changes.applied(book, taken_back[name])
-        for name, moved in taken_back.items():
-            self._tell_taken_back(name, moved)
         return tuple(taken_back)
 
     def _taken_back(self, book: Book, course: Course, by: By) -> Moved:
@@ -351,12 +350,12 @@ class ReleaseKeeper:
         rates = [rate_of(slo, sql.load_counts(connection, name), found.objective, since_s) for name in live]
         return {"burn_rate_of_live": round(max(rates), 2)} if rates else {}
 
-    def _tell_taken_back(self, name: str, moved: Moved) -> None:
+    def _tell_taken_back(self, desk: Desk, name: str, moved: Moved) -> None:
         if not moved.events:
             return
         event = moved.events[0]
         detail = {"why": event.why, **{key: _told(value) for key, value in event.evidence.items()}}
-        self._acts.tell(SYSTEM, "release:automatic-rollback", f"release/{name}", detail)
+        self._acts.tell(SYSTEM, "release:automatic-rollback", f"release/{name}", detail, on=desk.connection)
 
     def keep_pairs(self, name: str, pairs: Sequence[Pair], *, most: int) -> None:
         """Keep what of these pairs is among the `most` most different ones of a release. They are masked."""

@@ -189,7 +189,7 @@ class ReleaseOffice:
                 for pair in sql.load_pairs(desk.connection, name)
                 if pair.tenant == own or desk.allows(RELEASE_PAIRS, f"tenant/{pair.tenant}")
             )
-        self._acts.tell(actor, RELEASE_PAIRS, f"release/{name}", {"pairs": len(found)})
+        self._acts.tell(actor, RELEASE_PAIRS, f"release/{name}", {"pairs": len(found)}, on=None)
         return found
 
     # --- releases

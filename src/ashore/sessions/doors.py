@@ -137,7 +137,7 @@ class Doors:
                 await self._steps.gate.failed(visit, trying, what="wrong proof", tenant=row.tenant)
                 raise Unauthenticated("that is wrong, or was used before", hint="try again", param="proof")
             await self._steps.gate.passed(visit, trying)
-            self._steps.keeper.record("session:prove", row, visit, detail={"by": proof})
+            self._steps.keeper.record("session:prove", row, visit, detail={"by": proof}, on=None)
             new = replace(row, proof_s=self._steps.keeper.now_s, active_s=self._steps.keeper.now_s)
             return going(page, await self._steps.keeper.open(visit, new, replaces=row))
         except AshoreError as fault:

@@ -101,12 +101,11 @@ class Factors:
             code = fields.get("code", "").replace(" ", "")
             if not code:
                 return await self._steps.form_of(visit, found, page, form="enrol")
-            codes = await self._confirm(found.row, code)
+            codes = await self._confirm(found.row, code, visit)
             if not codes:
                 raise Unauthenticated(
                     "the code is wrong", hint="scan the picture, then type the code that is shown now", param="code"
                 )
-            self._steps.keeper.record("factor:enrol", found.row, visit)
             return await self._changed(visit, found.row, page, "otp", codes)
         except AshoreError as fault:
             return await self._steps.again(visit, found, page, fault, form="enrol")
@@ -120,13 +119,11 @@ class Factors:
             if (elsewhere := self._not_now(visit, row, page)) is not None:
                 return elsewhere
             if fields.get("remove"):
-                await self._remove(row, fields["remove"])
-                self._steps.keeper.record("factor:remove", row, visit, detail={"by": "passkey"})
+                await self._remove(row, fields["remove"], visit)
                 return await self._changed(visit, row, page, "", ())
             if not fields.get("credential"):
                 return await self._steps.form_of(visit, found, page, form="passkey")
             codes = await self._make(visit, row, fields)
-            self._steps.keeper.record("factor:enrol", row, visit, detail={"by": "passkey"})
             return await self._changed(visit, row, page, "hwk", codes)
         except AshoreError as fault:
             return await self._steps.again(visit, found, page, fault, form="passkey")
@@ -166,6 +163,7 @@ class Factors:
                     raise Conflict(
                         f"this passkey is registered already, or there are {MOST_PASSKEYS}", hint="remove one first"
                     )
+                self._steps.keeper.record("factor:enrol", row, visit, detail={"by": "passkey"}, on=connection)
                 if local.recovery:
                     return ()
                 codes = factor.new_recovery_codes()
@@ -175,7 +173,7 @@ class Factors:
 
         return await asyncio.to_thread(keep)
 
-    async def _remove(self, row: SessionRow, name: str) -> None:
+    async def _remove(self, row: SessionRow, name: str, visit: Visit) -> None:
         who = self._steps.person(row.owner)
         must_have = who is None or await self._steps.must_have_factor(who)
 
@@ -190,7 +188,10 @@ class Factors:
                         "this passkey is the only second factor, and the rules here want one of you",
                         hint="set up another one first",
                     )
-                return sql.remove_passkeys_of(connection, row.owner, only=name)
+                removed = sql.remove_passkeys_of(connection, row.owner, only=name)
+                if removed:
+                    self._steps.keeper.record("factor:remove", row, visit, detail={"by": "passkey"}, on=connection)
+                return removed
 
         if not await asyncio.to_thread(remove):
             raise NotFound("there is no such passkey of yours", hint="load the page again")
@@ -214,7 +215,7 @@ class Factors:
         shown = replace(outcome, status=200, goto="", form="recovery-codes", recovery_codes=codes)
         return replace(shown, values={"next": outcome.goto or page})
 
-    async def _confirm(self, row: SessionRow, code: str) -> tuple[str, ...]:
+    async def _confirm(self, row: SessionRow, code: str, visit: Visit) -> tuple[str, ...]:
         """Make the authenticator that is being set up the one that counts; return new recovery codes, none if not."""
 
         def confirm() -> tuple[str, ...]:
@@ -231,6 +232,7 @@ class Factors:
                 kept = tuple(factor.digest_of_recovery(one) for one in codes)
                 changed = replace(local, factor=local.factor_new, factor_new="", factor_step=step, recovery=kept)
                 sql.save_account(connection, changed)
+                self._steps.keeper.record("factor:enrol", row, visit, on=connection)
                 return codes
 
         return await asyncio.to_thread(confirm)

@@ -26,6 +26,8 @@ from ashore.sessions.rules import WARN_DAYS, Rules
 from ashore.sessions.sql import LocalAccount, SessionRow
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.state import Database
 
 log = logging.getLogger("ashore.worker")
@@ -238,13 +240,13 @@ class Keeper:
         row = replace(row, digest=digest_of(value))
         rules = self._rules()
 
-        def save() -> tuple[SessionRow, ...]:
+        def save() -> None:
             with self.database.write() as connection:
                 if replaces is not None and not sql.end_session(connection, replaces.digest):
                     raise Unauthenticated("the session has ended", hint="log in again")
                 sql.save_session(connection, row)
                 if row.stage != "open":
-                    return ()
+                    return
                 mine = sorted(
                     (one for one in sql.list_sessions(connection, owner=row.owner) if one.id != row.id),
                     key=lambda one: (one.stage == "open", one.active_s),
@@ -252,16 +254,18 @@ class Keeper:
                 over = mine[: max(0, len(mine) + 1 - rules.most_sessions)]
                 for one in over:
                     sql.end_session(connection, one.digest)
-                return tuple(one for one in over if one.stage == "open")
+                    if one.stage == "open":
+                        reason = f"more than {rules.most_sessions} sessions"
+                        self.record("session:end", one, visit, reason=reason, on=connection)
+                if replaces is None or replaces.stage != "open":
+                    detail: dict[str, str | int] = {"way": row.way, "factors": " ".join(row.factors)}
+                    self.record("session:open", row, visit, detail=detail, on=connection)
 
-        for one in await asyncio.to_thread(save):
-            self.record("session:end", one, visit, reason=f"more than {rules.most_sessions} sessions")
+        await asyncio.to_thread(save)
         self.forget()
         cookies = [set_cookie(visit, "session", value, strict=not self._providers())]  # lax: it comes back from there
         if row.stage == "open":
             cookies.append(set_cookie(visit, "visit", "", strict=False))
-            if replaces is None or replaces.stage != "open":
-                self.record("session:open", row, visit, detail={"way": row.way, "factors": " ".join(row.factors)})
         return tuple(cookies)
 
     def new_row(self, visit: Visit, *, stage: str, way: str, owner: str, tenant: str, **more: object) -> SessionRow:
@@ -280,13 +284,12 @@ class Keeper:
 
         def end() -> None:
             with self.database.write() as connection:
-                sql.end_session(connection, row.digest)
+                if sql.end_session(connection, row.digest) and row.stage == "open":
+                    self.record("session:end", row, visit, reason=reason, on=connection)
 
         await asyncio.to_thread(end)
         self.forget()
         self._active.pop(row.digest, None)
-        if row.stage == "open":
-            self.record("session:end", row, visit, reason=reason)
 
     async def _end_by_itself(self, digest: str, found: Found | None) -> None:
         if found is not None:
@@ -302,8 +305,9 @@ class Keeper:
         *,
         reason: str = "",
         detail: dict[str, str | int] | None = None,
+        on: Connection | None,
     ) -> None:
-        """Tell the audit log what happened to a session."""
+        """Tell the audit log what happened to a session, in the transaction that does it; None where none does."""
         self._recorder.record(
             Act(
                 action=action,
@@ -314,7 +318,8 @@ class Keeper:
                 request_id="" if visit is None else visit.request_id,
                 reason=reason,
                 detail=detail or {},
-            )
+            ),
+            on=on,
         )
 
     # --- in the background
@@ -360,18 +365,18 @@ class Keeper:
         """Remove it now."""
         idle_s = self._rules().idle_s + int(2 * FLUSH_EVERY_S)  # others write a moment later
 
-        def clear() -> tuple[SessionRow, ...]:
+        def clear() -> None:
             with self.database.write() as connection:
-                return sql.clear_old(connection, self.now_s, idle_s=idle_s)
+                for row in sql.clear_old(connection, self.now_s, idle_s=idle_s):
+                    if row.stage == "open":
+                        reason = "its time was over" if self.now_s >= row.ends_s else "nobody used it"
+                        self.record("session:end", row, None, reason=reason, on=connection)
 
         def there() -> tuple[SessionRow, ...]:
             with self.database.read() as connection:
                 return sql.list_sessions(connection, limit=MOST_REMEMBERED)
 
-        for row in await asyncio.to_thread(clear):
-            if row.stage == "open":
-                late = self.now_s >= row.ends_s
-                self.record("session:end", row, None, reason="its time was over" if late else "nobody used it")
+        await asyncio.to_thread(clear)
         for row in await asyncio.to_thread(there):
             try:
                 self.principal_of(row)

@@ -266,7 +266,7 @@ def make_first_link(database: Database, acts: Acts, now_s: int) -> str:
         if key is None:
             return ""
         sql.save_link(connection, digest_of(token), key_id=key.key_id, ends_s=now_s + LINK_S)
-    acts.tell(SYSTEM, "session:link", f"key/{key.key_id}", {"for_s": LINK_S})
+        acts.tell(SYSTEM, "session:link", f"key/{key.key_id}", {"for_s": LINK_S}, on=connection)
     return token
 
 

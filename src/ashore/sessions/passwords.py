@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ashore.access.model import WIDE
 from ashore.errors import AshoreError, InvalidRequest, PermissionDenied, Unauthenticated
@@ -17,6 +19,9 @@ from ashore.sessions.paths import home, next_of
 from ashore.sessions.rules import weakness_of
 from ashore.sessions.sql import LocalAccount
 from ashore.sessions.steps import MOST_NAME_CHARS, MOST_PASSWORD_CHARS, Fields, Steps, going
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 class Passwords:
@@ -43,10 +48,11 @@ class Passwords:
             await self._steps.gate.released(trying)
             changed = await self._with_password(visit, local, fields)
             if not await self._steps.change(
-                row.owner, lambda one: _take_password(one, changed) if one.password == local.password else None
+                row.owner,
+                lambda one: _take_password(one, changed) if one.password == local.password else None,
+                lambda connection: self._steps.keeper.record("password:change", row, visit, on=connection),
             ):
                 raise Unauthenticated("the password was changed meanwhile", hint="log in again")
-            self._steps.keeper.record("password:change", row, visit)
             await self._steps.end_others(row, "the password was changed", visit)
             who = self._steps.person(row.owner)
             if who is None:
@@ -102,14 +108,16 @@ class Passwords:
                 )
             try:
                 changed = await self._with_password(visit, local, fields)
-                await self._redeemed(changed, local)
+                row = self._steps.keeper.new_row(visit, stage="open", way="password", owner=who.id, tenant=who.tenant)
+                await self._redeemed(
+                    changed,
+                    local,
+                    lambda on: self._steps.keeper.record("password:set", row, visit, detail={"by": by}, on=on),
+                )
             except AshoreError:
                 await self._steps.gate.released(trying)
                 raise
-            outcome = await self._steps.go_on(visit, who, changed, home(visit), factors=("pwd",), trying=trying)
-            row = self._steps.keeper.new_row(visit, stage="open", way="password", owner=who.id, tenant=who.tenant)
-            self._steps.keeper.record("password:set", row, visit, detail={"by": by})
-            return outcome
+            return await self._steps.go_on(visit, who, changed, home(visit), factors=("pwd",), trying=trying)
         except AshoreError as fault:
             return self._steps.first_form(visit, error=fault, account=name, form="invitation")
 
@@ -126,7 +134,9 @@ class Passwords:
             return None, "invitation"
         return (local, "invitation") if same(local.invitation, digest_of(given)) else (None, "invitation")
 
-    async def _redeemed(self, changed: LocalAccount, before: LocalAccount) -> None:
+    async def _redeemed(
+        self, changed: LocalAccount, before: LocalAccount, record: Callable[[Connection], None]
+    ) -> None:
         """Keep the first password.
 
         Raises:
@@ -142,6 +152,7 @@ class Passwords:
                     sql.remove_passkeys_of(connection, changed.id)
                 sql.save_account(connection, _take_password(there or changed, changed))
                 sql.end_sessions_of(connection, changed.id)
+                record(connection)
                 return True
 
         if not await asyncio.to_thread(save):

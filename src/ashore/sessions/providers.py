@@ -284,7 +284,7 @@ class Providers:
             raise Unauthenticated(
                 "the provider did not ask you anew", hint="have it honour prompt=login and send auth_time"
             )
-        self._keeper.record("session:prove", found.row, visit, detail={"by": "provider"})
+        self._keeper.record("session:prove", found.row, visit, detail={"by": "provider"}, on=None)
         new = replace(found.row, claims=kept, sid=sid, proof_s=proof_s, factors=factors)
         cookies = await self._keeper.open(visit, new, replaces=found.row)
         return Outcome(status=303, goto=flow.next_page, cookies=cookies)
@@ -297,12 +297,12 @@ class Providers:
         except AshoreError as fault:
             return Outcome(status=400, error=fault)
 
-        def end() -> tuple[SessionRow, ...]:
+        def end() -> None:
             with self._keeper.database.write() as connection:
-                return sql.end_sessions_of_provider(connection, name, owner=owner, sid=sid)
+                for row in sql.end_sessions_of_provider(connection, name, owner=owner, sid=sid):
+                    self._keeper.record("session:end", row, None, reason=f"{name} ended it", on=connection)
 
-        for row in await asyncio.to_thread(end):
-            self._keeper.record("session:end", row, None, reason=f"{name} ended it")
+        await asyncio.to_thread(end)
         self._keeper.forget()
         return Outcome(status=200)
 

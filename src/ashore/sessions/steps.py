@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from ashore.access import SYSTEM, Acts, Authenticator, Principal
@@ -20,6 +20,10 @@ from ashore.sessions.paths import home
 from ashore.sessions.rules import DEFAULT, Rules
 from ashore.sessions.sql import LocalAccount, SessionRow
 from ashore.sessions.webauthn import CHALLENGE_S, asked_to_make, asked_to_use, domain_of, new_challenge
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 
 Fields = Mapping[str, str]
 
@@ -231,8 +235,14 @@ class Steps:
 
         return await asyncio.to_thread(read)
 
-    async def change(self, account: str, change: Callable[[LocalAccount], LocalAccount | None]) -> bool:
-        """Change an account as it is in the state now, where `change` gives another; return whether it was changed."""
+    async def change(
+        self,
+        account: str,
+        change: Callable[[LocalAccount], LocalAccount | None],
+        record: Callable[[Connection], None] = lambda _: None,
+    ) -> bool:
+        """Change an account as it is in the state now, where `change` gives another; return whether it was changed.
+        `record` is called in the transaction where it was."""
 
         def save() -> bool:
             with self.keeper.database.write() as connection:
@@ -240,6 +250,7 @@ class Steps:
                 changed = None if local is None else change(local)
                 if changed is not None:
                     sql.save_account(connection, changed)
+                    record(connection)
                 return changed is not None
 
         done = await asyncio.to_thread(save)
@@ -249,13 +260,13 @@ class Steps:
     async def end_others(self, row: SessionRow, reason: str, visit: Visit) -> None:
         """End every other session of somebody, and let their browsers be strangers again."""
 
-        def end() -> tuple[str, ...]:
+        def end() -> None:
             with self.keeper.database.write() as connection:
                 sql.forget_devices_of(connection, row.owner)
-                return sql.end_sessions_of(connection, row.owner, but=row.digest)
+                for name in sql.end_sessions_of(connection, row.owner, but=row.digest):
+                    self.keeper.record("session:end", replace(row, id=name), visit, reason=reason, on=connection)
 
-        for name in await asyncio.to_thread(end):
-            self.keeper.record("session:end", replace(row, id=name), visit, reason=reason)
+        await asyncio.to_thread(end)
         self.keeper.forget()
 
     async def again(

@@ -13,6 +13,7 @@ Where to add what:
   ask), found and listed through api/http/stored.py.
 """
 
+from ashore.state.committed import Record, after_commit, unrecorded
 from ashore.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
 from ashore.state.happenings import (
     EVENTS,
@@ -53,11 +54,13 @@ __all__ = [
     "Database",
     "EpochWatch",
     "Event",
+    "Record",
     "SealOf",
     "SecretRow",
     "SecretSeal",
     "StateSection",
     "TuningRow",
+    "after_commit",
     "announce",
     "bump",
     "content_key_name",
@@ -87,6 +90,7 @@ __all__ = [
     "row_lock",
     "save_tuning",
     "schema_version",
+    "unrecorded",
     "write_note",
     "written_secret",
 ]

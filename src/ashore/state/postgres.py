@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ashore.errors import DiskFull, HomeTooNew, InvalidRequest, InvalidSpec, MissingExtra, Overloaded, StateUnavailable
 from ashore.extras import how_to_install
 from ashore.state import schema
+from ashore.state.committed import collect
 from ashore.state.ports import Changes, Database
 from ashore.state.secrets import OPTION, SealOf
 from ashore.state.statement import CHANNEL, execute
@@ -58,7 +59,10 @@ class PostgresDatabase:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         with _translated(self._place), self._engine.begin() as connection:
+            after = collect(connection)
             yield connection
+        for do in after:
+            do()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ashore.core import Clock, SystemClock, make_folder
+from ashore.core import Clock, Reserve, SystemClock, make_folder
 from ashore.errors import DiskFull, HomeTooNew, InvalidSpec, Overloaded, StateLost, StateUnavailable
 from ashore.state import schema
+from ashore.state.committed import collect
 from ashore.state.ports import Changes
 from ashore.state.secrets import OPTION, SealOf
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S = 5.0
 """Longest wait for another process that writes."""
+SHORT_BYTES = 1 << 20
+"""With less room on the disk, the reserve of the home is released before something is written."""
 LOOK_EVERY_S = 0.1
 """Between two looks for an announcement: a file tells nobody of its own accord."""
 
@@ -43,8 +46,14 @@ class SqliteDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
+        free = self.free_bytes()
+        if free is not None and free < SHORT_BYTES:
+            Reserve(self.path.parent).release()
         with _translated(self.path, self._snapshots), self._engine.begin() as connection:
+            after = collect(connection)
             yield connection
+        for do in after:
+            do()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -20,6 +20,7 @@ from ashore.audit import ChainName, ChainWriter, Query, verify_local
 from ashore.audit.canonical import decode
 from ashore.audit.search import search
 from ashore.audit.segments import LocalShelf, read_lines, segment_path, segments_of
+from ashore.core import Reserve
 from ashore.errors import AuditUnavailable, HomeBusy
 
 CHAIN = ChainName("api-0")
@@ -210,6 +211,37 @@ def test_a_full_disk_stops_the_service_and_loses_nothing(
     assert report.problem is None and report.torn_bytes == 0
     told = [record.request_id for record in records(tmp_path) if record.kind == "request"]
     assert told == [a_note(number).request_id for number in (1, 2, 3)]
+
+
+def test_a_full_disk_has_room_for_acts_and_none_for_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.audit.log.RETRY_S", 0.02)
+    reserve, root = tmp_path / "reserve", tmp_path / "audit"
+    Reserve(tmp_path).make()
+    write, room = os.write, True
+
+    def full(descriptor: int, data: bytes | memoryview) -> int:
+        if reserve.stat().st_size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    log = a_log(root)
+    log.settle(5)
+    monkeypatch.setattr("ashore.audit.writer.os.write", full)
+    monkeypatch.setattr(Reserve, "take", lambda self: room and os.truncate(reserve, 8 << 20))
+    room = False
+    log.note(a_note(1))
+    log.settle(5)
+    with pytest.raises(AuditUnavailable, match="kept for administration"):
+        log.check()
+    log.check_acts()
+    log.record(an_act(2))
+    log.settle(5)
+    assert actions(root)[-2:] == ["model:infer", "key:create"]
+    monkeypatch.setattr("ashore.audit.writer.os.write", write)
+    room = True
+    eventually(lambda: not log.spends_reserve)
+    log.check()
+    log.close()
 
 
 def test_a_stuck_disk_stops_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from ashore.core import Act, Actor, ManualClock, MemoryRecorder, Principal, Syst
 from ashore.errors import PrivacyBudgetSpent, StateLost
 from ashore.privacy.ledger import Ledger
 from ashore.privacy.ledger.model import MICRO
-from ashore.state import Database, open_database
+from ashore.state import Database, after_commit, open_database
 
 OFFICER = Actor(principal=Principal(id="olga", tenant=TenantId("default")))
 RUN = Ledger.training_cost(0.3, 1e-8)
@@ -62,10 +62,10 @@ class Deadly:
     def __init__(self, inner: Any, phase: str) -> None:
         self._inner, self._phase = inner, phase
 
-    def record(self, act: Act) -> None:
+    def record(self, act: Act, *, on: Any = None) -> None:
         if self._phase == "reserved":
-            die()
-        self._inner.record(act)
+            after_commit(on, die)
+        self._inner.record(act, on=on)
 
     def settle(self, timeout_s: float) -> None:
         self._inner.settle(timeout_s)

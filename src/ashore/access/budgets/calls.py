@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated, Final, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -31,6 +32,10 @@ from ashore.core import (
 )
 from ashore.errors import InvalidRequest, NotFound
 from ashore.state import IN_FORCE_S
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 
 READ: Final = "budget:read"
 WRITE: Final = "budget:write"
@@ -211,23 +216,22 @@ def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut
     rule = check_rule(BudgetRule(**{**msgspec.structs.asdict(asked), "window": window}))
     check_on(office.rights, actor.principal, WRITE, f"budget/{rule.rule_id}")
     check_names(rule, office.names)
-    new = office.authority.put_rule(rule)
-    actor.record(
-        office.recorder,
-        WRITE,
-        f"budget/{rule.rule_id}",
-        reason="set" if new else "changed",
-        detail={"kind": rule.kind, "window": rule.window, "limit": rule.cap, "about": rule.about()},
-    )
+
+    def record(connection: Connection, new: bool) -> None:
+        detail = {"kind": rule.kind, "window": rule.window, "limit": rule.cap, "about": rule.about()}
+        reason = "set" if new else "changed"
+        actor.record(office.recorder, WRITE, f"budget/{rule.rule_id}", reason=reason, detail=detail, on=connection)
+
+    office.authority.put_rule(rule, record)
     return _out(rule)
 
 
 def remove_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetRemoved:
     """Remove a budget. Takes effect on this machine at once, on others within 200 ms."""
     check_on(office.rights, actor.principal, WRITE, f"budget/{asked.budget}")
-    if not office.authority.remove_rule(asked.budget):
+    record = partial(actor.record, office.recorder, WRITE, f"budget/{asked.budget}", reason="removed")
+    if not office.authority.remove_rule(asked.budget, lambda connection: record(on=connection)):
         raise _no_rule(asked.budget)
-    actor.record(office.recorder, WRITE, f"budget/{asked.budget}", reason="removed")
     return BudgetRemoved(id=asked.budget)
 
 

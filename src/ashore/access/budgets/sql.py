@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
@@ -11,6 +11,10 @@ from ashore.access.budgets.model import BudgetRule, Count, Kind, Usage, WindowNa
 from ashore.access.budgets.ports import CountRow
 from ashore.access.budgets.usage import NUMBERS
 from ashore.state import Database, bump, execute, execute_many
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 
 BUDGETS_EPOCH: Final = "budgets"
 """Bumped whenever a rule changes."""
@@ -43,8 +47,8 @@ class SqlAuthority:
                 for row in rows
             )
 
-    def put_rule(self, rule: BudgetRule) -> bool:
-        """Set a rule, and tell every process; return whether it is new."""
+    def put_rule(self, rule: BudgetRule, record: Callable[[Connection, bool], None] = lambda *_: None) -> bool:
+        """Set a rule, and tell every process; return whether it is new. `record` hears that in the transaction."""
         with self._database.write() as connection:
             known = execute(connection, "SELECT 1 FROM budget_rule WHERE rule_id = :name", name=rule.rule_id).first()
             execute(
@@ -62,14 +66,17 @@ class SqlAuthority:
                 offset_min=rule.offset_min,
             )
             bump(connection, BUDGETS_EPOCH)
+            record(connection, known is None)
             return known is None
 
-    def remove_rule(self, rule_id: str) -> bool:
-        """Remove a rule, and tell every process; return whether there was one. Its counts stay on record."""
+    def remove_rule(self, rule_id: str, record: Callable[[Connection], None] = lambda _: None) -> bool:
+        """Remove a rule, and tell every process; return whether there was one. Its counts stay on record. `record` is
+        called in the transaction, where there was one."""
         with self._database.write() as connection:
             gone = execute(connection, "DELETE FROM budget_rule WHERE rule_id = :name", name=rule_id).rowcount
             if gone:
                 bump(connection, BUDGETS_EPOCH)
+                record(connection)
             return bool(gone)
 
     def earlier(self, now_ms: int) -> tuple[CountRow, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -205,18 +206,20 @@ def submit(
         subject=subject,
         also=also,
     )
+    job_id = new_id("op_")
+    record = partial(actor.record, office.recorder, action, subject, detail={"job": job_id, "operation": name})
     job = office.queue.submit(
         NewJob(
-            job_id=new_id("op_"),
+            job_id=job_id,
             kind=kind_of(name, office.home),
             tenant=actor.principal.tenant,
             principal=actor.principal.acting_name,
             payload=msgspec.json.encode(request),
             max_attempts=1,
             ttl_ms=office.result_ttl_ms,
-        )
+        ),
+        record=lambda connection: record(on=connection),
     )
-    actor.record(office.recorder, action, subject, detail={"job": job.job_id, "operation": name})
     return job_out(job)
 
 

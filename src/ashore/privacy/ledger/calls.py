@@ -206,8 +206,12 @@ def consent_to_budget(desk: LedgerDesk, actor: Actor, asked: ConsentIn) -> Conse
     if desk.consents is None:
         raise InvalidRequest("this server has no accounts, so there is no second officer", hint="grant it")
     subject = _subject(asked.tenant, asked.dataset, asked.epsilon, asked.delta)
-    holds_for_s = desk.consents.give(subject, actor.principal.id)
-    actor.record(desk.recorder, CONSENT, resource, detail={"epsilon_micro": micro(asked.epsilon)})
+    detail = {"epsilon_micro": micro(asked.epsilon)}
+    holds_for_s = desk.consents.give(
+        subject,
+        actor.principal.id,
+        lambda connection: actor.record(desk.recorder, CONSENT, resource, detail=detail, on=connection),
+    )
     return Consented(consented_to=subject, holds_for_s=holds_for_s)
 
 

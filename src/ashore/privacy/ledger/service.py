@@ -108,14 +108,14 @@ class Ledger:
             budget = _signed(budget, actor, now_s)
             consent = agreed(connection)
             put_budget(connection, budget)
-        detail: dict[str, str | int] = {
-            "budget": budget.id,
-            "epsilon_micro": budget.epsilon,
-            "delta_femto": budget.delta,
-        }
-        if consent:
-            detail["consent_of"] = consent
-        actor.record(self._recorder, GRANT, f"dataset/{tenant}/{dataset}", detail=detail)
+            detail: dict[str, str | int] = {
+                "budget": budget.id,
+                "epsilon_micro": budget.epsilon,
+                "delta_femto": budget.delta,
+            }
+            if consent:
+                detail["consent_of"] = consent
+            actor.record(self._recorder, GRANT, f"dataset/{tenant}/{dataset}", detail=detail, on=connection)
         return self.standing(tenant, dataset)
 
     def standing(self, tenant: str, dataset: str) -> Standing:
@@ -224,10 +224,10 @@ class Ledger:
                 num_spends = count_spends(connection, standing.budget.id)
                 if num_spends >= self._compared.get(standing.budget.id, math.inf):
                     spend, detail = self._entered(connection, standing, kind, cost(standing), actor, what, question)
+                    actor.record(self._recorder, SPEND, f"dataset/{tenant}/{dataset}", detail=detail, on=connection)
                     break
             self._compare(tenant, dataset, standing.budget.id)
         self._compared[spend.budget] = num_spends + 1
-        actor.record(self._recorder, SPEND, f"dataset/{tenant}/{dataset}", detail=detail)
         self._recorder.settle(RECORD_S)  # what cannot be recorded is not begun; the reservation then stays spent
         return spend
 

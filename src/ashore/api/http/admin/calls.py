@@ -109,7 +109,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             request_id=exchange.request_id,
             sibling=OWN_ONLY in exchange.headers,
         )
-        answer = await perform(call, desk, actor, asked, aside=app.serving.read_aside)
+        answer = await perform(call, desk, actor, asked, aside=app.serving.read_aside, recorder=app.recorder)
         if isinstance(answer, Download) and call.streams:
             await send_events(app, exchange, answer.content, partial(app.may_still, call, exchange, principal))
         elif isinstance(answer, Download):

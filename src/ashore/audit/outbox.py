@@ -1,0 +1,129 @@
+"""Acts of administration stand in the state, in the transaction of their change, until the audit log has them.
+
+The process that acts writes the record as soon as its transaction has committed. Where it died before that, the
+supervisor finds the act in the state and records it. So a change that is in force has its record, and a record has its
+change.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashore.audit.canonical import short
+from ashore.audit.checkpoints import read_home
+from ashore.audit.query import MOST_HITS, Query, shown_moment
+from ashore.audit.search import search
+from ashore.audit.segments import LocalShelf
+from ashore.core import Act, Recorder
+from ashore.errors import AshoreError
+from ashore.state import Database, execute, execute_many
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+EVERY_S: Final = 30.0
+SURE_S: Final = 10.0
+"""A process that lives has written its record after so long: it refuses acts once it cannot for 2 s."""
+BESIDE_US: Final = 60_000_000
+"""How far the records around an act may differ from it in time, where a commit waited."""
+SETTLE_S: Final = 10.0
+_decode: Final = msgspec.json.Decoder(Act).decode
+
+log = logging.getLogger("ashore.audit")
+
+
+def keep_act(connection: Connection, root: Path, at_us: int, act: Act) -> None:
+    """Keep an act in a transaction of the state."""
+    execute(
+        connection,
+        "INSERT INTO audit_act (act_id, home, at_us, act) VALUES (:act_id, :home, :at_us, :act)",
+        act_id=uuid.uuid4().hex,
+        home=read_home(root),
+        at_us=at_us,
+        act=msgspec.json.encode(act).decode(),
+    )
+
+
+class Outbox:
+    """Records what processes of a home did and could not record. `start` and `close` around its life."""
+
+    def __init__(self, root: Path, database: Database, recorder: Recorder) -> None:
+        self._root = root
+        self._database = database
+        self._recorder = recorder
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    def start(self) -> Outbox:
+        """Begin with what an earlier run left. Returns itself."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop, after all that is left. To be called when no other process of the home acts any more."""
+        self._stop.set()
+        self._thread.join()
+        self._round(0.0)
+
+    def drain(self, *, older_than_s: float = SURE_S) -> int:
+        """Record what no chain has, and forget what one has. Returns how many acts had no record. May be called twice.
+
+        Raises:
+            AshoreError: the state or the audit log is away; nothing is forgotten.
+        """
+        until_us = int((time.time() - older_than_s) * 1e6)
+        with self._database.read() as connection:
+            statement = (
+                "SELECT act_id, at_us, act FROM audit_act WHERE home IN (:home, '') AND at_us <= :until ORDER BY at_us"
+            )
+            rows = execute(connection, statement, home=read_home(self._root), until=until_us).mappings().all()
+        found = [dict(row) for row in rows]
+        if not found:
+            return 0
+        acts = [(int(row["at_us"]), _decode(row["act"])) for row in found]
+        known = self._recorded(since_us=acts[0][0] - BESIDE_US)
+        lost = [(at_us, act) for at_us, act in acts if _name(at_us, act.action, act.actor, act.resource) not in known]
+        for at_us, act in lost:
+            log.warning("recorded late: %s %s of %s", act.action, act.resource, act.actor)
+            self._recorder.record(replace(act, detail={"acted": shown_moment(at_us), **act.detail}))
+        self._recorder.settle(SETTLE_S)
+        with self._database.write() as connection:
+            gone: list[dict[str, object]] = [{"act_id": row["act_id"]} for row in found]
+            execute_many(connection, "DELETE FROM audit_act WHERE act_id = :act_id", gone)
+        return len(lost)
+
+    def _recorded(self, *, since_us: int) -> set[str]:
+        """Return the names of the acts that the chains have; of one recorded late, by when it was done."""
+        hits = search(LocalShelf(self._root), Query(kind="act", since_us=since_us, limit=MOST_HITS))
+        return {
+            _name(one.detail.get("acted") or one.at_us, one.action, one.actor, one.resource)
+            for one in (hit.record for hit in hits)
+        }
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._stop.wait(wait_s):
+            self._round(SURE_S)
+            wait_s = EVERY_S
+
+    def _round(self, older_than_s: float) -> None:
+        try:
+            self.drain(older_than_s=older_than_s)
+        except AshoreError as fault:
+            log.warning("acts wait in the state for the audit log: %s", fault.message)
+        except Exception:  # the outermost loop: they stay in the state for the next round
+            log.exception("acts wait in the state for the audit log")
+
+
+def _name(at: int | str, action: str, actor: str, resource: str) -> str:
+    """Return what two records of one act have in common."""
+    moment = at if isinstance(at, str) else shown_moment(at)
+    return f"{moment}\0{short(action)}\0{short(actor)}\0{short(resource)}"

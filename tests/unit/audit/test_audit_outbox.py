@@ -1,0 +1,110 @@
+"""Acts that stand in the transaction of their change: a change in force has its record, and a record its change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from audit_notes import a_log, an_act, records
+
+from ashore.audit import Checkpoints, Outbox
+from ashore.audit.outbox import keep_act
+from ashore.core import Act, Reserve
+from ashore.errors import AuditUnavailable
+from ashore.state import Database, execute, open_scratch
+
+
+@pytest.fixture
+def state() -> Database:
+    return open_scratch()
+
+
+def recorded(root: Path) -> list[Act]:
+    found = [one for one in records(root) if one.kind == "act"]
+    return [replace(an_act(), resource=one.resource, detail=dict(one.detail)) for one in found]
+
+
+def waiting(state: Database) -> int:
+    with state.read() as connection:
+        return int(execute(connection, "SELECT count(*) FROM audit_act").scalar_one())
+
+
+def test_what_commits_is_recorded_and_what_is_rolled_back_is_not(tmp_path: Path, state: Database) -> None:
+    log = a_log(tmp_path)
+    with pytest.raises(ZeroDivisionError), state.write() as connection:
+        log.record(an_act(1), on=connection)
+        raise ZeroDivisionError
+    with state.write() as connection:
+        log.record(an_act(2), on=connection)
+        log.settle(5)
+        assert recorded(tmp_path) == [], "nothing is recorded that could still be rolled back"
+    log.settle(5)
+    assert recorded(tmp_path) == [an_act(2)]
+    assert waiting(state) == 1
+    assert Outbox(tmp_path, state, log).drain(older_than_s=0) == 0, "the chain has it"
+    assert waiting(state) == 0
+    log.close()
+
+
+def test_what_a_process_did_before_it_died_is_recorded_once(tmp_path: Path, state: Database) -> None:
+    Checkpoints(tmp_path, tmp_path / "keys").make(1)
+    with state.write() as connection:
+        keep_act(connection, tmp_path, 1_700_000_000_000_000, an_act(3))
+    log = a_log(tmp_path)
+    outbox = Outbox(tmp_path, state, log)
+    assert outbox.drain(older_than_s=10**10) == 0, "its process may still write the record"
+    assert outbox.drain() == 1
+    late = replace(an_act(3), detail={**an_act(3).detail, "acted": "2023-11-14T22:13:20.000Z"})
+    assert recorded(tmp_path) == [late] and waiting(state) == 0
+    with state.write() as connection:  # the supervisor died before it forgot it
+        keep_act(connection, tmp_path, 1_700_000_000_000_000, an_act(3))
+    assert outbox.drain() == 0
+    assert recorded(tmp_path) == [late] and waiting(state) == 0
+    log.close()
+
+
+def test_acts_of_another_machine_are_left_to_it(tmp_path: Path, state: Database) -> None:
+    for name in ("one", "two"):
+        Checkpoints(tmp_path / name, tmp_path / f"keys-{name}").make(1)
+    with state.write() as connection:
+        keep_act(connection, tmp_path / "one", 1, an_act(4))
+    log = a_log(tmp_path / "two")
+    assert Outbox(tmp_path / "two", state, log).drain() == 0 and waiting(state) == 1
+    log.close()
+
+
+def test_nothing_is_administered_while_nothing_can_be_recorded(tmp_path: Path, state: Database) -> None:
+    log = a_log(tmp_path)
+    log.close()
+    with pytest.raises(AuditUnavailable), state.write() as connection:
+        execute(connection, "INSERT INTO meta VALUES ('changed', '1')")
+        log.record(an_act(5), on=connection)
+    with state.read() as connection:
+        assert execute(connection, "SELECT 1 FROM meta WHERE key = 'changed'").first() is None
+
+
+def test_the_supervisor_ends_with_an_empty_outbox(tmp_path: Path, state: Database) -> None:
+    log = a_log(tmp_path)
+    outbox = Outbox(tmp_path, state, log).start()
+    with state.write() as connection:
+        keep_act(connection, tmp_path, 1, an_act(6))
+        log.record(an_act(7), on=connection)
+    outbox.close()
+    assert {one.resource for one in recorded(tmp_path)} == {an_act(6).resource, an_act(7).resource}
+    assert waiting(state) == 0
+    log.close()
+
+
+def test_a_reserve_gives_its_room_once_and_takes_it_again(tmp_path: Path) -> None:
+    reserve, file = Reserve(tmp_path, num_bytes=1 << 16), tmp_path / "reserve"
+    assert not reserve.is_spent and not reserve.release(), "there is none yet"
+    reserve.take()
+    assert not file.exists()
+    reserve.make()
+    assert file.stat().st_blocks * 512 >= 1 << 16 and not reserve.is_spent
+    assert reserve.release() and reserve.is_spent and not reserve.release()
+    reserve.take()
+    assert not reserve.is_spent
+    Reserve(tmp_path, num_bytes=1 << 60).take()
+    assert file.stat().st_size == 1 << 16, "there is no room for that"
