@@ -70,7 +70,8 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
             "unknown_field",
             "messages[0].nam",
         ),
-        ('{"model":"echo","messages":' + "[" * 100_000, "invalid_request", "messages[0]"),
+        ('{"model":"echo","messages":' + "[" * 99_000, "invalid_request", "messages[0]"),
+        ('{"model":"echo","messages":' + "[" * 100_000, "invalid_request", None),
     ],
 )
 def test_bad_bodies_are_named(worker: Worker, body: str | bytes, code: str, param: str | None) -> None:

@@ -123,7 +123,7 @@ def test_what_is_read_counts_with_the_bodies_that_are_held(worker: Worker) -> No
 
     held = worker.connect()
     half = FREE_BYTES + PAGE_BYTES - 9  # beside the piece of the upload, which may count for a moment longer
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {worker.key}\r\n"
+    head = f"POST /v1/conversations HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {worker.key}\r\n"
     held.sendall(f"{head}content-length: {half + 1}\r\n\r\n".encode() + b" " * half)
     try:
         eventually(lambda: statuses() == {429})

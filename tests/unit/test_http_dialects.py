@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ashore.access import Principal
 from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
-from ashore.api.http.dialect import MOST_LEFT_OUT, REPORT_ALL, Reader
+from ashore.api.http.dialect import MOST_CONTAINERS, MOST_LEFT_OUT, REPORT_ALL, SHORT_BYTES, Reader, check_containers
 from ashore.api.http.openai.common import grammar_of
 from ashore.api.http.openai.dialects import (
     CHAT_READER,
@@ -418,6 +418,42 @@ def test_a_long_body_that_does_not_fit_is_looked_at_apart_from_the_loop() -> Non
     asyncio.run(CHAT_READER.body_of(app, exchange, ALICE))  # type: ignore[arg-type]
     assert exchange.ignored == ("x",)
     assert asked == [len(json.dumps({**CHAT, "x": 1}))]
+
+
+@pytest.mark.parametrize("chars", [10, SHORT_BYTES])
+def test_a_long_body_is_read_apart_from_the_loop_with_what_is_made_of_it(chars: int) -> None:
+    apart: list[bool] = []
+    made_apart: list[bool] = []
+
+    class Serving:
+        async def at_length(self, num_chars: int, work: Callable[[], Any], principal: object) -> Any:
+            apart.append(True)
+            try:
+                return work()
+            finally:
+                apart.pop()
+
+    async def given(limits: object) -> bytes:
+        return json.dumps({**CHAT, "messages": [{"role": "user", "content": "x" * chars}]}).encode()
+
+    app: Any = SimpleNamespace(serving=Serving(), limits=SimpleNamespace(unknown_fields=REPORT_ALL), metrics=Metrics())
+    exchange: Any = SimpleNamespace(ignored=(), route="/", body=given)
+    request, made = asyncio.run(
+        CHAT_READER.made_of(app, exchange, ALICE, lambda request: made_apart.append(bool(apart)) or request.model)
+    )
+    assert made == request.model == CHAT["model"] and made_apart == [chars == SHORT_BYTES]
+
+
+def test_objects_and_lists_of_a_body_are_bounded_and_texts_are_none() -> None:
+    most = b"[" + b"[],{}," * (MOST_CONTAINERS // 2 - 1) + b"[]]"
+    check_containers(most)
+    with pytest.raises(InvalidRequest, match="more than 100,000 objects and lists"):
+        check_containers(most.replace(b"[]]", b"[],[]]"))
+    code = json.dumps({"code": 'a["x\\\\"] = {};\n' * MOST_CONTAINERS}).encode()
+    assert code.count(b"{") > MOST_CONTAINERS
+    check_containers(code)
+    with pytest.raises(InvalidRequest):
+        check_containers(code + most + b"{" * 9)
 
 
 def test_a_budget_of_thinking_is_read_in_both_forms() -> None:

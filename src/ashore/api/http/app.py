@@ -347,7 +347,8 @@ class HttpApp:
     ) -> None:
         if route is not None and route.deferrable and principal is not None and may_defer(exchange, fault):
             try:
-                await defer(self.desk, exchange, principal, await exchange.body(self.limits))
+                body = await exchange.body(self.limits)
+                await defer(self.desk, exchange, principal, body, self.serving.read_aside)
                 self.metrics.add("ashore_deferred", 1, route.path)
                 return
             except AshoreError as other:

@@ -7,13 +7,14 @@ import msgspec
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import priority_of
-from ashore.core import check_url, parse_allow
+from ashore.core import UNDECODABLE, Aside, check_url, parse_allow
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidRequest, NotReady, Overloaded
 from ashore.jobs import Call, JobDesk, NewJob, new_id
 
 CALL_KIND = "call"
 RESPONSE_KIND = "response"
 MAX_KEY_CHARS = 255
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def new_call(
@@ -82,24 +83,32 @@ def may_defer(exchange: Exchange, fault: AshoreError) -> bool:
     )
 
 
-async def defer(desk: JobDesk, exchange: Exchange, principal: Principal, body: bytes) -> None:
-    """Keep the request as a job, and answer 202 with the place to ask for its result.
+async def defer(desk: JobDesk, exchange: Exchange, principal: Principal, body: bytes, aside: Aside) -> None:
+    """Keep the request as a job, and answer 202 with the place to ask for its result. `aside`: where it is read.
 
     Raises:
-        AshoreError: it cannot be kept.
+        AshoreError: it is no JSON object, or cannot be kept.
     """
     is_response = exchange.route == "/v1/responses"
-    whole = msgspec.json.decode(body)
-    for name in ("stream", "stream_options"):
-        whole.pop(name, None)
+
+    def whole() -> tuple[str, bytes]:
+        try:
+            fields = _fields.decode(body)
+        except UNDECODABLE as fault:
+            raise InvalidRequest("the body is not a JSON object") from fault
+        kept = {name: value for name, value in fields.items() if name not in ("stream", "stream_options")}
+        model: object = msgspec.json.decode(fields.get("model", b'""'))
+        return str(model), msgspec.json.encode(kept)
+
+    model, kept_body = await aside(principal, whole)
     job = new_call(
         desk,
         exchange,
         principal,
         kind=RESPONSE_KIND if is_response else CALL_KIND,
         path=exchange.route,
-        model=str(whole.get("model", "")),
-        body=msgspec.json.encode(whole),
+        model=model,
+        body=kept_body,
         job_id=new_id("resp_") if is_response else "",
     )
     kept = await desk.submit(job)

@@ -24,8 +24,8 @@ _encode = msgspec.json.Encoder().encode
 async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/messages`."""
     exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
-    request = await MESSAGES_READER.body_of(app, exchange, principal)
-    generation = to_generation(request, exchange)
+    make = partial(to_generation, exchange=exchange)
+    request, generation = await MESSAGES_READER.made_of(app, exchange, principal, make)
     exchange.model = generation.model[:64]
     answer = partial(app.serving.answer, generation, principal)
     if request.stream:
@@ -39,8 +39,8 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/messages/count_tokens`."""
-    request = await COUNT_READER.body_of(app, exchange, principal)
+    request, counted = await COUNT_READER.made_of(app, exchange, principal, partial(to_count, exchange=exchange))
     exchange.model = request.model[:64]
-    tokens = await app.serving.tokens.count(to_count(request, exchange), principal)
+    tokens = await app.serving.tokens.count(counted, principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
     await exchange.respond(200, headers, _encode(CountOut(tokens)))

@@ -103,7 +103,8 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     if not request.messages:
         await _loaded(app, exchange, principal, model, "chat")
         return
-    generation = to_chat(request, model, exchange)
+    length = len(exchange.body_at_hand(app.limits) or b"")
+    generation = await app.serving.at_length(length, partial(to_chat, request, model, exchange), principal)
     await _answer(app, exchange, principal, generation, "chat", stream=request.stream is not False)
 
 

@@ -94,8 +94,9 @@ ITEMS_READER: Final = Reader(ItemsRequest, _DIALECT)
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/conversations`."""
     has_body = bool(await exchange.body(app.limits))
-    request = await CONVERSATION_READER.body_of(app, exchange, principal) if has_body else ConversationRequest()
-    items = kept_items(_checked(request.items or ()))
+    request, items = ConversationRequest(), list[KeptItem]()
+    if has_body:
+        request, items = await CONVERSATION_READER.made_of(app, exchange, principal, _kept_of)
     desk, now_ms = app.desk, app.desk.queue.now_ms()
     desk.require_state()
     made = Conversation(
@@ -144,8 +145,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def add_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/conversations/{id}/items`."""
-    request = await ITEMS_READER.body_of(app, exchange, principal)
-    items = kept_items(_checked(request.items))
+    _, items = await ITEMS_READER.made_of(app, exchange, principal, _kept_of)
     found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
     changed = await append(app, found, items)
     if changed is None:
@@ -282,8 +282,8 @@ def _shown(kept: KeptItem) -> msgspec.Raw:
     return msgspec.Raw(_encode({**_item.decode(kept.item), "id": kept.item_id}))  # as earlier versions kept it
 
 
-def _checked(items: Sequence[dict[str, Any]]) -> list[Item]:
-    return [item_of(one, f"items[{at}]") for at, one in enumerate(items)]
+def _kept_of(request: ConversationRequest | ItemsRequest) -> list[KeptItem]:
+    return kept_items([item_of(one, f"items[{at}]") for at, one in enumerate(request.items or ())])
 
 
 def _list(items: Sequence[KeptItem], *, has_more: bool) -> bytes:

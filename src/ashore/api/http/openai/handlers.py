@@ -35,8 +35,8 @@ _encode = msgspec.json.Encoder().encode
 
 async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/chat/completions`."""
-    request = await CHAT_READER.body_of(app, exchange, principal)
-    generation = to_generation(request, exchange)
+    make = partial(to_generation, exchange=exchange)
+    request, generation = await CHAT_READER.made_of(app, exchange, principal, make)
     exchange.model = generation.model[:64]
     answer = partial(app.serving.answer, generation, principal)
     if request.stream:
@@ -54,8 +54,8 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 async def completions(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/completions`. Several prompts are answered one after the other."""
-    request = await COMPLETION_READER.body_of(app, exchange, principal)
-    generations = to_generations(request, exchange)
+    make = partial(to_generations, exchange=exchange)
+    request, generations = await COMPLETION_READER.made_of(app, exchange, principal, make)
     token_ids, logprobs = bool(request.return_token_ids), request.logprobs is not None
     exchange.model = request.model[:64]
     if request.stream:
