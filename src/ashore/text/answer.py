@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping, Sequence
 
+from ashore.text.harmony import HarmonyReader
 from ashore.text.markup import MarkupReader
 from ashore.text.matcher import Matcher, Words
 from ashore.text.pieces import NOTHING, AnswerPiece
@@ -25,7 +26,7 @@ class AnswerParser:
         *,
         table: Sequence[bytes],
         skip: frozenset[int],
-        markup: MarkupReader | None = None,
+        markup: MarkupReader | HarmonyReader | None = None,
         stop: tuple[str, ...] = (),
         stop_ids: Mapping[int, str] | None = None,
         strip_first_space: bool = False,

@@ -16,6 +16,7 @@ from ashore.text.encoder import COUNTED_CHARS, MOST_UTF8_BYTES, Encoder
 from ashore.text.fewest import FewestTokens
 from ashore.text.gaps import gap_form_of
 from ashore.text.guard import MARK, Guard, without_surrogates
+from ashore.text.harmony import CHANNEL, MARKS, MESSAGE, HarmonyReader
 from ashore.text.markup import THINK, THINK_END, MarkupReader, MarkupRules
 from ashore.text.template import ChatTemplate
 from ashore.text.toolsyntax import ToolForm, forms_of
@@ -76,8 +77,10 @@ class TextModel:
         self._think_id = next((t.id for t in vocabulary.added if t.text == THINK), None)
         forms = forms_of(template_source, frozenset(t.text for t in vocabulary.added))
         self._rules = {False: MarkupRules(), True: MarkupRules(forms)}
+        self._speaks_harmony = {CHANNEL, MESSAGE} <= texts.keys() and CHANNEL in template_source
+        marks = MARKS if self._speaks_harmony else frozenset()
         self._chat_skip = {
-            tools: frozenset(i for i, text in self._special.items() if text not in rules.markers)
+            tools: frozenset(i for i, text in self._special.items() if text not in rules.markers | marks)
             for tools, rules in self._rules.items()
         }
 
@@ -300,11 +303,16 @@ class TextModel:
         return AnswerParser(
             table=self._table,
             skip=skip,
-            markup=MarkupReader(self._rules[tools], opens_reasoning=prompt_opens_reasoning) if chat else None,
+            markup=self._reader(tools, prompt_opens_reasoning) if chat else None,
             stop=stop,
             stop_ids={i: self._special[i] for i in skip if self._special[i] in stop} if stop else None,
             strip_first_space=chat and self._vocabulary.strips_first_space,
         )
+
+    def _reader(self, tools: bool, opens_reasoning: bool) -> MarkupReader | HarmonyReader:
+        if self._speaks_harmony:
+            return HarmonyReader(self._rules[tools])
+        return MarkupReader(self._rules[tools], opens_reasoning=opens_reasoning)
 
     def _render(
         self,

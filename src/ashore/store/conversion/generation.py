@@ -16,6 +16,8 @@ END_TOKENS = (
     "<｜end▁of▁sentence｜>",
 )  # fmt: skip
 """Control tokens after which no chat model of the families we serve goes on."""
+CHANNEL = "<|channel|>"
+"""Of gpt-oss: there `<|end|>` ends a message, and the answer goes on with the next one."""
 CONTROL = 3
 CATALOGUE = "catalogue"
 """`defaults_from` where the catalogue told the defaults; without it they are of `generation_config.json`."""
@@ -27,7 +29,8 @@ def generation_from_gguf(meta: GgufMeta) -> dict[str, Any]:
     tokens: list[str] = values.get("tokenizer.ggml.tokens", [])
     types: list[int] = values.get("tokenizer.ggml.token_type", [])
     named = [values.get(f"tokenizer.ggml.{k}_token_id") for k in ("eos", "eot", "eom")]
-    known = [i for i, (t, y) in enumerate(zip(tokens, types, strict=False)) if y == CONTROL and t in END_TOKENS]
+    ends = [end for end in END_TOKENS if not (end == "<|end|>" and CHANNEL in tokens)]
+    known = [i for i, (t, y) in enumerate(zip(tokens, types, strict=False)) if y == CONTROL and t in ends]
     return _generation(
         eos=[int(i) for i in named if i is not None] + known,
         bos=values.get("tokenizer.ggml.bos_token_id"),
@@ -47,7 +50,7 @@ def generation_from_folder(folder: Path) -> dict[str, Any]:
     named = special.get(_content(tokenizer.get("eos_token")))
     if named is not None:
         eos = [named, *eos]
-    known = [i for text, i in special.items() if text in END_TOKENS]
+    known = [i for text, i in special.items() if text in END_TOKENS and not (text == "<|end|>" and CHANNEL in special)]
     bos = generation.get("bos_token_id", config.get("bos_token_id"))
     pad = generation.get("pad_token_id", special.get(_content(tokenizer.get("pad_token"))))
     return _generation(
