@@ -1,7 +1,8 @@
 """`python -m tests.fuzz [TARGET…] [--seconds N]`: search for inputs that break a promise, guided by coverage (atheris).
 
 What is found is kept in `crashes/TARGET/`, where the suite runs it from then on; what reaches new branches is kept
-in `.cache/fuzz/TARGET`, where the next search begins. The target `api` runs `tests/integration/test_access_schema.py`.
+in `.cache/fuzz/TARGET`, where the next search begins. The target `api` runs `tests/integration/test_access_schema.py`,
+the target `hostile` sends what is in `hostile.py` to servers, however long that takes.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ def main() -> int:
         return search(asked.targets[0], asked.seconds)
     from tests.fuzz.targets import TARGETS
 
-    unknown = set(asked.targets) - {*TARGETS, "api"}
+    known = (*TARGETS, "api", "hostile")
+    unknown = set(asked.targets) - {*known}
     if unknown:
-        parser.error(f"no target is called {', '.join(sorted(unknown))}; there are {', '.join((*TARGETS, 'api'))}")
-    found = [name for name in asked.targets or (*TARGETS, "api") if not searched(name, asked.seconds)]
+        parser.error(f"no target is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    found = [name for name in asked.targets or known if not searched(name, asked.seconds)]
     print(f"found something: {', '.join(found)}" if found else "found nothing")
     return 1 if found else 0
 
@@ -45,6 +47,9 @@ def searched(name: str, seconds: int) -> bool:
     print(f"--- {name}", flush=True)
     command = [sys.executable, "-m", "tests.fuzz", "--inside", name, "--seconds", str(seconds)]
     environ = dict(os.environ)
+    if name == "hostile":
+        command = [sys.executable, "-c", "from tests.fuzz.hostile import main; raise SystemExit(main())"]
+        environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{TESTS / 'support'}"
     if name == "api":
         command = [sys.executable, "-m", "pytest", "tests/integration/test_access_schema.py"]
         environ["ASHORE_TEST_SCHEMA_SECONDS"] = str(seconds)

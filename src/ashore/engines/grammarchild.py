@@ -25,6 +25,8 @@ FOLLOW_S: Final = 0.25
 """Processor time that following a grammar may take beside `FOLLOW_TOKEN_S` for each token."""
 FOLLOW_TOKEN_S: Final = 0.005
 """Usual ones take 0.0001."""
+FOLLOWS_NICE, CHECKS_NICE = 5, 10
+"""Tokens of those without a grammar come first."""
 MEMORY_BYTES: Final = 512 << 20
 """What a grammar may take beside the tokenizer."""
 
@@ -73,6 +75,7 @@ def main() -> None:
     control = socket.socket(fileno=0)
     asked = json.loads(receive(control) or b"{}")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(FOLLOWS_NICE if asked["tokenizer"] else CHECKS_NICE)
     sys.path.extend(asked["path"])
     tokenizer = _loaded(asked["tokenizer"])
     lines: dict[int, socket.socket] = {}
