@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,10 @@ from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_bu
 
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
 _NO_GUARD = Guard(())
+_PROBE = "call12345"
+"""Identifier of a call that every template takes."""
+_SHORT_IDS = re.compile(r"length\s*!=\s*9")
+"""Mistral's templates refuse identifiers of calls that do not have nine characters."""
 _KNOWS_NONE = re.compile(r"(?<!reasoning_)content['\"\])]*\s+is\s+(?:not\s+)?none", re.IGNORECASE)
 
 
@@ -61,6 +66,7 @@ class ChatTemplate:
                 hint="correct the template and pull the model again",
             ) from fault
         self._knows_none = _KNOWS_NONE.search(source) is not None
+        self._wants_short_ids = _SHORT_IDS.search(source) is not None
         self._tools = lru_cache(maxsize=64)(self._tool_dicts)
 
     def render(
@@ -150,7 +156,7 @@ class ChatTemplate:
         if message.tool_calls:
             shaped["tool_calls"] = [
                 {
-                    "id": guard.shield(call.id),
+                    "id": self._call_id(call.id, guard),
                     "type": "function",
                     "function": {
                         "name": guard.shield(call.name),
@@ -160,10 +166,17 @@ class ChatTemplate:
                 for call in message.tool_calls
             ]
         if message.tool_call_id:
-            shaped["tool_call_id"] = guard.shield(message.tool_call_id)
+            shaped["tool_call_id"] = self._call_id(message.tool_call_id, guard)
         if message.name:
             shaped["name"] = guard.shield(message.name)
         return shaped
+
+    def _call_id(self, text: str, guard: Guard) -> str:
+        return (
+            hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:9]
+            if self._wants_short_ids
+            else guard.shield(text)
+        )
 
     def _arguments(self, text: str, guard: Guard) -> object:
         if not self._call_style.arguments_as_text:
@@ -186,11 +199,11 @@ class ChatTemplate:
 
     def _takes(self, style: CallStyle) -> bool:
         arguments = '{"probe": 1}' if style.arguments_as_text else {"probe": 1}
-        call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        call = {"id": _PROBE, "type": "function", "function": {"name": "f", "arguments": arguments}}
         conversation = [
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": style.empty_content, "tool_calls": [call]},
-            {"role": "tool", "content": "b", "tool_call_id": "call_1"},
+            {"role": "tool", "content": "b", "tool_call_id": _PROBE},
         ]
         try:
             text = self._render(
