@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-ledger
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full test-clients test-vllm test-fleet test-ray test-schemas test-lm-eval test-langchain test-openapi test-learn test-training-kills bench-training bundle test-bundle lock proto format clean test-wheel test-prometheus record test-image test-kubernetes test-doctor test-drills bench-doctor bench-drills test-console test-ledger
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ test-lm-eval: dev ## Install lm-evaluation-harness apart, and compare its log-li
 
 test-langchain: dev ## Install LangChain's standard tests apart, and run them over chat, Responses and Messages
 	@$(BIN)/python -m pytest -m full -rs tests/acceptance/test_langchain.py $(ARGS)
+
+test-openapi: dev ## Install schemathesis apart, and send what it makes of /openapi.json to a server, as each role (ARGS="-k developer")
+	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_openapi.py $(ARGS)
 
 test-console: dev ## Install Playwright apart, and let Chromium go through the console (ARGS="-k auditor"; ASHORE_PICTURES=1 writes its pictures)
 	@$(BIN)/python -m pytest -m full -rs -s tests/acceptance/test_console_browser.py tests/acceptance/test_console_journeys.py tests/acceptance/test_console_operator.py $(ARGS)

@@ -12,7 +12,7 @@ from ashore.backup.home import BackupHome
 from ashore.backup.model import NodeCondition
 from ashore.backup.service import BackupService
 from ashore.core import Actor, Call, Clock, Nothing, Recorder, Rights
-from ashore.errors import NotReady
+from ashore.errors import NotFound, NotReady
 
 READ: Final = "backup:read"
 RESOURCE: Final = "backup/home"
@@ -32,11 +32,12 @@ class BackupDesk:
 
         Raises:
             PermissionDenied: they may not.
-            NotReady: there is none, or nodes of it are buckets, whose logins an API worker does not have.
+            NotFound: there is none.
+            NotReady: nodes of it are buckets, whose logins an API worker does not have.
         """
         self.rights.require(actor.principal, READ, RESOURCE)
         if not self.home.has_vault:
-            raise NotReady("this home has no backup yet", hint="create one on the machine: ashore backup init")
+            raise NotFound("this home has no backup yet", hint="create one on the machine: ashore backup init")
         buckets = [place for place in self.home.read().places if place.startswith("s3://")]
         if buckets:
             raise NotReady(

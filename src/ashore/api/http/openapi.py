@@ -10,6 +10,7 @@ import msgspec
 from ashore import __version__
 from ashore.api.http.errors import AnthropicError, ErrorForm, OllamaError, OpenAIError
 from ashore.api.http.routes import Route
+from ashore.core import ADMIN
 
 ERROR_TYPES: Final[Mapping[ErrorForm, type[msgspec.Struct]]] = {
     "openai": OpenAIError,
@@ -71,7 +72,7 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
     }
     if route.request is not None:
         operation["requestBody"] = {
-            "required": True,
+            "required": not _may_lack_body(route),
             "content": {"application/json": {"schema": schemas[route.request]}},
         }
     parameters: list[dict[str, Any]] = [
@@ -82,6 +83,13 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
     if parameters:
         operation["parameters"] = parameters
     return operation
+
+
+def _may_lack_body(route: Route) -> bool:
+    """Return whether a request without a body says as much as `{}`: a call that has no field that must be given."""
+    if route.request is None or not route.path.startswith(ADMIN):
+        return False
+    return not any(field.required for field in msgspec.structs.fields(route.request))
 
 
 def _operation_id(route: Route) -> str:
