@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ashore.core import Digest
-from ashore.errors import CorruptBlob, InvalidRequest
+from ashore.errors import AshoreError, CorruptBlob, InvalidRequest
 from ashore.store import is_source, open_source, parse_reference
+from ashore.store.meant import check_form
 from ashore.store.paths import check_path
 from ashore.store.refs import name_from
 
@@ -73,3 +74,12 @@ def test_paths_that_leave_the_folder_are_refused(path: str) -> None:
 @pytest.mark.parametrize("path", ["model.gguf", "1_Pooling/config.json", "..hidden"])
 def test_plain_paths_pass(path: str) -> None:
     check_path(path)
+
+
+@pytest.mark.parametrize("text", ["0" * 480, "a/" * 3000, "x\0y"])
+def test_a_text_that_can_be_no_path_is_refused_and_no_fault(text: str) -> None:
+    with pytest.raises(AshoreError):
+        check_form(text, {})
+        parse_reference(text)
+    with pytest.raises(AshoreError):
+        open_source(text).resolve()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from ashore.errors import InvalidRequest
@@ -28,7 +28,7 @@ def check_form(text: str, known: Mapping[str, str]) -> None:
     Raises:
         InvalidRequest: it has the form of another tool, or names no organisation on a hub; the hint has the right form.
     """
-    if Path(text).exists():
+    if os.path.exists(text):  # and not `Path.exists`, which raises where the text is too long for a path
         return
     foreign = (
         text.startswith(("http://", "https://", "ollama ", "hf.co/", "huggingface.co/"))

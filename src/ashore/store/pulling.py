@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Puller:
 
     def _catalog_entry(self, source: str) -> CatalogEntry | None:
         check_form(source, self._catalog().sources)
-        if is_source(source) or ":" in source or Path(source).is_dir():
+        if is_source(source) or ":" in source or os.path.isdir(source):
             return self._catalog().find_source(source)
         return self._catalog().get(source)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,7 +80,7 @@ def open_source(text: str, *, sha256: str = "", text_only: bool = False, endpoin
                 return S3FilesSource(text, text_only=text_only)
             return S3LayoutRemote(text)
     path = Path(text.removeprefix("file:")).expanduser()
-    if path.is_dir() or is_path(text):
+    if os.path.isdir(path) or is_path(text):
         from ashore.store.sources.local import LocalSource
 
         return LocalSource(path, text_only=text_only)

@@ -28,7 +28,7 @@ class LocalSource:
         self._text_only = text_only
 
     def resolve(self) -> Origin:
-        if not self._path.exists():
+        if not os.path.exists(self._path):
             raise UnknownModel(f"{self._path} does not exist", hint="check the path")
         files = own_files(self._path)
         has_text = self._text_only and any(p.name == "tokenizer.json" for p in files)
