@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import structs
 
 from ashore.audit.canonical import decode, needle
 from ashore.audit.chain import HASH_CHARS
@@ -42,10 +44,15 @@ class Hit:
 
 
 def search(shelf: Shelf, query: Query) -> list[Hit]:
-    """Return what answers the query, newest first, `limit` at most."""
+    """Return what answers the query, newest first, `limit` at most. Of what a record keeps sealed, a list names the key
+    alone: each may have megabytes, and `AuditService.content` shows them one at a time."""
     streams = [_newest_first(shelf, chain, query) for chain in _chains(shelf, query)]
     hits = []
     for hit in heapq.merge(*streams, key=lambda hit: -hit.order_us):
+        sealed = hit.record.content
+        if sealed is not None:
+            bare = structs.replace(sealed, prompt="", answer="")
+            hit = replace(hit, record=structs.replace(hit.record, content=bare))
         hits.append(hit)
         if len(hits) >= query.limit:
             break

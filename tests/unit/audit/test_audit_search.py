@@ -287,6 +287,8 @@ def test_content_is_sealed_and_vanishes_with_its_key(tmp_path: Path) -> None:
     assert b"question" not in segment_path(root, ChainName("api-0"), 1).read_bytes()
     service, recorder = a_service(root, tmp_path)
     sealer = ContentSealer(keys)
+    listed = [hit.record.content for hit in search(LocalShelf(root), Query(kind="request"))]
+    assert [(one.key_id != "", one.prompt, one.answer) for one in listed if one] == 2 * [(True, "", "")]
     record, prompt, answer = service.content("api-0#3", sealer, READER)
     assert (record.actor, prompt, answer) == ("alice", b"her question", b"her answer")
     assert len(service.content("api-0#4", sealer, READER)[2]) == 1 << 20, "cut, and the digest is of the whole"
