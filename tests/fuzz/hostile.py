@@ -414,7 +414,7 @@ def _send(server: Served, model: str, key: str, shape: Shape, seen: Seen) -> Non
 
 
 def _ask(server: Served, path: str, key: str, body: Body) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=300)
     try:
         connection.request("POST", path, json.dumps(body).encode(), {"authorization": f"Bearer {key}"})
         answer = connection.getresponse()
