@@ -72,6 +72,7 @@ def source_of(kind: str, text: str, style: dict[str, Any]) -> str:
 
 def main() -> None:
     """Fork for each socket that comes, until there is no one to send any."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; who started this ends it
     control = socket.socket(fileno=0)
     asked = json.loads(receive(control) or b"{}")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -163,7 +163,7 @@ class GrammarProcess:
         command = [sys.executable, "-I", "-S", grammarchild.__file__]
         with theirs:
             self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=child_environment(), process_group=0
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=child_environment()
             )
         self._control = ours
         grammarchild.send(ours, json.dumps(setup).encode())
