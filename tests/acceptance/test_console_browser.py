@@ -379,6 +379,20 @@ def test_a_model_is_asked_by_keyboard_alone(server: Served, browser: RealBrowser
         assert "By keyboard alone" in dev.page.locator(".said.model").inner_text()
 
 
+def test_of_a_stopped_answer_nothing_is_said_that_is_not_so(
+    server: Served, browser: RealBrowser, office: dict[str, str]
+) -> None:
+    with browser.page(server.root_url) as dev:
+        log_in(dev, "dev", "", "/chat?left=chat")
+        dev.page.route("**/console/ask", lambda route: None)  # it begins, and never answers
+        dev.page.get_by_label("Message", exact=True).fill("Stop me.")
+        dev.page.get_by_role("button", name="Send").click()
+        dev.page.get_by_role("button", name="Stop").click()
+        dev.page.get_by_role("alert").get_by_text("Stopped.").wait_for()
+        assert dev.page.locator("#status").inner_text() == "Stopped."
+        assert dev.page.locator(".metrics").inner_text() == "", "no figure is made up"
+
+
 def test_the_console_holds_under_a_path_of_a_portal(
     server: Served, browser: RealBrowser, office: dict[str, str]
 ) -> None:

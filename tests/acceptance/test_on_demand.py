@@ -244,7 +244,7 @@ def test_operators_warm_pin_and_cool(house: Served, key: str) -> None:
     assert run("cool", "one").stdout == "one is cold, on disk\n"
     assert run("warm", "one").stdout == "one is loaded, in memory\n"
     table = run("ps").stdout
-    assert "memory 1000 B of 1.95 KiB for all models" in table
+    assert "planned 1000 B of 1.95 KiB for all models" in table
     items = json.loads(run("ps", "--json").stdout)["items"]
     assert {one["alias"] for one in items} == set(MODELS)
     said = run("warm", "nothing")

@@ -481,7 +481,7 @@ def test_a_failed_start_changes_no_state_and_one_that_succeeds_says_what_is_gone
     assert aliases() == before
     again = start_served(server.home, ["fake:echo"], store=None, port=server.port, grpc_port=0)
     try:
-        gone = "alias fake:echo?seed=1 was removed: it is not among the models that were named"
+        gone = "alias fake:echo?seed=1 was removed: it is not among the models of ashore up"
         eventually(lambda: gone in again.said())
         assert aliases() == {"fake:echo": before["fake:echo"]}
     finally:

@@ -43,8 +43,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     residence: str = ""
     """Of a model that is loaded on demand: cold, loading, loaded…"""
     memory_bytes: int
-    """Planned: most that its hosts take, weights and full KV cache; 0 where nothing is needed here, and at every alias
-    of a release but the first."""
+    """Planned: weights and full KV cache, its processes themselves on top; 0 where nothing is needed here, and at every
+    alias of a release but the first."""
     resident_bytes: int = 0
     """Measured: what its hosts hold in memory now; 0 at every alias of a release but the first."""
 

@@ -37,7 +37,7 @@ class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
     weights_percent: dict[str, float]
     """By alias: how much of it this release answers."""
     needed_bytes: int
-    """Planned: most that its hosts take, weights and full KV cache of every replica."""
+    """Planned: weights and full KV cache of every replica; its processes themselves come on top."""
     gate: str
     content: str
     parts: dict[str, str]

@@ -46,7 +46,7 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True):
     pin: bool = False
     """Whether it is never unloaded."""
     memory_bytes: int = 0
-    """Planned: most that it takes while it is loaded, weights and full KV cache of every replica. While it is asleep:
+    """Planned: weights and full KV cache of every replica; its processes themselves come on top. While it is asleep:
     what it keeps."""
     resident_bytes: int = 0
     """Measured: what its processes hold in this machine's memory now; 0: it has none."""

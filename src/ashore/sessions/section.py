@@ -71,8 +71,8 @@ class ConsoleSection(Section, frozen=True, kw_only=True):
     local: bool = True
     """Let local accounts log in by password. Without, people come from a provider; the first link still works."""
     factor: Literal["", "all", "offices", "nobody"] = ""
-    """Who must have a second factor: `all`, `offices` (whoever holds one of the three offices) or `nobody`. Empty: as
-    the profile says: offices; mlps3: all."""
+    """Who must have a second factor: `all`, `offices` (holders of one of the three offices, and model owners) or
+    `nobody`. Empty: as the profile says: offices; mlps3: all."""
     idle_s: OrProfile = 0
     """Seconds without a person's request after which a session ends; polling by a page does not count. 0: as the
     profile says: 900."""
