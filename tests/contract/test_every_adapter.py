@@ -80,6 +80,7 @@ ELSEWHERE = {
     "serving:ServedText TextModel": "unit/test_text_model.py",
     "serving:ToolCallPieceLike ToolCallDelta": "data",
     "serving:ToolCallPieceLike ToolCallPiece": "data",
+    "state:Changes Constraint": "a grammar that a process follows; it waits for an answer, and not for a change",
     "store:FileSource HubSource": "what the two hubs share",
     "store:FileSource LocalSource": "unit/test_store_service.py: there is no other side that could fail as hubs do",
     "store:FileSource S3FilesSource": "integration/test_store_s3.py, against a real server",

@@ -169,7 +169,7 @@ def test_embeddings_as_numbers_and_as_base64(client: openai.OpenAI, worker: Work
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [m.id for m in client.models.list()] == ["dies", "echo", "slow"]
+    assert [m.id for m in client.models.list()] == ["echo", "slow", "dies"], "in the order of the file"
     echo = client.models.retrieve("echo")
     assert echo.owned_by == "ashore"
     assert echo.model_dump()["max_model_len"] == echo.model_dump()["context_tokens"] == 4096

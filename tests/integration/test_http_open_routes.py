@@ -37,7 +37,7 @@ def test_tokens_there_and_back(worker: Worker) -> None:
         assert (status, fault["error"]["param"]) == (400, "prompt")
     status, fault = post(worker, "/tokenize", prompt="a")
     assert (status, fault["error"]["param"]) == (400, "model")
-    assert "dies, echo, slow" in fault["error"]["hint"]
+    assert "echo, slow, dies" in fault["error"]["hint"]
     status, fault = post(worker, "/detokenize", model="echo", tokens=[999])
     assert (status, fault["error"]["param"]) == (400, "tokens")
 
@@ -58,7 +58,7 @@ def test_what_others_ask_a_server(worker: Worker) -> None:
     assert worker.request("GET", "/ping", headers={"authorization": ""})[0] == 200
     assert json.loads(worker.request("GET", "/version")[2])["server"] == "ashore"
     assert worker.request("GET", "/version", headers={"authorization": ""})[0] == 401
-    listed = [json.loads(worker.request("GET", "/v1/models")[2])["data"][1] for _ in range(2)]
+    listed = [json.loads(worker.request("GET", "/v1/models")[2])["data"][0] for _ in range(2)]
     assert listed[0] == listed[1]
     assert (listed[0]["id"], listed[0]["created"], listed[0]["owned_by"]) == ("echo", 1, "ashore")
     assert listed[0]["context_length"] == listed[0]["max_model_len"] == 4096

@@ -184,6 +184,7 @@ def test_weights_larger_than_memory_are_told_with_both_numbers() -> None:
         (Wish(name="r1", kind="openvino"), UnsupportedModel, "openvino supports llama, qwen2, qwen3"),
         (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "llamacpp supports gguf"),
         (Wish(name="smollm2", kind="vllm"), MissingExtra, "not installed on this machine"),
+        (Wish(name="smollm2", context_tokens=8193), InvalidRequest, "context_tokens is 8,193; the model takes 8,192"),
         (Wish(name="made", kind="torch"), UnsupportedModel, "made is in openvino; torch supports safetensors and gguf"),
     ],
 )

@@ -461,6 +461,21 @@ def _check_options(card: EngineCard, wish: Wish) -> None:
             )
 
 
+def _check_context(wish: Wish, facts: ModelFacts) -> None:
+    """Return where the context that was asked for is one that the model was made for.
+
+    Raises:
+        InvalidRequest: it is longer, and the model would answer with nonsense behind its end.
+    """
+    most = facts.shape.context_tokens if facts.shape is not None else 0
+    if 0 < most < wish.context_tokens:
+        raise InvalidRequest(
+            f"{_alias(wish)}: context_tokens is {wish.context_tokens:,}; the model takes {most:,} at most",
+            hint=f"set [model.engine] context_tokens to {most} or less, or leave it out",
+            param="context_tokens",
+        )
+
+
 def _plan_model(
     wish: Wish,
     facts: ModelFacts,
@@ -480,6 +495,7 @@ def _plan_model(
     extra |= dict(wish.options)
     card = card_of(kind)
     _check_options(card, wish)
+    _check_context(wish, facts)
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
     if wish.fleet:
         reached = {"fleet": _alias(wish), "key": wish.key, "ca_file": wish.ca_file}
