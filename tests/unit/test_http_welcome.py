@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from ashore.api.http import ROUTES
+from ashore.api.http.openapi import describe
 from ashore.api.http.welcome import docs_of, page_of
 from ashore.serving import ModelCard
 
@@ -48,3 +50,14 @@ def test_the_page_of_routes_has_those_that_clients_use() -> None:
 def test_nothing_is_loaded_and_no_link_leaves_the_server(page: str) -> None:
     assert "<script" not in page and "<img" not in page and "url(" not in page
     assert all(link.startswith("/") for link in re.findall(r"(?:href|src)=['\"]([^'\"]*)", page))
+
+
+def test_the_document_forbids_no_field_that_is_left_out_and_asks_for_no_body_that_may_be_missing() -> None:
+    document = json.loads(describe(ROUTES))
+    schemas = document["components"]["schemas"]
+    for name in ("MessagesRequest", "ResponsesRequest", "ConversationRequest", "ConversationUpdate"):
+        assert "additionalProperties" not in schemas[name]
+    assert schemas["ChatRequest"]["additionalProperties"] is False
+    bodies = {path: said["post"]["requestBody"]["required"] for path, said in document["paths"].items()
+              if "requestBody" in said.get("post", {})}  # fmt: skip
+    assert bodies["/v1/conversations"] is False and bodies["/v1/conversations/{conversation}"] is True

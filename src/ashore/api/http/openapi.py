@@ -27,6 +27,9 @@ def describe(routes: Sequence[Route]) -> bytes:
     unique = list(dict.fromkeys(types))
     schemas, components = msgspec.json.schema_components(unique, ref_template=REF)
     by_type = dict(zip(unique, schemas, strict=True))
+    for route in routes:
+        if route.leaves_out and route.request is not None:
+            components[route.request.__name__].pop("additionalProperties", None)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
@@ -86,8 +89,8 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
 
 
 def _may_lack_body(route: Route) -> bool:
-    """Return whether a request without a body says as much as `{}`: a call that has no field that must be given."""
-    if route.request is None or not route.path.startswith(ADMIN):
+    """Return whether a request without a body says as much as `{}`: it has no field that must be given."""
+    if route.request is None or not (route.body_optional or route.path.startswith(ADMIN)):
         return False
     return not any(field.required for field in msgspec.structs.fields(route.request))
 

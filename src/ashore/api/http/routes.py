@@ -67,6 +67,10 @@ class Route:
     asks_itself: bool = False
     """The handler asks the authority on which resource; the guard only turns away who may do it on none."""
     request: type[msgspec.Struct] | None = None
+    body_optional: bool = False
+    """Whether a request without a body says as much as `{}`."""
+    leaves_out: bool = False
+    """Whether fields that the type lacks are left out and named, unless `[http.unknown_fields]` refuses them."""
     response: type[msgspec.Struct] | None = None
     streams: bool = False
     deferrable: bool = False

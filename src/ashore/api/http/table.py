@@ -83,21 +83,24 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
-        repeats=True, summary="Generate the next message of a conversation", request=MessagesRequest,
+        repeats=True, summary="Generate the next message of a conversation", request=MessagesRequest, leaves_out=True,
         response=MessageOut, errors="anthropic", deferrable=True,
     ),
     Route(
         method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",
-        summary="Count the tokens of a request", request=CountRequest, response=CountOut, errors="anthropic",
+        summary="Count the tokens of a request", request=CountRequest, leaves_out=True,
+        response=CountOut, errors="anthropic",
     ),
     Route(
         method="POST", path="/v1/responses", guard="infer", handler=responses.create, tag="Responses", streams=True,
-        summary="Create a response, now or in the background", request=ResponsesRequest, response=ResponseOut,
+        summary="Create a response, now or in the background", request=ResponsesRequest, leaves_out=True,
+        response=ResponseOut,
         deferrable=True,
     ),
     Route(
         method="POST", path="/v1/responses/input_tokens", guard="infer", handler=responses.input_tokens,
-        tag="Responses", summary="Count the input tokens of a response", request=ResponsesRequest, response=InputTokens,
+        tag="Responses", summary="Count the input tokens of a response", request=ResponsesRequest, leaves_out=True,
+        response=InputTokens,
     ),
     Route(
         method="GET", path="/v1/responses/{response}", guard="infer", handler=responses.retrieve, tag="Responses",
@@ -118,7 +121,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/conversations", guard="infer", handler=conversations.create, tag="Conversations",
-        summary="Create a conversation", request=ConversationRequest, response=ConversationOut,
+        summary="Create a conversation", request=ConversationRequest, body_optional=True,
+        leaves_out=True, response=ConversationOut,
     ),
     Route(
         method="GET", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.retrieve,
@@ -127,7 +131,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.update,
         tag="Conversations", summary="Replace the metadata of a conversation", request=ConversationUpdate,
-        response=ConversationOut,
+        leaves_out=True, response=ConversationOut,
     ),
     Route(
         method="DELETE", path="/v1/conversations/{conversation}", guard="infer", handler=conversations.delete,
@@ -135,7 +139,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/conversations/{conversation}/items", guard="infer", handler=conversations.add_items,
-        tag="Conversations", summary="Add items to a conversation", request=ItemsRequest, response=ItemList,
+        tag="Conversations", summary="Add items to a conversation", request=ItemsRequest, leaves_out=True,
+        response=ItemList,
     ),
     Route(
         method="GET", path="/v1/conversations/{conversation}/items", guard="infer", handler=conversations.list_items,
