@@ -14,6 +14,7 @@ from grammars import check_grammar
 from tiny_models import make_tiny_model
 
 from ashore.engines import Grammar
+from ashore.engines.grammar import prepared
 from ashore.engines.grammarpaths import check_rules, longest_path
 from ashore.engines.sampling.constraint import GrammarCompiler
 from ashore.errors import InvalidGrammar
@@ -98,6 +99,25 @@ def test_what_leads_deep_is_refused_before_it_is_compiled(kind: Any, text: str) 
     """Each of these ended the process that compiled it."""
     with pytest.raises(InvalidGrammar, match=r"leads? through|points to no schema|nested more than"):
         check_grammar(Grammar(kind=kind, text=text))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "[" * 250_000},
+        {"type": "string", "pattern": "[^" * 120_000},
+        {"patternProperties": {"[" * 250_000: {}}},
+        {"$id": "http://a/" + "b/" * 30_000, "$defs": {f"r{at}": {"$id": f"c{at}"} for at in range(7_000)}},
+        {"$defs": {"n" * 100_000: {"$anchor": "a"}}, "anyOf": [{"$ref": "#a"}] * 10_000},
+        {"$defs": {"n" * 100_000: {"$defs": {f"r{at}": {"$anchor": f"a{at}"} for at in range(5_000)}}}},
+    ],
+)
+def test_a_schema_is_prepared_in_time_and_memory_in_proportion(schema: dict[str, Any]) -> None:
+    """Each of these held the interpreter for minutes, or took gigabytes, before any process of a grammar began."""
+    began = time.thread_time()
+    with suppress(InvalidGrammar):
+        assert len(prepared(Grammar(kind="json_schema", text=json.dumps(schema)))[1]) < 1 << 20
+    assert time.thread_time() - began < 5
 
 
 def test_recursion_and_many_references_are_taken() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -454,6 +456,15 @@ def test_objects_and_lists_of_a_body_are_bounded_and_texts_are_none() -> None:
     check_containers(code)
     with pytest.raises(InvalidRequest):
         check_containers(code + most + b"{" * 9)
+
+
+@pytest.mark.parametrize("rest", ['\\"', '"', '"\\\\', '"a\\'])
+def test_what_stands_in_texts_that_do_not_end_is_found_in_one_pass(rest: str) -> None:
+    """Two million quotes held the interpreter for hours."""
+    began = time.thread_time()
+    with suppress(InvalidRequest):
+        check_containers(b"[" * (MOST_CONTAINERS + 1) + rest.encode() * 2_000_000)
+    assert time.thread_time() - began < 5
 
 
 def test_a_budget_of_thinking_is_read_in_both_forms() -> None:

@@ -111,3 +111,14 @@ def test_parameters_that_are_no_schema_are_named() -> None:
     )
     with pytest.raises(InvalidRequest, match="'x'"):
         prepare_tools(broken, BytesText())
+
+
+def test_parameters_longer_than_a_grammar_are_refused_before_they_are_read_as_one() -> None:
+    long = ToolSpec(name="long", parameters=json.dumps({"properties": {"n" * 300_000: {"type": "string"}}}))
+    asked = GenerationRequest(
+        request_id=RequestId("r"), model="m", messages=ask().messages, tools=(*TOOLS, long), tool_choice="required"
+    )
+    with pytest.raises(InvalidRequest, match="limit is 262144"):
+        prepare_tools(asked, Teaches("hermes"))
+    with pytest.raises(InvalidRequest, match="limit is 262144"):
+        prepare_tools(asked, Teaches("dsml"))

@@ -33,7 +33,7 @@ from ashore.engines.client import HostClient, backends_of
 from ashore.engines.closing import JSON_STYLE
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
-from ashore.engines.grammar import GrammarChecker, argument_schema
+from ashore.engines.grammar import MOST_GRAMMAR_BYTES, GrammarChecker, argument_schema
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
@@ -72,6 +72,7 @@ __all__ = [
     "JSON_STYLE",
     "LIMITS",
     "MADE_UP",
+    "MOST_GRAMMAR_BYTES",
     "BackendStatus",
     "CanEmbed",
     "CanLoadAdapter",

@@ -17,7 +17,7 @@ from ashore.engines.model import Grammar
 from ashore.engines.schemaform import BY_NAME, IN_LISTS, SINGLE, conditions, plain
 from ashore.errors import InvalidGrammar
 
-_MAX_BYTES = 256 * 1024
+MOST_GRAMMAR_BYTES: Final = 256 * 1024
 _KEPT_GOOD: Final = 64
 _MAX_DIGITS: Final = 20
 _INT64: Final = 1 << 63
@@ -104,9 +104,9 @@ def prepared(grammar: Grammar) -> tuple[str, str]:
         raise InvalidGrammar(
             "the grammar has an incomplete character (a lone surrogate)", hint="send complete characters"
         )
-    if len(grammar.text.encode()) > _MAX_BYTES:
+    if len(grammar.text.encode()) > MOST_GRAMMAR_BYTES:
         raise InvalidGrammar(
-            f"the grammar is {len(grammar.text)} characters long; the limit is {_MAX_BYTES} bytes",
+            f"the grammar is {len(grammar.text)} characters long; the limit is {MOST_GRAMMAR_BYTES} bytes",
             hint="shorten it, for instance by moving repeated parts into $defs",
         )
     match grammar.kind:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from ashore.core import foreign_errors
 from ashore.errors import InvalidGrammar
 
 BY_NAME: Final = ("properties", "patternProperties", "$defs", "definitions")
@@ -32,6 +33,8 @@ COMBINE: Final = ("anyOf", "oneOf", "allOf", "$ref")
 
 _COUNTS: Final = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NAMED: Final = {"$id", "$anchor"}
+_MOST_NAME_CHARS: Final = 1000
+"""Of an `$id` with what it is relative to, and of the pointer to what has a name: each `$ref` repeats one of them."""
 _PLACE: Final = re.compile(r"#(/.*)?")
 _SPECIAL: Final = re.compile(r"([.^$*+?()\[\]{}|\\])")
 
@@ -47,7 +50,8 @@ FORMATS: Final = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_
 """RFC 3339 without leap seconds; the library's own patterns know no leap years."""
 
 _ESCAPE: Final = re.compile(r"\\.", re.DOTALL)
-_CLASSES: Final = re.compile(r"\\.|\[\^?(?:\\.|[^\]\\])+\]", re.DOTALL)
+_CLASSES: Final = re.compile(r"\\.|\[\^?(?:\\.|[^\]\\])++\]?", re.DOTALL)
+"""A class that nothing ends goes to the end, so that each character is read once; the library refuses it."""
 _SPACES, _DIGITS, _WORDS = r"\s\x{FEFF}\x1C-\x1F\x{85}", r"\d\p{Nd}", r"\w\x{80}-\x{10FFFF}"
 _NARROW: Final = {r"\s": r"[\t-\r\p{Z}]", r"\S": f"[^{_SPACES}]", r"\D": f"[^{_DIGITS}]", r"\W": f"[^{_WORDS}]"}
 _WIDE: Final = {r"\s": _SPACES, r"\d": _DIGITS, r"\w": _WORDS}
@@ -108,7 +112,7 @@ def _plain(schema: Any, targets: dict[str, str], *, base: str, at: str) -> Any:
     if not isinstance(schema, dict):
         return schema
     if isinstance(name := schema.get("$id"), str):
-        base = urljoin(base, name)
+        base = _joined(base, name)
     made = mapped(schema, lambda part, where: _plain(part, targets, base=base, at=at + where))
     made = {keyword: value for keyword, value in made.items() if keyword not in _NAMED}
     if "//json-schema.org/" not in str(made.get("$schema", "")):
@@ -196,17 +200,17 @@ def _targets(schema: Any, base: str, where: str, at: str) -> dict[str, str]:
     found = {} if where else {"": at}
     if isinstance(schema, dict):
         if isinstance(name := schema.get("$id"), str):
-            base = urljoin(base, name)
-            found[base.removesuffix("#")] = at + where
+            base = _joined(base, name)
+            found[base.removesuffix("#")] = _short(at + where)
         if isinstance(anchor := schema.get("$anchor"), str):
-            found[f"{base}#{anchor}"] = at + where
+            found[_short(f"{base}#{anchor}")] = _short(at + where)
         for part, inside in parts(schema):
             found |= _targets(part, base, where + inside, at)
     return found
 
 
 def _pointer(reference: str, targets: dict[str, str], base: str) -> str:
-    address, _, fragment = (base + reference if reference[:1] == "#" else urljoin(base, reference)).partition("#")
+    address, _, fragment = (base + reference if reference[:1] == "#" else _joined(base, reference)).partition("#")
     whole = targets.get(address)
     if whole is not None and _PLACE.fullmatch(f"#{fragment}"):
         return whole + fragment
@@ -216,6 +220,22 @@ def _pointer(reference: str, targets: dict[str, str], base: str) -> str:
         f"the $ref {reference[:100]!r} points to nothing inside the schema; no other schema is fetched",
         hint="copy the referenced schema into $defs",
     )
+
+
+def _joined(base: str, name: str) -> str:
+    with foreign_errors(f"the address {name[:100]!r} cannot be read", InvalidGrammar, hint="correct $id and $ref"):
+        address = urljoin(base, _short(name))
+    return _short(address)
+
+
+def _short(name: str) -> str:
+    if len(name) > _MOST_NAME_CHARS:
+        raise InvalidGrammar(
+            f"the name or place {name[:100]!r}… of a part of the schema has {len(name)} characters; the limit is "
+            f"{_MOST_NAME_CHARS}",
+            hint="shorten $id, $anchor, $ref and the names of the properties around them",
+        )
+    return name
 
 
 def _refused(keyword: str, at: str, when: str) -> InvalidGrammar:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ashore.core import Message, ToolSpec, did_you_mean
-from ashore.engines import JSON_STYLE, Grammar, argument_schema
+from ashore.engines import JSON_STYLE, MOST_GRAMMAR_BYTES, Grammar, argument_schema
 from ashore.errors import InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import GenerationRequest
 from ashore.serving.ports import ServedText
@@ -109,6 +109,13 @@ def _enforce(request: GenerationRequest, text: ServedText) -> GenerationRequest:
             "response_format and a required tool contradict each other",
             hint="leave one of them out",
             param="tool_choice",
+        )
+    if (size := sum(len(tool.parameters.encode(errors="replace")) for tool in tools)) > MOST_GRAMMAR_BYTES:
+        raise InvalidRequest(
+            f"the parameters of the tools that may be called have {size} bytes; the limit is {MOST_GRAMMAR_BYTES} "
+            "where a tool is required",
+            hint="name one tool in tool_choice, or use 'auto'",
+            param="tools",
         )
     return replace(request, grammar=tool_call_grammar(tools, text))
 
