@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ashore.engines import Grammar, GrammarChecker
 from ashore.engines.grammarprocess import GrammarProcess
+from ashore.engines.sampling.constraint import GrammarCompiler
 from ashore.errors import InvalidGrammar
 
 AMBIGUOUS = 'start: a\na: a a | "x" | ' + " | ".join(" ".join(["a"] * count) for count in range(3, 200))
@@ -73,3 +76,23 @@ def test_what_was_good_is_not_compiled_again() -> None:
     checker.close()
     checker._process.begin = lambda kind, text: pytest.fail("compiled again")  # type: ignore[method-assign,assignment]
     checker.check(grammar)
+
+
+def test_tenants_take_turns_in_having_grammars_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty slow ones of one tenant had another's wait for all of them."""
+    compiler, all_sent, compiled = GrammarCompiler(tmp_path, vocab_size=320), threading.Event(), list[str]()
+
+    def compile_one(grammar: Grammar) -> None:
+        all_sent.wait(60)
+        compiled.append(grammar.text)
+
+    monkeypatch.setattr(compiler, "_compile", compile_one)
+    sent = [compiler.compile(Grammar(kind="lark", text=f"many {at}"), "many") for at in range(40)]
+    sent.append(compiler.compile(Grammar(kind="lark", text="one"), "few"))
+    compiler.drop(sent[39])
+    all_sent.set()
+    try:
+        assert all(one.cancelled() or one.result(60) is None for one in sent)
+        assert compiled.index("one") < 6 and len(compiled) == 40 and "many 39" not in compiled
+    finally:
+        compiler.close()

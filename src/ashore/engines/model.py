@@ -127,6 +127,8 @@ class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
     prefix_partition: str = ""
     """Prefix-cache blocks are shared only between orders with equal partition and adapter. The request path puts the
     tenant here unless the operator allows sharing."""
+    tenant: str = ""
+    """Whose grammars are compiled one after the other, in turn with those of others."""
     min_precision: str = ""
     """Rung of the engine below which no token of it may be computed; empty: any."""
     traceparent: str = ""

@@ -183,6 +183,7 @@ def make_orders(
             ignore_eos=request.ignore_eos and not request.stop_token_ids,
             priority=request.priority,
             prefix_partition=_partition("" if shared_prefix_cache else tenant, request.prefix_salt),
+            tenant=tenant,
             min_precision=min_precision,
             traceparent=request.arrival.traceparent,
         )

@@ -154,7 +154,7 @@ class LlamaCppEngine:
         number = next(self._numbers)
         self._answers[order.order_id] = answer = Continuation(order)
         if order.grammar is not None and self._grammars is not None:
-            self._compiling[order.order_id] = (number, self._grammars.compile(order.grammar))
+            self._compiling[order.order_id] = (number, self._grammars.compile(order.grammar, order.tenant))
         else:
             heapq.heappush(self._waiting, (-order.priority, number, answer))
 

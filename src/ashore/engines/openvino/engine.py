@@ -349,7 +349,7 @@ class OpenVinoEngine:
             live.came_s = self._clock()
             live.last_rung = info.rungs.index(order.min_precision) if order.min_precision else len(info.rungs) - 1
         if order.grammar is not None and self._grammars is not None:
-            self._compiling[order.order_id] = self._grammars.compile(order.grammar)
+            self._compiling[order.order_id] = self._grammars.compile(order.grammar, order.tenant)
         else:
             self._scheduler.add(sequence)
 

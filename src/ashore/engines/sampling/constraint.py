@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,8 @@ from ashore.engines.grammarprocess import GrammarLine, GrammarProcess, wait_for_
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
-_COMPILED_AT_ONCE: Final = 2
+_COMPILED_AT_ONCE: Final = 4
+_OF_ONE_TENANT: Final = 2
 PATIENCE_S: Final = 0.005
 """What the step of all waits for what a grammar permits next; usual ones take a tenth of it. Whose grammar takes
 longer misses the step, alone."""
@@ -94,7 +97,8 @@ class Constraint:
 
 
 class GrammarCompiler:
-    """Makes constraints in threads of their own, so that no running sequence waits for a compilation."""
+    """Makes constraints in threads of their own, so that no running sequence waits for a compilation. Tenants take
+    turns."""
 
     def __init__(self, directory: Path, *, vocab_size: int) -> None:
         """Read nothing yet; `tokenizer.json` and `generation.json` of the folder are read for the first grammar."""
@@ -102,10 +106,18 @@ class GrammarCompiler:
         self._vocab_size = vocab_size
         self._threads = ThreadPoolExecutor(_COMPILED_AT_ONCE, thread_name_prefix="grammar")
         self._process = GrammarProcess(self._tokenizer)
+        self._ahead: OrderedDict[str, deque[tuple[Future[Constraint], Grammar]]] = OrderedDict()
+        """What waits, by tenant; whose turn is next is first."""
+        self._at_work: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
-    def compile(self, grammar: Grammar) -> Future[Constraint]:
+    def compile(self, grammar: Grammar, tenant: str = "") -> Future[Constraint]:
         """Return at once; the future raises `InvalidGrammar` where the grammar cannot be compiled."""
-        return self._threads.submit(self._compile, grammar)
+        future: Future[Constraint] = Future()
+        with self._lock:
+            self._ahead.setdefault(tenant, deque()).append((future, grammar))
+        self._threads.submit(self._work)
+        return future
 
     @staticmethod
     def drop(future: Future[Constraint]) -> None:
@@ -115,8 +127,34 @@ class GrammarCompiler:
 
     def close(self) -> None:
         """End all compilations and constraints."""
+        with self._lock:
+            ahead = [future for line in self._ahead.values() for future, _ in line]
+            self._ahead.clear()
+        for future in ahead:
+            future.cancel()
         self._process.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self) -> None:
+        """Compile what waits, until nothing does of a tenant that may have more at work."""
+        while True:
+            with self._lock:
+                tenant = next((one for one in self._ahead if self._at_work[one] < _OF_ONE_TENANT), None)
+                if tenant is None:
+                    return
+                line = self._ahead.pop(tenant)
+                future, grammar = line.popleft()
+                if line:
+                    self._ahead[tenant] = line
+                self._at_work[tenant] += 1
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(self._compile(grammar))
+                except Exception as fault:  # noqa: BLE001 - who asked for the grammar gets it
+                    future.set_exception(fault)
+            with self._lock:
+                self._at_work[tenant] -= 1
+                self._at_work += Counter()  # forgets who has none
 
     def _compile(self, grammar: Grammar) -> Constraint:
         line = self._process.begin(*prepared(grammar))
