@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.core import ManualClock
+from ashore.core import ManualClock, Reserve
 from ashore.errors import EngineFailed, HomeBusy, InvalidSpec, PortTaken
 from ashore.processes import (
     SILENCE_S,
@@ -326,3 +326,23 @@ def test_a_process_with_a_loop_is_heard_of_soon_until_that_has_not_turned_for_lo
     assert life.promise_s() is None, "with the last promise that is 30 s of silence"
     life.turned()
     assert life.promise_s() == SILENCE_S
+
+
+def test_logs_take_nothing_of_the_reserve_of_the_disk(tmp_path: Path) -> None:
+    reserve, clock, log = Reserve(tmp_path, num_bytes=4096), ManualClock(), tmp_path / "edge.log"
+    reserve.make()
+    with Supervisor(clock=clock, say=lambda line: None, reserve=reserve) as supervisor:
+        supervisor.add(ChildSpec(name="edge", argv=("sleep", "60"), log=log, control_flag="", drain_s=0.0))
+
+        def grown_by(num_bytes: int) -> int:
+            with log.open("a") as file:
+                file.write("x" * num_bytes)
+            clock.advance(5.0)
+            supervisor.tick(0.0)
+            return log.stat().st_size
+
+        assert grown_by(1_000) == 1_000
+        assert reserve.release()
+        assert [grown_by(1_000), grown_by(5_000), grown_by(1 << 25)] == [2_000, 2_000, 2_000]
+        reserve.take()
+        assert [grown_by(1_000), grown_by(1_000)] == [3_000, 4_000]

@@ -54,7 +54,7 @@ from ashore.cli.upplan import (
 )
 from ashore.config import Listening, Spec
 from ashore.config.effective import in_force
-from ashore.core import SystemClock, read_toml
+from ashore.core import Reserve, SystemClock, read_toml
 from ashore.deployment import Deployment, StoreMover
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
@@ -154,7 +154,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             _say(f"warning: {note}")
         with (
             supervisor_recorder(listening.audit, home) as recorder,
-            Supervisor(clock=clock, say=_say) as supervisor,
+            Supervisor(clock=clock, say=_say, reserve=Reserve(home.root)) as supervisor,
             supervisor.signals(),
         ):
             store = build_store(home, settings, recorder, keeper=keeper)

@@ -20,10 +20,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Final, Literal
 
-from ashore.core import Clock
+from ashore.core import Clock, Reserve
 from ashore.errors import Conflict, EngineFailed
 from ashore.processes import guard
 from ashore.processes.child import ChildSpec, Process
@@ -37,6 +39,8 @@ HURRY_S: Final = 1.0
 """What is left to a child once the operator is impatient."""
 HOUSEKEEPING_S: Final = 5.0
 """Between two looks at the sizes of the logs."""
+FULL_S: Final = 0.25
+"""Between two looks at logs on a full disk: one that grows by 30 MB/s leaves the reserve of the disk to others."""
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 """What was called and failed is called again after the first pause, and after twice as long each time."""
@@ -91,6 +95,7 @@ class Supervisor:
         say: Callable[[str], None],
         policy: RestartPolicy | None = None,
         chance: Callable[[], float] = random.random,
+        reserve: Reserve | None = None,
     ) -> None:
         """Make it; nothing is started.
 
@@ -99,6 +104,7 @@ class Supervisor:
             say: Told one line for everything an operator wants to know.
             policy: When children are started again.
             chance: Draws the jitter.
+            reserve: Room on the disk that logs must not take.
         """
         self._clock = clock
         self._say = say
@@ -120,6 +126,10 @@ class Supervisor:
             _Job(name="rotate the logs", interval_s=HOUSEKEEPING_S, callback=self._rotate),
             _Job(name="look for silence", interval_s=BEAT_S, callback=self._look_for_silence),
         ]
+        self._lengths: dict[Path, int] = {}
+        """Of the logs when the disk became full; empty: it is not."""
+        if reserve is not None:
+            self.call_every("keep logs off the reserve", FULL_S, partial(self._cut_back, reserve))
         self._resting: dict[int, _Job] = {}
         """Descriptors that are not looked at for a while, for what was called at the last look failed."""
         self._guard: subprocess.Popen[bytes] | None = None
@@ -323,15 +333,31 @@ class Supervisor:
         if asked_s is not None:
             job.due_s = self._clock.monotonic_s() + asked_s
 
+    def _logs(self) -> set[Path]:
+        return {child.spec.log for child in self._children.values()}
+
     def _rotate(self) -> None:
         fault: OSError | None = None
-        for path in {child.spec.log for child in self._children.values()}:
+        for path in self._logs() if not self._lengths else ():
             try:
                 rotate(path)
             except OSError as caught:  # the other logs grow, too
                 fault = caught
         if fault is not None:
             raise fault
+
+    def _cut_back(self, reserve: Reserve) -> None:
+        """While the reserve is in use, cut logs back to what they had: strangers make them grow, and the room is for
+        administration."""
+        if not reserve.is_spent:
+            self._lengths.clear()
+            return
+        for path in self._logs():
+            with suppress(FileNotFoundError):
+                size = path.stat().st_size
+                self._lengths[path] = min(size, self._lengths.get(path, size))
+                if size > self._lengths[path]:
+                    os.truncate(path, self._lengths[path])
 
     def _look_for_silence(self) -> None:
         """Kill what has broken its promise to be heard; that it ended is seen as of any other. SIGTERM would not reach
