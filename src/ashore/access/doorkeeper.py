@@ -92,7 +92,7 @@ class Doorkeeper:
         except Unauthenticated as fault:  # an expired key is no guess, and must not cut off who shares its address
             if fault.guess and self._guesses.failed(origin, at_s):
                 self._recorder.record(
-                    Act(action="access:lock-out", actor="system", outcome="done", origin=origin, reason="wrong keys")
+                    Act(action="access:lock-out", actor="system", outcome="denied", origin=origin, reason="wrong keys")
                 )
             raise
         self._guesses.succeeded(digest, origin)

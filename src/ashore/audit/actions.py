@@ -9,7 +9,7 @@ import msgspec
 from ashore.listed import LISTED, PACKAGE
 
 _BY_NOUN: Final = {
-    "access": "authenticate lock-out read refuse use write",
+    "access": "authenticate lock-out read use write",
     "account": "create disable enable lock reset unlock",
     "alias": "remove set",
     "audit": "anchor archive erase rotate-key settings tampered",

@@ -15,11 +15,13 @@ from ashore.core import Act, address_of
 
 EVERY_S: Final = 60.0
 MOST_KINDS: Final = 32
-"""Different refusals of one address that have records of their own in one minute."""
-MOST_KNOWN: Final = 256
-"""Different refusals of all addresses that do: so many of callers with a key, and so many of strangers."""
-REST: Final = Act(action="access:refuse", actor="system", outcome="denied", reason="other refusals, counted together")
-"""Record of those beyond the two limits. `origin` is their address, or empty where they came from many."""
+"""Refusals of one action at one address, and of one caller with a key there, that have records of their own in one
+minute."""
+MOST_KNOWN: Final = 128
+"""Refusals of one action that do: so many of callers with a key, and so many of strangers. Knocks without a key so hide
+no guess at an account, which is another action."""
+REST: Final = "other refusals, counted together"
+"""Reason of the record of those beyond the two limits. It names their address and caller where it can."""
 
 _Kind = tuple[str, ...]
 
@@ -29,45 +31,63 @@ class _Count:
     act: Act
     first_us: int
     last_us: int
+    who: _Kind
+    """Action, address, and id of a caller with a key."""
     count: int = 0
     """Since the last record of them."""
 
+    @property
+    def pool(self) -> tuple[str, bool]:
+        return self.act.action, bool(self.act.tenant)
+
 
 class Knocks:
-    """Counts the refusals of one process. Safe on any thread; at most `MOST_KNOWN` twice, and as many addresses."""
+    """Counts the refusals of one process. Safe on any thread; at most `MOST_KNOWN` twice of each action, and as many
+    that are counted together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[_Kind, _Count] = {}
-        self._of_address: Counter[str] = Counter()
-        self._known: Counter[bool] = Counter()
+        self._rest: dict[_Kind, _Count] = {}
+        self._of: Counter[_Kind] = Counter()
+        self._known: Counter[tuple[str, bool]] = Counter()
 
     def is_new(self, act: Act, now_us: int) -> bool:
         """Return whether a refusal is to be recorded now; else it is counted, for `take`."""
         address = address_of(act.origin)
-        kind = (act.action, act.actor, act.tenant, act.resource, act.reason, str(act.detail.get("key", "")), address)
+        who = (act.action, address, act.actor if act.tenant else "")
+        kind = (*who, act.actor, act.tenant, act.resource, act.reason, str(act.detail.get("key", "")))
         with self._lock:
             if found := self._counts.get(kind):
                 self._add(found, act.origin, now_us)
                 return False
-            has_key = bool(act.tenant)
-            if self._known[has_key] < MOST_KNOWN and self._of_address[address] < MOST_KINDS:
-                self._counts[kind] = _Count(act, now_us, now_us)
-                self._known[has_key] += 1
-                self._of_address[address] += 1
+            one = _Count(act, now_us, now_us, who)
+            if self._known[one.pool] < MOST_KNOWN and self._of[who] < MOST_KINDS:
+                self._counts[kind] = one
+                self._known[one.pool] += 1
+                self._of[who] += 1
                 return True
-            rest = address if address in self._of_address else ""
-            found = self._counts.setdefault(("", rest), _Count(replace(REST, origin=rest), now_us, now_us))
-            self._add(found, rest, now_us)
+            if who not in self._of:
+                who = (act.action, "", "")
+            one.act = Act(
+                action=act.action,
+                actor=who[2] or "system",
+                tenant=act.tenant if who[2] else "",
+                outcome="denied",
+                origin=who[1],
+                reason=REST,
+            )
+            self._add(self._rest.setdefault(who, one), who[1], now_us)
             return False
 
     def take(self) -> list[Act]:
         """Return what was counted since the last call. What did not come again in that time is new the next time."""
         with self._lock:
-            found = [one for one in self._counts.values() if one.count]
-            self._counts = {kind: one for kind, one in self._counts.items() if one.count and kind[0]}
-            self._of_address = Counter(kind[-1] for kind in self._counts)
-            self._known = Counter(bool(one.act.tenant) for one in self._counts.values())
+            self._counts = {kind: one for kind, one in self._counts.items() if one.count}
+            self._of = Counter(one.who for one in self._counts.values())
+            self._known = Counter(one.pool for one in self._counts.values())
+            found = [*self._counts.values(), *self._rest.values()]
+            self._rest = {}
             told = [_counted(one) for one in found]
             for one in found:
                 one.count = 0

@@ -58,7 +58,7 @@ def test_one_address_that_varies_what_it_asks_leaves_room_for_others() -> None:
     assert news == MOST_KINDS
     assert knocks.is_new(replace(KNOCK, origin="203.0.113.8"), 1)
     (rest,) = knocks.take()
-    assert (rest.action, rest.origin, rest.detail["count"]) == ("access:refuse", KNOCK.origin, 1_000 - MOST_KINDS)
+    assert (rest.action, rest.origin, rest.detail["count"]) == (KNOCK.action, KNOCK.origin, 1_000 - MOST_KINDS)
 
 
 def test_many_addresses_fill_neither_memory_nor_the_room_of_callers_with_a_key() -> None:
@@ -69,6 +69,21 @@ def test_many_addresses_fill_neither_memory_nor_the_room_of_callers_with_a_key()
     told = knocks.take()
     assert sum(int(act.detail["count"]) for act in told) == 5_000 - MOST_KNOWN
     assert len(told) == 1
+
+
+def test_knocks_hide_no_guess_at_an_account_and_no_caller_hides_another_behind_one_address() -> None:
+    knocks = Knocks()
+    for number in range(1_000):
+        knocks.is_new(replace(KNOCK, origin=f"10.{number >> 8}.{number & 255}.1"), 1)
+    for action in ("session:refuse", "account:lock", "address:lock", "access:lock-out"):
+        guess = Act(action=action, actor="sec", resource="account/sec", outcome="denied", origin="10.9.9.9")
+        assert knocks.is_new(guess, 1), "guesses are another action"
+    mallory, alice = (Act(action="access:read", actor=name, tenant="bank-a", outcome="denied") for name in ("m", "a"))
+    news = sum(knocks.is_new(replace(mallory, resource=f"tenant/{number}"), 1) for number in range(100))
+    assert news == MOST_KINDS
+    assert knocks.is_new(replace(alice, resource="tenant/bank-b"), 1)
+    rest = {(act.action, act.actor, act.origin): act.detail["count"] for act in knocks.take()}
+    assert rest == {(KNOCK.action, "system", ""): 1_000 - MOST_KNOWN, ("access:read", "m", ""): 100 - MOST_KINDS}
 
 
 def test_ten_thousand_refusals_are_few_records_and_all_of_them_are_counted_at_the_end(tmp_path: Path) -> None:
