@@ -14,10 +14,10 @@ from console_site import PEOPLE, Site, console_site
 from ashore.access import OFFICERS
 from ashore.console import command_for
 from ashore.console.acts import OWN
-from ashore.console.pages import PAGES, Placed, is_list, lead_of, may, on_row
+from ashore.console.pages import PAGES, Placed, is_list, lead_of, on_row
 from ashore.console.walk import WALK
 from ashore.console.words import words_in
-from ashore.core import ADMIN
+from ashore.core import ADMIN, lacks
 
 ROLES = tuple(PEOPLE)
 
@@ -59,9 +59,9 @@ def test_the_matrix_of_roles_pages_and_acts_is_that_of_the_authority(site: Site)
                 offered = shown.text.replace(others, "") if others else shown.text
                 calls = console.acts.atlas.on(page.name, tab)
                 others_lists = [site.get(f"/{one.address}?_send=1", role).text for one in calls if is_list(one.call)]
-                lead = lead_of([one for one in calls if may(console.acts.authority, principal, one.call)])
+                lead = lead_of([one for one in calls if not lacks(console.acts.authority, principal, one.call)])
                 for one in calls:
-                    allowed = may(console.acts.authority, principal, one.call)
+                    allowed = not lacks(console.acts.authority, principal, one.call)
                     at = re.compile(rf'{one.address}["?]')
                     is_linked = one == lead or any(at.search(text) for text in (offered, *others_lists))
                     is_denied = shown.status == 403 or f"<li>{words_in('en').summary(one.call)} " in unescape(others)

@@ -88,7 +88,13 @@ class AdminApp:
         return asyncio.run(self.asked(method, path, body, query, headers))
 
     async def asked(
-        self, method: str, path: str, body: bytes = b"", query: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        query: str = "",
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        client: str = "10.0.0.9",
     ) -> tuple[int, bytes]:
         """Do the same on the loop that runs."""
         path, _, in_path = path.partition("?")
@@ -106,7 +112,7 @@ class AdminApp:
             "path": path,
             "query_string": (query or in_path).encode(),
             "headers": [(b"authorization", b"Bearer x"), *headers],
-            "client": ("10.0.0.9", 1),
+            "client": (client, 1),
         }
         await self.app(scope, receive, send)
         self.headers = dict(sent[0]["headers"])

@@ -6,13 +6,13 @@ requests, HTTP headers, and what a right protects (each use case asks for its ow
 Where to add what:
 
 - An action that is protected: a row in access/actions.py with its office; the built-in roles that have it in
-  access/roles.py; `action=` of its route, or `authority.require` in its use case.
+  access/roles.py; the action of its call, or `authority.require` in its use case.
 - A built-in role: a row in access/roles.py. A custom one needs no code (`ashore access role put`).
 - A list: show each row by the decision that a look at it alone takes (`page_of` and `Desk.allows` in access/acts.py,
   `may_on` in core/rights.py), and add a line to tests/integration/test_access_lists.py.
 """
 
-from ashore.access.actions import ACTIONS, INFER, KEY_CREATE_OWN, METRICS_READ, STORED_REMOVE, STORED_SHOW
+from ashore.access.actions import ACTIONS, INFER, KEY_CREATE_OWN, STORED_REMOVE, STORED_SHOW
 from ashore.access.acts import SYSTEM, Actor, Acts
 from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by, withheld
 from ashore.access.book import PolicyBook
@@ -42,7 +42,6 @@ __all__ = [
     "INFER",
     "KEYS_EPOCH",
     "KEY_CREATE_OWN",
-    "METRICS_READ",
     "NOBODY",
     "OFFICERS",
     "OURSELVES",

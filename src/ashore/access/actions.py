@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from ashore.core import METRICS_READ
 from ashore.listed import LISTED, PACKAGE
 
 Office = Literal["system", "security", "audit"]
@@ -22,7 +23,6 @@ Office = Literal["system", "security", "audit"]
 INFER: Final = "infer"
 STORED_SHOW: Final = "stored:show"
 STORED_REMOVE: Final = "stored:remove"
-METRICS_READ: Final = "metrics:read"
 ACCESS_READ: Final = "access:read"
 ACCESS_WRITE: Final = "access:write"
 KEY_CREATE_OWN: Final = "key:create-own"

@@ -15,6 +15,7 @@ from ashore.cache.sql import purge, remove_pairs, save_pairs
 from ashore.core import (
     ADMIN,
     EVERY_NAME,
+    METRICS_READ,
     SERVER,
     Actor,
     Call,
@@ -242,7 +243,7 @@ def import_pairs(desk: CacheDesk, actor: Actor, pairs: Sequence[Pair], source: s
 
 
 CALLS: Final = (
-    Call("cache", "stats", "GET", "/cache", READ, show_cache, operator=True),
+    Call("cache", "stats", "GET", "/cache", METRICS_READ, show_cache, on_server=True, operator=True),
     Call("cache", "purge", "POST", "/cache/purge", PURGE, purge_answers),
 )
 

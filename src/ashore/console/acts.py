@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
-from ashore.access import BUILT_IN, METRICS_READ, Authority
+from ashore.access import BUILT_IN, Authority
 from ashore.access.actions import matches_action
 from ashore.console.model import Asked
-from ashore.console.pages import PAGES, Atlas, Placed, may
+from ashore.console.pages import PAGES, Atlas, Placed
 from ashore.console.ports import Serving
-from ashore.core import SERVER, WIDE, Actor, Call, Principal, Recorder, perform
+from ashore.core import Actor, Principal, Recorder, check_call, lacks, perform
 from ashore.errors import NotReady
 from ashore.rooms import Room
 from ashore.sessions import Session
@@ -48,26 +47,17 @@ class Acts:
             AshoreError: it is refused, or the server lacks what does it.
         """
         call = placed.call
-        if not may(self.authority, principal, call):
-            self.authority.require(principal, self._lacks(principal, call), SERVER)
+        check_call(self.authority, principal, call)
         desk = self._desks.get(placed.room)
         if desk is None:
             raise NotReady(f"{placed.room} does not run on this server", hint="start the server with `ashore up`")
         actor = Actor(principal=principal, origin=asked.visit.origin, request_id=asked.visit.request_id)
         return await perform(call, desk, actor, taken, aside=self.serving.read_aside, recorder=self._recorder)
 
-    def _lacks(self, principal: Principal, call: Call) -> str:
-        """Return the action that would let somebody in who may not do a call: that which their session keeps back, if
-        it is that."""
-        if call.operator:
-            return METRICS_READ
-        whole = replace(principal, scope=WIDE)
-        return call.own if call.own and not self.authority.holds(whole, call.action) else call.action
-
     def offers(self, session: Session, placed: Placed) -> bool:
         """Return whether a page offers a call: whether the authority would let this person do it, once they have shown
         anew who they are where that is asked for."""
-        return may(self.authority, session.whole, placed.call)
+        return not lacks(self.authority, session.whole, placed.call)
 
     def sees(self, session: Session, page: str) -> bool:
         """Return whether a person has a page."""

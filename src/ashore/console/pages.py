@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.access import METRICS_READ, Authority
-from ashore.core import SERVER, Call, Download, Principal
+from ashore.core import Call, Download
 from ashore.rooms import Room
 
 
@@ -101,18 +100,6 @@ def _place(room: str, call: Call) -> Placed:
             return Placed(room, call, page.name, key)
     page_name = next((page.name for page in PAGES if call.noun in page.nouns), REST)
     return Placed(room, call, page_name, call.noun)
-
-
-def may(authority: Authority, principal: Principal, call: Call) -> bool:
-    """Return whether a caller may do a call on something; on what, the call asks itself. The same question as the one
-    that HTTP asks before it reads a request."""
-    if call.operator:
-        return authority.decide(principal, METRICS_READ, SERVER).allowed
-    if not call.action or (call.own and authority.holds(principal, call.own)):
-        return True
-    if not call.on_server and authority.holds(principal, call.action):
-        return True
-    return authority.decide(principal, call.action, SERVER).allowed
 
 
 def is_list(call: Call) -> bool:

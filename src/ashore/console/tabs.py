@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.access import METRICS_READ
 from ashore.console.calling import WHOSE, command_of, shown_of
 from ashore.console.forms import PER_PAGE, Field, fields_of, filled, read_form
 from ashore.console.model import Answer
@@ -16,7 +15,7 @@ from ashore.console.present import Shown
 from ashore.console.reader import Reader
 from ashore.console.rows import Beside, Link, beside_rows, own_only, row_links
 from ashore.console.walk import walk_of
-from ashore.core import SERVER
+from ashore.core import check_call
 from ashore.errors import AshoreError, NotReady, PermissionDenied, UnknownRoute
 
 LIVE: Final = frozenset({"job", "events", "release"})
@@ -102,8 +101,7 @@ def _refuse(reader: Reader, page: Page, tab: str = "") -> None:
     """Refuse a page in the words of the authority."""
     for one in reader.acts.atlas.placed:
         if one.page == page.name and tab in ("", one.tab):
-            action = METRICS_READ if one.call.operator else one.call.action
-            reader.acts.authority.require(reader.session.whole, action, SERVER)
+            check_call(reader.acts.authority, reader.session.whole, one.call)
     raise NotReady(f"this server has nothing for the page {page.name}", hint="start the server with `ashore up`")
 
 

@@ -55,7 +55,7 @@ from ashore.core.outward import outward, retry_after
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, ForgetsAll, MemoryRecorder, Recollection, Recorder
 from ashore.core.reserve import Reserve
-from ashore.core.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
+from ashore.core.rights import METRICS_READ, SERVER, check_call, check_on, check_tenant, lacks, may_on, sees_tenant
 from ashore.core.sampling import (
     HIGHEST_BIAS,
     MOST_BIASES,
@@ -114,6 +114,7 @@ __all__ = [
     "HIGHEST_BIAS",
     "LIGHT_RATIO",
     "LOOPBACK",
+    "METRICS_READ",
     "MOST_BIASES",
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
@@ -193,6 +194,7 @@ __all__ = [
     "changed_fields",
     "check_adapter_name",
     "check_addresses",
+    "check_call",
     "check_line",
     "check_named",
     "check_on",
@@ -219,6 +221,7 @@ __all__ = [
     "keys_of",
     "kv_bytes",
     "kv_bytes_per_token",
+    "lacks",
     "left_out",
     "make_folder",
     "may_on",

@@ -138,7 +138,8 @@ class Call:
     on_server: bool = False
     """Whether the action is asked on the server as a whole before `do` runs, which then asks nothing."""
     operator: bool = False
-    """Whether this machine may ask without a key, as it may for `/metrics`; `do` decides what it sees."""
+    """Whether this machine may ask without a key, as it may for `/metrics`; `do` decides what it sees. Its action is
+    `metrics:read`."""
     by_query: bool = False
     """Whether the fields travel as a query although the method has a body."""
     content_type: str = "application/json"

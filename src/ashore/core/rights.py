@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from ashore.core.call import Rights
-from ashore.core.principal import Principal
+from ashore.core.call import Call, Rights
+from ashore.core.principal import WIDE, Principal
 
 SERVER: Final = "server"
 """The resource of what concerns the server as a whole."""
+METRICS_READ: Final = "metrics:read"
+"""What an `operator` call asks of callers that are not on this machine."""
+
+
+def lacks(rights: Rights, principal: Principal, call: Call) -> str:
+    """Return the action that a caller lacks to do a call at all; empty where they may. On what they may, `do` asks.
+
+    Every face asks this: HTTP before it reads a request, and for as long as a stream lasts; the console before it
+    offers a page and before it does what a form says.
+    """
+    if not call.action or (call.own and rights.holds(principal, call.own)):
+        return ""
+    if call.on_server:
+        return "" if rights.decide(principal, call.action, SERVER).allowed else call.action
+    if rights.holds(principal, call.action):
+        return ""
+    whole = replace(principal, scope=WIDE)  # a key or session may withhold what its owner's roles give
+    return call.own if call.own and not rights.holds(whole, call.action) else call.action
+
+
+def check_call(rights: Rights, principal: Principal, call: Call) -> None:
+    """Return when a caller may do a call, as `lacks` says.
+
+    Raises:
+        PermissionDenied: they may not.
+    """
+    if action := lacks(rights, principal, call):
+        rights.require(principal, action, SERVER)
 
 
 def may_on(rights: Rights, principal: Principal, action: str, resource: str) -> bool:

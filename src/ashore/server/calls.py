@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 
-from ashore.core import EVENT_STREAM, Actor, Call, Download, Nothing, Recorder, did_you_mean
+from ashore.core import EVENT_STREAM, METRICS_READ, Actor, Call, Download, Nothing, Recorder, did_you_mean
 from ashore.errors import NotFound, NotReady
 from ashore.server.events import EventOut, Feed
 from ashore.server.history import rows_of
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ashore.state import Database
     from ashore.store import StoredModel
 
-METRICS_READ: Final = "metrics:read"
 READ: Final = "server:read"
 MOST_POINTS: Final = 1_000
 

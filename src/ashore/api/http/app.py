@@ -11,7 +11,6 @@ from typing import Final
 
 from ashore.access import (
     INFER,
-    METRICS_READ,
     NOBODY,
     OURSELVES,
     Authenticator,
@@ -21,7 +20,6 @@ from ashore.access import (
     Principal,
     denial_of,
 )
-from ashore.api.adminguard import SERVER, check_admin
 from ashore.api.decode import model_in
 from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.desk import defer, may_defer
@@ -36,7 +34,7 @@ from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import directive_of
 from ashore.console import Console
-from ashore.core import Call, Recorder, split_url
+from ashore.core import METRICS_READ, SERVER, Call, Recorder, check_call, lacks, split_url
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.jobs import JobDesk
 from ashore.learning.votes import key_of_basic
@@ -157,8 +155,7 @@ class HttpApp:
             else:
                 principal = self._identify(route, exchange)
             if principal is not NOBODY:  # else the route needs no key
-                if route.guard not in ("key", "session"):
-                    self._check_route(route, principal)
+                self._check_route(route, principal)
                 exchange.hold = self._bodies.hold(principal.tenant, principal.id)
             repeats = route.repeats and CACHE_HEADERS.isdisjoint(exchange.headers)
             if route.is_admitted:
@@ -217,7 +214,7 @@ class HttpApp:
             now = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange), exchange.origin)
         except AshoreError:
             return False
-        return now.id == principal.id and (not call.action or self.authority.holds(now, call.action))
+        return now.id == principal.id and not lacks(self.authority, now, call)
 
     async def _of_session(self, exchange: Exchange) -> Principal:
         """Return who is logged in to the console.
@@ -249,8 +246,8 @@ class HttpApp:
         try:
             token = token_of(exchange)
             principal = self._stand_in(exchange) or self._authenticator.authenticate(token, exchange.client_host)
-            if self.authority.decide(principal, METRICS_READ, SERVER).allowed:
-                return principal
+            self._check_route(route, principal)
+            return principal
         except AshoreError:
             pass  # no key, or none that opens this: as anybody on this machine
         host = exchange.headers.get(b"host", b"").decode("latin-1")
@@ -270,13 +267,12 @@ class HttpApp:
         Raises:
             PermissionDenied: they may not.
         """
-        if route.guard == "operator":
+        if route.call is not None:
+            check_call(self.authority, principal, route.call)
+        elif route.guard == "operator":
             self.authority.require(principal, METRICS_READ, SERVER)
-        elif route.guard == "infer":
-            if not self.authority.holds(principal, INFER):
-                self.authority.require(principal, INFER, "model/*")
-        elif route.guard == "admin":
-            check_admin(self.authority, principal, route.action, own=route.own, asks_itself=route.asks_itself)
+        elif route.guard == "infer" and not self.authority.holds(principal, INFER):
+            self.authority.require(principal, INFER, "model/*")
 
     def _stand_in(self, exchange: Exchange) -> Principal | None:
         """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""

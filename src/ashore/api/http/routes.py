@@ -16,7 +16,7 @@ import msgspec
 from ashore.access import Principal
 from ashore.api.http.errors import ErrorForm
 from ashore.api.http.exchange import Exchange
-from ashore.core import nearest_names
+from ashore.core import Call, nearest_names
 from ashore.errors import MethodNotAllowed, UnknownRoute
 
 NOT_HERE: Final = (
@@ -43,7 +43,7 @@ _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 Guard = Literal["open", "key", "infer", "operator", "admin", "session"]
 """open: anybody. session: a person who is logged in to the console, whose page sent its token along. key: a principal.
 infer: one that may ask some model, for what is kept of requests (`stored.py` says who sees what). operator:
-loopback, or a principal that may do `metrics:read`. admin: a principal that may do the route's `action`."""
+loopback, or a principal that may do `metrics:read`. admin: a principal that may do the route's `call`."""
 
 Handler = Callable[[Any, Exchange, Principal], Awaitable[None]]
 """Given the application, whose type would close a circle, the request and who asks."""
@@ -60,12 +60,8 @@ class Route:
     handler: Handler
     summary: str
     tag: str
-    action: str = ""
-    """What a principal must be allowed to do, `audit:search`, where the guard is `admin`: on the resource `server`."""
-    own: str = ""
-    """An action that lets a principal in as well, for what is its own."""
-    asks_itself: bool = False
-    """The handler asks the authority on which resource; the guard only turns away who may do it on none."""
+    call: Call | None = None
+    """What a room declares it from; it says what a principal must be allowed to do."""
     request: type[msgspec.Struct] | None = None
     body_optional: bool = False
     """Whether a request without a body says as much as `{}`."""
