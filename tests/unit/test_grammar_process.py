@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from ashore.engines import Grammar, GrammarChecker
 from ashore.engines.grammarprocess import GrammarProcess
 from ashore.engines.sampling.constraint import GrammarCompiler
-from ashore.errors import InvalidGrammar
+from ashore.errors import InvalidGrammar, NotReady
 
 AMBIGUOUS = 'start: a\na: a a | "x" | ' + " | ".join(" ".join(["a"] * count) for count in range(3, 200))
 DEEP = json.dumps(
@@ -58,6 +60,27 @@ def test_a_mask_that_takes_too_long_ends_its_sequence(grammars: GrammarProcess) 
             line.follow(b"x")
             line.answer()
     line.close()
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_who_asks() -> None:
+    made = GrammarProcess(lambda: {"tokenizer": "no tokenizer"})
+    try:
+        for _ in range(3):  # before the line was handed over, and with it
+            line = made.begin("lark", 'start: "a"')
+            with pytest.raises(NotReady, match="ended"):
+                line.compiled()
+            line.close()
+    finally:
+        made.close()
+
+
+def test_without_descriptors_there_is_no_grammar_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", none_left)
+    with pytest.raises(NotReady, match="Too many open files"):
+        GrammarProcess().begin("lark", 'start: "a"')
 
 
 def test_the_process_is_started_again_where_it_has_ended(grammars: GrammarProcess) -> None:

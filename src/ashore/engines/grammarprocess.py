@@ -96,8 +96,10 @@ class GrammarLine:
             told = grammarchild.receive(self._line)
         except TimeoutError as fault:
             raise NotReady(f"{doing} got too little of the processor", hint="try again later") from fault
+        except ConnectionResetError:
+            told = None  # it ended before it read what was asked
         if told is None:
-            raise NotReady("the process for grammars ended", hint="try again")
+            raise NotReady("the process for grammars ended", hint="try again; its log says why it ended")
         if told[:1] == ENDED:
             raise _ended(int(told[1:]), doing)
         if told[:1] == FAULT:
@@ -125,6 +127,17 @@ class GrammarProcess:
         Raises:
             NotReady: no process can be made.
         """
+        try:
+            return self._begin(kind, text)
+        except OSError as fault:
+            raise NotReady(f"no process for grammars can be made: {fault}", hint="try again later") from fault
+
+    def close(self) -> None:
+        """End it, and what it began. May be called twice."""
+        with self._lock:
+            self._stop()
+
+    def _begin(self, kind: str, text: str) -> GrammarLine:
         ours, theirs = socket.socketpair()
         try:
             ours.settimeout(MOST_WAIT_S)
@@ -136,11 +149,6 @@ class GrammarProcess:
             ours.close()
             raise
         return line
-
-    def close(self) -> None:
-        """End it, and what it began. May be called twice."""
-        with self._lock:
-            self._stop()
 
     def _hand_over(self, line: socket.socket) -> None:
         for _ in range(2):
