@@ -8,13 +8,13 @@ Where to add what:
 - A request field: api/http/openai/types.py and proto/ (parse), serving/model.py (carry), the stage that acts on it, and
   a row in docs/reference/http.md. The address of a cached answer follows. A field of sampling: core/sampling.py.
 - What reads every character of a request: `PromptReader.read` (serving/prompt.py), with its length counted in
-  `num_chars` and `check_wanted` (core/wanted.py) between its pieces. A tokenizer of another nature: text/fewest.py,
-  or nothing is refused by length.
-- How long a request waits and an answer goes on: serving/deadlines.py. What cuts an answer: `CutBy` in
-  serving/model.py, and the table in docs/reference/http.md.
+  `num_chars` and `check_wanted` (core/wanted.py) called between pieces. Another kind of tokenizer: text/fewest.py;
+  without it no request is refused by length.
+- Time limits of waiting and answering: serving/deadlines.py. What cuts an answer: `CutBy` in serving/model.py, and the
+  table in docs/reference/http.md.
 - When admission refuses: `verdict` in serving/admission.py (room), queueing.py (too late), concurrency.py (what the
-  loop keeps up with); asked before the body is read in api/http/app.py and after it in serving/reception.py.
-- Who is chosen by cost among several models of one alias: serving/bycost.py brings what was seen, dispatch/ decides.
+  loop keeps up with); called before the body is read in api/http/app.py and after it in serving/reception.py.
+- Choice by cost among several models of one alias: serving/bycost.py collects observations, dispatch/ decides.
 - Another keeper of budgets, masker or auditor: an implementation of its port in serving/guards.py, given by its room
   (ROOM/room.py) and handed to `ServingService` in api/worker.py.
 """

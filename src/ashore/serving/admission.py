@@ -1,11 +1,11 @@
-"""Who goes in now, who waits, who is refused: pure rules over counts, and a thin asynchronous gate around them.
+"""Admission control: pure rules over counts that admit, queue or refuse a request, and a thin asynchronous gate.
 
 A gate belongs to one alias. It never hangs: a request runs, waits in a bounded queue until its deadline, or is refused
-at once. Among those that wait, higher priority goes first, then whoever came first; nobody overtakes a big request
-that is first in line, so it cannot starve.
+at once. In the queue, higher priority goes first, then earlier arrival. No request overtakes a big one that is first in
+line, so it cannot starve.
 
-What an engine says it runs is the most that it gets. How much of that this worker can drive, `concurrency` measures;
-how long the queue will take, `queueing` does: who would not be answered before its deadline is refused at once.
+The concurrency that an engine reports is its upper bound. `concurrency` measures how much of that this worker can
+drive; `queueing` estimates the time in the queue, and a request that would miss its deadline is refused at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EXPECTED_ANSWER_TOKENS: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What a gate lets in."""
+    """The bounds of a gate."""
 
     max_running: int
     max_waiting: int
@@ -46,7 +46,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one request takes: sequences, and tokens of prompt and expected answer over all of them."""
+    """Cost of one request: sequences, and tokens of prompt and expected answer over all of them."""
 
     sequences: int
     tokens: int
@@ -57,7 +57,7 @@ _ANYBODY: Final = Cost(1, 0)
 
 
 class Load(msgspec.Struct, frozen=True, gc=False):
-    """What is in a gate now. One is made for every look, and a struct in a tenth of a dataclass's time."""
+    """The current load of a gate. Created for every check, so it is a struct (a tenth of a dataclass's time)."""
 
     running: int = 0
     waiting: int = 0
@@ -82,24 +82,24 @@ class OtherGates(Protocol):
     """The gates of the same release in the other workers of this machine. Every method is quick and never fails."""
 
     def load(self) -> Load:
-        """Return what they carry together."""
+        """Return their total load."""
         ...
 
     def first(self) -> Rank:
-        """Return the best place in line among those that wait there, `NOBODY` where nobody does."""
+        """Return the best place in line among their waiting requests, `NOBODY` if none waits."""
         ...
 
     def called_per_s(self) -> float:
-        """Return how many sequences a second are called from their queues."""
+        """Return how many sequences per second leave their queues."""
         ...
 
     def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
-        """Tell them what this gate carries, who is first in line here, and how quickly the line moves."""
+        """Publish this gate's load, its first place in line and the pace of its queue."""
         ...
 
 
 class Alone:
-    """The only worker."""
+    """No other workers."""
 
     def load(self) -> Load:
         return NO_LOAD
@@ -111,7 +111,7 @@ class Alone:
         return 0.0
 
     def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
-        """There is nobody to tell."""
+        """Do nothing: there is no other worker."""
 
 
 def cost_of(*, prompt_tokens: int, max_new_tokens: int, sequences: int) -> Cost:
@@ -131,7 +131,7 @@ def capacity_for(
 
 
 def verdict(load: Load, capacity: Capacity, cost: Cost, *, has_room: bool = True) -> Verdict:
-    """Return what becomes of a request that arrives now. `has_room`: this worker can drive it."""
+    """Return whether a request that arrives now runs, waits or is refused. `has_room`: this worker can drive it."""
     if load.tokens + cost.tokens > capacity.max_tokens and load.running + load.waiting > 0:
         return "refuse"
     if has_room and not load.waiting and may_start(load, capacity, cost):
@@ -140,7 +140,7 @@ def verdict(load: Load, capacity: Capacity, cost: Cost, *, has_room: bool = True
 
 
 def may_start(load: Load, capacity: Capacity, cost: Cost) -> bool:
-    """Return whether the first in line may run. A request wider than the whole capacity runs when it is alone."""
+    """Return whether the first in line may run. A request wider than the whole capacity runs alone."""
     if load.running + cost.sequences <= capacity.max_running:
         return True
     return load.running == 0 and capacity.max_running > 0
@@ -153,28 +153,28 @@ def retry_after_s(load: Load, capacity: Capacity, mean_service_s: float) -> floa
 
 
 class Background:
-    """One request that may wait: it starts only when nobody who is waited for wants its slot.
+    """A background request: it starts only when no foreground request needs its slot.
 
-    One of a batch gives the slot up again. The gate says so once; whoever runs the request ends it then.
+    A batch request gives its slot up on demand. The gate calls `on_preempt` once; the caller then ends the request.
     """
 
     __slots__ = ("_stop", "preempted", "yields")
 
     def __init__(self, *, yields: bool) -> None:
-        """`yields`: of a batch."""
+        """`yields`: a batch request, which may be preempted."""
         self.yields: Final = yields
         self.preempted = False
         """Its slot belongs to somebody else."""
         self._stop: Callable[[], None] | None = None
 
     def on_preempt(self, stop: Callable[[], None]) -> None:
-        """Have `stop` called when the slot is taken away; at once where that has happened."""
+        """Call `stop` on preemption; immediately if that has already happened."""
         self._stop = stop
         if self.preempted:
             stop()
 
     def preempt(self) -> None:
-        """Take the slot away. May be called twice."""
+        """Preempt the request. May be called twice."""
         if not self.preempted:
             self.preempted = True
             if self._stop is not None:
@@ -182,12 +182,12 @@ class Background:
 
 
 def background_of(urgency: Urgency) -> Background | None:
-    """Return how a request of this urgency goes through a gate; None: somebody waits for its answer."""
+    """Return the background state for a request of this urgency; None for a foreground request."""
     return None if urgency == "interactive" else Background(yields=urgency == "batch")
 
 
 def preempted() -> Preempted:
-    """Return the error of a request that gave its slot up."""
+    """Return the error of a preempted request."""
     return Preempted(hint="send it again; it goes on when the server is idle", retry_after_s=1)
 
 
@@ -211,16 +211,16 @@ class Gate:
         limit: ConcurrencyLimit | None = None,
         refused: Callable[[Reason], None] = lambda reason: None,
     ) -> None:
-        """Make it. With `neighbours`, the bounds hold for all workers of the machine together.
+        """Create the gate. With `neighbours`, the bounds hold for all workers of the machine together.
 
-        Among those that wait in any worker, the first in line goes first. A slot that is given back in one worker and
-        belongs to another is found there within `POLL_S`.
+        The first in line over all workers goes first. A slot that one worker frees for another is found there within
+        `POLL_S`.
 
         Args:
             capacity: The bounds.
             neighbours: The gates of the same release in other workers.
-            limit: What this worker can drive, shared by all of its gates.
-            refused: Told why somebody was refused.
+            limit: Concurrency limit of this worker, shared by all of its gates.
+            refused: Called with the reason of each refusal.
         """
         self._capacity = capacity
         self._neighbours: OtherGates = neighbours or Alone()
@@ -246,7 +246,7 @@ class Gate:
 
     @property
     def load_of_all(self) -> Load:
-        """What all workers of this machine carry together."""
+        """Total load of all workers of this machine."""
         return self.load if self._is_alone else self.load + self._neighbours.load()
 
     @property
@@ -255,16 +255,16 @@ class Gate:
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody is let in: all slots are taken, none by somebody who would yield it, and so is the queue."""
+        """Whether new requests are refused: all slots are taken, none can be preempted, and the queue is full."""
         return not self._yielding and self._verdict(_ANYBODY) == "refuse"
 
     @property
     def retry_after_s(self) -> float:
-        """When somebody who is refused now may expect room."""
+        """Seconds after which a refused client may expect room."""
         return retry_after_s(self.load_of_all, self._capacity, self._mean_service_s)
 
     def check_queue(self) -> None:
-        """Refuse whoever would be refused for want of room in the queue, before more work is spent on him.
+        """Refuse a request early if the queue has no room for it, before more work is spent on it.
 
         Raises:
             Overloaded: the queue is full.
@@ -273,21 +273,21 @@ class Gate:
             raise self._refusal(_ANYBODY)
 
     def close(self) -> None:
-        """Leave the limit that this worker's gates share. Nothing runs or waits here any more.
+        """Unregister from the worker's shared limit. Nothing runs or waits here any more.
 
-        Who comes late, having looked for a release before it was retired, is told to go elsewhere: nobody would call
-        him where the limit has no room.
+        A request that looked the release up before it was retired is refused with a retryable error: nothing would wake
+        it if the limit had no room.
         """
         self._draining = True
         self._limit.part(self._call_own)
 
     def resize(self, capacity: Capacity) -> None:
-        """Take new bounds. What runs goes on; what waits may start."""
+        """Apply new bounds. Running requests go on; waiting ones may start."""
         self._capacity = capacity
         self._call_next()
 
     def drain(self) -> None:
-        """Take nothing new from now on; what runs and what waits goes on, but for background work.
+        """Refuse new requests from now on. Running and waiting ones go on, except background work.
 
         May be called twice.
         """
@@ -300,9 +300,9 @@ class Gate:
     async def enter(
         self, cost: Cost, *, priority: int = 0, wait_s: float, background: Background | None = None
     ) -> None:
-        """Return when the request may run; `leave` must follow exactly once. Cancelling it leaves the queue.
+        """Wait for a slot; `leave` must follow exactly once. Cancelling it leaves the queue.
 
-        With `background` it runs only while nobody else waits, and does not keep others out while it waits.
+        A `background` request runs only while no foreground request waits, and blocks none while it waits.
 
         Raises:
             Draining: the server stops.
@@ -334,7 +334,7 @@ class Gate:
         if background is not None:
             self._yielding.pop(background, None)
             if background.preempted:
-                return  # the slot was taken away, and somebody else has it
+                return  # preempted: another request has the slot
         self._end(cost)
         self._tokens -= cost.tokens
         self._num_served += 1
@@ -360,12 +360,12 @@ class Gate:
         return self._limit.has_room(cost.sequences) and may_start(self.load_of_all, self._capacity, cost)
 
     def _check_in_time(self, cost: Cost, priority: int, left_s: float) -> None:
-        """Refuse a request that has to wait and would not be answered before its deadline."""
+        """Refuse a request that has to wait and would miss its deadline."""
         pace = self._pace.per_s(time.monotonic()) + self._neighbours.called_per_s()
         if pace <= 0:
             return
         ahead = self.load_of_all.waiting
-        if priority > 0 and self._waiting:  # the others' queues are taken to be of the same kind
+        if priority > 0 and self._waiting:  # assume that the other workers' queues are alike
             before = sum(w.cost.sequences for w in self._queue if not w.gone and w.rank[0] <= -priority)
             ahead = round(ahead * before / self._waiting)
         service_s = expected_service_s(self._mean_service_s, cost.tokens, self._mean_tokens)
@@ -380,7 +380,7 @@ class Gate:
             )
 
     def _make_room(self, enough: Callable[[], bool]) -> None:
-        """Take slots from requests of batches, the newest first, until it is enough."""
+        """Preempt batch requests, the newest first, until there is room."""
         while self._yielding and not enough():
             background, cost = self._yielding.popitem()
             self._end(cost)
@@ -423,7 +423,7 @@ class Gate:
             await waiter.called
         except BaseException:
             if waiter.called.done() and not waiter.called.cancelled() and waiter.called.exception() is None:
-                # called and cancelled in the same moment
+                # admitted and cancelled in the same turn of the loop
                 self.leave(cost, service_s=self._mean_service_s, background=background)
             else:
                 self._forget(waiter)
@@ -480,10 +480,10 @@ class Gate:
             first.called.set_result(None)
 
     def _tell(self) -> None:
-        """Tell the neighbours what is here; look at what they say while that may change something here."""
+        """Publish this gate's load to the other workers; read theirs if that may change a decision here."""
         if self._is_alone:
             return
-        first = self._first() if self._limit.has_room(1) else NOBODY  # who waits for this worker holds up no other
+        first = self._first() if self._limit.has_room(1) else NOBODY  # waiting for this worker blocks no other
         self._neighbours.publish(self.load, first, self._pace.per_s(time.monotonic()))
         if self._look is None and (self._queue or self._background or self._yielding):
             self._look = asyncio.get_running_loop().call_later(POLL_S, self._look_around)

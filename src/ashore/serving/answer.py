@@ -1,4 +1,6 @@
-"""From the tokens of one sequence to text, reasoning, tool calls and log-probabilities. Pure; one object per choice."""
+"""Turns the tokens of one sequence into text, reasoning, tool calls and log-probabilities. Pure; one object per
+choice.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from ashore.serving.ports import AnswerParserLike, AnswerPieceLike, ServedText
 
 
 class Answer:
-    """One choice while it grows."""
+    """One choice of a growing answer."""
 
     def __init__(
         self,
@@ -25,17 +27,17 @@ class Answer:
         one_call: bool = False,
         cut_by: CutBy = "",
     ) -> None:
-        """Make it.
+        """Create the choice.
 
         Args:
-            choice: Its number.
+            choice: Its index.
             text: The text side of the model.
-            parser: Takes its tokens apart.
-            logprobs: Whether tokens are told one by one, with their ids and log-probabilities.
+            parser: Splits its tokens into text, reasoning and tool calls.
+            logprobs: Whether to report each token with its id and log-probability.
             tokens_by_id: Whether they are named `token_id:N`.
-            scored: Whether its likelihood is told at the end.
+            scored: Whether to report its likelihood at the end.
             one_call: Whether it ends before a second call of a tool.
-            cut_by: What ends it where it takes all the tokens that it may have.
+            cut_by: Why it is cut when it uses up its tokens.
         """
         self._tokens_by_id = tokens_by_id
         self._one_call = one_call
@@ -56,10 +58,9 @@ class Answer:
         self.ended: ChoiceEnded | None = None
 
     def take(self, events: Sequence[EngineEvent]) -> Delta | None:
-        """Add the tokens among events that came together; return what they released, None when it is nothing.
+        """Add the tokens of events that came together; return the released delta, or None if nothing is released.
 
-        Once a stop string is met, or a second call where there may be one, `ended` is set and the tokens behind it are
-        dropped.
+        A stop string, or a second tool call where only one is allowed, sets `ended` and drops the tokens after it.
         """
         text = reasoning = ""
         calls: tuple[ToolCallDelta, ...] = ()
@@ -96,7 +97,7 @@ class Answer:
         return self._delta(text, reasoning, calls, logprobs)
 
     def finish(self, finished: Finished) -> Delta | None:
-        """End the choice as the engine says; return what was held back."""
+        """End the choice as the engine reports; return the text held back."""
         self.cached_tokens = finished.cached_tokens
         if self.ended is not None:
             return None
@@ -113,7 +114,7 @@ class Answer:
         return self._delta(piece.text, piece.reasoning, calls, [])
 
     def cut(self, cut_by: CutBy) -> Delta | None:
-        """End the choice where it stands; return what was held back."""
+        """Cut the choice here; return the text held back."""
         piece = self._parser.finish()
         calls = self._calls(piece)
         self.ended = ChoiceEnded(choice=self._choice, reason="length", cut_by=cut_by)
@@ -121,7 +122,7 @@ class Answer:
 
     @property
     def scored(self) -> Scored | None:
-        """How likely it was, where that was asked for."""
+        """The likelihood of the choice, if requested."""
         return Scored(ids=tuple(self._ids), logprob=self._logprob) if self._scored and self._ids else None
 
     def _calls(self, piece: AnswerPieceLike) -> tuple[ToolCallDelta, ...]:

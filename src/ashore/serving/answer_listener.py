@@ -1,4 +1,4 @@
-"""Listens to one answer, for whoever compares it with another."""
+"""Observes one answer for a comparison with another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ashore.serving.schemas import Fits
 
 @dataclass(slots=True, kw_only=True)
 class Trial:
-    """Listens to one answer."""
+    """Observer of one answer."""
 
     request: GenerationRequest
     principal: Principal
@@ -44,7 +44,7 @@ class Trial:
     """Set when it has ended, with a canary."""
 
     def hear(self, event: ServingEvent, now_s: float) -> None:
-        """Take the next event of a fresh answer."""
+        """Process the next event of a fresh answer."""
         if isinstance(event, Delta):
             if not self.events:
                 self.first_s = now_s
@@ -59,7 +59,7 @@ class Trial:
             self.tokens, self.scored, self.lowered = event.completion_tokens, event.scored, event.lowered
 
     def observation(self, *, failed: bool) -> Observation:
-        """Return what the comparison needs of it."""
+        """Return the observation for the comparison."""
         span = self.last_s - self.first_s
         seen = Observation(
             at_s=self.last_s or self.began_s,

@@ -1,4 +1,4 @@
-"""What an answer holds beside the pieces that a model writes: the prompt echoed, ends, usage. Pure."""
+"""Builds the parts of an answer that no model writes: echoed prompt, ends, usage. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ashore.serving.scoring import Scores, prompt_tokens_told
 
 
 def cut_short(answers: Sequence[Answer], cut_by: CutBy) -> list[ServingEvent]:
-    """Return the end of every choice that has none yet, with what was held back of it."""
+    """Return an end, with the text held back, for every choice that has none yet."""
     out: list[ServingEvent] = []
     for answer in answers:
         if answer.ended is None:
@@ -26,7 +26,7 @@ def cut_short(answers: Sequence[Answer], cut_by: CutBy) -> list[ServingEvent]:
 
 
 def usage_of(prompt: Prompt, answers: Sequence[Answer], info: EngineInfo) -> Usage:
-    """Return what the whole request used: the prompt once, the answers together."""
+    """Return the usage of the whole request: the prompt once, all answers together."""
     used = sorted({one for answer in answers for one in answer.precisions}, key=info.rungs.index) if info.rungs else []
     return Usage(
         prompt_tokens=len(prompt.ids),
@@ -40,12 +40,13 @@ def usage_of(prompt: Prompt, answers: Sequence[Answer], info: EngineInfo) -> Usa
 
 
 def echoed(request: GenerationRequest, prompt: Prompt, text: ServedText, scores: Scores | None) -> list[Delta]:
-    """Return the prompt as the first piece of every choice (`echo` of the completions route), scored if it was."""
+    """Return the prompt as the first piece of every choice (`echo` of the completions route), with scores if
+    requested."""
     words = request.prompt if isinstance(request.prompt, str) else text.decode(prompt.ids)
     logprobs = prompt_tokens_told(prompt.ids, scores, text) if scores is not None else ()
     return [Delta(choice=choice, text=words, logprobs=logprobs) for choice in range(request.num_choices)]
 
 
 def nothing_more(request: GenerationRequest) -> list[ServingEvent]:
-    """Return the ends of an answer of which no token was asked for (`max_tokens` of 0 behind `echo`)."""
+    """Return the ends of an answer without tokens (`max_tokens` of 0 with `echo`)."""
     return [ChoiceEnded(choice=choice, reason="length") for choice in range(request.num_choices)]

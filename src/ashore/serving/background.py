@@ -1,4 +1,4 @@
-"""Work off the request path that nobody waits for: copies for a shadow, which take turns and rest, and small chores."""
+"""Background work off the request path: copies for a shadow, which take turns and pause, and small chores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Chore = Callable[[], Awaitable[None]]
 
 
 class Aside:
-    """Does it in two tasks, which end when there is nothing more to do. Every call is made on one event loop."""
+    """Background worker of two tasks, which end when there is nothing to do. Every call is made on one event loop."""
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class Aside:
         drop: Callable[[Copy], None],
         idle_part: Callable[[], float] | None = None,
     ) -> None:
-        """Make it.
+        """Create the worker.
 
         Args:
             clock: For times.
-            compare: Answers a copy, and compares.
-            drop: Hears of a copy whose turn did not come while its live answer was fresh.
-            idle_part: Tells which part of the processors nobody uses; None: of this machine's.
+            compare: Answers a copy and compares the answers.
+            drop: Called with a copy whose live answer went stale before its turn.
+            idle_part: Returns the idle share of the processors; None: measure this machine's.
         """
         self._clock = clock
         self._compare = compare
@@ -65,16 +65,16 @@ class Aside:
 
     @property
     def takes_copies(self) -> bool:
-        """Whether one more finds room."""
+        """Whether there is room for another copy."""
         return len(self._copies) < QUEUE
 
     def copy(self, copy: Copy) -> None:
-        """Have a copy compared when it is in nobody's way."""
+        """Queue a copy for comparison when resources are free."""
         self._copies.append(copy)
         self._start("shadow", self._run_copies)
 
     def do(self, chore: Chore) -> bool:
-        """Have a chore done soon; return whether it found room."""
+        """Queue a chore to run soon; return whether there was room."""
         if len(self._chores) >= QUEUE:
             return False
         self._chores.append(chore)
@@ -82,7 +82,7 @@ class Aside:
         return True
 
     async def close(self) -> None:
-        """Drop everything. May be called twice."""
+        """Drop all work. May be called twice."""
         for task in self._runners.values():
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -111,8 +111,8 @@ class Aside:
             self._rests_until_s = ended_s + min(MOST_REST_S, REST * (ended_s - began_s))
 
     async def _turn_comes(self, copy: Copy) -> bool:
-        """Wait until nobody waits for an answer, and copies have rested if they must; return whether that came while
-        the live answer was fresh."""
+        """Wait until no request waits and the pause between copies is over; return whether the live answer is still
+        fresh."""
         gate = copy.trial.model.gate
         while True:
             now_s = self._clock.monotonic_s()
@@ -123,12 +123,12 @@ class Aside:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _is_short(self, copy: Copy) -> bool:
-        """Return whether somebody is answered who would wait for what a copy takes."""
+        """Return whether requests need the resources that a copy takes."""
         return copy.trial.model.gate.load_of_all.running > 0 and self._idle_part() < SHORT
 
 
 async def _told(work: Awaitable[None]) -> None:
-    """Do it; what cannot be done is no release's fault, and is only told."""
+    """Run the work; a failure is logged, and no release is blamed."""
     try:
         await work
     except AshoreError as fault:

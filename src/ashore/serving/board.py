@@ -1,11 +1,11 @@
-"""A board in shared memory on which the API workers of one machine tell each other what they carry.
+"""Shared-memory board on which the API workers of one machine publish their load to each other.
 
-Each worker writes its own row and reads the others', so nothing is locked. A row has one cell per thing that is told:
-a beat, and for each release the sequences that run and wait, the tokens, the rank of the first in line, and how quickly
-the line moves. A cell is eight aligned bytes, which the processor writes whole.
+Each worker writes its own row and reads the others', so nothing is locked. A row has a heartbeat cell, and cells for
+each release: running and waiting sequences, tokens, the rank of the first in line, and the pace of the queue. A cell is
+eight aligned bytes, which the processor writes whole.
 
-What a worker reads may be some microseconds old. Two workers may then give the last slot away at the same moment: the
-limits of `[admission]` are exceeded by at most one request per worker.
+A reading may be some microseconds old, so two workers may hand out the last slot at the same moment: the limits of
+`[admission]` are exceeded by at most one request per worker.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ROW: Final = 8 + SLOTS * _CELLS
 
 
 def make_board(path: Path, *, num_workers: int) -> None:
-    """Put an empty board at `path`, readable by its owner alone. What was there is replaced."""
+    """Create an empty board at `path`, readable by its owner alone. An existing one is replaced."""
     head = _MAGIC.to_bytes(_WORD, "little") + num_workers.to_bytes(_WORD, "little")
     write_whole(path, head.ljust((_HEAD + num_workers * _ROW) * _WORD, b"\0"), durable=False)
 
@@ -47,10 +47,10 @@ class Board:
     """One worker's view of the board."""
 
     def __init__(self, path: Path, index: int) -> None:
-        """Open the board as worker `index`. What an earlier process left in its row is wiped out.
+        """Open the board as worker `index`. Clears what an earlier process left in its row.
 
         Raises:
-            InvalidSpec: there is no board, or it has no such worker.
+            InvalidSpec: the board is missing, or has no such worker.
         """
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -72,20 +72,20 @@ class Board:
         self.beat()
 
     def beat(self) -> None:
-        """Say that this worker lives. Called every `BEAT_S`."""
+        """Publish a heartbeat. Called every `BEAT_S`."""
         self._words[self._own] = time.monotonic_ns()
 
     def neighbours(self, slot: int) -> BoardNeighbours:
-        """Return what a gate sees of the other workers' gates for the release in `slot`."""
+        """Return the view of the other workers' gates for the release in `slot`."""
         return BoardNeighbours(self, slot % SLOTS)
 
     def close(self) -> None:
-        """Let go of the memory. May be called twice."""
+        """Release the memory. May be called twice."""
         self._words.release()
         self._memory.close()
 
     def alive(self) -> list[int]:
-        """Return where the rows of the other live workers begin."""
+        """Return the offsets of the rows of the other live workers."""
         oldest = time.monotonic_ns() - int(STALE_S * 1e9)
         return [row for row in self._others if self._words[row] > oldest]
 

@@ -1,8 +1,9 @@
-"""Requests of one alias over unlike models, bound late and by cost: `ashore.dispatch` decides, with learned rates.
+"""Routes requests of one alias over different models, bound late and by cost; `ashore.dispatch` decides, with learned
+rates.
 
-A request that has passed the gate waits here until it is said to begin, and where. The choice, its linear program and
-the account of what runs are those of the simulator (ADR 28); this file brings the clock, the seats and what was seen.
-A model whose rates are not known yet gets its first requests whatever it costs.
+A request that has passed the gate waits here until it is placed on a model. The choice, its linear program and the
+account of running work are those of the simulator (ADR 28); this file adds the clock, the seats and the observations. A
+model whose rates are not known yet gets its first requests regardless of cost.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ recovered."""
 
 
 class Answers(Protocol):
-    """A model that answers: a `LoadedModel`."""
+    """A loaded model that can answer: a `LoadedModel`."""
 
     served: ServedModel
     text: ServedText
@@ -50,13 +51,13 @@ class Answers(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What its engine is and can do; only once a replica was ready."""
+        """Nature and features of its engine; only once a replica was ready."""
         ...
 
 
 @dataclass(slots=True)
 class _Member:
-    """One model that may answer."""
+    """One candidate model."""
 
     alias: str
     price_per_hour: float
@@ -72,7 +73,7 @@ class _Member:
         return sum(len(one.running) for one in self.devices.values())
 
     def backend(self, workers: int) -> Backend:
-        """Return it as the choice sees it: one device for each live seat, or for this worker's part of it."""
+        """Return its backend for the policy: one device for each live seat, or for this worker's share of it."""
         info = None if self.model is None else self.model.replicas.info
         most = max(1, (1 if info is None else info.max_sequences) // workers)
         return Backend(
@@ -87,7 +88,7 @@ class _Member:
 
 @dataclass(slots=True, eq=False)
 class Placed:
-    """Where a request was bound. `leave` must follow once."""
+    """Where a request was placed. `leave` must follow once."""
 
     model: Answers
     seat: Seat
@@ -104,7 +105,7 @@ class Placed:
         self._route.learn(self, first_s, decode_s, prompt_tokens, output_tokens)
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the place."""
         self._route.leave(self)
 
 
@@ -117,10 +118,10 @@ class _Waiter:
 
 
 class ByCostRoute:
-    """The choice for one alias, in one worker. Every call is made on the event loop."""
+    """The choice by cost for one alias in one worker. Every call is made on the event loop."""
 
     def __init__(self, route: RouteByCost, *, clock: Clock, metrics: Metrics, workers: int) -> None:
-        """Make it; nobody answers before `take` says who does. `workers`: how many share the hosts."""
+        """Create the route; `take` sets its models. `workers`: how many share the hosts."""
         self.route = route
         self._clock, self._metrics, self._workers = clock, metrics, workers
         self._zero_s = clock.monotonic_s()
@@ -137,7 +138,7 @@ class ByCostRoute:
         """Whether the last solution ended with an error; told once."""
 
     def change(self, route: RouteByCost) -> None:
-        """Go by other prices, or other models, from now on. What was learned of those that stay is kept."""
+        """Apply new prices or models. Rates learned for remaining models are kept."""
         known = {one.alias: one for one in self._members}
         self.route = route
         self._members = tuple(known.get(alias) or _Member(alias, price) for alias, price in route.prices.items())
@@ -147,7 +148,7 @@ class ByCostRoute:
         self._solved_s = -EVERY_S
 
     def take(self, found: Mapping[str, Answers]) -> None:
-        """Go by these models from now on, by alias. What has begun ends where it is."""
+        """Set the models, by alias. Running requests end where they are."""
         home = found.get(self.route.alias)
         for member in self._members:
             model = found.get(member.alias)
@@ -163,17 +164,18 @@ class ByCostRoute:
 
     @property
     def content(self) -> str:
-        """What decides the answers: the contents of all models that may give them."""
+        """Content digest that decides the answers: of all models that may give them."""
         return "+".join(sorted(one.model.served.content for one in self._members if one.model is not None))
 
     @property
     def ability(self) -> Ability:
-        """What its models offer together. Twice that many are let in: whoever waits for a cheaper place is one."""
+        """The combined ability of its models. Twice that many are admitted, so that requests can wait for a cheaper
+        place."""
         found = [one.model.replicas.ability for one in self._members if one.model is not None]
         return Ability(2 * sum(one.sequences for one in found), sum(one.kv_tokens for one in found))
 
     def due_at(self, arrived_at: float, asked_s: float | None, end_by: float | None) -> float:
-        """Return when the whole answer is due: as the client said, or as the route says."""
+        """Return when the whole answer is due: as the client requested, or as the route configures."""
         return end_by if asked_s is not None and end_by is not None else arrived_at + self.route.answer_within_s
 
     async def place(
@@ -185,14 +187,14 @@ class ByCostRoute:
         due_at: float,
         can: Callable[[EngineInfo], bool],
     ) -> Placed | None:
-        """Return once a request is to begin, and where; None where no live model can answer it. Cancel to leave.
+        """Wait for a place and return it; None if no live model can answer the request. Cancel to leave.
 
         Args:
-            prompt_tokens: Of the prompt.
-            most_tokens: Of the answer, at most.
-            sequences: Answers that are wanted.
+            prompt_tokens: Tokens of the prompt.
+            most_tokens: Limit of the answer's tokens.
+            sequences: Answers requested.
             due_at: When the whole answer is due, in monotonic seconds.
-            can: Whether an engine can do what is asked.
+            can: Whether an engine supports the request.
         """
         barred = tuple(one.alias for one in self._members if not self._can(one, can))
         if len(barred) == len(self._members):
@@ -219,12 +221,12 @@ class ByCostRoute:
             self._waiting.pop(request.number, None)
 
     def leave(self, placed: Placed) -> None:
-        """Take out what has ended, and see who begins instead."""
+        """Remove an ended request and start those that now fit."""
         placed.device.end(placed.request.number, self._now_s)
         self._look()
 
     def learn(self, placed: Placed, first_s: float, decode_s: float, prompt_tokens: int, output_tokens: int) -> None:
-        """Count an answer, and learn from it."""
+        """Count an answer, and learn its rates."""
         now_s, member = self._now_s, placed.member
         took_s = max(1e-6, now_s - placed.began_s)
         at_once = max(1.0, (placed.device.crowd(now_s) - placed.crowd_s) / took_s)
@@ -243,7 +245,7 @@ class ByCostRoute:
         self._metrics.add("ashore_route_late", float(now_s > placed.request.deadline_s), *labels)
 
     def measure(self) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         self._metrics.set("ashore_route_waiting", len(self._waiting), self.route.alias)
         for member in self._members:
             labels = (self.route.alias, member.alias)
@@ -259,7 +261,7 @@ class ByCostRoute:
                     self._metrics.set("ashore_route_tokens_per_second", per_s, *labels, rate)
 
     def close(self) -> None:
-        """Decide nothing more. Who waits is told that there is no choice."""
+        """Stop deciding. Waiting requests get None."""
         for waiter in self._waiting.values():
             if not waiter.placed.done():
                 waiter.placed.set_result(None)
@@ -281,7 +283,7 @@ class ByCostRoute:
         return [] if member.model is None else [one for one in member.model.replicas.seats if one.replica is not None]
 
     def _fleet(self, now_s: float) -> Fleet:
-        """Return who can answer, and what they have to do, with the rates as they are known now."""
+        """Return the backends and their queues, with the rates learned so far."""
         backends = [member.backend(self._workers) for member in self._members]
         for member, backend in zip(self._members, backends, strict=True):
             live = self._live(member)
@@ -294,7 +296,7 @@ class ByCostRoute:
         return Fleet(backends, now_s=now_s, devices=devices)
 
     def _look(self) -> None:
-        """Have whoever is to begin now do so, and look again when there may be news."""
+        """Start the requests whose turn it is, and schedule the next check."""
         if not self._waiting or self._solving is not None:
             return
         now_s = self._now_s
@@ -321,7 +323,7 @@ class ByCostRoute:
         return tuple(one.request for one in self._waiting.values())
 
     async def _solve(self) -> None:
-        """Decide by the program, on a thread: it takes some milliseconds."""
+        """Solve the linear program on a thread: it takes some milliseconds."""
         now_s = self._now_s
         fleet = self._fleet(now_s)
         copy = Fleet(fleet.backends, now_s=now_s, devices=[[one.copy() for one in row] for row in fleet.devices])
@@ -330,7 +332,7 @@ class ByCostRoute:
             begin = await asyncio.to_thread(partial(self._decided, policy, asked, copy, now_s, tick=True))
         finally:
             self._solving, self._solved_s = None, now_s
-        if policy is self._policy:  # else it spoke of other models
+        if policy is self._policy:  # the solution is for other models
             self._begin(begin, self._fleet(self._now_s), self._now_s)
         if self._waiting:
             self._look_in(EVERY_S)
@@ -338,7 +340,8 @@ class ByCostRoute:
     def _decided(
         self, policy: ByCost, asked: Sequence[Request], fleet: Fleet, now_s: float, *, tick: bool
     ) -> Mapping[int, int]:
-        """Return what a policy decides; where it fails, what needs no solver. Logged once, until it works again."""
+        """Return the policy's decision; if it fails, that of a policy without solver. Logged once, until it works
+        again."""
         try:
             begin = policy.decide(asked, fleet, now_s, tick=tick)
         except Exception:
@@ -366,7 +369,7 @@ class ByCostRoute:
         waiter.placed.set_result(Placed(model, seat, replica, waiter.request, member, device, now_s, crowd_s, self))
 
     def _try_unknown(self, fleet: Fleet, now_s: float) -> None:
-        """Give models of which little is known one request at a time, until it is."""
+        """Send one request at a time to each model with too few observations."""
         dearest = max(member.price_per_hour for member in self._members)
         for at, member in enumerate(self._members):
             if member.running or not fleet.room(at):
@@ -381,7 +384,7 @@ class ByCostRoute:
                     break
 
     def _bar_who_is_away(self) -> None:
-        """Keep who waits from waiting for a model that has no host any more."""
+        """Bar models without a host from the plan of waiting requests."""
         for waiter in self._waiting.values():
             barred = tuple(one.alias for one in self._members if not self._can(one, waiter.can))
             if barred != waiter.request.barred:
@@ -389,7 +392,7 @@ class ByCostRoute:
 
 
 def _reads_alike(one: Answers, other: Answers) -> bool:
-    """Return whether two models read the same tokens into a text, as far as a sample tells."""
+    """Return whether two models tokenise alike, judged by a sample."""
     if one.text is other.text:
         return True
     same_ends = one.text.eos_token_ids == other.text.eos_token_ids

@@ -1,4 +1,6 @@
-"""Text for models that have no tokenizer: a byte is a token. Used with the fake engine, and the twin of `TextModel`."""
+"""Text side for models without a tokenizer: a byte is a token. Used with the fake engine, and the twin of
+`TextModel`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _END_TEXT: Final = "<|end|>"
 
 
 class BytesPiece(msgspec.Struct, frozen=True):
-    """What one token added. There is neither reasoning nor a tool call in bytes."""
+    """The text that one token added. Bytes carry no reasoning and no tool calls."""
 
     text: str = ""
     reasoning: str = ""
@@ -26,7 +28,7 @@ class BytesPiece(msgspec.Struct, frozen=True):
 
 
 class BytesParser:
-    """Decodes UTF-8 as it comes and stops at stop strings."""
+    """Incremental UTF-8 decoder that stops at stop strings."""
 
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stop = stop

@@ -1,4 +1,4 @@
-"""Between the request path and the cache: a request as a question, an answer as something to keep, and back."""
+"""Between the request path and the cache: maps a request to a cache query, and an answer to a cache entry and back."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, Hear, Se
 from ashore.serving.topology import ServedModel
 
 NOT_IN_FRAME: Final = frozenset((
-    "messages", "prompt",  # split into what comes before and the question
+    "messages", "prompt",  # split into earlier turns and the question
     "request_id", "answer_id",  # which request it is
-    "model", "arrival", "cache",  # who asks where, and what they say of the cache; the alias is in `Ask`
-    "left_out",  # by now the recommended values stand in `sampling`
-    "min_precision",  # what is kept was computed at the best one
-    "priority", "urgency", "deadline_s", "deaths",  # when and by whom it is answered, not how
-    "scored",  # the answer is the same, only its likelihood is told beside it
+    "model", "arrival", "cache",  # caller, route and cache options; the alias is in `Ask`
+    "left_out",  # recommended values are already in `sampling`
+    "min_precision",  # a cached answer was computed at the best one
+    "priority", "urgency", "deadline_s", "deaths",  # affects when and by whom it is answered, not the answer
+    "scored",  # the same answer, only with its likelihood
 ))  # fmt: skip
 """Fields of a request on which its answer does not depend. A field that is missing here separates answers: at worst a
 cached one is not found."""
@@ -46,7 +46,7 @@ def find_question(
     principal: Principal,
     masked: Masked,
 ) -> Question | None:
-    """Return the address of a request in the cache, None where it is kept out. `masked`: what the masker made of it."""
+    """Return the cache address of a request, None if it is not cacheable. `masked`: the masked request."""
     storable = not masked.found and request.top_logprobs is None and not request.token_ids
     temperature = request.sampling.temperature
     if cache.keeps_out(principal.tenant, served.alias, request.cache, temperature=temperature, storable=storable):
@@ -57,13 +57,13 @@ def find_question(
 def ask_of(
     request: GenerationRequest, served: ServedModel, principal: Principal, *, storable: bool, masking: bytes
 ) -> Ask:
-    """Return the request as the cache sees it: what its answer depends on, and nothing else."""
+    """Return the cache query of a request: exactly the fields that its answer depends on."""
     before, question = _split(request)
     frame = _encode(
         (
             served.content,
             before,
-            "raw text" if isinstance(request.prompt, str) else request.prompt,  # a chat of one turn is another question
+            "raw text" if isinstance(request.prompt, str) else request.prompt,  # a single-turn chat is another question
             *(getattr(request, name) for name in request.__struct_fields__ if name not in NOT_IN_FRAME),
         )
     )
@@ -95,13 +95,13 @@ def _split(request: GenerationRequest) -> tuple[tuple[Message, ...], str]:
 
 
 def no_cache(clock: Clock) -> AnswerCache:
-    """Return a cache that keeps nothing."""
+    """Return a cache that stores nothing."""
     policy = CachePolicy(mode="off")
     return AnswerCache(policy, secret=secrets.token_bytes(32), epochs=FixedEpochs(), clock=clock)
 
 
 def replay(found: Found, request: GenerationRequest, hear: Hear) -> Usage:
-    """Tell a kept answer as a fresh one is told, and return what that took."""
+    """Replay a cached answer as the events of a fresh one, and return its usage."""
     answer = found.answer
     hear(
         Started(
@@ -132,8 +132,8 @@ def replay(found: Found, request: GenerationRequest, hear: Hear) -> Usage:
 
 
 def worth_keeping(events: Sequence[ServingEvent], usage: Usage, num_choices: int) -> KeptAnswer | None:
-    """Return a fresh answer as it may be kept; None when it is not whole, asks for tools, or was computed less exactly
-    than the model does at its best."""
+    """Return the cache entry of a fresh answer; None if it is incomplete, calls tools, or was computed with less
+    precision than the model's best."""
     if usage.lowered:
         return None
     texts: list[list[str]] = [[] for _ in range(num_choices)]

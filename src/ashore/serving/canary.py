@@ -1,9 +1,9 @@
-"""Releases tried on live requests: copies to a shadow, a canary's answers beside those of what is live, and those of
-what is live beside what the release before it gave.
+"""Tries releases on live requests: copies for a shadow, a canary's answers compared with the live release's, and those
+compared with the previous release's.
 
-Off the request path. A live answer pays for a look at its clock; what is to be compared waits in a short queue that
-drops what does not fit, behind whoever waits for an answer. Few copies run together, no longer than their own deadline,
-and they rest while processors are short (`aside`).
+Off the request path: a live answer costs one reading of the clock. Comparisons wait in a short queue with lower
+priority than requests; overflow is dropped. Few copies run together, each within its own deadline, and they pause while
+processors are short (`background`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Tallies = dict[tuple[str, str], Tally]
 
 @dataclass(slots=True)
 class _Heard:
-    """What is known of the requests of one alias."""
+    """Observations of the requests of one alias."""
 
     arrivals: Arrivals = field(default_factory=Arrivals)
     next_s: float = 0.0
@@ -75,7 +75,7 @@ class _Heard:
 
 @dataclass(slots=True)
 class _Tried:
-    """What the answers of one candidate are laid beside."""
+    """The live answers that one candidate is compared with."""
 
     endings: Endings = field(default_factory=Endings)
     neighbours: Neighbours = field(default_factory=Neighbours)
@@ -95,16 +95,16 @@ class Trials:
         policy: ReleasePolicy,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Make it.
+        """Create the comparison.
 
         Args:
-            fresh: Makes answers that nobody is charged for.
-            release_of: Gives the model of an alias and a release that has hosts here.
+            fresh: Makes answers that no budget is charged for.
+            release_of: Returns the model of an alias and a release that has hosts here.
             clock: For times.
-            masker: Takes every personal datum out of the texts of pairs before they are kept.
-            reader: Does what reads texts, in the line of whose they are.
-            policy: What the operator says of trying releases.
-            chance: Draws what is copied.
+            masker: Masks all personal data in the texts of pairs before they are stored.
+            reader: Runs work that reads texts, in the queue of their principal.
+            policy: The operator's settings for trials.
+            chance: Chooses the requests to copy.
         """
         self._shadow = Shadow(fresh, release_of, clock, masker=masker, reader=reader)
         self._clock = clock
@@ -131,17 +131,17 @@ class Trials:
 
     @property
     def policy(self) -> ReleasePolicy:
-        """What the operator says of trying releases."""
+        """The operator's settings for trials."""
         return self._policy
 
     def take_policy(self, policy: ReleasePolicy) -> None:
-        """Go by another policy from now on."""
+        """Apply another policy."""
         self._policy = policy
         self._judges = Judges(policy.judges)
         self._shadow.forget(())
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
-        """Forget what the answers of candidates were laid beside, but for those that these routes still try."""
+        """Forget the comparison state of candidates that these routes no longer try."""
         tried = {(alias, route.candidate) for alias, route in routes.items() if route.is_tried}
         for key in self._tried.keys() - tried:
             del self._tried[key]
@@ -150,7 +150,8 @@ class Trials:
     def begin(
         self, request: GenerationRequest, principal: Principal, model: LoadedModel, route: AliasRoute
     ) -> Trial | None:
-        """Listen to an answer: to each where something is tried, to some elsewhere; None: not to this one."""
+        """Return an observer of an answer: always where a release is tried, sometimes elsewhere; None: not for this
+        one."""
         now_s = self._clock.monotonic_s()
         heard = self._heard.get(request.model)
         if heard is None:
@@ -178,7 +179,7 @@ class Trials:
         return trial
 
     def end(self, trial: Trial, route: AliasRoute, fault: AshoreError | None) -> None:
-        """Hear that an answer has ended, whole or not. Waits for nothing. One that its client left says nothing."""
+        """Record the end of an answer, whole or not. Does not wait. An answer whose client left counts for nothing."""
         if fault is None and not trial.ended:
             return
         if isinstance(fault, UserError):
@@ -188,18 +189,18 @@ class Trials:
             return  # there was no room: no release is to blame
         seen = trial.observation(failed=fault is not None)
         if trial.lowered:
-            self._count(trial.model.served.release, seen)  # it was in time, or was not; more it does not say
+            self._count(trial.model.served.release, seen)  # counts only for the deadline: met or missed
             return
         is_fatal = fault is not None and died(fault)
         if route.watched is not None:
             self._end_watched(trial, seen, route, *route.watched)
-        elif route.shadow is not None and not is_fatal:  # it may have been the request that killed a host
+        elif route.shadow is not None and not is_fatal:  # the request itself may have killed the host
             self._copy(trial, seen, route.shadow.release)
-        if trial.model.served.release == route.live and not is_fatal:  # the supervisor sees to hosts that fall
+        if trial.model.served.release == route.live and not is_fatal:  # the supervisor handles hosts that crash
             self._end_live(trial, seen, route)
 
     def take(self) -> dict[tuple[str, str], Tallies]:
-        """Return what was observed since the last call, by release and stage."""
+        """Return the observations since the last call, by release and stage."""
         pending, self._pending = self._pending, {}
         return pending
 
@@ -209,8 +210,8 @@ class Trials:
         return pairs
 
     def take_counts(self) -> dict[str, list[Count]]:
-        """Return how requests kept to the objective since the last call, by release; where nothing is tried, nothing
-        most of the time, and then more."""
+        """Return how requests met the objectives since the last call, by release. Without a trial it is mostly
+        empty, and reported in batches."""
         now_s = self._clock.monotonic_s()
         if now_s < self._counts_due_s:
             return {}
@@ -222,7 +223,7 @@ class Trials:
         return found
 
     def take_given(self) -> dict[str, tuple[GivenLevel, ...]]:
-        """Return what releases gave since the last call, by release; most of the time nothing, and then more."""
+        """Return the baseline samples since the last call, by release; mostly empty, and reported in batches."""
         now_s = self._clock.monotonic_s()
         if now_s < self._given_due_s:
             return {}
@@ -232,11 +233,12 @@ class Trials:
         return {release: levels for release, levels in found.items() if levels}
 
     def unknown_formers(self, routes: Iterable[AliasRoute]) -> tuple[str, ...]:
-        """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""
+        """Return the previous releases that live ones are to be compared with and that this worker has no baseline
+        of."""
         return tuple(sorted({one.former for one in routes if one.former} - self._formers.keys()))
 
     def take_former(self, release: str, levels: Iterable[GivenLevel]) -> None:
-        """Hear what a release gave before this worker began. What it has heard itself stands."""
+        """Add the baseline of a release from before this worker began. This worker's own samples stay."""
         former = Former.of(levels, ahead_s=self._clock.now_s() - self._clock.monotonic_s())
         self._formers.setdefault(release, former)
 
@@ -248,8 +250,8 @@ class Trials:
         return self._tried.setdefault((alias, candidate), _Tried())
 
     def _end_watched(self, trial: Trial, seen: Observation, route: AliasRoute, candidate: str, live: str) -> None:
-        """Lay a failure of a canary beside how what is live ended since its last answer, and its answer beside the one
-        that began next to it."""
+        """Compare a canary's failure with the live outcomes since its last answer, and its answer with its paired
+        one."""
         release, share = trial.model.served.release, dict(route.weights).get(candidate, 0)
         step = step_slice(share)
         if release not in (candidate, live):
@@ -271,8 +273,8 @@ class Trials:
             self._aside.do(partial(self._judge, candidate, of_candidate, theirs.text, mine.text))
 
     def _end_refused(self, trial: Trial, route: AliasRoute) -> None:
-        """Give a request that a release on trial refused to the one that it is laid beside. What is refused there too
-        is wrong, and no release's fault."""
+        """Retry a request that a trial release refused on the release that it is compared with. If that refuses too,
+        the request is invalid and no release is blamed."""
         release, seen = trial.model.served.release, trial.observation(failed=True)
         if _cannot_be_copied(trial.request):
             return
@@ -283,7 +285,7 @@ class Trials:
             self._blame_alone(trial, seen, route.former)
 
     def _end_live(self, trial: Trial, seen: Observation, route: AliasRoute) -> None:
-        """Keep what the live release gave for the next one, and lay it beside what the one before it gave."""
+        """Store a live answer for the next release's baseline, and compare it with the previous release's."""
         release, is_late = route.live, self._is_late(seen)
         if route.watched is None:
             self._count(release, seen, in_no_hurry=not route.former)
@@ -300,7 +302,7 @@ class Trials:
             self._blame_alone(trial, seen, route.former)
 
     def _lay_beside(self, trial: Trial, seen: Observation, name: str) -> None:
-        """Lay an answer of what is live beside one that the release before it gave when as much was asked."""
+        """Compare a live answer with one of the previous release at similar load."""
         release, former, slo = trial.model.served.release, self._formers.get(name), self._policy.slo
         if former is None:
             return
@@ -338,38 +340,38 @@ class Trials:
             self._counts_due_s = 0.0
 
     def _copy(self, trial: Trial, seen: Observation, candidate: str) -> None:
-        """Give a copy of a request to a shadow, with how the live answers ended since the copy before."""
+        """Copy a request to a shadow, with the outcomes of live answers since the last copy."""
         if _cannot_be_copied(trial.request):
             return
         endings = self._tried_at(trial.request.model, candidate).endings
         endings.add(seen.at_s, seen.failed)
         if not trial.copied:
             return
-        if not self._aside.takes_copies:  # how these answers ended counts beside the next copy
+        if not self._aside.takes_copies:  # these outcomes count with the next copy
             self._count_copy(candidate, dropped=True)
             return
         beside = endings.take(seen.at_s - FRESH_S)
         self._aside.copy(Copy(release=candidate, trial=trial, live=seen, beside=beside))
 
     def _count_copy(self, candidate: str, *, dropped: bool) -> None:
-        """Count a copy, so that it can be told which part of them was not compared."""
+        """Count a copy, so that the share of dropped copies can be reported."""
         self.dropped += dropped
         tallies = self._pending.setdefault((candidate, "shadow"), {})
         key = DROPPED, EVERYTHING
         tallies[key] = tallies.get(key, Tally()) + Tally(count=1, total=float(dropped))
 
     async def _judge(self, candidate: str, trial: Trial, live: str, said: str) -> None:
-        """Have judges that look at one answer at a time look at one of a canary and at one of what is live."""
+        """Run the judges of single answers on one canary answer and one live answer."""
         read = self._shadow.reads(trial)
         values = await self._judges.values(trial.request.model, live, said, prompt=None, read=read)
         self._add(candidate, "canary", trial, values)
 
     def _blame_alone(self, trial: Trial, seen: Observation, former: str) -> None:
-        """Count a request at which what is live failed, if the release before it does not fail at it too."""
+        """Count a request at which the live release failed, if the previous release does not fail at it too."""
         self._aside.do(partial(self._try_again, former, trial, partial(self._lay_beside, trial, seen, former)))
 
     async def _try_again(self, other: str, trial: Trial, blame: Callable[[], None]) -> None:
-        """Give a request at which a release failed to another one, and lay the blame where that one does not."""
+        """Retry a failed request on another release, and blame the failing one if that succeeds."""
         if await self._shadow.succeeds(trial, other):
             blame()
 
@@ -395,7 +397,7 @@ class Trials:
         failures: tuple[bool, Beside] | None = None,
         step: str = "",
     ) -> None:
-        """Count what was observed: on all requests, and what is tested in the slices of its request."""
+        """Count an observation: over all requests, and in the slices of its request where it is tested."""
         tallies = self._pending.setdefault((release, stage), {})
         slices = (*slices_of(trial.request, trial.principal), *((step,) if step else ()))
         found = {name: _tally(name, value) for name, value in values.items()}
@@ -407,7 +409,7 @@ class Trials:
 
 
 def _cannot_be_copied(request: GenerationRequest) -> bool:
-    """Return whether a second answer would act, or say nothing of the first."""
+    """Return whether a second answer would have side effects, or cannot be compared with the first."""
     return bool(request.tools) or request.num_choices > 1
 
 

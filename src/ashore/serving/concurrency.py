@@ -1,10 +1,11 @@
-"""How many sequences one API worker drives at once, judged by its own event loop, not by what an engine promises.
+"""Limits how many sequences one API worker drives at once, by the load of its own event loop, not by what an engine
+reports.
 
-An engine may say that it runs 4,096 sequences. A worker that cannot keep up with so many would take all of them in,
-answer each of them late, and be late with every refusal too. So the loop is measured: while it has no rest *and* turns
-slowly, the limit goes down by a share; while it turns quickly, the limit goes up (additive increase, multiplicative
-decrease). Long turns with rest in between are what a wide batch looks like, and limit nothing. One slow turn is not
-yet overload: somebody may have sent a long prompt.
+An engine may report that it runs 4,096 sequences. A worker that cannot keep up with so many would admit all of them,
+answer each of them late, and be late with every refusal too. So the loop is measured: while it has no idle time *and*
+turns slowly, the limit goes down by a share; while it turns quickly, the limit goes up (additive increase,
+multiplicative decrease). Long turns with idle time in between are typical of a wide batch, and limit nothing. One slow
+turn is not yet overload: it may be one long prompt.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ GENTLEST: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What an event loop did between two looks at it."""
+    """Measurements of an event loop between two readings."""
 
     busy: float
     """Share of the time in which it did not wait for anything."""
@@ -64,14 +65,14 @@ CALM: Final = Pulse(0.0, 0.0)
 
 
 def next_limit(limit: float, before: Pulse, now: Pulse, *, running: int, looks: float = 1.0) -> float:
-    """Return the limit after another look.
+    """Return the next limit.
 
     Args:
-        limit: As it was, up to `CEILING`.
-        before: The look before.
-        now: This one.
+        limit: The current limit, up to `CEILING`.
+        before: The previous reading.
+        now: This reading.
         running: Sequences that the worker drives.
-        looks: How many times `LOOK_S` lie between the two.
+        looks: Time between the two, in units of `LOOK_S`.
     """
     if now.overloaded:
         if not before.overloaded:
@@ -86,18 +87,18 @@ def next_limit(limit: float, before: Pulse, now: Pulse, *, running: int, looks: 
 
 
 class Meter(Protocol):
-    """Says what an event loop did."""
+    """Measures an event loop."""
 
     def take(self) -> Pulse:
-        """Return what it did since the last call."""
+        """Return the measurements since the last call."""
         ...
 
 
 class LoopMeter(selectors.DefaultSelector):
-    """The selector of an event loop, which notes how long the loop waits in it and how long it stays away."""
+    """Selector of an event loop that measures how long the loop waits in it and how long it stays away."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Make it for `asyncio.SelectorEventLoop`. `clock` returns seconds."""
+        """Create it for `asyncio.SelectorEventLoop`. `clock` returns seconds."""
         super().__init__()
         self._clock = clock
         self._began_at = self._woke_at = clock()
@@ -113,7 +114,7 @@ class LoopMeter(selectors.DefaultSelector):
         return ready
 
     def take(self) -> Pulse:
-        """Return what the loop did since the last call. Called inside a turn, which is counted as far as it went."""
+        """Return the measurements since the last call. Called inside a turn, which is counted up to now."""
         now = self._clock()
         self._count(now - self._woke_at)
         wall_s = now - self._began_at
@@ -132,7 +133,7 @@ class LoopMeter(selectors.DefaultSelector):
 
 
 class AlwaysCalm:
-    """A meter for whoever has no loop of his own to measure; nothing is limited."""
+    """A meter without a loop to measure; nothing is limited."""
 
     def take(self) -> Pulse:
         return CALM
@@ -142,7 +143,7 @@ class ConcurrencyLimit:
     """The limit of one worker, shared by the gates of all its models. Every call is made on the event loop."""
 
     def __init__(self, meter: Meter | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Make it. Without a meter nothing is limited."""
+        """Create the limit. Without a meter nothing is limited."""
         self._meter: Meter = meter or AlwaysCalm()
         self._is_metered = meter is not None
         self._clock = clock
@@ -156,12 +157,12 @@ class ConcurrencyLimit:
 
     @property
     def limit(self) -> int:
-        """Sequences that the worker drives at most."""
+        """Limit of sequences that the worker drives."""
         return int(self._limit)
 
     @property
     def pulse(self) -> Pulse:
-        """What the last look said."""
+        """The last reading."""
         return self._now
 
     @property
@@ -171,19 +172,19 @@ class ConcurrencyLimit:
 
     @property
     def drowning(self) -> bool:
-        """Whether it is so short of it that a request had better be refused before its body is read.
+        """Whether the loop is so overloaded that requests should be refused before their body is read.
 
-        Never for the sake of kept answers: they take no slot, and cost no more than a refusal does. Nor for one look:
-        a machine that stands still for some tens of milliseconds makes one long turn of a loop that keeps up.
+        Cached answers do not count: they take no slot, and cost no more than a refusal. One reading is not enough: a
+        pause of the machine of some tens of milliseconds is one long turn of a loop that keeps up.
         """
         return self._is_drowning and not self.has_room(1) and not self._is_stale()
 
     def has_room(self, sequences: int) -> bool:
-        """Return whether so many more may be driven. Whatever there is may run alone."""
+        """Return whether so many more may be driven. A single request may always run alone."""
         return self._running + sequences <= self._limit or self._running == 0
 
     def took(self, sequences: int) -> None:
-        """Count sequences that were given to an engine."""
+        """Count sequences that were started."""
         self._running += sequences
 
     def gave_back(self, sequences: int) -> None:
@@ -191,7 +192,7 @@ class ConcurrencyLimit:
         self._running -= sequences
 
     def look(self) -> None:
-        """Look at the loop, unless that was done a moment ago. Called as requests come and go: costs one clock."""
+        """Read the meter, at most once per interval. Called as requests come and go: costs one clock reading."""
         if not self._is_metered:
             return
         now_s = self._clock()
@@ -205,15 +206,15 @@ class ConcurrencyLimit:
         self._limit = next_limit(self._limit, self._before, self._now, running=self._running, looks=elapsed_s / LOOK_S)
 
     def join(self, call_next: Callable[[], None]) -> None:
-        """Have `call_next` called when a slot that a gate gave back may be for somebody at another one."""
+        """Register `call_next`, called when a slot freed by one gate may be used by another."""
         self._waiters.append(call_next)
 
     def part(self, call_next: Callable[[], None]) -> None:
-        """End what `join` began."""
+        """Undo `join`."""
         self._waiters.remove(call_next)
 
     def others(self, own: Callable[[], None]) -> Iterable[Callable[[], None]]:
-        """Return what the other gates asked to have called."""
+        """Return the callbacks of the other gates."""
         return [one for one in self._waiters if one != own] if len(self._waiters) > 1 else ()
 
     def _is_stale(self) -> bool:

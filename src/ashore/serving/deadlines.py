@@ -1,4 +1,4 @@
-"""Until when a request waits, and until when its answer may go on."""
+"""Deadlines: how long a request may wait, and how long its answer may go on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ASIDE_S: Final = 60.0
 
 
 class Deadline(NamedTuple):
-    """Of one request, in monotonic seconds.
+    """Deadline of one request, in monotonic seconds.
 
-    The server's own limits the wait: for room, for a host, for the first token, and for the next one. The client's own
-    limits all of it.
+    The server's own bounds each wait: for room, for a host, for the first token, and for the next one. The client's own
+    bounds the whole request.
     """
 
     begin_by: float
@@ -27,7 +27,7 @@ class Deadline(NamedTuple):
 
 
 def deadline_of(limits: AdmissionSection, asked_s: float | None, arrived_at: float) -> Deadline:
-    """Return the deadline of a request that asked for so many seconds, None: for none."""
+    """Return the deadline of a request with this client time-out in seconds; None: it has none."""
     allowed_s = min(limits.max_deadline_s, asked_s or limits.default_deadline_s)
     by = arrived_at + allowed_s
     return Deadline(
@@ -36,7 +36,7 @@ def deadline_of(limits: AdmissionSection, asked_s: float | None, arrived_at: flo
 
 
 class Heard:
-    """What a reader has had of an answer that somebody else began; enough to end it there."""
+    """What a reader has received of a shared generation; enough to end it there."""
 
     def __init__(self, num_choices: int) -> None:
         self._started: Started | None = None
@@ -45,7 +45,7 @@ class Heard:
         """Of all choices."""
 
     def hear(self, event: ServingEvent) -> None:
-        """Take the next event."""
+        """Process the next event."""
         if isinstance(event, Delta):
             self.pieces += 1
         elif isinstance(event, ChoiceEnded):
@@ -59,6 +59,6 @@ class Heard:
 
     @property
     def usage(self) -> Usage:
-        """What it took so far: a piece is a token, as far as a reader knows."""
+        """Usage so far: a piece counts as a token, which is all that a reader knows."""
         assert self._started is not None
         return Usage(prompt_tokens=self._started.prompt_tokens, cached_tokens=0, completion_tokens=self.pieces)

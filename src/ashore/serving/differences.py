@@ -1,4 +1,4 @@
-"""What an answer of a candidate and one of what is live differ in. Nothing here waits for anything."""
+"""Computes how an answer of a candidate differs from one of the live release. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SPACE: Final = re.compile(r"\s+")
 
 @dataclass(slots=True, kw_only=True)
 class Observation:
-    """One answer as the comparison sees it."""
+    """One observed answer, as the comparison uses it."""
 
     at_s: float
     failed: bool = False
@@ -66,27 +66,27 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """How answers of what is live ended, beside one of a candidate."""
+    """Outcomes of live answers that are compared with one of a candidate."""
 
     count: int
     failed: int
 
 
 class Endings:
-    """How the last answers of what is live ended, until one of a candidate is laid beside them."""
+    """Outcomes of the latest live answers, until they are compared with one of a candidate."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[float, bool]] = deque(maxlen=MOST_BESIDE)
 
     def add(self, at_s: float, failed: bool) -> None:
-        """Take one more."""
+        """Add one outcome."""
         self._kept.append((at_s, failed))
 
     def take(self, since_s: float, *, most: int = MOST_BESIDE) -> Beside:
-        """Return the oldest of those since a moment, at most so many. Each is laid beside one answer.
+        """Return up to so many of the oldest outcomes since a moment. Each is compared with one answer.
 
-        What is left waits for the next one: where two of a candidate come after two of what is live, each has one
-        beside it, and not the first one both and the second none.
+        The rest waits for the next one: with two live answers followed by two of a candidate, each is paired once,
+        instead of both with the first.
         """
         while self._kept and self._kept[0][0] < since_s:
             self._kept.popleft()
@@ -95,15 +95,15 @@ class Endings:
 
 
 def beside_each(share: int) -> int:
-    """Return beside how many answers of what is live one of a canary is laid, by its share in thousandths."""
+    """Return how many live answers one canary answer is compared with, by its share in thousandths."""
     return min(MOST_BESIDE, max(1, round((WHOLE - share) / share))) if share else MOST_BESIDE
 
 
 def compared(live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
-    """Return in what an answer of a candidate differs from one of what is live, by measure; failures aside.
+    """Return the differences between a candidate's and a live answer, by measure; failures excluded.
 
-    `timed`: both ran under the same conditions, so that their speeds may be compared. Where they answered the same
-    request, `exact` is 1 for equal texts and `agreement` for equal words. What is not in `BY_NAME` is shown alone.
+    `timed`: both ran under the same conditions, so their speeds are comparable. For the same request, `exact` is 1 for
+    equal texts and `agreement` for equal words. Measures that are not in `BY_NAME` are only shown.
     """
     values: dict[str, float] = {}
     if timed and live.per_token_s and other.per_token_s:
@@ -123,36 +123,35 @@ def compared(live: Observation, other: Observation, *, timed: bool) -> dict[str,
 
 
 def slowness(per_token_s: float, beside_s: float) -> float:
-    """Return how much slower an answer was than the one beside it, from 0 to 1.
+    """Return how much slower an answer was than its pair, from 0 to 1.
 
-    0.5 where a token took it `SLOWER` times as long, 1 from 1.48 times on and 0 up to 0.81 times, by the logarithm in
-    between.
+    0.5 at `SLOWER` times the time per token, 1 from 1.48 times on and 0 up to 0.81 times, by the logarithm in between.
 
-    Of two equal releases the logarithms are as often as far to one side as to the other, so the mean is below 0.5.
+    For two equal releases the logarithms are symmetric, so the mean is below 0.5.
     """
     ratio = math.log(per_token_s / beside_s / SLOWER)
     return min(1.0, max(0.0, 0.5 + ratio / (2 * MUCH_SLOWER)))
 
 
 def is_defect(seen: Observation, fits: Fits | None) -> bool:
-    """Return whether an answer is empty, refuses, is not what it has to fit, or was cut off by its length."""
+    """Return whether an answer is empty, refuses, breaks its required format, or was cut off by its length."""
     if not (seen.text.strip() or seen.calls) or seen.cut_off or is_refusal(seen):
         return True
     return fits is not None and not seen.calls and not fits(seen.text)
 
 
 def is_refusal(seen: Observation) -> bool:
-    """Return whether an answer begins as those do that refuse, in English or Chinese."""
+    """Return whether an answer begins like a refusal, in English or Chinese."""
     return _REFUSAL.match(seen.text) is not None
 
 
 def plain(text: str) -> str:
-    """Return a text as it is compared: without case, white space as one blank."""
+    """Return a text normalised for comparison: case-folded, runs of white space as one blank."""
     return _SPACE.sub(" ", text).strip().casefold()
 
 
 def question_of(request: GenerationRequest) -> str:
-    """Return what was asked last; empty where it is token ids."""
+    """Return the last question; empty for token ids."""
     if request.prompt is not None:
         return request.prompt if isinstance(request.prompt, str) else ""
     return request.messages[-1].content if request.messages else ""
@@ -166,7 +165,7 @@ def slices_of(request: GenerationRequest, principal: Principal) -> tuple[str, ..
 
 
 def language_of(text: str) -> str:
-    """Return the language of a text where its script tells, and otherwise the script that most of it is in."""
+    """Return the language of a text if its script identifies it, otherwise its main script."""
     text = text[:READ_CHARS]
     for language, letters in _EAST_ASIAN:
         if letters.search(text):

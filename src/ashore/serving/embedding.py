@@ -1,5 +1,6 @@
-"""Texts to vectors, or pairs to scores, on the request path: authorise, fit, mask, tokenise, reserve, admit, run,
-shorten, settle, note."""
+"""Embeds texts and scores pairs on the request path: authorise, fit, mask, tokenise, reserve, admit, run, shorten,
+settle, record.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class Embedding:
 
     @property
     def num_chars(self) -> int:
-        """What all of it costs to write, in characters of a prompt to read."""
+        """Output size for the budget of reading time, in characters of a prompt."""
         return sum(map(len, self.vectors)) // NUMBERS_PER_CHAR
 
 
@@ -58,7 +59,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
-    """What an encoder is asked for."""
+    """One request to an encoder."""
 
     model: str
     inputs: Sequence[str | Sequence[int]]
@@ -80,7 +81,7 @@ class _Made:
 
 
 class Embeddings:
-    """Makes vectors and scores for clients. Every call is made on one event loop."""
+    """Computes embeddings and scores for clients. Every call is made on one event loop."""
 
     def __init__(
         self,
@@ -156,10 +157,11 @@ class Embeddings:
         deadline_s: float | None = None,
         arrival: Arrival = NOWHERE,
     ) -> Ranking:
-        """Return what a cross-encoder says of pairs of texts, each as its places in `texts`.
+        """Return the cross-encoder's scores for pairs of texts, each given as indices into `texts`.
 
         Raises:
-            AshoreError: the model is no cross-encoder, a pair does not fit, there is no room, or the deadline passed.
+            AshoreError: the model is not a cross-encoder, a pair does not fit, there is no room, or the deadline
+                passed.
         """
         made = await self._make(
             _Work(
@@ -219,7 +221,7 @@ class Embeddings:
         return _Made(found=found, vectors=vectors, prompt_tokens=prompt_tokens)
 
     def _read(self, work: _Work, found: LoadedModel, principal: Principal) -> tuple[list[list[int]], Mapping[str, int]]:
-        """Return the tokens of every sequence, masked, and what was found in them. May run on a thread."""
+        """Return the tokens of every sequence, masked, and the entities found in them. May run on a thread."""
         text, info = found.text, found.info
         check_lengths(work.inputs, text, info)
         masked, counts = self._guards.masker.mask_inputs(work.model, work.inputs, principal, text.decode)
@@ -233,7 +235,7 @@ class Embeddings:
         prompt_tokens = sum(len(ids) for ids in batch)
         reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=work.request_id)
         cost = Cost(1, prompt_tokens)
-        # one that runs is over before it could be preempted: it only waits behind others
+        # a running one ends before it could be preempted: it only waits behind others
         background = background_of("interactive" if work.urgency == "interactive" else "background")
         try:
             wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
@@ -251,7 +253,7 @@ class Embeddings:
 
 
 def check_ranks(alias: str, info: EngineInfo) -> None:
-    """Return when the model is a cross-encoder.
+    """Check that the model is a cross-encoder.
 
     Raises:
         UnsupportedByEngine: it is not.
@@ -265,7 +267,7 @@ def check_ranks(alias: str, info: EngineInfo) -> None:
 
 
 def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:
-    """Return when the model embeds, into that many dimensions.
+    """Check that the model embeds, into that many dimensions.
 
     Raises:
         UnsupportedByEngine: it does not.
@@ -286,12 +288,12 @@ def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:
 
 
 def num_input_chars(inputs: Sequence[str | Sequence[int]]) -> int:
-    """Return about how much there is to read in inputs."""
+    """Return the approximate number of characters in the inputs."""
     return sum(MESSAGE_CHARS + len(one) * (1 if isinstance(one, str) else ID_CHARS) for one in inputs)
 
 
 def check_lengths(inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo) -> None:
-    """Return where every input may fit, as far as its length tells.
+    """Check by their length that the inputs may fit.
 
     Raises:
         ContextTooLong: one cannot.
@@ -355,7 +357,7 @@ def _shortened(vectors: Sequence[list[float]], dimensions: int) -> list[list[flo
 
 
 def shorten(vector: list[float], dimensions: int) -> list[float]:
-    """Return the first `dimensions` numbers, brought back to length one (Matryoshka form)."""
+    """Return the first `dimensions` numbers, normalised to length one (Matryoshka form)."""
     if dimensions >= len(vector):
         return vector
     head = vector[:dimensions]

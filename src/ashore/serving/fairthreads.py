@@ -1,8 +1,7 @@
-"""Threads for what one request can make long: texts of megabytes that are masked and tokenised, grammars.
+"""Thread pool with fair queues for long work of one request: masking and tokenising megabytes of text, grammars.
 
-They are apart from the threads that files, jobs and administration use, so that none of those waits for a prompt. Each
-tenant has a line of its own, of which few are at work at once, and of one principal fewer: who sends too much waits
-behind themselves, and nobody else does.
+Separate from the threads of files, jobs and administration, so that none of those waits for a prompt. Each tenant has
+its own queue with a limit of running work, and a lower limit per principal: heavy callers wait behind themselves only.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ once nothing is at work."""
 
 
 class _Line:
-    """Who of one tenant is at work, and who waits."""
+    """Running and waiting work of one tenant."""
 
     __slots__ = ("at_work", "waiting")
 
@@ -47,11 +46,11 @@ class FairThreads:
     """Runs work of many tenants on few threads. Every call is made on one event loop."""
 
     def __init__(self, name: str, clock: Clock) -> None:
-        """Make it; threads begin with the first work.
+        """Create the pool; threads start with the first work.
 
         Args:
-            name: Of the threads.
-            clock: In whose monotonic time deadlines are.
+            name: Name of the threads.
+            clock: Clock of the deadlines (monotonic).
         """
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
         self._clock = clock
@@ -61,19 +60,19 @@ class FairThreads:
 
     @property
     def waiting(self) -> int:
-        """Pieces of work whose turn has not come."""
+        """Number of waiting work items."""
         return sum(len(line.waiting) for line in self._lines.values())
 
     @property
     def at_work(self) -> int:
-        """Pieces of work that threads are at, or are about to begin; those that were given up too, until they end."""
+        """Number of work items on threads, or about to start; abandoned ones count until they end."""
         return self._at_work
 
     async def run(self, principal: Principal, work: Callable[[], _T], *, deadline_at: float) -> _T:
-        """Return what `work` returns, done on a thread when the principal's turn has come.
+        """Run `work` on a thread when the principal's turn has come, and return its result.
 
-        Cancelled, or past the deadline, it is never begun; where it has begun, `check_wanted` ends it. Its place is
-        free once it has ended, not before.
+        If it is cancelled or past its deadline, it never starts; if it runs, `check_wanted` ends it. Its place is freed
+        when it has ended, not before.
 
         Raises:
             DeadlineExceeded: the deadline passed.
@@ -94,11 +93,11 @@ class FairThreads:
             ) from fault
 
     def close(self) -> None:
-        """Begin nothing more. What runs is not waited for. May be called twice."""
+        """Start no more work. Running work is not awaited. May be called twice."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _turn(self, tenant: str, who: str) -> None:
-        """Return with a place in the tenant's line taken."""
+        """Wait for a place in the tenant's queue."""
         line = self._lines.setdefault(tenant, _Line())
         if line.has_place(who):
             line.at_work[who] += 1
@@ -108,7 +107,7 @@ class FairThreads:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # the place was handed over in the turn of the loop that cancelled
+            if not turn.cancelled():  # the place was handed over in the same turn of the loop as the cancellation
                 self._leave(tenant, who)
             raise
 
@@ -129,7 +128,7 @@ class FairThreads:
             want.give_up()
 
     def _told(self, loop: asyncio.AbstractEventLoop, principal: Principal, job: Future[_T]) -> None:
-        """Hear on any thread that work has ended."""
+        """Report, from any thread, that work has ended."""
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._ended, principal)
 
@@ -146,7 +145,7 @@ class FairThreads:
         self._leave(principal.tenant, principal.id)
 
     def _leave(self, tenant: str, left: str) -> None:
-        """Free a place, and give what is free to who waits longest of those that may have one."""
+        """Free a place, and give it to the longest waiting work that may run."""
         line = self._lines[tenant]
         line.at_work[left] -= 1
         line.waiting = [(who, turn) for who, turn in line.waiting if not turn.done()]
@@ -154,6 +153,6 @@ class FairThreads:
             if line.has_place(who):
                 line.at_work[who] += 1
                 turn.set_result(None)
-        line.at_work += Counter()  # forgets who has none
+        line.at_work += Counter()  # drop tenants without work
         if not line.at_work:
             del self._lines[tenant]

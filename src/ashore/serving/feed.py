@@ -1,5 +1,5 @@
-"""The sequences of one request on one replica: what each frame brings is parsed and told on, in the turn in which it
-came, until all have ended. Nobody is woken in between: who waits, waits for the end.
+"""The sequences of one request on one replica: each frame is parsed and forwarded in the same turn of the event loop,
+until all have ended. The caller is woken only at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ashore.serving.ports import StartsOrders
 
 
 class Feed:
-    """Runs the orders of one request. Await `over`, and close it in any case."""
+    """Runs the orders of one request. Await `over`, and always close it."""
 
     def __init__(
         self,
@@ -35,15 +35,15 @@ class Feed:
         """Start the orders.
 
         Args:
-            replica: Where.
-            orders: Of one request.
-            answers: What becomes of each.
-            hear: Told pieces and ends. What it raises ends this feed alone.
-            made: Told how many tokens there are, after each frame.
-            begin: Called once, before anything is told.
+            replica: Replica to run on.
+            orders: Orders of one request.
+            answers: Answer of each order.
+            hear: Called with pieces and ends. An exception from it ends this feed alone.
+            made: Called with the number of tokens after each frame.
+            begin: Called once, before the first event.
             within_s: Seconds from now after which it is over.
-            silence_s: The answer goes on past that while more is made within so long, where it `goes_on`.
-            goes_on: False: what is over is over.
+            silence_s: With `goes_on`, the answer continues past `within_s` while tokens arrive at least this often.
+            goes_on: False: end at `within_s`.
         """
         loop = asyncio.get_running_loop()
         self.over: Final[asyncio.Future[None]] = loop.create_future()
@@ -64,11 +64,11 @@ class Feed:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that were made so far."""
+        """Tokens generated so far."""
         return sum([answer.completion_tokens for answer in self._answers])
 
     def end(self, answer: Answer, ended: ChoiceEnded) -> None:
-        """Tell the end of one choice. Of a stop string the engine does not know."""
+        """Emit the end of one choice. Covers stop strings, which the engine does not know."""
         self.tell(ended)
         self._cancels[self._answers.index(answer)]()
         self._growing -= 1
@@ -76,12 +76,12 @@ class Feed:
             self.over.set_result(None)
 
     def cut(self, cut_by: CutBy) -> None:
-        """Tell the end of every choice that has none yet, with what was held back of it."""
+        """Emit the end of every open choice, with the text held back."""
         for event in cut_short(self._answers, cut_by):
             self.tell(event)
 
     def stop(self, error: Exception) -> None:
-        """End it by `error`, unless it is over."""
+        """End the feed with `error`, unless it is over."""
         if not self.over.done():
             self.over.set_exception(error)
             self._cancel()
@@ -90,7 +90,7 @@ class Feed:
         """Cancel what still runs. May be called twice."""
         self._alarm.cancel()
         if not self.over.cancel() and not self.over.cancelled():
-            self.over.exception()  # whether or not anybody still waits for it
+            self.over.exception()  # even if the waiter is gone
         self._cancel()
 
     def _tell_first(self, event: ServingEvent) -> None:
@@ -119,8 +119,8 @@ class _Line:
         self._feed, self._answer = feed, answer
 
     def hear(self, events: list[EngineEvent]) -> None:
-        """Tell what events mean for the client, in one `Delta` for all tokens that came together. Tokens that come with
-        a failure are lost with it."""
+        """Forward events as one `Delta` for all tokens that came together. Tokens that come with a failure are
+        dropped."""
         feed, answer, last = self._feed, self._answer, events[-1]
         if feed.over.done() or answer.ended is not None:
             return
@@ -144,7 +144,7 @@ class _Line:
 
 
 def too_late(message: str) -> DeadlineExceeded:
-    """Return the error of an answer whose deadline passed."""
+    """Return the error of an answer that missed its deadline."""
     return DeadlineExceeded(
         message,
         hint="ask for fewer tokens, or give it a later deadline: `x-ashore-deadline-ms` of the request, or "

@@ -1,4 +1,4 @@
-"""Answers made afresh: tokenise, reserve, admit, pick a replica, generate, assemble. Used when nothing is kept."""
+"""Fresh answers: tokenise, reserve, admit, pick a replica, generate, assemble. Used on a cache miss."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ MOST_DEATHS = 2
 
 
 class Place:
-    """The place of one client among the concurrent ones, which it gives back when it goes."""
+    """A client's concurrency slot, released when the client goes."""
 
     def __init__(self) -> None:
         self._reservation: Reservation | None = None
         self._left = False
 
     def take(self, reservation: Reservation) -> None:
-        """Sit down, once the budget allowed it."""
+        """Take the slot, once the budget allowed it."""
         self._reservation = reservation
         if self._left:
             reservation.leave()
 
     def leave(self) -> None:
-        """Free the place. May be called twice, and before it was taken."""
+        """Release the slot. May be called twice, and before it was taken."""
         self._left = True
         if self._reservation is not None:
             self._reservation.leave()
@@ -79,7 +79,7 @@ class _Times:
     admitted: float
 
     def told(self, first_at: float, last_at: float, usage: Usage) -> dict[str, float]:
-        """Return what is measured of a whole answer."""
+        """Return the measurements of a whole answer."""
         return {
             "ashore_answer_seconds": last_at - self.arrived,
             "ashore_queue_seconds": self.admitted - self.encoded,
@@ -92,7 +92,8 @@ class _Times:
 
 
 class Shortened(BudgetExceeded):
-    """The answer would be shorter than others want it. Raised before anything was told, and seen in this room alone."""
+    """The budget allows only a shorter answer than others want. Raised before the first event; internal to this
+    room."""
 
 
 class FreshAnswers:
@@ -111,7 +112,7 @@ class FreshAnswers:
         summons: Summons,
         aside: bool = False,
     ) -> None:
-        """Make it. `aside`: for answers that no client gets, of releases that no alias leads to."""
+        """Create it. `aside`: for answers that no client gets, of releases that no alias leads to."""
         self._aside = aside
         self._roster = roster
         self._reader = reader
@@ -137,13 +138,13 @@ class FreshAnswers:
         *,
         shared: bool = False,
     ) -> Usage:
-        """Generate: tokenise, reserve, admit, run; return what it took. `hear` is told all but that, and nothing before
-        the first token is there.
+        """Generate an answer and return its usage: tokenise, reserve, admit, run. `hear` gets all other events, the
+        first with the first token.
 
         Raises:
-            Shortened: others may read it too, and the budget of this principal leaves room for a shorter answer only.
-            HostDied: another release is to answer: nothing was told yet, and this one's hosts are gone, or its name
-                leads elsewhere.
+            Shortened: others share the answer, and this principal's budget allows a shorter one only.
+            HostDied: another release must answer: no event was sent yet, and this one's hosts are gone or its name
+                moved.
         """
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         await self.awake(model, deadline.begin_by, principal, request.model, request.request_id)
@@ -151,7 +152,7 @@ class FreshAnswers:
         check_features(request, info)
         check_scores(request, model.served)
         if request.urgency == "interactive":
-            model.gate.check_queue()  # before it is tokenised for nothing
+            model.gate.check_queue()  # fail before tokenising for nothing
         if request.grammar is not None:
             check = partial(self._check_grammar, request.grammar)
             await self._grammars.run(principal, check, deadline_at=deadline.begin_by)
@@ -212,7 +213,7 @@ class FreshAnswers:
                 service_s = self._clock.monotonic_s() - admitted_at
                 model.gate.leave(cost, service_s=service_s, background=background)
         except Preempted:
-            reservation.release(forgive=True)  # nobody saw what was made
+            reservation.release(forgive=True)  # no client saw the tokens
             raise
         finally:
             reservation.release()
@@ -220,20 +221,20 @@ class FreshAnswers:
     async def known(
         self, model: LoadedModel, deadline_at: float, principal: Principal, alias: str, request_id: RequestId
     ) -> None:
-        """Return when it is known what a model can do: a model on demand says so once it was loaded for the first time.
-        Arguments and errors are those of `awake`."""
+        """Wait until the model's abilities are known: a model on demand reports them at its first load. Arguments
+        and errors are those of `awake`."""
         if model.replicas.info is None:
             await self.awake(model, deadline_at, principal, alias, request_id)
 
     async def awake(
         self, model: LoadedModel, deadline_at: float, principal: Principal, alias: str, request_id: RequestId
     ) -> None:
-        """Return when a model on demand is loaded; at once for any other. A budget that leaves nothing has nothing
-        loaded, and so no other model unloaded; who waits is among its concurrent requests.
+        """Wait until a model on demand is loaded; returns at once for any other. An exhausted budget loads nothing, so
+        it unloads no other model either. The wait counts as one of the principal's concurrent requests.
 
         Raises:
             NotReady: it cannot be loaded, or was not in time. Overloaded: too many wait for it.
-            BudgetExceeded: the principal may ask nothing of it now.
+            BudgetExceeded: the principal's budget is used up.
         """
         most = self._roster.topology.admission.max_waiting
         if model.replicas.residence is None or model.replicas.ready:
@@ -246,13 +247,12 @@ class FreshAnswers:
             reservation.release(forgive=True)
 
     def _check_answers(self, model: LoadedModel, name: str, deaths: int) -> None:
-        """Return when a model is still the one to answer, now that its turn has come, or its host has gone.
+        """Check that the model still answers under this name, now that its turn has come or its host has gone.
 
         Raises:
-            HostDied: the name leads elsewhere by now, or no host of this release is there and another one's is. Whoever
-                answers instead is told of the `deaths` so far.
+            HostDied: the name moved, or only another release has hosts. The error carries the `deaths` so far.
         """
-        if model.replicas.residence is not None and not model.replicas.ready:  # it went, before its turn came
+        if model.replicas.residence is not None and not model.replicas.ready:  # it was retired before its turn came
             self._summons.check(model, model.replicas.residence.faults)
             self._summons.call(model)
         lead = None if self._aside else self._roster.known(name)
@@ -271,7 +271,7 @@ class FreshAnswers:
     async def most_tokens(
         self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float
     ) -> int:
-        """Return how many tokens prompt and answers have at most."""
+        """Return the limit of tokens of prompt and answers together."""
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         prompt = await self._reader.encode(request, model.text, model.info, principal, deadline.begin_by)
         return prompt.most_tokens(request.num_choices)
@@ -289,10 +289,10 @@ class FreshAnswers:
         head: Sequence[ServingEvent],
         hear: Hear,
     ) -> Usage:
-        """Generate on one replica; on another when the host dies before anything went out. `head` goes out before that.
+        """Generate on one replica; on another when the host dies before the first event. `head` is sent first.
 
         Raises:
-            HostDied: there is no other one, and another release answers meanwhile.
+            HostDied: there is no other replica, but another release can answer.
             KillsHosts: two hosts died of it.
         """
         deaths, first_at = request.deaths, 0.0
@@ -356,7 +356,7 @@ class FreshAnswers:
                 except DeadlineExceeded:
                     if deadline.end_by is None or not feed.num_tokens:
                         raise
-                    feed.cut("deadline")  # what there is, is worth something
+                    feed.cut("deadline")  # a partial answer is worth keeping
                 last_at = self._clock.monotonic_s()
                 usage = usage_of(prompt, answers, info)
                 if usage.precision:
@@ -379,13 +379,13 @@ class FreshAnswers:
                 return usage
             except AshoreError as fault:
                 if not feed.told:
-                    reservation.made(0, 0)  # it failed here, and gave nothing
+                    reservation.made(0, 0)  # it failed here and gave nothing
                 if not died(fault):
                     self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 seat.suspect(replica, fault)
                 of_a_job = background is not None and isinstance(fault, HostDied) and fault.taken
-                if feed.told or self.draining or attempt == MOST_ATTEMPTS or of_a_job:  # the queue tries a job again
+                if feed.told or self.draining or attempt == MOST_ATTEMPTS or of_a_job:  # the queue retries a job
                     self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 deaths = one_more_death(fault, deaths, request.model)
@@ -407,7 +407,7 @@ class FreshAnswers:
     async def _place(
         route: ByCostRoute, request: GenerationRequest, prompt: Prompt, times: _Times, deadline: Deadline
     ) -> Placed | None:
-        """Return where a request is to begin, once it is; None where no model of the choice is there.
+        """Wait for a place and return it; None if no model of the route has hosts.
 
         Raises:
             DeadlineExceeded: no place was free in time.
@@ -442,7 +442,7 @@ class FreshAnswers:
     async def _score(
         self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float
     ) -> Scores | None:
-        """Return the log-probabilities of a prompt, None where they are not asked for."""
+        """Return the log-probabilities of a prompt, None if not requested."""
         if not wants_scores(request):
             return None
         if len(ids) < 2:
@@ -463,13 +463,13 @@ class FreshAnswers:
     async def embed(
         self, model: LoadedModel, name: str, batch: list[list[int]], deadline_at: float, *, deaths: int = 0
     ) -> list[list[float]]:
-        """Return one vector for each input; on another replica when a host dies. `name` is what the client asked for;
-        `deaths` are the hosts that died of this before.
+        """Return one vector for each input; retries on another replica when a host dies. `name`: model as the client
+        named it; `deaths`: hosts that this request has killed so far.
 
         Raises:
             KillsHosts: two hosts died of it.
             DeadlineExceeded: they were not there in time.
-            HostDied: no host of this release is there, and another release answers meanwhile.
+            HostDied: no host of this release is there, but another release can answer.
         """
         late = f"the deadline passed before the vectors of {len(batch)} inputs were made"
         return await self._somewhere(model, name, lambda replica: replica.embed(batch), deadline_at, late, deaths)
@@ -483,10 +483,10 @@ class FreshAnswers:
         late: str,
         deaths: int,
     ) -> _T:
-        """Return what one replica gives before a deadline.
+        """Call one replica before a deadline and return its result.
 
         Raises:
-            DeadlineExceeded: it passed; the message is `late`.
+            DeadlineExceeded: it passed; `late` is the message.
         """
         left_s = max(0.0, deadline_at - self._clock.monotonic_s())
         alarm = asyncio.timeout(left_s)
@@ -523,15 +523,16 @@ class FreshAnswers:
         raise AssertionError("unreachable")
 
     def _patience_s(self, model: LoadedModel, name: str, most_s: float = math.inf) -> float:
-        """Return how long a request waits for a host: as long as a start may take where what is live has made room for
-        a release that loads in its place, or where the model is loaded on demand."""
+        """Return how long a request waits for a host: the start time-out if the live release has made room for one
+        that loads in its place, or if the model is loaded on demand."""
         route = self._roster.routes.get(name)
         loads = (route is not None and route.loads_in_place) or model.may_load
         return min(most_s, self._roster.topology.start_timeout_s if loads else REPLICA_WAIT_S)
 
     @staticmethod
     def _bounded(replica: Replica, request: GenerationRequest, prompt: Prompt, text: ServedText) -> StartsOrders:
-        """Return where the orders of a request start. What follows a grammar does not think."""
+        """Return the replica to start orders on, with the limit of reasoning. A sequence under a grammar does not
+        reason."""
         if request.thinking_tokens is None or request.prompt is not None or request.grammar is not None:
             return replica
         if not text.thinks:
@@ -563,14 +564,14 @@ class FreshAnswers:
 
 
 def _answered_by(model: Answers, head: Sequence[ServingEvent]) -> list[ServingEvent]:
-    """Return the head of an answer that another model gives than the one that was asked for."""
+    """Return the head of an answer that names the model that gave it in place of the requested one."""
     release, precision = model.served.release, model.info.precision
     return [replace(one, release=release, precision=precision) if isinstance(one, Started) else one for one in head]
 
 
 def one_more_death(fault: AshoreError, deaths: int, name: str) -> int:
-    """Return how many hosts died while they worked on a request, now that it ended with `fault`. One that drains, or
-    took leave, has not died; one that died before the request reached it did not die of that.
+    """Return how many hosts died while they worked on a request, given its `fault`. Draining hosts, and hosts that died
+    before the request reached them, do not count.
 
     Raises:
         KillsHosts: too many; the request is not handed on.

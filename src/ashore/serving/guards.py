@@ -1,4 +1,4 @@
-"""What stands between a request and its answer besides the model: the budget, the mask, the audit.
+"""The guards of a request besides the model: budget, mask, audit.
 
 The ports, and the twins that let everything pass. Each is called on the request path of every protocol, and on the
 shortcut of a repeated request; so none of them may wait on a network or a disk.
@@ -22,38 +22,38 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class Reservation(Protocol):
-    """What is set aside for one request."""
+    """The budget reserved for one request."""
 
     @property
     def tokens(self) -> int:
-        """How many tokens prompt and answers may have."""
+        """Limit of tokens of prompt and answers together."""
         ...
 
     def made(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Say how much of the answer exists: so much is charged if it ends now, or if this process dies."""
+        """Report the tokens made so far: they are charged if the answer ends now, or if this process dies."""
         ...
 
     def leave(self) -> None:
-        """Free the place among the concurrent ones: the client has gone. May be called twice."""
+        """Release the concurrency slot: the client has gone. May be called twice."""
         ...
 
     def settle(
         self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, *, joined: bool = False
     ) -> None:
-        """Charge what was used, and give the rest back. `joined`: somebody else's generation gave the answer."""
+        """Charge the actual usage and release the rest. `joined`: another request's generation gave the answer."""
         ...
 
     def release(self, *, forgive: bool = False) -> None:
-        """Charge what was made, nothing with `forgive`, and give the rest back. After `settle`, does nothing."""
+        """Charge the tokens made (nothing with `forgive`) and release the rest. No effect after `settle`."""
         ...
 
 
 class Budgets(Protocol):
-    """How much a principal may still ask for."""
+    """Budgets of principals."""
 
     @property
     def hits_cost_tokens(self) -> bool:
-        """Whether what comes from the cache is charged like what is made afresh."""
+        """Whether cached answers are charged like fresh ones."""
         ...
 
     async def reserve(
@@ -66,8 +66,8 @@ class Budgets(Protocol):
         request_id: str = "",
         joins: bool = False,
     ) -> Reservation:
-        """Set aside what a request may cost at most, or what is left, where that is `fewest` at least. `joins`:
-        somebody else's generation answers it.
+        """Reserve the maximum cost of a request, or what is left if that is at least `fewest`. `joins`: another
+        request's generation answers it.
 
         Raises:
             BudgetExceeded: a budget does not allow it; the message names the window and when it resets.
@@ -75,12 +75,12 @@ class Budgets(Protocol):
         ...
 
     def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> Standing | None:
-        """Charge an answer from the cache without waiting for anything, and return what is left of what it cost; None:
-        nothing was charged, `charge_hit` has to decide."""
+        """Charge a cached answer without waiting and return what is left of its budgets; None: not charged, call
+        `charge_hit`."""
         ...
 
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
-        """Charge an answer from the cache, which had so many tokens.
+        """Charge a cached answer of so many tokens.
 
         Raises:
             BudgetExceeded: a budget does not allow it.
@@ -88,15 +88,16 @@ class Budgets(Protocol):
         ...
 
     def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
-        """Return what is left, None where nothing bounds it; `hit`: of what a kept answer costs. Waits for nothing."""
+        """Return what is left, None without a limit; `hit`: of the budgets that a cached answer is charged to. Does
+        not wait."""
         ...
 
 
 class OutwardLike(Protocol):
-    """The way back of one request's answer. Takes events in their order."""
+    """Unmasks one request's answer. Takes events in their order."""
 
     def take(self, event: ServingEvent) -> Sequence[ServingEvent]:
-        """Return what the client is told of an event.
+        """Return the events to send for an event.
 
         Raises:
             PersonalDataBlocked: the answer holds what the policy blocks.
@@ -105,11 +106,11 @@ class OutwardLike(Protocol):
 
 
 class Masked(Protocol):
-    """A request without personal data, and the way back."""
+    """A masked request, and the way to unmask its answer."""
 
     @property
     def request(self) -> GenerationRequest:
-        """What the model may see."""
+        """The request as the model may see it."""
         ...
 
     @property
@@ -124,26 +125,26 @@ class Masked(Protocol):
 
     @property
     def outward(self) -> OutwardLike | None:
-        """What every event of the answer goes through; None: they pass as they are."""
+        """Transforms every event of the answer; None: pass them unchanged."""
         ...
 
     @property
     def stamp(self) -> bytes:
-        """Names the policy that the request was masked by: its answer is found again under that one alone."""
+        """Identifies the masking policy of the request: its cached answer is found under that policy alone."""
         ...
 
     @property
     def traces_content(self) -> bool:
-        """Whether the policy allows texts, masked, in traces."""
+        """Whether the policy allows masked texts in traces."""
         ...
 
     def may_keep(self, answer: KeptAnswer) -> bool:
-        """Return whether an answer holds no personal data, as the same policy sees it."""
+        """Return whether an answer is free of personal data under the same policy."""
         ...
 
 
 class Masker(Protocol):
-    """Takes personal data out of requests."""
+    """Masks personal data in requests."""
 
     def mask(self, request: GenerationRequest, principal: Principal, decode: Decode) -> Masked:
         """Return the request with personal data replaced.
@@ -164,58 +165,58 @@ class Masker(Protocol):
         ...
 
     def blacken(self, texts: Sequence[str]) -> Sequence[str]:
-        """Return texts for a person's eyes in which everything that is found is masked, whatever the policy allows.
+        """Return texts for display in which all personal data is masked, whatever the policy allows.
 
-        The same value has the same stand-in in all of them. Reads every character: not for an event loop.
+        Equal values get equal placeholders in all of them. Reads every character: not for an event loop.
         """
         ...
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
-        """Return what changes when other rules hold for this principal: a verdict of other rules is worth nothing."""
+        """Return a stamp that changes with the rules for this principal; verdicts under another stamp are invalid."""
         ...
 
 
 class Span(Protocol):
-    """One request, as whoever follows traces sees it. Waits for nothing and raises nothing."""
+    """One request in a trace. Does not wait and raises nothing."""
 
     @property
     def trace_id(self) -> str:
-        """Of the trace that it is part of."""
+        """Id of the trace that it belongs to."""
         ...
 
     @property
     def traceparent(self) -> str:
-        """What an engine is told, so that its own spans lie below this one."""
+        """Header for the engine, so that its spans are children of this one."""
         ...
 
     def asked(self, request: GenerationRequest, *, content: bool, entry_id: str = "") -> None:
-        """Take the request as the model sees it. `content`: whether its texts and the answer's may go out, masked.
-        `entry_id`: name of the cached answer to it, whether there is one yet or not; empty: none is looked for."""
+        """Take the request as the model sees it. `content`: whether masked texts may be exported. `entry_id`: name
+        of its cached answer, existing or not; empty: the cache is not used."""
         ...
 
     def hear(self, event: ServingEvent) -> None:
-        """Take the next event in the model's words, before masked values are restored."""
+        """Take the next event as the model wrote it, before unmasking."""
         ...
 
     def end(self, note: RequestNote) -> None:
-        """Take what the record says of it; the last call."""
+        """Take the audit note; the last call."""
         ...
 
 
 class Tracer(Protocol):
-    """Follows requests across programs."""
+    """Traces requests across programs."""
 
     def begin(self, operation: str, alias: str, arrival: Arrival) -> Span | None:
-        """Return the span of a request; None where it is not chosen to be followed."""
+        """Return the span of a request; None if it is not sampled."""
         ...
 
     def repeated(self, note: RequestNote, request_id: str, arrival: Arrival) -> None:
-        """Take a request that got a finished response."""
+        """Record a request that got a finished response."""
         ...
 
 
 class Auditor(Protocol):
-    """Keeps the record."""
+    """Writes the audit log."""
 
     @property
     def strict(self) -> bool:
@@ -224,31 +225,31 @@ class Auditor(Protocol):
 
     @property
     def keeps_content(self) -> bool:
-        """Whether a note is to carry prompt and answer, which are sealed before they are written."""
+        """Whether a note carries prompt and answer, which are sealed before they are written."""
         ...
 
     def check(self) -> None:
-        """Return when what a request does can be recorded.
+        """Check that requests can be audited now.
 
         Raises:
-            AuditUnavailable: it cannot; no audit, no service.
+            AuditUnavailable: they cannot; no audit, no service.
         """
         ...
 
     def digest(self, text: bytes) -> str:
-        """Return the keyed digest of a text; empty where there is no key."""
+        """Return the keyed digest of a text; empty without a key."""
         ...
 
     def note(self, note: RequestNote) -> None:
-        """Take a note. Returns at once; writing is the auditor's business."""
+        """Queue a note. Returns at once; the auditor writes it later."""
         ...
 
     def repeat(self, form: NoteForm, request_id: str) -> None:
-        """Take the note of a request that got a finished response, which the form has but for its id."""
+        """Queue the note of a request that got a finished response; the form holds all but its id."""
         ...
 
     async def durable(self, timeout_s: float = 5.0) -> None:
-        """Return when everything noted before is on disk.
+        """Wait until everything noted before is on disk.
 
         Raises:
             AuditUnavailable: it was not in time.
@@ -258,7 +259,7 @@ class Auditor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmasked:
-    """A request in which nothing was found."""
+    """A request without personal data."""
 
     request: GenerationRequest
     found: bool = False
@@ -272,7 +273,7 @@ class Unmasked:
 
 
 class NoReservation:
-    """Nothing was set aside, since nothing is bounded."""
+    """A reservation without limits."""
 
     tokens = sys.maxsize
 
@@ -292,7 +293,7 @@ class NoReservation:
 
 
 class Unlimited:
-    """Budgets without a bound: counts requests by principal."""
+    """Budgets without limits: counts requests by principal."""
 
     hits_cost_tokens = False
 
@@ -325,7 +326,7 @@ class Unlimited:
 
 
 class SeesNothing:
-    """A masker that lets every request pass as it is."""
+    """A masker that passes every request unchanged."""
 
     def mask(self, request: GenerationRequest, principal: Principal, decode: Decode) -> Masked:
         return Unmasked(request=request)
@@ -343,7 +344,7 @@ class SeesNothing:
 
 
 class CountingAuditor:
-    """An auditor that only counts outcomes, and keeps nothing of them."""
+    """An auditor that only counts outcomes and stores nothing."""
 
     strict = False
     keeps_content = False
@@ -370,7 +371,7 @@ class CountingAuditor:
 
 
 class Followers:
-    """Several tracers as one. The trace is that of the first which follows a request."""
+    """Several tracers as one. The trace is that of the first which samples a request."""
 
     def __init__(self, tracers: Sequence[Tracer]) -> None:
         self._tracers = tuple(tracers)
@@ -415,7 +416,7 @@ class _Spans:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guards:
-    """All of them."""
+    """All guards of a worker."""
 
     budgets: Budgets = field(default_factory=Unlimited)
     masker: Masker = field(default_factory=SeesNothing)

@@ -1,4 +1,4 @@
-"""For whoever waits between the pieces of an answer: what is told meanwhile is held for him."""
+"""Buffers pushed events for a consumer that pulls."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ashore.serving.model import Hear, ServingEvent, Usage
 
 
 async def pulled(answer: Callable[[Hear], Coroutine[Any, Any, None]]) -> AsyncGenerator[ServingEvent, None]:
-    """Yield what `answer` tells, at the reader's pace. Closing this cancels it, and returns when it has ended.
+    """Yield the events of `answer` at the reader's pace. Closing this cancels it, and returns when it has ended.
 
     Raises:
-        AshoreError: it raised that, after all that was told.
+        AshoreError: `answer` raised it; all earlier events were yielded first.
     """
     told: deque[ServingEvent] = deque()
     news = asyncio.Event()
@@ -38,10 +38,10 @@ async def pulled(answer: Callable[[Hear], Coroutine[Any, Any, None]]) -> AsyncGe
 
 
 class Dam:
-    """Holds what is told of an answer until something is done, such as its beginning being on disk."""
+    """Holds the events of an answer back until a condition is met, such as its beginning being on disk."""
 
     def __init__(self, hear: Hear) -> None:
-        """Make it. `hear` is told all of it, and from then on everything at once."""
+        """Create the barrier. `hear` gets all held events on release, and later ones at once."""
         self._hear = hear
         self._held: list[ServingEvent] | None = []
         self._news = asyncio.Event()
@@ -55,11 +55,11 @@ class Dam:
             self._news.set()
 
     async def hold(self, answer: Coroutine[Any, Any, Usage], until: Callable[[], Awaitable[None]]) -> Usage:
-        """Return what an answer took that tells this. `until` is called with its first event, and awaited before that
-        goes on.
+        """Run the answer and return its usage. `until` is called with its first event, and awaited before that is
+        released.
 
         Raises:
-            AshoreError: one of both raised it.
+            AshoreError: the answer or `until` raised it.
         """
         task = asyncio.get_running_loop().create_task(answer)
         task.add_done_callback(lambda _: self._news.set())
@@ -76,7 +76,7 @@ class Dam:
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
-    """Return when a task has ended, which is cancelled where it still runs. What it raised was raised to its reader."""
+    """Wait until a task has ended, cancelling it if it still runs. Its exception was already raised to its reader."""
     if not task.done():
         task.cancel()
         await asyncio.wait({task})

@@ -1,4 +1,4 @@
-"""The operator's judges at work: schemas and expressions on a thread, commands in a process of their own."""
+"""Runs the operator's judges: schemas and expressions on a thread, commands in a process of their own."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ T = TypeVar("T")
 
 
 class Reads(Protocol):
-    """Does work that reads texts of somebody's request, where others wait for none of it."""
+    """Runs work that reads the texts of a request without blocking other requests."""
 
     async def __call__(self, num_chars: int, work: Callable[[], T], /) -> T:
-        """Return what `work` returns, which reads so many characters."""
+        """Return the result of `work`, which reads so many characters."""
         ...
 
 
@@ -43,7 +43,7 @@ class Judges:
     """Judges pairs of answers, one after the other."""
 
     def __init__(self, specs: Sequence[JudgeSpec] = ()) -> None:
-        """Compile them.
+        """Compile the judges.
 
         Raises:
             InvalidSpec: one cannot be used; `check_judges` has said so before.
@@ -58,14 +58,14 @@ class Judges:
     async def values(
         self, alias: str, live: str, candidate: str, *, prompt: str | None, read: Reads
     ) -> dict[str, float]:
-        """Return what each judge of an alias says, by measure: larger is worse.
+        """Return the score of each judge of an alias, by measure: larger is worse.
 
         Args:
-            alias: What was asked.
-            live: What the live release answered.
-            candidate: What the candidate answered.
-            prompt: What both were asked; None where they answered different requests, which commands are not given.
-            read: Does what reads the answers.
+            alias: The alias of the request.
+            live: Answer of the live release.
+            candidate: Answer of the candidate.
+            prompt: Their common prompt; None if they answered different requests, which skips commands.
+            read: Runs the work that reads the answers.
         """
         if max(len(live), len(candidate), len(prompt or "")) > MOST_READ_CHARS:
             return {}
@@ -85,7 +85,7 @@ class Judges:
         return values
 
     async def _ask(self, spec: JudgeSpec, question: dict[str, str]) -> float | None:
-        """Return the score of a command; None where it gives none in time."""
+        """Return the score of a command; None if it times out or fails."""
         try:
             why, score = await _run(spec, json.dumps(question, ensure_ascii=False).encode("utf-8", "replace"))
         except OSError as fault:
@@ -97,7 +97,7 @@ class Judges:
 
 
 def passes_of(spec: JudgeSpec) -> Passes:
-    """Return what tells whether an answer passes a schema or an expression.
+    """Return a function that says whether an answer passes a schema or an expression.
 
     Raises:
         InvalidSpec: it cannot be compiled.
@@ -140,11 +140,11 @@ async def _run(spec: JudgeSpec, question: bytes) -> tuple[str, float | None]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill a command and what it started, and wait until it is gone: its output has to be read to its end for that."""
+    """Kill a command and its process group, and wait for it, reading its output to the end."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     assert process.stdout is not None
-    with contextlib.suppress(TimeoutError):  # something that left the group may hold the pipe
+    with contextlib.suppress(TimeoutError):  # a process that left the group may hold the pipe
         async with asyncio.timeout(END_S):
             while await process.stdout.read(1 << 16):
                 pass
@@ -153,7 +153,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 async def _exchanged(process: asyncio.subprocess.Process, question: bytes) -> bytes:
     assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may score without reading
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may score without reading its input
         process.stdin.write(question)
         await process.stdin.drain()
         process.stdin.close()
@@ -164,7 +164,7 @@ async def _exchanged(process: asyncio.subprocess.Process, question: bytes) -> by
 
 
 def score_of(said: bytes) -> tuple[str, float | None]:
-    """Return why what a command said is no score, and the score."""
+    """Return why the output of a command is not a score, and the score."""
     text = said[: MOST_SAID_BYTES + 1].decode("utf-8", "replace").strip()
     try:
         score = float(text)

@@ -1,4 +1,6 @@
-"""Masking on the request path: every text of a request goes through one table, and its answer back through the same."""
+"""Masking on the request path: every text of a request is masked with one table, and its answer unmasked with the
+same.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,11 @@ class MaskedRequest:
 
     @property
     def stamp(self) -> bytes:
-        """What changes with the policy or the detectors."""
+        """Changes with the policy or the detectors."""
         return self.policy.stamp
 
     def may_keep(self, answer: KeptAnswer) -> bool:
-        """Return whether an answer holds no personal data, so that it may be kept for whoever asks the same."""
+        """Return whether an answer is free of personal data, so that it may be cached."""
         find = self.policy.finder.find
         return not any(find(text) for choice in answer.choices for text in (choice.text, choice.reasoning))
 
@@ -52,18 +54,18 @@ class PrivacyMasker:
     """The masker of `serving/guards.py` over `privacy`."""
 
     def __init__(self, privacy: Privacy, metrics: Metrics, behind: Behind = nothing_behind) -> None:
-        """Make it. What `behind` says stands behind an alias is masked as it is under its own name."""
+        """Create it. Models that `behind` returns for an alias are masked by their own policy too."""
         self._privacy = privacy
         self._metrics = metrics
         self._behind = behind
 
     def mask(self, request: GenerationRequest, principal: Principal, decode: Decode) -> MaskedRequest:
-        """Return the request with personal data replaced, and the way back for its answer.
+        """Return the request with personal data masked, and the way to unmask its answer.
 
         Raises:
             PersonalDataBlocked: it holds what the policy blocks, or token ids hold what it would have to change.
         """
-        now = self._privacy.now  # read once, so that all that is done here goes by one policy
+        now = self._privacy.now  # read once, so that this whole call uses one policy
         table, rules = self._privacy.table(
             tenant=principal.tenant,
             principal=principal.id,
@@ -126,11 +128,11 @@ class PrivacyMasker:
         return masked, counts
 
     def blacken(self, texts: Sequence[str]) -> Sequence[str]:
-        """Return texts for a person's eyes, without anything that is found in them."""
+        """Return texts for display, with all personal data masked."""
         return self._privacy.blacken(texts)
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
-        """Return what changes with the policy or the detectors."""
+        """Return a stamp that changes with the policy or the detectors."""
         return self._privacy.now.stamp
 
     def _count(self, counts: Mapping[tuple[str, str], int], where: str) -> None:
@@ -158,7 +160,7 @@ class Outward:
         self._choices: dict[int, _Choice] = {}
 
     def take(self, event: ServingEvent) -> Sequence[ServingEvent]:
-        """Return what the client is told of an event: itself, less, or more than one.
+        """Return the events to send for an event: itself, a shortened one, or several.
 
         Raises:
             PersonalDataBlocked: the answer holds what the policy blocks.
@@ -221,10 +223,10 @@ class _Choice:
         return replace(piece, arguments=outlet.feed(piece.arguments) if piece.arguments else "")
 
     def _tokens(self, tokens: tuple[TokenText, ...]) -> tuple[TokenText, ...]:
-        """Return the tokens that may be told now.
+        """Return the tokens that may be sent now.
 
-        Tokens say what the model wrote, so values are not restored in them. Where new personal data is masked, the
-        tokens come when their text does, and those of a stretch in which something was masked do not come at all.
+        Tokens report the model's own output, so values are not restored in them. If new personal data is masked, tokens
+        are sent with their text, and those of a masked stretch are dropped.
         """
         if self._guard is None:
             return tokens
@@ -248,7 +250,7 @@ class _Choice:
 
 
 def _beginning(request: GenerationRequest) -> str:
-    """Return how the conversation began: what stands before the first answer is the same in all its requests."""
+    """Return the beginning of the conversation: everything before the first answer, equal in all its requests."""
     if isinstance(request.prompt, str):
         return request.prompt[:_BEGINNING_CHARS]
     said = []
@@ -334,11 +336,11 @@ def _mask_options(table: Table, options: dict[str, object]) -> dict[str, object]
 
 
 def _looked_at(table: Table, ids: Sequence[int], decode: Decode) -> Sequence[int]:
-    """Return token ids as they are.
+    """Check token ids and return them unchanged.
 
     Raises:
-        PersonalDataBlocked: their text holds what the policy would change; ids cannot be changed without making others
-            of the whole text, which the client did not ask for.
+        PersonalDataBlocked: their text holds what the policy would change; masking it would retokenise the whole text,
+            which the client did not ask for.
     """
     if table.look(decode(ids)):
         raise PersonalDataBlocked(

@@ -1,4 +1,4 @@
-"""A replica without a host process: it repeats the prompt. The twin of `HostClient`, for tests."""
+"""A replica without a host process: it echoes the prompt. The twin of `HostClient`, for tests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ECHO_INFO = EngineInfo(
 
 
 class MemoryReplica:
-    """Echoes the prompt, token by token. Dies when it is told to, and stays dead, as a connection does."""
+    """Echoes the prompt, token by token. Dies on request, and stays dead, as a connection does."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class MemoryReplica:
         die_after: int | None = None,
         cached_tokens: int = 0,
     ) -> None:
-        """Make the replica.
+        """Create the replica.
 
         Args:
-            info: What it says of itself.
+            info: Its engine information.
             token_s: Pause before each token.
             die_after: Tokens over all orders after which the host is gone.
-            cached_tokens: Prompt tokens of each order that it says its prefix cache held.
+            cached_tokens: Prompt tokens of each order that it reports as prefix cache hits.
         """
         self._info = info
         self.cached_tokens = cached_tokens
@@ -112,17 +112,17 @@ class MemoryReplica:
         self.die()
 
     def die(self) -> None:
-        """Be gone, as after `kill -9`."""
+        """Die, as after `kill -9`."""
         self._connected = False
         self._gone.set()
 
     def leave(self) -> None:
-        """Be gone, as a host that has taken leave: what it has not answered may go elsewhere."""
+        """Drain: unfinished orders may go elsewhere."""
         self._left = self._connected
         self.die()
 
     async def pause(self) -> None:
-        """Wait as long as one token takes.
+        """Wait for the time of one token.
 
         Raises:
             HostDied: the replica died meanwhile, or has made all the tokens that it was given.

@@ -23,7 +23,7 @@ Urgency = Literal["interactive", "background", "batch"]
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """Where a request came from and on which route, for the record."""
+    """Origin and route of a request, for the audit log."""
 
     origin: str = ""
     """Address of the client as the edge says, or `job/ID`."""
@@ -41,15 +41,15 @@ NOWHERE: Final = Arrival()
 
 @dataclass(slots=True)
 class Receipt:
-    """What the record says of an answer; there once it has ended."""
+    """Audit facts of an answer; available once it has ended."""
 
     note: RequestNote | None = None
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asks for, after parsing. Exactly one of `messages` and `prompt` is set.
+    """A parsed client request. Exactly one of `messages` and `prompt` is set.
 
-    A struct, as the events of its answer are: to make a frozen dataclass takes ten times as long.
+    A struct, as the events of its answer are: a frozen dataclass takes ten times as long to create.
     """
 
     request_id: RequestId
@@ -184,7 +184,7 @@ class ChoiceEnded(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """How likely an answer was to the model that gave it."""
+    """Likelihood of an answer under the model that gave it."""
 
     ids: tuple[int, ...]
     """What was generated, a stop string too, without the token that ends an answer."""

@@ -1,4 +1,4 @@
-"""The models that a worker serves: loaded, connected, changed for others, retired."""
+"""Registry of the models that a worker serves: load, connect, replace, retire."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Roster:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        """Make it. `refused` is told the alias and why, each time a gate refuses."""
+        """Create it. `refused` is called with the alias and the reason of each refusal."""
         self._clock, self._metrics = clock, metrics
         self._by_cost: dict[str, ByCostRoute] = {}
         """By alias; none where `[dispatch]` says nothing."""
@@ -96,10 +96,10 @@ class Roster:
         return self._topology
 
     def lead(self, name: str) -> Lead:
-        """Return where a name leads.
+        """Return the lead of a name.
 
         Raises:
-            UnknownModel: nowhere; the nearest names are offered.
+            UnknownModel: the name is unknown; the error suggests the nearest names.
         """
         found = self._leads.get(name)
         if found is None:
@@ -112,7 +112,7 @@ class Roster:
         return () if lead is None else lead.behind
 
     def known(self, name: str) -> Lead | None:
-        """Return where a name leads, None where it is unknown."""
+        """Return the lead of a name, None if it is unknown."""
         return self._leads.get(name)
 
     def release(self, alias: str, name: str) -> LoadedModel | None:
@@ -125,7 +125,7 @@ class Roster:
 
     @property
     def is_full(self) -> bool:
-        """Whether the queue of whatever may answer is."""
+        """Whether the queues of all models are full."""
         return all(gate.is_full for gate in self._gates)
 
     @property
@@ -134,11 +134,11 @@ class Roster:
         return self._gates
 
     def cards(self) -> list[ModelCard]:
-        """Return a card for every name, in the order of ashore.toml: the first is what is used where nobody chooses."""
+        """Return a card for every name, in the order of ashore.toml: the first is the default model."""
         return [lead.first.card() for lead in self._leads.values()]
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
-        """Lead every alias where the state says, from the next request on. What has begun ends where it is.
+        """Apply the routes of the state from the next request on. Running requests end where they are.
 
         A release that was not ready yet is left out until it is.
         """
@@ -147,7 +147,7 @@ class Roster:
 
     def _lead(self) -> None:
         for model in self._models.values():
-            model.by_cost = None  # an adapter, made of it here, goes to its own hosts alone
+            model.by_cost = None  # an adapter made here is served by its own hosts only
         primary = {served.alias: served.release for served in self._topology.models}
         leads = make_leads(self._models, {a: r for a, r in primary.items() if (a, r) in self._models}, self._routes)
         if {name: one.shape for name, one in leads.items()} != {name: one.shape for name, one in self._leads.items()}:
@@ -156,11 +156,11 @@ class Roster:
         self._route_by_cost()
         self._gates = tuple(dict.fromkeys(model.gate for lead in leads.values() for model, _ in lead.models))
         for model in self._models.values():
-            model.replicas.rouse()  # whoever waits for a host of it may be answered elsewhere by now
+            model.replicas.rouse()  # requests that wait for its hosts may be answered elsewhere by now
 
     def _route_by_cost(self) -> None:
-        """Have models answer for each other as `[dispatch]` says. While an alias leads to several releases, so that
-        these are compared, its requests go to them alone."""
+        """Let models answer for each other as `[dispatch]` configures. While an alias leads to several releases,
+        which are being compared, its requests go to them alone."""
         for alias, route in self._by_cost.items():
             route.take({name: self._leads[name].first for name in route.route.prices if name in self._leads})
             lead = self._leads.get(alias)
@@ -178,18 +178,18 @@ class Roster:
             if alias in self._by_cost:
                 self._by_cost[alias].change(one)
             else:
-                from ashore.serving.bycost import ByCostRoute  # brings SciPy, which few servers need
+                from ashore.serving.bycost import ByCostRoute  # imports SciPy, which few servers need
 
                 self._by_cost[alias] = ByCostRoute(
                     one, clock=self._clock, metrics=self._metrics, workers=max(1, len(topology.workers))
                 )
 
     async def apply(self, topology: Topology) -> None:
-        """Serve what `topology` says from now on.
+        """Serve `topology` from now on.
 
-        A model that takes the place of another is connected before it gets requests; what the other one has begun ends
-        there. One whose text side cannot be read is left out (`unreadable`), and keeps no other one from being served;
-        what answered for its alias goes on. Where this fails, or is cancelled, everything stays as it was.
+        A replacement is connected before it gets requests; requests that run on the old model end there. A model whose
+        text side cannot be read is left out (`unreadable`) and does not affect others; the previous model of its alias
+        goes on. On an error or cancellation everything stays as it was.
 
         Raises:
             AshoreError: no model of several, or the only one, can be read.
@@ -219,7 +219,7 @@ class Roster:
             for model in fresh:
                 await model.replicas.stop()
             raise
-        for key, model in kept.items():  # from here on nothing fails, and nobody has a turn in between
+        for key, model in kept.items():  # nothing fails below, and no other task runs in between
             model.served = every.get(key, model.served)
             model.replicas.residence = model.served.residence
         gone = [model for key, model in self._models.items() if kept.get(key) is not model]
@@ -244,7 +244,7 @@ class Roster:
         unreadable: Mapping[tuple[str, str], Exception],
         kept: dict[tuple[str, str], LoadedModel],
     ) -> Topology:
-        """Return a topology in which what answers for an alias now goes on where what is to follow cannot be read."""
+        """Return a topology that keeps the current model of an alias if its replacement cannot be read."""
         before = {served.alias: served for served in self._topology.models}
         models = []
         for served in topology.models:
@@ -257,7 +257,7 @@ class Roster:
         return msgspec.structs.replace(topology, models=tuple(models))
 
     def _tell_unreadable(self, unreadable: Mapping[tuple[str, str], Exception]) -> None:
-        """Log what is left out, once for each reason."""
+        """Log models that are left out, once for each reason."""
         for key, fault in unreadable.items():
             if str(fault) != str(self.unreadable.get(key)):
                 is_ours = isinstance(fault, AshoreError)
@@ -269,12 +269,12 @@ class Roster:
                 )
 
     async def connected(self, within_s: float) -> bool:
-        """Return when every model has a live replica, or after so long; return whether they have."""
+        """Wait until every model has a live replica, or until the time-out; return whether they have."""
         return await _connected(list(self._models.values()), within_s)
 
     async def _retire(self, model: LoadedModel) -> None:
         """Disconnect a model that is no longer served, once its last request has ended."""
-        await asyncio.sleep(RETIRE_GRACE_S)  # a request that found it a moment ago has not entered its gate yet
+        await asyncio.sleep(RETIRE_GRACE_S)  # a request that just looked it up has not entered its gate yet
         while model.gate.load.running or model.gate.load.waiting:  # noqa: ASYNC110 - once per reload
             await asyncio.sleep(RETIRE_LOOK_S)
         model.gate.close()
@@ -282,7 +282,7 @@ class Roster:
         log.info("%s is retired", model.served.release)
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
-        """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""
+        """Return the counters of every live host, by (alias, replica). Slow hosts are left out."""
         asked = [
             ((self._label(model), str(at)), replica.stats())
             for model in self._models.values()
@@ -294,7 +294,7 @@ class Roster:
         return {key: one for (key, _), one in zip(asked, answers, strict=True) if isinstance(one, EngineStats)}
 
     def measure(self, metrics: Metrics) -> None:
-        """Bring the gauges of every model up to date, and drop those of models that are gone."""
+        """Update the gauges of every model, and drop those of removed models."""
         metrics.set("ashore_loop_busy_share", self._limit.pulse.busy)
         metrics.set("ashore_loop_lag_seconds", self._limit.pulse.lag_s)
         metrics.set("ashore_running_limit", self._limit.limit)
@@ -316,18 +316,18 @@ class Roster:
         self._told = told
 
     def _label(self, model: LoadedModel) -> str:
-        """Return what the metrics call a model: its alias, or its release where another one answers for the alias."""
+        """Return the metric label of a model: its alias, or its release if another one answers for the alias."""
         lead = self._leads.get(model.served.alias)
         answers = lead is not None and lead.first.served.release == model.served.release
         return model.served.alias if answers else model.served.release
 
     def drain(self) -> None:
-        """Let no gate take anything new."""
+        """Refuse new requests at every gate."""
         for model in self._models.values():
             model.gate.drain()
 
     async def close(self) -> None:
-        """Disconnect from every host, those too whose last answers have not ended. May be called twice."""
+        """Disconnect from every host, including those with unfinished answers. May be called twice."""
         retiring = dict(self._retiring)
         for task in retiring:
             task.cancel()
@@ -368,12 +368,12 @@ class Roster:
         model = self._models.get(key)
         if model is not None:
             self._resize(model)
-            self._lead()  # it may be what an alias waited for
+            self._lead()  # an alias may wait for it
 
     def _resize(self, model: LoadedModel) -> None:
         ability = model.replicas.ability if model.by_cost is None else model.by_cost.ability
         if ability.sequences == 0:
-            return  # all hosts are away: what was admitted waits for them, bounded by its deadline
+            return  # no host is live: admitted requests wait for one until their deadline
         limits = self._topology.admission
         model.gate.resize(
             capacity_for(

@@ -1,4 +1,4 @@
-"""The models that are served here: found by alias, described for `/v1/models`."""
+"""The served models: looked up by alias, described for `/v1/models`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ServingState = Literal["ready", "loading", "draining", "not-recording"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What anybody may know about a served model."""
+    """Public description of a served model."""
 
     alias: str
     release: str
@@ -60,7 +60,7 @@ class ModelCard:
 
 @dataclass(slots=True, kw_only=True)
 class LoadedModel:
-    """One alias with all that serves it."""
+    """One alias with everything that serves it."""
 
     served: ServedModel
     text: ServedText
@@ -73,14 +73,14 @@ class LoadedModel:
 
     @property
     def as_kept(self) -> ServedModel:
-        """What answers, for the address of a cached answer: with what else may have given it."""
+        """Identity of the answering models, for the address of a cached answer."""
         if self.by_cost is None:
             return self.served
         return msgspec.structs.replace(self.served, content=self.by_cost.content)
 
     @property
     def info(self) -> EngineInfo:
-        """What its engine is and can do.
+        """Nature and features of its engine.
 
         Raises:
             NotReady: no replica was ready yet.
@@ -94,12 +94,12 @@ class LoadedModel:
 
     @property
     def may_load(self) -> bool:
-        """Whether it is loaded when somebody asks for it."""
+        """Whether it is loaded on demand."""
         residence = self.replicas.residence
         return residence is not None and not residence.is_hopeless
 
     def card(self) -> ModelCard:
-        """Describe it as it is now."""
+        """Return its current description."""
         served, info, residence = self.served, self.replicas.info, self.replicas.residence
         ready = self.replicas.ready
         return ModelCard(
@@ -126,6 +126,6 @@ class LoadedModel:
 
 
 def not_found(alias: str, known: Iterable[str]) -> UnknownModel:
-    """Return the error for a name that nobody answers under; its hint offers the nearest ones."""
+    """Return the error for an unknown name; its hint suggests the nearest ones."""
     shown = alias if len(alias) <= 100 else alias[:100] + "…"
     return UnknownModel(f"no model is called {shown!r} here", hint=did_you_mean(shown, known), param="model")

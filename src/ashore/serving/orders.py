@@ -1,4 +1,4 @@
-"""From a request and its prompt tokens to what the engine is asked: the context, the engine's abilities, `n`, seeds."""
+"""Turns a request and its prompt tokens into engine orders: context, engine features, `n`, seeds."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class Prompt:
     """What ends an answer that takes all of these tokens, other than the length that was asked for."""
 
     def most_tokens(self, num_choices: int) -> int:
-        """Return how many tokens prompt and answers have at most."""
+        """Limit of tokens of prompt and answers together."""
         return len(self.ids) + num_choices * self.max_new_tokens
 
     def fewest_tokens(self, num_choices: int) -> int:
-        """Return how many of them are worth beginning with."""
+        """Minimum number of tokens worth starting with."""
         return len(self.ids) + num_choices * min(self.max_new_tokens, FEWEST_ANSWER_TOKENS)
 
     def within(self, tokens: int, num_choices: int) -> Prompt:
-        """Return the prompt with answers that fit so many tokens, `fewest_tokens` or more."""
+        """Return the prompt with answers that fit a limit of tokens, which is at least `fewest_tokens`."""
         each = (tokens - len(self.ids)) // num_choices
         return replace(self, max_new_tokens=min(self.max_new_tokens, each), cut_by="budget")
 
 
 def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None, min_tokens: int = 0) -> int:
-    """Return how many tokens the answer may have: what was asked for, as far as the context has room for it.
+    """Return the limit of answer tokens: as requested, bounded by the context.
 
     Raises:
         ContextTooLong: the prompt leaves no room at all, or too little for `min_tokens`.
-        InvalidRequest: the answer is to have more tokens than it may.
+        InvalidRequest: the requested answer exceeds the limit.
     """
     if max_tokens is not None and min_tokens > max_tokens:
         raise InvalidRequest(
@@ -76,7 +76,7 @@ def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None
 
 
 def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
-    """Return what the request asks of the engine beyond greedy generation, each with the field that asks for it."""
+    """Return the engine features that the request needs beyond greedy generation, each with the field that needs it."""
     asked = request.sampling
     needs: list[tuple[Feature, str]] = [
         (_feature(name), name) for name in changed_fields(asked) if name != "temperature" or asked.temperature != 0
@@ -91,7 +91,7 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
 
 
 def check_writes(alias: str, *, embedder: bool) -> None:
-    """Return when the model writes text.
+    """Check that the model generates text.
 
     Raises:
         UnsupportedByEngine: it is an encoder.
@@ -105,7 +105,7 @@ def check_writes(alias: str, *, embedder: bool) -> None:
 
 
 def check_features(request: GenerationRequest, info: EngineInfo) -> None:
-    """Return when the engine can do all that is asked.
+    """Check that the engine supports the whole request.
 
     Raises:
         UnsupportedByEngine: it cannot; the message names the engine, the field and what the engine can do.
@@ -137,7 +137,7 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
 
 
 def check_prompt_ids(ids: Sequence[int], info: EngineInfo, *, param: str = "prompt") -> None:
-    """Return when every id is a token of the model.
+    """Check that every id is a token of the model.
 
     Raises:
         InvalidRequest: one is not.
@@ -162,12 +162,13 @@ def make_orders(
     min_precision: str = "",
     adapter: str = "",
 ) -> list[GenerateOrder]:
-    """Return one order per choice. A given seed counts up from choice to choice, so that choices differ and repeat.
+    """Return one order per choice. A given seed is incremented for each choice, so that choices differ and are
+    reproducible.
 
-    `order_prefix` is unique among all orders ever: a client may send one request id twice at the same time.
+    `order_prefix` is unique over all orders: a client may send one request id twice at the same time.
     """
     sampling, seed = request.sampling, request.sampling.seed
-    if sampling.min_tokens > prompt.max_new_tokens:  # a budget leaves less
+    if sampling.min_tokens > prompt.max_new_tokens:  # a budget allows fewer
         sampling = msgspec.structs.replace(sampling, min_tokens=prompt.max_new_tokens)
     told = 0 if request.top_logprobs is None and request.scored else request.top_logprobs
     return [
@@ -192,7 +193,7 @@ def make_orders(
 
 
 def _partition(tenant: str, salt: str) -> str:
-    """Return whose blocks of the prefix cache an order may use; no salt makes one tenant's name out of another's."""
+    """Return the prefix cache partition of an order; no salt can turn it into another tenant's."""
     return f"{tenant}\0{salt}" if salt else tenant
 
 

@@ -1,8 +1,8 @@
-"""Which answer of a canary is laid beside which of what is live: told by when they began, never by when they ended.
+"""Pairs canary and live answers by start time, not by end time.
 
-Who lays an answer beside the one that ended last chooses by how long they take. Of two equal releases on one machine,
-where each slows the other down, one was the slower of such a pair in 41 to 54 of 100 (simulated, two to sixteen clients
-that ask again when they have their answer); of pairs by beginnings, in 49.3 to 50.3.
+Pairing an answer with the one that ended last selects by duration. Of two equal releases on one machine, where each
+slows the other down, one was the slower of such a pair in 41 to 54 of 100 (simulated, two to sixteen clients that ask
+again when they have their answer); paired by start time, in 49.3 to 50.3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NEAR_S: Final = 30.0
 
 
 class Neighbours:
-    """Pairs requests of a candidate with requests of what is live. In half of the pairs the candidate's began first."""
+    """Pairs requests of a candidate with live requests. In half of the pairs the candidate's began first."""
 
     def __init__(self) -> None:
         self._last: tuple[Trial, bool] | None = None
@@ -25,7 +25,7 @@ class Neighbours:
         """Pairs in which the candidate's began first, less those in which the live one's did."""
 
     def begin(self, trial: Trial, *, candidate: bool) -> None:
-        """Take a request that begins, and pair it with the one before where that is of the other release and free."""
+        """Add a request that begins, and pair it with the previous one if that is free and of the other release."""
         last, self._last = self._last, (trial, candidate)
         if last is None:
             return

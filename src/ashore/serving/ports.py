@@ -1,4 +1,4 @@
-"""What the request path needs from others: replicas to run sequences on, and the text side of a model."""
+"""Ports of the request path: replicas that run sequences, and the text side of a model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ashore.engines import (
 
 
 class StartsOrders(Protocol):
-    """Where sequences start: a replica, or what stands before it."""
+    """Where sequences start: a replica, or a wrapper of one."""
 
     def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
-        """Start one sequence, have `hearer` called with its events as they come, and return what cancels it.
+        """Start one sequence, call `hearer` with its events as they come, and return a function that cancels it.
 
-        The last one is `Finished` or `Failed`, unless the order is lost; after it was cancelled none need come.
+        The last event is `Finished` or `Failed`, unless the order is lost; after cancellation it may be missing.
         """
         ...
 
@@ -33,19 +33,19 @@ class Replica(StartsOrders, Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What the host said in its greeting; only after `connect`."""
+        """The host's greeting; only after `connect`."""
         ...
 
     @property
     def connected(self) -> bool:
-        """False before `connect` and for ever after the host is gone."""
+        """False before `connect` and permanently after the host is gone."""
         ...
 
     async def connect(self, timeout_s: float) -> None:
         """Connect and wait for the greeting.
 
         Raises:
-            AshoreError: nobody listens, the host is still loading, or its model could not be loaded.
+            AshoreError: no host listens, it is still loading, or its model could not be loaded.
         """
         ...
 
@@ -54,7 +54,7 @@ class Replica(StartsOrders, Protocol):
         ...
 
     async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
-        """Return, for each text, the log-probability of each token from its `start` on and the best ones beside it."""
+        """Return, for each text, the log-probability of each token from its `start` on, with the top alternatives."""
         ...
 
     async def stats(self) -> EngineStats:
@@ -62,7 +62,7 @@ class Replica(StartsOrders, Protocol):
         ...
 
     async def gone(self) -> None:
-        """Return once the host is gone, or the connection closed."""
+        """Wait until the host is gone or the connection closed."""
         ...
 
     async def close(self) -> None:
@@ -71,7 +71,7 @@ class Replica(StartsOrders, Protocol):
 
 
 class ToolCallPieceLike(Protocol):
-    """A piece of a tool call, as `ashore.text` cuts it."""
+    """A piece of a tool call, as `ashore.text` splits it."""
 
     @property
     def index(self) -> int: ...
@@ -84,7 +84,7 @@ class ToolCallPieceLike(Protocol):
 
 
 class AnswerPieceLike(Protocol):
-    """What one token added to an answer."""
+    """What one token adds to an answer."""
 
     @property
     def text(self) -> str: ...
@@ -99,14 +99,14 @@ class AnswerPieceLike(Protocol):
 
 
 class AnswerParserLike(Protocol):
-    """Turns the tokens of one answer into text, reasoning and tool calls."""
+    """Parses the tokens of one answer into text, reasoning and tool calls."""
 
     def push(self, token_id: int) -> AnswerPieceLike:
-        """Take one token and return what it released; after `stopped`, nothing more may be pushed."""
+        """Add one token and return the released text; not allowed after `stopped`."""
         ...
 
     def finish(self) -> AnswerPieceLike:
-        """Return what was held back."""
+        """Return the text held back."""
         ...
 
 
@@ -125,7 +125,7 @@ class ServedText(Protocol):
 
     @property
     def knows_tools(self) -> bool:
-        """Whether the template tells the model about tools."""
+        """Whether the chat template supports tools."""
         ...
 
     @property
@@ -134,11 +134,11 @@ class ServedText(Protocol):
         ...
 
     def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
-        """Tell whether a prompt ends inside `<think>`."""
+        """Return whether a prompt ends inside `<think>`."""
         ...
 
     def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
-        """Return the tokens of `text`; `bare`: without what the model expects around a prompt."""
+        """Return the tokens of `text`; `bare`: without special tokens around a prompt."""
         ...
 
     def encode_pair(self, first: str, second: str) -> list[int]:
@@ -146,21 +146,21 @@ class ServedText(Protocol):
         ...
 
     def encode_gap(self, before: str, after: str) -> list[int]:
-        """Return the tokens of a prompt for what belongs between two texts.
+        """Return the tokens of a fill-in-the-middle prompt.
 
         Raises:
-            InvalidRequest: the model has no tokens for it.
+            InvalidRequest: the model does not support it.
         """
         ...
 
     @property
     def gap_stop_ids(self) -> Sequence[int]:
-        """Tokens that end what belongs between two texts, beside `eos_token_ids`."""
+        """Tokens that end a fill-in-the-middle answer, in addition to `eos_token_ids`."""
         ...
 
     @property
     def thinks(self) -> bool:
-        """Whether the template knows `<think>`."""
+        """Whether the template supports `<think>`."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -172,7 +172,7 @@ class ServedText(Protocol):
         ...
 
     def token_text(self, token_id: int) -> str:
-        """Return one token as text, with replacement characters where it is half a character."""
+        """Return one token as text, with replacement characters for partial characters."""
         ...
 
     def encode_chat(
@@ -189,8 +189,8 @@ class ServedText(Protocol):
         ...
 
     def fewest_tokens(self, text: str, *, beyond: int) -> int:
-        """Return how few tokens `text` can have, told by its length: the tokenizer is not asked, and what would fit is
-        never refused by it. May count no further than just above `beyond`; 0 where nothing is certain."""
+        """Return a lower bound of the tokens of `text`, by its length and without tokenising: it never refuses what
+        would fit. Counting may stop just above `beyond`; 0 if no bound is known."""
         ...
 
     def fewest_chat_tokens(
@@ -201,7 +201,7 @@ class ServedText(Protocol):
         beyond: int,
         options: Mapping[str, object] = ...,
     ) -> int:
-        """Return the same of a conversation in the model's own chat template."""
+        """Return the same bound for a conversation in the model's own chat template."""
         ...
 
     def answer_parser(

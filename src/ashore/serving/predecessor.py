@@ -1,8 +1,8 @@
-"""What a release gave while it answered, kept for the one that takes its place: is that one worse, or is more asked?
+"""Baseline of the previous release, to tell a regression from higher load.
 
-More requests make every release slower. So what is live is laid beside what the one before it gave when as much was
-asked, or more; how much is asked is counted in requests that arrive, which a slow release does not change. Of more than
-the one before ever met, nothing is said.
+More requests make every release slower. So the live release is compared with the previous one at the same load or
+higher. Load is counted in arriving requests, which a slow release does not change. No comparison is made above the
+highest load that the previous release met.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RATE_S: Final = 15.0
 
 @dataclass(slots=True)
 class _Level:
-    """What was given at one level of load."""
+    """Outcomes at one level of load."""
 
     kept: deque[Given] = field(default_factory=lambda: deque(maxlen=KEPT))
     count: int = 0
@@ -37,7 +37,7 @@ class _Level:
 
 
 class Arrivals:
-    """How much is asked of one alias: the requests of the last 15 to 30 seconds."""
+    """Arrival rate of one alias: the requests of the last 15 to 30 seconds."""
 
     def __init__(self) -> None:
         self._began_s = 0.0
@@ -45,7 +45,7 @@ class Arrivals:
         self._before = 0
 
     def add(self, now_s: float) -> int:
-        """Count one more, and return the level: 1 for one request, then one more for each time that it doubles."""
+        """Count a request, and return the level: 1 for one request, plus one for each doubling."""
         if now_s - self._began_s >= RATE_S:
             self._before = self._now if now_s - self._began_s < 2 * RATE_S else 0
             self._began_s, self._now = now_s, 0
@@ -54,7 +54,7 @@ class Arrivals:
 
 
 class Former:
-    """What one release gave, by level."""
+    """Baseline of one release, by level of load."""
 
     def __init__(self) -> None:
         self._levels: dict[int, _Level] = {}
@@ -62,7 +62,7 @@ class Former:
 
     @classmethod
     def of(cls, levels: Iterable[GivenLevel], *, ahead_s: float) -> Former:
-        """Return what the state kept; the calendar is `ahead_s` of the clock that answers are laid beside by."""
+        """Load from the state; `ahead_s` is the offset from the monotonic clock of answers to the calendar."""
         former = cls()
         for one in levels:
             kept = [Given(given.at_s - ahead_s, given.failed, given.per_token_s) for given in one.kept]
@@ -70,7 +70,7 @@ class Former:
         return former
 
     def changed(self, *, ahead_s: float) -> tuple[GivenLevel, ...]:
-        """Return the levels of which more is known than at the last call, for the state to keep."""
+        """Return the levels that changed since the last call, to be saved in the state."""
         changed, self._changed = sorted(self._changed), set()
         return tuple(
             GivenLevel(
@@ -88,7 +88,7 @@ class Former:
         )
 
     def add(self, level: int, seen: Observation, *, late: bool) -> None:
-        """Keep how an answer ended. `late`: its first token missed the objective."""
+        """Add the outcome of an answer. `late`: its first token missed the objective."""
         found = self._levels.setdefault(level, _Level())
         found.kept.append(Given(seen.at_s, seen.failed, seen.per_token_s))
         found.count += 1
@@ -97,7 +97,7 @@ class Former:
         self._changed.add(level)
 
     def take(self, level: int, since_s: float) -> Given | None:
-        """Return an answer that was given at this level, or a higher one, since a moment; each is returned once."""
+        """Return an outcome since a moment at this level or a higher one; each is returned once."""
         for one in sorted(at for at in self._levels if at >= level):
             kept = self._levels[one].kept
             while kept:
@@ -107,8 +107,8 @@ class Former:
         return None
 
     def kept_to(self, level: int, *, failed: float = 1.0, late: float = 1.0) -> bool:
-        """Return whether no more than these parts of the answers failed or were late, at this level or the nearest
-        higher one that is known; False where none is."""
+        """Return whether the shares of failed and late answers stayed within these limits, at this level or the
+        nearest higher known one; False if none is known."""
         known = min((at for at, one in self._levels.items() if at >= level and one.count >= LEAST), default=0)
         if not known:
             return False

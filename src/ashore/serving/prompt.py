@@ -1,4 +1,4 @@
-"""From what the client wrote to the tokens that the engine reads."""
+"""Turns a client's prompt into the tokens that the engine reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NUMBERS_PER_CHAR: Final = 4
 
 
 class PromptReader:
-    """Does what reads every character of a request: at once where it is short, on threads of its own otherwise."""
+    """Runs work that reads every character of a request: inline if it is short, otherwise on its own threads."""
 
     def __init__(self, threads: FairThreads, masker: Masker) -> None:
         self._threads = threads
@@ -46,7 +46,7 @@ class PromptReader:
         self._spent_s = 0.0
 
     async def read(self, num_chars: int, work: Callable[[], _T], principal: Principal, deadline_at: float) -> _T:
-        """Return what `work` returns, which reads so many characters for a principal.
+        """Run `work`, which reads so many characters for a principal, and return its result.
 
         Raises:
             DeadlineExceeded: the deadline passed before its turn came, or before it was done.
@@ -70,7 +70,7 @@ class PromptReader:
     async def with_tools(
         self, request: GenerationRequest, text: ServedText, principal: Principal, deadline_at: float
     ) -> GenerationRequest:
-        """Return the request with its tools as the model knows them: their schemas are read.
+        """Return the request with its tools prepared for the model; reads their schemas.
 
         Raises:
             DeadlineExceeded: as for `read`.
@@ -90,7 +90,7 @@ class PromptReader:
         *,
         contexts: int = 1,
     ) -> Masked:
-        """Return the request without personal data, where it may fit so many contexts.
+        """Return the request with personal data masked, if it may fit so many contexts.
 
         Raises:
             ContextTooLong: it cannot.
@@ -138,15 +138,15 @@ class PromptReader:
         bare: bool = False,
         opens_answer: bool = True,
     ) -> list[int]:
-        """Return the tokens of the prompt, however many.
+        """Return the tokens of the prompt, without a limit.
 
         Args:
-            request: Has the prompt.
-            text: Of its model.
-            info: Of its model.
-            principal: Who asks.
-            deadline_at: When it is too late to begin.
-            bare: Leave out what belongs around a raw prompt.
+            request: Request with the prompt.
+            text: Text side of its model.
+            info: Information of its model.
+            principal: Calling principal.
+            deadline_at: Latest start.
+            bare: Omit special tokens around a raw prompt.
             opens_answer: End a conversation with the beginning of the answer.
 
         Raises:
@@ -179,10 +179,10 @@ def _encode(
 
 
 def check_length(request: GenerationRequest, text: ServedText, info: EngineInfo, *, contexts: int = 1) -> None:
-    """Return where a prompt may fit, as far as its length tells. Comes before masking: what cannot fit costs no more.
+    """Check by its length that a prompt may fit. Runs before masking, so that an oversized prompt costs no more.
 
-    It is the text as the client sent it that is measured, in the form that the template gives it. For long ones: a
-    short one is as cheap to tokenise.
+    Measures the text as the client sent it, rendered by the template. Only long prompts are measured: a short one is as
+    cheap to tokenise.
 
     Raises:
         ContextTooLong: it cannot fit the context, or so many of them.
@@ -204,7 +204,7 @@ def check_length(request: GenerationRequest, text: ServedText, info: EngineInfo,
 
 
 def too_long(fewest: int, info: EngineInfo, *, param: str, contexts: int = 1) -> ContextTooLong:
-    """Return the error of a text that was not tokenised, since it cannot have less than so many tokens."""
+    """Return the error of a text that was not tokenised because its lower bound exceeds the limit."""
     counted = "" if contexts == 1 else f"; prompts are counted up to {contexts} times that"
     return ContextTooLong(
         f"the prompt has at least {fewest} tokens, told by its length, and the context of {info.model} is "
@@ -215,7 +215,7 @@ def too_long(fewest: int, info: EngineInfo, *, param: str, contexts: int = 1) ->
 
 
 def num_chars(request: GenerationRequest) -> int:
-    """Return about how much there is to read in a request: everything that is masked, rendered or tokenised."""
+    """Return the approximate number of characters of a request that are masked, rendered or tokenised."""
     chars = 0
     for message in request.messages:
         chars += MESSAGE_CHARS + len(message.content) + len(message.reasoning) + len(message.name)

@@ -1,4 +1,4 @@
-"""What every request meets first, whatever it asks for: is there time, may it ask, who answers in whose place."""
+"""Entry of every request: check load, authorise, resolve the model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_RELEASES = 3
 
 
 class Reception:
-    """The beginning of the request path. Every call is made on one event loop."""
+    """Entry of the request path. Every call is made on one event loop."""
 
     def __init__(
         self,
@@ -49,16 +49,16 @@ class Reception:
 
     @property
     def in_flight(self) -> int:
-        """Requests that were admitted or wait to be, and have not ended."""
+        """Requests that run or wait to be admitted."""
         return self._in_flight
 
     async def idle(self) -> None:
-        """Return when there are none."""
+        """Wait until there are none."""
         await self._idle.wait()
 
     @contextmanager
     def noted(self, watch: Watch) -> Iterator[None]:
-        """Count a request as one of them for as long as this lasts, and have the record hear how it ended."""
+        """Count a request as in flight within this context, and audit how it ended."""
         self._in_flight += 1
         self._idle.clear()
         try:
@@ -79,10 +79,10 @@ class Reception:
         return self._limit.pressed
 
     def check_pressure(self, *, may_be_kept: bool = False) -> None:
-        """Refuse a request whose body was not even read, while its worker is short of time and could not take it.
+        """Refuse a request before its body is read, while the worker is overloaded and could not admit it.
 
         Args:
-            may_be_kept: The answer may be there already, and then costs no more than a refusal does.
+            may_be_kept: The answer may be cached, and then costs no more than a refusal.
 
         Raises:
             Overloaded: the worker drowns, or is pressed and the queue of every model is full.
@@ -98,7 +98,7 @@ class Reception:
             )
 
     def check_room(self) -> None:
-        """Refuse a request that nobody has read and that no cache answers, where no model has room for it.
+        """Refuse an unread request that the cache cannot answer, if no model has room for it.
 
         Raises:
             Overloaded: the queues of all releases that may answer are full.
@@ -115,17 +115,17 @@ class Reception:
             )
 
     def check_queue(self, alias: str) -> None:
-        """Refuse a request of which only the model is known, where the queue of that model is full.
+        """Refuse a request by its model alone, if the queue of that model is full.
 
         Raises:
-            Overloaded: it is.
+            Overloaded: the queue is full.
         """
         lead = self._roster.known(alias)
         if lead is not None:
             lead.first.gate.check_queue()
 
     def turn_away(self, model: LoadedModel) -> None:
-        """Refuse early what would be refused anyway, while there is no processor time to spend on it.
+        """Refuse early, while processor time is short, a request that would be refused anyway.
 
         Raises:
             Overloaded: the queue of the model is full.
@@ -135,15 +135,15 @@ class Reception:
             model.gate.check_queue()
 
     def may_ask(self, principal: Principal, alias: str) -> bool:
-        """Return whether a principal may ask a model, and each model behind an alias."""
+        """Return whether a principal may use a model, and each model behind an alias."""
         names = (alias, *self._roster.behind(alias))
         return all(self._authority.decide(principal, INFER, f"model/{name}").allowed for name in names)
 
     def authorise(self, principal: Principal, alias: str) -> None:
-        """Return when the principal may ask the model. Comes before the look whether there is such a model.
+        """Check that the principal may use the model. Runs before the lookup of the model.
 
-        Who asks by an alias that leads to releases of other models must be allowed to ask those models too: an alias
-        opens nothing.
+        For an alias that leads to releases of other models, the principal needs the right to those models too: an alias
+        grants nothing.
 
         Raises:
             PermissionDenied: it may not.
@@ -162,8 +162,7 @@ class Reception:
         arrival: Arrival,
         operation: str,
     ) -> Watch:
-        """Return what notes a request for the record, and in a trace where it is followed: as `operation`, in the words
-        of OpenTelemetry."""
+        """Return the observer that audits a request, and traces it as `operation` (OpenTelemetry) if sampled."""
         tracer = self._guards.tracer
         span = None if tracer is None else tracer.begin(operation, alias, arrival)
         if span is not None:
@@ -187,8 +186,8 @@ class Reception:
         principal: Principal,
         request: GenerationRequest | None = None,
     ) -> LoadedModel | None:
-        """Return another release that answers under a name by now, or the same one where a host of it died and is back
-        already; None where there is neither."""
+        """Return another release that answers under a name by now, or the same one if a crashed host is back; else
+        None."""
         lead = self._roster.known(name)
         other = None if lead is None else lead.pick(principal, request)
         if other is None or other.served.release != model.served.release:

@@ -1,7 +1,8 @@
-"""What a model's makers recommend for sampling, put where a client said nothing: vLLM's `--generation-config auto`.
+"""Sampling defaults recommended by a model's makers, used for fields that the client left out: vLLM's
+`--generation-config auto`.
 
-A field that the client gave is never touched, `temperature = 1` included. What the engine cannot do is left out: nobody
-asked for it. The cache looks at the request as it is afterwards: at the temperature that is really used.
+A field that the client gave is never changed, `temperature = 1` included. What the engine does not support is left out.
+The cache sees the request afterwards: with the temperature that is really used.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from ashore.serving.model import GenerationRequest
 
 
 def recommendations(defaults: Mapping[str, object]) -> dict[str, float]:
-    """Return what can be used of the `defaults` of a `generation.json`; nonsense is passed over."""
+    """Return the usable values of the `defaults` of a `generation.json`; invalid ones are skipped."""
     usable: dict[str, float] = {}
     for name in RECOMMENDABLE:
         value, bounds = defaults.get(name), number_range(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             continue
         if name == "top_p" and value == 0:
-            continue  # no maker means greedy by it
+            continue  # no maker means greedy sampling by it
         if bounds is not None and bounds[0] <= value <= bounds[1]:
             usable[name] = int(value) if name == "top_k" else float(value)
     return usable
@@ -33,7 +34,7 @@ def recommendations(defaults: Mapping[str, object]) -> dict[str, float]:
 def with_recommended(
     request: GenerationRequest, recommended: Mapping[str, float], info: EngineInfo
 ) -> GenerationRequest:
-    """Return the request with the model's recommendations where the client said nothing."""
+    """Return the request with the model's recommendations for fields that the client left out."""
     values = {
         name: value
         for name, value in recommended.items()

@@ -1,4 +1,4 @@
-"""What the record gets to know of a request: who listens to its answer, what its digest is made of."""
+"""Builds the audit record of a request from its prompt and streamed answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Watch:
-    """Listens to an answer and says at its end what happened."""
+    """Observes an answer and audits its outcome."""
 
     __slots__ = (
         "_arrived_at",
@@ -75,7 +75,7 @@ class Watch:
         """Whether an answer has begun."""
 
     def hear(self, event: ServingEvent) -> None:
-        """Take the next event, in the words in which the client gets it."""
+        """Process the next event, as the client gets it."""
         if isinstance(event, Delta):
             if event.text or event.tool_calls:
                 pieces = self._pieces.setdefault(event.choice, [])
@@ -93,25 +93,25 @@ class Watch:
             self._cached_tokens, self._precision = event.cached_tokens, event.precision
 
     def failed(self, fault: AshoreError) -> None:
-        """Hear that the answer broke off."""
+        """Record that the answer failed."""
         self.outcome, self._error_code = "failed", fault.code
 
     def begin(self) -> None:
-        """Record that an answer begins, of which nothing may go out before that is on disk."""
+        """Record that an answer begins; nothing may be sent before that is on disk."""
         self._auditor.note(self._note("begun"))
 
     async def ended(self) -> None:
-        """Record that the answer is whole, and return when that is on disk; its last piece waits for it.
+        """Record that the answer is whole, and wait until that is on disk; its last piece waits for it.
 
         Raises:
-            AuditUnavailable: it is not.
+            AuditUnavailable: it could not be written.
         """
         self.outcome = "answered"
         self.note()
         await self._auditor.durable()
 
     def note(self) -> None:
-        """Record what happened. The first call counts."""
+        """Record the outcome. The first call counts."""
         if self._noted:
             return
         self._noted = True
@@ -149,16 +149,16 @@ class Watch:
         )
 
     def _answer(self) -> bytes:
-        """Choices stand below each other; one alone is its text and nothing else."""
+        """Return the choices one below the other; a single one as its plain text."""
         choices = ("".join(self._pieces[number]) for number in sorted(self._pieces))
         return "\n".join(choices).encode("utf-8", "surrogatepass")
 
 
 def prompt_bytes(request: GenerationRequest) -> bytes:
-    """Return what was asked, as the record makes a digest of it.
+    """Return the prompt in the form that the audit log digests.
 
-    A raw prompt is its text, one with a gap the JSON of both texts. A conversation of one user message is that message.
-    Anything else is the JSON of all turns, or of the token ids.
+    A raw prompt is its text; a fill-in-the-middle prompt the JSON of both texts. A conversation of one user message is
+    that message. Anything else is the JSON of all turns, or of the token ids.
     """
     asked = request.prompt
     if asked is None:
@@ -172,7 +172,7 @@ def prompt_bytes(request: GenerationRequest) -> bytes:
 
 
 class Told:
-    """What was noted of the answer in a finished response, and the form of the next notes of it."""
+    """The audit note of a finished response, and the form of its repeats."""
 
     __slots__ = ("_for", "_form", "_note")
 
@@ -182,8 +182,8 @@ class Told:
         self._form: NoteForm | None = None
 
     def form(self, ready: Ready, principal: Principal, arrival: Arrival) -> NoteForm:
-        """Return the form for whoever asks now: mostly the same client by the same road as the time before. A request
-        of a trace has one of its own."""
+        """Return the form for this caller: mostly the same client on the same route as before. A traced request has
+        its own."""
         if arrival.trace:
             return NoteForm(self._noted(ready, principal, arrival))
         asked = (principal, arrival.origin, arrival.route)
@@ -215,5 +215,5 @@ class Told:
 def _safe_json(value: object) -> bytes:
     try:
         return _encode(value)
-    except UnicodeEncodeError:  # half characters, which a template refuses later
+    except UnicodeEncodeError:  # lone surrogates, which a template refuses later
         return repr(value).encode("utf-8", "backslashreplace")

@@ -1,8 +1,8 @@
-"""How well texts answer a question. What can tell is chosen by what the model behind the alias is.
+"""Scores how well texts answer a question, by the kind of model behind the alias.
 
 A cross-encoder reads both texts together and was made for this. A generator is asked whether the text answers, and the
-likelihood of yes against no is the score: that is how Qwen3-Reranker works, which is a generator by its files; another
-one judges as well as it can. The vectors of an embedder are compared, which sees each text alone.
+likelihood of yes against no is the score: so works Qwen3-Reranker, which is a generator by its files; other generators
+judge as well as they can. An embedder's vectors are compared, which sees each text alone.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ MISSING: Final = -10.0
 
 
 class AtLength(Protocol):
-    """Does work that may be long: `ServingService.at_length`."""
+    """Runs work that may be long: `ServingService.at_length`."""
 
     async def __call__(self, num_chars: int, work: Callable[[], _T], principal: Principal, /) -> _T: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Which texts are to be judged, for whom."""
+    """Texts to judge, and for which principal."""
 
     model: str
     texts: Sequence[str]
@@ -81,7 +81,7 @@ class Judged:
 
 
 class Judge(Protocol):
-    """One way to tell."""
+    """One way to score."""
 
     async def judge(self, asked: Asked, principal: Principal) -> Judged:
         """Return the scores.
@@ -128,7 +128,7 @@ class Cosine:
 
 
 class CrossEncoder:
-    """Asks a model that reads question and text together."""
+    """Scores with a model that reads question and text together."""
 
     def __init__(self, embeddings: Embeddings) -> None:
         self._embeddings = embeddings
@@ -158,9 +158,9 @@ class CrossEncoder:
 
 
 class YesNo:
-    """Asks a generator for each pair whether the text answers, and compares how likely it says yes and no.
+    """Asks a generator for each pair whether the text answers, and compares the likelihood of yes and no.
 
-    The prompt is that of Qwen3-Reranker. Each pair is a request of its own, some at once.
+    The prompt is that of Qwen3-Reranker. Each pair is a request of its own; some run at once.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -231,7 +231,7 @@ class YesNo:
 
 
 class Relevance:
-    """Tells how well texts answer questions, by whatever judge the model is fit for."""
+    """Scores how well texts answer questions, with the judge that suits the model."""
 
     def __init__(
         self,
@@ -240,13 +240,13 @@ class Relevance:
         answer: Answer,
         features_of: Callable[[str], Sequence[str]],
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            embeddings: Makes vectors and scores.
-            at_length: Does work that may be long.
+            embeddings: Computes vectors and scores.
+            at_length: Runs work that may be long.
             answer: Answers a request of a generator.
-            features_of: Tells what the model behind an alias can do; nothing where that is not known.
+            features_of: Returns the features of the model behind an alias; empty if not known.
         """
         self._by_vectors: Final = Cosine(embeddings, at_length)
         self._by_reading: Final = CrossEncoder(embeddings)
@@ -268,9 +268,9 @@ class Relevance:
 
 
 def yes_against_no(told: Mapping[str, float]) -> float:
-    """Return how likely yes is against no, from the log-probabilities of the likeliest first tokens of an answer.
+    """Return the likelihood of yes against no, from the log-probabilities of the top first tokens of an answer.
 
-    One that is not among them is taken to be as unlikely as the last of them, and 0.00005 at most.
+    A missing token is taken to be as unlikely as the last of them, and 0.00005 at most.
 
     Source: the model card of Qwen3-Reranker, which counts a missing token with a logarithm of -10.
     """
@@ -290,13 +290,13 @@ def _logistic(x: float) -> float:
 
 
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the cosine of two vectors of length one, without what rounding adds beyond its range."""
+    """Return the cosine of two vectors of length one, clipped to its range."""
     return max(-1.0, min(1.0, math.fsum(a * b for a, b in zip(one, other, strict=True))))
 
 
 @contextmanager
 def _inputs_named(asked: Asked) -> Iterator[None]:
-    """Let an error of the embedder name an input as the request calls it."""
+    """Rewrite errors of the embedder to name inputs as the request does."""
     try:
         yield
     except AshoreError as fault:

@@ -1,4 +1,4 @@
-"""Repeated requests: finished responses by the bytes that were asked, charged and noted as any other."""
+"""Repeated requests: finished responses by the bytes of the request, charged and audited as any other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ashore.serving.recording import Told
 
 
 class Repeats:
-    """Gives and keeps the finished responses of one `ServingService`. Every call is made on its event loop."""
+    """Stores and returns the finished responses of one `ServingService`. Every call is made on its event loop."""
 
     def __init__(
         self,
@@ -34,18 +34,18 @@ class Repeats:
         self._metrics = metrics
 
     def key(self, principal: Principal, path: str, body: bytes) -> bytes:
-        """Return the address under which the response to these bytes may be kept. Another policy leads elsewhere."""
+        """Return the address of the response to these bytes. It depends on the policy."""
         stamp = b"%d %s" % (self._roster.generation, self._guards.masker.rules_stamp(principal, path))
         return self._cache.ready_key(principal.tenant, principal.id, path, body, stamp)
 
     def find(
         self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
     ) -> tuple[Ready, Standing] | None:
-        """Return a finished response, charged and noted, and what the budgets that it cost leave to the principal; None
-        where there is none, or its budget must be looked into.
+        """Return a finished response, charged and audited, and what is left of the charged budgets; None if there is
+        none, or its budget needs a full check.
 
-        Await `ServingService.recorded` before it goes out. Where content is kept, every request is taken apart, so
-        there is none.
+        Await `ServingService.recorded` before it is sent. If content is audited, every request is parsed, so there is
+        none.
 
         Raises:
             PermissionDenied: the principal may no longer ask.
@@ -70,7 +70,7 @@ class Repeats:
         return ready, standing
 
     def age_s(self, ready: Ready) -> int:
-        """Return how old the answer in a finished response is."""
+        """Return the age of the answer in a finished response."""
         return max(0, int(self._clock.now_s() - ready.stored_at_s))
 
     def keep(
@@ -83,7 +83,7 @@ class Repeats:
         principal: Principal,
         completion_tokens: int = 0,
     ) -> None:
-        """Remember a response to `principal` that was made from the kept answer `started` speaks of."""
+        """Store a response to `principal` that was made from the cached answer in `started`."""
         self._cache.keep_ready(
             key,
             Ready(

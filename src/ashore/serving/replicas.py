@@ -25,7 +25,7 @@ LONGEST_BACKOFF_S = 1.0
 
 
 class Seat:
-    """One socket path and whatever replica is behind it now. The host may die and come back; the seat stays."""
+    """One socket path and the replica currently behind it. The host may die and come back; the seat stays."""
 
     def __init__(self, socket: str, factory: ReplicaFactory, changed: Callable[[], None]) -> None:
         self.socket = socket
@@ -40,17 +40,17 @@ class Seat:
 
     @property
     def replica(self) -> Replica | None:
-        """The live replica, or None while the host is away, or takes nothing new."""
+        """The live replica, or None while the host is away or draining."""
         found = self._replica
         return found if found is not None and found is not self._drains and found.connected else None
 
     def start(self) -> None:
-        """Begin to connect, and to reconnect for ever."""
+        """Connect, and reconnect until stopped."""
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"seat {self.socket}")
 
     def suspect(self, replica: Replica, fault: AshoreError) -> None:
-        """Tell what a replica said instead of an answer: one that drains gets nothing more. Another one may be behind
-        the socket by the time that it is told."""
+        """Report a replica's error: a draining one gets no more requests. By then another one may be behind the
+        socket."""
         if fault.code == Draining.code and self._replica is replica:
             self._drains = replica
             self._changed()
@@ -64,7 +64,7 @@ class Seat:
         await self._drop()
 
     async def retire(self) -> None:
-        """Disconnect once nothing of ours runs there, or the host is gone."""
+        """Disconnect once none of our requests runs there, or the host is gone."""
         while self.in_flight and self._replica is not None and self._replica.connected:  # noqa: ASYNC110 - once per reload
             await asyncio.sleep(LOOK_EVERY_S)
         await self.stop()
@@ -99,7 +99,7 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """What the live replicas of an alias offer together."""
+    """Combined abilities of the live replicas of an alias."""
 
     sequences: int
     kv_tokens: int
@@ -131,7 +131,7 @@ class ReplicaSet:
 
     @property
     def info(self) -> EngineInfo | None:
-        """What a replica said last; None until the first one was ready."""
+        """Latest information of a replica; None until the first one was ready."""
         return self._info
 
     @property
@@ -148,12 +148,12 @@ class ReplicaSet:
         return Ability(sum(i.max_sequences for i in infos), sum(i.kv_tokens for i in infos))
 
     def start(self) -> None:
-        """Begin to connect every seat."""
+        """Connect every seat."""
         for seat in self._seats:
             seat.start()
 
     async def resize(self, sockets: Sequence[str]) -> None:
-        """Keep the seats that are named, add what is new; the others get nothing more and leave once they are idle."""
+        """Keep the named seats and add new ones; the others get no more requests and leave once they are idle."""
         kept = {seat.socket: seat for seat in self._seats}
         fresh = [Seat(socket, self._factory, self._changed) for socket in sockets if socket not in kept]
         dropped = [seat for socket, seat in kept.items() if socket not in sockets]
@@ -168,7 +168,7 @@ class ReplicaSet:
         self._changed()
 
     async def stop(self) -> None:
-        """Disconnect every seat, those too that wait for their last answers. May be called twice."""
+        """Disconnect every seat, including those with unfinished answers. May be called twice."""
         retiring = dict(self._retiring)
         for task in retiring:
             task.cancel()
@@ -177,25 +177,25 @@ class ReplicaSet:
         await asyncio.gather(*retiring, return_exceptions=True)
 
     async def changed(self, within_s: float) -> None:
-        """Return when something has changed, or after so long."""
+        """Wait for a change or the time-out."""
         self._arrived.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._arrived.wait()
 
     def rouse(self) -> None:
-        """Have whoever waits for a replica look again at whether to wait on."""
+        """Make requests that wait for a replica check again."""
         self._arrived.set()
 
     async def pick(
         self, patience_s: Callable[[], float], check: Callable[[], None] = lambda: None
     ) -> tuple[Seat, Replica]:
-        """Return the live replica with the least of our sequences; waits for one that restarts.
+        """Return the live replica with the fewest of our sequences; waits for one that restarts.
 
         Args:
-            patience_s: Tells the longest wait. Asked again whenever something has changed: hosts may be gone before
-                this worker hears that a release loads in their place, and then who waits has more patience.
-            check: Called before each wait, and whenever something has changed: raises where waiting is in vain.
+            patience_s: Returns the longest wait. Called again after every change: hosts may be gone before this worker
+                learns that a release loads in their place, which allows a longer wait.
+            check: Called before each wait, and whenever something has changed: raises if waiting is pointless.
 
         Raises:
             NotReady: none was ever ready (at once), or none came back in that time.
@@ -230,7 +230,7 @@ class ReplicaSet:
 
 
 def least_loaded(seats: Sequence[Seat]) -> tuple[Seat, Replica] | None:
-    """Return the live seat with the fewest sequences, the first of equals; None where none is live."""
+    """Return the live seat with the fewest sequences, the first of equals; None if none is live."""
     best: tuple[Seat, Replica] | None = None
     for seat in seats:
         replica = seat.replica
@@ -240,10 +240,10 @@ def least_loaded(seats: Sequence[Seat]) -> tuple[Seat, Replica] | None:
 
 
 def died(error: AshoreError) -> bool:
-    """Return whether `error` says that the host is gone or going, so that another one may be asked instead."""
+    """Return whether `error` means that the host is gone or going, so that another one may be tried."""
     return isinstance(error, HostDied) or error.code in (HostDied.code, Draining.code)
 
 
 def deaths_of(error: AshoreError) -> int:
-    """Return how many hosts died of a request that is handed on with this error."""
+    """Return how many hosts a request has killed, as this error carries it."""
     return error.deaths if isinstance(error, HostDied) else 0

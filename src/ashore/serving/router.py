@@ -1,4 +1,4 @@
-"""Where a name leads: to the releases that answer under it, chosen by weight and kept for a conversation."""
+"""Routes a name to the releases that answer under it, by weight and sticky per conversation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPENING_CHARS = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lead:
-    """What one name leads to. The models of one lead have its name as their alias."""
+    """Route of one name. All its models have that name as their alias."""
 
     models: tuple[tuple[LoadedModel, int], ...]
     """With thousandths; the heaviest first."""
@@ -33,11 +33,11 @@ class Lead:
 
     @property
     def first(self) -> LoadedModel:
-        """The one that stands for all of them where only one can: in lists, and for checks before the body is read."""
+        """The representative model: for lists, and for checks before the body is read."""
         return self.models[0][0]
 
     def pick(self, principal: Principal, request: GenerationRequest | None = None) -> LoadedModel:
-        """Return the release that answers: by weight where there are several, and a warm one while no host of it is."""
+        """Return the release that answers: by weight if there are several, the warm standby while it has no host."""
         model = self.first
         if len(self.models) > 1:
             chosen = choose(
@@ -63,14 +63,14 @@ class Lead:
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """What a repeated request depends on."""
+        """Everything that a repeated request depends on."""
         return (*((id(one.replicas), weight) for one, weight in self.models), self.sticky)
 
 
 def sticky_key(sticky: Sticky, principal: Principal, request: GenerationRequest | None) -> bytes:
-    """Return what always leads to the same release: a conversation by its beginning, or a key.
+    """Return the stickiness key: of a conversation by its beginning, or the API key.
 
-    A conversation is known by who has it and by its turns up to the first of the user, which stay as it grows.
+    A conversation is identified by its principal and its turns up to the first of the user, which stay as it grows.
     """
     who = f"{principal.tenant}\0{principal.id}\0{principal.key_id}".encode("utf-8", "surrogatepass")
     if sticky == "key" or request is None:
@@ -88,14 +88,14 @@ def sticky_key(sticky: Sticky, principal: Principal, request: GenerationRequest 
 def make_leads(
     loaded: Mapping[tuple[str, str], LoadedModel], primary: Mapping[str, str], routes: Mapping[str, AliasRoute]
 ) -> dict[str, Lead]:
-    """Return where every name leads: aliases, and `ALIAS:ADAPTER` for the adapters of what they lead to.
+    """Return the route of every name: aliases, and `ALIAS:ADAPTER` for adapters.
 
-    Of an alias, those releases count that were ready once; where none of them was, the topology's own answers.
+    Releases that were never ready are left out; if none was, the topology's own answers.
 
     Args:
-        loaded: By alias and release, as the topology has them.
+        loaded: Models of the topology, by alias and release.
         primary: The release of the topology for each of its aliases.
-        routes: Where the aliases lead, as the state says; an alias that it does not know leads to the topology's.
+        routes: Routes of the state; an alias without one leads to the topology's release.
     """
     by_release = {release: model for (_, release), model in loaded.items()}
     leads: dict[str, Lead] = {}
@@ -123,7 +123,7 @@ def make_leads(
         )
         leads[name] = lead
         every = dict.fromkeys(adapter for model, _ in lead.models for adapter in model.served.adapters)
-        for adapter in every:  # of a release that is heavier and lacks one, that one answers still under the others
+        for adapter in every:  # if the heavier release lacks an adapter, the other one serves it
             leads[f"{name}:{adapter}"] = Lead(
                 models=tuple(
                     (adapted(model, name, adapter), weight)
@@ -139,7 +139,7 @@ def make_leads(
 
 
 def named(model: LoadedModel, alias: str) -> LoadedModel:
-    """Return a model under another alias; replicas and admission are the same ones."""
+    """Return a model under another alias, with the same replicas and admission."""
     if model.served.alias == alias:
         return model
     own = model.served.alias
@@ -147,9 +147,9 @@ def named(model: LoadedModel, alias: str) -> LoadedModel:
 
 
 def adapted(model: LoadedModel, alias: str, adapter: str) -> LoadedModel:
-    """Return one of a model's adapters as a model of its own; replicas and admission are the same ones.
+    """Return one of a model's adapters as a model, with the same replicas and admission.
 
-    Kept answers are by alias, so that each has its own.
+    Cached answers are by alias, so each adapter has its own.
     """
     own = model.served.stands_for
     served = msgspec.structs.replace(

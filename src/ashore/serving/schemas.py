@@ -1,4 +1,4 @@
-"""Whether an answer is what the `response_format` of its own request asks for."""
+"""Checks an answer against the `response_format` of its own request."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MOST_STEPS: Final = 10_000
 
 
 class AnswerSchemas:
-    """Knows the schemas of requests. Each is compiled on a thread while its first answer is made.
+    """Schemas of requests. Each is compiled on a thread while its first answer is made.
 
-    Where a schema or an answer is too long to be read on the event loop, a schema has expressions that RE2 does not
-    take, or is not compiled yet, an answer only has to be JSON.
+    An answer only has to be JSON if the schema or the answer is too long for the event loop, the schema has expressions
+    that RE2 rejects, or it is not compiled yet.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class AnswerSchemas:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def fits(self, grammar: Grammar | None) -> Fits | None:
-        """Return what tells whether an answer is as a request asks; None where that asks for no JSON."""
+        """Return the check of a request's answers; None if it does not ask for JSON."""
         if grammar is None or grammar.kind not in ("json_schema", "json_object"):
             return None
         if grammar.kind == "json_object":
@@ -45,7 +45,7 @@ class AnswerSchemas:
         if len(source) > MOST_SCHEMA_CHARS:
             return is_json
         if source in self._kept:
-            self._kept[source] = self._kept.pop(source)  # the one that was asked for longest ago is first
+            self._kept[source] = self._kept.pop(source)  # the least recently used is first
         else:
             self._kept[source] = None
             task = asyncio.get_running_loop().create_task(self._compile(source), name="answer schema")

@@ -1,4 +1,4 @@
-"""The prompt's own log-probabilities, which `echo` with `logprobs` asks for: what is refused, and how they are told."""
+"""Log-probabilities of the prompt (`echo` with `logprobs`): checks and conversion."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Scores = Sequence[tuple[TokenLogprob, ...]]
 
 
 def wants_scores(request: GenerationRequest) -> bool:
-    """Tell whether the answer holds log-probabilities of the prompt."""
+    """Return whether the answer holds log-probabilities of the prompt."""
     return request.echo and request.top_logprobs is not None
 
 
 def check_scores(request: GenerationRequest, served: ServedModel) -> None:
-    """Return when the prompt can be scored, if that is asked for.
+    """Check that the prompt can be scored, if that is requested.
 
     Raises:
-        UnsupportedByEngine: the model stands for an adapter; engines score with the model alone.
+        UnsupportedByEngine: the model is an adapter; engines score with the base model only.
     """
     if served.adapter and wants_scores(request):
         raise UnsupportedByEngine(
@@ -35,7 +35,7 @@ def check_scores(request: GenerationRequest, served: ServedModel) -> None:
 
 
 def prompt_tokens_told(ids: Sequence[int], scores: Scores, text: ServedText) -> tuple[TokenText, ...]:
-    """Return the tokens of a prompt with their log-probabilities. The first has none: nothing stands before it."""
+    """Return the tokens of a prompt with their log-probabilities. The first has none: no token precedes it."""
 
     scored = [TokenText(text=text.token_text(ids[0]), raw=text.token_bytes(ids[0]), logprob=0.0, first=True)]
     for token_id, (own, *best) in zip(ids[1:], scores, strict=True):

@@ -1,4 +1,4 @@
-"""`[http]`, `[grpc]` and `[admission]`: where requests come in, and how many are taken."""
+"""`[http]`, `[grpc]` and `[admission]`: where requests come in, and how many are admitted."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The request path: a straight list of stages over one request, the same for every protocol.
 
-authorise -> find the model -> tools -> check what the engine can do -> refuse what cannot fit -> mask
--> look for a kept answer -> tokenise and fit the context -> reserve -> admit -> pick a replica -> generate -> assemble
--> keep, settle, note
+authorise -> find the model -> tools -> check engine features -> refuse what cannot fit -> mask -> look up the cache ->
+tokenise and fit the context -> reserve -> admit -> pick a replica -> generate -> assemble -> cache, settle, audit
 """
 
 from __future__ import annotations
@@ -167,7 +166,8 @@ class ServingService:
 
     @property
     def state(self) -> ServingState:
-        """Whether requests are to be sent here now. What cannot be recorded is not answered, so it waits elsewhere."""
+        """Whether requests should be sent here now. If requests cannot be audited, none is answered, so they should
+        go elsewhere."""
         if self.draining:
             return "draining"
         try:
@@ -178,7 +178,7 @@ class ServingService:
 
     @property
     def in_flight(self) -> int:
-        """Requests that were admitted or wait to be, and have not ended."""
+        """Requests that run or wait to be admitted."""
         return self.reception.in_flight
 
     async def start(self) -> None:
@@ -186,14 +186,13 @@ class ServingService:
         await self.apply(self._roster.topology)
 
     async def connected(self, within_s: float) -> bool:
-        """Return when every model has a host that is ready, or after so long; return whether they have."""
+        """Wait until every model has a host that is ready, or until the time-out; return whether they have."""
         return await self._roster.connected(within_s)
 
     async def apply(self, topology: Topology) -> None:
-        """Serve what `topology` says from now on.
+        """Serve `topology` from now on.
 
-        A model that takes the place of another is connected before it gets requests; what the other one has begun ends
-        there.
+        A replacement is connected before it gets requests; requests that run on the old model end there.
         """
         self._cache.apply(topology.cache)
         self.trials.take_policy(topology.release)
@@ -201,27 +200,29 @@ class ServingService:
 
     @property
     def unreadable(self) -> Mapping[tuple[str, str], Exception]:
-        """Models of the topology that are left out, by alias and release, with why."""
+        """Models of the topology that are left out, by alias and release, with the reason."""
         return self._roster.unreadable
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
-        """Lead every alias where the state says, from the next request on. What has begun ends where it is."""
+        """Apply the routes of the state from the next request on. Running requests end where they are."""
         self._roster.take_routes(routes)
         self.trials.take_routes(routes)
 
     def unknown_formers(self) -> tuple[str, ...]:
-        """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""
+        """Return the previous releases that live ones are to be compared with and that this worker has no baseline
+        of."""
         return self.trials.unknown_formers(self._roster.routes.values())
 
     def models(self, principal: Principal | None = None) -> list[ModelCard]:
-        """Return the cards of `Roster.cards`; for a principal, those that it may ask. Ours see all of them."""
+        """Return the cards of `Roster.cards`; for a principal, those that it may use. Internal callers see all of
+        them."""
         cards = self._roster.cards()
         if principal is None or principal.kind == "internal":
             return cards
         return [card for card in cards if self.reception.may_ask(principal, card.alias)]
 
     def generate(self, request: GenerationRequest, principal: Principal) -> AsyncGenerator[ServingEvent, None]:
-        """Yield what `answer` tells, for whoever waits between the pieces. Close it when the client goes away.
+        """Yield the events of `answer` for a consumer that pulls. Close it when the client goes away.
 
         Raises:
             AshoreError: as `answer`.
@@ -236,15 +237,16 @@ class ServingService:
         *,
         before_end: Callable[[Usage], Awaitable[None]] | None = None,
     ) -> None:
-        """Answer one request: tell `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
+        """Answer one request: emit `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
 
-        Cancel the task in it when the client goes away; its sequences end within a step.
+        Cancel the calling task when the client goes away; its sequences end within a step.
 
         Args:
-            request: What is asked.
-            principal: Who asks.
-            hear: Told every event in the turn of the loop in which it came.
-            before_end: Awaited before the answer counts as whole; what it raises, the record has as its failure.
+            request: The request.
+            principal: The calling principal.
+            hear: Called with every event in the same turn of the loop.
+            before_end: Awaited before the answer counts as whole; an exception from it is audited as the request's
+                failure.
 
         Raises:
             AshoreError: before `Started` when the request cannot be served; later when the answer broke off.
@@ -292,7 +294,7 @@ class ServingService:
         arrived_at: float,
         hear: Hear,
     ) -> Usage:
-        """Tell what one release answers, in the words in which the client gets it."""
+        """Emit one release's answer, unmasked for the client."""
         auditor = self._guards.auditor
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
@@ -321,7 +323,7 @@ class ServingService:
                 span.hear(event)
             if trial is not None:
                 if isinstance(event, Started) and event.cache != "miss":
-                    trial = None  # nothing was made for it
+                    trial = None  # nothing was generated for it
                 else:
                     trial.hear(event, self._clock.monotonic_s())
             for one in (event,) if outward is None else outward.take(event):
@@ -360,8 +362,8 @@ class ServingService:
         return started if standing is None else replace(started, standing=standing)
 
     async def at_length(self, num_chars: int, work: Callable[[], _T], principal: Principal) -> _T:
-        """Return what `work` returns, which handles so many characters for a principal. What is long is done on a
-        thread, in the line in which the prompts of its principal are read, so that nobody else waits for it.
+        """Run `work`, which handles so many characters for a principal, and return its result. Long work runs on a
+        thread, in the same queue as the principal's prompts, so that no other request waits for it.
 
         Raises:
             DeadlineExceeded: its turn did not come, or it did not end, within `ASIDE_S`.
@@ -370,8 +372,8 @@ class ServingService:
         return await self._reader.read(num_chars, work, principal, deadline_at)
 
     async def check_fits(self, request: GenerationRequest, principal: Principal) -> None:
-        """Return when a request that will be answered later may fit the context of its model, as far as its length
-        tells. A model on demand that was never loaded is not asked.
+        """Check by its length that a request for later may fit the context of its model. A model on demand that was
+        never loaded is skipped.
 
         Raises:
             ContextTooLong: it cannot. InvalidRequest: the template refuses the messages.
@@ -383,34 +385,34 @@ class ServingService:
             await self.at_length(num_chars(request), work, principal)
 
     def loads(self, name: str) -> bool:
-        """Return whether requests for a name wait until its model is loaded."""
+        """Return whether requests for a name wait for its model to load."""
         lead = self._roster.known(name)
         return lead is not None and not lead.first.replicas.ready and lead.first.may_load
 
     def standing(self, principal: Principal, alias: str) -> Standing | None:
-        """Return what the budgets leave to a principal, None where none counts."""
+        """Return what the budgets leave to a principal, None without budgets."""
         return self._guards.budgets.standing(principal, alias)
 
     async def recorded(self) -> None:
-        """Return when what was noted may go out: at once, or in strict mode when it is on disk.
+        """Wait until a noted answer may be sent: at once, or in strict mode when it is on disk.
 
         Raises:
-            AuditUnavailable: it is not.
+            AuditUnavailable: it could not be written.
         """
         if self.records_first:
             await self._guards.auditor.durable()
 
     @property
     def cache(self) -> AnswerCache:
-        """The answers that this process keeps; to be looked at, not to be filled."""
+        """The answer cache of this process; read only."""
         return self._cache
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
-        """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""
+        """Return the counters of every live host, by (alias, replica). Slow hosts are left out."""
         return await self._roster.host_stats()
 
     async def measure(self) -> None:
-        """Bring the gauges up to date; called before they are read."""
+        """Update the gauges; called before they are read."""
         kept = self._cache.stats()
         self._metrics.set("ashore_cache_bytes", kept.num_bytes)
         self._metrics.set("ashore_cache_entries", kept.entries)
@@ -419,7 +421,7 @@ class ServingService:
         self._roster.measure(self._metrics)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Take nothing new, and wait until what runs has ended; return whether all of it did in time."""
+        """Refuse new requests and wait until running ones have ended; return whether all did in time."""
         self._fresh.draining = True
         self._roster.drain()
         try:
@@ -430,7 +432,8 @@ class ServingService:
         return True
 
     async def read_aside(self, principal: Principal, work: Callable[[], _T], /) -> _T:
-        """Return what `work` returns, which reads a long text that is no prompt. It waits in the same line as those.
+        """Run `work`, which reads a long text that is not a prompt, in the same queue as prompts, and return its
+        result.
 
         Raises:
             DeadlineExceeded: its turn did not come, or it did not end, within `ASIDE_S`.

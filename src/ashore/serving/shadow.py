@@ -1,4 +1,4 @@
-"""A copy of a live request, answered by a candidate that no client hears, and laid beside the live answer."""
+"""Shadow: a candidate answers a copy of a live request, unseen by clients, and both answers are compared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ASIDE: Final = "shadow"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A live answer that a shadow is to give again."""
+    """A live request to be repeated by a shadow."""
 
     release: str
     trial: Trial
@@ -51,7 +51,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """What a copy has shown."""
+    """The result of comparing a copy."""
 
     failed: bool
     values: dict[str, float]
@@ -70,7 +70,7 @@ class Shadow:
         masker: Masker,
         reader: PromptReader,
     ) -> None:
-        """Make it; see `Trials`."""
+        """Create it; see `Trials`."""
         self._reader = reader
         self._fresh = fresh
         self._release_of = release_of
@@ -79,7 +79,7 @@ class Shadow:
         self._widest: dict[str, Widest] = {}
 
     async def compare(self, copy: Copy, judges: Judges, *, most_pairs: int) -> Compared | None:
-        """Return what the copy shows; None where the candidate has no host here.
+        """Return the comparison of a copy; None if the candidate has no host here.
 
         Raises:
             AshoreError: it cannot be compared, and no release is to blame.
@@ -87,7 +87,7 @@ class Shadow:
         trial, alias = copy.trial, copy.trial.request.model
         candidate = self._release_of(alias, copy.release)
         if candidate is None or not candidate.replicas.ready:
-            return None  # the supervisor sees to a host that fell
+            return None  # the supervisor restarts a crashed host
         seen = await self._answered(trial, candidate)
         values = compared(copy.live, seen, timed=False)
         if seen.failed or copy.live.failed:
@@ -100,10 +100,10 @@ class Shadow:
         return Compared(failed=False, values=values, pair=await self._pair(copy, seen, most_pairs))
 
     async def succeeds(self, trial: Trial, name: str) -> bool:
-        """Return whether a release answers a request; False also where it has no host here.
+        """Return whether a release answers a request; False also if it has no host here.
 
         Raises:
-            AshoreError: it cannot be asked, and it is not to blame.
+            AshoreError: the request cannot be repeated, and no release is to blame.
         """
         model = self._release_of(trial.request.model, name)
         if model is None or not model.replicas.ready:
@@ -111,7 +111,8 @@ class Shadow:
         return not (await self._answered(trial, model)).failed
 
     def reads(self, trial: Trial) -> Reads:
-        """Return what does work that reads texts of a request: in the line of whose it is, for `SHADOW_S` at most."""
+        """Return a runner for work that reads texts of a request: in the queue of its principal, for `SHADOW_S` at
+        most."""
 
         async def read(num_chars: int, work: Callable[[], T], /) -> T:
             return await self._reader.read(num_chars, work, trial.principal, self._clock.monotonic_s() + SHADOW_S)
@@ -141,16 +142,16 @@ class Shadow:
             async with asyncio.timeout(SHADOW_S):
                 hear(await self._fresh.answer(candidate, request, trial.principal, second.began_s, Place(), hear))
         except (TimeoutError, EnvironmentFault, DeadlineExceeded, UserError):
-            failed = True  # what it refuses was answered by another release
+            failed = True  # refused here, but answered by another release
         return second.observation(failed=failed)
 
     def forget(self, but: Collection[str]) -> None:
-        """Forget how different the pairs of candidates were, but for these."""
+        """Drop the stored pairs of all candidates but these."""
         for release in self._widest.keys() - set(but):
             del self._widest[release]
 
     async def _pair(self, copy: Copy, seen: Observation, most: int) -> Pair | None:
-        """Return both answers, masked, where they are among the most different ones and may be kept."""
+        """Return both answers, masked, if they are among the most different ones and may be stored."""
         request = copy.trial.request
         texts = (question_of(request), copy.live.text, seen.text)
         if not most or request.cache.no_store or not texts[0] or max(map(len, texts)) > MOST_READ_CHARS:
@@ -175,9 +176,9 @@ class Shadow:
         )
 
     async def _likelihood(self, trial: Trial, candidate: LoadedModel) -> float | None:
-        """Return by how many nats a token the live answer is less likely to the candidate; None: it is not known.
+        """Return how much less likely, in nats per token, the live answer is under the candidate; None: not known.
 
-        How likely it was to what is live was told while it was made: the live host computes nothing for this.
+        Its likelihood under the live release was recorded during generation: the live host computes nothing for this.
         """
         scored, request = trial.scored, trial.request
         if scored is None or request.prompt is not None or "score" not in candidate.info.features:
@@ -199,7 +200,7 @@ class Shadow:
 
 
 def _in_tokens_of(candidate: LoadedModel, live: LoadedModel, ids: tuple[int, ...]) -> list[int]:
-    """Return what was generated in the tokens of a candidate: the same ones where they mean the same to both."""
+    """Return the generated tokens in the candidate's vocabulary: unchanged if both models tokenise alike."""
     same = max(ids) < candidate.info.vocab_size and all(
         candidate.text.token_bytes(one) == live.text.token_bytes(one) for one in ids
     )

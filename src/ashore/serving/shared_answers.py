@@ -1,4 +1,4 @@
-"""An answer that is kept, one that is being made for somebody else, or one of its own."""
+"""Answers from the cache, from another request's running generation, or from a fresh one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEEP_LOOK_S: Final = 10.0
 
 
 class SharedAnswers:
-    """Answers what was asked before, or is asked twice at this moment, once."""
+    """Deduplicates requests: answers equal ones from the cache, and concurrent ones from one generation."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class SharedAnswers:
         arrived_at: float,
         hear: Hear,
     ) -> Usage:
-        """Tell a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
+        """Emit a cached answer or a fresh one, which concurrent equal requests share."""
         found = None if question is None else await self._cache.find(question)
         if found is not None:
             tokens = found.answer.prompt_tokens + found.answer.completion_tokens
             await self._budgets.charge_hit(principal, request.model, tokens, request_id=request.request_id)
             self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
             return replay(found, request, hear)
-        if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
+        if question is None or request.urgency == "batch":  # a batch may be preempted, so its generation is not shared
             return await self._fresh.answer(model, request, principal, arrived_at, Place(), hear)
         return await self._shared(model, masked, request, question, principal, arrived_at, hear)
 
@@ -85,7 +85,7 @@ class SharedAnswers:
         arrived_at: float,
         hear: Hear,
     ) -> Usage:
-        """Tell an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
+        """Emit the answer of a running generation, or start one that later requests can join."""
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
         terms = Terms(
@@ -105,13 +105,13 @@ class SharedAnswers:
             joined = await budgets.reserve(
                 principal, request.model, tokens, fewest=0, request_id=request.request_id, joins=True
             )
-            if joined.tokens < tokens:  # the whole answer does not fit the budget, but a shorter one of its own may
+            if joined.tokens < tokens:  # the whole answer exceeds the budget, but a shorter one of its own may fit
                 joined.release()
                 return await self._fresh.answer(model, request, principal, arrived_at, Place(), hear)
         place = Place()
 
         def fresh(hear: Hear) -> Awaitable[Usage]:
-            if joined is not None:  # there is nobody to share with after all
+            if joined is not None:  # no shared generation after all
                 joined.release()
             return self._fresh.answer(model, request, principal, arrived_at, place, hear, shared=True)
 
@@ -121,7 +121,7 @@ class SharedAnswers:
                 return
             chars = sum(len(choice.text) + len(choice.reasoning) for choice in answer.choices)
             look_by = self._clock.monotonic_s() + KEEP_LOOK_S
-            with suppress(DeadlineExceeded):  # it is whole, and kept by nobody
+            with suppress(DeadlineExceeded):  # whole, but not cached
                 if await self._reader.read(chars, lambda: masked.may_keep(answer), principal, look_by):
                     await self._cache.keep(question, answer)
 
@@ -132,18 +132,18 @@ class SharedAnswers:
                 charged = (usage.prompt_tokens, usage.completion_tokens) if budgets.hits_cost_tokens else (0, 0)
                 joined.settle(*charged, joined=True)
             return usage
-        except Shortened:  # nothing was told yet
+        except Shortened:  # no event was sent yet
             return await self._fresh.answer(model, request, principal, arrived_at, place, hear)
         finally:
-            place.leave()  # others may still listen to what this one began
+            place.leave()  # others may still read the generation that this one began
             if joined is not None:
                 joined.release()
 
     async def _until(self, answering: Answering, deadline: Deadline, request: GenerationRequest, hear: Hear) -> Usage:
-        """Tell an answer until a deadline; the one who shares a generation may have an earlier one than it has.
+        """Emit an answer until a deadline; a request that joins may have an earlier one than the generation.
 
         Raises:
-            DeadlineExceeded: it passed before a piece was told.
+            DeadlineExceeded: it passed before the first piece.
         """
         ahead_s = asyncio.get_running_loop().time() - self._clock.monotonic_s() + DEADLINE_GRACE_S
         heard = Heard(request.num_choices)

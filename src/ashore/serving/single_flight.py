@@ -1,8 +1,8 @@
-"""Single flight: identical questions at one moment share one generation; who comes late is told first what was made.
+"""Single flight: identical concurrent requests share one generation; a late one first gets the events so far.
 
-The generation runs in a task of its own, so it does not end when the client that began it goes away while others still
-listen. It ends when nobody listens any more. Nobody comes aboard a generation that is served worse than one of its own
-would be: with less time, or from a place further back in line.
+The generation runs in a task of its own, so it goes on when the client that began it leaves while others still listen.
+It ends when the last listener leaves. A request joins only if the running generation has at least its deadline and
+priority.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Landed = Callable[[Sequence[ServingEvent], Usage], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How a generation is served."""
+    """The deadline and priority of a generation."""
 
     deadline_s: float
     """Seconds that it may take, from its arrival."""
@@ -38,7 +38,7 @@ class Terms:
     """Below which no token of it is computed."""
 
     def cover(self, wanted: Terms) -> bool:
-        """Return whether who wants those terms loses nothing by these."""
+        """Return whether these terms are at least as good as the wanted ones."""
         return (
             self.deadline_s >= wanted.deadline_s
             and self.priority >= wanted.priority
@@ -48,7 +48,7 @@ class Terms:
 
 
 class _Rider:
-    """One who listens to a generation."""
+    """One listener of a generation."""
 
     def __init__(self, hear: Hear, *, pilot: bool) -> None:
         self.over: asyncio.Future[Usage] = asyncio.get_running_loop().create_future()
@@ -70,11 +70,11 @@ class _Rider:
 
     def leave(self) -> None:
         if not self.over.cancel() and not self.over.cancelled():
-            self.over.exception()  # whether or not anybody still waits for it
+            self.over.exception()  # even if the waiter is gone
 
 
 class _Flight:
-    """One generation and those who listen to it."""
+    """One generation and its listeners."""
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -100,12 +100,12 @@ class _Flight:
 
 
 def _concerns_the_pilot(fault: AshoreError) -> bool:
-    """Return whether somebody else who tries may fare better."""
+    """Return whether another request may succeed where this one failed."""
     return fault.retryable or isinstance(fault, BudgetExceeded)
 
 
 class Flights:
-    """The generations that may be shared, by address. For one event loop."""
+    """The shared generations, by address. For one event loop."""
 
     def __init__(self) -> None:
         self._flights: dict[bytes, _Flight] = {}
@@ -114,23 +114,23 @@ class Flights:
         return len(self._flights)
 
     def flying(self, key: bytes, terms: Terms) -> bool:
-        """Return whether somebody already asked this on terms as good, and has no answer yet."""
+        """Return whether an equal request is running on terms at least as good."""
         flight = self._flights.get(key)
         return flight is not None and flight.terms.cover(terms)
 
     async def ride(self, key: bytes, answer: Answering, hear: Hear, *, terms: Terms, landed: Landed) -> Usage:
-        """Tell the one generation under `key`, begun now if there is none on terms as good.
+        """Emit the generation under `key`; starts one if none runs on terms as good.
 
-        One that comes aboard is told `hit-exact` in its `Started`. When the generation fails before it gave anything,
-        with an error that another try may mend, or over the budget of who began it, those who came aboard generate for
+        A request that joins gets `hit-exact` in its `Started`. If the generation fails before its first event with an
+        error that a retry may mend, or over the budget of the request that began it, the joined requests generate for
         themselves.
 
         Args:
-            key: Address of the question.
+            key: Address of the request.
             answer: Makes the answer.
-            hear: Told it.
-            terms: On which this one must be served.
-            landed: Called before the flight is over, so that whoever asks next finds it kept.
+            hear: Called with its events.
+            terms: Terms that this request needs.
+            landed: Called before the flight is over, so that the next equal request finds it cached.
 
         Raises:
             AshoreError: the generation failed.
@@ -157,7 +157,7 @@ class Flights:
             if not flight.riders and not flight.landed and flight.task is not None:
                 self._forget(key, flight)
                 flight.task.cancel()
-                await asyncio.wait({flight.task})  # its sequences have ended when we have
+                await asyncio.wait({flight.task})  # its sequences end before this returns
         return await answer(hear)
 
     async def _fly(self, key: bytes, flight: _Flight, answer: Answering, landed: Landed) -> None:
@@ -168,7 +168,7 @@ class Flights:
             ended = usage
         except AshoreError as fault:
             ended = fault
-        except Exception as fault:  # our bug: shown here, and raised again for everybody who listens
+        except Exception as fault:  # our bug: logged here, and raised again for every listener
             log.exception("a shared generation failed")
             ended = fault
         finally:

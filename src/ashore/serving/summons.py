@@ -1,4 +1,4 @@
-"""Requests that wait for a model on demand: one call to the supervisor for all of them, and an end to every wait."""
+"""Loads models on demand: one call to the supervisor for all waiting requests, and a limit to every wait."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CallsModels = Callable[[Mapping[str, Any]], Any]
 
 
 class Summons:
-    """Calls models on demand. Every call is made on one event loop."""
+    """Loads models on demand. Every call is made on one event loop."""
 
     def __init__(self, tell: CallsModels | None, clock: Clock, metrics: Metrics) -> None:
-        """Make it. `tell` reaches the supervisor; None: there is none, and nothing is ever loaded."""
+        """Create it. `tell` calls the supervisor; None: there is none, and nothing is loaded on demand."""
         self._tell = tell
         self._clock = clock
         self._metrics = metrics
@@ -40,12 +40,12 @@ class Summons:
         self._telling: asyncio.Task[None] | None = None
 
     async def awake(self, model: LoadedModel, deadline_at: float, *, most_waiting: int) -> None:
-        """Return when a model has a host, at once where it has one or is not loaded on demand.
+        """Wait until a model has a host; returns at once if it has one or is not loaded on demand.
 
         Args:
-            model: Whose host is waited for.
-            deadline_at: By when, in the clock's seconds.
-            most_waiting: How many may wait for one model here.
+            model: The model to load.
+            deadline_at: Latest time, in the clock's seconds.
+            most_waiting: Limit of waiting requests per model.
 
         Raises:
             NotReady: it cannot be loaded, or was not in time.
@@ -84,14 +84,14 @@ class Summons:
             await replicas.changed(min(left_s, CALL_AGAIN_S))
 
     def check(self, model: LoadedModel, faults: int) -> None:
-        """Return when it does some good to wait for a model.
+        """Check that waiting for a model makes sense.
 
         Args:
-            model: Which.
-            faults: Loads that had failed when the wait began.
+            model: The model.
+            faults: Failed loads when the wait began.
 
         Raises:
-            NotReady: a load failed since, or one failed so lately that none is tried now.
+            NotReady: a load failed since, or so recently that none is tried now.
         """
         residence = model.replicas.residence
         if residence is None or (residence.faults <= faults and residence.state != "failed"):
@@ -104,7 +104,7 @@ class Summons:
         )
 
     def call(self, model: LoadedModel) -> None:
-        """Ask the supervisor to load a model, unless that was done a moment ago."""
+        """Ask the supervisor to load a model, at most once per interval."""
         now_s, release = self._clock.monotonic_s(), model.served.release
         if now_s - self._called_s.get(release, -CALL_AGAIN_S) < CALL_AGAIN_S:
             return
@@ -113,7 +113,7 @@ class Summons:
         self._say({"do": "call", "alias": alias, "release": release, "uses": self._uses.pop((alias, release), 0)})
 
     def arrived(self, release: str) -> None:
-        """Hear that a release has a host: when it goes, the next request calls it at once."""
+        """Note that a release has a host: when it goes, the next request loads it at once."""
         self._called_s.pop(release, None)
 
     def _use(self, model: LoadedModel) -> None:
@@ -142,13 +142,13 @@ class Summons:
             log.warning("the supervisor did not hear of %s: %s", question.get("alias"), fault)
 
     async def close(self) -> None:
-        """Stop telling. May be called twice."""
+        """Stop calling the supervisor. May be called twice."""
         for task in (*self._tasks, *([self._telling] if self._telling else [])):
             task.cancel()
 
 
 def too_slow(model: LoadedModel) -> NotReady:
-    """Return what a request gets whose deadline passes while its model loads."""
+    """Return the error of a request whose deadline passed while its model loads."""
     residence = model.replicas.residence
     took = f"; the last time it took {residence.load_s:.0f} s" if residence and residence.load_s else ""
     state = residence.state if residence else "loading"
@@ -160,6 +160,6 @@ def too_slow(model: LoadedModel) -> NotReady:
 
 
 def _alias(model: LoadedModel) -> str:
-    """Return the alias that a release is for, where it answers under another name or as an adapter."""
+    """Return the alias of a release that answers under another name or as an adapter."""
     own = model.served.stands_for or model.served.alias
     return own.removesuffix(f":{model.served.adapter}") if model.served.adapter else own

@@ -1,7 +1,7 @@
-"""Ending reasoning by force: a sequence that still thinks after so many tokens is told that it has thought enough.
+"""Limits reasoning: a sequence that still reasons after a number of tokens is forced to end its reasoning.
 
-No engine needs to know. The sequence runs for that many tokens; if it has not ended by then, it goes on behind what it
-wrote, which the prefix cache holds, and where it still thinks `</think>` is written for it first.
+No engine support is needed. The sequence runs for that many tokens; if it has not ended by then, it continues from its
+own output, which the prefix cache holds. If it still reasons, `</think>` is inserted first.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ CLOSER: Final = "\n</think>\n\n"
 
 
 class ThinksAtMost:
-    """Starts sequences on a replica; none of them thinks longer."""
+    """Starts sequences on a replica and limits their reasoning."""
 
     def __init__(self, replica: Replica, text: ServedText, *, tokens: int, opens_reasoning: bool) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            replica: Where they run.
-            text: Of the model.
-            tokens: After which reasoning is ended.
+            replica: Replica to run on.
+            text: Text side of the model.
+            tokens: Limit of reasoning, in tokens.
             opens_reasoning: The prompt ends inside of it.
         """
         self._replica, self._text, self._tokens = replica, text, tokens
@@ -44,7 +44,7 @@ class ThinksAtMost:
         return _Thinking(self._replica, order, hearer, self._tokens, self._closer_of).cancel
 
     def _closer_of(self, ids: Sequence[int]) -> list[int]:
-        """Return the tokens that end the reasoning in which `ids` stop; none where they do not stop in any."""
+        """Return the tokens that close the reasoning at the end of `ids`; none if they do not end inside one."""
         written = b"".join(map(self._text.token_bytes, ids))
         if THINK_END in written or not (self._opens_reasoning or written.lstrip().startswith(THINK)):
             return []
@@ -52,7 +52,7 @@ class ThinksAtMost:
 
 
 class _Thinking:
-    """One sequence in two parts, told on as if it were one."""
+    """One sequence in two parts, reported as one."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class _Thinking:
         self._cancel = replica.start(replace(order, max_new_tokens=tokens), self)
 
     def cancel(self) -> None:
-        """Cancel whichever part runs. May be called twice."""
+        """Cancel the part that runs. May be called twice."""
         self._cancelled = True
         self._cancel()
 
@@ -91,7 +91,7 @@ class _Thinking:
         self._hearer.lose(error)
 
     def _go_on(self, events: list[EngineEvent], last: Finished, ids: list[int]) -> None:
-        """Begin the second part behind what the first wrote, and what ends its reasoning."""
+        """Start the second part after the output of the first and the end of its reasoning."""
         closer = self._closer_of(ids)[: self._order.max_new_tokens - len(ids)]
         ids, self._ids, self._cached_tokens = [*ids, *closer], None, last.cached_tokens
         self._before = len(ids)
@@ -112,7 +112,7 @@ class _Thinking:
         self._cancel = self._replica.start(after, self)
 
     def _renamed(self, event: EngineEvent) -> EngineEvent:
-        """Return an event of the second part under the name of the whole."""
+        """Return an event of the second part under the id of the whole."""
         if isinstance(event, Finished):
             return self._whole(event, made=self._before + event.completion_tokens)
         return replace(event, order_id=self._order.order_id)

@@ -1,4 +1,4 @@
-"""The tokenizer's calls: a prompt to the tokens that its model would read, and tokens to text. No engine is asked."""
+"""The tokenizer's calls: a prompt to its model's tokens, and tokens to text. No engine is called."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Tokens:
     async def encode(
         self, request: GenerationRequest, principal: Principal, *, bare: bool = False, opens_answer: bool = True
     ) -> Tokenized:
-        """Return the prompt of `request` as its model would read it, masked where it would be.
+        """Return the prompt of `request` as its model would read it, masked by the same policy.
 
         Args:
-            request: Has the prompt.
-            principal: Who asks.
-            bare: Leave out what belongs around a raw prompt.
+            request: Request with the prompt.
+            principal: Calling principal.
+            bare: Omit special tokens around a raw prompt.
             opens_answer: End a conversation with the beginning of the answer.
 
         Raises:
@@ -96,7 +96,7 @@ class Tokens:
         """Return the text side of a model, and its context in tokens.
 
         Raises:
-            AshoreError: the principal may not ask it, or there is no such model.
+            AshoreError: the principal may not use it, or there is no such model.
         """
         self._reception.authorise(principal, name)
         model = self._roster.lead(name).pick(principal)
@@ -106,8 +106,8 @@ class Tokens:
         """Return the text of tokens of a model, without control tokens.
 
         Raises:
-            InvalidRequest: one is none of the model's.
-            AshoreError: the principal may not ask it, or there is no such model.
+            InvalidRequest: one is not a token of the model.
+            AshoreError: the principal may not use it, or there is no such model.
         """
         self._reception.authorise(principal, name)
         model = self._roster.lead(name).pick(principal)

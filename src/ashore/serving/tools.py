@@ -1,4 +1,4 @@
-"""Tools: a model whose template tells it of none is told in the system text, and `tool_choice` becomes a grammar."""
+"""Tools: described in the system text if the template does not support them; `tool_choice` becomes a grammar."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ To call one, answer with a JSON object with its name and arguments in <tool_call
 
 
 def prepare_tools(request: GenerationRequest, text: ServedText) -> GenerationRequest:
-    """Return the request with its tools made known to the model, and enforced where `tool_choice` says so.
+    """Return the request with its tools described for the model, and enforced as `tool_choice` requires.
 
     Raises:
-        InvalidRequest: a tool is required and none is given, the named one is not among them, or the answer would have
-            to follow `response_format` at the same time.
-        UnsupportedByEngine: the form in which this model calls tools cannot be enforced.
+        InvalidRequest: a tool is required and none is given, the named one is not among them, or `response_format` is
+            given too.
+        UnsupportedByEngine: this model's form of tool calls cannot be enforced.
     """
     choice = request.tool_choice
     if not request.tools:
@@ -71,7 +71,7 @@ def told(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...]) -> tuple[Me
 
 
 def tool_call_grammar(tools: tuple[ToolSpec, ...], text: ServedText) -> Grammar:
-    """Return the language of exactly one call to one of `tools`, in the form that this model's template teaches.
+    """Return the grammar of exactly one call to one of `tools`, in the form of this model's template.
 
     Raises:
         UnsupportedByEngine: the form (DeepSeek V3.2's) has no grammar here.
@@ -149,7 +149,7 @@ def _arguments(tool: ToolSpec, at: str) -> dict[str, Any]:
 
 
 def _inline(schema: dict[str, Any]) -> str:
-    """Return a schema as part of a larger grammar; what a request says of the grammar's own options does not count."""
+    """Return a schema as part of a larger grammar; the request's own grammar options are ignored."""
     return f"%json {_json({**schema, 'x-guidance': JSON_STYLE})}"
 
 

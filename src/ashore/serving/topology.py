@@ -1,4 +1,4 @@
-"""What the supervisor tells an API worker: which models are served by which hosts, where to listen, how much to admit.
+"""The supervisor's instructions to an API worker: models and their hosts, listeners, admission limits.
 
 The supervisor writes `run/topology.json`; the worker reads it at its start and again on SIGHUP.
 """
@@ -54,7 +54,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where HTTP is served: on `uds` when it is given, otherwise on host and port."""
+    """HTTP listener: `uds` if it is given, otherwise host and port."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -66,7 +66,7 @@ class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class GrpcListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where gRPC is served."""
+    """gRPC listener."""
 
     host: str = "127.0.0.1"
     port: int = 8081
@@ -74,7 +74,7 @@ class GrpcListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class WorkerListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where one API worker listens."""
+    """Listeners of one API worker."""
 
     http: HttpListen
     grpc: GrpcListen | None = None
@@ -104,7 +104,7 @@ class Limits(Intake, frozen=True, kw_only=True):
 
 
 class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the state is; migrated already by whoever wrote this."""
+    """Location of the state; its writer has migrated it already."""
 
     url: str = ""
     """`postgresql://…` or `sqlite:///…`; empty: `path`."""
@@ -116,7 +116,7 @@ class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything an API worker needs to know."""
+    """The complete configuration of an API worker."""
 
     models: tuple[ServedModel, ...] = ()
     """One for each alias: what answers unless the state leads the alias elsewhere."""
@@ -164,11 +164,11 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sections of ashore.toml that rooms bring and that stand in no field above."""
 
     def told(self, name: str) -> Any:
-        """Return a field, or a section that a room brings, by its name; an empty one where nothing was said."""
+        """Return a field, or a room's section, by its name; an empty one if it is missing."""
         return getattr(self, name) if name in self.__struct_fields__ else self.sections.get(name, {})
 
     def listens(self, index: int) -> WorkerListen:
-        """Return where worker `index` listens.
+        """Return the listeners of worker `index`.
 
         Raises:
             InvalidSpec: the topology has no such worker.
