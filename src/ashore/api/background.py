@@ -14,10 +14,10 @@ log = logging.getLogger("ashore.worker")
 
 
 class Background:
-    """Tasks that go on until they are stopped. One that fails is told in the log, and begins again.
+    """Tasks that run until they are stopped. One that fails is logged and restarted.
 
-    Otherwise the first unforeseen fault of, say, what judges candidates would be its silent end, while requests are
-    answered as if nothing had happened.
+    Without a restart, the first unforeseen fault of, say, the task that judges candidates would end it silently, while
+    requests are answered as usual.
     """
 
     def __init__(self, *, again_s: float = AGAIN_S) -> None:
@@ -25,7 +25,7 @@ class Background:
         self._tasks: list[asyncio.Task[None]] = []
 
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Begin `work`, which ends only when it is cancelled. `name` is what the log calls it."""
+        """Start `work`, which ends only when it is cancelled. `name` is its name in the log."""
         self._tasks.append(asyncio.get_running_loop().create_task(self._again_and_again(name, work), name=name))
 
     async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -37,7 +37,7 @@ class Background:
             await asyncio.sleep(self._again_s)
 
     async def stop(self) -> None:
-        """Cancel every task; return when each has ended. May be called twice."""
+        """Cancel every task; returns when each has ended. May be called twice."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What HTTP reads of a body besides its type: the model that it names."""
+"""Reads from a body only the model that it names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 
 
 def model_in(body: bytes) -> str:
-    """Return the model that a body names, without looking at anything else in it; empty where it names none."""
+    """Return the model that a body names, ignoring everything else; empty if it names none."""
     try:
         return _decode_named(body).model
     except UNDECODABLE:

@@ -1,4 +1,4 @@
-"""Asks the enterprise's issuers for their signing keys, and for the tokens of a log-in, where `[egress]` allows it."""
+"""Fetches the signing keys of the enterprise's issuers, and the tokens of a log-in, as `[egress]` allows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FETCH_TIMEOUT_S: Final = 10.0
 async def fetch_jwks(
     url: str, egress: Sequence[str], /, *, form: Mapping[str, str] | None = None, basic: str = ""
 ) -> bytes:
-    """Return what is at `url`, or answers a form: at an address that was checked, by no proxy and no redirect.
+    """Return the document at `url`, or the answer to a form: from a checked address, without proxy or redirect.
 
     Raises:
         PermissionDenied: `[egress]` does not allow it.
-        SourceUnreachable: it does not answer, or not with a document of at most a MiB.
+        SourceUnreachable: no answer, or no document of at most 1 MiB.
     """
     from httpx import HTTPError
 

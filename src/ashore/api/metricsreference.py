@@ -1,4 +1,4 @@
-"""The reference of metrics, from the tables that they are declared in.
+"""The reference of metrics, generated from their declarations.
 
 `python -m ashore.api.metricsreference > docs/reference/metrics.md` writes the page, and a test compares them.
 """

@@ -1,4 +1,4 @@
-"""Where a request comes from: the peer of the connection, or, behind an edge, what the edge says and only the edge."""
+"""Origin of a request: the peer of the connection, or, behind an edge, the client that the edge reports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ def origin_of(peer: str, forwarded: str, *, trusted_proxies: int) -> str:
     """Return the address of the client; empty for this machine itself.
 
     Args:
-        peer: Address of the peer; empty or a path on a unix socket, where only the edge and the owner of the home come.
-        forwarded: `x-forwarded-for`. The edge puts the address that it saw at its end; what stands before is what
-            proxies in front of the edge said, and, before those, what the client made up.
-        trusted_proxies: How many proxies in front of the edge are believed.
+        peer: Address of the peer; empty or a path on a unix socket, which only the edge and the owner of the home can
+            reach.
+        forwarded: `x-forwarded-for`. The edge appends the address that it saw; before it stand the addresses from
+            proxies in front of the edge, and before those anything that the client invented.
+        trusted_proxies: Number of trusted proxies in front of the edge.
     """
     if peer and not peer.startswith(("/", "unix:")):
         return peer[:MAX_CHARS]
@@ -27,7 +28,7 @@ def origin_of(peer: str, forwarded: str, *, trusted_proxies: int) -> str:
 
 
 class Origins:
-    """Knows where requests come from. HTTP and gRPC of a worker share one, so that a reload reaches both."""
+    """Determines the origin of requests. HTTP and gRPC of a worker share one, so that a reload reaches both."""
 
     def __init__(self, trusted_proxies: int = 0) -> None:
         self.trusted_proxies = trusted_proxies
@@ -35,7 +36,7 @@ class Origins:
 
 
 def grpc_peer(peer: str) -> str:
-    """Return the address in what gRPC calls a peer: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:/path`."""
+    """Return the address in a gRPC peer: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:/path`."""
     kind, _, rest = peer.partition(":")
     if kind == "ipv4":
         return rest.rpartition(":")[0]

@@ -1,4 +1,4 @@
-"""The least precision that a client wants its answer computed with, as a header of HTTP or metadata of gRPC says it."""
+"""Minimum precision that a client accepts, given as HTTP header or gRPC metadata."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MOST_CHARS: Final = 16
 
 
 def min_precision(given: str) -> str:
-    """Return the precision that `x-ashore-min-precision` names, empty where it is not given.
+    """Return the precision in `x-ashore-min-precision`, empty if it is not given.
 
     Raises:
-        InvalidRequest: it is no name of a precision.
+        InvalidRequest: it is not the name of a precision.
     """
     if given and (len(given) > MOST_CHARS or not (given.isascii() and given.isalnum())):
         raise InvalidRequest(

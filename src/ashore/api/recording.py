@@ -1,4 +1,4 @@
-"""Where audit entries go in a process without an audit log: one log line each."""
+"""Audit sink of a process without an audit log: one log line per entry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ log = logging.getLogger("ashore.acts")
 
 
 class LogRecorder:
-    """A `Recorder` that forgets. Every act is one JSON object on one line, so that no name can forge another line."""
+    """A `Recorder` that stores nothing. Every act is one JSON object on one line, so that no name can forge another
+    line."""
 
     def record(self, act: Act, *, on: Any = None) -> None:
         log.info("%s", msgspec.json.encode(act).decode())

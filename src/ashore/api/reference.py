@@ -1,4 +1,4 @@
-"""The reference of errors, from their classes.
+"""The reference of errors, generated from their classes.
 
 `python -m ashore.api.reference > docs/reference/errors.md` writes the page, and a test compares them.
 """
@@ -48,7 +48,7 @@ def _group(group: type[AshoreError], title: str, words: str) -> Iterator[str]:
 
 
 def _leaves(group: type[AshoreError]) -> dict[str, type[AshoreError]]:
-    """Return the classes of a group by their code; where the group and a leaf share one, the leaf."""
+    """Return the classes of a group by their code; a leaf takes precedence over the group."""
     found = {group.code: group}
     for kind in group.__subclasses__():
         if kind.__module__ == group.__module__:

@@ -19,10 +19,10 @@ log = logging.getLogger("ashore.worker")
 
 
 async def take_each(parts: Iterable[Callable[[], Awaitable[object]]]) -> None:
-    """Have every part of a worker take a topology: one that cannot keeps none of the others from it.
+    """Pass a topology to every part of a worker; one part's failure does not keep it from the others.
 
     Raises:
-        AshoreError: a part could not; one that another try may help where there is such a fault.
+        AshoreError: a part failed; a retryable fault takes precedence.
     """
     faults: list[AshoreError] = []
     for part in parts:
@@ -35,17 +35,17 @@ async def take_each(parts: Iterable[Callable[[], Awaitable[object]]]) -> None:
 
 
 def _is_final(fault: AshoreError) -> bool:
-    """Return whether a topology is wrong itself, so that only another one helps."""
+    """Return whether the topology itself is invalid, so that only a new one helps."""
     return isinstance(fault, UserError | MissingExtra)
 
 
 async def keep_rereading(
     told: asyncio.Event, path: Path, take: Callable[[Topology], Awaitable[None]], *, again_s: float = AGAIN_S
 ) -> None:
-    """Give what is in `path` to `take` whenever `told` is set. Ends when it is cancelled.
+    """Pass the content of `path` to `take` whenever `told` is set. Ends when it is cancelled.
 
-    What is wrong with the topology is told, and waits for another one. What is wrong with this machine, a state that is
-    locked or away among others, is tried again: a worker that missed a topology would not know the hosts in it.
+    An invalid topology is logged, and the next one awaited. A fault of this machine, such as a locked or unreachable
+    state, is retried: a worker that missed a topology would not know the hosts in it.
     """
     while True:
         await told.wait()
@@ -64,6 +64,6 @@ async def keep_rereading(
                 with suppress(TimeoutError):  # a newer one may come sooner
                     await asyncio.wait_for(told.wait(), again_s)
                 told.set()
-        except Exception:  # a bug: whoever keeps this going begins again, and with it
+        except Exception:  # a bug: the caller restarts this task
             told.set()
             raise

@@ -1,4 +1,4 @@
-"""`traceparent` of W3C Trace Context: the trace of the caller that a request belongs to."""
+"""`traceparent` of W3C Trace Context: the caller's trace that a request belongs to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _TRACEPARENT: Final = re.compile(
 
 
 def parent_of(traceparent: str) -> tuple[str, str]:
-    """Return the id of the trace, and the header as it goes on to others; both empty where it is broken."""
+    """Return the trace id and the header to pass on; both empty if the header is invalid."""
     trace_id = trace_id_of(traceparent)
     return (trace_id, traceparent) if trace_id else ("", "")
 
 
 def trace_id_of(traceparent: str) -> str:
-    """Return the id of the trace, empty where the text is none: a broken header is as good as no header.
+    """Return the trace id, empty if the text has none: an invalid header counts as missing.
 
     Source: W3C Trace Context, section 3.2.
     """

@@ -1,9 +1,8 @@
 """Limits the bytes of request bodies that a worker holds: in total, per tenant and per principal.
 
-A bound on one request says nothing about a hundred of them. What is counted are the bytes that have come, to the end of
-their request: to announce a length costs a client nothing, so it takes nothing from the others. The first 16 KiB of a
-body are free, so that administration and short questions go on whatever somebody uploads. HTTP and gRPC of a worker
-count in one place.
+A limit per request does not bound a hundred of them. Received bytes count until their request ends; announced bytes do
+not, since announcing a length costs a client nothing. The first 16 KiB of a body are free, so that administration and
+short questions go on during large uploads. HTTP and gRPC of a worker share one count.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ LEAST_BYTES: Final = 64 << 20
 
 
 def bodies_of(limits: Limits, *, num_workers: int = 1, memory: int | None = None) -> Bodies:
-    """Return the count of the bodies of one of `num_workers` workers.
+    """Return the body count of one of `num_workers` workers.
 
-    What `limits` leave open: together an eighth of the memory, 64 MiB at least for each worker; half for one tenant.
-    No bound is below the longest body, or that body would never be taken.
+    Defaults of `limits`: an eighth of the memory in total, at least 64 MiB per worker; half of that for one tenant. No
+    limit is below the longest allowed body, which could otherwise never be accepted.
     """
     share = (allowed_memory_bytes() if memory is None else memory) // MEMORY_SHARE // num_workers
     most = max(limits.bodies_bytes or max(LEAST_BYTES, share), limits.max_body_bytes)
@@ -41,18 +40,18 @@ def bodies_of(limits: Limits, *, num_workers: int = 1, memory: int | None = None
 
 
 class Bodies:
-    """Counts the bodies of one worker. Used in its loop alone."""
+    """Counts the request bodies of one worker. Used in its loop alone."""
 
     def __init__(
         self, most_bytes: int, tenant_bytes: int, *, principal_bytes: int | None = None, free_bytes: int = 0
     ) -> None:
-        """Make it.
+        """Create the count.
 
         Args:
-            most_bytes: For all tenants together.
-            tenant_bytes: For each tenant.
-            principal_bytes: For each principal of a tenant; None: as for the tenant.
-            free_bytes: Bytes at the beginning of each body that are not counted.
+            most_bytes: Limit for all tenants together.
+            tenant_bytes: Limit for each tenant.
+            principal_bytes: Limit for each principal; None: as for the tenant.
+            free_bytes: First bytes of each body, which are not counted.
         """
         self._most: Final = most_bytes
         self._tenant_most: Final = tenant_bytes
@@ -65,19 +64,19 @@ class Bodies:
 
     @property
     def held_bytes(self) -> int:
-        """What is held now."""
+        """Bytes held now."""
         return self._held
 
     def hold(self, tenant: str, principal: str = "") -> Hold:
-        """Return where the body of one request of a principal is counted; nothing yet."""
+        """Return the hold of one request's body, initially empty."""
         return Hold(self, (tenant, principal))
 
     def has_room(self, whose: tuple[str, str], num_bytes: int) -> bool:
-        """Return whether `take` would take them. `whose`: tenant and principal."""
+        """Return whether `take` would accept the bytes. `whose`: tenant and principal."""
         return not self._full(whose, num_bytes)
 
     def _full(self, whose: tuple[str, str], num_bytes: int) -> tuple[str, int, int, str] | None:
-        """Return which bound so many bytes more would pass, with what is held and the key that raises it."""
+        """Return which limit the bytes would exceed, with the bytes held and the key that raises it."""
         of_tenant, of_principal = self._of[whose[0]], self._by[whose]
         if self._held + num_bytes > self._most:
             return "of all tenants", self._held, self._most, "bodies_bytes"
@@ -106,7 +105,7 @@ class Bodies:
         self._by[whose] += num_bytes
 
     def give_back(self, whose: tuple[str, str], num_bytes: int) -> None:
-        """Count so many bytes less."""
+        """Release bytes."""
         self._held -= num_bytes
         self._of[whose[0]] -= num_bytes
         self._by[whose] -= num_bytes
@@ -120,14 +119,14 @@ class Bodies:
                 waiter.set_result(None)
 
     async def wait(self) -> None:
-        """Return when something was given back."""
+        """Wait until bytes are released."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         await waiter
 
 
 class Hold:
-    """The body of one request, as far as it is counted."""
+    """The counted bytes of one request's body."""
 
     __slots__ = ("_bodies", "_free_bytes", "_length", "_num_bytes", "_whose")
 
@@ -139,10 +138,10 @@ class Hold:
         self._num_bytes = 0
 
     def check(self, num_bytes: int) -> None:
-        """Return when a body of so many bytes has room now. Nothing is counted.
+        """Check that a body of this size has room now. Counts nothing.
 
         Raises:
-            Overloaded: it has none.
+            Overloaded: there is no room.
         """
         if self._bodies is not None and (counted := self._counted(num_bytes)) > 0:
             self._bodies.take(self._whose, counted)
@@ -164,7 +163,7 @@ class Hold:
         return 0 if self._bodies is None else max(0, length - self._bodies.free_bytes)
 
     async def grow_in_turn(self, num_bytes: int, timeout_s: float) -> None:
-        """Count more bytes as soon as there is room for them: for who cannot know how many will come.
+        """Count more bytes once there is room for them: for bodies of unknown length.
 
         Raises:
             Overloaded: there was none in time.
@@ -174,18 +173,18 @@ class Hold:
                 while self._bodies is not None and not self._bodies.has_room(self._whose, self._counted(num_bytes)):
                     await self._bodies.wait()
         except TimeoutError:
-            pass  # then there is no room, and `grow` says for what
+            pass  # no room in time: `grow` raises with the limit
         self.grow(num_bytes)
 
     def shrink_to(self, num_bytes: int) -> None:
-        """Count so many bytes and no more. May be called twice."""
+        """Reduce the count to these bytes. May be called twice."""
         self._length = min(self._length, num_bytes)
         if self._bodies is not None and (less := self._num_bytes - self._counted(num_bytes)) > 0:
             self._num_bytes -= less
             self._bodies.give_back(self._whose, less)
 
     def release(self) -> None:
-        """Count nothing any more. May be called twice."""
+        """Release all bytes. May be called twice."""
         self._length = 0
         if self._num_bytes:
             self.shrink_to(0)

@@ -97,7 +97,7 @@ class BesideHttp(Protocol):
     """A second server in the same loop: gRPC."""
 
     async def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting connections."""
         ...
 
     async def stop(self, grace_s: float) -> None:
@@ -106,10 +106,11 @@ class BesideHttp(Protocol):
 
 
 def one_heap() -> None:
-    """Keep all threads on two heaps. With glibc's eight per core, what one thread frees is seldom used by another.
+    """Limit all threads to two heaps. With glibc's eight per core, memory freed by one thread is seldom reused by
+    another.
 
-    What is longer than 1 MiB lies outside of them, so that long bodies go back to the system when they are freed. Left
-    to itself, glibc keeps pieces of up to 32 MiB in a heap once one of that size was freed.
+    Blocks above 1 MiB are mapped separately, so long bodies return to the system when freed. By default glibc keeps
+    blocks of up to 32 MiB in a heap once one of that size was freed.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and needs none
@@ -119,26 +120,26 @@ def one_heap() -> None:
 
 
 def waits_for_turns(kinds: Collection[EngineKind]) -> bool:
-    """Tell whether a worker beside engines of these kinds takes a processor only when one is free.
+    """Return whether a worker next to engines of these kinds must wait for a free processor.
 
     A step of an engine on this machine's processors ends when its slowest thread does. A worker that wakes for every
-    token and interrupts one of them for tens of microseconds holds up all: on two cores, 16 streams of the demo model
-    came to 0.87 to 0.90 of the engine alone that way, and to 0.96 like this (benchmarks/reports/2026-11-25-xeon.md).
+    token and interrupts one of them for tens of microseconds delays all: on two cores, 16 streams of the demo model
+    reached 0.87 to 0.90 of the engine alone that way, and 0.96 with waiting (benchmarks/reports/2026-11-25-xeon.md).
 
-    Not so where the card of every engine says otherwise.
+    False if the card of every engine says so.
     """
     return not kinds or any(card_of(kind).waits_for_turns for kind in kinds)
 
 
 def wait_for_turns() -> None:
-    """Have this process and its threads take a processor when one is free, and not out of an engine's hands."""
+    """Schedule this process and its threads only on free processors, without preempting engines."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a container may forbid it; then all is as without
+        with contextlib.suppress(OSError):  # a container may forbid it; scheduling then stays as it was
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def connect_host(socket_path: str) -> Replica:
-    """Return an unconnected replica behind a unix socket."""
+    """Return an unconnected replica on a unix socket."""
     from ashore.engines import HostClient
 
     replica: Replica = HostClient(Path(socket_path))
@@ -146,7 +147,7 @@ def connect_host(socket_path: str) -> Replica:
 
 
 def load_text(served: ServedModel) -> ServedText:
-    """Return the text side of a served model; bytes are its tokens when it has no folder."""
+    """Return the text side of a served model; a model without a directory uses bytes as tokens."""
     if not served.text_dir:
         return BytesText()
     from ashore.text import TextModel
@@ -161,10 +162,10 @@ def siblings_of(topology: Topology, index: int) -> Siblings:
 
 
 async def open_the_state(topology: Topology, opened: Rooms) -> None:
-    """Give the rooms the state and what watches it; nothing where the topology names none.
+    """Open the state for the rooms, with its watcher; empty if the topology names none.
 
     Raises:
-        AshoreError: the state cannot be opened, or a room that is open already cannot go by it.
+        AshoreError: the state cannot be opened, or a room that is open already rejects it.
     """
     link = topology.state
     if link.url or link.path:
@@ -180,7 +181,7 @@ async def open_the_state(topology: Topology, opened: Rooms) -> None:
 
 
 def guards_of(context: Context) -> Guards:
-    """Return what of the rooms guards requests."""
+    """Return the request guards of the rooms."""
     guards = Guards(masker=PrivacyMasker(context.need(Privacy), context.metrics, context.behind))
     if (audit := context.find(AuditLog)) is not None:
         guards = replace(guards, auditor=audit)
@@ -191,7 +192,7 @@ def guards_of(context: Context) -> Guards:
 
 
 def releasing_of(topology: Topology) -> dict[type, object]:
-    """Return what releases need of the home, where there is one."""
+    """Return what releases need from the home, if there is one."""
     if not topology.home:
         return {}
     store = cache(lambda: build_store(Home(root=Path(topology.home))))
@@ -208,18 +209,18 @@ async def serve(
     meter: LoopMeter | None = None,
     pulse: Pulse | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. `meter` is the selector of the loop that this runs in;
-    `pulse` beats as long as that loop turns."""
+    """Serve until SIGTERM or SIGINT; return the exit code. `meter` is the selector of this loop; `pulse` beats as
+    long as the loop turns."""
     topology = read_topology(topology_path)
     clock, metrics = SystemClock(), Metrics(metric for room in rooms() for metric in room.metrics)
     siblings = siblings_of(topology, index)
 
     def behind(name: str) -> tuple[str, ...]:
-        """Return the models behind an alias. Asked with the first request, when `serving` is there."""
+        """Return the models behind an alias. First called with a request, after `serving` is set."""
         return serving.behind(name)
 
     def names() -> set[str]:
-        """Return the names that clients may ask for; another home on the same state may serve others."""
+        """Return the names that clients may use; another home on the same state may serve others."""
         known = {card.alias for card in serving.models()}
         if (database := opened.context.database) is not None:
             with database.read() as connection:
@@ -335,7 +336,7 @@ def _trusted_proxies(topology: Topology) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the worker. Returns the exit code; errors of ours go to stderr in one line each."""
+    """Run the worker. Returns the exit code; our errors go to stderr, one line each."""
     parser = argparse.ArgumentParser(prog="ashore.api.worker", description="Serve HTTP and gRPC for one topology.")
     parser.add_argument("--run", type=Path, required=True, help="directory with topology.json")
     parser.add_argument("--index", type=int, default=0, help="number of this worker in the topology")

@@ -1,15 +1,15 @@
 """Engines: the port, its adapters, and the host process around each.
 
-Owns: running a model that lies on disk, scheduling its sequences, sampling. Refuses: text, HTTP, who may ask, where
-models come from.
+Owns: running a model from disk, scheduling its sequences, sampling. Refuses: text, HTTP, authorisation, where models
+come from.
 
 Where to add what:
 
-- An option of an engine: `options` of its card, which says whether a release made over the API may have it; its
-  reader in the adapter; the table in docs/reference/releases.md.
+- An option of an engine: `options` of its card, which decides whether releases made over the API may set it; its reader
+  in the adapter; the table in docs/reference/releases.md.
 - A precision: a row in `precisions` of its engine's card; the arithmetic in its engine's `Rounder`
   (openvino/prepare.py, llamacpp/rounding.py).
-- What `engine tune` tries: candidates.py in the engine's folder.
+- The candidates of `engine tune`: candidates.py in the engine's folder.
 """
 
 from ashore.core import EngineKind, Sampling

@@ -1,10 +1,10 @@
-"""What everybody else may ask about an engine without loading it: its card.
+"""The card of an engine: what other rooms may know about it without loading it.
 
-`engines/KIND/card.py` declares one, as `CARD`, and `cards.py` is the table of them. Whoever wants to know whether an
-engine takes a model, whose memory it uses or what its options may be, asks the card and never compares names. A card is
-data: decisions are made by pure functions elsewhere (`planning`, `engines/tuning`, `releases`).
+`engines/KIND/card.py` declares one, as `CARD`, and `cards.py` is the table of them. To learn whether an engine supports
+a model, whose memory it uses or which options it has, read the card; never compare names. A card is data: decisions are
+made by pure functions elsewhere (`planning`, `engines/tuning`, `releases`).
 
-What is code is named as `module:name` and loaded by whoever calls it (`cards.loaded`), so that a card costs nothing.
+Code is named as `module:name` and loaded by its caller (`cards.loaded`), so that a card costs nothing.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Precision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
-    """When a plan takes this engine where nobody asks for one, and what it says then.
+    """When a plan chooses this engine by default, and the messages for it.
 
-    The texts may name `{architecture}`, `{format}`, `{program}` and `{passed}`: why engines of a better rank were
-    passed over.
+    The texts may contain `{architecture}`, `{format}`, `{program}` and `{passed}`: why better-ranked engines were
+    skipped.
     """
 
     rank: int = 0
@@ -69,8 +69,8 @@ class Choosing:
 class Options:
     """The options of `[model.engine] options`.
 
-    An option that tunes changes how fast an engine runs, how much memory it takes or how exactly it computes. All
-    others (a program, a library, a file, an address, a secret) say what runs, and only ashore.toml may say that.
+    A tuning option changes an engine's speed, memory use or precision. All others (a program, a library, a file, an
+    address, a secret) decide what runs, and may only be set in ashore.toml.
     """
 
     tune: tuple[str, ...] = ()
@@ -96,13 +96,13 @@ class Options:
         return tuple(sorted((*self.tune, *self.operators)))
 
     def passes_on(self, name: str) -> bool:
-        """Return whether the engine hands a name that ashore does not know to the software behind it."""
+        """Return whether the engine passes unknown options on to the software behind it."""
         return self.passed_on == "all" or (self.passed_on == "capitals" and name == name.upper())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvPrecision:
-    """How exactly keys and values are kept where the operator does not say so."""
+    """Default precision of keys and values."""
 
     option: str
     """The option that says it."""
@@ -113,7 +113,7 @@ class KvPrecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Whose memory a replica fills, and with what."""
+    """Which memory a replica uses, and for what."""
 
     ours: bool = True
     """Whether it is this machine's, and its processors compute: the plan divides both. Otherwise it is that of devices,
@@ -127,7 +127,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A server of another maker that the engine's host starts and watches, where no engine nodes answer."""
+    """A third-party server that the engine's host starts and watches, unless engine nodes are used."""
 
     name: str
     """As a shell finds it; the option `executable` names another."""
@@ -149,7 +149,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What `engine tune` tries."""
+    """The search space of `engine tune`."""
 
     candidates: str = ""
     """Function: what is known of a model and this machine to offers (`tuning.Offer`)."""

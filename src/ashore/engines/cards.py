@@ -1,6 +1,6 @@
 """The table of engines. A new engine is a folder with a `CARD`, a line here and its kind in `core/kinds.py`.
 
-Loads no engine's library: a card is data, and what it names as `module:name` is imported when it is called.
+Loads no engine's library: a card is data, and a `module:name` in it is imported when it is called.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def card_of(kind: str) -> EngineCard:
 
 
 def card_by_name(name: str) -> EngineCard | None:
-    """Return the engine whose own making a model is, as its name says (`fake:echo`); None: it lies in a store."""
+    """Return the engine that generates this model itself, by its name (`fake:echo`); None: the model is in a store."""
     return next((card for card in CARDS if card.prefix and name.startswith(card.prefix)), None)
 
 
 def needed_bytes_of(name: str) -> int:
-    """Return the memory that a model is counted with which is only a name; 0 for any other."""
+    """Return the memory estimate of a model that is only a name; 0 for any other."""
     card = card_by_name(name)
     return 0 if card is None or not card.needed_bytes else int(loaded(card.needed_bytes)(name))
 
 
 def check_name(name: str) -> None:
-    """Refuse the name of a model of an engine's own making where it is wrong; any other name passes.
+    """Check the name of a model that an engine generates itself; any other name passes.
 
     Raises:
         InvalidSpec: the name has a wrong option.
@@ -67,7 +67,7 @@ def check_name(name: str) -> None:
 
 
 def card_reading(form: ServedFormat) -> EngineCard:
-    """Return the engine that reads a form as it is, where nobody asks for another.
+    """Return the default engine that reads a format directly.
 
     Raises:
         InvalidSpec: none does.
@@ -82,12 +82,12 @@ def card_reading(form: ServedFormat) -> EngineCard:
 
 
 def reads_store(options: EngineOptions) -> bool:
-    """Return whether a replica reads files of the store: its model is no mere name, and lies on no other machine."""
+    """Return whether a replica reads files of the store: its model is neither only a name nor on another machine."""
     return not card_of(options.kind).prefix and "fleet" not in options.extra
 
 
 def files_by_name(name: str, folder: Path) -> ModelFiles | None:
-    """Return the files of a model that is only a name, written below `folder`; None where it lies in a store.
+    """Write the files of a model that is only a name below `folder` and return them; None if it is in a store.
 
     Raises:
         InvalidSpec: the name has a wrong option.
@@ -110,6 +110,6 @@ def make_engine(kind: EngineKind) -> Engine:
 
 
 def loaded(target: str) -> Any:
-    """Return what `module:name` stands for. Imports the module."""
+    """Return the object named by `module:name`. Imports the module."""
     module, _, name = target.partition(":")
     return getattr(import_module(module), name)

@@ -52,7 +52,7 @@ class HostClient:
 
     @property
     def info(self) -> EngineInfo:
-        """What the engine said of itself in its last greeting.
+        """The engine's information from its last greeting.
 
         Raises:
             NotReady: no host has greeted yet.
@@ -65,7 +65,7 @@ class HostClient:
         """Connect, and return once the engine is loaded. Retries quickly until then. May be called again after a loss.
 
         Raises:
-            NotReady: nothing listened, or nothing had loaded, within `timeout_s`.
+            NotReady: no host listened, or none had loaded, within `timeout_s`.
             AshoreError: the engine could not be loaded; the error is the one that the host met.
         """
         if self.connected:
@@ -87,10 +87,10 @@ class HostClient:
             pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
 
     def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
-        """Send `order` at once, have `hearer` called with what comes of it, and return what cancels it.
+        """Send `order` at once, call `hearer` with its events, and return a function that cancels it.
 
-        It is lost with `HostDied` without a connection, or when that is lost on the way; with `Draining` where the host
-        took leave before.
+        Without a connection, or when it breaks, the order ends with `HostDied`; with `Draining` if the host ended of
+        its own accord before.
         """
         link = self._link
         if link is None or not link.open:
@@ -99,7 +99,7 @@ class HostClient:
         return link.start(order, hearer)
 
     def generate(self, order: GenerateOrder) -> OrderStream:
-        """Send `order` at once and return its events, for whoever reads them one after the other; see `start`."""
+        """Send `order` at once and return its events as an iterator; see `start`."""
         return OrderStream(order, self.start)
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
@@ -109,19 +109,19 @@ class HostClient:
             UnsupportedByEngine: the engine makes no embeddings.
             ContextTooLong: a sequence is too long.
             HostDied: the connection was lost.
-            Draining: the host ended of its own accord before it answered.
+            Draining: the host drained before it answered.
         """
         return (await self._call(lambda call_id: Embed(call_id, batch), Vectors)).vectors
 
     async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
-        """Return, for each text, the log-probability of each token from its `start` on and the best ones beside it.
+        """Return, for each text, the log-probability of each token from its `start` on, with the top alternatives.
 
-        The host computes a call as a whole between two steps of running sequences: beside those, send few at a time.
+        The host computes a whole call between two steps of running sequences: keep calls small while sequences run.
 
         Raises:
             UnsupportedByEngine: the engine does not score.
             HostDied: the connection was lost.
-            Draining: the host ended of its own accord before it answered.
+            Draining: the host drained before it answered.
         """
         return (await self._call(lambda call_id: Score(call_id, texts, top_logprobs), Scores)).texts
 
@@ -129,9 +129,9 @@ class HostClient:
         """Return the log-probabilities [N, V] of all tokens for each position of `text` from its `start` on.
 
         Raises:
-            UnsupportedByEngine: the engine tells the best ones only.
+            UnsupportedByEngine: the engine reports the top ones only.
             HostDied: the connection was lost.
-            Draining: the host ended of its own accord before it answered.
+            Draining: the host drained before it answered.
         """
         parts = await self._open_link().call_for_rows(lambda call_id: Distribute(call_id, text))
         import numpy as np
@@ -144,12 +144,12 @@ class HostClient:
         return (await self._call(GetStats, Stats)).stats
 
     async def rest(self, *, asleep: bool) -> None:
-        """Put the engine to sleep, or wake it up; return when that is done. May be called twice.
+        """Put the engine to sleep, or wake it up; waits until that is done. May be called twice.
 
         Raises:
             UnsupportedByEngine: it cannot.
-            Conflict: it answers somebody.
-            EngineFailed: it could not; the host is of no more use.
+            Conflict: a request runs on it.
+            EngineFailed: it could not; the host is unusable.
             HostDied: the connection was lost.
         """
         await self._call(lambda call_id: Rest(call_id, asleep), Stats)
@@ -159,7 +159,7 @@ class HostClient:
         self._open_link().send(Drain())
 
     async def gone(self) -> None:
-        """Return once the connection is lost, or closed; at once where there is none."""
+        """Wait until the connection is lost or closed; returns at once without one."""
         if self._link is not None:
             await self._link.gone()
 
@@ -180,7 +180,7 @@ class HostClient:
         return reply
 
     async def _try_connect(self, deadline_s: float) -> HostLink | None:
-        """Return a link whose host has greeted, or None when it is worth trying again."""
+        """Return a link whose host has greeted, or None if another try may succeed."""
         loop = asyncio.get_running_loop()
         try:
             with unix_address(self._path) as address:
@@ -200,7 +200,7 @@ class HostClient:
 
 
 async def backends_of(socket: Path | str, patience_s: float) -> tuple[BackendStatus, ...]:
-    """Return the servers of other machines behind a host, as it tells; nothing of one that does not tell in time."""
+    """Return the servers on other machines behind a host; empty if it does not report them in time."""
     client = HostClient(socket)
     try:
         async with asyncio.timeout(2 * patience_s):

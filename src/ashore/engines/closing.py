@@ -1,8 +1,8 @@
 """Schemas as small models can follow them: an object has the properties that its schema declares, and no others.
 
-JSON Schema lets an object have more unless `additionalProperties` says otherwise, and a small model then writes
-`{"input": 3, "type": "integer"}` for a tool that declares `input`. vLLM and llama.cpp close such objects, too.
-Whatever is written is still what the schema allows, only less of it.
+By default JSON Schema allows further properties (`additionalProperties`), and a small model then writes `{"input": 3,
+"type": "integer"}` for a tool that declares `input`. vLLM and llama.cpp close such objects, too. The closed schema
+allows a subset of the original.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _SAYS_MORE: Final = ("additionalProperties", "patternProperties", "minProperties
 
 
 def closed(schema: Any) -> Any:
-    """Return a schema in which each object that declares properties has no others, unless the schema speaks of them.
+    """Return a schema in which each object with declared properties has no others, unless the schema mentions them.
 
-    A schema that combines objects (`allOf`, or `properties` beside `anyOf`, `oneOf`, `$ref`) stays as it is: each of
-    them would forbid what the others declare.
+    A schema that combines objects (`allOf`, or `properties` with `anyOf`, `oneOf`, `$ref`) is not changed: each part
+    would forbid the properties of the others.
     """
     return schema if _combines(schema) else _closed(schema)
 
 
 def closed_arguments(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of the arguments of a tool, closed; one that declares nothing takes none."""
+    """Return the schema of a tool's arguments, closed; without declared properties it allows none."""
     made: dict[str, Any] = closed(schema)
     is_object = schema.get("type", "object") == "object" and schema.get("properties", {}) == {}
     if not is_object or schema.get("required") or any(keyword in schema for keyword in _SAYS_MORE):
@@ -49,7 +49,7 @@ def _closed(schema: Any) -> Any:
 
 
 def _combines(schema: Any) -> bool:
-    """Tell whether a schema, or a part of it, puts an object together from several."""
+    """Return whether a schema, or a part of it, combines an object from several."""
     if not isinstance(schema, dict):
         return False
     if "allOf" in schema or ("properties" in schema and any(keyword in schema for keyword in COMBINE)):

@@ -1,4 +1,4 @@
-"""The identity of what a replica answers from, as one short name. Cached answers of another identity are not used."""
+"""The identity of a replica's content as one short name. Cached answers of another identity are not used."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def content_of(
     *,
     now_s: Callable[[], float] = time.monotonic,
 ) -> str:
-    """Return the name of what is loaded: files of the model, engine and its options, adapters.
+    """Return the identity of the loaded files: model, engine and its options, adapters.
 
-    The files of a model are named by their digest. An adapter is told by name, size and time of its files, which costs
-    no reading; a copy with another time counts as another one. How a machine runs the model (threads, memory) does not
-    count, so that machines may share answers.
+    The files of a model are identified by their digest. An adapter is identified by name, size and time of its files,
+    without reading them; a copy with another time counts as different. Machine settings (threads, memory) do not count,
+    so that machines may share answers.
 
     Args:
         adapters: Folder of each, by name.
-        now_s: Bounds how long a folder is looked at: whoever asks has others to look after meanwhile.
+        now_s: Clock that bounds the time per folder, since the caller has other work.
 
     Raises:
         InvalidSpec: the folder of an adapter cannot be read, has too many files, or takes too long.
@@ -54,12 +54,12 @@ def content_of(
 
 
 def _stamp(folder: Path, now_s: Callable[[], float]) -> list[tuple[str, int, int]]:
-    """Return name, size and time of every file; of nothing where there is no folder, for its host says so better."""
+    """Return name, size and time of every file; empty for a missing folder, since its host reports that better."""
     found, seen, until_s = [], 0, now_s() + MOST_S
     try:
         waiting = [folder] if folder.is_dir() else []
         while waiting:
-            with suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:  # it may go meanwhile
+            with suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:  # it may be deleted meanwhile
                 for entry in entries:
                     seen += 1
                     if seen > MOST_FILES:

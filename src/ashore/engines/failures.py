@@ -1,4 +1,4 @@
-"""Errors on their way through a frame: an `AshoreError` becomes its fields, and comes back as its class."""
+"""Errors inside a frame: an `AshoreError` becomes its fields, and its class again on the other side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ashore.errors import AshoreError, DeniedError, EngineFailed, error_class
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
-    """What is left of an error once it has crossed to another process."""
+    """The part of an error that crosses to another process."""
 
     code: str
     message: str
@@ -20,7 +20,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return the wire form of `error`. What is not ours becomes `engine_failed` with its own words."""
+    """Return the wire form of `error`. A foreign error becomes `engine_failed` with its own text."""
     if isinstance(error, AshoreError):
         return Failure(error.code, error.message, error.hint, error.param, error.retry_after_s)
     return Failure(
@@ -37,9 +37,9 @@ def failed(order_id: OrderId, error: BaseException) -> Failed:
 
 
 def error_of(failure: Failure | Failed) -> AshoreError:
-    """Return the error that `failure` was made from: the class whose `code` it carries, `EngineFailed` if unknown.
+    """Return the error that `failure` was made from: the class with its `code`, `EngineFailed` if unknown.
 
-    What a server behind an engine denies, it denies to us: the caller's key is another.
+    A permission error of a server behind an engine concerns our key, not the caller's.
     """
     cls = error_class(failure.code) or EngineFailed
     if issubclass(cls, DeniedError):

@@ -1,9 +1,9 @@
-"""What an API worker and an engine host say to each other over their unix socket.
+"""Wire protocol between an API worker and an engine host over their unix socket.
 
-A frame is four bytes (little-endian length of the body) and a msgpack body: one of the structures below, named by its
-tag. The first frame of a host is `Hello` or `LoadFailed`; both carry the protocol's version, and the two sides come
-from the same release, so a difference is refused instead of bridged. The last one of a host that ends of its own accord
-is `Farewell`; a connection that ends without it is that of a host that died. Never pickle: a frame can only make these
+A frame is four bytes (little-endian length of the body) and a msgpack body: one of the structures below, identified by
+its tag. The first frame of a host is `Hello` or `LoadFailed`; both carry the protocol's version, and the two sides come
+from the same release, so a difference is refused instead of bridged. A host that shuts down in order ends with
+`Farewell`; a connection that ends without it means that the host died. Never pickle: a frame can only create these
 types.
 
     worker -> host   Generate Cancel Embed Score Distribute GetStats Rest Drain
@@ -43,7 +43,7 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", array_like=True):
 
 
 class CancelCall(msgspec.Struct, frozen=True, tag="cancel_call", array_like=True):
-    """Compute no more of a call of this connection, and answer nothing. Unknown numbers are ignored."""
+    """Stop computing a call of this connection, without an answer. Unknown numbers are ignored."""
 
     call_id: int
 
@@ -102,7 +102,7 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed", array_like=True
 
 
 class Events(msgspec.Struct, frozen=True, tag="events", array_like=True):
-    """What one step brought for the orders of this connection."""
+    """Events of one step for the orders of this connection."""
 
     events: list[EngineEvent]
 
@@ -144,8 +144,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", array_like=True):
 
 
 class Farewell(msgspec.Struct, frozen=True, tag="farewell", array_like=True):
-    """The host ends of its own accord, and says nothing more. What it has not answered by now it has not begun, or has
-    let go of: that may go elsewhere, and is nothing that it died of."""
+    """The host shuts down in order; the last frame. Unanswered work was not begun, or was released: it may go
+    elsewhere, and did not kill the host."""
 
 
 ToHost = Generate | Cancel | CancelCall | Embed | Score | Distribute | GetStats | Rest | Drain
@@ -185,7 +185,7 @@ def decode_to_worker(body: bytes | memoryview) -> ToWorker:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frame bodies, however the bytes are split on their way."""
+    """Splits a byte stream into frame bodies, independent of how the bytes arrive."""
 
     def __init__(self) -> None:
         self._pending = bytearray()

@@ -1,4 +1,6 @@
-"""Grammars before they reach an engine: what is broken, or would be silently ignored, is refused with its name."""
+"""Checks grammars before they reach an engine: errors, and keywords that would be silently ignored, are refused by
+name.
+"""
 
 from __future__ import annotations
 
@@ -51,20 +53,20 @@ _TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "n
 
 
 class GrammarChecker:
-    """Knows whether an engine can hold an answer to a grammar in full. Needs no model; any thread may call."""
+    """Checks whether an engine can fully enforce a grammar. Needs no model; any thread may call."""
 
     def __init__(self) -> None:
-        """Start nothing before the first grammar."""
+        """Create it; the process starts with the first grammar."""
         self._process = GrammarProcess()
         self._good: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def check(self, grammar: Grammar) -> None:
-        """Return if it compiles: in milliseconds mostly, and after `COMPILE_S` of a processor at most.
+        """Check that it compiles: mostly in milliseconds, limited to `COMPILE_S` of processor time.
 
         Raises:
-            InvalidGrammar: it does not, or a keyword of the schema would be ignored; the message names it. Or it
-                crashes the library, or takes too much time or memory.
+            InvalidGrammar: it does not compile, a keyword of the schema would be ignored (the message names it), it
+                crashes the library, or it takes too much time or memory.
             NotReady: no process can be made.
         """
         key = hashlib.sha256(f"{grammar.kind} {grammar.text}".encode(errors="surrogatepass")).digest()
@@ -95,10 +97,10 @@ class GrammarChecker:
 
 
 def prepared(grammar: Grammar) -> tuple[str, str]:
-    """Return the kind and text that the library is given, by a function that needs no process and no deep stack.
+    """Return the kind and text for the library. Needs no process and no deep stack.
 
     Raises:
-        InvalidGrammar: it is too long, leads too deep, or a keyword of the schema would be ignored.
+        InvalidGrammar: it is too long, nests too deep, or a keyword of the schema would be ignored.
     """
     if not _is_text(grammar.text):
         raise InvalidGrammar(
@@ -124,14 +126,14 @@ def prepared(grammar: Grammar) -> tuple[str, str]:
 
 
 def refused(what: str, fault: InvalidGrammar) -> InvalidGrammar:
-    """Return the error for what the library says of a grammar; how its process ended says enough."""
+    """Return the error for the library's message about a grammar, or for how its process ended."""
     if fault.hint:
         return fault
     return InvalidGrammar(f"{what}: {_reason_of(fault.message)}", hint="correct it at the position in the message")
 
 
 def _reason_of(message: str) -> str:
-    """Return what the library says is wrong, without the state of its parser and the grammar as it reads it."""
+    """Return the reason from the library's message, without its parser state and its copy of the grammar."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it is not supported"]
     known = (said for begins, said in _KNOWN_REASONS.items() if lines[0].startswith(begins))
     said = next(known, lines[0].rstrip(":"))
@@ -183,7 +185,7 @@ def _finite(text: str) -> float:
 
 
 def _is_text(text: str) -> bool:
-    """Tell whether a text has whole characters only."""
+    """Return whether a text has whole characters only."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -257,5 +259,5 @@ def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
 
 
 def _shown(text: str) -> str:
-    """Return a name or value of a request as messages repeat it."""
+    """Return a name or value of a request in the form used in messages."""
     return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "…"

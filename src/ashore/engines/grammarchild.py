@@ -1,9 +1,9 @@
-"""The program in which grammars are compiled and followed, so that what a grammar does to it ends that grammar alone.
+"""Child program that compiles and follows grammars, so that a crash ends one grammar alone.
 
-Run as `python -I -S grammarchild.py`, its standard input a unix socket. It loads the library, and a tokenizer where it
-is given one, and forks for each grammar. A fork has a limit of memory, and one of processor time that a signal holds
-in the midst of the library. Who asks talks to the fork over a socket; how a fork ended is the last message on that.
-Needs the standard library and llguidance alone.
+Run as `python -I -S grammarchild.py`, its standard input a unix socket. It loads the library, and a tokenizer if given,
+and forks for each grammar. A fork has a memory limit, and a processor time limit enforced by a signal even inside the
+library. The caller talks to the fork over a socket; its last message reports how the fork ended. Needs the standard
+library and llguidance alone.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def receive(line: socket.socket) -> bytes | None:
 
 
 def source_of(kind: str, text: str, style: dict[str, Any]) -> str:
-    """Return a grammar in the form that the library compiles; one in GBNF is translated."""
+    """Return a grammar in the library's form; GBNF is translated."""
     import llguidance
 
     matcher = llguidance.LLMatcher
@@ -71,8 +71,8 @@ def source_of(kind: str, text: str, style: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Fork for each socket that comes, until there is no one to send any."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; who started this ends it
+    """Fork for each socket that arrives, until the sender is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of a terminal; the parent ends this process
     control = socket.socket(fileno=0)
     asked = json.loads(receive(control) or b"{}")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -87,7 +87,7 @@ def main() -> None:
             return
         line = socket.socket(fileno=descriptors[0])
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        with contextlib.suppress(OSError):  # no process can be made: who asks sees the end of the line
+        with contextlib.suppress(OSError):  # no process can be made: the caller sees the end of the line
             if (pid := os.fork()) == 0:
                 for one in (control, *lines.values()):
                     one.close()
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def _loaded(tokenizer: dict[str, Any] | None) -> Any:
-    """Load the library, and a tokenizer; what is worked out here is shared by all forks."""
+    """Load the library, and a tokenizer; all forks share the result."""
     import llguidance
 
     if tokenizer is None:
@@ -118,7 +118,7 @@ def _reap(lines: dict[int, socket.socket]) -> None:
         if not pid:
             return
         line = lines.pop(pid)
-        with contextlib.suppress(OSError):  # it may be gone who asked
+        with contextlib.suppress(OSError):  # the caller may be gone
             if os.WIFSIGNALED(status):
                 send(line, ENDED + str(os.WTERMSIG(status)).encode())
         line.close()
@@ -187,7 +187,7 @@ def _follow(line: socket.socket, matcher: Any) -> None:
 
 
 def _may_take(seconds: float) -> None:
-    """Have this process ended when it takes more of the processor from now on; 0: as much as it likes."""
+    """Set the processor time limit of this process from now on; 0: none."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 

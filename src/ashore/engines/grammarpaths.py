@@ -1,7 +1,7 @@
-"""How deep a grammar leads: through nested schemas, through `$ref`, and through rules that name rules.
+"""Measures how deep a grammar nests: through schemas, through `$ref`, and through rules that name rules.
 
-The grammar library follows all three on its native stack, so one long path ends the process that compiles it. What is
-here needs no recursion and takes time in proportion to the text.
+The grammar library follows all three on its native stack, so one long path crashes the process that compiles it. The
+checks here need no recursion and run in linear time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _GBNF: Final = re.compile(_TOKENS + r"| \[(?:[^\]\\\n]|\\.)*+\]?", re.VERBOSE | 
 
 
 def check_rules(text: str) -> None:
-    """Return if no chain of rules, of a grammar in Lark's form or in GBNF, and no schema inside it leads too deep.
+    """Check that no chain of rules, in Lark's form or in GBNF, and no schema inside is too deep.
 
     Raises:
         InvalidGrammar: one does, or what follows `%json` is not JSON.
@@ -61,11 +61,11 @@ def check_rules(text: str) -> None:
 
 
 def check_references(schema: Any, *, at: str = "#") -> None:
-    """Return if no path through a schema's parts and references is too long.
+    """Check that no path through a schema's parts and references is too long.
 
     Args:
-        schema: What `plain` made, in which each `$ref` is a pointer.
-        at: Pointer to where it stands.
+        schema: Result of `plain`, in which each `$ref` is a pointer.
+        at: Pointer to its place.
 
     Raises:
         InvalidGrammar: one is, or a `$ref` points to something other than a schema.
@@ -99,7 +99,7 @@ def check_references(schema: Any, *, at: str = "#") -> None:
 
 
 def check_nesting(schema: Any) -> None:
-    """Return if a schema's parts do not stand too deep in each other.
+    """Check that a schema's parts are not nested too deep.
 
     Raises:
         InvalidGrammar: they do.
@@ -114,8 +114,8 @@ def check_nesting(schema: Any) -> None:
 
 
 def longest_path(edges: Mapping[_K, Sequence[_K]]) -> int:
-    """Return the nodes on the longest path. A step back to a node that the path has already does not count; where
-    nodes lead to each other in circles, the path is one that a search finds, and there may be a longer one."""
+    """Return the nodes on the longest path. A step back to a node of the path does not count; in a cycle, the path
+    is the one that the search finds, and a longer one may exist."""
     longest: dict[_K, int] = {}
     for start in edges:
         path = [(start, iter(edges[start]))] if start not in longest else []
@@ -134,7 +134,7 @@ def longest_path(edges: Mapping[_K, Sequence[_K]]) -> int:
 
 
 def _check_inline(text: str, at: int) -> int:
-    """Check the schema that begins behind `at`; return where it ends."""
+    """Check the schema that begins after `at`; return where it ends."""
     while text[at : at + 1].isspace():
         at += 1
     try:
@@ -147,7 +147,7 @@ def _check_inline(text: str, at: int) -> int:
 
 
 def _target(schema: Any, pointer: str) -> Any:
-    """Return what stands at a pointer from a schema, None where nothing does."""
+    """Return the target of a pointer in a schema, None if there is none."""
     for step in unquote(pointer).split("/")[1:]:
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(schema, list):

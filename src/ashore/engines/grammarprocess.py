@@ -1,7 +1,7 @@
-"""Grammars in processes of their own (`grammarchild.py`): one that loads the library, and one forked for each grammar.
+"""Runs grammars in processes of their own (`grammarchild.py`): one that loads the library, and one forked for each
+grammar.
 
-A grammar that crashes the library, or takes more time or memory than it may, ends with `InvalidGrammar`. Nothing else
-notices.
+A grammar that crashes the library, or exceeds its time or memory, ends with `InvalidGrammar`. Nothing else is affected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOST_WAIT_S: Final = 60.0
 
 
 class GrammarLine:
-    """One grammar at work. Calls are made by one thread."""
+    """One running grammar. Calls are made by one thread."""
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
@@ -53,7 +53,7 @@ class GrammarLine:
         return self._line.fileno()
 
     def follow(self, ids: Iterable[int] = ()) -> None:
-        """Ask what may follow these tokens; returns at once, and `answer` has it."""
+        """Request the tokens that may follow these; returns at once, `answer` has the result."""
         self.asked_s = time.monotonic()
         self._ask(FOLLOW + b"".join(struct.pack("<I", one) for one in ids))
 
@@ -62,7 +62,7 @@ class GrammarLine:
         return bool(select.select([self._line], [], [], 0)[0])
 
     def answer(self) -> bytes | None:
-        """Wait for the answer to `follow` and return it as bits, None where nothing may follow.
+        """Wait for the result of `follow` and return it as bits, None if nothing may follow.
 
         Raises:
             InvalidGrammar: the grammar cannot be followed further. NotReady: the process for grammars ended.
@@ -71,7 +71,7 @@ class GrammarLine:
         return None if told[:1] == COMPLETE else told[1:]
 
     def belongs(self, ids: Iterable[int]) -> bool:
-        """Return whether these tokens are a whole answer. Raises as `answer` does."""
+        """Return whether these tokens are a complete answer. Raises as `answer` does."""
         self._ask(BELONGS + b"".join(struct.pack("<I", one) for one in ids))
         told = self._told("following the grammar")
         return told == ACCEPTED + b"\1"
@@ -89,7 +89,7 @@ class GrammarLine:
         try:
             grammarchild.send(self._line, message)
         except (BrokenPipeError, ConnectionResetError):
-            return  # how it ended can be read
+            return  # its exit status can be read
 
     def _told(self, doing: str) -> bytes:
         try:
@@ -97,7 +97,7 @@ class GrammarLine:
         except TimeoutError as fault:
             raise NotReady(f"{doing} got too little of the processor", hint="try again later") from fault
         except ConnectionResetError:
-            told = None  # it ended before it read what was asked
+            told = None  # it ended before it read the request
         if told is None:
             raise NotReady("the process for grammars ended", hint="try again; its log says why it ended")
         if told[:1] == ENDED:
@@ -108,10 +108,10 @@ class GrammarLine:
 
 
 class GrammarProcess:
-    """Starts the process with the first grammar, and again where it has ended. Any thread may call."""
+    """Starts the process with the first grammar, and again if it has ended. Any thread may call."""
 
     def __init__(self, tokenizer: Callable[[], dict[str, Any]] | None = None) -> None:
-        """Start nothing yet.
+        """Create it; starts no process yet.
 
         Args:
             tokenizer: Returns the arguments of the library's tokenizer; None: grammars are checked, not followed.
@@ -122,7 +122,7 @@ class GrammarProcess:
         self._control: socket.socket | None = None
 
     def begin(self, kind: str, text: str) -> GrammarLine:
-        """Have a grammar compiled; return at once.
+        """Start compiling a grammar; returns at once.
 
         Raises:
             NotReady: no process can be made.
@@ -133,7 +133,7 @@ class GrammarProcess:
             raise NotReady(f"no process for grammars can be made: {fault}", hint="try again later") from fault
 
     def close(self) -> None:
-        """End it, and what it began. May be called twice."""
+        """End it and its forks. May be called twice."""
         with self._lock:
             self._stop()
 
@@ -187,7 +187,7 @@ class GrammarProcess:
 
 
 def wait_for_answers(lines: Iterable[GrammarLine], until_s: float) -> None:
-    """Return when all of these have an answer, or it is `until_s` by the monotonic clock."""
+    """Wait until all of these have an answer, or until `until_s` by the monotonic clock."""
     ahead = {line.fileno() for line in lines}
     poll = select.poll()
     for one in ahead:

@@ -1,4 +1,4 @@
-"""What a supervisor tells an engine host at its start, and the command line that starts one."""
+"""Launch file of an engine host, and the command line that starts one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def why_file(socket_path: Path) -> Path:
-    """Return where the supervisor writes why it killed the host that listens on a socket."""
+    """Return the file in which the supervisor writes why it killed the host of a socket."""
     return socket_path.with_suffix(".why")
 
 

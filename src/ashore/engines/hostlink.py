@@ -1,7 +1,7 @@
 """One connection of an API worker to an engine host: frames, hearers of orders, futures of calls.
 
-There is no reader task: the transport hands bytes to this protocol, which decodes a whole batch of events and gives
-each order's to its hearer right there, once per batch, however many tokens it brought.
+There is no reader task: the transport passes bytes to this protocol, which decodes a whole batch of events and calls
+each order's hearer once per batch, for any number of tokens.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class HostLink(asyncio.Protocol):
         assert self._info is not None, "a link is used only after its host has greeted"
         return self._info
 
-    # --- what the client calls
+    # --- called by the client
 
     def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
-        """Send an order, with all others of this turn of the loop; return what cancels it.
+        """Send an order, together with all others of this turn of the loop; return a function that cancels it.
 
         Each send wakes the host, which costs both sides more than the order does; a busy loop starts several in a turn.
         """
@@ -110,14 +110,14 @@ class HostLink(asyncio.Protocol):
             self.send(make(call_id))
             return await reply
         except asyncio.CancelledError:
-            if self.open:  # else the host is gone, and the call with it
+            if self.open:  # otherwise the host is gone, and the call with it
                 self.send(CancelCall(call_id))
             raise
         finally:
             self._calls.pop(call_id, None)
 
     async def call_for_rows(self, make: Callable[[int], ToHost]) -> list[bytes]:
-        """As `call`, for an answer in several frames; return the data of each."""
+        """Like `call`, for an answer in several frames; return the data of each."""
         parts: list[bytes] = []
 
         def kept(call_id: int) -> ToHost:
@@ -131,7 +131,7 @@ class HostLink(asyncio.Protocol):
         return parts
 
     def send(self, message: ToHost) -> None:
-        """Send one message, behind the orders that wait to be sent. Returns at once."""
+        """Send one message after the queued orders. Returns at once."""
         self._outbox.append(encode(message))
         self._send_all()
 
@@ -142,7 +142,7 @@ class HostLink(asyncio.Protocol):
             self._transport.write(b"".join(frames))
 
     async def gone(self) -> None:
-        """Return once the connection has ended."""
+        """Wait until the connection has ended."""
         await asyncio.shield(self._closed)
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class HostLink(asyncio.Protocol):
         if self._hearers.pop(order_id, None) is not None and self.open:
             self.send(Cancel(order_id))
 
-    # --- what the transport calls
+    # --- called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -169,7 +169,7 @@ class HostLink(asyncio.Protocol):
             self._lose(f"sent what is no frame of ours ({error})")
 
     def eof_received(self) -> None:
-        self._lose("is gone")  # at once: what is started before the transport has closed would be lost with it
+        self._lose("is gone")  # at once: an order started before the transport closes would be lost with it
 
     def connection_lost(self, error: Exception | None) -> None:
         if isinstance(error, OSError):
@@ -179,11 +179,11 @@ class HostLink(asyncio.Protocol):
             self._closed.set_result(None)
 
     def _read_rest(self) -> None:
-        """Take what the host sent before it went. Where one of our orders met the closed socket first, the transport
-        reads no further, and answers that are whole in it would be lost with that order."""
+        """Read what the host sent before it closed. If one of our sends met the closed socket first, the transport
+        reads no further, and complete answers would be lost."""
         assert self._transport is not None, "connection_made comes first"
         descriptor = self._transport.get_extra_info("socket").fileno()
-        with suppress(OSError):  # it is all read: the connection is broken, or nothing is there
+        with suppress(OSError):  # it is all read: the connection is broken, or empty
             while data := os.read(descriptor, _READ_BYTES):
                 self.data_received(data)
 
@@ -231,7 +231,7 @@ class HostLink(asyncio.Protocol):
             self._tell_ends()
 
     def _tell_ends(self) -> None:
-        """Tell some of the orders that they have ended, and the others in later turns of the loop."""
+        """Report the end to some of the orders now, and to the others in later turns of the loop."""
         for _ in range(min(ENDED_AT_ONCE, len(self._ending))):
             hearer, events = self._ending.popleft()
             hearer.hear(events)
@@ -266,13 +266,13 @@ class HostLink(asyncio.Protocol):
             reply.set_result(answer)
 
     def _lose(self, what: str) -> None:
-        """End everything that waits on this connection, whose host died."""
+        """End all waiting work of this connection, whose host died."""
         with suppress(OSError):  # most were not killed by the supervisor
             what = f"{what}: {why_file(self._path).read_text(encoding='utf-8')}"
         self._end(partial(host_died, self._path, what))
 
     def _end(self, make_error: Callable[[], AshoreError]) -> None:
-        """End everything that waits on this connection, each with an error of its own."""
+        """End all waiting work of this connection, each with an error of its own."""
         self.open = False
         hearers, self._hearers = self._hearers, {}
         unsent, self._outbox, self._unsent = self._unsent, [], []
@@ -291,25 +291,25 @@ def never_began() -> None:
 
 
 def host_died(path: Path, what: str = "is gone") -> HostDied:
-    """Return the error for a host that died while it had what was asked of it."""
+    """Return the error for a host that died with unfinished work."""
     return HostDied(
         f"the engine host at {path} {what}", hint="its log says why; the supervisor starts it again with back-off"
     )
 
 
 def host_away(path: Path) -> HostDied:
-    """Return the error for what never reached a host, since that is not there any more."""
+    """Return the error for work that never reached a host, since it is gone."""
     error = host_died(path)
     error.taken = False
     return error
 
 
 def host_left(path: Path) -> Draining:
-    """Return the error for what a host that ended of its own accord had not begun, or let go of."""
+    """Return the error for work that a host had not begun, or released, before it shut down in order."""
     return Draining(f"the engine host at {path} ended before it took this up", hint="send the request again")
 
 
 def _fail(future: asyncio.Future[Any], error: AshoreError) -> None:
-    """End what is waited for. Whoever waited may be gone already; a send that failed told it the same."""
+    """Fail all waiting calls. A caller may be gone already, or have the same error from a failed send."""
     future.set_exception(error)
     future.exception()

@@ -25,17 +25,16 @@ POLL_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class HostProcess:
-    """A running host; `host_process` makes and ends it."""
+    """A running host; `host_process` starts and ends it."""
 
     process: subprocess.Popen[bytes]
     socket: Path
 
     async def connect(self, client: HostClient) -> None:
-        """Wait for the greeting, but no longer than the host lives.
+        """Wait for the greeting, or for the end of the host.
 
         Raises:
-            AshoreError: the host said why it cannot load.
-            HostDied: it ended without a word.
+            AshoreError: the host reported why it cannot load. HostDied: it ended without a report.
         """
         greeting = asyncio.create_task(client.connect(timeout_s=LONGEST_LOAD_S))
         try:
@@ -48,7 +47,7 @@ class HostProcess:
             greeting.cancel()
 
     def stop(self) -> int:
-        """Stop the host, the hard way if it must be, and return its exit code. May be called twice."""
+        """Stop the host, killing it if necessary, and return its exit code. May be called twice."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -58,17 +57,17 @@ class HostProcess:
         return self.process.wait()
 
     def resident_bytes(self) -> int:
-        """Return the memory that the host holds now; 0 where the system does not tell."""
+        """Return the memory that the host uses now; 0 if the system does not report it."""
         return resident_bytes_of(self.process.pid)
 
 
 @contextmanager
 def host_process(launch: HostLaunch, *, log: Path | None = None) -> Iterator[HostProcess]:
-    """Start a host, and stop it at the end of the block. It ends with this process, however that ends.
+    """Start a host, and stop it at the end of the block. It ends with this process in any case.
 
     Args:
         launch: Model and engine.
-        log: File to which the host's own words are appended; None: they are dropped.
+        log: File to which the host's output is appended; None: it is dropped.
     """
     with (
         tempfile.TemporaryDirectory(prefix="ashore-host-") as scratch,

@@ -1,4 +1,4 @@
-"""What goes into an engine and what comes out of it.
+"""Input and output of an engine.
 
 These structures are also the wire form between the API worker and an engine host (`frames.py`), so they are msgspec
 structs. Engines see token ids only: text, templates, stop strings and tool calls are handled in `ashore.text`.
@@ -39,7 +39,7 @@ engine and its list, what the engine behind the model lacks."""
 
 
 class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model's files lie, as links made by the store. Nothing in `directory` is written by an engine."""
+    """The files of a model, as links made by the store. Engines write nothing in `directory`."""
 
     name: str
     """Store name with variant, `smollm2@int8`."""
@@ -58,7 +58,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How one replica runs. Fields are what ashore reasons about; `extra` goes to the engine unchanged."""
+    """How one replica runs. The fields are those that ashore interprets; `extra` is passed to the engine unchanged."""
 
     kind: EngineKind
     context_tokens: int = 0
@@ -75,7 +75,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a loaded engine is and can do; sent once in the greeting of its host."""
+    """Nature and features of a loaded engine; sent once in the greeting of its host."""
 
     kind: EngineKind
     version: str
@@ -100,7 +100,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grammar(msgspec.Struct, frozen=True, kw_only=True):
-    """A language that the answer must belong to. Checked by `engines.GrammarChecker` before it reaches an engine."""
+    """A grammar that the answer must match. Checked by `engines.GrammarChecker` before it reaches an engine."""
 
     kind: Literal["json_schema", "json_object", "regex", "lark"]
     text: str = ""
@@ -143,7 +143,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ScoreText(msgspec.Struct, frozen=True, array_like=True):
-    """A text whose likelihood is asked for, given its own beginning."""
+    """A text to score, given its own beginning."""
 
     ids: list[int]
     start: int = 1
@@ -167,15 +167,15 @@ class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
 
 
 class Rung(msgspec.Struct, frozen=True, tag="rung", array_like=True):
-    """From an engine with rungs: what computed the token that follows in the same batch of events. Told with the first
-    token of an order, and when a less exact rung than any before takes part in it."""
+    """From an engine with rungs: the rung that computed the next token in the same batch of events. Sent with the
+    first token of an order, and when a less exact rung than before takes part."""
 
     order_id: OrderId
     precision: str
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished", array_like=True):
-    """The sequence ended well; nothing follows for this order."""
+    """The sequence ended normally; the last event of this order."""
 
     order_id: OrderId
     reason: Literal["stop", "length", "cancelled"]
@@ -187,7 +187,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished", array_like=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
-    """The sequence ended badly; nothing follows for this order."""
+    """The sequence failed; the last event of this order."""
 
     order_id: OrderId
     code: str
@@ -209,7 +209,7 @@ FLEET_IDENTITY: Final = "ASHORE_FLEET_IDENTITY"
 
 
 class FleetServer(msgspec.Struct, frozen=True, kw_only=True):
-    """A server of another machine that an engine may give orders to, as the file of the fleet lists it."""
+    """A server on another machine that an engine may send orders to, as listed in the fleet's file."""
 
     url: str
     entry: str = ""
@@ -219,7 +219,7 @@ class FleetServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One server of another machine behind an engine, and how it does."""
+    """State of one server on another machine behind an engine."""
 
     url: str
     state: Literal["new", "ready", "out", "draining"]
@@ -237,7 +237,7 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters since load, and gauges now."""
+    """Counters since load, and current gauges."""
 
     running: int = 0
     waiting: int = 0

@@ -1,4 +1,4 @@
-"""Options that every engine has, and what a value may be; what each engine adds is on its card."""
+"""Options common to all engines, and their allowed values; engine-specific ones are on the card."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]{0,63}")
 
 
 def check_kv_tokens(kv_tokens: int, *, bytes_per_token: int, free_bytes: int, alias: str = "") -> None:
-    """Return when a KV cache of so many tokens fits into memory: for the plan, before anything loads, and for the
-    engine that loads.
+    """Check that a KV cache of so many tokens fits into memory: in the plan before loading, and in the engine while
+    loading.
 
     Raises:
         KvCacheExhausted: it does not fit.
@@ -33,5 +33,5 @@ def check_kv_tokens(kv_tokens: int, *, bytes_per_token: int, free_bytes: int, al
 
 
 def is_tame(value: OptionValue) -> bool:
-    """Return whether a value is a number, a flag or a word: nothing that could be a path or another argument."""
+    """Return whether a value is a number, a flag or a word: not a path and not another argument."""
     return not isinstance(value, str) or bool(_WORD.fullmatch(value))

@@ -1,4 +1,4 @@
-"""What every adapter checks in an order before its engine sees it, so that the same mistake gets the same answer."""
+"""Checks of an order common to all adapters, so that the same mistake gets the same answer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
     Raises:
         InvalidRequest: no prompt, no tokens to make, a token id outside the vocabulary, a number out of range, or an
             unknown adapter.
-        ContextTooLong: prompt and answer together are longer than the context; both numbers are told.
+        ContextTooLong: prompt and answer together are longer than the context; both numbers are in the message.
         KvCacheExhausted: the prompt alone is larger than the whole KV cache.
-        UnsupportedByEngine: it asks for what the engine lacks.
+        UnsupportedByEngine: it needs a feature that the engine lacks.
     """
     check_ids(order.prompt_ids, info)
     if order.max_new_tokens < 1:
@@ -54,10 +54,10 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
 
 
 def check_precision(least: str, info: EngineInfo) -> None:
-    """Refuse a least precision that the engine does not compute in. `least` empty: any will do.
+    """Refuse a minimum precision that the engine does not reach. `least` empty: any precision.
 
     Raises:
-        UnsupportedByEngine: it does not; the message names those that it has.
+        UnsupportedByEngine: it does not; the message names the supported ones.
     """
     known = info.rungs or (info.precision,)
     if least and least not in known:
@@ -69,7 +69,7 @@ def check_precision(least: str, info: EngineInfo) -> None:
 
 
 def check_top_logprobs(number: int, info: EngineInfo) -> None:
-    """Refuse more log-probabilities for each token than the engine gives.
+    """Refuse more log-probabilities per token than the engine returns.
 
     Raises:
         InvalidRequest: it is negative.
@@ -104,10 +104,10 @@ def check_scored(texts: Sequence[ScoreText], info: EngineInfo, *, top_logprobs: 
 
 
 def check_ids(ids: Sequence[int], info: EngineInfo, *, where: str = "the prompt") -> None:
-    """Refuse token ids of `where` that are none of the model's.
+    """Refuse token ids in `where` that the model does not have.
 
     Raises:
-        InvalidRequest: there are none, or one is outside the vocabulary; the message names it.
+        InvalidRequest: the list is empty, or an id is outside the vocabulary; the message names it.
     """
     if not ids:
         raise InvalidRequest(f"{where} has no tokens; expected at least one")
@@ -120,7 +120,7 @@ def check_ids(ids: Sequence[int], info: EngineInfo, *, where: str = "the prompt"
 
 
 def _wanted(order: GenerateOrder) -> Iterator[Feature]:
-    """Yield the features that the order makes use of. A field at its neutral value asks for nothing."""
+    """Yield the features that the order uses. A field at its neutral value uses none."""
     if order.sampling != NEUTRAL and order.sampling.temperature != 0:
         yield "temperature"
     for name in changed_fields(order.sampling):  # each is a feature of the same name

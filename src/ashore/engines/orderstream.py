@@ -1,4 +1,4 @@
-"""The events of one order on their way from the connection: pushed to a hearer, or read one after the other."""
+"""The events of one order: pushed to a hearer, or read one by one."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ CancelOrder = Callable[[], None]
 
 
 class OrderHearer(Protocol):
-    """Who hears what is made of one order. Called in the turn of the loop in which it came; must not raise."""
+    """Receives the events of one order. Called in the turn of the loop in which they came; must not raise."""
 
     def hear(self, events: list[EngineEvent]) -> None:
-        """Take what one frame brought, in order. `Finished` or `Failed` is the last event of all."""
+        """Take the events of one frame, in order. `Finished` or `Failed` is the last event of all."""
         ...
 
     def lose(self, error: AshoreError) -> None:
-        """Learn that the order ended without one. May be called while the order is being started.
+        """Handle an order that ended without one. May be called while the order is being started.
 
         Args:
-            error: `HostDied`: the host went away; `Draining`: it ended of its own accord before it began the order.
+            error: `HostDied`: the host went away; `Draining`: it shut down in order before it began the order.
         """
         ...
 
 
 class _Inbox:
-    """Events that nobody has read yet."""
+    """Events that are not read yet."""
 
     __slots__ = ("ended", "error", "events", "reader")
 
@@ -65,7 +65,7 @@ class OrderStream(AsyncIterator[EngineEvent]):
     __slots__ = ("_cancel", "_inbox", "order_id")
 
     def __init__(self, order: GenerateOrder, start: Callable[[GenerateOrder, OrderHearer], CancelOrder]) -> None:
-        """Start the order, and read what is made of it."""
+        """Start the order and collect its events."""
         self.order_id: OrderId = order.order_id
         self._inbox = _Inbox()
         self._cancel = start(order, self._inbox)
@@ -78,25 +78,25 @@ class OrderStream(AsyncIterator[EngineEvent]):
 
         Raises:
             HostDied: the host went away before the order ended.
-            Draining: it ended of its own accord before it began the order.
+            Draining: it shut down in order before it began the order.
         """
         if not await self._has_more():
             raise StopAsyncIteration
         return self._inbox.events.pop(0)
 
     async def take(self) -> list[EngineEvent]:
-        """Return every event that is there, waiting for the first; empty at the end.
+        """Return all events that have arrived, waiting for the first; empty at the end.
 
         Raises:
             HostDied: the host went away before the order ended.
-            Draining: it ended of its own accord before it began the order.
+            Draining: it shut down in order before it began the order.
         """
         await self._has_more()
         events, self._inbox.events = self._inbox.events, []
         return events
 
     async def aclose(self) -> None:
-        """CancelOrder the order if it still runs; returns at once. May be called twice."""
+        """Cancel the order if it still runs; returns at once. May be called twice."""
         self._give_up()
 
     async def __aenter__(self) -> Self:
@@ -109,7 +109,8 @@ class OrderStream(AsyncIterator[EngineEvent]):
         self._give_up()
 
     async def _has_more(self) -> bool:
-        """Return True once an event is there, False where the order ended. Raises what ends the stream otherwise."""
+        """Return True once an event has arrived, False if the order ended. Raises the error that ends the stream
+        otherwise."""
         inbox = self._inbox
         while not inbox.events:
             if inbox.error is not None:

@@ -29,17 +29,18 @@ class Engine(Protocol):
     """
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
-        """Load the model and return what it can do. Returns when the first step can run.
+        """Load the model and return its information. Returns when the first step can run.
 
         Raises:
-            UnsupportedModel: this engine does not take such a model.
+            UnsupportedModel: this engine does not support such a model.
             MissingExtra: the library behind the engine is not installed.
-            EngineFailed: the library refused the files; its own words are in the message.
+            EngineFailed: the library rejected the files; the message has its own text.
         """
         ...
 
     def submit(self, order: GenerateOrder) -> None:
-        """Queue a sequence. Returns at once; every failure comes out of `step` as `Failed`. The id must not be live."""
+        """Queue a sequence. Returns at once; every failure comes out of `step` as `Failed`. The id must not be in
+        use."""
         ...
 
     def cancel(self, order_id: OrderId) -> None:
@@ -49,11 +50,11 @@ class Engine(Protocol):
     def step(self, timeout_s: float) -> Sequence[EngineEvent]:
         """Advance every running sequence by one step and return what happened.
 
-        With nothing to do it waits at most `timeout_s` and returns nothing; it never spins. One bad sequence fails
-        alone: the others go on.
+        Without work it waits at most `timeout_s` and returns nothing; it never spins. One bad sequence fails alone: the
+        others go on.
 
         Raises:
-            HostDied: what the engine runs on has ended for good; its host ends too, and is started again.
+            HostDied: the engine's backend has ended for good; its host ends too, and is restarted.
         """
         ...
 
@@ -81,12 +82,12 @@ class CanEmbed(Protocol):
 
 @runtime_checkable
 class CanScore(Protocol):
-    """An engine that tells how likely a given text is."""
+    """An engine that scores given texts."""
 
     def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
-        """Return, for each text, its tokens from `start` on with their log-probabilities, and the best ones beside.
+        """Return, for each text, its tokens from `start` on with their log-probabilities, and the top alternatives.
 
-        Texts are computed together, and a beginning that some share once, where the engine can.
+        Texts are computed together, and shared beginnings once, if the engine supports it.
 
         Raises:
             InvalidRequest: a text without tokens to score, a `start` below 1, or ids beyond the vocabulary.
@@ -99,49 +100,49 @@ class CanScore(Protocol):
 
 @runtime_checkable
 class CanTellDistributions(Protocol):
-    """An engine that tells how likely every token of the vocabulary is."""
+    """An engine that returns the probabilities of the whole vocabulary."""
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
         """Yield log-probabilities [N, V] of all tokens for each position from `start` on, in pieces of a few rows.
 
-        Pieces are the caller's own. Raises as `CanScore.score` does.
+        The caller owns the pieces. Raises as `CanScore.score` does.
         """
         ...
 
 
 @runtime_checkable
 class CanLoadAdapter(Protocol):
-    """An engine that takes LoRA adapters while it runs."""
+    """An engine that loads LoRA adapters while it runs."""
 
     def load_adapter(self, name: str, directory: str) -> None:
-        """Load a PEFT adapter folder under `name`, which orders give in `adapter`; the same name again replaces it."""
+        """Load a PEFT adapter folder under `name`, which orders use in `adapter`; the same name again replaces it."""
         ...
 
 
 @runtime_checkable
 class CanImport(Protocol):
-    """An engine whose library takes a while to import, and can be imported before there is a model."""
+    """An engine whose library imports slowly, and can be imported before the model is ready."""
 
     def import_library(self) -> None:
-        """Import it, so that `load` need not. May be called twice. Raises `MissingExtra`, as `load` would."""
+        """Import the library, so that `load` need not. May be called twice. Raises `MissingExtra`, as `load` would."""
         ...
 
 
 @runtime_checkable
 class CanSleep(Protocol):
-    """An engine that can give back the memory it computes in, and take it again much faster than it loads.
+    """An engine that can release its memory, and restore it much faster than by loading.
 
-    It can where its `EngineInfo` has the feature `sleep`. Called only while no order runs; no order comes in between.
+    Supported if its `EngineInfo` has the feature `sleep`. Called only while no order runs; no order comes in between.
     """
 
     def sleep(self) -> None:
-        """Give back the memory of weights and KV cache; what is needed to wake up stays in this machine's memory. May
-        be called twice. Raises `EngineFailed`; the engine is of no more use then."""
+        """Release the memory of weights and KV cache; the data needed to wake up stays in this machine's memory. May
+        be called twice. Raises `EngineFailed`; the engine is unusable then."""
         ...
 
     def wake(self) -> None:
-        """Return when the first step can run again, with the same weights and an empty KV cache. May be called twice.
-        Raises `EngineFailed`; the engine is of no more use then."""
+        """Wake up; returns when the first step can run again, with the same weights and an empty KV cache. May be
+        called twice. Raises `EngineFailed`; the engine is unusable then."""
         ...
 
 
@@ -153,8 +154,8 @@ class CanWait(Protocol):
     """
 
     def wait_on(self) -> tuple[int | None, float | None]:
-        """Return a descriptor that is readable while events wait, and the seconds until `step` has something anyway.
+        """Return a descriptor that is readable while events wait, and the seconds until `step` has work anyway.
 
-        `(None, None)` means that nothing will come until an order does. Asked before every sleep, so it must be cheap.
+        `(None, None)` means no events until the next order. Called before every sleep, so it must be cheap.
         """
         ...

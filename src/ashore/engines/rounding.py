@@ -18,7 +18,7 @@ Samples = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundOrder:
-    """What to make of a model's weights."""
+    """How to quantize a model's weights."""
 
     precision: str
     """`fp16`, `int8`, `int4`, `q8_0`, `q4_k_m`…"""
@@ -39,7 +39,7 @@ class RoundOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounded:
-    """What was made."""
+    """The quantized model."""
 
     format: ModelFormat
     weights: str
@@ -53,20 +53,20 @@ class Rounded:
 
 
 class Rounder(Protocol):
-    """A technology that rounds weights."""
+    """A quantization method."""
 
     def __call__(self, source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told) -> Rounded:
-        """Make the model of `source / weights` in `out`, which exists; files of an earlier attempt are written over.
+        """Write the model of `source / weights` to `out`, which exists; files of an earlier attempt are overwritten.
 
-        Equal input gives equal bytes on one machine. A call that dies leaves `out` half full; its owner clears it.
+        Equal input gives equal bytes on one machine. An interrupted call leaves `out` incomplete; its owner clears it.
 
         Raises:
-            UnsupportedModel: it does not take such a model.
-            EngineFailed: a library failed; its own words are in the message.
+            UnsupportedModel: it does not support such a model.
+            EngineFailed: a library failed; the message has its own text.
             DiskFull: no room.
         """
         ...
 
 
 def quietly(stage: str, share: float) -> None:
-    """`Told` for callers that show nothing."""
+    """Progress callback for callers that show nothing."""

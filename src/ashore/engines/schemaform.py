@@ -1,8 +1,8 @@
-"""A JSON schema in the words that the grammar library takes. What comes out allows no value that the schema forbids.
+"""Translates a JSON schema to the keywords of the grammar library. The result allows no value that the schema forbids.
 
 Every `$ref` becomes a pointer from the root, counts become integers (JSON Schema allows `2.0`), and keywords that the
-library does not know are said in others where that is exact: `propertyNames`, `unevaluatedProperties` and
-`unevaluatedItems` in an object or array that stands alone, `dependentRequired`. Dates are held to the calendar.
+library does not know are rewritten if that is exact: `propertyNames`, `unevaluatedProperties` and `unevaluatedItems` in
+an object or array that stands alone, `dependentRequired`. Dates must be valid calendar dates.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def mapped(schema: Any, change: Callable[[Any, str], Any]) -> Any:
 
 
 def parts(schema: Any) -> Iterator[tuple[Any, str]]:
-    """Yield each part of a schema with its pointer from it."""
+    """Yield each part of a schema with its pointer."""
     found: list[tuple[Any, str]] = []
 
     def note(part: Any, where: str) -> Any:
@@ -86,11 +86,11 @@ def parts(schema: Any) -> Iterator[tuple[Any, str]]:
 
 
 def plain(schema: Any, *, at: str = "#") -> Any:
-    """Return a schema in the words of the grammar library.
+    """Return a schema in the keywords of the grammar library.
 
     Args:
         schema: A schema, or true or false.
-        at: Pointer to where the schema will stand in the document that the library gets.
+        at: Pointer to the schema's place in the document for the library.
 
     Raises:
         InvalidGrammar: a `$ref` points to nothing inside the schema.
@@ -99,7 +99,7 @@ def plain(schema: Any, *, at: str = "#") -> Any:
 
 
 def conditions(schema: Any) -> Any:
-    """Return a schema without `dependentRequired`: a property is absent, or those that it needs are there."""
+    """Return a schema without `dependentRequired`: either the property is absent, or the required ones are present."""
     made = mapped(schema, lambda part, _: conditions(part))
     if not isinstance(made, dict) or "dependentRequired" not in made:
         return made
@@ -133,7 +133,7 @@ def _plain(schema: Any, targets: dict[str, str], *, base: str, at: str) -> Any:
 
 
 def _evaluated(schema: dict[str, Any], at: str) -> dict[str, Any]:
-    """Say `unevaluated…` as `additional…` where nothing else evaluates."""
+    """Rewrite `unevaluated…` as `additional…` if nothing else evaluates."""
     made = dict(schema)
     for keyword, same in (("unevaluatedProperties", "additionalProperties"), ("unevaluatedItems", "items")):
         if keyword in schema:
@@ -146,7 +146,7 @@ def _evaluated(schema: dict[str, Any], at: str) -> dict[str, Any]:
 
 
 def _names_held(schema: dict[str, Any], at: str) -> dict[str, Any]:
-    """Say `propertyNames` as the properties that an object may have."""
+    """Rewrite `propertyNames` as the properties that an object may have."""
     names = schema.get("propertyNames", True)
     rest = {keyword: value for keyword, value in schema.items() if keyword != "propertyNames"}
     if names is True or names in ({}, {"type": "string"}):
@@ -174,7 +174,7 @@ def _names_held(schema: dict[str, Any], at: str) -> dict[str, Any]:
 
 
 def _counted(schema: dict[str, Any], at: str) -> dict[str, Any]:
-    """Leave `minProperties` out where the required ones are enough; a free name written twice would count twice."""
+    """Drop `minProperties` if the required ones suffice; a free name written twice would count twice."""
     least, required = schema.get("minProperties"), schema.get("required")
     if not isinstance(least, int) or least < 2:
         return schema
@@ -184,7 +184,7 @@ def _counted(schema: dict[str, Any], at: str) -> dict[str, Any]:
 
 
 def narrowed(pattern: str) -> str:
-    """Return a regular expression whose classes hold what ECMA-262 and Python both count among them."""
+    """Return a regular expression whose classes are restricted to what ECMA-262 and Python share."""
     return _CLASSES.sub(_narrow, pattern)
 
 
@@ -196,7 +196,7 @@ def _narrow(found: re.Match[str]) -> str:
 
 
 def _targets(schema: Any, base: str, where: str, at: str) -> dict[str, str]:
-    """Return the pointer to each part of a schema that has a name of its own: by address, and by address and anchor."""
+    """Return the pointer to each named part of a schema: by address, and by address and anchor."""
     found = {} if where else {"": at}
     if isinstance(schema, dict):
         if isinstance(name := schema.get("$id"), str):

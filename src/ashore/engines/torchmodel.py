@@ -1,4 +1,4 @@
-"""A model of the store as a transformers module: what the `torch` engine runs and what training starts from."""
+"""Loads a model of the store as a transformers module, for the `torch` engine and for training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TorchDtype = Literal["float32", "bfloat16", "float16"]
 def load_torch_model(
     directory: Path, fmt: ServedFormat, weights: str, *, name: str, dtype: TorchDtype = "float32"
 ) -> Any:
-    """Return the `PreTrainedModel` of a folder in Hugging Face form, or of one with a GGUF file, in evaluation mode.
+    """Return the `PreTrainedModel` of a folder in Hugging Face form, or with a GGUF file, in evaluation mode.
 
     Args:
         directory: Folder with the files of the model.
@@ -27,7 +27,7 @@ def load_torch_model(
     Raises:
         MissingExtra: torch or transformers is not installed.
         UnsupportedModel: another form.
-        EngineFailed: transformers refuses the files; its own words are in the message.
+        EngineFailed: transformers rejects the files; the message has its own text.
     """
     torch, transformers = torch_libraries()
     if fmt not in ("safetensors", "gguf"):
@@ -46,7 +46,7 @@ def load_torch_model(
         raise EngineFailed(
             f"transformers cannot load {name}: {error}", hint="check the files with `ashore model verify`"
         ) from error
-    if fmt == "gguf":  # what was dequantised is a plain model, though transformers goes on calling it a quantised one
+    if fmt == "gguf":  # a dequantised model is plain, though transformers still calls it quantised
         model.hf_quantizer = None
         model.is_quantized = False
         if hasattr(model.config, "quantization_config"):
@@ -55,13 +55,13 @@ def load_torch_model(
 
 
 def _from_plain_gguf(directory: Path, weights: str, dtype: Any) -> Any | None:
-    """Return the model that transformers makes of a GGUF file, or None where its weights need more than copying.
+    """Return the model of a GGUF file, or None if its weights need more than copying.
 
-    The configuration is transformers' reading of the file; the weights come from ours, as transformers reads the file's
-    vocabulary anew, string by string, at each of its steps.
+    transformers reads the configuration; we read the weights, since transformers rereads the file's vocabulary, string
+    by string, at each step.
     """
     torch, transformers = torch_libraries()
-    from ashore.store import read_gguf_state  # the store is not wanted where engines are only named
+    from ashore.store import read_gguf_state  # engines can be named without importing the store
 
     state = read_gguf_state(directory / weights)
     if state is None:
@@ -79,8 +79,8 @@ def _from_plain_gguf(directory: Path, weights: str, dtype: Any) -> Any | None:
 
 
 def torch_libraries() -> tuple[Any, Any]:
-    """Return the modules torch and transformers, which draws no bars: what it loads is loaded in jobs, whose log they
-    would fill. Raises `MissingExtra`."""
+    """Return the modules torch and transformers, with progress bars off, which would fill the logs of jobs. Raises
+    `MissingExtra`."""
     try:
         import torch
         import transformers

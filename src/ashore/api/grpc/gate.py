@@ -23,7 +23,7 @@ MOST_OPEN: Final = 256
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Reads the messages of open methods, a few at a time: one too many ends the oldest."""
+    """Reads the messages of open methods, a few at a time: one above the limit ends the oldest."""
 
     def __init__(self) -> None:
         self._reading: OrderedDict[asyncio.Future[Any], None] = OrderedDict()
@@ -32,7 +32,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> grpc.RpcMethodHandler | None:
-        """Return the handler of a call: of an open method one that begins before its message is read."""
+        """Return the handler of a call; for an open method, one that starts before its message is read."""
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(OPEN):
             return handler

@@ -1,4 +1,4 @@
-"""From messages of the wire to requests of ours. Pure; every refusal names the field."""
+"""Converts wire messages to our requests. Pure; every refusal names the field."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _sampling(wire: pb.Sampling) -> Sampling:
 
 
 def _plain_float(value: float) -> float:
-    """Return the shortest decimal of a 32-bit float as a 64-bit one, so that 0.7 is the same 0.7 as over HTTP."""
+    """Return the shortest decimal of a 32-bit float as a 64-bit one, so that 0.7 equals the 0.7 of HTTP."""
     return float(f"{value:.7g}")
 
 

@@ -1,7 +1,7 @@
-"""What every gRPC call has in common: caller, metadata, and how errors become a status.
+"""Common path of every gRPC call: caller, metadata, and how errors become a status.
 
-Every method is declared as one that takes a stream, of which one message is read: gRPC reads the message of a unary
-method before it calls it, and so before anybody has looked at the key.
+Every method is declared as streaming input, of which one message is read: gRPC reads the message of a unary method
+before it calls it, and so before the key was checked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEY_NAMES = ("authorization", "x-api-key")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls, with what, and what its metadata says."""
+    """Caller, message source and metadata of a call."""
 
     principal: Principal
     message: bytes
@@ -69,7 +69,7 @@ class CallReception:
         recorder: Recorder | None = None,
         origins: Origins | None = None,
     ) -> None:
-        """Make it. `recorder` is told of refusals that an auditor must find; default: the log of this process."""
+        """Create it. `recorder` receives refusals for the audit log; default: the log of this process."""
         self._limits = limits or Limits()
         self._bodies = bodies or bodies_of(self._limits)
         self._authenticator = authenticator
@@ -79,8 +79,8 @@ class CallReception:
 
     @asynccontextmanager
     async def receive(self, context: Context, route: str) -> AsyncIterator[Call]:
-        """Find out who calls `/PACKAGE.SERVICE/METHOD`, read the message of those who may come in, turn what goes wrong
-        inside into a status, and note what happened.
+        """Authenticate the caller of `/PACKAGE.SERVICE/METHOD`, read the message if it is allowed, turn errors into a
+        status, and record the call.
 
         An answer cut short never ends as OK.
         """
@@ -117,7 +117,7 @@ class CallReception:
             await fail(context, caught, request_id)
         except grpc.aio.BaseError:
             raise
-        except Exception:  # outermost loop: show it, and end this call alone
+        except Exception:  # outermost loop: log it, and end this call alone
             log.exception("request %s failed", request_id)
             bug = Bug(hint=f"report this with the log lines of request {request_id}")
             status = self._failed(bug)
@@ -131,8 +131,8 @@ class CallReception:
     async def _read(self, context: Context, hold: Hold) -> bytes:
         """Return the message of a call.
 
-        Nobody tells how long it will be, and gRPC gives it out whole. So room for the longest one is held while it is
-        read; until there is some, the transport takes no more than the window of its stream.
+        Its length is not known beforehand, and gRPC delivers it whole. So room for the longest allowed message is
+        reserved while it is read; until there is some, the transport accepts only the window of its stream.
 
         Raises:
             InvalidRequest: the call ended without one.
@@ -183,7 +183,7 @@ def token_of(metadata: dict[str, str | bytes]) -> str | None:
 
 
 def request_id_of(metadata: dict[str, str | bytes]) -> RequestId:
-    """Return the client's own `x-request-id` where it is short and printable, otherwise a fresh one."""
+    """Return the client's `x-request-id` if it is short and printable, otherwise a new one."""
     given = metadata.get("x-request-id")
     if isinstance(given, str) and 0 < len(given) <= MAX_REQUEST_ID_CHARS and given == header_text(given):
         return RequestId(given)
@@ -191,10 +191,10 @@ def request_id_of(metadata: dict[str, str | bytes]) -> RequestId:
 
 
 def decoded(kind: Any, raw: bytes) -> Any:
-    """Return the message of a kind in `raw`; protobuf carries no types.
+    """Decode a message of this kind from `raw`; protobuf carries no types.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it cannot be decoded.
     """
     from google.protobuf.message import DecodeError
 

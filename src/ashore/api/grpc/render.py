@@ -1,4 +1,4 @@
-"""From events and cards of ours to messages of the wire. Pure."""
+"""Converts our events and cards to wire messages. Pure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def whole_answer(events: Iterable[ServingEvent], request_id: RequestId) -> pb.An
 
 
 def started(event: Started, request_id: RequestId) -> pb.Started:
-    """Return how an answer begins."""
+    """Return the beginning of an answer."""
     return pb.Started(
         request_id=request_id,
         model=event.model,

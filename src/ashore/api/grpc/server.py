@@ -68,17 +68,17 @@ class GrpcServer:
 
     @property
     def address(self) -> str:
-        """What a client connects to; with port 0, the chosen one after `start`."""
+        """Address for clients; with port 0, the chosen one after `start`."""
         if self._uds:
             return f"unix:{self._uds}"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{host}:{self._port}"
 
     async def start(self) -> None:
-        """Listen and serve. Returns when connections are taken.
+        """Listen and serve. Returns when connections are accepted.
 
         Raises:
-            PortTaken: something else listens there.
+            PortTaken: another process listens there.
         """
         import grpc
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -140,7 +140,7 @@ class GrpcServer:
         self._watching = asyncio.create_task(self._watch_health(), name="grpc-health")
 
     async def stop(self, grace_s: float = 0.0) -> None:
-        """Take nothing new, wait up to `grace_s` for what runs, then cancel it. May be called twice."""
+        """Refuse new calls, wait up to `grace_s` for running ones, then cancel them. May be called twice."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -157,7 +157,7 @@ class GrpcServer:
             await self._tell_health()
 
     async def _tell_health(self) -> None:
-        """Serving when `/readyz` says so."""
+        """Report SERVING while `/readyz` is ready."""
         from grpc_health.v1 import health_pb2
 
         answers = health_pb2.HealthCheckResponse

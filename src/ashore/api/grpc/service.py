@@ -30,7 +30,7 @@ class InferenceService:
     """Every method runs in the API worker's own event loop."""
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Return the methods. All take bytes; Chat and Complete give bytes, the others messages."""
+        """Return the methods. All take bytes; Chat and Complete return bytes, the others messages."""
         whole, pieces = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         answers = {
             "Chat": whole(self.Chat),
@@ -98,7 +98,7 @@ class InferenceService:
         raise AssertionError("unreachable")
 
     async def _unary(self, raw: bytes, call: Call, context: Context, method: str, parse: Parse) -> bytes:
-        """Answer by the bytes of the request where they were answered before; else parse, call, render, remember."""
+        """Answer a repeated request by its bytes; otherwise parse, call, render, remember."""
         repeats = call.directive == PLAIN and not call.min_precision
         key = self._serving.repeats.key(call.principal, SERVICE + method, raw) if repeats else b""
         repeated = (
@@ -161,12 +161,12 @@ class InferenceService:
 
 
 def _as_called(request: GenerationRequest, call: Call) -> GenerationRequest:
-    """Return a request with what the metadata of its call says."""
+    """Return a request with the options of the call's metadata."""
     return replace(request, cache=call.directive, arrival=call.arrival, min_precision=call.min_precision)
 
 
 def _answered(started: Started) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that says what answered, the same for everyone who repeats the question."""
+    """Return the metadata that names what answered, equal for all repeats of the request."""
     clamped = ((CLAMPED, f"max_tokens={started.clamped_to}"),) if started.clamped_to else ()
     return (
         ("x-ashore-release", header_text(started.release)),

@@ -1,4 +1,4 @@
-"""From our errors to gRPC status codes, with the details that a client needs to act."""
+"""Converts our errors to gRPC status codes, with details that tell a client what to do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def status_code(error: AshoreError) -> grpc.StatusCode:
 
 
 def trailing_metadata(error: AshoreError) -> tuple[tuple[str, str | bytes], ...]:
-    """Return what travels behind a failed answer: our code, hint, field and waiting time, plain and as google.rpc."""
+    """Return the trailing metadata of a failed answer: our code, hint, field and retry time, plain and as
+    google.rpc."""
     _, hint = outward(error)
     pairs: list[tuple[str, str | bytes]] = [("ashore-code", error.code)]
     if hint:
@@ -82,5 +83,5 @@ def status_details(error: AshoreError) -> bytes:
 
 
 def header_text(text: str) -> str:
-    """Return `text` as metadata may carry it: printable ASCII, anything else as a question mark."""
+    """Return `text` as metadata may carry it: printable ASCII, other characters as question marks."""
     return "".join(c if " " <= c <= "~" else "?" for c in text)

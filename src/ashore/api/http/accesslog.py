@@ -1,4 +1,4 @@
-"""One line of JSON per request on stderr, without a word of any prompt or answer. Lines are written in batches."""
+"""One line of JSON per request on stderr, without text of any prompt or answer. Lines are written in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_LINES = 10_000
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is said of one request."""
+    """The log entry of one request."""
 
     t: float
     """Seconds since the epoch."""
@@ -44,7 +44,7 @@ class AccessLog:
         self._encode = msgspec.json.Encoder().encode
 
     def add(self, exchange: Exchange, seconds: float) -> None:
-        """Note that a request has ended."""
+        """Add the entry of an ended request."""
         if len(self._lines) >= MOST_LINES:
             self._dropped += 1
             return
@@ -66,7 +66,7 @@ class AccessLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
     def flush(self) -> None:
-        """Write what is there, on a thread. While a write is under way, lines wait for the next one."""
+        """Write pending lines on a thread. During a write, new lines wait for the next one."""
         self._timer = None
         if self._writing is not None and not self._writing.done():
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
@@ -76,7 +76,7 @@ class AccessLog:
             self._writing = asyncio.get_running_loop().run_in_executor(None, os.write, self._descriptor, data)
 
     def close(self) -> None:
-        """Write the rest before the process ends."""
+        """Write the remaining lines before the process ends."""
         if self._timer is not None:
             self._timer.cancel()
         data = self._take()

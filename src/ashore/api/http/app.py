@@ -109,7 +109,7 @@ class HttpApp:
         """When this worker was last looked at, and what was seen."""
 
     def health(self) -> object:
-        """Return whether this worker and its models are up, to be compared with what it returned before."""
+        """Return whether this worker and its models are up, for comparison with the previous result."""
         seen_s, seen = self._health
         if (now_s := time.monotonic()) >= seen_s + HEALTH_S:
             seen = self.serving.state, [(one.alias, one.release, one.state) for one in self.serving.models()]
@@ -118,17 +118,17 @@ class HttpApp:
 
     @property
     def desk(self) -> JobDesk:
-        """Where work that may wait is handed in.
+        """The job desk, for deferred work.
 
         Raises:
-            NotReady: this server has none.
+            NotReady: this server has no job queue.
         """
         if self._desk is None:
             raise NotReady("this server has no job queue", hint="start the server with `ashore up`")
         return self._desk
 
     def start(self) -> None:
-        """Begin to cut off clients that read nothing of their stream."""
+        """Start cutting off clients that do not read their stream."""
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweep of stalled streams")
 
     async def close(self) -> None:
@@ -177,7 +177,7 @@ class HttpApp:
             if not exchange.gone:
                 raise
             task.uncancel()
-        except Exception as fault:  # the outermost loop: our bug, told to the client by its id alone
+        except Exception as fault:  # the outermost loop: our bug; the client gets only its id
             log.exception("request %s failed", exchange.request_id)
             bug = Bug(
                 f"internal error on request {exchange.request_id}: {type(fault).__name__}",
@@ -190,7 +190,7 @@ class HttpApp:
             self._note(exchange)
 
     def _identify(self, route: Route, exchange: Exchange) -> Principal:
-        """Return who is asking.
+        """Return the calling principal.
 
         Raises:
             Unauthenticated: the route needs a key and none, or a wrong one, was given.
@@ -201,7 +201,7 @@ class HttpApp:
             return self._operator_here(route, exchange)
         exchange.origin = self.origin_of(exchange)
         principal: Principal | None = None
-        if not route.repeats or b"x-ashore-on-behalf-of" in exchange.headers:  # ashore itself asks no model
+        if not route.repeats or b"x-ashore-on-behalf-of" in exchange.headers:  # internal calls use no model
             principal = self._stand_in(exchange)
         if principal is None:
             principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
@@ -209,7 +209,8 @@ class HttpApp:
         return principal
 
     async def may_still(self, call: Call, exchange: Exchange, principal: Principal) -> bool:
-        """Return whether a caller of a stream may still listen: the key holds, and is that of the same account."""
+        """Return whether the caller of a stream is still authorised: the key is valid and belongs to the same
+        account."""
         try:
             now = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange), exchange.origin)
         except AshoreError:
@@ -217,10 +218,10 @@ class HttpApp:
         return now.id == principal.id and not lacks(self.authority, now, call)
 
     async def _of_session(self, exchange: Exchange) -> Principal:
-        """Return who is logged in to the console.
+        """Return the principal that is logged in to the console.
 
         Raises:
-            Unauthenticated, PermissionDenied: nobody is, or another site asked.
+            Unauthenticated, PermissionDenied: no session, or another site sent the request.
         """
         visit = visit_of(exchange, self.origin_of(exchange), behind_tls=self.is_behind_tls(exchange))
         token = exchange.headers.get(b"x-csrf-token", b"").decode("latin-1")
@@ -229,17 +230,18 @@ class HttpApp:
         return principal
 
     def is_behind_tls(self, exchange: Exchange) -> bool:
-        """Return whether the edge says that the browser speaks TLS. Only the edge, and the owner of the home, come by a
-        unix socket; it lets nobody else say this."""
+        """Return whether the edge reports that the browser uses TLS. Only the edge and the owner of the home can use
+        a unix socket; the edge removes the header from other clients."""
         by_socket = not exchange.client_host or exchange.client_host.startswith(("/", "unix:"))
         return by_socket and exchange.headers.get(b"x-forwarded-proto") == b"https"
 
     def _operator_here(self, route: Route, exchange: Exchange) -> Principal:
-        """Return who looks from this machine: the owner of the home, who alone reaches a socket; a key that may look;
-        or anybody, who sees no names.
+        """Return the caller from this machine: the owner of the home, who alone reaches a socket; a key with the right
+        to look; or anybody, who sees no names.
 
         Raises:
-            PermissionDenied: a browser was led here by another name: its pages must not read what this machine may.
+            PermissionDenied: a browser came here by another host name (DNS rebinding): its pages must not read what
+                this machine may.
         """
         if not exchange.client_host:
             return OURSELVES
@@ -249,7 +251,7 @@ class HttpApp:
             self._check_route(route, principal)
             return principal
         except AshoreError:
-            pass  # no key, or none that opens this: as anybody on this machine
+            pass  # no key, or one without the right: as anybody on this machine
         host = exchange.headers.get(b"host", b"").decode("latin-1")
         if not names_this_machine(host):
             raise PermissionDenied(
@@ -262,7 +264,7 @@ class HttpApp:
         return NOBODY
 
     def _check_route(self, route: Route, principal: Principal) -> None:
-        """Return when whoever asks may call this route.
+        """Check that the caller may call this route.
 
         Raises:
             PermissionDenied: they may not.
@@ -275,7 +277,8 @@ class HttpApp:
             self.authority.require(principal, INFER, "model/*")
 
     def _stand_in(self, exchange: Exchange) -> Principal | None:
-        """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""
+        """Return the principal that one of our processes runs a job for; None for every other caller, whatever it
+        claims."""
         named = exchange.headers.get(b"x-ashore-on-behalf-of", b"")
         if self._on_behalf is None:
             return None
@@ -286,12 +289,12 @@ class HttpApp:
         return principal
 
     def origin_of(self, exchange: Exchange) -> str:
-        """Return the address that a request comes from."""
+        """Return the client address of a request."""
         forwarded = exchange.headers.get(b"x-forwarded-for", b"").decode("latin-1")
         return origin_of(exchange.client_host, forwarded, trusted_proxies=self._origins.trusted_proxies)
 
     def hold_of_stranger(self, exchange: Exchange) -> Hold:
-        """Return where the body of a request is counted of which nobody knows yet whose it is: by its address."""
+        """Return the body hold of a request that is not authenticated yet: by its address."""
         return self._bodies.hold("", self.origin_of(exchange))
 
     def _record(self, exchange: Exchange, principal: Principal | None, fault: AshoreError) -> None:
@@ -300,7 +303,7 @@ class HttpApp:
             self.recorder.record(act)
 
     async def _repeat(self, route: Route, exchange: Exchange, principal: Principal) -> None:
-        """Answer by the bytes of the request where they were answered before; else call the handler, and remember."""
+        """Answer a repeated request by its bytes; otherwise call the handler, and remember the response."""
         body = exchange.body_at_hand(self.limits)
         if body is None:
             body = await exchange.body(self.limits)
@@ -333,7 +336,7 @@ class HttpApp:
             )
 
     async def _handle(self, route: Route, exchange: Exchange, principal: Principal) -> None:
-        """Call the handler. While the worker is short of time, only if the queue of the model it names has room."""
+        """Call the handler. While the worker is overloaded, only if the queue of the model it names has room."""
         if route.is_admitted and self.serving.reception.pressed:
             self.serving.reception.check_queue(model_in(await exchange.body(self.limits)))
         await route.handler(self, exchange, principal)
@@ -385,14 +388,14 @@ class HttpApp:
 
 
 def _errors_of(route: Route | None, exchange: Exchange) -> ErrorForm:
-    """Return the form of an error; of a path that is no route, that of the API whose clients ask for such paths."""
+    """Return the error format; for an unknown path, that of the API whose clients use such paths."""
     if route is None:
         return "ollama" if exchange.path.startswith("/api/") else "openai"
     return route.errors
 
 
 def token_of(exchange: Exchange) -> str | None:
-    """Return the key that the request carries, without `Bearer`."""
+    """Return the request's key, without `Bearer`."""
     given = exchange.headers.get(b"authorization")
     if given is not None:
         scheme, _, token = given.partition(b" ")
@@ -404,15 +407,15 @@ def token_of(exchange: Exchange) -> str | None:
 
 
 def wants_no_store(exchange: Exchange) -> bool:
-    """Return whether the client wants an answer that is neither kept nor taken from a cache."""
+    """Return whether the client wants an answer that is neither stored nor read from the cache."""
     asked = exchange.headers.get(b"cache-control", b"").decode("latin-1")
     used = exchange.headers.get(b"x-ashore-cache", b"").decode("latin-1")
     return directive_of(asked, used).no_store
 
 
 def names_this_machine(host: str) -> bool:
-    """Return whether a `Host` header, with or without a port, is a name of loopback. A page whose name was made to
-    lead here still says its own name."""
+    """Return whether a `Host` header, with or without a port, is a loopback name. A rebound page still sends its own
+    name."""
     name = split_url(f"//{host}").hostname if host.isprintable() and not set(host) & set("/?#@\\ ") else None
     if name is None:
         return not host
@@ -423,10 +426,10 @@ def names_this_machine(host: str) -> bool:
 
 
 def is_local(exchange: Exchange) -> bool:
-    """Return whether the request comes from this machine and was not passed on by a proxy on it.
+    """Return whether the request comes from this machine, not through a proxy on it.
 
-    A peer on a unix socket has no address. Only the owner of the home may connect there, and an edge in between says
-    for whom it asks.
+    A peer on a unix socket has no address. Only the owner of the home may connect there, and an edge in between reports
+    its client.
     """
     if any(name in exchange.headers for name in FORWARDED):
         return False

@@ -1,4 +1,4 @@
-"""The console over HTTP: from an exchange to what `console` is asked, and back. Cookies count here and nowhere else."""
+"""The console over HTTP: converts an exchange to a `console` request, and back. The only place that handles cookies."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ async def static(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 async def ask(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`POST /console/ask`: `/v1/chat/completions` for the person of a session."""
+    """`POST /console/ask`: `/v1/chat/completions` for the principal of a session."""
     with in_words_of_the_reader(app, exchange):
         await openai.chat(app, exchange, principal)
 
 
 async def vote(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`POST /console/vote`: `/v1/feedback` for the person of a session."""
+    """`POST /console/vote`: `/v1/feedback` for the principal of a session."""
     with in_words_of_the_reader(app, exchange):
         await feedback.create(app, exchange, principal)
 
 
 @contextmanager
 def in_words_of_the_reader(app: HttpApp, exchange: Exchange) -> Iterator[None]:
-    """Let errors of what a script of a page asks say what they say in the language of the page."""
+    """Translate errors of requests by a page's script into the language of the page."""
     try:
         yield
     except AshoreError as fault:
@@ -86,7 +86,7 @@ def in_words_of_the_reader(app: HttpApp, exchange: Exchange) -> Iterator[None]:
 
 
 async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /console/events`: what happens, for pages that show it. Keeps no session alive."""
+    """`GET /console/events`: live events for pages. Does not extend a session."""
     sessions, feed = console_of(app).sessions, app.rooms.find(Feed)
     if sessions is None or feed is None:
         raise NotReady("this server has no state to keep events in", hint="start the server with `ashore up`")
@@ -105,7 +105,7 @@ async def events(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 async def _with_health(app: HttpApp, content: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield a stream of events, and a word without a number when this worker or a model of it is up or down."""
+    """Yield a stream of events, with an unnumbered event when this worker or one of its models goes up or down."""
     told = app.health()
     async with aclosing(content):
         async for piece in content:
@@ -119,7 +119,7 @@ def console_of(app: HttpApp) -> Console:
     """Return the console of this server.
 
     Raises:
-        NotReady: it has none.
+        NotReady: this server has no console.
     """
     if app.console is None:
         raise NotReady("this server has no console", hint="start the server with `ashore up`")
@@ -127,7 +127,7 @@ def console_of(app: HttpApp) -> Console:
 
 
 def asked_of(app: HttpApp, exchange: Exchange, form: list[tuple[str, str]]) -> Asked:
-    """Return what the console is asked."""
+    """Return the console request of an exchange."""
     below = exchange.path.removeprefix(CONSOLE)
     raw: bytes = exchange.scope.get("raw_path") or quote(exchange.path).encode()
     part = exchange.headers.get(b"x-console-part", b"page")

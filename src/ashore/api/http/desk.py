@@ -1,4 +1,4 @@
-"""How the routes submit jobs."""
+"""Submits jobs from the routes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def new_call(
     """Return the job that runs one request later, for this principal.
 
     Args:
-        deadline_s: Seconds from now after which nobody wants its result.
+        deadline_s: Seconds from now after which its result is useless.
 
     Raises:
-        InvalidRequest: the idempotency key is too long, or the priority is none.
+        InvalidRequest: the idempotency key is too long, or the priority is invalid.
         PermissionDenied: the webhook may not be called.
     """
     return NewJob(
@@ -55,7 +55,7 @@ def new_call(
 
 
 def idempotency_key(exchange: Exchange) -> str:
-    """Return what `idempotency-key` says."""
+    """Return the value of `idempotency-key`."""
     key = exchange.headers.get(b"idempotency-key", b"").decode("latin-1")
     if len(key) > MAX_KEY_CHARS:
         raise InvalidRequest(f"the idempotency-key header is longer than {MAX_KEY_CHARS} characters")
@@ -63,7 +63,7 @@ def idempotency_key(exchange: Exchange) -> str:
 
 
 def webhook_of(desk: JobDesk, exchange: Exchange) -> str:
-    """Return what `x-ashore-webhook` says, once it is known to be allowed."""
+    """Return the value of `x-ashore-webhook`, if it is allowed."""
     url = exchange.headers.get(b"x-ashore-webhook", b"").decode("latin-1")
     if url:
         check_url(url, parse_allow(desk.egress.allow))
@@ -71,9 +71,9 @@ def webhook_of(desk: JobDesk, exchange: Exchange) -> str:
 
 
 def may_defer(exchange: Exchange, fault: AshoreError) -> bool:
-    """Return whether a request that was not served becomes a job: its client allowed it, and trying later helps.
+    """Return whether a request that was not served becomes a job: its client allows it, and a later try may succeed.
 
-    There was no room for it within its deadline, or the host that had to answer was away or fell.
+    It found no room within its deadline, or its host was away or crashed.
     """
     return (
         exchange.headers.get(b"x-ashore-defer") == b"allow"
@@ -84,10 +84,10 @@ def may_defer(exchange: Exchange, fault: AshoreError) -> bool:
 
 
 async def defer(desk: JobDesk, exchange: Exchange, principal: Principal, body: bytes, aside: Aside) -> None:
-    """Keep the request as a job, and answer 202 with the place to ask for its result. `aside`: where it is read.
+    """Store the request as a job, and answer 202 with the address of its result. `aside`: reads the body.
 
     Raises:
-        AshoreError: it is no JSON object, or cannot be kept.
+        AshoreError: it is not a JSON object, or cannot be stored.
     """
     is_response = exchange.route == "/v1/responses"
 

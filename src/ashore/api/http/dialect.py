@@ -1,8 +1,8 @@
 """Unknown fields of a request: ignored, reported or refused.
 
-A body that fits its type is read in one step, as ever. Only one that does not is looked at again, against the list of
-its route: what tells of a client and changes no answer is left out, and the answer says so; what would change the
-answer is refused; what nobody knows goes by `[http] unknown_fields`.
+A body that fits its type is decoded in one step. Any other is checked against the list of its route: fields that
+identify a client and change no answer are dropped and reported; fields that would change the answer are refused;
+unknown ones follow `[http] unknown_fields`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ send a dozen."""
 
 
 class Said:
-    """What was left out of one body, each path once, and how much of it was looked at."""
+    """The fields dropped from one body, each path once, and how much of it was inspected."""
 
     def __init__(self) -> None:
         self._paths: dict[str, None] = {}
@@ -57,7 +57,7 @@ class Said:
         return tuple(self._paths)
 
     def append(self, path: str) -> None:
-        """Take note of a field.
+        """Add a field.
 
         Raises:
             InvalidRequest: there are too many of them.
@@ -66,13 +66,13 @@ class Said:
         self.check(len(self._paths))
 
     def extend(self, paths: Iterable[str]) -> None:
-        """Take note of several."""
+        """Add several fields."""
         for path in paths:
             self.append(path)
 
     @staticmethod
     def check(num_fields: int) -> None:
-        """Return where so many fields may be left out.
+        """Check that this many fields may be dropped.
 
         Raises:
             InvalidRequest: they may not.
@@ -84,7 +84,7 @@ class Said:
             )
 
     def count_object(self) -> None:
-        """Count an object, or another part of the body that is looked at by itself.
+        """Count an object, or another part of the body that is inspected by itself.
 
         Raises:
             InvalidRequest: there are too many of them.
@@ -98,7 +98,7 @@ class Said:
 
 
 def check_containers(body: bytes) -> None:
-    """Return where a body has no more than `MOST_CONTAINERS`; what stands in its texts is none.
+    """Check that a body has no more than `MOST_CONTAINERS`; brackets inside strings do not count.
 
     Raises:
         InvalidRequest: it has more.
@@ -115,7 +115,8 @@ def _brackets(text: bytes) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What a route does with what its type lacks. A path has `[]` for every place of a list; `*.name` is anywhere."""
+    """What a route does with fields that its type lacks. A path has `[]` for every place of a list; `*.name` is
+    anywhere."""
 
     name: str
     """Of the key in `[http.unknown_fields]`."""
@@ -138,9 +139,9 @@ class Reader(Generic[T]):
         self._decoder = msgspec.json.Decoder(kind)
 
     async def body_of(self, app: HttpApp, exchange: Exchange, principal: Principal) -> T:
-        """Return the body of a request. What was left out of it stands in `exchange.ignored` and is counted.
+        """Return the body of a request. Dropped fields are stored in `exchange.ignored` and counted.
 
-        A body that does not fit is looked at object by object: a long one on a thread, as long prompts are read.
+        A body that does not fit is inspected object by object: a long one on a thread, as long prompts are read.
 
         Raises:
             As `read` does, and as `Exchange.body`.
@@ -150,8 +151,8 @@ class Reader(Generic[T]):
     async def made_of(
         self, app: HttpApp, exchange: Exchange, principal: Principal, make: Callable[[T], R]
     ) -> tuple[T, R]:
-        """Return the body of a request as `body_of` does, and what `make` makes of it: where the body is long, both
-        are done on a thread."""
+        """Return the body of a request as `body_of` does, and the result of `make` on it: both on a thread if the
+        body is long."""
         body = await exchange.body(app.limits)
         if len(body) <= SHORT_BYTES and (request := self._fitting(body)) is not None:
             return request, make(request)
@@ -168,7 +169,7 @@ class Reader(Generic[T]):
         return read
 
     def _fitting(self, body: bytes) -> T | None:
-        """Return a body that fits the type of the route at once; None: it must be looked at."""
+        """Return the body if it fits the type of the route directly; None: it must be inspected."""
         try:
             request = self._decoder.decode(body)
         except UNDECODABLE:
@@ -176,18 +177,18 @@ class Reader(Generic[T]):
         return None if self._dialect.is_loose(request) else request
 
     def read(self, body: bytes, unknown: UnknownFields) -> tuple[T, tuple[str, ...]]:
-        """Return `body` as the type of the route, and the paths of what was left out of it.
+        """Return `body` as the type of the route, and the paths of dropped fields.
 
         Raises:
             UnknownField: it has a field that is neither known nor to be ignored.
-            InvalidRequest: it is no JSON, or a value has the wrong type, is out of range, or cannot be had here.
+            InvalidRequest: it is not JSON, or a value has the wrong type, is out of range, or is not supported.
         """
         try:
             given = msgspec.json.decode(body)
         except UNDECODABLE:
             given = None
         if not isinstance(given, dict):
-            return decode(body, self._decoder), ()  # which says what is wrong
+            return decode(body, self._decoder), ()  # raises with the reason
         said = Said()
         self._dialect.adapt(given, said)
         for left in taken_out(given, self._kind, said):
@@ -196,7 +197,7 @@ class Reader(Generic[T]):
         return convert(given, self._kind), said.paths
 
     def again(self, body: bytes) -> T:
-        """Return a body that was taken before, whatever is to become of unknown fields by now."""
+        """Return a body that was accepted before, whatever the current rule for unknown fields."""
         return self.read(body, REPORT_ALL)[0]
 
     def _judge(self, left: LeftOut, unknown: UnknownFields) -> None:
@@ -208,19 +209,19 @@ class Reader(Generic[T]):
 
 
 def _key_of(table: Mapping[str, str], path: str) -> str | None:
-    """Return under which key a table has a path, None where it has not."""
+    """Return the key of a table that matches a path, None if there is none."""
     anywhere = "*." + path.rpartition(".")[2]
     return path if path in table else anywhere if anywhere in table else None
 
 
 def _step(name: str) -> str:
-    """Return a name as a step of a path: in quotes where it would pass for several."""
+    """Return a name as a step of a path: quoted if it could be taken for several."""
     return json.dumps(name, ensure_ascii=False) if any(char in name for char in '.[]*"') else name
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A field that a type has no place for."""
+    """A field that a type does not have."""
 
     path: str
     """With `[]` for every place of a list."""
@@ -231,7 +232,7 @@ class LeftOut:
 
 
 def taken_out(value: Json, kind: type[msgspec.Struct], said: Said, path: str = "") -> list[LeftOut]:
-    """Take out of plain values what a type has no place for: fields that it lacks, and null where null is no value.
+    """Remove from plain values what a type does not have: unknown fields, and null where null is not a value.
 
     Returns:
         The fields that the type lacks and that said something; each path once.

@@ -1,4 +1,4 @@
-"""Streams of events, for as long as the caller may listen."""
+"""Streams of events, for as long as the caller is authorised."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ HEADERS: Final = (
 async def send_events(
     app: HttpApp, exchange: Exchange, content: AsyncGenerator[bytes], may_still: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Send a stream until the client leaves, the server drains, or the caller may no longer.
+    """Send a stream until the client leaves, the server drains, or the caller is no longer authorised.
 
     Args:
-        app: Says whether the server drains.
+        app: Reports whether the server drains.
         exchange: The request.
-        content: The pieces; empty ones only ask whether to go on.
-        may_still: Asked between two pieces.
+        content: The pieces; an empty one only triggers the checks.
+        may_still: Called between two pieces.
     """
     exchange.watch()
     async with aclosing(content):
@@ -44,6 +44,6 @@ async def send_events(
 
 
 def last_seen(exchange: Exchange) -> int | None:
-    """Return the number that a client that comes back read last; None: it says none, or none that there can be."""
+    """Return the number of the last event that a reconnecting client read; None: missing or impossible."""
     number = whole_number(exchange.headers.get(b"last-event-id", b""))
     return number if number is not None and number < MOST else None

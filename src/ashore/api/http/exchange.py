@@ -26,43 +26,43 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Direct(Protocol):
-    """What the server behind an ASGI scope may offer under `ashore.direct`: most requests and answers are one piece,
-    and the pieces of a stream are small and many."""
+    """Fast path that our server offers under `ashore.direct` of an ASGI scope: most requests and answers are one
+    piece, and the pieces of a stream are small and many."""
 
     def whole_body(self) -> bytes | None:
-        """Return the body where all of it is here; then `receive` has none. None: ask `receive`."""
+        """Return the body if all of it has arrived; `receive` then has none. None: use `receive`."""
         ...
 
     def drop_body(self) -> None:
-        """Keep nothing of the body from now on; `receive` tells its end."""
+        """Discard the body from now on; `receive` reports its end."""
         ...
 
     def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Send a whole answer in one step; return whether the client keeps up. If not, await `drain`.
 
         Raises:
-            ClientGone: nobody reads it.
+            ClientGone: the client is gone.
         """
         ...
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Begin an answer. Its head goes out with its first piece."""
+        """Begin an answer. Its head is sent with its first piece."""
         ...
 
     def write(self, piece: bytes) -> bool:
         """Send a piece of an answer that has begun; return whether the client keeps up. If not, `drain` comes next.
 
         Raises:
-            ClientGone: nobody reads it.
+            ClientGone: the client is gone.
         """
         ...
 
     async def drain(self) -> None:
-        """Return once the client has read most of what was sent, or is gone."""
+        """Wait until the client has read most of what was sent, or is gone."""
         ...
 
     def on_gone(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when the client goes away, from outside of any task."""
+        """Call `tell` when the client goes away, from outside of any task."""
         ...
 
 
@@ -94,7 +94,7 @@ class Taken:
 
 
 class ClientGone(Exception):
-    """The client closed the connection; nobody reads what would be written."""
+    """The client closed the connection and reads no answer."""
 
 
 class Exchange:
@@ -194,7 +194,7 @@ class Exchange:
 
     @property
     def argument(self) -> str:
-        """What stands for the first `{name}` in the path of the route; empty where it has none."""
+        """Value of the first `{name}` in the path of the route; empty without one."""
         return self.arguments[0] if self.arguments else ""
 
     @property
@@ -205,7 +205,7 @@ class Exchange:
 
     @property
     def arrival(self) -> Arrival:
-        """Return where the request came from, for the record."""
+        """Return the origin of the request, for the audit log."""
         origin = f"job/{self.job_id}" if self.job_id else self.origin
         return Arrival(origin, self.route, self.ignored, self.trace, self.traceparent)
 
@@ -214,7 +214,7 @@ class Exchange:
 
         Raises:
             PayloadTooLarge: it is longer than the limit; an announced length is refused before a byte is read.
-            Overloaded: the bodies that this worker holds leave no room for it, as far as it was announced or has come.
+            Overloaded: the bodies that this worker holds leave no room for its announced or received length.
             RequestTimeout: it did not come in time.
             ClientGone: the connection closed before its end.
         """
@@ -224,7 +224,7 @@ class Exchange:
         return body
 
     def body_at_hand(self, limits: Limits) -> bytes | None:
-        """Return the whole body where it is here already; None: await `body`.
+        """Return the whole body if it has already arrived; None: await `body`.
 
         Raises:
             PayloadTooLarge, Overloaded: as `body`.
@@ -247,7 +247,7 @@ class Exchange:
             raise too_large(limits.max_body_bytes + 1, limits)
         if announced is not None and announced > limits.max_body_bytes:
             raise too_large(announced, limits)
-        self.hold.check(announced or 0)  # what is announced takes nothing from others before it comes
+        self.hold.check(announced or 0)  # announced bytes take no room before they come
         parts: list[bytes] = []
         length = 0
         try:
@@ -273,7 +273,7 @@ class Exchange:
             ) from fault
 
     async def chunks(self, *, most_bytes: int, silence_s: float) -> AsyncIterator[bytes]:
-        """Yield the body as it comes, for what is too long to hold.
+        """Yield the body as it comes, for bodies too long to hold.
 
         Raises:
             PayloadTooLarge: it is longer than `most_bytes`.
@@ -303,11 +303,11 @@ class Exchange:
                 return
 
     def query(self) -> dict[str, str]:
-        """Return the parameters of the query, the last one of each name."""
+        """Return the query parameters, the last one of each name."""
         return dict(parse_qsl(self.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
 
     def watch(self) -> None:
-        """From now on cancel the current task when the client goes away; `gone` tells that this was why."""
+        """Cancel the current task when the client goes away; `gone` reports that as the reason."""
         task = asyncio.current_task()
         assert task is not None
         if self._direct is not None:
@@ -316,12 +316,12 @@ class Exchange:
             self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
 
     def take_down(self, started: Started) -> None:
-        """From now on keep a copy of the response, which repeats the kept answer `started` speaks of."""
+        """Copy the response from now on; it repeats the cached answer in `started`."""
         self._taken = Taken(started)
 
     @property
     def taken(self) -> Taken | None:
-        """The response so far, where `take_down` was called before it began."""
+        """The response so far, if `take_down` was called before it began."""
         return self._taken
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
@@ -350,7 +350,7 @@ class Exchange:
         self.writing_since = 0.0
 
     def _told(self, headers: Headers) -> Headers:
-        """Return the headers of an answer, with what was left out of its request."""
+        """Return the headers of an answer, with the fields dropped from its request."""
         shown = [path for path in self.ignored if path.isascii() and path.isprintable() and len(path) <= MAX_NAME_CHARS]
         more = len(self.ignored) - len(shown[:MOST_TOLD])
         names = [*shown[:MOST_TOLD], *([f"and {more} more"] if more else [])]
@@ -363,7 +363,7 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
     def start_stream(self, headers: Headers) -> None:
-        """Begin a stream, whose head goes out with its first piece."""
+        """Begin a stream, whose head is sent with its first piece."""
         self.status = 200
         headers = self._told(headers)
         if self._taken is not None:
@@ -375,8 +375,8 @@ class Exchange:
             self._head = {"type": "http.response.start", "status": 200, "headers": head}
 
     def put(self, chunk: bytes) -> None:
-        """Send a piece of the stream, from anywhere in the loop. While the client reads slower than we write it is
-        kept, and sent when that has read enough."""
+        """Send a piece of the stream, from anywhere in the loop. It is buffered while the client reads more slowly,
+        and sent when the client catches up."""
         if self._taken is not None:
             self._taken.parts.append(chunk)
         if self._direct is None or self._late:
@@ -391,7 +391,7 @@ class Exchange:
             self._late = asyncio.get_running_loop().create_task(self._send_late())
 
     async def _send_late(self) -> None:
-        """Send what is kept until the client keeps up."""
+        """Send buffered pieces until the client keeps up."""
         try:
             while True:
                 self.writing_since = time.perf_counter()
@@ -414,12 +414,12 @@ class Exchange:
             self.writing_since, self._late = 0.0, None
 
     async def caught_up(self) -> None:
-        """Return once the client has read most of what was `put`."""
+        """Wait until the client has read most of what was `put`."""
         if self._late is not None:
             await self._late
 
     async def write(self, chunk: bytes) -> None:
-        """Send a piece of a download; waits while the client reads slower than we write."""
+        """Send a piece of a download; waits while the client reads more slowly."""
         self.writing_since = time.perf_counter()
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         self.writing_since = 0.0
@@ -439,10 +439,10 @@ class Exchange:
         self.writing_since = 0.0
 
     async def linger(self) -> None:
-        """Read and drop what the client still sends, for a moment, so that it gets to read the answer.
+        """Read and drop what the client still sends, for a moment, so that it can read the answer.
 
-        A connection that is closed on unread bytes is reset, and the answer is lost; an edge then takes the worker for
-        dead, and any client could have it taken out of the line.
+        Closing a connection with unread bytes resets it, and the answer is lost; an edge would then take the worker for
+        dead, so that any client could remove it from the load balancing.
         """
         if not self.unread:
             return
@@ -455,12 +455,12 @@ class Exchange:
                     message = await self._receive()
                     length += len(message.get("body", b""))
                     self.unread = message["type"] != "http.disconnect" and bool(message.get("more_body", False))
-                    del message  # or it would lie here while the next one is waited for
-        except (TimeoutError, AshoreError):  # or what comes is no body, and ends with the connection
+                    del message  # release it while the next one is awaited
+        except (TimeoutError, AshoreError):  # further bytes are not a body, and end with the connection
             return
 
     def close(self) -> None:
-        """Stop watching, and let go of the body. May be called twice."""
+        """Stop watching, and release the body. May be called twice."""
         self._finished = True
         self.hold.release()
         for task in (self._watcher, self._late):

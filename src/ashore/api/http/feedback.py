@@ -1,4 +1,4 @@
-"""`/v1/feedback`, and the routes on which clients of Langfuse send scores: votes on answers."""
+"""`/v1/feedback`, and the routes for scores of Langfuse clients: votes on answers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def score(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 
 async def ingest(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`POST /api/public/ingestion`: scores are votes; traces, which ashore does not keep, are accepted and dropped."""
+    """`POST /api/public/ingestion`: scores are votes; traces, which ashore does not store, are accepted and dropped."""
     _service(app)
     sent = decode(await exchange.body(app.limits), _ingestion)
     if len(sent.batch) > MOST_EVENTS:
@@ -109,10 +109,10 @@ async def _vote(app: HttpApp, exchange: Exchange, principal: Principal, feedback
 
 
 def _service(app: HttpApp) -> FeedbackService:
-    """Return what takes votes.
+    """Return the feedback service.
 
     Raises:
-        SwitchedOff: this server takes none.
+        SwitchedOff: this server accepts no votes.
     """
     found: Any = app.rooms.find(FeedbackService)
     if found is None:

@@ -56,7 +56,7 @@ class JobList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_jobs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /v1/jobs`: the caller's, and those of others that a right opens, without the lines of batches."""
+    """`GET /v1/jobs`: the caller's jobs, and others that a right permits, without the lines of batches."""
 
     def write(jobs: list[Job], has_more: bool) -> bytes:
         return _encode(JobList(items=[job_out(job) for job in jobs], has_more=has_more))
@@ -84,7 +84,7 @@ async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 def job_out(job: Job, result: bytes | None = None) -> JobOut:
-    """Return a job as the interface shows it."""
+    """Return a job in the form of the API."""
     answered = result is not None and job.kind in ("call", "response", "line")
     children = None
     if job.children_total:

@@ -1,4 +1,4 @@
-"""Merges the metrics of several API workers into one page: counters and loads are added, shared values taken once."""
+"""Merges the metrics of several API workers into one page: counters and loads are added, shared values appear once."""
 
 from __future__ import annotations
 

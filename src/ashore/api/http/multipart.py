@@ -60,7 +60,7 @@ class FormReader:
         self._parts = 0
 
     def feed(self, chunk: bytes) -> Iterator[Part | Data]:
-        """Yield what `chunk` completes.
+        """Yield the parts and pieces that `chunk` completes.
 
         Raises:
             InvalidRequest: the form is malformed.
@@ -101,10 +101,10 @@ class FormReader:
                 raise InvalidRequest("the boundary of the form occurs inside a part", hint="choose another boundary")
 
     def end(self) -> None:
-        """Say that the body is over.
+        """End the body.
 
         Raises:
-            InvalidRequest: the form is not.
+            InvalidRequest: the form is incomplete.
         """
         if self._state != "end":
             raise InvalidRequest("the form ends before its last boundary", hint="send the complete form")

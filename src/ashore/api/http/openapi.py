@@ -1,4 +1,4 @@
-"""`/openapi.json`, made from the table of routes and the types that they take and give."""
+"""`/openapi.json`, generated from the table of routes and their request and response types."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
 
 
 def _may_lack_body(route: Route) -> bool:
-    """Return whether a request without a body says as much as `{}`: it has no field that must be given."""
+    """Return whether a missing body equals `{}`: no field is required."""
     if route.request is None or not (route.body_optional or route.path.startswith(ADMIN)):
         return False
     return not any(field.required for field in msgspec.structs.fields(route.request))
 
 
 def _operation_id(route: Route) -> str:
-    """Return a name that no other route has: rooms of routes call theirs `create` and `retrieve` each."""
+    """Return a unique operation id: several route modules call their handlers `create` and `retrieve`."""
     if route.operation:
         return route.operation
     module = route.handler.__module__.rpartition(".")[2]

@@ -67,7 +67,7 @@ async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 
 
 async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /health`: what vLLM's clients and routers ask for. 503 where no model can answer, as vLLM says it."""
+    """`GET /health`: for vLLM's clients and routers. 503 if no model can answer, as in vLLM."""
     if any(card.ready for card in app.serving.models()):
         await healthz(app, exchange, principal)
     else:
@@ -75,7 +75,7 @@ async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 async def ping(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /ping`: what SageMaker and other platforms ask for."""
+    """`GET /ping`: for SageMaker and other platforms."""
     await healthz(app, exchange, principal)
 
 
@@ -96,7 +96,7 @@ async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /metrics`. Who asks while a page is made gets that page: a thousand who ask at once cost what one costs."""
+    """`GET /metrics`. Concurrent requests share one page: a thousand cost as much as one."""
     own = OWN_ONLY in exchange.headers
     making = app.making_metrics.get(own)
     if making is None:
@@ -107,7 +107,7 @@ async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 
 
 async def _page(app: HttpApp, *, own: bool) -> bytes:
-    """Return the page of this worker, or of all of the machine."""
+    """Return the page of this worker, or of all on the machine."""
     await app.serving.measure()
     if app.number == 0:
         for measure in app.rooms.measures:
@@ -123,6 +123,6 @@ async def _page(app: HttpApp, *, own: bool) -> bytes:
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /openapi.json`."""
-    if not app.description:  # once: it takes longer than a request may keep the loop
+    if not app.description:  # once: it takes longer than a request may block the loop
         app.description = describe(app.table.routes)
     await exchange.respond(200, [JSON], app.description)

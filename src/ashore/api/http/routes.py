@@ -1,6 +1,6 @@
-"""What a route is: who may call it, its handler, its request and response types; and how a request finds its route.
+"""Definition of a route: access, handler, request and response types; and the lookup of a request's route.
 
-The routes themselves stand in `table.py`.
+The routes themselves are in `table.py`.
 """
 
 from __future__ import annotations
@@ -90,16 +90,16 @@ class Route:
 
     @property
     def prefix(self) -> str:
-        """The fixed part before `{name}`, empty for a whole path."""
+        """The fixed part before `{name}`; empty if the whole path is fixed."""
         return self.path[: self.path.index("{")] if "{" in self.path else ""
 
     @property
     def names(self) -> list[str]:
-        """The parameters of the path in their order."""
+        """The path parameters in order."""
         return _PARAMETER.findall(self.path)
 
     def arguments(self, path: str) -> tuple[str, ...] | None:
-        """Return what stands for each `{name}` in `path`; None when it is not a path of this route."""
+        """Return the value of each `{name}` in `path`; None if the path does not match this route."""
         found = _pattern(self.path).fullmatch(path)
         return None if found is None else found.groups()
 
@@ -123,11 +123,11 @@ class RouteTable:
         )
 
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
-        """Return the route, and what stands for each `{name}` in the path.
+        """Return the route, and the value of each `{name}` in the path.
 
         Raises:
             MethodNotAllowed: the path exists and takes another method.
-            UnknownRoute: no such path; the nearest ones are offered.
+            UnknownRoute: no such path; the error suggests the nearest ones.
         """
         route = self._exact.get((method, path))
         if route is not None:
@@ -153,7 +153,7 @@ class RouteTable:
         raise UnknownRoute(f"no such path: {shown!r}", hint=self._hint_for(shown))
 
     def _hint_for(self, path: str) -> str:
-        """Return what whoever asked for an unknown path may have meant: a route of the same API, or another server."""
+        """Return a hint for an unknown path: a route of the same API, or another server."""
         for prefix, what in NOT_HERE:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return what

@@ -18,14 +18,14 @@ PIECE_BYTES: Final = 1 << 16
 
 
 class Siblings:
-    """Asks every other worker the same."""
+    """Sends the same query to every other worker."""
 
     def __init__(self, sockets: Sequence[str]) -> None:
         """`sockets`: where the others listen for HTTP."""
         self._sockets = tuple(sockets)
 
     async def ask(self, path: str) -> list[bytes]:
-        """Return the bodies of those that answer 200 in time. One that does not is left out, and noted in the log."""
+        """Return the bodies of answers with status 200 in time. A missing one is logged and left out."""
         found = await asyncio.gather(*(self._ask(socket, path) for socket in self._sockets))
         return [body for body in found if body is not None]
 

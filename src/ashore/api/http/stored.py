@@ -1,7 +1,7 @@
 """Access to stored files, batches, responses and jobs: each belongs to a principal, whichever key created it.
 
-What belongs to another takes a right on `tenant/NAME/stored/OWNER`. A key that is narrowed to some models sees, of
-both, only what those models can have made. Everything else is as if it did not exist.
+Another principal's objects need a right on `tenant/NAME/stored/OWNER`. A key restricted to some models sees only what
+those models can have produced. Everything else appears not to exist.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROWS_AT_ONCE: Final = 500
 
 
 class Stored(Protocol):
-    """What is kept for somebody."""
+    """A stored object of a principal."""
 
     @property
     def tenant(self) -> str: ...
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 def may(authority: Authority, principal: Principal, action: str, thing: Stored) -> bool:
-    """Return whether the principal may do `action`, `stored:show` or `stored:remove`, to a stored thing."""
+    """Return whether the principal may do `action`, `stored:show` or `stored:remove`, on a stored object."""
     if not principal.scope.asks(thing.models):
         return False
     if thing.account == principal.id and thing.tenant == principal.tenant:
@@ -50,15 +50,15 @@ def may(authority: Authority, principal: Principal, action: str, thing: Stored) 
 
 
 def models_of(principal: Principal) -> str:
-    """Return what may be in something that this principal makes, as `NewJob.models` says it."""
+    """Return the models that an object of this principal may involve, as in `NewJob.models`."""
     return " ".join(principal.scope.models) or ANY_MODEL
 
 
 async def read_out(app: HttpApp, exchange: Exchange, principal: Principal, num_bytes: int, work: Callable[[], T]) -> T:
-    """Return what `work` returns, which reads so many bytes of the state and decodes them.
+    """Run `work`, which reads and decodes so many bytes of the state, and return its result.
 
-    They are counted with the body of the request until it ends, and `work` is done on a thread, in the line in which
-    prompts of the principal are read: what was stored is as large as what came in, and costs as much.
+    The bytes count with the body of the request until it ends. `work` runs on a thread, in the queue of the principal's
+    prompts: stored data is as large as received data, and costs as much.
 
     Raises:
         Overloaded: the bodies and stored things that this worker holds leave no room for them.
@@ -74,7 +74,7 @@ async def find_job(
     """Return a job on which the principal may do `action`.
 
     Raises:
-        NotFound: there is none, or it is none of theirs: the answer is the same.
+        NotFound: there is none, or it is not theirs: the answer is the same.
     """
     job = await app.desk.call(lambda: app.desk.queue.get(job_id, tenant=None, kinds=kinds))
     if not may(app.authority, principal, action, job):
@@ -91,8 +91,8 @@ async def shown(
     limit: int,
     write: Callable[[list[S], bool], bytes],
 ) -> bytes:
-    """Return the first `limit` of the tenant's rows behind `after` that the principal may see, as `write` makes an
-    answer of them and of whether there are more. All of it is done where `read_out` works.
+    """Return the result of `write` on the first `limit` rows of the tenant behind `after` that the principal may see,
+    and on whether there are more. All of it runs as in `read_out`.
 
     `rows` reads them, of one account or of all, behind a place: `(account, after, limit)`.
     """
@@ -121,12 +121,12 @@ async def page_of_jobs(
     *,
     kinds: Sequence[str] = (),
 ) -> bytes:
-    """Return the answer that `write` makes of the jobs that a list asks for, without the lines of batches, and of
-    whether there are more.
+    """Return the result of `write` on the requested page of jobs, without the lines of batches, and on whether there
+    are more.
 
     Raises:
         InvalidRequest: the query is malformed.
-        NotFound: there is no job of these kinds to go on from.
+        NotFound: `after` is not a job of these kinds.
     """
     page = page_of(exchange, default=20, most=100)
     after = _place(await find_job(app, page.after, principal, kinds=kinds)) if page.after else None

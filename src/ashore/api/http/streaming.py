@@ -1,4 +1,4 @@
-"""How an answer goes out, whichever protocol renders it: as an event stream, or whole."""
+"""Sends an answer, whichever protocol renders it: as an event stream, or whole."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Renderer(Protocol):
     """Turns serving events into bytes of an event stream."""
 
     def opened(self, started: Started) -> bytes:
-        """Return what comes first."""
+        """Return the first bytes."""
         ...
 
     def delta(self, delta: Delta) -> bytes:
@@ -41,11 +41,11 @@ class Renderer(Protocol):
         ...
 
     def closed(self, usage: Usage) -> bytes:
-        """Return what comes last in a whole answer."""
+        """Return the last bytes of a whole answer."""
         ...
 
     def failed(self, error: AshoreError) -> bytes:
-        """Return what comes last in an answer that broke off; it must not look like the end of a whole one."""
+        """Return the last bytes of a failed answer; they must not look like the end of a whole one."""
         ...
 
 
@@ -82,7 +82,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
-    """An answer that has ended."""
+    """A complete answer."""
 
     started: Started
     choices: list[Choice]
@@ -90,7 +90,7 @@ class WholeAnswer:
 
 
 def answer_headers(started: Started) -> Headers:
-    """Return the headers that say what answered."""
+    """Return the headers that name what answered."""
     return [
         (b"x-ashore-release", started.release.encode()),
         (b"x-ashore-precision", started.precision.encode()),
@@ -103,7 +103,7 @@ def answer_headers(started: Started) -> Headers:
 
 
 def standing_headers(standing: Standing | None) -> Headers:
-    """Return OpenAI's `x-ratelimit-*`, none where nothing is bounded."""
+    """Return OpenAI's `x-ratelimit-*`, none without limits."""
     if standing is None or standing == UNBOUND:
         return ()
     return [(name.encode(), value.encode()) for name, value in rate_headers(standing)]
@@ -115,7 +115,7 @@ def aigc_label(started: Started) -> bytes:
 
 
 def cache_headers(label: str, age_s: int) -> Headers:
-    """Return the headers that say whether the answer was kept, and how old it is."""
+    """Return the headers that report whether the answer was cached, and its age."""
     if label == "miss":
         return MISS
     return [(b"x-ashore-cache", label.encode()), (b"age", b"%d" % age_s)]
@@ -167,7 +167,7 @@ class _Page:
         self.held = self._renderer.opened(self._started)
 
     def keep_alive(self) -> None:
-        """Send a comment, which clients skip, so that nobody on the way takes the connection for dead."""
+        """Send a comment, which clients skip, so that no proxy takes the connection for dead."""
         if not self.opened:
             self.opened = True
             self._exchange.start_stream(self._head)
@@ -175,7 +175,7 @@ class _Page:
 
 
 def _keep_alive(page: _Page, loads: Callable[[], bool]) -> Callable[[], None]:
-    """Send comments as long as a model loads and no piece of the answer is there; return what ends that."""
+    """Send comments while a model loads and the answer has not begun; return a function that stops them."""
     loop = asyncio.get_running_loop()
 
     timers: list[asyncio.TimerHandle] = []
@@ -199,18 +199,18 @@ async def stream_answer(
     head: Headers = EVENT_STREAM,
     loads: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
+    """Send an answer while it is made. An error before its first piece is raised and gets an HTTP status of its own.
 
     Args:
-        exchange: Where it goes.
+        exchange: Destination.
         answer: Makes the answer.
         renderer: Turns it into bytes.
-        head: Headers that say what kind of stream it is.
-        loads: Tells whether the model has to load first. The head of the answer then goes out after some seconds, and
-            comments follow it; what fails after that is told in the stream.
+        head: Headers of the stream's type.
+        loads: Returns whether the model has to load first. The head of the answer then goes out after some seconds,
+            followed by comments; later errors are sent in the stream.
 
     Raises:
-        AshoreError: nothing was sent yet.
+        AshoreError: before anything was sent.
     """
     page = _Page(exchange, renderer, head)
     exchange.watch()
@@ -239,23 +239,23 @@ async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> N
 
 
 def cut_headers(choices: Sequence[Choice]) -> Headers:
-    """Return the header that says what ended a whole answer too early, none where nothing did."""
+    """Return the header that reports why a whole answer was cut, none if it was not."""
     cut = next((one.ended.cut_by for one in choices if one.ended is not None and one.ended.cut_by), "")
     return [(b"x-ashore-cut-by", cut.encode())] if cut else []
 
 
 def num_chars(answers: Sequence[WholeAnswer]) -> int:
-    """Return about how much there is to write in answers beside their texts, in characters of a prompt: a word of log
-    probabilities for each token is dear where there are ten thousand."""
+    """Return the approximate output beside the texts, in characters of a prompt: log-probabilities of ten thousand
+    tokens are expensive."""
     tokens = (token for answer in answers for choice in answer.choices for token in choice.logprobs)
     return sum(LOGPROB_CHARS * (1 + len(token.top)) for token in tokens)
 
 
 async def whole_answer(answer: Answering, num_choices: int) -> WholeAnswer:
-    """Return the answer that `answer` makes, once it is whole.
+    """Return the complete answer of `answer`.
 
     Raises:
-        AshoreError: it cannot be made, or broke off.
+        AshoreError: it failed, before or after it began.
     """
     choices = [Choice() for _ in range(num_choices)]
     started: Started | None = None

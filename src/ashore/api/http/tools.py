@@ -21,7 +21,7 @@ FREE_TEXT: Final[dict[str, Any]] = {
 
 
 def free_input(arguments: str) -> str:
-    """Return what a tool of free text was given; all of it where the model wrote it in another form."""
+    """Return the input of a free-text tool; the whole text if the model wrote it in another form."""
     try:
         given = msgspec.json.decode(arguments)
     except UNDECODABLE:
@@ -31,17 +31,17 @@ def free_input(arguments: str) -> str:
 
 
 def free_arguments(text: str) -> str:
-    """Return the arguments that a call of a tool of free text has for the model."""
+    """Return the arguments of a free-text call in the model's form."""
     return _encode({"input": text}).decode()
 
 
 def free_text_tool(name: str, description: str | None, form: object) -> ToolSpec:
-    """Return a tool of free text as the function of one string that the model is told of.
+    """Return a free-text tool as the one-string function that is described to the model.
 
     Args:
-        name: Of the tool.
+        name: Name of the tool.
         description: What it is for.
-        form: `format` of the request: a grammar in it is told in words, as Responses or chat completions have it.
+        form: `format` of the request; a grammar in it is described in words, as in Responses or chat completions.
     """
     grammar = None
     if isinstance(form, dict):
@@ -52,12 +52,12 @@ def free_text_tool(name: str, description: str | None, form: object) -> ToolSpec
 
 
 def has_grammar(form: object) -> bool:
-    """Return whether a tool of free text wants its input in a language of its own, which is told and not enforced."""
+    """Return whether a free-text tool has a grammar, which is described and not enforced."""
     return isinstance(form, dict) and form.get("type") == "grammar"
 
 
 def tool_spec(name: str, description: str | None, parameters: object, *, strict: bool | None) -> ToolSpec:
-    """Return one tool; without `parameters` it takes none.
+    """Return one tool; without `parameters` it has none.
 
     Raises:
         InvalidRequest: its schema is too large.

@@ -1,4 +1,4 @@
-"""Where a request to the console comes from, and whose session it is."""
+"""Origin of a console request, and its session."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ site, so nobody but the caller is led anywhere by it."""
 
 
 def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
-    """Return where a request comes from, as far as a session depends on it.
+    """Return the origin of a request, as far as a session depends on it.
 
     Args:
         exchange: The request.
         origin: Address of the client.
-        behind_tls: Whether an edge that is believed says that the browser speaks TLS.
+        behind_tls: Whether a trusted edge reports that the browser uses TLS.
     """
 
     def said(name: bytes) -> str:
@@ -44,7 +44,7 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
         request_id=exchange.request_id,
         base=f"{'https' if is_secure else 'http'}://{host if HOST.fullmatch(host) else '127.0.0.1'}",
         passed_on=any(name in exchange.headers for name in FORWARDED if not (by_socket and name == FORWARDED[0]))
-        or (by_socket and "," in said(FORWARDED[0])),  # the edge says one address, that of a proxy that said more
+        or (by_socket and "," in said(FORWARDED[0])),  # the edge reports one address, that of a proxy that listed more
         prefix=prefix if PREFIX.fullmatch(prefix) else "",
         cookie=said(b"cookie"),
         agent=said(b"user-agent")[:300],
@@ -57,7 +57,7 @@ def visit_of(exchange: Exchange, origin: str, *, behind_tls: bool) -> Visit:
 
 @lru_cache(maxsize=256)
 def is_own_address(address: str) -> bool:
-    """Return whether an address is one of this machine. Envoy says its own one of a client on loopback."""
+    """Return whether an address belongs to this machine. Envoy reports its own one for a loopback client."""
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -68,11 +68,11 @@ def is_own_address(address: str) -> bool:
 
 
 async def session_of(console: Console | None, visit: Visit, token: str) -> Session:
-    """Return the session of a request that a script of the console sends.
+    """Return the session of a request from a console script.
 
     Raises:
         Unauthenticated: there is none.
-        PermissionDenied: another site, or a page of another session, asked.
+        PermissionDenied: the request came from another site, or from a page of another session.
         NotReady: this server has no console.
     """
     if console is None or console.sessions is None:

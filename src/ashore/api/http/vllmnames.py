@@ -1,8 +1,8 @@
-"""vLLM's names for what ashore measures, so that dashboards, autoscalers and endpoint pickers made for it read ashore.
+"""vLLM's metric names, so that dashboards, autoscalers and endpoint pickers made for it can read ashore.
 
-They are made of the finished page when it is asked for: nothing is measured twice. Each is of a whole model, over all
-its replicas and workers, with the labels `model_name` and `engine`, which is always 0: an endpoint picker reads one
-series. `ashore_host_*` tells of each replica.
+They are derived from the finished page on request: nothing is measured twice. Each covers a whole model, over all its
+replicas and workers, with the labels `model_name` and `engine`, which is always 0: an endpoint picker reads one series.
+`ashore_host_*` has the values of each replica.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ blocks, adapters: facts, told by labels."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One name of vLLM's."""
+    """One metric name of vLLM."""
 
     name: str
     """Without `vllm:`."""
@@ -130,7 +130,7 @@ class _Page:
 
 
 def with_vllm_names(page: bytes, now_s: float) -> bytes:
-    """Return a page of ours with vLLM's names behind it."""
+    """Return a page of ours followed by vLLM's names."""
     read = _read(page.decode())
     lines: list[str] = []
     for row in VLLM_TABLE:

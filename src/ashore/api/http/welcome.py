@@ -1,5 +1,6 @@
 """`GET /` and `GET /docs`: what a browser shows at the address of a server. The pages load nothing from elsewhere and
-say nothing that needs a key."""
+show nothing that needs a key.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +66,9 @@ async def docs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 
 def _base_of(exchange: Exchange) -> str:
-    """Return the address that the browser used; a stand-in where it did not say one that can be shown."""
+    """Return the address that the browser used; a placeholder if it is missing or unsafe to show."""
     host = exchange.headers.get(b"host", b"").decode("latin-1")
-    if not HOST.fullmatch(host):  # it stands in a command that people copy
+    if not HOST.fullmatch(host):  # it becomes part of a command that people copy
         return "http://ADDRESS"
     is_tls = exchange.scope.get("scheme") == "https" or exchange.headers.get(b"x-forwarded-proto") == b"https"
     return f"{'https' if is_tls else 'http'}://{host}"
@@ -78,8 +79,9 @@ def page_of(base: str, cards: Sequence[ModelCard], *, has_console: bool) -> str:
 
     Args:
         base: Address of the server.
-        cards: Of the served models, whose names `/readyz` says to everybody. The example asks the first that chats.
-        has_console: Whether it may be linked.
+        cards: Cards of the served models, whose names `/readyz` shows to everybody. The example uses the first chat
+            model.
+        has_console: Whether to link it.
     """
     first = min(cards, key=lambda card: (card.embedder, card.alias.startswith("fake:"), card.alias), default=None)
     example = EMBED if first is not None and first.embedder else CHAT
@@ -101,7 +103,7 @@ def page_of(base: str, cards: Sequence[ModelCard], *, has_console: bool) -> str:
 
 
 def docs_of(base: str, routes: Sequence[Route]) -> str:
-    """Return the page of the routes; those of administrators and of the console's pages are in `/openapi.json`."""
+    """Return the page of the routes; those of administration and of the console's pages are in `/openapi.json`."""
     rows = "".join(
         f"<tr><td><code>{route.method} {escape(route.path)}</code></td><td>{escape(route.summary)}</td></tr>"
         for route in routes

@@ -1,6 +1,6 @@
-"""What a capable model would answer, by rule: a call of the tool that is asked for, JSON for a schema, or an echo.
+"""Answers by rule, as a capable model would: a call of the requested tool, JSON for a schema, or an echo.
 
-It takes arguments from the question: texts that are quoted there, and its numbers, in their order.
+Arguments come from the question: its quoted texts and its numbers, in order.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _MOST_CHARS: Final = 4096
 
 
 def reply(prompt_ids: Sequence[int], grammar: Grammar | None, grammars: GrammarProcess) -> str:
-    """Return the answer to a conversation in the fake's own chat template, as long as it belongs to `grammar`.
+    """Return the answer to a conversation in the fake's own chat template, which must match `grammar`.
 
     Raises:
-        UnsupportedByEngine: nothing that it knows to say belongs to `grammar`.
+        UnsupportedByEngine: none of its answers matches `grammar`.
         InvalidGrammar: `grammar` cannot be compiled or followed.
     """
     turns = list(_turns(prompt_ids))
@@ -58,7 +58,7 @@ def reply(prompt_ids: Sequence[int], grammar: Grammar | None, grammars: GrammarP
 
 
 def instance(schema: Any, question: str) -> Any:
-    """Return a value for a schema: what the question has, else the least that the schema wants."""
+    """Return a value for a schema: from the question, otherwise the minimum that the schema requires."""
     texts = [found.group(1) for found in _QUOTED.finditer(question)] or [question]
     numbers = [float(found.group()) for found in _NUMBER.finditer(question)] or [1.0]
     with foreign_errors("fake:agent cannot fill this schema", UnsupportedByEngine, hint="serve a real model"):
@@ -66,7 +66,7 @@ def instance(schema: Any, question: str) -> Any:
 
 
 class _Filler:
-    """Fills a schema. One that wants more than `_MOST_VALUES` values gets empty ones for the rest."""
+    """Fills a schema. Beyond `_MOST_VALUES` values the rest is left empty."""
 
     def __init__(self, root: Any, texts: Iterator[str], numbers: Iterator[float]) -> None:
         self._root, self._texts, self._numbers = root, texts, numbers
@@ -127,7 +127,7 @@ def _call(tool: dict[str, Any], question: str) -> str:
 
 
 def _is_about(tool: dict[str, Any], question: str) -> bool:
-    """Tell whether a question has a tool's name, or a long word of it."""
+    """Return whether a question contains a tool's name, or a long word of it."""
     said = question.lower()
     return tool["name"].lower() in said or any(word.lower() in said for word in _WORD.findall(tool["name"]))
 
@@ -138,7 +138,7 @@ def _tools(text: str) -> list[dict[str, Any]]:
 
 
 def _turns(ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Yield the role and the text of each turn that has ended."""
+    """Yield the role and the text of each completed turn."""
     role, said = USER, bytearray()
     for token_id in ids:
         if token_id < END:

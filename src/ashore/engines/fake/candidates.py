@@ -1,4 +1,4 @@
-"""Tuning a fake: one way to run it, so that the tuning itself can be tried without a model."""
+"""Tuning candidates of a fake: one way to run it, so that tuning can be tried without a model."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from ashore.engines.tuning.candidates import Here, ModelSource, Offer, candidate
 
 
 def candidates(source: ModelSource, here: Here) -> Iterator[Offer]:
-    """Offer the one way."""
+    """Return the only candidate."""
     yield 0, candidate(source, CARD.kind, "", CARD.kind, here, {})

@@ -18,7 +18,7 @@ CARD: Final = EngineCard(
     files="ashore.engines.fake.files:fake_model_files",
     check_name="ashore.engines.fake.spec:check_name",
     needed_bytes="ashore.engines.fake.spec:needed_bytes",
-    options=Options(unused=("max_sequences", "threads")),  # its name says them: fake:echo?sequences=4
+    options=Options(unused=("max_sequences", "threads")),  # set in its name: fake:echo?sequences=4
     memory=Memory(ours=False),
     tuning=Tuning(candidates="ashore.engines.fake.candidates:candidates"),
 )

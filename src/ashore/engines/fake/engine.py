@@ -1,4 +1,4 @@
-"""The fake engine: the port's twin, as quick as Python goes and as slow or as broken as it is told to be."""
+"""The fake engine, twin of the port: as fast as Python allows, and as slow or broken as configured."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _features(spec: FakeSpec) -> tuple[Feature, ...]:
 
 
 class FakeEngine:
-    """An engine that needs nothing. See `FakeSpec` for what it can be told."""
+    """An engine that needs no model. See `FakeSpec` for its options."""
 
     def __init__(self, *, clock: Clock | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         self._clock = clock or SystemClock()
@@ -279,7 +279,7 @@ class FakeEngine:
             yield np.array([row], np.float32)
 
     def load_adapter(self, name: str, directory: str) -> None:
-        """Remember `name`; the folder is not looked at."""
+        """Store `name`; the folder is not read."""
         self._loaded()
         self._adapters.add(name)
 
@@ -312,7 +312,7 @@ class FakeEngine:
             self._sleep(timeout_s)
 
     def _said(self, order: GenerateOrder) -> tuple[int, ...] | None:
-        """Return the answer to an order, None where it is babble. Raises `UnsupportedByEngine` as `reply` does."""
+        """Return the answer to an order, None for random text. Raises `UnsupportedByEngine` as `reply` does."""
         match self._spec.mode:
             case "random":
                 return None
@@ -325,7 +325,7 @@ class FakeEngine:
                 return spoken(order.prompt_ids, calls=mode == "tools")
 
     def _admit(self) -> None:
-        """Move waiting orders into the batch; those that are to fail do so now."""
+        """Move waiting orders into the batch; orders configured to fail do so now."""
         now_s = self._clock.monotonic_s() if self._waiting else 0.0
         while self._waiting and len(self._due) < self._spec.sequences:
             order = heapq.heappop(self._waiting)[2]
@@ -363,7 +363,7 @@ class FakeEngine:
         return min(self._spec.rungs - 1, len(self._live) // max(1, self._spec.rung_from))
 
     def _told_rung(self, sequence: _Sequence) -> list[EngineEvent]:
-        """Return what is told where a rung takes part in an answer for the first time."""
+        """Return the rung event when a rung first takes part in an answer."""
         least = sequence.order.min_precision
         rung = min(self._rung, _PRECISIONS.index(least)) if least else self._rung
         if rung <= sequence.rung:
@@ -372,7 +372,7 @@ class FakeEngine:
         return [Rung(sequence.order.order_id, _PRECISIONS[rung])]
 
     def _advance(self, sequence: _Sequence) -> EngineEvent:
-        """Make one token of `sequence` and return it, or how the sequence ended."""
+        """Generate one token of `sequence` and return it, or how the sequence ended."""
         order = sequence.order
         token_id, row = self._next_token(sequence)
         if token_id in order.stop_token_ids and not order.ignore_eos:
@@ -403,12 +403,12 @@ class FakeEngine:
         sequence.counts[chosen] += 1
         if order.top_logprobs is None:
             return chosen, None
-        if order.top_logprobs == 0:  # what `score` tells: a seed and an echo are draws, equally likely to every fake
+        if order.top_logprobs == 0:  # as `score` reports: a seed and an echo are draws, equally likely
             candidates = tongue.logits(0, len(order.prompt_ids) + made, previous)
         return chosen, tongue.logprobs(candidates, VOCAB_SIZE, chosen, order.top_logprobs)
 
     def _called_for(self, sequence: _Sequence) -> int | None:
-        """Return the token that comes now whatever the toy language says: what is echoed, or the end."""
+        """Return the token that is forced: of the echo, or the end."""
         made = sequence.made
         ignores_end = sequence.order.ignore_eos or made < sequence.order.sampling.min_tokens
         if sequence.echo is None:
@@ -432,7 +432,7 @@ class FakeEngine:
         return Finished(order.order_id, reason, len(order.prompt_ids), sequence.cached, sequence.made, stop_token_id)
 
     def _remember(self, order: GenerateOrder) -> int:
-        """Put the prompt's whole blocks into the pretended prefix cache and return how many tokens were there."""
+        """Put the prompt's whole blocks into the simulated prefix cache and return how many tokens were cached."""
         if not self._prefix_cache or len(order.prompt_ids) <= _BLOCK_TOKENS:
             return 0
         key = hash((order.prefix_partition, order.adapter))
@@ -458,9 +458,9 @@ class FakeEngine:
 
 
 def spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:
-    """Return what an echo says: the last user turn of a chat, or the whole prompt; bytes only.
+    """Return the text to echo: the last user turn of a chat, or the whole prompt; bytes only.
 
-    One that `calls` says only the call that stands in it, and the answer of the tool once that is there.
+    With `calls`, only the call in it; once the tool has answered, that answer.
     """
     ids = list(prompt_ids)
     user, tool = _last_turn(ids, USER), _last_turn(ids, TOOL)
@@ -475,12 +475,12 @@ def spoken(prompt_ids: Sequence[int], *, calls: bool) -> tuple[int, ...]:
 
 
 def _last_turn(ids: Sequence[int], role: int) -> int:
-    """Return where the last turn of a role begins, 0 where there is none."""
+    """Return where the last turn of a role begins, 0 if there is none."""
     return len(ids) - ids[::-1].index(role) if role in ids else 0
 
 
 def hashed_vector(ids: Sequence[int], size: int) -> list[float]:
-    """Return a unit vector of `size` numbers in which texts that share pieces of three tokens lie near each other."""
+    """Return a unit vector of `size` numbers; texts that share token trigrams have similar vectors."""
     vector = [0.0] * size
     padded = (END, *ids, END)
     for place in range(len(ids)):

@@ -28,12 +28,12 @@ _WRONG_TEMPLATE: Final = (
 
 
 def fake_model_files(name: str, directory: Path) -> ModelFiles:
-    """Write the files of the fake model `name` into `directory` (made if missing) and return where they are.
+    """Write the files of the fake model `name` into `directory` (created if missing) and return their paths.
 
     The same name gives the same bytes; may be called again over an old folder.
 
     Raises:
-        InvalidSpec: `name` is no fake model or has a wrong option.
+        InvalidSpec: `name` is not a fake model or has a wrong option.
     """
     template = _TEMPLATE
     spec = FakeSpec.parse(name)

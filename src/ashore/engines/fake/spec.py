@@ -70,7 +70,7 @@ class FakeSpec:
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Return the spec that a model name stands for. A variant (`fake:echo@x`) is not accepted.
+        """Parse a model name. A variant (`fake:echo@x`) is not accepted.
 
         Raises:
             InvalidSpec: not a fake model, an unknown option, or a value of the wrong kind; the message names it.
@@ -90,12 +90,12 @@ class FakeSpec:
 
 
 def needed_bytes(name: str) -> int:
-    """Return the memory that a fake model is counted with. Raises `InvalidSpec` as `FakeSpec.parse` does."""
+    """Return the memory estimate of a fake model. Raises `InvalidSpec` as `FakeSpec.parse` does."""
     return FakeSpec.parse(name).memory_bytes
 
 
 def check_name(name: str) -> None:
-    """Return where a name stands for a fake model. Raises `InvalidSpec` as `FakeSpec.parse` does."""
+    """Check that a name is a valid fake model. Raises `InvalidSpec` as `FakeSpec.parse` does."""
     FakeSpec.parse(name)
 
 

@@ -1,7 +1,7 @@
 """The toy language of the fake engine: a next-token distribution cheap enough for thousands of tokens a second.
 
 At each place a few candidates of a small alphabet, chosen by a hash of the place, have fixed logits; every other token
-of the vocabulary shares one low logit. So probabilities, sampling, penalties and biases mean what they mean in a model.
+of the vocabulary shares one low logit. So probabilities, sampling, penalties and biases behave as in a real model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def mix(salt: int, place: int, previous: int) -> int:
 
 
 def favourite(salt: int, place: int, previous: int) -> int:
-    """Return the likeliest token: what greedy decoding takes, without the cost of the distribution."""
+    """Return the likeliest token, as greedy decoding does, without computing the distribution."""
     return _ALPHABET[mix(salt, place, previous) % len(_ALPHABET)]
 
 

@@ -57,20 +57,20 @@ _log = logging.getLogger("ashore.host")
 
 
 class _Life:
-    """Beats for this host as long as its engine's thread gets on with its work."""
+    """Heartbeat of this host while its engine's thread makes progress."""
 
     def __init__(self, pulse: Pulse) -> None:
-        """Begin to beat, for a host that loads."""
+        """Start the heartbeat of a host that loads."""
         self._loop: HostLoop | None = None
         self._step_timeout_s = 0.0
         self._pulse = pulse
         beat_in_thread(pulse, self._patience_s)
 
     def serve(self, loop: HostLoop, step_timeout_s: float) -> None:
-        """Go on beating as long as no turn of `loop` takes longer than that.
+        """Continue the heartbeat while no turn of `loop` takes longer than the limit.
 
-        The first beat comes at once, before a worker can ask: one that is stopped before the next would be held to the
-        minutes that were promised for loading.
+        The first beat is immediate, before a worker can connect: otherwise a host stopped before the next beat would
+        get the minutes allowed for loading.
         """
         self._step_timeout_s, self._loop = step_timeout_s, loop
         self._pulse.beat(_PATIENCE_S)
@@ -124,7 +124,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _start_opening(sealed: SealedFiles | None) -> Future[ClearFiles] | None:
-    """Begin to open a sealed model, in a thread beside the imports that come next; None where the files are clear."""
+    """Start opening a sealed model in a thread, while imports run; None if the files are not sealed."""
     if sealed is None:
         return None
     with_thread = ThreadPoolExecutor(1, thread_name_prefix="opening")
@@ -136,8 +136,8 @@ def _start_opening(sealed: SealedFiles | None) -> Future[ClearFiles] | None:
 def _load(
     engine: Engine, launch: HostLaunch, opening: Future[ClearFiles] | None
 ) -> tuple[EngineInfo, ClearFiles | None]:
-    """Load model and adapters. Of a sealed model the clear weights are let go of then, for the engine holds what it
-    needs; its small files stay open, in memory, as long as what is returned."""
+    """Load model and adapters. The decrypted weights of a sealed model are then released, since the engine holds its
+    own copy; its small files stay open, in memory, as long as the returned object."""
     if opening is None or launch.files.sealed is None:
         return _load_clear(engine, launch), None
     if isinstance(engine, CanImport):
@@ -177,7 +177,7 @@ def _serve(engine: Engine, info: EngineInfo, listener: socket.socket, launch: Ho
     signal.signal(signal.SIGTERM, terminate)
     life.serve(loop, launch.step_timeout_s)
     gc.collect()
-    gc.freeze()  # what loading made is never garbage; collections in mid-stream need not walk it
+    gc.freeze()  # objects made by loading are never garbage; collections during streams need not scan them
     try:
         loop.run()
     except AshoreError as error:
@@ -190,7 +190,7 @@ def _serve(engine: Engine, info: EngineInfo, listener: socket.socket, launch: Ho
 
 
 def _tell_failure(listener: socket.socket, error: Exception) -> None:
-    """Answer the workers that wait, and those that come within `_TELL_FAILURE_S`, with `LoadFailed`."""
+    """Send `LoadFailed` to waiting workers, and to those that connect within `_TELL_FAILURE_S`."""
     deadline_s = time.monotonic() + _TELL_FAILURE_S
     while (left_s := deadline_s - time.monotonic()) > 0:
         listener.settimeout(left_s)

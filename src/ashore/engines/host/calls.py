@@ -93,7 +93,7 @@ class Calls:
         if self._embeds:
             first = self._embeds[0]
             self._run_embeds(self._next_slice())
-            if self._embeds and self._embeds[0] is first:  # a large one: those behind it have the next slices
+            if self._embeds and self._embeds[0] is first:  # a large one: the next slices go to those behind it
                 self._embeds.rotate(-1)
         if self._telling is not None:
             if not self._telling.link.has_backlog:
@@ -158,7 +158,7 @@ class Calls:
                 self._end(call, Vectors(call.call_id, call.vectors))
 
     def _end(self, call: _EmbedCall, answer: ToWorker) -> None:
-        if call in self._embeds:  # else its link was dropped by the answer to another call of this slice
+        if call in self._embeds:  # otherwise its link was dropped by the answer to another call of this slice
             self._embeds.remove(call)
             self._deliver(call.link, answer)
 

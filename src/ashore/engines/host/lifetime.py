@@ -1,4 +1,4 @@
-"""Ends the engine host when its supervisor ends, however that happens."""
+"""Ends the engine host when its supervisor ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ORPHANED: Final = 4
 
 
 def exit_at_end_of(control_fd: int) -> None:
-    """Watch the control pipe in a thread of its own: at its end SIGTERM to ourselves, and a second later the hard way.
+    """Watch the control pipe in a thread of its own: at its end send SIGTERM to ourselves, and SIGKILL a second later.
 
-    Works while the engine loads or computes, for no loop has to turn. Nobody waits for running orders any more.
+    Works while the engine loads or computes, since it needs no event loop. Running orders have no readers left by then.
     """
 
     def watch() -> None:

@@ -19,7 +19,7 @@ _MOST_PIECES: Final = 64
 
 
 class LinkClosed(Exception):
-    """The connection is over: closed by the worker, broken, or cut because of what it sent or did not read."""
+    """The connection is over: closed by the worker, broken, or cut for invalid or unread data."""
 
 
 class Link:
@@ -39,10 +39,10 @@ class Link:
         return bool(self._outgoing)
 
     def receive(self) -> list[ToHost]:
-        """Return the messages that are whole by now, perhaps none.
+        """Return the complete messages received so far, perhaps none.
 
         Raises:
-            LinkClosed: the worker closed the connection, or sent what is no frame.
+            LinkClosed: the worker closed the connection, or sent an invalid frame.
         """
         try:
             data = self.sock.recv(_READ_BYTES)
@@ -72,7 +72,7 @@ class Link:
         self._backlog_bytes += len(frame)
 
     def flush(self) -> None:
-        """Send what the kernel takes now.
+        """Send what the kernel accepts now.
 
         Raises:
             LinkClosed: the connection is broken.

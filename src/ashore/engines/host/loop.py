@@ -1,7 +1,7 @@
 """The loop of an engine host: drain the sockets, submit and cancel, step, send. One thread, and it never spins.
 
-With nothing to do it sleeps on its sockets, so a new order starts at once. An engine that computes is stepped as long
-as it has orders; an engine whose events come from elsewhere (`CanWait`) is slept on together with the sockets.
+Without work it sleeps on its sockets, so a new order starts at once. An engine that computes is stepped as long as it
+has orders; for an engine whose events come from elsewhere (`CanWait`), the loop also sleeps on its descriptor.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class HostLoop:
 
         Args:
             engine: Loaded already. The loop does not close it.
-            info: What `load` returned; greets every worker.
+            info: Result of `load`; sent to every worker as greeting.
             listener: Non-blocking listening socket. The loop closes it at its end.
             drain_s: Seconds that running orders have to end once draining starts.
             clock: Time for the drain deadline.
@@ -103,26 +103,26 @@ class HostLoop:
 
     @property
     def awake_s(self) -> float:
-        """How long the present turn has taken, so the step in it; 0 while the loop sleeps. Callable from any thread."""
+        """Duration of the current turn, and so of its step; 0 while the loop sleeps. Callable from any thread."""
         woke_s = self._woke_s
         return 0.0 if woke_s is None else self._clock.monotonic_s() - woke_s
 
     def start_draining(self) -> None:
-        """Take no new work and let `run` return once what runs has ended, or `drain_s` later. May be called twice, and
-        from a handler of signals: it says nothing, for the loop may be in the middle of what it says."""
+        """Refuse new work; `run` returns once running work has ended, or `drain_s` later. May be called twice, and
+        from a signal handler: it sends nothing, since the loop may be in the middle of a message."""
         if self._drain_deadline_s is None:
             self._drain_deadline_s = self._clock.monotonic_s() + self._drain_s
 
     def stop_now(self) -> None:
-        """Have `run` return in its next turn, whatever runs. May be called as `start_draining` may."""
+        """Make `run` return in its next turn, even with running work. May be called as `start_draining` may."""
         self._drain_deadline_s = self._clock.monotonic_s()
 
     def run(self) -> None:
-        """Serve until drained, then take leave of every worker. What raises anything unforeseen leaves without a word:
-        to the workers it has died.
+        """Serve until drained, then send `Farewell` to every worker. On an unforeseen error no farewell is sent: to the
+        workers the host has died.
 
         Raises:
-            HostDied: what the engine ran on has ended.
+            HostDied: the engine's backend has ended.
             EngineFailed: the engine raised in `MOST_FAILED_STEPS` steps in a row.
         """
         try:
@@ -165,7 +165,7 @@ class HostLoop:
                 key.data()
 
     def _sleep_s(self) -> float | None:
-        """Seconds to sleep when nothing arrives; None is for ever, 0 is not at all."""
+        """Seconds to sleep when nothing arrives; None: without limit, 0: not at all."""
         if self._calls.can_go_on:
             return 0.0
         drain_s = None
@@ -239,7 +239,7 @@ class HostLoop:
                 assert_never(message)
 
     def _rest(self, call_id: int, asleep: bool) -> ToWorker:
-        """Put the engine to sleep or wake it up, and return what its supervisor is told."""
+        """Put the engine to sleep or wake it up, and return the reply for its supervisor."""
         engine = self._engine
         try:
             if not isinstance(engine, CanSleep) or "sleep" not in self._info.features:
@@ -249,7 +249,7 @@ class HostLoop:
             if asleep and (self._owners or self._calls):
                 raise Conflict(f"{len(self._owners)} orders run", hint="ask again when they have ended")
             if asleep:
-                self._is_asleep = True  # first: where it fails, nothing is asked of it any more
+                self._is_asleep = True  # first: after a failure the engine is not used any more
                 engine.sleep()
             else:
                 engine.wake()
@@ -280,8 +280,8 @@ class HostLoop:
         try:
             events = self._engine.step(STEP_TIMEOUT_S if self._watched_fd is None else 0.0)
         except HostDied:
-            raise  # what the engine ran on is gone: the host has died, and its orders are tried on another one
-        except Exception as error:  # the outermost loop: whatever an engine raises ends its orders, not the host
+            raise  # the engine's backend is gone: the host has died, and its orders are tried on another one
+        except Exception as error:  # the outermost loop: an engine error ends its orders, not the host
             _log.exception("an engine step failed; %d orders were ended", len(self._owners))
             self._failed_steps += 1
             self._fail_all(error)
@@ -328,16 +328,16 @@ class HostLoop:
     # --- writing and closing
 
     def _take_leave(self) -> None:
-        """End what still runs, and tell every worker that nothing else of what it sent was begun."""
+        """End running work, and tell every worker that nothing else of its work was begun."""
         self._fail_all(Draining("this engine host has stopped", hint="send the request again"))
         for link in list(self._links):
             self._deliver(link, Farewell())
 
     def _send_rest(self) -> None:
-        """Return once every worker has taken what was told to it, or `LAST_WORDS_S` later."""
+        """Wait until every worker has read its messages, or until `LAST_WORDS_S`."""
         deadline_s = self._clock.monotonic_s() + LAST_WORDS_S
         self._flush()
-        with selectors.DefaultSelector() as room:  # of its own: in the other one, orders that nobody reads wait
+        with selectors.DefaultSelector() as room:  # its own: unread orders wait in the other one
             for link in self._links:
                 if link.has_backlog:
                     room.register(link.sock, selectors.EVENT_WRITE, link)
@@ -347,7 +347,7 @@ class HostLoop:
                     room.unregister(key.fileobj)
 
     def _deliver(self, link: Link, message: ToWorker) -> None:
-        """Queue `message`. An answer too large for a frame becomes a failure; a link that is over is dropped."""
+        """Queue `message`. An answer too large for a frame becomes a failure; a closed link is dropped."""
         try:
             link.send(message)
         except LinkClosed as reason:
@@ -372,7 +372,7 @@ class HostLoop:
                 self._selector.modify(link.sock, wanted, link)
 
     def _drop_link(self, link: Link, reason: str) -> None:
-        """Forget a worker and end its orders; their last events go nowhere."""
+        """Remove a worker and end its orders; their last events are dropped."""
         if not link.open:
             return
         if link.orders or reason != "closed by the worker":

@@ -1,4 +1,4 @@
-"""Which ways to run a model on llama.cpp are worth measuring."""
+"""Tuning candidates on llama.cpp."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Q8: Final = CARD.prepared[0]
 
 
 def candidates(source: ModelSource, here: Here) -> Iterator[Offer]:
-    """Offer the model as pulled and in eight bits, each with a library that was built here, too, if there is one."""
+    """Return the model as pulled and in eight bits, each also with a locally built library if there is one."""
     if source.format != CARD.native:
         yield Rejected(label=CARD.kind, reason=f"it reads {CARD.native}; this model was pulled as {source.format}")
         return
@@ -26,7 +26,7 @@ def candidates(source: ModelSource, here: Here) -> Iterator[Offer]:
     for way in ways:
         yield 6, candidate(source, CARD.kind, "", gguf_precision(bits), here, way)
     if 0 < bits < Q8_BITS + 0.5:
-        return  # as small already
+        return  # already that small
     if reason := costly(source, _Q8):
         yield Rejected(label=f"{CARD.kind} {_Q8}", reason=reason)
         return
@@ -35,7 +35,8 @@ def candidates(source: ModelSource, here: Here) -> Iterator[Offer]:
 
 
 def gguf_precision(bits_per_weight: float) -> str:
-    """Return what a GGUF of so many bits a weight is called; embeddings of another type move the figure a little."""
+    """Return the name of a GGUF's precision by its bits per weight; embeddings of another type shift the figure
+    slightly."""
     if bits_per_weight <= 0:
         return "gguf"
     for most, name in ((4.2, "q3"), (5.2, "q4"), (6.2, "q5"), (7.5, "q6"), (12.0, "q8_0"), (20.0, "f16")):

@@ -23,9 +23,9 @@ CARD: Final = EngineCard(
     modules=("xllamacpp",),
     install="pip install xllamacpp",
     libraries=("llama-cpp-python", "xllamacpp"),
-    # The host hands a token out and then prepares the next step in one thread, while the others turn in place; a worker
-    # that wakes at once has their processor for nothing, and one that waits its turn gets it in the middle of the step.
-    # On two cores of Zen 4, one stream: 3 to 6 % more tokens (four comparisons).
+    # The host sends a token and then prepares the next step in one thread, while the others spin; a worker that wakes
+    # at once takes their processor for nothing, and one that waits for a free processor gets it in the middle of the
+    # step. On two cores of Zen 4, one stream: 3 to 6 % more tokens (four comparisons).
     waits_for_turns=False,
     spins=True,
     choosing=Choosing(rank=2, instead="pull a GGUF file of the model for llamacpp"),

@@ -84,7 +84,7 @@ class LlamaContext:
             watch: Pointer to a `ggml_backend_sched_eval_callback`, which must outlive the context.
 
         Raises:
-            EngineFailed: the library refused, or understood something else than what was asked for.
+            EngineFailed: the library refused, or applied other parameters than given.
         """
         self.library = library = model.library
         self._vocab_size = model.vocab_size
@@ -123,38 +123,38 @@ class LlamaContext:
         """Views of the library's memory, by address: it answers with the same few in every call."""
 
     def decode(self, parts: list[tuple[int, int, list[int], bool]]) -> list[NDArray[np.float32]] | None:
-        """Advance sequences; return a row of logits for each part that wants one, or None when there is no room.
+        """Advance sequences; return a row of logits for each part that needs one, or None if there is no room.
 
         Args:
-            parts: Sequence number, position of its first token, tokens, and whether logits after the last are wanted.
+            parts: Sequence number, position of its first token, tokens, and whether to return logits after the last.
 
         The rows are views that the next call overwrites. With None nothing has changed.
 
         Raises:
-            EngineFailed: the library failed; the memory of these sequences is in doubt.
+            EngineFailed: the library failed; the memory of these sequences is undefined.
         """
         outputs = self._fill(parts)
         code = self._call(sum(len(tokens) for _, _, tokens, _ in parts))
         return None if code == _NO_ROOM else [self._row(place) for place in outputs]
 
     def decode_all(self, sequence: int, position: int, tokens: list[int]) -> list[NDArray[np.float32]] | None:
-        """As `decode`, with logits after every token; at most `max_outputs` of them."""
+        """Like `decode`, with logits after every token; at most `max_outputs` of them."""
         self._fill([(sequence, position, tokens, True)])
         self._wanted[: len(tokens)] = 1
         code = self._call(len(tokens))
         return None if code == _NO_ROOM else [self._row(place) for place in range(len(tokens))]
 
     def cut(self, sequence: int, keep: int) -> None:
-        """Forget a sequence from position `keep` on."""
+        """Drop a sequence's tokens from position `keep` on."""
         if not self.library.llama_memory_seq_rm(self._memory, sequence, keep, -1):
             self.library.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def copy(self, source: int, target: int, num_tokens: int) -> None:
-        """Let `target`, which must be empty, share the first tokens of `source`. Takes no room."""
+        """Let `target`, which must be empty, share the first tokens of `source`. Needs no extra room."""
         self.library.llama_memory_seq_cp(self._memory, source, target, 0, num_tokens)
 
     def state_of(self, sequence: int) -> NDArray[np.uint8]:
-        """Return the keys and values of a sequence, and where they belong, for `restore`."""
+        """Return the keys and values of a sequence, and their positions, for `restore`."""
         state = np.empty(self.library.llama_state_seq_get_size(self.handle, sequence), np.uint8)
         written = self.library.llama_state_seq_get_data(self.handle, state.ctypes.data, len(state), sequence)
         if written != len(state):
@@ -162,7 +162,7 @@ class LlamaContext:
         return state
 
     def restore(self, sequence: int, state: NDArray[np.uint8]) -> bool:
-        """Let an empty sequence be what `state_of` returned; False, and still empty, where there is no room for it."""
+        """Restore an empty sequence from `state_of`; False, and still empty, if there is no room for it."""
         with self.library.trying():
             read = self.library.llama_state_seq_set_data(self.handle, state.ctypes.data, len(state), sequence)
         if read != len(state):

@@ -224,8 +224,8 @@ class LlamaCppEngine:
             context.cut(self._score_sequence, 0)
 
     def _scored_rows(self, text: ScoreText, keep: int) -> Iterator[list[NDArray[np.float32]]]:
-        """Compute `text`, of which the first `keep` tokens are known, and yield the logits before each scored token,
-        some at a time; the next yield overwrites them.
+        """Compute `text`, whose first `keep` tokens are computed already, and yield the logits before each scored
+        token, in pieces; the next yield overwrites them.
 
         Raises:
             KvCacheExhausted: there is no room.
@@ -242,7 +242,7 @@ class LlamaCppEngine:
             yield self._with_room(lambda at=start, ids=chunk: context.decode_all(self._score_sequence, at, ids))  # type: ignore[misc]
 
     def _with_room(self, decode: Callable[[], list[NDArray[np.float32]] | None]) -> list[NDArray[np.float32]]:
-        """Return what `decode` returns, moving out what has ended until there is room for it."""
+        """Return the result of `decode`, moving ended sequences out until there is room for it."""
         _, memory = self._loaded()
         while (rows := decode()) is None:
             if not memory.make_room():
@@ -284,7 +284,7 @@ class LlamaCppEngine:
             heapq.heappush(self._waiting, (-answer.order.priority, number, answer))
 
     def _follow_grammars(self, timeout_s: float) -> None:
-        """Hear what grammars permit next; those that have not said it keep their sequences from the step."""
+        """Read what grammars permit next; sequences whose grammar has not answered skip the step."""
         waiting = [answer for answer in self._answers.values() if answer.waits]
         if not waiting:
             return
@@ -301,7 +301,7 @@ class LlamaCppEngine:
             time.sleep(timeout_s)
 
     def _admit(self) -> None:
-        """Give waiting orders a sequence number each, with whatever of their prompt is in the memory already."""
+        """Give waiting orders a sequence number each, reusing any part of their prompt in memory."""
         _, memory = self._loaded()
         while self._waiting and len(self._running) < self._max_running:
             _, number, answer = self._waiting[0]
@@ -354,7 +354,7 @@ class LlamaCppEngine:
         self._step_seconds += time.perf_counter() - started_s
 
     def _plan(self) -> list[tuple[_Running, int]]:
-        """Return how many tokens of which sequences the next call computes: first those that generate, one each."""
+        """Return how many tokens of which sequences the next call computes: first one for each generating sequence."""
         room = self._max_batch
         running = [one for one in self._running if not one.answer.waits]
         plan = [(one, 1) for one in running if one.num_left == 1][:room]
@@ -367,7 +367,7 @@ class LlamaCppEngine:
         return plan
 
     def _preempt(self, plan: list[tuple[_Running, int]]) -> bool:
-        """Send the least important, youngest sequence back to wait; False when only one is left."""
+        """Return the least important, youngest sequence to the queue; False if only one is left."""
         if len(self._running) < 2:
             return False
         victim = max(self._running, key=lambda one: (-one.answer.order.priority, one.number))
@@ -378,7 +378,7 @@ class LlamaCppEngine:
         return True
 
     def _fail(self, broken: list[_Running], error: AshoreError) -> None:
-        """End sequences with `error` and forget their memory."""
+        """End sequences with `error` and drop their memory."""
         _, memory = self._loaded()
         for one in broken:
             self._events.append(one.answer.fail(error))
@@ -386,7 +386,7 @@ class LlamaCppEngine:
         self._drop_ended()
 
     def _drop_ended(self) -> None:
-        """Let go of what ended orders hold; their tokens stay in the memory for others of their partition."""
+        """Release the slots of ended orders; their tokens stay in the memory for others of their partition."""
         _, memory = self._loaded()
         for one in self._running:
             if one.answer.ended:
@@ -408,7 +408,7 @@ def _own_options(options: EngineOptions) -> tuple[str, str]:
     """Return the options of this engine: the type of the KV cache, and which library computes.
 
     Raises:
-        InvalidSpec: another option, or a value that it does not take.
+        InvalidSpec: another option, or an invalid value.
     """
     for name in options.extra:
         if name not in CARD.options.known:

@@ -1,7 +1,7 @@
-"""How strong the inputs of each matrix are when llama.cpp reads a text: its importance matrix.
+"""Importance matrix: how strong the inputs of each matrix are when llama.cpp reads a text.
 
-llama.cpp calls back after each node of its graph; of products the second operand is what is looked at. The structure
-of a tensor is read by its published layout, and checked against what the library says of the same tensor.
+llama.cpp calls back after each node of its graph; for products the second operand is read. A tensor's struct is read by
+its published layout, and checked against the library's own functions.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _Callback = ctypes.CFUNCTYPE(c_bool, POINTER(_Tensor), c_bool, c_void_p)
 def read_importance(path: Path, samples: Samples, *, told: Told) -> Mapping[str, NDArray[np.float32]]:
     """Return, by tensor, the mean square of each input [K] over all tokens of the samples.
 
-    The experts of one layer share theirs: a text of this size does not reach each of them often.
+    The experts of one layer share one: a text of this size does not reach each of them often enough.
 
     Raises:
         UnsupportedModel, EngineFailed: llama.cpp cannot load or run the model, or has another layout.
@@ -75,7 +75,7 @@ def read_importance(path: Path, samples: Samples, *, told: Told) -> Mapping[str,
                 told("read", index / len(samples))
                 context.cut(0, 0)
                 for at in range(0, len(ids), context.max_outputs):
-                    # Logits after each token are asked for, or the last block would compute one token alone.
+                    # Request logits after each token, otherwise the last block would compute one token alone.
                     context.decode_all(0, at, list(ids[at : at + context.max_outputs]))
                 watch.check()
         finally:
@@ -86,7 +86,7 @@ def read_importance(path: Path, samples: Samples, *, told: Told) -> Mapping[str,
 
 
 class _Watch:
-    """What llama.cpp calls. An error in a callback cannot be raised through C, so it is kept for `check`."""
+    """The callback for llama.cpp. An error in a callback cannot be raised through C, so it is stored for `check`."""
 
     def __init__(self, library: LlamaLibrary) -> None:
         self._library = library
@@ -97,7 +97,7 @@ class _Watch:
         self.callback = _Callback(self._take)
 
     def check(self) -> None:
-        """Raise what went wrong since the last call."""
+        """Raise any error since the last call."""
         if self._error is not None:
             raise self._error
 
@@ -107,7 +107,7 @@ class _Watch:
     def _take(self, tensor: Any, ask: bool, _: object) -> bool:
         node = tensor.contents
         if self._library.ggml_op_name(node.op) not in _PRODUCTS:
-            return not ask  # of others nothing is wanted, and the computation goes on
+            return not ask  # other nodes are not needed; the computation continues
         weights = node.src[0].contents
         if b".weight" not in weights.name:
             return not ask

@@ -26,7 +26,7 @@ _WORTH: Final = 32
 
 @dataclass(slots=True, eq=False)
 class KeptPrefix:
-    """Tokens whose keys and values lie in `state`, as llama.cpp writes them."""
+    """Tokens whose keys and values are in `state`, in llama.cpp's format."""
 
     partition: Partition
     ids: NDArray[np.int32]
@@ -34,7 +34,7 @@ class KeptPrefix:
 
 
 class KeptPrefixes:
-    """At most `most_tokens` of them, the one used longest ago forgotten first."""
+    """At most `most_tokens` of them; the least recently used is dropped first."""
 
     def __init__(self, most_tokens: int) -> None:
         self.most_tokens = most_tokens
@@ -43,8 +43,8 @@ class KeptPrefixes:
         self.num_tokens = 0
 
     def longest(self, partition: Partition, ids: list[int], *, beyond: int) -> tuple[KeptPrefix | None, int]:
-        """Return the prefix that has most of the first tokens of `ids`, and how many; None where that is not more than
-        `beyond`, or where it would cost more to copy than to compute."""
+        """Return the prefix that shares the most first tokens with `ids`, and how many; None if that is not more
+        than `beyond`, or if copying would cost more than computing."""
         asked = np.array(ids[:-1], np.int32)
         best: KeptPrefix | None = None
         for one in self._kept.values():
@@ -55,7 +55,7 @@ class KeptPrefixes:
         return (best, beyond) if best is not None else (None, 0)
 
     def add(self, partition: Partition, ids: list[int], state: NDArray[np.uint8]) -> None:
-        """Keep a prefix of at most `most_tokens` tokens. Shorter ones that it begins with have no use any more."""
+        """Store a prefix of at most `most_tokens` tokens. Shorter stored prefixes of it are dropped."""
         new = KeptPrefix(partition, np.array(ids, np.int32), state)
         for one in [one for one in self._kept.values() if one.partition == partition]:
             if common_prefix(one.ids, new.ids) == len(one.ids):
@@ -66,11 +66,11 @@ class KeptPrefixes:
             self.drop(next(iter(self._kept.values())))
 
     def used(self, prefix: KeptPrefix) -> None:
-        """Let it be forgotten last."""
+        """Mark it as most recently used."""
         if self._kept.pop(id(prefix), None) is not None:
             self._kept[id(prefix)] = prefix
 
     def drop(self, prefix: KeptPrefix) -> None:
-        """Forget it. Does nothing where it is forgotten already."""
+        """Drop it. Does nothing if it is already gone."""
         if self._kept.pop(id(prefix), None) is not None:
             self.num_tokens -= len(prefix.ids)

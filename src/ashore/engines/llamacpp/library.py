@@ -1,4 +1,4 @@
-"""llama.cpp's C interface, out of the shared library in the `xllamacpp` wheel, or of one built for this processor.
+"""llama.cpp's C interface, from the shared library in the `xllamacpp` wheel, or one built for this processor.
 
 Only plain functions and two structures are used. The one whose layout changes between versions, the context
 parameters, is checked against its known defaults before anything is set, and the sizes that the context reports are
@@ -45,8 +45,8 @@ class Batch(ctypes.Structure):
 
 
 class _ModelParams(ctypes.Structure):
-    """`struct llama_model_params`, never looked into: the library's defaults are what we want. Larger than any version
-    of it, which does no harm where a structure is returned or passed in memory."""
+    """`struct llama_model_params`, never inspected: the library's defaults are used. Larger than any version of it,
+    which is harmless for a structure returned or passed in memory."""
 
     _fields_ = (("bytes", c_uint8 * 512),)
 
@@ -100,7 +100,7 @@ class ContextParams(ctypes.Structure):
 
 
 class PlainContextParams(ctypes.Structure):
-    """The same of other versions, the one that llama-cpp-python 0.3.36 builds among them."""
+    """The layout of other versions, such as the build of llama-cpp-python 0.3.36."""
 
     _fields_ = (*_BEFORE, *_BEHIND)
 
@@ -183,7 +183,7 @@ class LlamaLibrary:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """What fails inside the context was to be expected: nothing is logged."""
+        """Suppress logging of expected failures inside the context."""
         self._logs = False
         try:
             yield
@@ -192,11 +192,11 @@ class LlamaLibrary:
 
     @contextmanager
     def explaining(self) -> Iterator[deque[str]]:
-        """Yield the lines that the library warns with inside the context: it explains failures in its log only."""
+        """Yield the library's warnings inside the context: it explains failures in its log only."""
         yield self.fresh_lines()
 
     def fresh_lines(self) -> deque[str]:
-        """Return the lines that the library warns with from now on, none yet. For the call that is made most often."""
+        """Return a list that collects the library's warnings from now on. For the most frequent call."""
         self._lines.clear()
         return self._lines
 
@@ -209,10 +209,10 @@ class LlamaLibrary:
             _log.log(logging.WARNING if level == _WARN else logging.ERROR, "%s", line)
 
     def _choose_layout(self) -> None:
-        """Take the first layout in which the defaults read as they should.
+        """Choose the first layout in which the defaults have their expected values.
 
         Raises:
-            EngineFailed: none is; the message names what reads wrong in the first.
+            EngineFailed: none fits; the message names the mismatch in the first.
         """
         misfits = []
         for layout in _LAYOUTS:
@@ -226,7 +226,7 @@ class LlamaLibrary:
 
 
 def misfit_of(defaults: Any) -> str:
-    """Return which default reads otherwise than expected; empty where all are as they should be."""
+    """Return the first default with an unexpected value; empty if all are as expected."""
     for name, expected in _CONTEXT_DEFAULTS.items():
         seen = getattr(defaults, name, expected)
         if seen != expected:
@@ -235,7 +235,7 @@ def misfit_of(defaults: Any) -> str:
 
 
 def built_library() -> str:
-    """Return the path of the library that llama-cpp-python built when it was installed; empty where it is not."""
+    """Return the path of the library that llama-cpp-python built at its installation; empty if it is not installed."""
     found = find_spec(BUILT)
     path = Path(found.origin).parent / "lib" / "libllama.so" if found is not None and found.origin else None
     return str(path) if path is not None and path.is_file() else ""
@@ -243,15 +243,15 @@ def built_library() -> str:
 
 @cache
 def load_library(name: str = "") -> LlamaLibrary:
-    """Return the library. Loading it again gives the same one.
+    """Return the library. Loading it again returns the same one.
 
     Args:
-        name: Empty for that of the wheel; `llama_cpp` for what llama-cpp-python built; else the path of a
-            `libllama.so`, with the libraries that it needs beside it.
+        name: Empty for that of the wheel; `llama_cpp` for the build of llama-cpp-python; else the path of a
+            `libllama.so`, with its dependencies in the same directory.
 
     Raises:
         MissingExtra: the wheel, or llama-cpp-python, is not installed.
-        EngineFailed: its version has another interface than the ones known here, or it cannot be loaded.
+        EngineFailed: its interface is unknown, or it cannot be loaded.
     """
     if name:
         path = built_library() if name == BUILT else name

@@ -1,4 +1,4 @@
-"""Who has llama.cpp's cells: sequences that run, what has ended, and prefixes that were moved out of the cells."""
+"""Allocation of llama.cpp's cells: running sequences, ended ones, and prefixes that were moved out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Memory:
     """The cells of one context and the bookkeeping over them, always changed together."""
 
     def __init__(self, context: LlamaContext, num_slots: int, *, most_kept: int) -> None:
-        """Begin with nothing in them; `most_kept` as for `Slots`."""
+        """Create it empty; `most_kept` as for `Slots`."""
         self.context = context
         self._slots = Slots(num_slots, most_kept=most_kept)
         self._tidy_due_s = 0.0
@@ -32,10 +32,10 @@ class Memory:
         return min(self._slots.num_tokens, self.context.kv_tokens)
 
     def begin(self, partition: Partition, ids: list[int], *, others_run: bool) -> Slot | None:
-        """Return a slot for a sequence that is to compute `ids`, with whatever of them is known already.
+        """Return a slot for a sequence that computes `ids`, reusing tokens that are computed already.
 
-        None where every slot is busy, or where most of the sequence lies outside the cells, which have no room for it
-        until others end (`others_run`): to compute it again would take as many.
+        None if every slot is busy, or if most of the sequence is stored outside the cells, which have no room for it
+        until others end (`others_run`): recomputing it would need the same room.
         """
         placement = self._slots.place(partition, ids)
         if placement is None:
@@ -46,14 +46,14 @@ class Memory:
         return placement.slot
 
     def end(self, slot: Slot) -> None:
-        """A sequence has ended. What it leaves serves others; it lies in the cells until `make_room`."""
+        """End a sequence. Its tokens serve others, in the cells until `make_room`."""
         if self._slots.keeps:
             self._slots.release(slot)
         else:
             self.take_back(slot)
 
     def take_back(self, slot: Slot) -> None:
-        """Take a slot's tokens out of the cells, and keep them outside where prefixes are kept and memory is left."""
+        """Remove a slot's tokens from the cells; store them outside if prefixes are kept and memory is left."""
         most = self._slots.kept.most_tokens
         if slot.ids and most:
             if len(slot.ids) > most:
@@ -66,12 +66,12 @@ class Memory:
         self.context.cut(slot.number, 0)
 
     def give_up(self, slot: Slot) -> None:
-        """Forget what a busy slot holds: it is in doubt."""
+        """Drop the content of a busy slot, which is undefined."""
         self.context.cut(slot.number, 0)
         slot.ids = []
 
     def make_room(self) -> bool:
-        """Move what ended longest ago out of the cells; False when nothing idle is in them."""
+        """Move the least recently ended sequence out of the cells; False if they hold no idle one."""
         slot = self._slots.to_move_out()
         if slot is None:
             return False
@@ -79,14 +79,15 @@ class Memory:
         return True
 
     def tidy(self) -> None:
-        """Move what ended longest ago out of the cells, if that took less than `MOST_TIDYING` of the time lately."""
+        """Move the least recently ended sequence out of the cells, if that took less than `MOST_TIDYING` of recent
+        time."""
         began_s = time.perf_counter()
         if began_s >= self._tidy_due_s and self.make_room():
             ended_s = time.perf_counter()
             self._tidy_due_s = ended_s + (ended_s - began_s) / MOST_TIDYING
 
     def _prepare(self, placement: Placement, others_run: bool) -> bool:
-        """Let the slot hold what was found for it; False where that has to wait."""
+        """Load the slot with the prefix found for it; False if that has to wait."""
         slot, source, keep = placement.slot, placement.source, placement.keep
         if source is slot:
             self.context.cut(slot.number, keep)
@@ -105,7 +106,7 @@ class Memory:
                 return True
             self.context.cut(slot.number, keep)
             if is_most:
-                self._slots.kept.drop(source)  # it comes back, longer
+                self._slots.kept.drop(source)  # it will be stored again, longer
             else:
                 self._slots.kept.used(source)
         return True

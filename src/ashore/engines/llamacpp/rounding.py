@@ -1,5 +1,6 @@
-"""GGUF or safetensors to a GGUF of fewer bits: llama.cpp's own arithmetic, tensor by tensor, weighed by what its inputs
-are when the model reads the calibration text."""
+"""Quantizes GGUF or safetensors to a smaller GGUF: llama.cpp's own arithmetic, tensor by tensor, weighted by the inputs
+that the model gets from the calibration text.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +26,10 @@ _WIDE: Final = ("F32", "F16", "BF16")
 
 
 def prepare_gguf(source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told = quietly) -> Rounded:
-    """Make the GGUF of `source / weights` in one of `MIXES` in `out`. A `Rounder`.
+    """Write the GGUF of `source / weights` in one of `MIXES` to `out`. A `Rounder`.
 
-    Matrices in F32, F16 or BF16 are rounded; vectors, routers, rows that fall into no blocks, and what is smaller
-    already, are copied. `out` must exist; files of an earlier attempt in it are written over.
+    Matrices in F32, F16 or BF16 are rounded; vectors, routers, rows that do not divide into blocks, and smaller formats
+    are copied. `out` must exist; files of an earlier attempt in it are overwritten.
 
     Raises:
         UnsupportedModel: the weights are neither one GGUF file nor safetensors.
@@ -42,7 +43,7 @@ def prepare_gguf(source: Path, weights: str, order: RoundOrder, out: Path, *, to
             if order.samples:
                 importance = read_importance(plain, order.samples, told=lambda _, share: told("read", 0.4 * share))
             counts = _write(plain, order.precision, importance, out / WEIGHTS, told)
-        for name in TEXT_FILES:  # so that the folder stands alone
+        for name in TEXT_FILES:  # so that the folder is self-contained
             if (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
     except OSError as error:
@@ -117,10 +118,10 @@ def round_rows(
     """Return the rows of `wide` [..., K] packed by llama.cpp, and the format as the `gguf` package names it.
 
     Args:
-        library: Does it.
+        library: The library that packs.
         wide: Numbers in single precision.
         kind: The format; its blocks divide K.
-        importance_K: How strong the input of each column is; None: all alike.
+        importance_K: Strength of the input of each column; None: all equal.
     """
     import gguf
 
@@ -178,14 +179,14 @@ _NUMBER: Final = re.compile(r"blk\.(\d+)\.")
 
 
 def kind_of(mix: str, tensor: str, *, row_length: int, num_blocks: int, tied: bool) -> Kind | None:
-    """Return the format of a matrix; None where it stays as it is.
+    """Return the format of a matrix; None if it is not rounded.
 
     Args:
         mix: One of `MIXES`.
         tensor: Its name in the file.
         row_length: Numbers in a row.
         num_blocks: Transformer blocks of the model.
-        tied: True where the embeddings serve as output head too.
+        tied: True if the embeddings are also the output head.
     """
     if not tensor.endswith(".weight") or "ffn_gate_inp" in tensor:
         return None  # a router is tiny, and decides everything
@@ -201,7 +202,7 @@ def kind_of(mix: str, tensor: str, *, row_length: int, num_blocks: int, tied: bo
 
 
 def _matters(tensor: str, num_blocks: int) -> bool:
-    """Tell whether a block is among those that get more bits: the first eighth, the last, every third between."""
+    """Return whether a block gets more bits: the first eighth, the last, every third between."""
     found = _NUMBER.search(tensor)
     if found is None:
         return False

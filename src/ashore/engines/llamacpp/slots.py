@@ -1,4 +1,4 @@
-"""Which sequence number of llama.cpp's memory holds what: prefix reuse within a partition, and whom to forget first.
+"""Sequence numbers of llama.cpp's memory: prefix reuse within a partition, and eviction order.
 
 Pure bookkeeping. Tokens computed for one (partition, adapter) are never offered to another.
 """
@@ -32,7 +32,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where an order goes: `slot` keeps the first `keep` tokens of `source`, which may be the slot itself."""
+    """Placement of an order: `slot` keeps the first `keep` tokens of `source`, which may be the slot itself."""
 
     slot: Slot
     source: Slot | KeptPrefix | None
@@ -43,11 +43,11 @@ class Slots:
     """All sequence numbers of one context, and the prefixes that were moved out of its cells."""
 
     def __init__(self, num_slots: int, *, most_kept: int) -> None:
-        """Make them, all empty.
+        """Create them, all empty.
 
         Args:
             num_slots: Sequence numbers.
-            most_kept: Tokens of prefixes outside the cells; 0: no prefix serves another order.
+            most_kept: Tokens of prefixes outside the cells; 0: prefixes are not reused.
         """
         self.kept = KeptPrefixes(most_kept)
         self._slots = tuple(Slot(number) for number in range(num_slots))
@@ -55,7 +55,7 @@ class Slots:
 
     @property
     def keeps(self) -> bool:
-        """Whether what has ended serves others."""
+        """Whether ended sequences serve others."""
         return self.kept.most_tokens > 0
 
     @property
@@ -64,9 +64,9 @@ class Slots:
         return sum(len(slot.ids) for slot in self._slots)
 
     def place(self, partition: Partition, ids: list[int]) -> Placement | None:
-        """Return where a sequence goes that is to compute `ids`, or None when every slot is busy.
+        """Return the placement of a sequence that computes `ids`, or None if every slot is busy.
 
-        At least the last token is computed again, for its logits. The slot is busy from now on.
+        At least the last token is recomputed, for its logits. The slot is busy from now on.
         """
         idle = [slot for slot in self._slots if not slot.is_busy]
         if not idle:
@@ -88,21 +88,21 @@ class Slots:
         return placement
 
     def release(self, slot: Slot) -> None:
-        """Make a slot idle; its tokens stay in the cells, for others of its partition, until they are moved out."""
+        """Mark a slot idle; its tokens stay in the cells, for others of its partition, until they are moved out."""
         slot.is_busy = False
         self._touch(slot)
 
     def forget(self, slot: Slot) -> None:
-        """Make a slot idle and empty, after its memory was given up."""
+        """Mark a slot idle and empty, after its memory was dropped."""
         slot.is_busy, slot.partition, slot.ids = False, None, []
 
     def keep_outside(self, slot: Slot, state: NDArray[np.uint8]) -> None:
-        """Keep `state` of a slot, of at most `kept.most_tokens` tokens, outside the cells."""
+        """Store the `state` of a slot, of at most `kept.most_tokens` tokens, outside the cells."""
         assert slot.partition is not None, "an empty slot has nothing to keep"
         self.kept.add(slot.partition, slot.ids[: self.kept.most_tokens], state)
 
     def to_move_out(self) -> Slot | None:
-        """Return the slot with tokens of an ended sequence that was used longest ago, or None."""
+        """Return the least recently used slot with tokens of an ended sequence, or None."""
         idle = [slot for slot in self._slots if slot.ids and not slot.is_busy]
         return min(idle, key=lambda s: s.last_used) if idle else None
 

@@ -1,8 +1,8 @@
-"""The blocks of the KV cache: who holds which, and which computed ones may be used again.
+"""The blocks of the KV cache: their holders, and reuse of computed blocks.
 
-A block keeps the keys and values of `block_tokens` consecutive tokens. Computed blocks are remembered in a tree: a
-node is reached only through its parent, and the root of a tree is a (partition, adapter) pair, so that no path leads
-from one tenant or adapter to another's blocks. Keys are the token ids themselves, not hashes of them: nothing collides.
+A block keeps the keys and values of `block_tokens` consecutive tokens. Computed blocks are remembered in a tree: a node
+is reached only through its parent, and the root of a tree is a (partition, adapter) pair, so that no path leads from
+one tenant or adapter to another's blocks. Keys are the token ids themselves, not hashes, so they cannot collide.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class PrefixHit:
-    """What of a prompt is computed already. The blocks are held by the caller from now on."""
+    """The computed part of a prompt. The caller holds the blocks from now on."""
 
     blocks: tuple[int, ...]
     parent: Parent
@@ -42,7 +42,7 @@ class PrefixHit:
 
 @dataclass(slots=True)
 class BlockPool:
-    """Blocks `0 .. num_blocks - 1`: each is free, held by sequences, or idle: remembered and held by none."""
+    """Blocks `0 .. num_blocks - 1`: each is free, held by sequences, or idle (cached and not held)."""
 
     num_blocks: int
     block_tokens: int
@@ -59,7 +59,7 @@ class BlockPool:
 
     @property
     def num_available(self) -> int:
-        """Blocks that `take` can give: free ones and idle ones."""
+        """Blocks that `take` can return: free ones and idle ones."""
         return len(self._free) + len(self._idle)
 
     @property
@@ -67,7 +67,8 @@ class BlockPool:
         return self.num_blocks - self.num_available
 
     def take(self) -> int | None:
-        """Return a block to write to, forgetting the longest unused idle one if none is free; None if all are held."""
+        """Return a block to write to, evicting the least recently used idle one if none is free; None if all are
+        held."""
         if self._free:
             block = self._free.pop()
         elif self._idle:
@@ -79,7 +80,7 @@ class BlockPool:
         return block
 
     def release(self, blocks: list[int]) -> None:
-        """Let go of a sequence's blocks. Later ones become idle first, so that a chain is forgotten from its end."""
+        """Release a sequence's blocks. Later ones become idle first, so that a chain is evicted from its end."""
         for block in reversed(blocks):
             self._holders[block] -= 1
             if self._holders[block] < 0:
@@ -91,7 +92,7 @@ class BlockPool:
                     self._free.append(block)
 
     def match(self, root: Root, ids: list[int], limit: int) -> PrefixHit:
-        """Hold and return the computed blocks that agree with `ids[:limit]`, and a tail worth copying."""
+        """Hold and return the computed blocks that match `ids[:limit]`, and a tail worth copying."""
         size = self.block_tokens
         parent: Parent = root
         blocks: list[int] = []
@@ -120,9 +121,9 @@ class BlockPool:
         return count
 
     def publish(self, parent: Parent, ids: tuple[int, ...], block: int) -> int | None:
-        """Remember that held `block` begins with `ids` after `parent`; return its node number.
+        """Cache that held `block` begins with `ids` after `parent`; return its node number.
 
-        Returns None, and remembers nothing, where another block already holds the same. A block published with few
+        Returns None, and caches nothing, if another block already has the same content. A block published with few
         tokens may be published again with more.
         """
         siblings = self._children.setdefault(parent, {})
@@ -138,7 +139,7 @@ class BlockPool:
         return self._serial
 
     def forget(self, root: Root) -> None:
-        """Free the idle blocks that are reached from `root`; nothing under it may be held."""
+        """Free the idle blocks below `root`; none of them may be held."""
         found: list[int] = []
         above: list[Parent] = [root]
         while above:

@@ -1,4 +1,4 @@
-"""Which ways to run a model on OpenVINO are worth measuring."""
+"""Tuning candidates on OpenVINO."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ computes in, which the plugin insists on."""
 
 
 def candidates(source: ModelSource, here: Here) -> Iterator[Offer]:
-    """Offer INT8 with every group size and both precisions of the cache, and half precision where it is cheaply made.
+    """Return INT8 with every group size and both cache precisions, and half precision if it is cheap to make.
 
-    Where the processor has no products of bytes, rounding the activations gains nothing, and a second form of the
-    weights for long prompts does.
+    On a processor without byte products, rounding the activations gains nothing, but a second form of the weights for
+    long prompts does.
     """
     kvs = (KV_BYTES, "bf16" if here.bf16 else "f32")
     if source.format == CARD.native:

@@ -1,4 +1,4 @@
-"""What `EngineOptions` means to this engine: plugin properties, the size of the KV cache, how long a step may take."""
+"""Translates `EngineOptions` for this engine: plugin properties, the size of the KV cache, the step time."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class RunConfig:
 
 
 def run_config(options: EngineOptions) -> RunConfig:
-    """Translate the options. Names in capitals go to the plugin as they are, and win over what we choose.
+    """Translate the options. Upper-case names are passed to the plugin unchanged, and override our choices.
 
-    Threads are not pinned. The plugin would pin the n-th one of every host to the n-th processor, so that those of two
-    hosts wait for each other there: two that answered together on two cores took 24.5 ms a token pinned and 17.3 not,
-    and one of them up to a third longer than the other; alone it makes no difference.
+    Threads are not pinned. The plugin would pin the n-th one of every host to the n-th processor, so that two hosts
+    would compete for the same ones: two hosts on two cores took 24.5 ms a token pinned and 17.3 unpinned, and one of
+    them up to a third longer than the other; a single host shows no difference.
 
-    `full_precision` computes and caches in single precision: what a seed gives then does not depend on the batch.
+    `full_precision` computes and caches in single precision: the result of a seed then does not depend on the batch.
 
     Raises:
-        InvalidSpec: an option in small letters that this engine does not know.
+        InvalidSpec: a lower-case option that this engine does not know.
     """
     own: dict[str, str | int | float | bool] = {}
     given: dict[str, str | int | float | bool] = {}
@@ -83,16 +83,16 @@ def _milliseconds(name: str, value: object) -> float:
 
 
 def is_full_precision(properties: Mapping[str, object]) -> bool:
-    """Tell whether these properties make the answer to a seed independent of the batch."""
+    """Return whether these properties make the answer to a seed independent of the batch."""
     wanted = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
     return all(properties.get(name) == value for name, value in wanted.items())
 
 
 def choose_kv_tokens(options: EngineOptions, *, context_tokens: int, bytes_per_token: int, free_bytes: int) -> int:
-    """Return how many tokens of KV cache to reserve: what was asked for, else what memory and the load can use.
+    """Return how many tokens of KV cache to reserve: as configured, else what memory and load can use.
 
     Raises:
-        KvCacheExhausted: what was asked for does not fit into memory.
+        KvCacheExhausted: the configured size does not fit into memory.
     """
     if options.kv_tokens:
         check_kv_tokens(options.kv_tokens, bytes_per_token=bytes_per_token, free_bytes=free_bytes)

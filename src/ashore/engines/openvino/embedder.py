@@ -1,7 +1,7 @@
 """Encoders of the BERT family: token ids in, one unit vector or one score out. The graph is built from safetensors.
 
 A cross-encoder is such an encoder with a head on its first token: a sequence-classification checkpoint of one label,
-which reads a question and a text together and tells how well the one answers the other.
+which reads a question and a text together and scores how well the text answers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BertConfig(msgspec.Struct, frozen=True):
 
     @property
     def is_roberta(self) -> bool:
-        """Whether its positions begin behind that of the padding, and its head has layers of its own."""
+        """Whether its positions begin after the padding's, and its head has layers of its own."""
         return self.model_type == "xlm-roberta"
 
     @property
@@ -66,10 +66,10 @@ class _ModelType(msgspec.Struct, frozen=True):
 
 
 def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertEmbedder | None:
-    """Return the encoder in a folder, built and compiled; None where it holds another kind of model.
+    """Return the encoder in a folder, built and compiled; None for another kind of model.
 
     Raises:
-        UnsupportedModel: a tensor is missing, the activation is another one, or the head has several labels.
+        UnsupportedModel: a tensor is missing, the activation is not supported, or the head has several labels.
         EngineFailed: the plugin refused the graph.
     """
     path = directory / "config.json"
@@ -83,14 +83,14 @@ def open_encoder(directory: Path, weights: str, options: EngineOptions) -> BertE
 
 
 class BertEmbedder:
-    """Vectors of texts, of length one: the state of the first token or the mean of all, as `embedding.json` says."""
+    """Embeds texts as unit vectors: the state of the first token or the mean of all, as `embedding.json` configures."""
 
     FEATURES: ClassVar[tuple[Feature, ...]] = ("embed",)
     PROPERTIES: ClassVar[Mapping[str, str]] = {}
     """Of the plugin, where the operator says nothing."""
 
     def __init__(self, directory: Path, config: BertConfig, weights: str, options: EngineOptions) -> None:
-        """Build and compile the graph; as `open_encoder` does, which chooses the class."""
+        """Build and compile the graph; use `open_encoder`, which chooses the class."""
         self.config = config
         told = directory / EMBEDDING
         self._embedding = msgspec.json.decode(told.read_bytes(), type=Embedding) if told.is_file() else Embedding()
@@ -132,7 +132,7 @@ class BertEmbedder:
         return self.config.hidden_size
 
     def _check(self) -> None:
-        """Return where such a model may be served.
+        """Check that the model may be served.
 
         Raises:
             UnsupportedModel: it may not.
@@ -144,9 +144,9 @@ class BertEmbedder:
         return draw.op.normalize_l2(pooled, draw.ints(1), 1e-12, "add")
 
     def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Return one vector for each sequence, in the order given. Texts of like length are computed together.
+        """Return one vector for each sequence, in the order given. Texts of similar length are computed together.
 
-        Of a cross-encoder a sequence is a pair, and its vector one number: its score, unbounded.
+        For a cross-encoder a sequence is a pair, and its vector is one number: its unbounded score.
 
         Raises:
             InvalidRequest: an empty sequence or an id beyond the vocabulary.
@@ -184,7 +184,7 @@ class BertEmbedder:
         return vectors
 
     def _second(self, text: Sequence[int]) -> int:
-        """Return where the second text of a pair begins; its length where there is none."""
+        """Return where the second text of a pair begins; its length if there is none."""
         return len(text)
 
 
@@ -215,14 +215,14 @@ class BertRanker(BertEmbedder):
         return draw.linear(draw.op.tanh(draw.linear(first, "pooler.dense")), "classifier")
 
     def _second(self, text: Sequence[int]) -> int:
-        """The end of a pair is the separator; the second text begins behind the first one of it."""
+        """The second text begins after the first separator."""
         if self.config.type_vocab_size < 2:
             return len(text)
         return list(text).index(text[-1]) + 1
 
 
 class ModernBertRanker(BertRanker):
-    """The same of the ModernBERT family, whose pairs have no kinds of tokens."""
+    """The same for the ModernBERT family, whose pairs have no token types."""
 
     def __init__(self, directory: Path, config: ModernBertConfig, weights: str, options: EngineOptions) -> None:
         self._modern = config

@@ -1,4 +1,4 @@
-"""What the graphs of all encoders are drawn with: their inputs, constants, and layers by the names of tensors.
+"""Builder for the graphs of all encoders: inputs, constants, and layers by tensor name.
 
 Dimensions in names: B texts, T tokens of the longest text.
 """
@@ -17,10 +17,10 @@ FAR_BELOW: Final = -1e9
 
 
 class Drawing:
-    """A graph on its way."""
+    """A graph under construction."""
 
     def __init__(self, tensors: dict[str, Any]) -> None:
-        """Begin it with its inputs: `ids`, `mask` and `types` [B, T]."""
+        """Start it with its inputs: `ids`, `mask` and `types` [B, T]."""
         self.op = op = import_openvino("openvino.opset13")
         self.tensors = tensors
         self.ids_BT = op.parameter([-1, -1], np.int64, name="ids")
@@ -31,15 +31,15 @@ class Drawing:
         self.length = op.gather(op.shape_of(self.ids_BT), self.whole(1), self.whole(0))
 
     def whole(self, value: int) -> Any:
-        """Return one whole number."""
+        """Return an integer constant."""
         return self.op.constant(np.int64(value))
 
     def ints(self, *values: int) -> Any:
-        """Return a row of whole numbers."""
+        """Return a row of integers."""
         return self.op.constant(np.array(values, np.int64))
 
     def real(self, value: float) -> Any:
-        """Return one number."""
+        """Return a real constant."""
         return self.op.constant(np.float32(value))
 
     def weight(self, name: str) -> Any:
@@ -61,7 +61,7 @@ class Drawing:
         return self.op.mvn(x, self.ints(-1), True, epsilon, "inside_sqrt")
 
     def attended(self, query: Any, key: Any, value: Any, bias: Any, *, heads: int, size: int) -> Any:
-        """Return what attention reads, [B, T, H], of queries, keys and values, [B, heads, T, size]."""
+        """Return the output of attention, [B, T, H], for queries, keys and values, [B, heads, T, size]."""
         seen = self.op.scaled_dot_product_attention(query, key, value, bias, self.real(size**-0.5))
         return self.op.reshape(self.op.transpose(seen, self.ints(0, 2, 1, 3)), self.ints(0, 0, heads * size), True)
 
@@ -70,7 +70,7 @@ class Drawing:
         return self.op.gather(self.weight(name), ids, self.whole(0))
 
     def unseen(self) -> Any:
-        """Return what is added to the scores of attention, [B, 1, 1, T]: far below for the padding of short texts."""
+        """Return the additive attention mask, [B, 1, 1, T]: a large negative number for padding."""
         hidden_keys = self.op.subtract(self.real(1), self.op.unsqueeze(self.mask_BT, self.ints(1, 2)))
         return self.op.multiply(hidden_keys, self.real(FAR_BELOW))
 
@@ -86,6 +86,6 @@ class Drawing:
         return self.op.divide(total, self.op.reduce_sum(weights_BT1, self.ints(1)))
 
     def model(self, out: Any) -> Any:
-        """Return the graph, whole."""
+        """Return the finished graph."""
         inputs = [self.ids_BT, self.mask_BT, self.types_BT]
         return import_openvino().Model([self.op.result(out)], inputs, "encoder")

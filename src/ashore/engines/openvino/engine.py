@@ -80,7 +80,7 @@ class OpenVinoEngine:
     """Implements `Engine`, `CanScore`, `CanTellDistributions`, `CanLoadAdapter`, and `CanEmbed` for encoders."""
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Make it. `clock` gives the seconds in which steps and waits are measured."""
+        """Create it. `clock` returns the seconds that steps and waits are measured in."""
         self._clock = clock
         self._info: EngineInfo | None = None
         self._model: PairedModel | None = None
@@ -163,7 +163,7 @@ class OpenVinoEngine:
         """Compile the less exact variants over the same blocks.
 
         Raises:
-            UnsupportedModel: one is another model, whose keys and values mean something else.
+            UnsupportedModel: one is a different model, with incompatible keys and values.
         """
         assert self._model is not None
         if not files.rungs:
@@ -185,17 +185,17 @@ class OpenVinoEngine:
             pace.warm_up(opened, vocab_size=vocab_size, num_blocks=num_blocks)
             self._rungs.append((opened, pace))
         lowest, costs = self._rungs[-1][1], [Cost(step=1.0, prompt=1.0)]
-        for _, pace in reversed(self._rungs[:-1]):  # a rung costs no less than the one below, whatever a neighbour did
+        for _, pace in reversed(self._rungs[:-1]):  # a rung costs no less than the one below
             step = max(costs[0].step, pace.single_s / lowest.single_s)
             prompt = max(costs[0].prompt, pace.seconds_per_token / lowest.seconds_per_token)
             costs.insert(0, Cost(step=step, prompt=prompt))
         self._ladder = Ladder(config.objective, tuple(costs))
 
     def load_adapter(self, name: str, directory: str) -> None:
-        """Do what `CanLoadAdapter` promises. The first adapter compiles the model again, with inputs for adapters.
+        """Implement `CanLoadAdapter`. The first adapter compiles the model again, with inputs for adapters.
 
-        Steps without an adapter go on with the first compilation and cost what they did, unless memory is short.
-        Sequences that run go on with the adapter that they began with, also when its name is given another.
+        Steps without an adapter use the first compilation at unchanged cost, unless memory is short. Running sequences
+        keep the adapter that they began with, even if its name is reassigned.
 
         Raises:
             UnsupportedModel: not plain LoRA, or made for another model.
@@ -247,7 +247,7 @@ class OpenVinoEngine:
         return events
 
     def score(self, texts: Seq[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
-        """Do what `CanScore` promises. Runs between two steps, so the running sequences wait for it."""
+        """Implement `CanScore`. Runs between two steps, so the running sequences wait for it."""
         info, _ = self._loaded()
         check_scored(texts, info, top_logprobs=top_logprobs)
         scored: list[ScoredText] = [[] for _ in texts]
@@ -260,7 +260,7 @@ class OpenVinoEngine:
         return scored
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
-        """Do what `CanTellDistributions` promises."""
+        """Implement `CanTellDistributions`."""
         info, _ = self._loaded()
         check_scored([text], info)
         for piece in self._scored_pieces([text]):
@@ -365,7 +365,7 @@ class OpenVinoEngine:
             self._scheduler.add(live.sequence)
 
     def _follow_grammars(self, timeout_s: float) -> None:
-        """Hear what grammars permit next, and hold back the sequences whose grammars have not said it."""
+        """Read what grammars permit next, and hold back the sequences whose grammars have not answered."""
         lives = [live for live in self._live.values() if live.answer.waits]
         if not lives:
             return
@@ -420,7 +420,7 @@ class OpenVinoEngine:
             self._ladder.note(seconds=ended_s - begun_s, decoding=decoding)
 
     def _choose_rung(self, ladder: Ladder, now_s: float, decoding: int) -> int:
-        """Return what computes the next step, and have whoever begins with it look for blocks of the same rung."""
+        """Return the rung of the next step, and let newly started sequences look for blocks of the same rung."""
         ahead = [s for s in (*self._scheduler.running, *self._scheduler.waiting) if s.remaining > 1]
         came_s = [live.came_s for s in ahead if not (live := self._live[s.order_id]).answer.num_made]
         rung = ladder.decide(
@@ -436,7 +436,7 @@ class OpenVinoEngine:
         return rung
 
     def _by_rung(self, chunks: Seq[Chunk], rung: int) -> list[tuple[int, Seq[Chunk]]]:
-        """Return the chunks of a step by what computes them: one rung, but for orders that want a more exact one."""
+        """Return the chunks of a step by rung: one rung, except for orders that need a more exact one."""
         if self._ladder is None:
             return [(0, chunks)]
         groups: dict[int, list[Chunk]] = {}
@@ -445,10 +445,10 @@ class OpenVinoEngine:
             at = min(rung, live.last_rung)
             groups.setdefault(at, []).append(chunk)
             if live.lowest < 0 and chunk.start:
-                live.lowest = live.begun_rung  # what was in the prefix cache
+                live.lowest = live.begun_rung  # tokens from the prefix cache
             live.lowest = max(live.lowest, at)
             if at > live.begun_rung:
-                chunk.sequence.shares = False  # its further blocks are less exact than their place in the cache says
+                chunk.sequence.shares = False  # its further blocks are less exact than their place in the cache implies
         return sorted(groups.items())
 
     def _compute(self, rung: int, chunks: Seq[Chunk]) -> NDArray[np.float32]:
@@ -482,7 +482,7 @@ class OpenVinoEngine:
         return logits_SV
 
     def _take(self, live: _Live, logits_V: NDArray[np.float32]) -> None:
-        """Choose the next token of one sequence, send it, and end the sequence where it ends."""
+        """Choose the next token of one sequence, send it, and end the sequence if it is done."""
         answer, made = live.answer, live.answer.num_made
         if not made:
             answer.cached_tokens = live.sequence.cached
@@ -497,7 +497,7 @@ class OpenVinoEngine:
             self._end(live)
 
     def _tell_rung(self, live: _Live) -> None:
-        """Tell what computes the token that follows, where that is new."""
+        """Report the rung of the next token if it changed."""
         info, _ = self._loaded()
         self._rung_tokens[info.rungs[live.lowest]] += 1
         if live.lowest != live.told_rung:
@@ -505,7 +505,7 @@ class OpenVinoEngine:
             self._events.append(Rung(live.answer.order.order_id, info.rungs[live.lowest]))
 
     def _end(self, live: _Live) -> None:
-        """Free what a sequence holds, wherever it is."""
+        """Release everything that a sequence holds."""
         del self._live[live.answer.order.order_id]
         future = self._compiling.pop(live.answer.order.order_id, None)
         if future is not None:
@@ -516,7 +516,7 @@ class OpenVinoEngine:
             self._drop_if_unused(live.adapter)
 
     def _drop_if_unused(self, key: str) -> None:
-        """Forget an adapter whose name means another one by now, once no order needs it."""
+        """Drop an adapter whose name was reassigned, once no order needs it."""
         needed = key in self._adapters.values() or any(live.adapter == key for live in self._live.values())
         if self._bank is not None and not needed:
             self._bank.drop(key)

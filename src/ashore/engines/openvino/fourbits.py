@@ -17,8 +17,8 @@ from ashore.errors import InvalidRequest
 
 
 class FourBitLayers:
-    """What can have four bits in a model of half precision, every product but the output head, and what is made of the
-    others then: with calibration text their eight bits are rounded by GPTQ too."""
+    """The layers of a half-precision model that can have four bits: every product but the output head. The others
+    get eight bits; with calibration text these are rounded by GPTQ too."""
 
     def __init__(self, model: Any, group_size: int) -> None:
         """Find them.
@@ -35,7 +35,7 @@ class FourBitLayers:
         found = find_products(model)
         self.products = {p.name: p for p in found if p.name != HEAD}
         heads = tuple(p for p in found if p.name == HEAD)
-        self._heads = heads if len(heads) == 1 else ()  # of several without a name, none can be told from another
+        self._heads = heads if len(heads) == 1 else ()  # several without a name cannot be told apart
         self._rounded: dict[str, FourBits] = {}
         self._moments: Mapping[str, NDArray[np.float32]] = {}
         self._tuned = False
@@ -46,7 +46,7 @@ class FourBitLayers:
         return frozenset(self.products)
 
     def round(self, samples: Samples, *, told: Told) -> None:
-        """Round them: by GPTQ with what `samples` puts into them, or to the nearest without samples."""
+        """Round them: by GPTQ with the inputs of `samples`, or to the nearest without samples."""
         self._tuned = bool(samples)
         if samples:
             read = [*self.products.values(), *self._heads]
@@ -69,7 +69,7 @@ class FourBitLayers:
         return keep_worst(losses, num_weights, share)
 
     def described(self, small: Collection[str]) -> str:
-        """Return in words what a mixture with these layers in four bits is."""
+        """Return a description of a mixture with these layers in four bits."""
         how = "GPTQ" if self._tuned else "nearest"
         four = f"{len(small)} of {len(self.products)} products INT4_SYM in groups of {self._group_size} ({how})"
         return f"{four}, the others INT8_SYM per channel ({how})"
@@ -119,7 +119,7 @@ def _products_of(model: Any) -> dict[str, Any]:
 
 
 def check_groups(products: Iterable[Product], group_size: int) -> None:
-    """Raise `InvalidRequest` unless all rows fall into groups of this size."""
+    """Raise `InvalidRequest` unless all rows divide into groups of this size."""
     for product in products:
         row = product.constant.get_output_shape(0)[1]
         if row % group_size:

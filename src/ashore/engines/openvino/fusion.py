@@ -63,7 +63,7 @@ def _join(op: Any, nodes: list[Any], weights: list[Any]) -> None:
 
 
 def unpack_weights(model: Any) -> int:
-    """Replace, in place, rounded weights of products by the same numbers in single precision; return how many."""
+    """Replace, in place, rounded weights of products by the same numbers in single precision; return the count."""
     op = import_openvino("openvino.opset13")
     count = 0
     for node in model.get_ordered_ops():
@@ -86,7 +86,7 @@ def _constant_of(product: Any) -> Any:
 
 
 def _evaluate(node: Any) -> Any | None:
-    """Return what `Convert` and `Multiply` make of a constant of bytes, or None if it is something else."""
+    """Return the result of `Convert` and `Multiply` on a constant of bytes, or None for another form."""
     scales: list[Any] = []
     while node.get_type_name() in ("Convert", "Multiply"):
         if node.get_type_name() == "Multiply":

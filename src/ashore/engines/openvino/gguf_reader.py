@@ -1,6 +1,6 @@
-"""`python -m ashore.engines.openvino.gguf_reader FILE`: writes an OpenVINO model beside a GGUF file.
+"""`python -m ashore.engines.openvino.gguf_reader FILE`: writes an OpenVINO model next to a GGUF file.
 
-A process of its own, because the library compiles the model as it reads and gives the memory back only at its end.
+A process of its own, because the library compiles the model while reading and frees the memory only at exit.
 """
 
 from __future__ import annotations

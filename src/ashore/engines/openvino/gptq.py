@@ -1,8 +1,7 @@
-"""Rounding a matrix to four or eight bits so that its products stay right, not its numbers: GPTQ, on numpy.
+"""Rounds a matrix to four or eight bits, minimising the error of its products, not of its numbers: GPTQ, in numpy.
 
-Columns are rounded one after the other, the ones with the strongest inputs first, and the error of each is made good in
-the columns that are still to come, as the correlations of the inputs tell. Scales are searched by the error that they
-leave, weighed by how strong each input is.
+Columns are rounded one after the other, strongest inputs first, and the error of each is compensated in the remaining
+columns by the correlations of the inputs. Scales are searched for the least error, weighted by input strength.
 
 Shapes: N outputs, K inputs, G groups of g = K / G inputs each.
 
@@ -45,7 +44,7 @@ class FourBits:
     scales_NG: NDArray[np.float16]
 
     def values(self) -> Floats:
-        """Return the matrix [N, K] that this stands for."""
+        """Return the matrix [N, K] that it represents."""
         n, k = self.codes_NK.shape
         groups = self.codes_NK.reshape(n, self.scales_NG.shape[1], -1).astype(np.float32)
         result: Floats = (groups * self.scales_NG[:, :, None].astype(np.float32)).reshape(n, k)
@@ -53,10 +52,10 @@ class FourBits:
 
 
 def round_nearest(weights_NK: Floats, group_size: int, *, low: int = LOW, high: int = HIGH) -> FourBits:
-    """Round each number to the nearest code, of four bits or of as many as `low` and `high` say: what is done without
-    calibration text.
+    """Round each number to the nearest code between `low` and `high` (four bits by default). Used without calibration
+    text.
 
-    No number is cut off: without the inputs, the least error of the weights is not the least of the products (the demo
+    No number is clipped: without the inputs, the least error of the weights is not the least of the products (the demo
     model lost 33 % of perplexity with searched scales, and 21 % with these).
     """
     scales_NG = _full_scales(weights_NK, group_size, low).astype(np.float16)
@@ -74,7 +73,7 @@ def round_gptq(
         weights_NK: The matrix.
         moments_KK: Mean over the tokens of `x.T @ x`, of the inputs `x` [1, K].
         group_size: Inputs that share one scale; divides K.
-        low: The least code; four bits by default.
+        low: The smallest code; four bits by default.
         high: The largest.
     """
     n, k = weights_NK.shape
@@ -87,7 +86,7 @@ def round_gptq(
     blocks = [weights_NK[start : start + _ROWS] for start in range(0, n, _ROWS)]
     scales_NG = np.concatenate([_search_scales(block, strength, group_size, low, high) for block in blocks])
     order_K = np.argsort(-strength_K, kind="stable")
-    # Upper Cholesky factor of the inverse: row i tells how the error of column i is shared among those after it.
+    # Upper Cholesky factor of the inverse: row i distributes the error of column i over those after it.
     share_KK = np.linalg.cholesky(np.linalg.inv(moments[np.ix_(order_K, order_K)])).T.astype(np.float32)
     codes_NK = np.empty((n, k), np.int8)
     for start in range(0, n, _ROWS):
@@ -116,7 +115,7 @@ def _share_errors(weights_KN: Floats, scales_KN: Floats, share_KK: Floats, low: 
 
 
 def _search_scales(weights_NK: Floats, strength_K: Floats, group_size: int, low: int, high: int) -> NDArray[np.float16]:
-    """Return the scale of each group that leaves the least error, weighed by how strong the inputs are."""
+    """Return the scale of each group with the least error, weighted by input strength."""
     n, k = weights_NK.shape
     groups_NGg = weights_NK.reshape(n, k // group_size, group_size).astype(np.float32)
     strength_Gg = strength_K.reshape(-1, group_size)
@@ -137,9 +136,9 @@ def _search_scales(weights_NK: Floats, strength_K: Floats, group_size: int, low:
 
 
 def _full_scales(weights_NK: Floats, group_size: int, low: int) -> Floats:
-    """Return the scale of each group at which nothing is cut off.
+    """Return the scale of each group at which nothing is clipped.
 
-    Its sign is such that the largest number of the group falls on `low`, the longer side of the codes.
+    Its sign maps the largest number of the group to `low`, the longer side of the codes.
     """
     n, k = weights_NK.shape
     groups_NGg = weights_NK.reshape(n, k // group_size, group_size).astype(np.float32)

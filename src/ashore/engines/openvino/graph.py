@@ -29,7 +29,7 @@ Row = tuple[list[int], int, int, Ints, int]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The inputs of one step, in the plugin's own terms."""
+    """The inputs of one step, in the plugin's terms."""
 
     token_ids_T: NDArray[np.int64]
     positions_T: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFacts:
-    """What the model file says about itself."""
+    """Facts read from the model file."""
 
     vocab_size: int
     context_tokens: int
@@ -68,8 +68,8 @@ class PagedModel:
         With `adapters` the graph has an input for their matrices beside every projection: see `use_adapters`.
 
         Raises:
-            UnsupportedModel: not a decoder that the paged-attention rewrite takes, or its projections have no names.
-            EngineFailed: the plugin refused the model or a property; its own words are in the message.
+            UnsupportedModel: not a decoder that the paged-attention rewrite supports, or its projections have no names.
+            EngineFailed: the plugin rejected the model or a property; the message has its own text.
         """
         ov = import_openvino()
         core = ov.Core()
@@ -106,7 +106,7 @@ class PagedModel:
         return sum(sizes)
 
     def allocate(self, num_blocks: int) -> None:
-        """Make room for `num_blocks` blocks, and one more for fillers. Memory is touched only when a block is first
+        """Allocate `num_blocks` blocks, and one more for fillers. Memory is touched only when a block is first
         written."""
         tensors = [
             self._ov.Tensor(p.element_type, self._ov.Shape([num_blocks + 1, *_block_shape(p)]))
@@ -115,7 +115,7 @@ class PagedModel:
         self._use(tensors)
 
     def filler(self, num_tokens: int) -> Row:
-        """Return a row of tokens that belong to nobody, to make a step as large as another one was.
+        """Return a row of padding tokens, to give a step the size of an earlier one.
 
         Args:
             num_tokens: At most `BLOCK_TOKENS`.
@@ -124,11 +124,11 @@ class PagedModel:
         return [0] * num_tokens, 0, num_tokens, np.array([last], np.int32), 1
 
     def use_cache_of(self, other: PagedModel) -> None:
-        """Work on the blocks of another compilation of the same model."""
+        """Use the blocks of another compilation of the same model."""
         self._use(other._tensors)
 
     def use_adapters(self, bank: AdapterBank) -> None:
-        """Take the matrices of the steps to come from `bank`, which was made for the slots of this model."""
+        """Use the matrices of `bank`, made for the slots of this model, in the next steps."""
         self._bank = bank
 
     def _put_adapters(self, batch: Batch) -> None:
@@ -141,7 +141,7 @@ class PagedModel:
             self._matrices = matrices
 
     def _put(self, name: str, values: NDArray[Any]) -> None:
-        """Write into the memory that the request reads already, or give it new memory where the shape has changed."""
+        """Write into the memory that the request already uses, or allocate new memory if the shape has changed."""
         bound = self._inputs.get(name)
         if bound is not None and bound.shape == values.shape:
             bound[...] = values
@@ -161,7 +161,7 @@ class PagedModel:
             cache[target] = cache[source]
 
     def start(self, batch: Batch) -> None:
-        """Begin one step; other work may go on until `wait`."""
+        """Start one step; other work may run until `wait`."""
         self._put("input_ids", batch.token_ids_T)
         self._put("position_ids", batch.positions_T)
         self._put("past_lens", batch.past_lens_B)
@@ -223,8 +223,8 @@ def _facts(model: Any) -> GraphFacts:
 
 
 def _precision_of(model: Any) -> str:
-    """Return `fp16`, `int8`, `int4` where most weights have four bits, or `mixed` where some have. Matrices of every
-    size count, by their numbers: a small model has no large ones."""
+    """Return `fp16`, `int8`, `int4` if most weights have four bits, or `mixed` if some have. Matrices of every size
+    count, by their numbers: a small model has no large ones."""
     counts = {"four": 0, "eight": 0, "wide": 0}
     for node in model.get_ops():
         if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) >= 2:
@@ -236,8 +236,8 @@ def _precision_of(model: Any) -> str:
 
 
 def _weight_group_of(model: Any) -> int:
-    """Return the smallest group of weights with a scale; those with zeros of their own (`u4`) do not count: the plugin
-    takes their activations as they are."""
+    """Return the smallest group of weights with a scale; those with their own zero points (`u4`) do not count: the
+    plugin uses their activations unrounded."""
     groups = [
         int(node.get_output_shape(0)[2])
         for node in model.get_ops()
@@ -249,7 +249,7 @@ def _weight_group_of(model: Any) -> int:
 
 
 def read_facts(xml: Path) -> GraphFacts:
-    """Return what a model file says about itself, without compiling it.
+    """Return the facts of a model file, without compiling it.
 
     Raises:
         EngineFailed: OpenVINO cannot read it.

@@ -1,12 +1,13 @@
-"""Which of several compilations of one model computes the next step: rules over what was seen, no clock, no model.
+"""Chooses which of several compilations of one model computes the next step: rules over observations, no clock, no
+model.
 
 A ladder has rungs, the most exact first. All of them read and write the same blocks of keys and values, so a sequence
-may go on with another one in any step. The whole batch changes: sequences that went on at the upper rung beside others
-at the lower one would have each step read the weights of both.
+may switch in any step. The whole batch switches: a batch with sequences on both rungs would read the weights of both in
+each step.
 
-What is asked is how long answers take against an objective: a step against the time for a token, and the wait of a
-newcomer against the time to the first one. Down at once when either comes near; up only after a while, and only when
-the same two would be well within the objective with what the upper rung costs: for a step, and for a prompt.
+Latency is compared with an objective: a step with the time per token, and the wait of a new sequence with the time to
+the first token. Down at once when either comes near; up only after a while, and only if both would be well within the
+objective at the cost of the upper rung.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SMOOTHING: Final = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """How quick answers are to be."""
+    """Latency objective of answers."""
 
     ttft_s: float = 1.0
     """To the first token, from when the order came."""
@@ -37,7 +38,7 @@ class Objective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a rung takes, relative to another one: what generates reads weights, what prompts take is products."""
+    """Cost of a rung relative to another: generation is bound by reading weights, prompts by products."""
 
     step: float
     """Time of a step in which sequences generate."""
@@ -63,7 +64,7 @@ class Ladder:
         return len(self.costs) - 1
 
     def note(self, *, seconds: float, decoding: int) -> None:
-        """Learn from a step that took so long, and in which so many sequences generated."""
+        """Learn from the duration of a step, and the number of generating sequences in it."""
         if decoding:
             self._step_s += SMOOTHING * (seconds - self._step_s) if self._step_s else seconds
 
@@ -73,8 +74,8 @@ class Ladder:
         Args:
             now_s: The time.
             decoding: Sequences that generate now.
-            pending_s: How long this rung takes for the prompts that have not been read, of all that wait or have begun.
-            oldest_wait_s: How long the first of those that have no token yet has waited; 0: there is none.
+            pending_s: Time that this rung needs for all prompts that are not computed yet.
+            oldest_wait_s: Wait of the oldest sequence without a token; 0: there is none.
         """
         need = self._need(self.rung, decoding, pending_s, oldest_wait_s)
         if need > DOWN and self.rung < self.lowest:
@@ -90,13 +91,13 @@ class Ladder:
         return self.rung
 
     def _need(self, rung: int, decoding: int, pending_s: float, oldest_wait_s: float) -> float:
-        """Return the greater share of the objective that a rung would take, from what this one takes."""
+        """Return the greater share of the objective that a rung would need, estimated from this one."""
         here, there = self.costs[self.rung], self.costs[rung]
         step_s = self._step_s * there.step / here.step if decoding else 0.0
         first_s = pending_s * there.prompt / here.prompt + oldest_wait_s
         return max(step_s / self.objective.tpot_s, first_s / self.objective.ttft_s)
 
     def _change(self, rung: int, now_s: float) -> None:
-        self._step_s *= self.costs[rung].step / self.costs[self.rung].step  # it was seen on the other rung
+        self._step_s *= self.costs[rung].step / self.costs[self.rung].step  # it was measured on the other rung
         self.rung, self._since_s = rung, now_s
         self.switches += 1

@@ -1,8 +1,8 @@
 """LoRA adapters in the graph: every token's projections gain the low-rank term of that token's own adapter.
 
-Beside each product `x @ w` stands `((x @ a) * mask) @ b`. `a` and `b` are inputs that hold the matrices of all adapters
-that the step needs, one after the other along the rank, and `mask` is 1 where a token's own adapter lies. So tokens of
-different adapters, and of none, share one step, and a step costs what its own adapters cost.
+`((x @ a) * mask) @ b` is added to each product `x @ w`. `a` and `b` are inputs that hold the matrices of all adapters
+that the step needs, one after the other along the rank, and `mask` is 1 at a token's own adapter. So tokens of
+different adapters, and of none, share one step, which costs only for its own adapters.
 
 Shapes in names: T tokens of the step, M ranks of the adapters, R those of all modules of one product, I inputs, O
 outputs.
@@ -55,7 +55,7 @@ class Slot:
 
 
 def add_slots(model: Any) -> tuple[Any, tuple[Slot, ...]]:
-    """Return the paged model with adapter inputs beside every projection, and what they are.
+    """Return the paged model with adapter inputs at every projection, and the list of them.
 
     Raises:
         UnsupportedModel: no product of this model has a name that tells which projection it is.
@@ -111,7 +111,7 @@ def _slot(node: Any, number: int) -> Slot | None:
 
 
 def _split(node: Any, count: int, rows: int) -> tuple[int, ...]:
-    """Return the channels of each module of a joined product: those of the split behind it."""
+    """Return the channels of each module of a joined product: those of the split after it."""
     if count == 1:
         return (rows,)
     for target in node.output(0).get_target_inputs():
@@ -122,7 +122,7 @@ def _split(node: Any, count: int, rows: int) -> tuple[int, ...]:
 
 
 class AdapterBank:
-    """Loaded adapters, and their matrices in the form that a step's inputs have. Knows no graph and no library."""
+    """Loaded adapters, and their matrices in the form of a step's inputs. Independent of graph and library."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots = tuple(slots)
@@ -131,7 +131,7 @@ class AdapterBank:
         self._sets: OrderedDict[tuple[str, ...], dict[str, NDArray[np.float32]]] = OrderedDict()
 
     def add(self, key: str, adapter: Mapping[str, LowRank]) -> None:
-        """Keep an adapter under a new key.
+        """Add an adapter under a new key.
 
         Raises:
             UnsupportedModel: it changes a projection that this model does not have, or of another size.
@@ -153,13 +153,13 @@ class AdapterBank:
         self._ranks[key] = max((low.rank for low in adapter.values()), default=1)
 
     def drop(self, key: str) -> None:
-        """Forget an adapter that no order uses any more."""
+        """Drop an adapter that no order uses any more."""
         del self._adapters[key], self._ranks[key]
         for keys in [k for k in self._sets if key in k]:
             del self._sets[keys]
 
     def mask(self, runs: Sequence[Run]) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Return the adapters that a step needs, and which ranks count for which token, as [T, 1, M]."""
+        """Return the adapters that a step needs, and which ranks apply to which token, as [T, 1, M]."""
         keys = tuple(sorted({key for key, _ in runs if key}))
         starts, width = {}, 0
         for key in keys:

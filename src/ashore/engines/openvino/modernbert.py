@@ -64,10 +64,10 @@ class ModernBertConfig(msgspec.Struct, frozen=True):
 
 
 def build_modernbert(config: ModernBertConfig, tensors: dict[str, Any]) -> Any:
-    """Return the graph: `ids`, `mask` and `types` [B, T] in, one logit [B, 1] out. `types` means nothing to it.
+    """Return the graph: `ids`, `mask` and `types` [B, T] in, one logit [B, 1] out. `types` is ignored.
 
     Raises:
-        UnsupportedModel: a tensor is missing, or an activation is another one.
+        UnsupportedModel: a tensor is missing, or an activation is not supported.
     """
     if {config.hidden_activation, config.classifier_activation} != {"gelu"}:
         raise UnsupportedModel(f"the activation {config.hidden_activation!r} is not supported; expected 'gelu'")
@@ -87,7 +87,7 @@ def build_modernbert(config: ModernBertConfig, tensors: dict[str, Any]) -> Any:
     places_T = op.convert(op.range(draw.whole(0), draw.length, draw.whole(1), "i64"), np.float32)
 
     def angles(theta: float) -> tuple[Any, Any]:
-        """Return cosines and sines, [T, size]: both halves of a head turn by the same angles."""
+        """Return cosines and sines, [T, size]: both halves of a head rotate by the same angles."""
         turns = np.float32(theta) ** (-np.arange(0, size, 2, dtype=np.float32) / size)
         angles_TD = op.matmul(op.unsqueeze(places_T, ints(1)), op.constant(np.tile(turns, 2)[None, :]), False, False)
         return op.cos(angles_TD), op.sin(angles_TD)

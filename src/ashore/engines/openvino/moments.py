@@ -1,4 +1,4 @@
-"""What goes into each product when the model reads a text: the second moments of its inputs."""
+"""Records the second moments of each product's inputs while the model reads a text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_moments(
 ) -> Mapping[str, NDArray[np.float32]]:
     """Return, by product, the mean over all tokens of `x.T @ x` [K, K], of its inputs x in single precision.
 
-    `model` stays as it is. Products that read the same input share one matrix.
+    `model` is not changed. Products that read the same input share one matrix.
 
     Raises:
         EngineFailed: the plugin failed.
@@ -54,7 +54,7 @@ def read_moments(
 
 
 def run_text(request: Any, ids: Sequence[int]) -> None:
-    """Let a model with state read one text from its beginning."""
+    """Run a stateful model on one text from its beginning."""
     length = len(ids)
     request.reset_state()
     request.infer(

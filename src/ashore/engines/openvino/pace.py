@@ -1,4 +1,4 @@
-"""How many prompt tokens a step may take, from how long steps have taken on this machine, and what sizes steps have.
+"""Chooses prompt tokens per step from measured step times on this machine, and the sizes of steps.
 
 The plugin prepares its kernels for each number of tokens that it sees for the first time, and keeps them. On two cores
 of Zen 4 that costs the demo model 5 ms for a few tokens, 10 for a hundred and 16 for three hundred; so steps have few
@@ -31,7 +31,7 @@ _WARM_UP_TOKENS = 128
 
 
 class Pace:
-    """Turns the wish "no step longer than this" into a number of tokens."""
+    """Turns a limit on step time into a number of tokens."""
 
     def __init__(self, *, max_batch_tokens: int, max_stall_s: float, max_prompt_step_s: float) -> None:
         self.max_batch_tokens = max_batch_tokens
@@ -43,14 +43,14 @@ class Pace:
 
     @property
     def seconds_per_token(self) -> float:
-        """Of steps with many prompt tokens; 0 before `warm_up`."""
+        """Seconds per token in steps with many prompt tokens; 0 before `warm_up`."""
         return self._seconds_per_token
 
     def budget(self, *, decoding: int) -> int:
-        """Return the most prompt tokens for the next step; fewer when other sequences are generating.
+        """Return the limit of prompt tokens for the next step; lower while other sequences generate.
 
         Args:
-            decoding: Sequences that are, each with a token of its own in the step.
+            decoding: Number of generating sequences, each with one token in the step.
         """
         if not self._seconds_per_token:
             return self.max_batch_tokens
@@ -61,7 +61,7 @@ class Pace:
         return max(min(_SMALLEST_BUDGET, self.max_batch_tokens), tokens - decoding)
 
     def note(self, *, num_sequences: int, num_tokens: int, seconds: float) -> None:
-        """Learn from a step; those with few tokens say nothing about prompts."""
+        """Learn from a step; those with few tokens are ignored."""
         if num_tokens - num_sequences < _MEASURED_FROM:
             return
         known = self._seconds_per_token
@@ -69,7 +69,7 @@ class Pace:
         self._seconds_per_token = seen if not known else known + _LEARNING_RATE * (seen - known)
 
     def warm_up(self, model: PairedModel, *, vocab_size: int, num_blocks: int) -> None:
-        """Run the model until its kernels exist, and take the first reading."""
+        """Run the model until its kernels exist, and take the first measurement."""
         ids = [(i * 7919) % vocab_size for i in range(min(_WARM_UP_TOKENS, num_blocks * BLOCK_TOKENS))]
         table = np.arange(-(-len(ids) // BLOCK_TOKENS), dtype=np.int32)
         readings: list[float] = []
@@ -89,7 +89,7 @@ class Pace:
 
 
 def usual_size(num_tokens: int) -> int:
-    """Return how many tokens to compute instead of `num_tokens`, that kernels are prepared for few numbers."""
+    """Return a padded size for `num_tokens`, so that kernels are prepared for few sizes."""
     if num_tokens <= _EXACT:
         return num_tokens
     stride = 8 if num_tokens <= _WHOLE else 16

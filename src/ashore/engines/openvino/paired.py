@@ -1,9 +1,8 @@
 """Two compilations of one model over one KV cache: one for a few tokens, one for many.
 
-Which form of the weights is fastest depends on how many tokens share a reading of them. Where the processor multiplies
-bytes, rounding the activations too pays from the first token on, and one form does everything. Where it does not,
-unpacking the bytes to single precision once, instead of in every step, pays for long prompts. Both forms hold the same
-rounded weights.
+The fastest form of the weights depends on how many tokens share one reading of them. On a processor with byte products,
+rounding the activations too pays from the first token on, and one form suffices. On others, unpacking the bytes to
+single precision once, instead of in every step, pays for long prompts. Both forms hold the same rounded weights.
 """
 
 from __future__ import annotations
@@ -68,10 +67,10 @@ def choose_second_form(
 
 
 def activation_group(weight_group: int) -> int:
-    """Return in groups of how many activations are rounded, where nothing else is asked for.
+    """Return the default group size of activation rounding.
 
-    The plugin rounds none for a product whose weights have smaller groups than the activations would, and multiplies no
-    bytes then. So weights in groups of 32 get activations in groups of 32, and with them the rest of the model.
+    The plugin does not round activations, and uses no byte products, if the weights have smaller groups. So weights in
+    groups of 32 get activations in groups of 32, and so does the rest of the model.
 
     Args:
         weight_group: From `GraphFacts`.
@@ -80,7 +79,7 @@ def activation_group(weight_group: int) -> int:
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Return the processor's instruction sets as Linux names them; empty where it does not tell."""
+    """Return the processor's instruction sets as Linux names them; empty if unknown."""
     if not cpuinfo.is_file():
         return frozenset()
     found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
@@ -88,7 +87,7 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def open_model(xml: Path, config: RunConfig, *, adapters: bool = False) -> PairedModel:
-    """Compile the model in the one form or the two forms that suit this machine and the options.
+    """Compile the model in one or two forms, as this machine and the options require.
 
     Both forms have inputs for adapters if `adapters` is set. Raises as `PagedModel` does.
     """
@@ -129,28 +128,28 @@ class PairedModel:
         return self._first.kv_bytes_per_block
 
     def allocate(self, num_blocks: int) -> None:
-        """Make room for `num_blocks` blocks, which both compilations read and write."""
+        """Allocate `num_blocks` blocks, which both compilations read and write."""
         self._first.allocate(num_blocks)
         if self._second is not None:
             self._second.use_cache_of(self._first)
 
     def filler(self, num_tokens: int) -> Row:
-        """Return a row of tokens that belong to nobody."""
+        """Return a row of padding tokens."""
         return self._first.filler(num_tokens)
 
     def use_cache_of(self, other: PairedModel) -> None:
-        """Go on with the blocks of another opening of the same model."""
+        """Use the blocks of another opening of the same model."""
         self._first.use_cache_of(other._first)
         if self._second is not None:
             self._second.use_cache_of(other._first)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """What adapters can change; empty unless the model was opened for adapters."""
+        """The products that adapters can change; empty unless the model was opened for adapters."""
         return self._first.slots
 
     def use_adapters(self, bank: AdapterBank) -> None:
-        """Take the adapters of the steps to come from `bank`."""
+        """Use the adapters of `bank` in the next steps."""
         self._first.use_adapters(bank)
         if self._second is not None:
             self._second.use_adapters(bank)
@@ -160,7 +159,7 @@ class PairedModel:
         self._first.copy_block(source, target)
 
     def start(self, batch: Batch) -> None:
-        """Begin one step with the compilation that suits its size."""
+        """Start one step with the compilation that suits its size."""
         large = self._second is not None and batch.token_ids_T.size >= self._from_tokens
         self._at_work = self._second if large and self._second is not None else self._first
         self._at_work.start(batch)

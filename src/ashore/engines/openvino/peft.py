@@ -41,7 +41,7 @@ class PeftFile(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """What one projection gains: `x @ down_RI.T @ up_OR.T`, the scale of the adapter being in `up_OR`.
+    """The term added to one projection: `x @ down_RI.T @ up_OR.T`, with the adapter's scale in `up_OR`.
 
     Shapes in names: R rank, I inputs, O outputs.
     """
@@ -59,8 +59,8 @@ def read_adapter(directory: Path) -> dict[str, LowRank]:
 
     Raises:
         UnknownModel: the folder or a file of it is missing.
-        CorruptBlob: a file is not what its name says.
-        UnsupportedModel: it is not plain LoRA over projections of a decoder's layers; the message names what it is.
+        CorruptBlob: a file does not match its name.
+        UnsupportedModel: it is not plain LoRA over projections of a decoder's layers; the message names the difference.
     """
     for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
@@ -121,7 +121,7 @@ def _low_rank(module: str, pair: Mapping[str, NDArray[np.float32]], config: Peft
 
 
 def _of_pattern(module: str, pattern: Mapping[str, float] | None, default: float) -> float:
-    """Return what the first pattern that names the end of `module` says, as peft resolves it."""
+    """Return the value of the first pattern that matches the end of `module`, as peft resolves it."""
     for expression, value in (pattern or {}).items():
         try:
             if re.fullmatch(rf"(?:.*\.)?(?:{expression})", f"model.{module}"):

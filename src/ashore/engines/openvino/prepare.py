@@ -33,18 +33,17 @@ _READ_TIMEOUT_S = 3600
 
 
 def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told = quietly) -> Rounded:
-    """Make the model of `source / weights` in `out`, in one of `PRECISIONS`. A `Rounder`.
+    """Write the model of `source / weights` to `out`, in one of `PRECISIONS`. A `Rounder`.
 
     `int8` rounds symmetrically to eight bits with one scale for each output channel, or, with a group size, for each
-    group of its weights; activations are not touched.
-    `int4` gives every product but the output head four bits with a scale for each group, by GPTQ where there is
-    calibration text and to the nearest where there is none. With `order.ranking` the layers that lose most keep eight
-    bits; with `order.small` all others do. Where there is text, eight bits are rounded by GPTQ too.
-    `out` is made if it does not exist; files of an earlier attempt in it are written over.
+    group of its weights; activations are not changed. `int4` gives every product but the output head four bits with a
+    scale for each group, by GPTQ with calibration text, to the nearest without. With `order.ranking` the layers that
+    lose most keep eight bits; with `order.small` all others do. With text, eight bits are rounded by GPTQ too. `out` is
+    created if missing; files of an earlier attempt in it are overwritten.
 
     Raises:
-        UnsupportedModel: the reader does not take this architecture (DeepSeek V2 and V3 go to llama.cpp).
-        EngineFailed: the library failed; its own words are in the message.
+        UnsupportedModel: the reader does not support this architecture (DeepSeek V2 and V3 go to llama.cpp).
+        EngineFailed: the library failed; the message has its own text.
         DiskFull: no room for the scratch copy, which is as large as the model in half precision.
     """
     with fused_model(source, weights, out, told=told) as fused:
@@ -73,7 +72,7 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedModel:
-    """A model in half precision in a scratch folder, its projections joined; gone when the block ends."""
+    """A half-precision model in a scratch folder, its projections joined; deleted when the block ends."""
 
     xml: Path
     num_groups: int
@@ -82,13 +81,13 @@ class FusedModel:
     """Folder with the text files."""
 
     def read(self) -> Any:
-        """Return it, its weights mapped; to be changed at will."""
+        """Return it, its weights mapped; may be changed."""
         return import_openvino().Core().read_model(str(self.xml))
 
 
 @contextlib.contextmanager
 def fused_model(source: Path, weights: str, out: Path, *, told: Told = quietly) -> Iterator[FusedModel]:
-    """Give the model of `source / weights` as OpenVINO reads it, projections joined; raises as `prepare_openvino`."""
+    """Yield the model of `source / weights` as OpenVINO reads it, projections joined; raises as `prepare_openvino`."""
     with _disk_errors(out):
         make_folder(out)
         with tempfile.TemporaryDirectory(prefix=".reading-", dir=out) as folder:
@@ -107,7 +106,7 @@ def fused_model(source: Path, weights: str, out: Path, *, told: Told = quietly) 
 
 
 def write_model(model: Any, fused: FusedModel, out: Path) -> None:
-    """Write a model that was made of `fused`, and the text files beside it, so that the folder stands alone."""
+    """Write a model made from `fused`, and its text files, so that the folder is self-contained."""
     with _disk_errors(out):
         model.set_rt_info(fused.context_tokens, ["ashore", "context_tokens"])
         _name_by_place(model)
@@ -121,7 +120,7 @@ def read_gguf(gguf: Path) -> None:
     """Write `openvino_model.xml` and `.bin` beside `gguf`.
 
     Raises:
-        UnsupportedModel: the reader refused the file; its last words are in the message.
+        UnsupportedModel: the reader rejected the file; the message has its last output.
     """
     command = python_command("ashore.engines.openvino.gguf_reader", str(gguf))
     ended = subprocess.run(command, capture_output=True, text=True, timeout=_READ_TIMEOUT_S, check=False)
@@ -145,13 +144,13 @@ def context_tokens(gguf: Path) -> int:
 
 
 def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
-    """Return a path in `scratch` that the reader can write beside."""
+    """Return a path in `scratch` next to which the reader can write."""
     link = scratch / "model.gguf"
     if weights.endswith(".gguf"):
         from ashore.store import dequantise, is_quantised
 
         file = (source / weights).absolute()  # not further: a sealed model's file has no other name
-        if is_quantised(file):  # OpenVINO would leave its weights as they are, whatever precision was asked for
+        if is_quantised(file):  # OpenVINO would leave its weights unchanged at any requested precision
             told("dequantise", 0.0)
             dequantise(file, link)
         else:
@@ -171,7 +170,7 @@ def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
 def _name_by_place(model: Any) -> None:
     """Number the nodes that have no name of their own by their place in the model.
 
-    The library numbers them by a counter of the process, so that the same model would be other bytes each time.
+    The library numbers them by a process-wide counter, so that the same model would have different bytes each time.
     """
     for place, node in enumerate(model.get_ordered_ops()):
         stem, _, number = node.get_friendly_name().rpartition("_")
@@ -182,7 +181,7 @@ def _name_by_place(model: Any) -> None:
 def to_int8(model: Any) -> Any:
     """Return the model with all weights of products and embeddings in eight bits, a scale for each output channel."""
     nncf = import_openvino("nncf")
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way sets handlers of others, too
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function also sets other handlers
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # its progress bar; standard output is for results
             return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)

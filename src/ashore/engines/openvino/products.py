@@ -1,4 +1,4 @@
-"""The products of weights and activations in a model, by name, and other numbers in their place."""
+"""Finds the products of weights and activations in a model by name, and replaces their numbers."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def put_codes(node: Any, rounded: FourBits, *, bits: int) -> None:
 
 
 def put_rows(node: Any, rounded: FourBits) -> None:
-    """Put, in place, other codes of eight bits and other scales, one for each row, where the MatMul `node` has such.
+    """Replace, in place, the eight-bit codes and per-row scales of the MatMul `node`.
 
-    All that reads these weights gets the new ones: embeddings that are tied to the output head too.
+    Every reader of these weights gets the new ones, tied embeddings included.
     """
     op = import_openvino("openvino.opset13")
     scaled = node.input_value(1).get_node()
@@ -95,7 +95,7 @@ def put_rows(node: Any, rounded: FourBits) -> None:
 
 
 def pack_four_bits(codes_NK: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Return two codes in each byte, the first in the lower half: how OpenVINO stores `i4` and `u4`."""
+    """Return two codes in each byte, the first in the lower half: OpenVINO's storage of `i4` and `u4`."""
     nibbles = codes_NK.reshape(-1, 2).view(np.uint8) & 0x0F
     return np.asarray(nibbles[:, 0] | (nibbles[:, 1] << 4), np.uint8)
 

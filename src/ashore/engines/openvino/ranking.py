@@ -1,8 +1,8 @@
-"""Which layers keep eight bits among others in four: what each loses alone is measured, not guessed.
+"""Chooses the layers that keep eight bits among others in four, by measuring the loss of each alone.
 
-The weights of the layers in question are inputs of the compiled model here, so that another mixture is another set of
-pointers and no other compilation. It computes in single precision: the noise of rounded activations would drown what
-one layer loses.
+The weights of the layers in question are inputs of the compiled model here, so that another mixture needs other
+pointers, not another compilation. It computes in single precision: the noise of rounded activations would hide the loss
+of one layer.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def measure_losses(
 
 
 def keep_worst(losses: Mapping[str, float], num_weights: Mapping[str, int], share: float) -> frozenset[str]:
-    """Return all layers but those that lose most for each weight, which together have up to `share` of the weights.
+    """Return all layers except those with the highest loss per weight, up to `share` of the weights.
 
-    A layer that seems to gain by four bits gains by chance.
+    A layer that seems to gain from four bits gains by chance.
     """
     left = share * sum(num_weights.values())
     small = []
@@ -53,7 +53,7 @@ def keep_worst(losses: Mapping[str, float], num_weights: Mapping[str, int], shar
 
 
 class _Bench:
-    """The model with the weights of its layers as inputs, compared with what it says in half precision.
+    """The model with the weights of its layers as inputs, compared with its half-precision output.
 
     Shapes: T tokens of a text, V entries of the vocabulary.
     """
@@ -87,13 +87,13 @@ class _Bench:
             self._set(name, values)
 
     def expect(self, ids: Sequence[int]) -> None:
-        """Let half precision read a text; what it says is what `divergence` compares with."""
+        """Run a text in half precision; `divergence` compares with the result."""
         self._set("expected", np.zeros((len(ids), self._vocab_size), np.float32))
         self._run(ids)
         self._set("expected", self._request.get_output_tensor(0).data.copy())
 
     def divergence(self, ids: Sequence[int], name: str, values: NDArray[np.float32]) -> float:
-        """Return the mean divergence over the tokens of the text that was expected, with other values for one layer."""
+        """Return the mean divergence over the tokens of that text, with other values for one layer."""
         try:
             self._set(name, values)
             self._run(ids)

@@ -1,9 +1,9 @@
-"""The frequencies by which a model turns queries and keys: taken from the GGUF file, and put into the graph exactly.
+"""Rotary frequencies of queries and keys: read from the GGUF file, and put into the graph exactly.
 
 OpenVINO's GGUF reader computes them from the base alone and stores them in half precision. It does not read
 `rope_freqs.weight`, by which Llama 3.1 and later (so DeepSeek-R1-Distill-Llama too) stretch their context, nor a linear
-scale; and half precision turns a token at position 1,000 by up to 0.15 radians too far, or too little.
-Source: llama.cpp's `rope_freqs` (divisors of the frequencies) and `rope.scaling.*`.
+scale; and half precision rotates a token at position 1,000 wrongly by up to 0.15 radians. Source: llama.cpp's
+`rope_freqs` (divisors of the frequencies) and `rope.scaling.*`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _HINT: Final = "serve this model with the llamacpp engine"
 
 
 def frequencies_of(gguf: Path) -> NDArray[np.float32]:
-    """Return the radians by which one position turns each pair of a head's numbers.
+    """Return the rotation of each pair of a head's numbers per position, in radians.
 
     Raises:
-        UnsupportedModel: they are scaled in a way that this graph does not have (YaRN, LongRoPE).
+        UnsupportedModel: their scaling is not supported (YaRN, LongRoPE).
     """
     from ashore.store import gguf_reader
 
@@ -46,10 +46,10 @@ def frequencies_of(gguf: Path) -> NDArray[np.float32]:
 
 
 def set_frequencies(model: Any, frequencies: NDArray[np.float32]) -> None:
-    """Put `frequencies` into a model as the GGUF reader makes it, in single precision.
+    """Put `frequencies` into a model from the GGUF reader, in single precision.
 
     Raises:
-        UnsupportedModel: it has not the one place for them that the reader makes.
+        UnsupportedModel: it does not have exactly one place for them.
     """
     places = {}
     for node in model.get_ops():
@@ -72,7 +72,7 @@ def set_frequencies(model: Any, frequencies: NDArray[np.float32]) -> None:
 
 
 def _constants_above(node: Any, size: int) -> list[Any]:
-    """Return the constants of `size` numbers from which a node is computed, positions aside."""
+    """Return the constants of `size` numbers that a node is computed from, positions excluded."""
     found, seen, above = [], set(), [node]
     while above:
         one = above.pop()
@@ -88,7 +88,7 @@ def _constants_above(node: Any, size: int) -> list[Any]:
 
 
 def _head_size(reader: Any) -> int:
-    """Return the numbers of one head where the file does not say how many of them turn."""
+    """Return the size of one head if the file does not give the number of rotated dimensions."""
     fields = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items()}
     known = int(fields.get("attention.key_length", 0))
     return known or int(fields["embedding_length"]) // int(fields["attention.head_count"])

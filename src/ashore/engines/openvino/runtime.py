@@ -1,7 +1,8 @@
-"""The OpenVINO libraries, imported so that they stay silent.
+"""Imports the OpenVINO libraries with telemetry disabled.
 
 `import openvino` and `import nncf` each report to a public analytics service through `openvino_telemetry`, and write an
-identifier into the user's home. Here its place is taken first. Every import of them in ashore goes through this file.
+identifier into the user's home. This file replaces that module first. Every import of them in ashore goes through this
+file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Which sequences advance in the next step, and by how many tokens: rules over blocks, no clock, no model.
+"""Chooses the sequences of the next step and their tokens: rules over blocks, no clock, no model.
 
-Every running sequence that has its prompt behind it advances by one token in every step. Prompts share what is left of
-the step's token budget, so that a long prompt delays the others by a bounded time and a short prompt that has just
-come starts in the next step. When blocks run out, the sequence that matters least gives its blocks back and is computed
-again later.
+Every generating sequence advances by one token in every step. Prompts share the rest of the step's token budget, so
+that a long prompt delays the others by a bounded time and a new short prompt starts in the next step. When blocks run
+out, the least important sequence is preempted and recomputed later.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step does, in this order: copies, chunks. `exhausted` sequences cannot go on and are gone already."""
+    """Actions of one step, in order: copies, chunks. `exhausted` sequences cannot go on and are already removed."""
 
     chunks: tuple[Chunk, ...]
     copies: tuple[tuple[int, int], ...] = ()
@@ -89,13 +88,13 @@ class Scheduler:
         self._planned: dict[int, Chunk] = {}
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind those of its priority."""
+        """Queue a sequence after those of its priority."""
         self._arrivals += 1
         sequence.arrival = self._arrivals
         self._queue(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out, whether it waits or runs, and free its blocks."""
+        """Remove a waiting or running sequence, and free its blocks."""
         if sequence in self.running:
             self.running.remove(sequence)
         else:
@@ -103,7 +102,7 @@ class Scheduler:
         self._free(sequence)
 
     def fits(self, num_tokens: int) -> bool:
-        """Tell whether a sequence of that length could ever run alone."""
+        """Return whether a sequence of that length could ever run alone."""
         return -(-num_tokens // self.pool.block_tokens) <= self.pool.num_blocks
 
     def plan(self, *, prompt_budget: int) -> StepPlan:
@@ -128,7 +127,7 @@ class Scheduler:
                 self._publish(chunk.sequence, tail=chunk.samples and chunk.end - chunk.start > 1)
 
     def _plan_prompt(self, sequence: Sequence, end: int) -> bool:
-        """Plan up to `end` as far as blocks reach; tell whether that is anything at all."""
+        """Plan up to `end` as far as blocks reach; return whether any progress is possible."""
         end = self._grow(sequence, end)
         if end > sequence.done:
             self._planned[id(sequence)] = Chunk(sequence, sequence.done, end, end == len(sequence.ids))
@@ -142,13 +141,14 @@ class Scheduler:
                 self._make_way(sequence, exhausted)
 
     def _unblock(self, prompts: list[Sequence], budget: int, exhausted: list[Sequence]) -> None:
-        """Half-computed prompts hold every block: let the most important one go on, or end it if it is alone."""
+        """Resolve a deadlock: half-computed prompts hold every block. Continue the most important one, or end it if
+        it is alone."""
         first = min(prompts, key=_importance)
         while first in self.running and not self._plan_prompt(first, min(len(first.ids), first.done + budget)):
             self._make_way(first, exhausted)
 
     def _make_way(self, asking: Sequence, exhausted: list[Sequence]) -> None:
-        """Free blocks at somebody's cost; the one that asks is `exhausted` if it runs alone."""
+        """Free blocks by preempting a sequence; the requesting one is `exhausted` if it runs alone."""
         victim = self._victim(asking)
         if victim is not None:
             self._preempt(victim)
@@ -158,14 +158,15 @@ class Scheduler:
         exhausted.append(asking)
 
     def _victim(self, asking: Sequence) -> Sequence | None:
-        """Return the least important running sequence, if it matters no more than the one that asks for a block."""
+        """Return the least important running sequence, unless it is more important than the requesting one."""
         others = [s for s in self.running if s is not asking]
         if not others:
             return None
         last = max(others, key=_importance)
         if _importance(last) > _importance(asking):
             return last
-        # The one that asks is itself the least important: it steps back, and the others free blocks as they end.
+        # The requesting sequence is itself the least important: it is preempted, and the others free blocks as they
+        # end.
         return asking
 
     def _preempt(self, victim: Sequence) -> None:
@@ -204,7 +205,7 @@ class Scheduler:
         return self.pool.num_available >= min(needed + reserve, self.pool.num_blocks) or not self.running
 
     def _shares_running_prompt(self, sequence: Sequence) -> bool:
-        """Tell whether a prompt being computed now will leave more of this sequence's blocks than the pool has."""
+        """Return whether a prompt being computed will leave more of this sequence's blocks than are cached now."""
         size, limit = self.pool.block_tokens, len(sequence.ids) - 1
         known = -1
         for other in self.running:
@@ -227,7 +228,7 @@ class Scheduler:
             sequence.done = len(hit.blocks) * self.pool.block_tokens
             if hit.tail_block is not None:
                 mine = self.pool.take()
-                # Taking a block may have forgotten the very tail: then it is ours, content and all.
+                # Taking a block may have evicted this very tail: then it is ours, with its content.
                 if mine is not None:
                     sequence.add_block(mine)
                     sequence.done += hit.tail_tokens
@@ -274,9 +275,10 @@ class Scheduler:
 
 
 def share_budget(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:
-    """Share `budget` tokens among prompts: half is kept for the most important, the rest goes to the shortest first.
+    """Share `budget` tokens among prompts: half is reserved for the most important, the rest goes to the shortest
+    first.
 
-    So a short prompt does not wait for a long one, and the long one always moves.
+    So a short prompt does not wait for a long one, and the long one always advances.
     """
     if not prompts:
         return []
@@ -295,5 +297,5 @@ def share_budget(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, i
 
 
 def _importance(sequence: Sequence) -> tuple[int, int]:
-    """Sorts the most important first."""
+    """Sort key: the most important first."""
     return (-sequence.priority, sequence.arrival)

@@ -1,7 +1,7 @@
-"""How likely given texts are: many of them packed into each step, over borrowed blocks, shared beginnings once.
+"""Scores given texts: many packed into each step, in borrowed blocks, shared beginnings computed once.
 
-Texts wait for one that computes a beginning they share, and start where it left off: whole blocks are held together,
-the block in which they part is copied. Shapes in names: N rows of logits, V vocabulary.
+Texts wait for one that computes a beginning they share, and continue from there: whole blocks are shared, the block in
+which they diverge is copied. Shapes in names: N rows of logits, V vocabulary.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ScoredPiece:
 
 @dataclass(slots=True, eq=False)
 class _Text:
-    """One text on its way. Its last token is never computed: nothing is asked behind it."""
+    """One text in progress. Its last token is never computed: no prediction after it is needed."""
 
     place: int
     ids: list[int]
@@ -60,7 +60,7 @@ class _Text:
 
 
 class TextScorer:
-    """Scores the texts of one call. It leaves nothing behind in the pool."""
+    """Scores the texts of one call. Leaves no blocks in the pool."""
 
     def __init__(self, model: PairedModel, pool: BlockPool, *, chunk_tokens: int) -> None:
         self.num_computed = 0
@@ -72,7 +72,7 @@ class TextScorer:
         self._waiting: list[_Text] = []
 
     def pieces(self, texts: Sequence[ScoreText]) -> Iterator[ScoredPiece]:
-        """Yield every row that the scored tokens of `texts` are compared with; those of one text come in order.
+        """Yield the rows of logits for the scored tokens of `texts`; those of one text come in order.
 
         Raises:
             KvCacheExhausted: running sequences hold the blocks that a text needs.
@@ -92,7 +92,7 @@ class TextScorer:
             self._pool.forget(self._root)
 
     def _admit(self) -> None:
-        """Start waiting texts until the next step is full, passing over those that had better wait."""
+        """Start waiting texts until the next step is full, skipping those that should wait."""
         tokens = sum(text.end - text.done for text in self._running)
         looked_at = 0
         while tokens < self._chunk_tokens and looked_at < min(len(self._waiting), _LOOKED_AT):
@@ -111,7 +111,7 @@ class TextScorer:
             )
 
     def _start(self, text: _Text) -> bool:
-        """Give a text its blocks, the first of them from others where they share; False if it must wait."""
+        """Give a text its blocks, sharing the first ones if possible; False if it must wait."""
         size = self._pool.block_tokens
         hit = self._pool.match(self._root, text.ids, text.first_row)
         known = len(hit.blocks) * size + hit.tail_tokens
@@ -125,7 +125,7 @@ class TextScorer:
             block = self._pool.take()
             assert block is not None, "there are enough: they were counted"
             text.blocks.append(block)
-            # The first block taken may be the very tail, which it then holds already.
+            # The first block taken may be this very tail, with its content.
             if number == 0 and hit.tail_block is not None:
                 text.done += hit.tail_tokens
                 if block != hit.tail_block:
@@ -183,7 +183,7 @@ class TextScorer:
             at += count
 
     def _publish(self, text: _Text) -> None:
-        """Offer what is computed of a text to those that wait."""
+        """Offer a text's computed blocks to those that wait."""
         size = self._pool.block_tokens
         while text.shares and text.published * size < text.done:
             start = text.published * size

@@ -1,7 +1,7 @@
 """From logits to tokens, for every engine that yields logits.
 
-Owns: the choice of a token, log-probabilities, grammars at work, and when an order ends. Refuses: where logits come
-from, and which sequences run.
+Owns: sampling, log-probabilities, grammar constraints, and when an order ends. Refuses: where logits come from, and
+which sequences run.
 """
 
 from ashore.engines.sampling.constraint import PATIENCE_S, Constraint, GrammarCompiler

@@ -1,4 +1,4 @@
-"""Grammars at work: each in a process of its own, which says after every token which may come next."""
+"""Grammar constraints: each runs in a process of its own, which returns after every token which may come next."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ longer misses the step, alone."""
 
 
 class _GenerationFile(msgspec.Struct, frozen=True):
-    """The part of `generation.json` that matters here; `ashore.text` owns the file."""
+    """The part of `generation.json` used here; `ashore.text` owns the file."""
 
     eos_token_ids: list[int] = []
 
 
 class Constraint:
-    """The state of one sequence inside its grammar. The first mask is there when it is made."""
+    """The state of one sequence inside its grammar. The first mask is ready on creation."""
 
     def __init__(self, line: GrammarLine, vocab_size: int) -> None:
         self._line = line
@@ -45,17 +45,17 @@ class Constraint:
         self.look()
 
     def accept(self, token_id: int) -> None:
-        """Advance by a token that `allowed` permits; returns at once, and `waits`."""
+        """Advance by a token that `allowed` permits; returns at once, and sets `waits`."""
         self._line.follow([token_id])
         self.waits = True
 
     @property
     def is_answered(self) -> bool:
-        """Whether `look` need not wait."""
+        """Whether `look` returns without waiting."""
         return self._line.is_answered
 
     def look(self) -> None:
-        """Take what may follow, and wait for it where it is not there.
+        """Read the tokens that may follow, waiting for them if necessary.
 
         Raises:
             InvalidGrammar: the grammar has become too complex to follow. NotReady: the process for grammars ended.
@@ -90,18 +90,18 @@ class Constraint:
 
     @staticmethod
     def wait(constraints: Iterable[Constraint], timeout_s: float) -> None:
-        """Return when all of these are answered, or have had `timeout_s` since they were asked."""
+        """Wait until all of these are answered, or have had `timeout_s` since their request."""
         lines = [one._line for one in constraints]
         if lines:
             wait_for_answers(lines, max(line.asked_s for line in lines) + timeout_s)
 
 
 class GrammarCompiler:
-    """Makes constraints in threads of their own, so that no running sequence waits for a compilation. Tenants take
+    """Compiles constraints in threads of its own, so that no running sequence waits for a compilation. Tenants take
     turns."""
 
     def __init__(self, directory: Path, *, vocab_size: int) -> None:
-        """Read nothing yet; `tokenizer.json` and `generation.json` of the folder are read for the first grammar."""
+        """Create it; `tokenizer.json` and `generation.json` of the folder are read for the first grammar."""
         self._directory = directory
         self._vocab_size = vocab_size
         self._threads = ThreadPoolExecutor(_COMPILED_AT_ONCE, thread_name_prefix="grammar")
@@ -112,7 +112,7 @@ class GrammarCompiler:
         self._lock = threading.Lock()
 
     def compile(self, grammar: Grammar, tenant: str = "") -> Future[Constraint]:
-        """Return at once; the future raises `InvalidGrammar` where the grammar cannot be compiled."""
+        """Return at once; the future raises `InvalidGrammar` if the grammar cannot be compiled."""
         future: Future[Constraint] = Future()
         with self._lock:
             self._ahead.setdefault(tenant, deque()).append((future, grammar))
@@ -121,7 +121,7 @@ class GrammarCompiler:
 
     @staticmethod
     def drop(future: Future[Constraint]) -> None:
-        """Let go of a constraint that no sequence waits for any more."""
+        """Release a constraint that no sequence waits for any more."""
         if not future.cancel():
             future.add_done_callback(_close)
 
@@ -136,7 +136,7 @@ class GrammarCompiler:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _work(self) -> None:
-        """Compile what waits, until nothing does of a tenant that may have more at work."""
+        """Compile queued grammars of tenants below their limit."""
         while True:
             with self._lock:
                 tenant = next((one for one in self._ahead if self._at_work[one] < _OF_ONE_TENANT), None)
@@ -154,7 +154,7 @@ class GrammarCompiler:
                     future.set_exception(fault)
             with self._lock:
                 self._at_work[tenant] -= 1
-                self._at_work += Counter()  # forgets who has none
+                self._at_work += Counter()  # drop tenants without work
 
     def _compile(self, grammar: Grammar) -> Constraint:
         line = self._process.begin(*prepared(grammar))

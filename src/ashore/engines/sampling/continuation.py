@@ -19,7 +19,7 @@ DISTRIBUTION_ROWS: Final = 32
 
 
 class Continuation:
-    """What an order has said so far. `ids` is prompt and answer, what a restart must compute again."""
+    """The tokens of an order so far. `ids` is prompt and answer, which a restart must recompute."""
 
     def __init__(self, order: GenerateOrder) -> None:
         self.order = order
@@ -35,16 +35,16 @@ class Continuation:
         return len(self.ids) - len(self.order.prompt_ids)
 
     def constrain(self, constraint: Constraint) -> None:
-        """Hold the answer, which has not begun, to a grammar."""
+        """Constrain the answer, which has not begun, to a grammar."""
         self._constraint = constraint
 
     @property
     def waits(self) -> bool:
-        """Whether the grammar has not said yet what may follow the last token: nothing is computed until then."""
+        """Whether the grammar has not answered since the last token: nothing is computed until then."""
         return self._constraint is not None and self._constraint.waits
 
     def follow(self) -> list[EngineEvent]:
-        """Hear the grammar, where it has said what may follow; return how the answer ends, if it does."""
+        """Read the grammar's answer if it is there; return how the answer ends, if it does."""
         if self._constraint is None or not self._constraint.waits or not self._constraint.is_answered:
             return []
         try:
@@ -57,11 +57,12 @@ class Continuation:
 
     @staticmethod
     def wait(answers: Iterable[Continuation], timeout_s: float) -> None:
-        """Return when no answer waits for its grammar, or each has for `timeout_s`."""
+        """Wait until no answer waits for its grammar, or each has for `timeout_s`."""
         Constraint.wait([one._constraint for one in answers if one._constraint and one._constraint.waits], timeout_s)
 
     def take(self, logits_V: NDArray[np.float32]) -> list[EngineEvent]:
-        """Choose the next token from its logits and return what is to be told; `ended` says whether more may come."""
+        """Sample the next token from its logits and return the events to send; `ended` reports whether more may
+        come."""
         order = self.order
         allowed_V = self._constraint.allowed() if self._constraint is not None else None
         try:
@@ -80,7 +81,7 @@ class Continuation:
         return events
 
     def _held(self, allowed_V: NDArray[np.bool_] | None, size: int) -> NDArray[np.bool_] | None:
-        """Return what may come next: no stop token before `min_tokens`, unless a grammar permits nothing else."""
+        """Return the allowed tokens: no stop token before `min_tokens`, unless a grammar permits nothing else."""
         if not self._stops or self.num_made >= self.order.sampling.min_tokens:
             return allowed_V
         held_V = np.ones(size, np.bool_) if allowed_V is None else allowed_V.copy()
@@ -88,13 +89,13 @@ class Continuation:
         return held_V if held_V.any() else allowed_V
 
     def finish(self, reason: Literal["stop", "length", "cancelled"], stop_token_id: int | None = None) -> Finished:
-        """End the order well and return the event that says so."""
+        """End the order normally and return its last event."""
         self._end()
         order = self.order
         return Finished(order.order_id, reason, len(order.prompt_ids), self.cached_tokens, self.num_made, stop_token_id)
 
     def fail(self, error: BaseException) -> EngineEvent:
-        """End the order badly and return the event that says so."""
+        """End the order with an error and return its last event."""
         self._end()
         return failed(self.order.order_id, error)
 
@@ -115,14 +116,14 @@ class Continuation:
 
 
 def score_row(logits_V: NDArray[np.float32], token_id: int, top_logprobs: int) -> tuple[TokenLogprob, ...]:
-    """Return the log-probability of the token that followed, then those of the best ones."""
+    """Return the log-probability of the token that followed, then those of the top tokens."""
     log_total = log_normaliser(logits_V)
     first = TokenLogprob(token_id, float(logits_V[token_id]) - log_total)
     return (first, *top_of(logits_V, log_total, top_logprobs))
 
 
 def log_softmax(logits_NV: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the log-probabilities of rows of logits, as an array of its own."""
+    """Return the log-probabilities of rows of logits, as a new array."""
     shifted_NV: NDArray[np.float32] = logits_NV - logits_NV.max(axis=1, keepdims=True)
     totals_N1 = np.exp(shifted_NV).sum(axis=1, keepdims=True, dtype=np.float64)
     shifted_NV -= np.log(totals_N1).astype(np.float32)
@@ -130,7 +131,7 @@ def log_softmax(logits_NV: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def by_prefix(texts: Sequence[ScoreText]) -> list[int]:
-    """Return the places of texts in an order in which those with a common beginning are neighbours."""
+    """Return the indices of texts, sorted so that common prefixes are neighbours."""
     return sorted(range(len(texts)), key=lambda place: texts[place].ids)
 
 

@@ -22,7 +22,7 @@ _NEGLIGIBLE = 30.0
 
 
 class Sampler:
-    """The sampling state of one sequence: its random numbers and what it has said so far."""
+    """The sampling state of one sequence: its random generator and its tokens so far."""
 
     __slots__ = ("_bias_ids", "_bias_values", "_counts", "_prompt_ids", "_random", "_sampling", "is_plain_greedy")
 
@@ -39,7 +39,7 @@ class Sampler:
         """True where the answer is the row's arg-max and nothing else."""
 
     def choose(self, logits_V: Logits, allowed_V: NDArray[np.bool_] | None = None) -> int:
-        """Return the next token id. `logits_V` is left as it is; `allowed_V` is what a grammar permits."""
+        """Return the next token id. `logits_V` is not changed; `allowed_V` is the grammar's mask."""
         row = self._adjusted(logits_V)
         if allowed_V is not None:
             row = np.where(allowed_V, row, np.float32(-np.inf))
@@ -48,7 +48,7 @@ class Sampler:
         return self._draw(row)
 
     def note(self, token_id: int) -> None:
-        """Count a token that went out."""
+        """Count a sent token."""
         self._counts[token_id] += 1
 
     def _adjusted(self, logits_V: Logits) -> Logits:

@@ -1,6 +1,6 @@
 """The `torch` engine: transformers in single precision, the reference that the others are compared with.
 
-One sequence at a time inside a step, each with its own cache: slow and plainly right. It takes safetensors folders and,
+One sequence at a time inside a step, each with its own cache: slow and simple. It supports safetensors folders and,
 through transformers, GGUF files. Extra: `ashore[train]`.
 """
 
@@ -136,7 +136,7 @@ class TorchEngine:
             if shared < _MIN_SHARED:
                 cache, shared = self._new_cache(), 0
             elif shared < len(known):
-                cache.crop(shared - len(known))  # a negative number is what to remove, in every version
+                cache.crop(shared - len(known))  # a negative number is the count to remove, in every version
             known = text.ids[:-1]
             logits_NV = self._scored_rows(text, cache, shared)
             scored[place] = [
@@ -152,7 +152,7 @@ class TorchEngine:
             yield log_softmax(logits_NV[at : at + DISTRIBUTION_ROWS])
 
     def _scored_rows(self, text: ScoreText, cache: Any, num_cached: int) -> NDArray[np.float32]:
-        """Return the logits [N, V] that the tokens of `text` from its `start` on are compared with."""
+        """Return the logits [N, V] that predict the tokens of `text` from its `start` on."""
         self._scored_tokens += len(text.ids) - 1 - num_cached
         return self._forward(text.ids[num_cached:-1], cache, rows=len(text.ids) - text.start)
 
@@ -185,7 +185,7 @@ class TorchEngine:
         return [*self._waiting, *(sequence.answer for sequence in self._running)]
 
     def _start(self, answer: Continuation) -> _Sequence:
-        """Take over the kept sequence's cache where partition, adapter and first tokens are equal."""
+        """Reuse the kept sequence's cache if partition, adapter and first tokens are equal."""
         self._prompt_tokens += len(answer.ids)
         if self._kept is not None and self._kept[0] == _partition(answer):
             _, ids, cache = self._kept
@@ -193,7 +193,7 @@ class TorchEngine:
             if shared >= _MIN_SHARED:
                 self._kept = None
                 if shared < len(ids):
-                    cache.crop(shared - len(ids))  # a negative number is what to remove, in every version
+                    cache.crop(shared - len(ids))  # a negative number is the count to remove, in every version
                 answer.cached_tokens = shared
                 self._cached_tokens += shared
                 return _Sequence(answer, cache, shared)
@@ -212,7 +212,7 @@ class TorchEngine:
         return transformers.DynamicCache()
 
     def _forward(self, ids: list[int], cache: Any, *, rows: int) -> NDArray[np.float32]:
-        """Compute `ids` after what `cache` holds, add them to it, and return logits of the last `rows` of them."""
+        """Compute `ids` after the content of `cache`, add them to it, and return logits of the last `rows` of them."""
         torch, _ = torch_libraries()
         with torch.inference_mode():
             out = self._model(

@@ -1,7 +1,7 @@
-"""Tuning: which engine, precision, threads and options suit this model on this machine, by measurement.
+"""Tuning: finds by measurement which engine, precision, threads and options suit this model on this machine.
 
-Owns: the candidates, the course of the measuring, the frontier and the choice, its record. Refuses: the plan that uses
-the choice (`planning`), and making variants of a model (`store` and the engines' own preparation).
+Owns: the candidates, the course of the measurement, the frontier and the choice, its record. Refuses: the plan that
+uses the choice (`planning`), and making variants of a model (`store` and the engines' own preparation).
 """
 
 from ashore.engines.tuning.candidates import Here, ModelSource, Proposal, propose

@@ -1,4 +1,4 @@
-"""Which ways to run a model are worth measuring here, as a pure function over the engines' cards."""
+"""Candidates worth measuring for a model, as a pure function over the engines' cards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTEXT_TOKENS: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """What is known of a model before anything is loaded."""
+    """Facts about a model before anything is loaded."""
 
     name: str
     """Store name without variant, or a name such as `fake:echo`."""
@@ -41,7 +41,7 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What this machine is, as far as it decides what is worth measuring."""
+    """Facts about this machine that decide what is worth measuring."""
 
     cores: int
     """That a host may use."""
@@ -59,18 +59,18 @@ Offer = tuple[int, Candidate] | Rejected
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What to measure, best guesses first, and what not, with the reason."""
+    """Candidates to measure, best guesses first, and rejected ones with the reason."""
 
     candidates: tuple[Candidate, ...]
     skipped: tuple[Rejected, ...]
 
 
 def propose(source: ModelSource, *, installed: Mapping[EngineKind, str], here: Here) -> Proposal:
-    """Return the candidates for `source` on this machine, all with every core; fewer are tried of the best.
+    """Return the candidates for `source` on this machine, all with every core; fewer cores are tried for the best only.
 
     Args:
         source: The model.
-        installed: By engine kind, what is missing to use it; empty where nothing is.
+        installed: By engine kind, what is missing to use it; empty if it is usable.
         here: The machine.
     """
     own = card_by_name(source.name)
@@ -91,7 +91,7 @@ def propose(source: ModelSource, *, installed: Mapping[EngineKind, str], here: H
 
 
 def costly(source: ModelSource, variant: str) -> str:
-    """Return why `variant` should not be made for a measurement, or an empty text where it is there or quickly made."""
+    """Return why `variant` should not be made for a measurement, or an empty text if it exists or is quick to make."""
     if variant in source.variants or source.weight_bytes <= CHEAP_BYTES:
         return ""
     return f"the store has no variant {variant}, and making it takes minutes for a model of this size"

@@ -28,8 +28,8 @@ class HostBench:
         """Make the bench.
 
         Args:
-            files_of: Gives the files of a candidate.
-            log: File to which every host's own words are appended.
+            files_of: Returns the files of a candidate.
+            log: File to which every host's output is appended.
         """
         self._files_of = files_of
         self._log = log
@@ -43,7 +43,7 @@ class HostBench:
         with host_process(launch, log=self._log) as host:
             try:
                 return asyncio.run(_measure(host, rounds=rounds, start_s=start_s, ends_s=ends_s))
-            except (HostDied, Draining) as error:  # it died, or was told to end
+            except (HostDied, Draining) as error:  # it died, or was stopped
                 code = host.stop()
                 raise EngineFailed(f"its host died (exit code {code}); see {self._log}") from error
 

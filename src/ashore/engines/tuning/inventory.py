@@ -1,4 +1,4 @@
-"""Which engines there are, and what is missing to use them. Looks at package metadata; loads no library."""
+"""Lists engines and their missing requirements. Reads package metadata; loads no library."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class EngineHere:
 
 
 def engines_here() -> tuple[EngineHere, ...]:
-    """Return what there is of each engine kind on this machine, the default first."""
+    """Return the availability of each engine kind on this machine, the default first."""
     return tuple(_here(card) for card in CARDS)
 
 
 def built_here() -> frozenset[EngineKind]:
-    """Return the engines of which there is a library that was built for this machine's processor."""
+    """Return the engines with a library that was built for this machine's processor."""
     return frozenset(card.kind for card in CARDS if card.tuning.built and loaded(card.tuning.built)())
 
 

@@ -1,4 +1,4 @@
-"""What this machine is, as far as a measurement depends on it."""
+"""Describes this machine, as far as a measurement depends on it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _words(cpuinfo: Path) -> set[str]:
 
 
 def busy_note(cores: int) -> str:
-    """Return a warning where other work keeps this machine busy now, otherwise an empty text."""
+    """Return a warning if other work keeps this machine busy now, otherwise an empty text."""
     load = os.getloadavg()[0]
     if load <= cores * BUSY_SHARE:
         return ""

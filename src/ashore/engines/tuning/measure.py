@@ -1,7 +1,7 @@
 """One round of measurements over a loaded engine: one stream, four, sixteen, a long prompt, the first token.
 
 Prompts are random token ids, no two alike, so that no prefix cache helps; sequences go on past stop tokens, so that all
-are equally long. What is timed is what the request path would see: orders out, events back, over the host's socket.
+are equally long. Times are measured as the request path sees them: orders out, events back, over the host's socket.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def per_s(self) -> float:
-        """Tokens a second behind the first, which waits for the prompt and has a figure of its own."""
+        """Tokens per second after the first one, which waits for the prompt and is measured separately."""
         if self.tokens < 2:
             return self.tokens / max(self.last_s, 1e-9)
         return (self.tokens - 1) / max(self.last_s - self.first_s, 1e-9)
@@ -70,7 +70,7 @@ class Measurer:
         self._most_tokens = max(1, context - self._short_prompt)
 
     async def warm_up(self) -> None:
-        """Run every shape once without timing it, and find out how many tokens are worth timing."""
+        """Run every shape once untimed, and find how many tokens are worth timing."""
         alone = await self._sequence(self._short_prompt, WARM_UP_TOKENS)
         await self._streams(MANY_STREAMS, 2)
         await self._sequence(self._long_prompt, 1)

@@ -1,4 +1,4 @@
-"""What tuning tries, what it sees, and what it decides. Stored as JSON, so these are msgspec structs."""
+"""Candidates, measurements and choices of tuning. Stored as JSON, so these are msgspec structs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate that ran, with every round that was seen."""
+    """A candidate that ran, with every measured round."""
 
     candidate: Candidate
     engine: str
@@ -68,14 +68,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate without figures, and why."""
+    """A candidate without measurements, and the reason."""
 
     label: str
     reason: str
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a measurement depends on beside the model. A record from an unlike machine is not used."""
+    """The facts besides the model that a measurement depends on. A record from a different machine is not used."""
 
     cpu: str
     """Model name as the kernel tells it."""
@@ -86,7 +86,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TunedChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run one model on one machine for one goal, with the figures that say so. `up` reads this."""
+    """How to run one model on one machine for one goal, with the figures as evidence. `up` reads this."""
 
     model: str
     """Store name without variant."""
@@ -108,7 +108,7 @@ class TunedChoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TuneReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that one tuning saw and decided: the evidence behind its choices."""
+    """Observations and decisions of one tuning: the evidence behind its choices."""
 
     model: str
     model_digest: str
@@ -130,12 +130,12 @@ class TuneReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader must know before trusting the figures."""
 
     def choice_for(self, goal: Goal) -> TunedChoice | None:
-        """Return the choice for `goal`, or None where nothing was measured."""
+        """Return the choice for `goal`, or None without measurements."""
         return next((c for c in self.choices if c.goal == goal), None)
 
 
 def median_round(rounds: tuple[Round, ...]) -> Round:
-    """Return the median of each figure; the rounds must not be none."""
+    """Return the median of each figure; `rounds` must not be empty."""
     from statistics import median
 
     return Round(**{name: median(getattr(r, name) for r in rounds) for name in Round.__struct_fields__})

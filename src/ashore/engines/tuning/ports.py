@@ -10,7 +10,7 @@ from ashore.engines.tuning.model import Candidate, Round
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """What one visit to a candidate brought."""
+    """Result of one visit to a candidate."""
 
     engine: str
     """Library and version, as the engine says."""
@@ -26,28 +26,28 @@ class Bench(Protocol):
     """Runs one candidate in a host process of its own and measures it."""
 
     def visit(self, candidate: Candidate, *, rounds: int, limit_s: float) -> Trial:
-        """Start the host, warm it up, measure `rounds` times, stop it. Returns when the host is gone, whatever happens.
+        """Start the host, warm it up, measure `rounds` times, stop it. Returns when the host is gone, in every case.
 
         Args:
             candidate: What to run.
-            rounds: How many rounds are wanted.
+            rounds: Number of rounds.
             limit_s: Seconds after which it returns with the rounds it has.
 
         Raises:
             AshoreError: the model could not be prepared, loaded or run so, or not one round fitted into `limit_s`.
-            KeyboardInterrupt: the user pressed Ctrl-C; the host is gone all the same.
+            KeyboardInterrupt: the user pressed Ctrl-C; the host is gone in that case, too.
         """
         ...
 
 
 class Watcher(Protocol):
-    """Is told how a tuning goes on, for a progress bar."""
+    """Receives the progress of a tuning, for a progress bar."""
 
     def visiting(self, candidate: Candidate, *, spent_s: float, ends_s: float, seen: int, known: int) -> None:
-        """A visit begins: `spent_s` seconds into a tuning that will end `ends_s` seconds after its start at the latest;
-        `seen` of `known` candidates have figures."""
+        """A visit begins: `spent_s` seconds into a tuning that ends at most `ends_s` seconds after its start; `seen`
+        of `known` candidates have figures."""
         ...
 
     def visited(self, candidate: Candidate, outcome: Trial | str) -> None:
-        """A visit ended, with figures or with the reason why there are none."""
+        """A visit ended, with figures or with the reason for none."""
         ...

@@ -1,4 +1,4 @@
-"""Where a tuning is kept: the choice and its evidence in the state, the whole report as JSON in the home's cache."""
+"""Stores a tuning: the choice and its evidence in the state, the whole report as JSON in the home's cache."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Unused(msgspec.Struct, frozen=True, kw_only=True):
-    """There is a record, and it must not be used."""
+    """A record exists but must not be used."""
 
     reason: str
 
 
 def report_path(folder: Path, model: str) -> Path:
-    """Return where the last report of `model` lies in `folder` (`cache/tuning` of the home)."""
+    """Return the path of the last report of `model` in `folder` (`cache/tuning` of the home)."""
     return folder / (re.sub(r"[^A-Za-z0-9._-]+", "_", model) + ".json")
 
 
@@ -43,12 +43,12 @@ def report_json(report: TuneReport) -> bytes:
 
 
 def read_report(path: Path) -> TuneReport:
-    """Return what `save_report` wrote. Raises `msgspec.DecodeError` for anything else."""
+    """Read a report from `save_report`. Raises `msgspec.DecodeError` for anything else."""
     return msgspec.json.decode(path.read_bytes(), type=TuneReport)
 
 
 def record_choice(connection: Connection, report: TuneReport) -> TunedChoice:
-    """Put the choice for the goal of `report` into the state, with the whole report as its evidence; `up` uses it then.
+    """Store the choice for the goal of `report` in the state, with the whole report as its evidence; `up` then uses it.
 
     Raises:
         Bug: the report has no choice; `require_choices` comes first.
@@ -77,11 +77,11 @@ def recorded_choice(
         model: Store name without variant.
         model_digest: Digest of the model as pulled.
         here: This machine; see `describe_machine`.
-        goal: What it was chosen for; None: whatever the last tuning was asked for.
+        goal: Goal of the choice; None: that of the last tuning.
 
     Returns:
-        The choice; `Unused` with the reason where it was measured on another machine, with other libraries, or of
-        another model; None where nothing was recorded.
+        The choice; `Unused` with the reason if it was measured on another machine, with other libraries, or for another
+            model; None without a record.
     """
     found = (load_tuning(connection, model=model, goal=g) for g in GOALS if goal in (None, g))
     rows = [row for row in found if row is not None]

@@ -1,4 +1,4 @@
-"""The decisions of tuning, as pure functions: what is on the frontier, what deserves more time, what is chosen."""
+"""The decisions of tuning, as pure functions: the frontier, which rows deserve more time, the choice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MERIT: Final[dict[Goal, Callable[[Figures], float]]] = {
 
 
 def figures(row: Measured) -> Figures:
-    """Return the point of `row` on the plane of latency and throughput."""
+    """Return the coordinates of `row` in latency and throughput."""
     typical = row.typical
     return typical.one_tok_per_s, typical.sixteen_tok_per_s
 
@@ -46,7 +46,7 @@ def dominates(a: Figures, b: Figures) -> bool:
 
 
 def frontier(points: Sequence[Figures]) -> tuple[int, ...]:
-    """Return the positions of the points that no other dominates, fastest single stream first. Equals all stay."""
+    """Return the indices of points that no other dominates, fastest single stream first. Equal points all stay."""
     order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
     kept: list[int] = []
     best_many = float("-inf")
@@ -59,10 +59,10 @@ def frontier(points: Sequence[Figures]) -> tuple[int, ...]:
 
 
 def cautious(row: Measured) -> Figures:
-    """Return the figures that `row` can be trusted to have: lower than what was seen, the less often it was seen.
+    """Return a lower bound of the figures of `row`: the fewer the measurements, the lower.
 
-    Of many candidates seen once, the luckiest looks best. It must not win over one that was looked at often, unless by
-    more than luck.
+    Among many candidates measured once, the luckiest looks best. It must not beat one that was measured often, except
+    by more than chance.
     """
     trust = 1 - ROUND_NOISE / len(row.rounds) ** 0.5
     one, many = figures(row)
@@ -70,17 +70,17 @@ def cautious(row: Measured) -> Figures:
 
 
 def hopeful(row: Measured) -> Figures:
-    """Return the figures that `row` may have at best: higher than what was seen, the less often it was seen."""
+    """Return an upper bound of the figures of `row`: the fewer the measurements, the higher."""
     hope = 1 + ROUND_NOISE / len(row.rounds) ** 0.5
     one, many = figures(row)
     return one * hope, many * hope
 
 
 def choose(rows: Sequence[Measured], goal: Goal, *, by: Callable[[Measured], Figures] = cautious) -> Measured:
-    """Return the row that serves `goal` best; on the frontier of the figures that `by` gives. `rows` must not be empty.
+    """Return the best row for `goal`, on the frontier of the figures from `by`. `rows` must not be empty.
 
-    Latency and throughput take the best on their axis; among those within `NOISE` of it, the best on the other axis,
-    for a difference that is noise must not cost a real one. Balanced takes the largest product of both figures.
+    Latency and throughput take the best on their axis; among those within `NOISE` of it, the best on the other axis, so
+    that a difference within the noise does not cost a real one. Balanced takes the largest product of both figures.
     """
     points = [by(row) for row in rows]
     match goal:
@@ -102,9 +102,9 @@ def _best_with_band(points: Sequence[Figures], *, along: int) -> int:
 
 
 def leaner(rows: Sequence[Measured], best: Measured) -> Measured:
-    """Return the row that is `best` with a smaller KV cache and as fast, as far as noise lets one tell; else `best`.
+    """Return a row like `best` with a smaller KV cache and equal speed within the noise; else `best`.
 
-    Half of the bytes for each token is twice the conversations in the same memory, which the figures do not show.
+    Half the bytes per token means twice the conversations in the same memory, which the figures do not show.
     """
     floor_one, floor_many = (figure * (1 - NOISE) for figure in cautious(best))
     fits = [best]
@@ -139,10 +139,10 @@ def survivors(rows: Sequence[Measured], keep: int) -> tuple[Measured, ...]:
 
 
 def contenders(rows: Sequence[Measured]) -> tuple[Measured, ...]:
-    """Return the rows that may still turn out the best for a goal, the best so far among them.
+    """Return the rows that may still become the best for a goal, including the current best.
 
-    A row is out of the race for a goal as soon as what it may have at best is less than what the best surely has: then
-    more rounds would change nothing. `rows` may be empty.
+    A row is out for a goal once its upper bound is below the lower bound of the best: more rounds would change nothing.
+    `rows` may be empty.
     """
     return tuple(row for row in rows if any(_may_win(row, rows, goal) for goal in GOALS))
 
@@ -153,13 +153,14 @@ def _may_win(row: Measured, rows: Sequence[Measured], goal: Goal) -> bool:
 
 
 def next_keep(num_candidates: int) -> int:
-    """Return how many candidates the next rung of the halving keeps: half, but two for each goal, who then race."""
+    """Return how many candidates the next round of the halving keeps: half, but at least two for each goal, which
+    then race."""
     return max(min(num_candidates, RACERS), (num_candidates + 1) // 2)
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
-    """Return the thread counts worth trying, most first: every one up to 4 cores, then halves. Hyper-threads and memory
-    bandwidth make fewer than all a real possibility; more than the cores never is."""
+    """Return the thread counts worth trying, most first: every one up to 4 cores, then halves. With hyper-threads or
+    limited memory bandwidth fewer than all may be best; more than the cores never is."""
     if cores <= 4:
         return tuple(range(cores, 0, -1))
     counts = []
@@ -175,10 +176,10 @@ def with_threads(candidate: Candidate, threads: int) -> Candidate:
 
 
 def fewer_threads(best: Sequence[Measured], known: Sequence[str], *, cores: int) -> tuple[Candidate, ...]:
-    """Return what the best rows suggest to try next: the same with fewer threads, unless its label is `known`.
+    """Return the next candidates: the best rows with fewer threads, unless the label is `known`.
 
-    Only engines whose speed depends on threads are varied; most promising candidates first, and of each the largest
-    numbers first, so that little time is well used.
+    Only engines whose speed depends on threads are varied; most promising candidates first, and the largest thread
+    counts first, to use limited time well.
     """
     found: dict[str, Candidate] = {}
     for threads in thread_counts(cores)[1:]:
@@ -190,8 +191,8 @@ def fewer_threads(best: Sequence[Measured], known: Sequence[str], *, cores: int)
 
 
 def tokens_for(tok_per_s: float, *, target_s: float, least: int = 8, most: int = 64) -> int:
-    """Return how many tokens a stream must generate so that a slow model is not measured for minutes, nor a fast one
-    for too few tokens to time."""
+    """Return how many tokens a stream must generate, so that a slow model is not measured for minutes, nor a fast
+    one with too few tokens to time."""
     return max(least, min(most, round(tok_per_s * target_s)))
 
 
@@ -214,7 +215,7 @@ def explain(row: Measured, goal: Goal, rows: Sequence[Measured]) -> str:
 
 
 def unlike(recorded: Machine, here: Machine) -> str:
-    """Return why a record from `recorded` says nothing about `here`, or an empty text where it does."""
+    """Return why a record from `recorded` does not apply to `here`, or an empty text if it does."""
     if recorded.cpu != here.cpu:
         return f"it was measured on another processor ({recorded.cpu}; here {here.cpu})"
     if recorded.cores != here.cores:
@@ -227,7 +228,7 @@ def unlike(recorded: Machine, here: Machine) -> str:
 
 
 def stale(choice: TunedChoice, *, model_digest: str, here: Machine) -> str:
-    """Return why `choice` must not be used for this model on this machine, or an empty text where it may."""
+    """Return why `choice` must not be used for this model on this machine, or an empty text if it may."""
     if choice.model_digest != model_digest:
         return f"the model has changed since it was measured ({choice.model_digest[:19]} then, {model_digest[:19]} now)"
     return unlike(choice.machine, here)

@@ -1,9 +1,8 @@
 """The course of one tuning: successive halving over candidates, then a race, within a budget of time.
 
-Every candidate is seen once, the more promising half twice more, and so on, until two are left for each goal or the
-time is over. The best are tried with fewer threads. Then all that may still be the best take turns, in short visits,
-so that a machine whose speed changes from minute to minute favours none of them. What was measured before an
-interruption counts.
+Every candidate is measured once, the better half twice more, and so on, until two are left for each goal or the time is
+over. The best are tried with fewer threads. Then all that may still be the best take turns, in short visits, so that a
+machine whose speed varies favours none of them. Measurements before an interruption count.
 """
 
 from __future__ import annotations
@@ -79,10 +78,9 @@ class Tuner:
         skipped: Sequence[Rejected] = (),
         notes: Sequence[str] = (),
     ) -> TuneReport:
-        """Measure, most promising guesses first as `candidates` are ordered, and return what was seen and chosen.
+        """Measure in the order of `candidates`, best guesses first, and return measurements and choices.
 
-        Returns within the budget but for the time that one host takes to stop. Ctrl-C ends the measuring, not the
-        report.
+        Returns within the budget, plus the time that one host takes to stop. Ctrl-C ends the measuring, not the report.
         """
         self._waiting = {c.label: c for c in candidates}
         interrupted = False
@@ -114,7 +112,7 @@ class Tuner:
         self._race()
 
     def _halve(self) -> None:
-        """Look again and again at the promising half, with twice the rounds, until few enough are left to race."""
+        """Measure the better half again, with twice the rounds, until few enough are left to race."""
         rounds = 1
         standing = len(self._rows)
         while standing > RACERS:
@@ -125,7 +123,8 @@ class Tuner:
                 return
 
     def _race(self) -> None:
-        """Spend what is left on those that may still be chosen, least seen first, until more would change nothing."""
+        """Spend the remaining time on those that may still be chosen, least measured first, until more would change
+        nothing."""
         while True:
             racing = [
                 r
@@ -139,7 +138,7 @@ class Tuner:
                 return
 
     def _rung(self, candidates: Sequence[Candidate], *, rounds: int, until_left_s: float = 0.0) -> bool:
-        """Visit each candidate; return False where the time was over before the last of them."""
+        """Visit each candidate; return False if the time was over before the last of them."""
         for candidate in candidates:
             start_s, round_s = self._cost_s.get(candidate.label, (LEAST_VISIT_S, 0.0))
             needed_s = max(LEAST_VISIT_S, start_s + round_s * rounds)
@@ -169,7 +168,7 @@ class Tuner:
             self._watcher.visited(candidate, trial)
 
     def _failed(self, candidate: Candidate, reason: str, *, keep: bool) -> None:
-        """Note a failure. One that only ran out of time keeps earlier figures; one that broke is not to be chosen."""
+        """Record a failure. One that only ran out of time keeps earlier figures; one that broke cannot be chosen."""
         reason = in_short(reason)
         label = candidate.label
         self._waiting.pop(label, None)
@@ -263,7 +262,7 @@ def make_choices(
 
 
 def in_short(reason: str) -> str:
-    """Return a library's words on one line, the beginning and the end of them: its log has the rest."""
+    """Return a library's message on one line, its beginning and end: the log has the rest."""
     words = " ".join(reason.split())
     if len(words) <= LONGEST_REASON:
         return words
@@ -272,10 +271,10 @@ def in_short(reason: str) -> str:
 
 
 def require_choices(report: TuneReport) -> TuneReport:
-    """Return `report` if something could be chosen.
+    """Return `report` if it has a choice.
 
     Raises:
-        EngineFailed: not one candidate ran; the message has every reason.
+        EngineFailed: no candidate ran; the message has every reason.
     """
     if report.choices:
         return report

@@ -26,14 +26,14 @@ _STOP_S: Final = 20.0
 
 
 def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) -> list[str]:
-    """Return the exact command that serves `files` with vLLM. Looks at nothing; `port` may stand for one that is
+    """Return the exact command that serves `files` with vLLM. Reads no files; `port` may be a placeholder for one
     chosen later.
 
     `extra` gives any other flag: `tensor_parallel_size = 2` becomes `--tensor-parallel-size 2`, `enforce_eager = true`
     becomes `--enforce-eager`. CUDA graphs are vLLM's default and stay on.
 
     Raises:
-        UnsupportedModel: the files are in a form that vLLM does not read.
+        UnsupportedModel: vLLM does not read this format.
     """
     if files.format not in ("safetensors", "gguf"):
         raise UnsupportedModel(
@@ -61,17 +61,18 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
 
 
 def vllm_flags(options: Mapping[str, str | int | float | bool]) -> list[str]:
-    """Return the options of `[model.engine] options` that are flags of `vllm serve`, as such."""
+    """Return the options of `[model.engine] options` that are flags of `vllm serve`."""
     return [word for name, value in options.items() if name not in OWN_OPTIONS for word in _flag(name, value)]
 
 
 def adapter_options(number: int) -> dict[str, str | int | float | bool]:
-    """Return the options with which a server takes so many LoRA adapters at once."""
+    """Return the options with which a server loads so many LoRA adapters at once."""
     return {"enable_lora": True, "max_loras": number}
 
 
 def shell_line(files: ModelFiles, options: EngineOptions) -> str:
-    """Return that command as a line for people: `$PORT` and `$KEY` stand for what is chosen when the host starts."""
+    """Return that command as a line for people: `$PORT` and `$KEY` are placeholders for values chosen at the host's
+    start."""
     line = shlex.join(vllm_command(files, options, port="$PORT"))
     return "VLLM_API_KEY=$KEY " + line.replace("'$PORT'", "$PORT")
 
@@ -86,7 +87,7 @@ def _flag(name: str, value: str | int | float | bool) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on just now."""
+    """Return a loopback port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -96,8 +97,8 @@ class VllmProcess:
     """A vLLM server that we started. It dies with this process; its output goes to this process's log, or elsewhere."""
 
     def __init__(self, command: list[str], *, sleeps: bool = False, output: IO[bytes] | None = None) -> None:
-        """Start it. `sleeps` has it listen to calls that put it to sleep, which are among those for development: any
-        process of this machine can make them."""
+        """Start it. `sleeps` enables the calls for sleep mode, which are development calls of vLLM: any process of
+        this machine can make them."""
         if shutil.which(command[0]) is None:
             raise MissingExtra(
                 f"{command[0]!r} is not installed on this machine; the command would be: {shlex.join(command)}",
@@ -121,7 +122,7 @@ class VllmProcess:
         )
 
     def check(self) -> None:
-        """Return if it runs.
+        """Check that it runs.
 
         Raises:
             EngineFailed: it has ended; the message has the exit code and the command.
@@ -133,11 +134,11 @@ class VllmProcess:
             )
 
     def wait(self) -> None:
-        """Return once it has ended. Callable from any thread."""
+        """Wait until it has ended. Callable from any thread."""
         self._process.wait()
 
     def kill(self) -> None:
-        """End it at once, whatever it does; `check` tells. May be called twice, and from any thread."""
+        """Kill it immediately; `check` then reports it. May be called twice, and from any thread."""
         self._process.kill()
 
     def stop(self) -> None:

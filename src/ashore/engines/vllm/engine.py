@@ -1,4 +1,4 @@
-"""The `vllm` engine: orders become streamed completions of vLLM servers, whose tokens `step` hands on."""
+"""The `vllm` engine: orders become streamed completions of vLLM servers, whose tokens `step` returns."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class VllmEngine:
             entry = self._wait_until_ready(self._process, float(options.extra.get("start_timeout_s", _START_TIMEOUT_S)))
         else:
             entry = self._ask(self._first_of_the_fleet()) or wire.ModelEntry(id="", max_model_len=_context_of(files))
-        if sleeps and self._ask(self._servers.is_asleep()):  # whoever put it to sleep has ended
+        if sleeps and self._ask(self._servers.is_asleep()):  # the process that put it to sleep has ended
             self.wake()
         embeds = options.extra.get("task") == "embed"
         can = ("embed",) if embeds else tuple(one for one in CARD.features if one != "sleep")
@@ -166,7 +166,7 @@ class VllmEngine:
         """As `Engine.step`.
 
         Raises:
-            HostDied: the server that this engine started has ended; the engine is of no more use.
+            HostDied: the server that this engine started has ended; the engine is unusable.
         """
         if self._process is not None:
             try:
@@ -178,7 +178,7 @@ class VllmEngine:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 break
-            self._sleep(left_s)  # a byte may be left of events that were taken already: then once more
+            self._sleep(left_s)  # a byte may remain from events already taken: then once more
         self._steps += bool(events)
         return events
 
@@ -190,7 +190,7 @@ class VllmEngine:
         check_scored(texts, info, top_logprobs=top_logprobs)
         scored = []
         for text in texts:
-            if len(text.ids) >= info.context_tokens:  # the server generates one token behind it
+            if len(text.ids) >= info.context_tokens:  # the server generates one token after it
                 raise ContextTooLong(f"the text has {len(text.ids)} tokens; the context is {info.context_tokens}")
             scored.append(self._score(text.ids, top_logprobs)[text.start - 1 :])
             self._scored_tokens += len(text.ids)
@@ -312,7 +312,7 @@ class VllmEngine:
         select.select([self._wake_read], [], [], timeout_s)
 
     def _counts(self, event: EngineEvent) -> bool:
-        """Note what an event tells; False for one of an order that was cancelled meanwhile."""
+        """Record what an event shows; False for one of an order that was cancelled meanwhile."""
         live = self._live.get(event.order_id)
         if isinstance(event, Token):
             self._completion_tokens += live is not None
@@ -337,12 +337,12 @@ class VllmEngine:
             os.write(self._wake_write, b"x")
 
     def _await_end(self, process: VllmProcess) -> None:
-        """Wake the host when the server that it started has ended, for `step` to say so."""
+        """Wake the host when the server that it started has ended, so that `step` reports it."""
         process.wait()
         self._wake()
 
     def _give_up(self, why: str) -> None:
-        """Kill a server of ours that hangs, for the host to end and start anew."""
+        """Kill a hanging server of ours, so that the host ends and restarts."""
         if self._process is not None:
             self._process.kill()
 
@@ -360,7 +360,7 @@ class VllmEngine:
         )
 
     async def _first_of_the_fleet(self) -> wire.ModelEntry | None:
-        """Return what a node serves; None where none answers now: one may come at any time."""
+        """Return what a node serves; None if none answers now: one may come at any time."""
         try:
             return await self._reached().first()
         except AshoreError as error:
@@ -393,7 +393,7 @@ def _decoded(answer: bytes, kind: type[_T]) -> _T:
 
 
 def _context_of(files: ModelFiles) -> int | None:
-    """Return the longest context of a model by its config.json; None where that does not say."""
+    """Return the context length of a model from its config.json; None if it is missing."""
     try:
         config = msgspec.json.decode((Path(files.directory) / "config.json").read_bytes(), type=_Config)
     except (OSError, *UNDECODABLE):
@@ -402,7 +402,7 @@ def _context_of(files: ModelFiles) -> int | None:
 
 
 def _weight_bytes(files: ModelFiles) -> int:
-    """Return the bytes of a model's weights as they lie on the disk."""
+    """Return the bytes of a model's weights on disk."""
     folder = Path(files.directory)
     found = [folder / files.weights] if files.format == "gguf" else folder.glob("*.safetensors")
     return sum(one.stat().st_size for one in found)

@@ -1,8 +1,8 @@
-"""Which of several servers gets an order: the rules of health, load and return. Pure; times are seconds of one clock.
+"""Chooses the server for an order: rules of health, load and recovery. Pure; times are seconds of one clock.
 
-A server is `new` until it has said what it serves, `ready` while it answers, `out` once it does not. One that was out
-of reach comes back when a probe finds it. One on which orders broke gets one order as a trial once its pause is over,
-for a server may answer probes and no orders. One that drains gets no order, and ends those that it has.
+A server is `new` until it has reported what it serves, `ready` while it answers, `out` once it does not. An unreachable
+one returns when a probe succeeds. One on which orders failed gets one trial order after a pause, since a server may
+answer probes and no orders. A draining one gets no new orders, and finishes its own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Pool:
         self.backends = tuple(Backend(url=url) for url in urls)
 
     def set(self, listed: Mapping[str, bool]) -> None:
-        """Have these servers and no others. What is known of one that stays is kept.
+        """Set the list of servers. The state of remaining ones is kept.
 
         Args:
             listed: Whether each drains, by address.
@@ -70,10 +70,10 @@ class Pool:
         return tuple(one for one in self.backends if one.state == "ready" and not one.drains)
 
     def pick(self, now_s: float, tried: Collection[str] = ()) -> Backend | None:
-        """Return the server for an order, None where none may have it now.
+        """Return the server for an order, None if none is available now.
 
-        Of the ready ones it is the least loaded, of equals the one that got the fewest; one on which this order failed
-        only where there is no other. One whose trial is due goes first: somebody has to try.
+        The least loaded ready one; of equals the one with the fewest orders so far; one on which this order failed only
+        if there is no other. One whose trial is due goes first.
         """
         ready = self.ready
         for one in self.backends:
@@ -84,7 +84,7 @@ class Pool:
         return min(fresh or ready, key=lambda one: (one.running, one.sent), default=None)
 
     def next_trial_s(self) -> float | None:
-        """Return when the next trial is due; None where none is waited for, or all of them run."""
+        """Return when the next trial is due; None if none is pending, or all of them run."""
         return min((one.due_s for one in self.backends if self._awaits_trial(one)), default=None)
 
     @staticmethod
@@ -102,7 +102,7 @@ class Pool:
             one.running -= 1
 
     def answered(self, one: Backend) -> bool:
-        """Note that an order got its first token there; return whether that brought the server back."""
+        """Record that an order got its first token there; return whether that brought the server back."""
         one.failures = 0
         if one.state == "ready":
             return False
@@ -110,8 +110,8 @@ class Pool:
         return True
 
     def failed(self, one: Backend, why: str, now_s: float, *, refused: bool) -> bool:
-        """Note that an order without a token failed there; return whether that put the server out. `refused`: nobody
-        listens, so that it is out at once."""
+        """Record that an order without a token failed there; return whether that put the server out. `refused`:
+        connection refused, so it is out at once."""
         one.failures += 1
         one.last_error = why
         if one.state == "ready" and not refused and one.failures < FAILURES_OUT:
@@ -123,7 +123,7 @@ class Pool:
         return was_ready
 
     def probed(self, one: Backend, now_s: float, *, why: str = "") -> bool:
-        """Note what a probe found, `why` being what was wrong; return whether that changed the server's state."""
+        """Record the result of a probe, `why` being its error; return whether that changed the server's state."""
         if why:
             one.probes_failed += 1
             one.last_error = why
@@ -142,7 +142,7 @@ class Pool:
         return True
 
     def silenced(self, one: Backend, why: str, now_s: float) -> None:
-        """Note that a server with orders says nothing any more."""
+        """Record that a server with orders has gone silent."""
         one.last_error = why
         self._put_out(one, why, now_s, by_orders=False)
 

@@ -1,6 +1,6 @@
-"""How a server is reached: which there are, which addresses of a name may be called, whom to trust, and the key.
+"""Reaching a server: the list, allowed addresses of a name, certificates, and the key.
 
-Nodes are listed in a file that whoever started the host writes anew when they come, drain and leave (`FleetServers`).
+Nodes are listed in a file that the host's parent rewrites when they come, drain and leave (`FleetServers`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NAME_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What the operator said of the servers of a model, beside their addresses."""
+    """The operator's settings for the servers of a model, besides their addresses."""
 
     key: str = ""
     """The key itself, `env:NAME`, or `file:PATH`; empty: none is sent."""
@@ -43,7 +43,7 @@ class Reach:
 
     @classmethod
     def of(cls, options: EngineOptions) -> Reach:
-        """Return what stands in the options of an engine."""
+        """Return the settings in the options of an engine."""
         words = {name: str(options.extra.get(name, "")) for name in ("key", "api_key", "ca_file")}
         return cls(
             key=words["key"] or words["api_key"],
@@ -98,10 +98,10 @@ class FleetServers:
 
     @classmethod
     def of(cls, options: EngineOptions) -> FleetServers | None:
-        """Return where the nodes of an engine are listed; None where it starts a server of its own.
+        """Return the file that lists the nodes of an engine; None if it starts a server of its own.
 
         Raises:
-            InvalidSpec: nobody said which file it is.
+            InvalidSpec: the file is not configured.
         """
         alias = str(options.extra.get("fleet", ""))
         if not alias:
@@ -114,7 +114,7 @@ class FleetServers:
         return cls(Path(os.environ[FLEET_FILE]), alias)
 
     def read(self) -> tuple[FleetServer, ...] | None:
-        """Return the servers; None where nothing has changed since the last call, or the file cannot be read."""
+        """Return the servers; None if nothing has changed since the last call, or the file cannot be read."""
         try:
             found = self._file.stat()
             seen = (found.st_ino, found.st_mtime_ns)
@@ -128,7 +128,7 @@ class FleetServers:
 
 
 class _Key(httpx.Auth):
-    """Sends the key. One in a file is read for each request, so that it may be changed at any time."""
+    """Sends the key. A key file is read for each request, so that it may be changed at any time."""
 
     def __init__(self, source: str) -> None:
         kind, _, self._at = source.partition(":")
@@ -154,7 +154,7 @@ class _Key(httpx.Auth):
 
 
 class _Checked(httpx.AsyncBaseTransport):
-    """Connects to a checked address of a name: one that points elsewhere than `[egress]` allows is not called."""
+    """Connects to a checked address of a name: one outside `[egress]` is not called."""
 
     def __init__(self, target: Target, inner: httpx.AsyncBaseTransport) -> None:
         self._target = target

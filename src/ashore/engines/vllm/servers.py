@@ -1,7 +1,7 @@
-"""The servers behind one engine: asked who they are, probed, given orders, tried again elsewhere. In one asyncio loop.
+"""The servers behind one engine: identification, probes, orders and retries. In one asyncio loop.
 
-An order on which a server fails before its first token goes to another one, or to the same one again where there is no
-other; once a token is there the order ends with what went wrong. While no server can take it an order waits.
+If a server fails on an order before its first token, the order goes to another one, or to the same one again if there
+is no other; after a token the order ends with the error. An order waits while no server can take it.
 """
 
 from __future__ import annotations
@@ -66,17 +66,16 @@ class Servers:
         tell: Callable[[EngineEvent], None],
         lost: Callable[[str], None],
     ) -> None:
-        """Make it; nothing is called yet.
+        """Create it; no server is called yet.
 
         Args:
             reach: How the servers are reached.
-            listed: Those that are there now.
-            fleet: Lists them from then on, where they come and go.
-            wanted: What the model is called there. Where the operator did not say so and a server has one model
-                only, it is that one.
-            is_name_given: Whether the operator said so.
-            tell: Given the tokens and the ends of orders.
-            lost: Told why a server that hangs is given up.
+            listed: The current servers.
+            fleet: Lists them later on, if they come and go.
+            wanted: Name of the model there. If the operator gave none and a server has one model only, it is that one.
+            is_name_given: Whether the operator gave the name.
+            tell: Called with the tokens and the ends of orders.
+            lost: Called with the reason when a hanging server is given up.
         """
         self.pool = Pool(())
         self._reach = reach
@@ -93,10 +92,10 @@ class Servers:
         self._watching: list[asyncio.Task[None]] = []
         self._list(listed)
 
-    # --- who they are
+    # --- identification
 
     def _list(self, listed: Sequence[FleetServer]) -> None:
-        """Have these servers and no others. One that is gone gets no more orders, and ends those that it has."""
+        """Set the list of servers. A removed one gets no more orders, and finishes its own."""
         self.pool.set({server.url: server.drains for server in listed})
         for one, server in zip(self.pool.backends, listed, strict=True):
             if one not in self._talks:
@@ -117,11 +116,11 @@ class Servers:
             await asyncio.sleep(LIST_S)
 
     async def first(self) -> wire.ModelEntry:
-        """Return what the first server that answers serves.
+        """Return the model of the first server that answers.
 
         Raises:
             SourceUnreachable: none answers yet.
-            UnknownModel, Unauthenticated, PermissionDenied: one answered, and it is no use to go on asking.
+            UnknownModel, Unauthenticated, PermissionDenied: one answered, and retrying is pointless.
         """
         await asyncio.gather(*(self._probe(one) for one in self.pool.backends))
         for one in self.pool.ready:
@@ -134,17 +133,17 @@ class Servers:
         raise SourceUnreachable(self._reasons() or "no server is listed")
 
     async def version(self) -> str:
-        """Return what a ready server says of its version."""
+        """Return the version that a ready server reports."""
         for one in self.pool.ready:
             with contextlib.suppress(AshoreError, *UNDECODABLE):
                 return msgspec.json.decode(await self._talks[one].get("/version"), type=wire.Version).version
-        return "unknown"  # an older server, or another that speaks its form
+        return "unknown"  # an older server, or another one with the same API
 
     async def load_adapter(self, name: str, directory: str) -> None:
-        """Have every ready server take a LoRA adapter; those that come later are told when they come.
+        """Load a LoRA adapter on every ready server; later ones load it when they come.
 
         Raises:
-            AshoreError: the first server refuses it, with its own words.
+            AshoreError: the first server rejects it; the message has its own text.
         """
         self._adapters[name] = directory
         for one in self.pool.ready:
@@ -171,8 +170,8 @@ class Servers:
             raise verdict.error from verdict
 
     async def rest(self, *, asleep: bool) -> None:
-        """Have every server that answers offload its weights to the memory of its machine and drop its KV cache (level
-        1), or take them back. Returns when that is done.
+        """Make every server that answers offload its weights to its machine's memory and drop its KV cache (level 1),
+        or restore them. Waits until that is done.
 
         Raises:
             EngineFailed: one could not.
@@ -187,7 +186,7 @@ class Servers:
                 raise EngineFailed(f"the vLLM server at {one.url} {'does not sleep' if asleep else 'sleeps on'}")
 
     async def _greet(self, one: Backend) -> None:
-        """Ask a server what it serves, and give it the adapters."""
+        """Ask a server what it serves, and load the adapters on it."""
         talk = self._talks[one]
         entries = msgspec.json.decode(await self._talks[one].get("/v1/models"), type=wire.ModelList).data
         talk.entry = self._chosen(one.url, entries)
@@ -218,7 +217,7 @@ class Servers:
     # --- probes
 
     def watch(self) -> None:
-        """Begin to probe every server, for ever."""
+        """Probe every server until cancelled."""
         now_s = time.monotonic()
         for talk in self._talks.values():
             talk.heard_s = now_s
@@ -240,11 +239,11 @@ class Servers:
             talk.probing = asyncio.get_running_loop().create_task(self._probe(one), name=f"probe {one.url}")
 
     async def _probe(self, one: Backend) -> None:
-        """Ask one server whether it is well, and one that was out also what it serves."""
+        """Probe one server's health; one that was out is identified again."""
         talk = self._talks[one]
         why, was = "", one.state
         try:
-            async with asyncio.timeout(3 * PROBE_TIMEOUT_S):  # it may be given adapters
+            async with asyncio.timeout(3 * PROBE_TIMEOUT_S):  # adapters may be loaded on it
                 if one.state == "ready":
                     await self._talks[one].get("/health")
                 else:
@@ -261,7 +260,7 @@ class Servers:
             self._tell_change(one, was)
 
     def _judge_silence(self, one: Backend, talk: Talk) -> None:
-        """Take its orders from a server that says nothing while it has some."""
+        """Take the orders from a server that has gone silent while it has some."""
         now_s = time.monotonic()
         if not one.running:
             talk.heard_s = now_s
@@ -293,12 +292,12 @@ class Servers:
     # --- orders
 
     async def run(self, live: Live) -> None:
-        """Run one order to its end and tell every token of it. Cancelling closes the stream, which makes vLLM abort it.
+        """Run one order to its end and report every token. Cancelling closes the stream, which makes vLLM abort it.
 
         Raises:
             NotReady: no server could take it in time.
             KillsHosts: two servers broke on it.
-            AshoreError: it was refused, or broke off after its first token.
+            AshoreError: it was refused, or failed after its first token.
         """
         tried: set[str] = set()
         attempts, deaths, until_s = 0, 0, time.monotonic() + PATIENCE_S
@@ -328,7 +327,7 @@ class Servers:
                     await asyncio.sleep(BUSY_S)
 
     async def _free(self, tried: set[str], until_s: float) -> Backend:
-        """Return the server for an order, once there is one."""
+        """Wait for an available server for an order and return it."""
         while (one := self.pool.pick(time.monotonic(), tried)) is None:
             trial_s = self.pool.next_trial_s()
             wake_s = until_s if trial_s is None else min(until_s, trial_s)
@@ -355,7 +354,7 @@ class Servers:
         """Stream an order from one server.
 
         Raises:
-            Elsewhere: it failed through no fault of the order's.
+            Elsewhere: the server failed; the order is not at fault.
         """
         talk = self._talks[one]
         assert talk.entry is not None, "a server gets orders once it has said what it serves"
@@ -389,7 +388,7 @@ class Servers:
                 talk.heard_s = time.monotonic()
                 data = line[5:].strip()
                 if not line.startswith(b"data:") or data == b"[DONE]":
-                    continue  # a stream ends behind it; reading on to its end closes what httpx opened
+                    continue  # a stream ends after it; reading on to its end closes what httpx opened
                 chunk = msgspec.json.decode(data, type=wire.Chunk)
                 if chunk.error is not None:
                     words = chunk.error.message[:MOST_WORDS_CHARS]
@@ -429,7 +428,7 @@ class Servers:
     # --- calls
 
     async def call(self, path: str, body: Callable[[str], dict[str, Any]]) -> bytes:
-        """Return what a server answers to a question that may be asked again; `body` is given the model's name there.
+        """Return a server's answer to an idempotent call; `body` builds the request from the model's name there.
 
         Raises:
             NotReady: no server could take it in time.

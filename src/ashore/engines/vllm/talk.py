@@ -1,4 +1,4 @@
-"""The conversation with one server: what is asked, how much is read, and what an answer that is none means."""
+"""The connection to one server: requests, size limits, and the meaning of errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ PROBE_TIMEOUT_S: Final = 2.0
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Live:
-    """One order at a server. Touched by the network thread only, but for `task`, which the host's thread cancels."""
+    """A running order at a server. Touched by the network thread only, except `task`, which the host's thread
+    cancels."""
 
     order: GenerateOrder
     task: asyncio.Task[None] | None = None
@@ -40,7 +41,7 @@ class Live:
 
 
 class Elsewhere(Exception):
-    """A server failed on an order that has no token; another one may do better."""
+    """A server failed on an order without tokens; another one may succeed."""
 
     def __init__(self, error: AshoreError, *, refused: bool = False, taken: bool = True, busy: bool = False) -> None:
         super().__init__(error.message)
@@ -55,7 +56,7 @@ class Elsewhere(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Talk:
-    """The conversation with one server, and what is known of it."""
+    """The connection to one server, and its known state."""
 
     url: str
     client: httpx.AsyncClient
@@ -69,7 +70,7 @@ class Talk:
     """Why it is no use to ask it again before somebody has changed something."""
 
     async def get(self, path: str) -> bytes:
-        """Return what the server says; it has `PROBE_TIMEOUT_S`.
+        """GET a path within `PROBE_TIMEOUT_S` and return the answer.
 
         Raises:
             Elsewhere, AshoreError: it does not answer, or refuses.
@@ -79,7 +80,7 @@ class Talk:
             return await _read(self.url, answer, MOST_PROBE_BYTES)
 
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
-        """Return what the server answers.
+        """POST and return the answer.
 
         Raises:
             Elsewhere, AshoreError: it does not answer, or refuses.
@@ -90,10 +91,10 @@ class Talk:
 
 
 async def check(url: str, answer: httpx.Response) -> None:
-    """Return when a server has taken a request.
+    """Check that a server accepted a request.
 
     Raises:
-        Elsewhere, AshoreError: it has not.
+        Elsewhere, AshoreError: it did not.
     """
     if answer.status_code == 200:
         return
@@ -147,7 +148,7 @@ async def lines(url: str, answer: httpx.Response) -> AsyncGenerator[bytes]:
 
 
 def _verdict(url: str, status: int, words: str) -> Exception:
-    """Return what an answer that is none means: the order's own fault, or one of the server's."""
+    """Return the meaning of an error answer: the order's own fault, or the server's."""
     error = wire.error_for(url, status, words)
     if status in (429, 503):
         return Elsewhere(error, taken=False, busy=status == 429)

@@ -65,7 +65,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """What went wrong, in the server's words."""
+    """The server's error message."""
 
     message: str = ""
     type: str | None = None
@@ -114,15 +114,15 @@ class ModelList(msgspec.Struct, frozen=True):
 
 
 def completion_body(order: GenerateOrder, model: str) -> dict[str, Any]:
-    """Return the request body for `order`, streamed. What its model recommends, vLLM takes for fields that are left
-    out; so only those are that no model recommends."""
+    """Return the request body for `order`, streamed. vLLM fills missing fields with the model's recommendations; so
+    only fields that no model recommends are left out."""
     sampling = order.sampling
     body: dict[str, Any] = {
         "model": model,
         "prompt": order.prompt_ids,
         "max_tokens": order.max_new_tokens,
         **{name: getattr(sampling, name) for name in RECOMMENDABLE},
-        "ignore_eos": True,  # the order says what ends it
+        "ignore_eos": True,  # the order defines what ends it
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_token_ids": True,

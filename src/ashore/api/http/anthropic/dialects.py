@@ -1,4 +1,4 @@
-"""What clients of the Anthropic routes send beside what the routes know, client by client."""
+"""Fields that Anthropic clients send and the routes do not know, client by client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HINTS: Final = {
 
 
 def _adapt(body: Json, said: Said) -> None:
-    """Rewrite what only Anthropic's own servers can do into what is left of it here."""
+    """Replace features that only Anthropic's servers have by what is possible here."""
     if isinstance(body.get("tools"), list):
         body["tools"] = [one for one in body["tools"] if _runs_here(one, body, said)]
     config = body.get("output_config")
@@ -59,10 +59,10 @@ def _adapt(body: Json, said: Said) -> None:
 
 
 def _runs_here(tool: Any, body: Json, said: Said) -> bool:
-    """Return whether a tool is one whose function the client runs.
+    """Return whether a tool's function is run by the client.
 
     Raises:
-        InvalidRequest: the request insists on one that Anthropic's servers run.
+        InvalidRequest: the request requires one that Anthropic's servers run.
     """
     if not isinstance(tool, dict) or "input_schema" in tool or tool.get("type") in (None, "custom"):
         return True
@@ -78,7 +78,7 @@ def _runs_here(tool: Any, body: Json, said: Said) -> bool:
 
 
 def _block(block: Any, said: Said) -> Iterator[Any]:
-    """Yield a block in a form that ashore knows, none where nothing of it can be read here."""
+    """Yield a block in a form that ashore knows, none if it cannot be read here."""
     said.count_object()
     kind = block.get("type") if isinstance(block, dict) else None
     if kind == "tool_result" and isinstance(block.get("content"), list):
@@ -93,7 +93,7 @@ def _block(block: Any, said: Said) -> Iterator[Any]:
 
 
 def _shown(part: Any, said: Said) -> Any:
-    """Return a part of what a tool answered: an agent that looks at a screen goes on, told that it sees nothing."""
+    """Return a part of a tool result; for an image, a text telling the agent that it cannot be seen."""
     said.count_object()
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "image":

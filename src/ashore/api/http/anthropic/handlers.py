@@ -1,4 +1,4 @@
-"""What the Anthropic routes do: parse, call, render."""
+"""Handlers of the Anthropic routes: parse, call, render."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From Anthropic's form to a GenerationRequest."""
+"""Converts Anthropic requests to a GenerationRequest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _json(value: object) -> str:
 
 
 def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationRequest:
-    """Return what the request asks for.
+    """Return the generation request.
 
     Raises:
         InvalidRequest: its parts contradict each other.
@@ -86,7 +86,7 @@ def text_of(content: str | list[TextBlock] | None) -> str:
 
 
 def _turn(message: MessageIn, at: int) -> list[Message]:
-    """Return one turn as ours: what tools answered comes as messages of its own, before the text beside it."""
+    """Return one turn in our form: tool results become messages of their own, before the text."""
     if isinstance(message.content, str):
         return [Message(role=message.role, content=message.content)]
     texts: list[str] = []
@@ -137,7 +137,7 @@ def _tool_choice(choice: ToolChoice | None) -> str:
 
 
 def _template_options(request: CountRequest) -> dict[str, object]:
-    """Return what chat templates call reasoning: `enable_thinking` in Qwen's, `thinking` in DeepSeek's."""
+    """Return the template variables for reasoning: `enable_thinking` in Qwen's, `thinking` in DeepSeek's."""
     options: dict[str, object] = {} if request.effort is None else {"reasoning_effort": request.effort}
     if request.thinking is not None:
         wanted = request.thinking.type != "disabled"

@@ -1,4 +1,4 @@
-"""From serving events to Anthropic's answers: whole, or as a stream of named events."""
+"""Converts serving events to Anthropic's answers: whole, or as a stream of named events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BlockKind = Literal["text", "thinking", "tool_use"]
 
 
 def stop_reason(ended: ChoiceEnded) -> StopReason:
-    """Return why the answer ended, in Anthropic's words."""
+    """Return Anthropic's stop reason."""
     match ended.reason:
         case "length":
             return "max_tokens"
@@ -159,7 +159,7 @@ def _event(name: str, data: dict[str, Any]) -> bytes:
 
 
 def _parsed(arguments: str) -> Any:
-    """Return the arguments as JSON; the text itself where the model wrote none."""
+    """Return the arguments as JSON; the text itself if the model did not write JSON."""
     try:
         return msgspec.json.decode(arguments)
     except UNDECODABLE:

@@ -1,4 +1,4 @@
-"""What clients of Ollama send beside what the routes know."""
+"""Fields that Ollama clients send and the routes do not know."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REFUSED: Final = {
 
 
 def _adapt(body: Json, said: Said) -> None:
-    """Take Ollama's names for ours, and leave out what says nothing."""
+    """Rename Ollama's fields to ours, and drop those without effect."""
     if "model" not in body and isinstance(body.get("name"), str):
         body["model"] = body.pop("name")
     options = body.get("options")

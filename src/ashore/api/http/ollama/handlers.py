@@ -1,4 +1,4 @@
-"""What the routes of Ollama's API do: parse, call, render."""
+"""Handlers of Ollama's API: parse, call, render."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def _answer(
 
 
 async def _loaded(app: HttpApp, exchange: Exchange, principal: Principal, model: str, form: Form) -> None:
-    """Answer a request that asks nothing of a model but to be there."""
+    """Answer a request that only asks whether the model is there."""
     card = _card(app, model, principal)
     piece = Piece(
         model=card.alias,
@@ -210,13 +210,13 @@ async def _respond(
 
 
 def _served_name(app: HttpApp, named: str, principal: Principal) -> str:
-    """Return the name without the tag that clients of Ollama add, unless the caller may ask a model of that name."""
+    """Return the name without the tag that Ollama clients add, unless the caller may use a model of that exact name."""
     bare = named.removesuffix(TAG)
     return bare if bare != named and named not in {card.alias for card in app.serving.models(principal)} else named
 
 
 def _card(app: HttpApp, named: str, principal: Principal) -> ModelCard:
-    """Return a model that the principal may ask.
+    """Return a model that the principal may use.
 
     Raises:
         UnknownModel: there is none of this name.

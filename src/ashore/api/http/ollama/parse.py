@@ -1,4 +1,4 @@
-"""From Ollama's form to a GenerationRequest."""
+"""Converts Ollama requests to a GenerationRequest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ashore.serving import GenerationRequest
 
 
 def to_chat(request: OllamaChatRequest, model: str, exchange: Exchange) -> GenerationRequest:
-    """Return what `/api/chat` asks of the model of this name.
+    """Return the request of `/api/chat` for the model of this name.
 
     Raises:
         InvalidRequest: its parts contradict each other.
@@ -31,7 +31,7 @@ def to_chat(request: OllamaChatRequest, model: str, exchange: Exchange) -> Gener
 
 
 def to_generate(request: OllamaGenerateRequest, model: str, exchange: Exchange) -> GenerationRequest:
-    """Return what `/api/generate` asks of the model of this name: one turn, or a text to go on with.
+    """Return the request of `/api/generate` for the model of this name: one turn, or a text to continue.
 
     Raises:
         InvalidRequest: its parts contradict each other.
@@ -71,8 +71,8 @@ def _common(request: OllamaChatRequest | OllamaGenerateRequest, model: str, exch
 
 
 def turns_of(turns: Sequence[TurnIn]) -> tuple[Message, ...]:
-    """Return the turns of a conversation. Ollama's tool calls have no ids; an answer belongs to the first call of its
-    name that has none yet."""
+    """Return the turns of a conversation. Ollama's tool calls have no ids; a tool result belongs to the first open
+    call of its name."""
     messages: list[Message] = []
     unanswered: list[tuple[str, str]] = []
     for at, turn in enumerate(turns):
@@ -96,7 +96,7 @@ def turns_of(turns: Sequence[TurnIn]) -> tuple[Message, ...]:
 
 
 def _answered(turn: TurnIn, unanswered: list[tuple[str, str]]) -> str:
-    """Return the id of the call that a turn answers, and take it out; one made up where there is no such call."""
+    """Return and remove the id of the call that a tool result belongs to; a new one if there is no such call."""
     for one in unanswered:
         if one[0] == turn.tool_call_id or (turn.tool_call_id is None and turn.tool_name in (None, one[1])):
             unanswered.remove(one)
@@ -116,7 +116,7 @@ def _grammar(wanted: str | dict[str, Any] | None) -> Grammar | None:
 
 
 def _template_options(think: bool | str | None) -> dict[str, object]:
-    """Return what chat templates call reasoning: `enable_thinking` in Qwen's, `thinking` in DeepSeek's."""
+    """Return the template variables for reasoning: `enable_thinking` in Qwen's, `thinking` in DeepSeek's."""
     if think is None:
         return {}
     options: dict[str, object] = {"enable_thinking": bool(think), "thinking": bool(think)}

@@ -1,4 +1,4 @@
-"""From serving events to Ollama's answers: one line for each piece, and one with the counts at the end."""
+"""Converts serving events to Ollama's answers: one line for each piece, and one with the counts at the end."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ NDJSON: Final[Headers] = (
 
 
 def moment(seconds: int) -> str:
-    """Return a time since the epoch as Ollama writes it."""
+    """Return a time since the epoch in Ollama's format."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 class _Writer:
-    """What all lines of an answer have in common, and what the last one tells."""
+    """The common fields of an answer's lines, and the values of the last one."""
 
     def __init__(self, exchange: Exchange, form: Form, *, first_at: float = 0.0) -> None:
         self._form = form
@@ -43,11 +43,11 @@ class _Writer:
         self._started: Started | None = None
 
     def open(self, started: Started) -> None:
-        """Take what an answer begins with."""
+        """Take the head of an answer."""
         self._started = started
 
     def began(self) -> None:
-        """Note that the first piece is there."""
+        """Record the time of the first piece."""
         self._first_at = self._first_at or time.perf_counter()
 
     def line(
@@ -58,7 +58,7 @@ class _Writer:
         logprobs: Sequence[TokenText] = (),
         **last: Any,
     ) -> bytes:
-        """Return one line. `last`: what only the last one has."""
+        """Return one line. `last`: fields of the last line only."""
         assert self._started is not None
         thinking = reasoning or msgspec.UNSET
         chat = self._form == "chat"
@@ -78,7 +78,7 @@ class _Writer:
         )
 
     def last(self, ended: ChoiceEnded, usage: Usage) -> dict[str, Any]:
-        """Return what only the last line has."""
+        """Return the fields of the last line."""
         now = time.perf_counter()
         first_at = self._first_at or now
         return {
@@ -94,7 +94,7 @@ class _Writer:
 
 
 class Lines:
-    """Renders a stream. A tool call goes out once it is whole, as Ollama sends it."""
+    """Renders a stream. A tool call is sent once it is whole, as in Ollama."""
 
     def __init__(self, exchange: Exchange, form: Form) -> None:
         self._writer = _Writer(exchange, form)
@@ -127,7 +127,7 @@ class Lines:
 
 
 class Timed:
-    """An answer that notes when its first piece was there."""
+    """An answer with the time of its first piece."""
 
     def __init__(self, answer: Answering) -> None:
         self._answer = answer
@@ -144,7 +144,7 @@ class Timed:
 
 
 def render_whole(answer: WholeAnswer, exchange: Exchange, form: Form, *, first_at: float) -> bytes:
-    """Return a whole answer. `first_at`: when its first piece was there, by `time.perf_counter`."""
+    """Return a whole answer. `first_at`: time of its first piece, by `time.perf_counter`."""
     choice = answer.choices[0]
     assert choice.ended is not None
     writer = _Writer(exchange, form, first_at=first_at)
@@ -167,7 +167,7 @@ def calls_out(choice: Choice) -> list[CallOut]:
 
 
 def _arguments(call: ToolCallDelta) -> Any:
-    """Return the arguments as JSON; the text itself where the model wrote none."""
+    """Return the arguments as JSON; the text itself if the model did not write JSON."""
     try:
         return msgspec.json.decode(call.arguments)
     except UNDECODABLE:

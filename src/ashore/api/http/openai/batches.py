@@ -178,7 +178,7 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`POST /v1/batches/{id}/cancel`: what is done is kept; the rest is not run."""
+    """`POST /v1/batches/{id}/cancel`: finished requests are kept; the rest is not run."""
     job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
     await _answer(app, exchange, changed or job)
@@ -241,7 +241,7 @@ def batch_out(job: Job, order: BatchOrder) -> BatchOut:
 
 
 def usage_out(tokens: BatchTokens | None) -> ResponsesUsage | None:
-    """Return what a batch cost in OpenAI's form."""
+    """Return the usage of a batch in OpenAI's form."""
     if tokens is None:
         return None
     return ResponsesUsage(

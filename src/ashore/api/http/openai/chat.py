@@ -116,7 +116,7 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest:
-    """Return what the chat request asks for.
+    """Return the generation request.
 
     Raises:
         InvalidRequest: its parts contradict each other.
@@ -161,7 +161,7 @@ def messages_of(messages: Sequence[ChatMessage], *, continues: bool) -> tuple[Me
     """Return the turns; `continues`: the last one is the beginning of the answer.
 
     Raises:
-        InvalidRequest: a turn is not as its role wants it, or no answer can begin with the last one.
+        InvalidRequest: a turn does not fit its role, or no answer can begin with the last one.
     """
     last = messages[-1] if messages else None
     if continues and (last is None or last.role != "assistant" or last.tool_calls):
@@ -178,7 +178,7 @@ def messages_of(messages: Sequence[ChatMessage], *, continues: bool) -> tuple[Me
 
 
 def message_of(message: ChatMessage, at: int) -> Message:
-    """Return one turn. `developer` is what newer clients call `system`."""
+    """Return one turn. `developer` is the newer name of `system`."""
     if message.role == "tool" and not message.tool_call_id:
         raise InvalidRequest("a tool message needs tool_call_id", param=f"messages[{at}].tool_call_id")
     if message.content is None and not message.tool_calls and message.role != "assistant":
@@ -212,12 +212,13 @@ def tool_of(tool: ToolIn) -> ToolSpec:
 
 
 def free_text_names(request: ChatRequest) -> frozenset[str]:
-    """Return the names of the tools whose calls go out as free text."""
+    """Return the names of the tools whose calls are sent as free text."""
     return frozenset(tool.custom.name for tool in request.tools or () if tool.type == "custom" and tool.custom)
 
 
 def render_chat(answer: WholeAnswer, exchange: Exchange, free_text: frozenset[str] = frozenset()) -> bytes:
-    """Return the whole answer as JSON. `free_text`: names of the tools whose calls have `input`, no arguments."""
+    """Return the whole answer as JSON. `free_text`: names of the tools whose calls have `input` instead of
+    arguments."""
     started = answer.started
     return _encode(
         ChatCompletion(
@@ -246,7 +247,7 @@ def logprobs_of(tokens: tuple[TokenText, ...] | list[TokenText]) -> ChoiceLogpro
 
 
 class ChatChunks:
-    """Renders a stream of `chat.completion.chunk`. All that repeats is encoded once, before the first token."""
+    """Renders a stream of `chat.completion.chunk`. Repeated parts are encoded once, before the first token."""
 
     def __init__(
         self,
@@ -256,7 +257,8 @@ class ChatChunks:
         include_usage: bool,
         free_text: frozenset[str] = frozenset(),
     ) -> None:
-        """Make it. `free_text`: names of the tools whose calls go out as `custom`, each with its input in one piece."""
+        """Create it. `free_text`: names of the tools whose calls are sent as `custom`, each with its input in one
+        piece."""
         self._id = id_for("chatcmpl-", exchange.request_id)
         self._free_text = free_text
         self._written: dict[tuple[int, int], str] = {}
@@ -301,7 +303,7 @@ class ChatChunks:
         )
 
     def _call_pieces(self, choice: int, piece: ToolCallDelta) -> list[dict[str, Any]]:
-        """Return what of a call goes out now: free text once it is whole, which the next call or the end tells."""
+        """Return the pieces of a call to send now: free text once it is whole, which the next call or the end shows."""
         place = (choice, piece.index)
         if place in self._written:
             self._written[place] += piece.arguments
@@ -314,7 +316,7 @@ class ChatChunks:
         return [*out, begun]
 
     def _free_inputs(self, choice: int) -> list[dict[str, Any]]:
-        """Return the input of the calls of free text that a choice has begun, which are whole by now."""
+        """Return the inputs of a choice's free-text calls that are whole by now."""
         places = [place for place in self._written if place[0] == choice]
         return [{"index": place[1], "custom": {"input": free_input(self._written.pop(place))}} for place in places]
 
@@ -371,7 +373,7 @@ def _call_out(call: ToolCallDelta, free_text: frozenset[str]) -> ToolCallOut:
 
 
 def _call_piece(piece: ToolCallDelta) -> dict[str, Any]:
-    """Return a piece of a tool call; only the first piece says id, type and name."""
+    """Return a piece of a tool call; only the first piece has id, type and name."""
     if piece.id or piece.name:
         return {
             "index": piece.index,

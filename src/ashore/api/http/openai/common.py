@@ -1,4 +1,4 @@
-"""What chat and plain completions have in common: sampling, stops, response formats, inputs, usage."""
+"""Common parts of chat and plain completions: sampling, stops, response formats, inputs, usage."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def usage_out(usage: Usage) -> UsageOut:
 
 
 def asked_sampling(request: Sampled) -> Sampling:
-    """Return the sampling that the request asks for; what is left out changes nothing as yet.
+    """Return the requested sampling; missing fields keep their defaults.
 
     Raises:
-        InvalidRequest: it asks for what another server does, and no engine here.
+        InvalidRequest: it uses a parameter of other servers that no engine here supports.
     """
     for name, usual in USUAL:
         if getattr(request, name) not in (None, usual):
@@ -97,7 +97,7 @@ def token_stops_of(request: Sampled) -> tuple[int, ...]:
 
 
 def grammar_of(wanted: ResponseFormat | None) -> Grammar | None:
-    """Return the language that `response_format` asks for, None for any text."""
+    """Return the grammar of `response_format`, None for any text."""
     match wanted:
         case None | TextFormat():
             return None
@@ -116,7 +116,7 @@ def grammar_of(wanted: ResponseFormat | None) -> Grammar | None:
 
 
 def schema_grammar(schema: object, param: str) -> Grammar:
-    """Return the language of a JSON schema, which stands in the request at `param`."""
+    """Return the grammar of a JSON schema, given in the request at `param`."""
     text = msgspec.json.encode(schema)
     check_schema_size(len(text), param)
     return Grammar(kind="json_schema", text=text.decode())
@@ -146,10 +146,10 @@ def prompts_of(inputs: Inputs, param: str) -> list[str | tuple[int, ...]]:
 
 
 def priority_of(exchange: Exchange) -> int:
-    """Return what `x-ashore-priority` says, 0 without it.
+    """Return the value of `x-ashore-priority`, 0 without it.
 
     Raises:
-        InvalidRequest: it is no whole number between -100 and 100.
+        InvalidRequest: it is not a whole number between -100 and 100.
     """
     given = exchange.headers.get(b"x-ashore-priority")
     if given is None:
@@ -166,10 +166,10 @@ def priority_of(exchange: Exchange) -> int:
 
 
 def deadline_of(exchange: Exchange) -> float | None:
-    """Return what `x-ashore-deadline-ms` says in seconds, None without it.
+    """Return the value of `x-ashore-deadline-ms` in seconds, None without it.
 
     Raises:
-        InvalidRequest: it is no positive number.
+        InvalidRequest: it is not a positive number.
     """
     given = exchange.headers.get(b"x-ashore-deadline-ms")
     if given is None:
@@ -181,16 +181,16 @@ def deadline_of(exchange: Exchange) -> float | None:
 
 
 def min_precision_of(exchange: Exchange) -> str:
-    """Return what `x-ashore-min-precision` says, empty without it.
+    """Return the value of `x-ashore-min-precision`, empty without it.
 
     Raises:
-        InvalidRequest: it is no name of a precision.
+        InvalidRequest: it is not the name of a precision.
     """
     return min_precision(exchange.headers.get(MIN_PRECISION.encode(), b"").decode("latin-1"))
 
 
 def directive_for(exchange: Exchange) -> Directive:
-    """Return what `Cache-Control` and `x-ashore-cache` (`use`, `off`) ask for.
+    """Return the cache directive of `Cache-Control` and `x-ashore-cache` (`use`, `off`).
 
     Raises:
         InvalidRequest: `x-ashore-cache` is another word.
@@ -202,7 +202,7 @@ def directive_for(exchange: Exchange) -> Directive:
 
 
 def cut_of(ended: ChoiceEnded) -> str | msgspec.UnsetType:
-    """Return the field `cut_by` of a choice, which one that ended by itself does not have."""
+    """Return the field `cut_by` of a choice; omitted if it ended by itself."""
     return ended.cut_by or msgspec.UNSET
 
 
@@ -212,7 +212,7 @@ def cut_json(ended: ChoiceEnded) -> bytes:
 
 
 def id_for(prefix: str, request_id: RequestId) -> str:
-    """Return the id of an answer, made from that of its request so that logs find both."""
+    """Return the id of an answer, derived from that of its request so that logs match."""
     return prefix + request_id.removeprefix("req_")
 
 

@@ -72,7 +72,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_generations(request: CompletionRequest, exchange: Exchange) -> list[GenerationRequest]:
-    """Return what the request asks for: one generation per prompt.
+    """Return the generation requests, one per prompt.
 
     Raises:
         InvalidRequest: its parts contradict each other.
@@ -169,7 +169,8 @@ def render_completion(answers: list[WholeAnswer], exchange: Exchange, *, token_i
 
 
 def legacy_logprobs(tokens: tuple[TokenText, ...] | list[TokenText], offset: int) -> LegacyLogprobs | None:
-    """Return log-probabilities in the old form, None when there are none; `offset` is where the first token starts."""
+    """Return log-probabilities in the legacy format, None if there are none; `offset` is where the first token
+    starts."""
     if not tokens:
         return None
     offsets = []

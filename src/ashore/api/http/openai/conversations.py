@@ -1,4 +1,4 @@
-"""`/v1/conversations`: what was said, kept item by item, for responses to read and to add to."""
+"""`/v1/conversations`: stored items, which responses read and extend."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 
 async def update(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`POST /v1/conversations/{id}`: other metadata."""
+    """`POST /v1/conversations/{id}`: replaces its metadata."""
     request = await UPDATE_READER.body_of(app, exchange, principal)
     found = await find_conversation(app, exchange.argument, principal, action=STORED_REMOVE)
     metadata, expires_ms = _encode(request.metadata).decode(), _expiry(app)
@@ -207,10 +207,10 @@ async def remove_item(app: HttpApp, exchange: Exchange, principal: Principal) ->
 async def find_conversation(
     app: HttpApp, conversation_id: str, principal: Principal, *, action: str = STORED_SHOW
 ) -> Conversation:
-    """Return a conversation on which the principal may do `action`; to change it is as to remove it.
+    """Return a conversation on which the principal may do `action`; changing needs the right to remove.
 
     Raises:
-        NotFound: there is none, or it is none of theirs: the answer is the same.
+        NotFound: there is none, or it is not theirs: the answer is the same.
     """
     found = await app.desk.call(lambda: app.desk.conversations.get(conversation_id))
     if found is None or not may(app.authority, principal, action, found):
@@ -221,7 +221,7 @@ async def find_conversation(
 async def messages_in(
     app: HttpApp, exchange: Exchange, conversation: Conversation, principal: Principal
 ) -> list[Message]:
-    """Return what was said in a conversation."""
+    """Return the messages of a conversation."""
     store = app.desk.conversations
 
     def work() -> list[Message]:
@@ -237,7 +237,7 @@ async def messages_in(
 async def append(
     app: HttpApp, conversation: Conversation, items: Sequence[KeptItem], *, source: str = "", model: str = ""
 ) -> Conversation | None:
-    """Add items to a conversation; None where it is gone. `source`: the response that they come from."""
+    """Add items to a conversation; None if it is gone. `source`: the response that they come from."""
     desk, expires_ms = app.desk, _expiry(app)
     most = desk.quotas.most("stored_bytes", conversation.tenant)
     return await desk.call(
@@ -248,7 +248,7 @@ async def append(
 
 
 def kept_items(items: Sequence[Item]) -> list[KeptItem]:
-    """Return items as they are kept, each with an id."""
+    """Return items in stored form, each with an id."""
     found = [listed(one) for one in items]
     return [
         _kept(fields.get("id") or new_id(f"{ID_PREFIXES.get(fields['type'], 'item')}_"), fields) for fields in found
@@ -256,12 +256,12 @@ def kept_items(items: Sequence[Item]) -> list[KeptItem]:
 
 
 def kept_output(output: Sequence[Mapping[str, Any]]) -> list[KeptItem]:
-    """Return the items of an answer as they are kept."""
+    """Return the items of an answer in stored form."""
     return [_kept(str(one["id"]), one) for one in output]
 
 
 def _kept(item_id: str, fields: Mapping[str, Any]) -> KeptItem:
-    """Return an item as it is kept: its id comes first, so that it is shown without being read."""
+    """Return an item in stored form: its id comes first, so that it can be listed without parsing."""
     others = {name: value for name, value in fields.items() if name != "id"}
     return KeptItem(item_id=item_id, item=_encode({"id": item_id, **others}))
 
@@ -279,7 +279,7 @@ def conversation_out(found: Conversation) -> ConversationOut:
 def _shown(kept: KeptItem) -> msgspec.Raw:
     if kept.item.startswith(head_of(kept.item_id)):
         return msgspec.Raw(kept.item)
-    return msgspec.Raw(_encode({**_item.decode(kept.item), "id": kept.item_id}))  # as earlier versions kept it
+    return msgspec.Raw(_encode({**_item.decode(kept.item), "id": kept.item_id}))  # stored form of earlier versions
 
 
 def _kept_of(request: ConversationRequest | ItemsRequest) -> list[KeptItem]:

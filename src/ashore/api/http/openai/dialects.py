@@ -1,4 +1,4 @@
-"""What clients of the OpenAI routes send beside what the routes know, client by client."""
+"""Fields that OpenAI clients send and the routes do not know, client by client."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ REFUSED: Final = {
 
 
 def _take_no_limit(body: Json, *names: str) -> None:
-    """`max_tokens: -1`, as Cline and Roo Code send it, is what every server means by leaving it out."""
+    """Drop `max_tokens: -1`, sent by Cline and Roo Code, which means no limit."""
     for name in names:
         if body.get(name) == -1:
             del body[name]
 
 
 def _take_thinking(body: Json, said: Said) -> None:
-    """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
+    """Move `enable_thinking` of Qwen's servers and `thinking` of DeepSeek's to the template variables."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
     if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "disabled", "adaptive", "auto"):
@@ -129,10 +129,10 @@ UNENFORCED: Final = (
 
 
 def _take_grammars(body: Json, said: Said) -> None:
-    """vLLM's `structured_outputs` and `guided_*` are a `response_format`.
+    """Convert vLLM's `structured_outputs` and `guided_*` to a `response_format`.
 
     Raises:
-        InvalidRequest: there are several, or one in a form that cannot be had here.
+        InvalidRequest: there are several, or one in a form that is not supported.
     """
     wanted = body.pop("structured_outputs", None)
     found = dict(wanted) if isinstance(wanted, dict) else {}
@@ -155,7 +155,7 @@ def _take_grammars(body: Json, said: Said) -> None:
 
 
 def _format_of(kind: str, value: Any) -> Json:
-    """Return what vLLM calls `guided_KIND` as a `response_format`."""
+    """Return vLLM's `guided_KIND` as a `response_format`."""
     match kind:
         case "json":
             return {"type": "json_schema", "json_schema": {"schema": _schema_of(value)}}
@@ -182,7 +182,7 @@ def _format_of(kind: str, value: Any) -> Json:
 
 
 def _schema_of(value: Any) -> Any:
-    """Return a JSON schema; vLLM's clients may send it as a text."""
+    """Return a JSON schema; vLLM's clients may send it as a string."""
     if not isinstance(value, str):
         return value
     try:
@@ -208,7 +208,7 @@ def _chat(body: Json, said: Said) -> None:
 
 
 def _chat_tool(tool: Any, body: Json, said: Said) -> list[Any]:
-    """Return a tool in a form that ashore knows, none where only its maker can run it."""
+    """Return a tool in a form that ashore knows, none if only its maker can run it."""
     if not isinstance(tool, dict) or tool.get("type", "function") == "function":
         return [tool]
     if tool["type"] == "custom":
@@ -219,10 +219,10 @@ def _chat_tool(tool: Any, body: Json, said: Said) -> list[Any]:
 
 
 def left_out(tool: Json, body: Json, said: Said) -> list[Any]:
-    """Leave out a tool that cannot be run here.
+    """Drop a tool that cannot be run here.
 
     Raises:
-        InvalidRequest: the request insists on it.
+        InvalidRequest: the request requires it.
     """
     said.count_object()
     kind, choice = str(tool.get("type"))[:40], body.get("tool_choice")
@@ -240,7 +240,7 @@ def left_out(tool: Json, body: Json, said: Said) -> list[Any]:
 
 
 def keep_allowed(body: Json, allowed: Json) -> None:
-    """Take the tools that `allowed_tools` names, and its mode for the choice."""
+    """Keep the tools that `allowed_tools` names, and use its mode as the choice."""
     tools, wanted = body.get("tools"), allowed.get("tools")
     if isinstance(tools, list) and isinstance(wanted, list):
         names = {name for name in map(_name_of, wanted) if isinstance(name, str)}
@@ -249,7 +249,7 @@ def keep_allowed(body: Json, allowed: Json) -> None:
 
 
 def _name_of(tool: Any) -> Any:
-    """Return the name of a tool, whichever of the two forms it has."""
+    """Return the name of a tool in either form."""
     if not isinstance(tool, dict):
         return None
     inner = tool.get("custom") if tool.get("type") == "custom" else tool.get("function")
@@ -329,13 +329,13 @@ def _responses(body: Json, said: Said) -> None:
 
 
 def adapt_items(body: Json, field: str, said: Said) -> None:
-    """Bring the items in a field into a form that ashore knows, and leave out those of which nothing can be read."""
+    """Convert the items in a field to a form that ashore knows, and drop unreadable ones."""
     if isinstance(body.get(field), list):
         body[field] = [kept for one in body[field] for kept in _item(one, said)]
 
 
 def _tool(tool: Any, body: Json, said: Said) -> list[Any]:
-    """Return a tool in a form that ashore knows, none where only its maker can run it."""
+    """Return a tool in a form that ashore knows, none if only its maker can run it."""
     if not isinstance(tool, dict) or tool.setdefault("type", "function") == "function":
         return [tool]
     if tool["type"] == "namespace" and isinstance(tool.get("tools"), list):
@@ -348,7 +348,7 @@ def _tool(tool: Any, body: Json, said: Said) -> list[Any]:
 
 
 def _item(item: Any, said: Said) -> list[Any]:
-    """Return an item in a form that ashore knows, none where nothing of it can be read here."""
+    """Return an item in a form that ashore knows, none if it cannot be read here."""
     said.count_object()
     if not isinstance(item, dict):
         return [item]

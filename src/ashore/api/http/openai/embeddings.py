@@ -82,7 +82,7 @@ def render_embeddings(request: EmbeddingRequest, embedding: Embedding) -> bytes:
     """Return the vectors as JSON."""
     written = _base64 if request.encoding_format == "base64" else _encode
     return _encode(
-        EmbeddingList(  # each vector by itself: the encoder lets nobody else run before it is done
+        EmbeddingList(  # one vector at a time: the encoder blocks the loop until it is done
             data=[
                 EmbeddingOut(index=index, embedding=cast(Any, msgspec.Raw(written(vector))))
                 for index, vector in enumerate(embedding.vectors)
@@ -122,12 +122,12 @@ def _base64(vector: list[float]) -> bytes:
 
 
 def only_one(what: str, known: Sequence[ModelCard], none: str) -> str:
-    """Return the alias that is meant where a request names none.
+    """Return the default alias of a request without a model.
 
     Args:
-        what: The `known` ones in a word, in the plural.
-        known: Which of them the caller may ask.
-        none: What to do where there is none.
+        what: Plural noun for the `known` models.
+        known: Those that the caller may use.
+        none: Hint for the case that there is none.
 
     Raises:
         InvalidRequest: there is none, or more than one.

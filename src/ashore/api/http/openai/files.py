@@ -67,7 +67,7 @@ class FileDeleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def upload(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`POST /v1/files`: a form with `purpose`, `file` and, if wanted, `expires_after[seconds]`."""
+    """`POST /v1/files`: a form with `purpose`, `file` and, optionally, `expires_after[seconds]`."""
     desk = app.desk
     reader = FormReader(boundary_of(exchange.headers.get(b"content-type", b"")))
     exchange.hold.grow(PIECE_BYTES)  # which are gathered before they are written
@@ -90,7 +90,7 @@ async def upload(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 class _Upload:
-    """The form so far: the file goes to the store in pieces, the other fields are short and kept."""
+    """The form so far: the file is streamed to the store, the other fields are short and held."""
 
     def __init__(self, app: HttpApp, principal: Principal) -> None:
         self._desk = app.desk
@@ -118,7 +118,7 @@ class _Upload:
             self._fields[self._part.name] = kept
 
     async def finish(self) -> StoredFile:
-        """Say that the file is whole.
+        """Finish the file.
 
         Raises:
             InvalidRequest: a field is missing or unknown.
@@ -252,7 +252,7 @@ async def find_file(app: HttpApp, file_id: str, principal: Principal, *, action:
     """Return a file on which the principal may do `action`.
 
     Raises:
-        NotFound: there is none, or it is none of theirs: the answer is the same.
+        NotFound: there is none, or it is not theirs: the answer is the same.
     """
     file = await app.desk.call(lambda: app.desk.files.get(file_id))
     if file is None or not may(app.authority, principal, action, file):

@@ -1,4 +1,4 @@
-"""What the OpenAI routes do: parse, call, render."""
+"""Handlers of the OpenAI routes: parse, call, render."""
 
 from __future__ import annotations
 

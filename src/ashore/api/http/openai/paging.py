@@ -12,7 +12,7 @@ from ashore.errors import InvalidRequest, UnknownField
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Which part of a list is asked for."""
+    """The requested part of a list."""
 
     limit: int
     after: str
@@ -22,10 +22,10 @@ class Page:
 
 
 def page_of(exchange: Exchange, *, default: int, most: int, extra: Sequence[str] = ()) -> Page:
-    """Return what the query says.
+    """Return the page that the query requests.
 
     Raises:
-        UnknownField: it has a parameter that the list does not take.
+        UnknownField: it has a parameter that the list does not support.
         InvalidRequest: a value is malformed.
     """
     query = exchange.query()

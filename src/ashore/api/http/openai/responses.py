@@ -1,4 +1,4 @@
-"""`/v1/responses`: answer at once, streamed or in the background; store responses and return them."""
+"""`/v1/responses`: answer directly, streamed or in the background; store responses and return them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ RETRIEVED_WITH: Final = ("include", "include[]", "include_obfuscation", "startin
 
 
 class _Asked(msgspec.Struct):
-    """What of a stored request was said in it."""
+    """The input of a stored request."""
 
     input: str | list[msgspec.Raw]
     previous_response_id: str | None = None
@@ -109,7 +109,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         await app.desk.check(keep)  # before anything is generated
     mirror = writer.twin()
 
-    async def keep_it(usage: Usage) -> None:  # before the last event tells the client that it is whole
+    async def keep_it(usage: Usage) -> None:  # before the last event reports that it is whole
         whole = mirror.whole(usage)
         if conversation is not None:
             said = [*kept_items(items_of(request)), *kept_output(whole.output)]
@@ -138,7 +138,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 async def _whole_kept(answer: Answering, writer: ResponseWriter, keeper: EventKeeper) -> tuple[Started, ResponseOut]:
-    """Return the answer once it is whole, and keep its events, but for the last one, while it is made."""
+    """Return the answer once it is whole, and store its events, except the last one, while it is made."""
     keeping = asyncio.get_running_loop().create_task(keeper.run(), name="keep the events of a response")
     try:
         found = await _whole(answer, writer, lambda events: keeper.put(events, writer.last_number))
@@ -181,7 +181,7 @@ def _follow(writer: ResponseWriter, event: ServingEvent) -> bytes:
 
 
 async def _background(app: HttpApp, exchange: Exchange, principal: Principal, request: ResponsesRequest) -> None:
-    """Keep the request as a job and answer at once, or with its events; the job has the id of the response."""
+    """Store the request as a job and answer directly, or with its events; the job has the id of the response."""
     if request.store is False:
         raise InvalidRequest("a background response is always stored; store is false", hint="omit store", param="store")
     aliases = {card.alias for card in app.serving.models()}
@@ -215,32 +215,32 @@ async def _background(app: HttpApp, exchange: Exchange, principal: Principal, re
 async def _generation(
     app: HttpApp, exchange: Exchange, request: ResponsesRequest, history: Sequence[Message], principal: Principal
 ) -> GenerationRequest:
-    """Return what a request asks for; the items of a long one are read on a thread. Raises as `to_generation` does."""
+    """Return the generation request; the items of a long one are read on a thread. Raises as `to_generation` does."""
     length = len(exchange.body_at_hand(app.limits) or b"")
     return await app.serving.at_length(length, partial(to_generation, request, exchange, history), principal)
 
 
 async def _to_keep(app: HttpApp, request: ResponsesRequest, principal: Principal) -> bytes:
-    """Return a request as it is kept: only what it says here, so that what is read again is what was understood."""
+    """Return a request in stored form: only the fields that were understood, so that reading it back gives the same."""
     said = {name: value for name in request.__struct_fields__ if (value := getattr(request, name)) is not None}
     return await app.serving.read_aside(principal, partial(_encode, said))
 
 
 def _first_events(request: ResponsesRequest, used: Mapping[str, float], job: Job) -> tuple[bytes, bytes]:
-    """Return the events of a background response that come before those that its job makes."""
+    """Return the events of a background response that precede those of its job."""
     created_s = job.created_ms // 1000
     queued = response_out(_as_used(request, used), job.job_id, created_s=created_s, status="queued", background=True)
     return event_of("response.created", 0, response=queued), event_of("response.queued", 1, response=queued)
 
 
 async def _keep(app: HttpApp, generation: GenerationRequest, call: NewJob, response: ResponseOut) -> None:
-    """Keep a response that was answered at once, because its request said so."""
+    """Store a response that was answered directly, as its request asked."""
     reply = Reply(status=200, request_id=generation.request_id, body=msgspec.Raw(_encode(response)))
     await app.desk.submit(replace(call, result=_encode(reply), idempotency_key="", webhook=""))
 
 
 async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`POST /v1/responses/input_tokens`: the tokens that the model would read, with what came before."""
+    """`POST /v1/responses/input_tokens`: the tokens that the model would read, history included."""
     request = await RESPONSES_READER.body_of(app, exchange, principal)
     exchange.model = request.model[:64]
     conversation = await _conversation(app, request, principal, action=STORED_SHOW)
@@ -281,7 +281,8 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 
 def _streamed(query: Mapping[str, str]) -> tuple[bool, int]:
-    """Return whether a stored response is asked for as a stream, and the number of the last event that is there."""
+    """Return whether a stored response is requested as a stream, and the number of the last event that the client
+    has."""
     stream, given = query.get("stream", "false").lower(), query.get("starting_after")
     if stream not in ("true", "false"):
         raise InvalidRequest(f"stream is {stream[:20]!r}; expected true or false", param="stream")
@@ -344,19 +345,19 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A stored response: what was asked, and what was answered, if anything was."""
+    """A stored response: its request, and its answer if there is one."""
 
     body: bytes
     reply: Reply | None
 
     def said(self) -> tuple[list[Item], str | None]:
-        """Return the items of the input, and the response that came before. Nothing else of the request is read."""
+        """Return the items of the input, and the previous response. Nothing else of the request is read."""
         try:
             asked = _asked.decode(self.body)
             if isinstance(asked.input, str):
                 return [MessageItem(role="user", content=asked.input)], asked.previous_response_id
             return [stored_item(item, "input") for item in asked.input], asked.previous_response_id
-        except (InvalidRequest, UnknownField):  # as earlier versions kept it: word for word
+        except (InvalidRequest, UnknownField):  # stored form of earlier versions: verbatim
             request = RESPONSES_READER.again(self.body)
             return items_of(request), request.previous_response_id
 
@@ -364,7 +365,7 @@ class _Stored:
 async def _read_stored(
     app: HttpApp, exchange: Exchange, principal: Principal, job: Job, work: Callable[[_Stored], T]
 ) -> T:
-    """Return what `work` makes of a stored response, where `read_out` works."""
+    """Return the result of `work` on a stored response, run as in `read_out`."""
     queue = app.desk.queue
     length = await app.desk.call(lambda: queue.store.body_length(job.job_id))
 
@@ -381,7 +382,7 @@ def _recommended(app: HttpApp, model: str) -> Mapping[str, float]:
 
 
 def _as_used(request: ResponsesRequest, used: Mapping[str, float]) -> ResponsesRequest:
-    """Return the request with the sampling that it is answered with, for the response says it."""
+    """Return the request with the sampling that was used, which the response reports."""
     return msgspec.structs.replace(
         request,
         temperature=used.get("temperature") if request.temperature is None else request.temperature,
@@ -390,7 +391,7 @@ def _as_used(request: ResponsesRequest, used: Mapping[str, float]) -> ResponsesR
 
 
 async def _render(app: HttpApp, exchange: Exchange, principal: Principal, job: Job) -> bytes:
-    """Return a stored response as it stands now."""
+    """Return a stored response in its current state."""
     used = _recommended(app, job.models)
 
     def work(stored: _Stored) -> bytes:
@@ -415,11 +416,11 @@ async def _render(app: HttpApp, exchange: Exchange, principal: Principal, job: J
 async def _conversation(
     app: HttpApp, request: ResponsesRequest, principal: Principal, *, action: str
 ) -> Conversation | None:
-    """Return the conversation that a request names, None where it names none.
+    """Return the conversation that a request names, None if it names none.
 
     Raises:
-        InvalidRequest: it names a response before it, too.
-        NotFound: there is none such for the principal.
+        InvalidRequest: it names a previous response, too.
+        NotFound: the principal has no such conversation.
     """
     if request.conversation is None:
         return None
@@ -437,7 +438,7 @@ async def _history(
     principal: Principal,
     conversation: Conversation | None,
 ) -> list[Message]:
-    """Return what was said before: the items of the conversation, or of the responses that lead to the one before.
+    """Return the history: the items of the conversation, or of the chain of previous responses.
 
     Raises:
         NotFound, InvalidRequest: as `_chain` does.
@@ -449,7 +450,7 @@ async def _history(
 
 
 def _check_length(app: HttpApp, exchange: Exchange, num_bytes: int, param: str) -> None:
-    """Return where what was said before is, with the request, no longer than a body may be: both are held at once."""
+    """Check that history and request together are not longer than a body may be: both are held at once."""
     most = app.limits.max_body_bytes - len(exchange.body_at_hand(app.limits) or b"")
     if num_bytes > most:
         raise InvalidRequest(
@@ -461,12 +462,12 @@ def _check_length(app: HttpApp, exchange: Exchange, num_bytes: int, param: str) 
 
 
 async def _chain(app: HttpApp, exchange: Exchange, previous: str | None, principal: Principal) -> list[Message]:
-    """Return what was said before, from the stored responses that lead to `previous`. Instructions do not carry over.
+    """Return the history from the stored responses that lead to `previous`. Instructions do not carry over.
 
     Raises:
-        NotFound: one of them is not stored, or is none of theirs.
-        InvalidRequest: one of them has no answer, or there are too many, or they are longer than a body may be: what
-            the model is not shown (ids, summaries) counts too, for it is read.
+        NotFound: one of them is not stored, or is not theirs.
+        InvalidRequest: one of them has no answer, or there are too many, or they are longer than a body may be: ids and
+            summaries count too, since they are read.
     """
     turns: list[list[Item]] = []
     length = 0
@@ -491,10 +492,10 @@ async def _chain(app: HttpApp, exchange: Exchange, previous: str | None, princip
 
 
 def _turn(job: Job, stored: _Stored) -> tuple[list[Item], str | None]:
-    """Return what was said in a stored response, and the one that it follows.
+    """Return the messages of a stored response, and the response that it follows.
 
     Raises:
-        InvalidRequest: it has no answer.
+        InvalidRequest: it has no answer yet.
     """
     if job.state != "succeeded" or stored.reply is None:
         raise InvalidRequest(

@@ -1,8 +1,8 @@
-"""Background responses as streams: their events are kept while they are made, and read from there by whoever follows.
+"""Background responses as streams: their events are stored while they are made, and readers follow them from there.
 
-An event has the same number whoever reads it and when. 0 and 1 say that the response was created and waits; then come
-those that the job made; the last one has what `GET` returns. An attempt that was lost with what it ran on is followed
-by another one, whose events go on with the numbers and begin with `response.created` again.
+Event numbers are the same for every reader. 0 and 1 report that the response was created and waits; then come the
+events of the job; the last one has what `GET` returns. If an attempt is lost with its host, the next one continues the
+numbers and begins with `response.created` again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Render = Callable[[Job], Awaitable[bytes]]
 
 
 class EventKeeper:
-    """Keeps the events of one attempt at a background response. Used by one task, and `run` beside it."""
+    """Stores the events of one attempt at a background response. Used by one task, with `run` next to it."""
 
     def __init__(self, desk: JobDesk, job_id: str, attempt: int) -> None:
         self._desk, self._job_id, self._attempt = desk, job_id, attempt
@@ -52,19 +52,19 @@ class EventKeeper:
         self._is_ours = True
 
     def put(self, events: bytes, last: int) -> None:
-        """Take events, the last of which has the number `last`."""
+        """Add events, the last of which has the number `last`."""
         if events and self._is_ours:
             self._pending += events
             self._last = last
 
     async def run(self) -> None:
-        """Keep what comes until it is cancelled."""
+        """Store incoming events until it is cancelled."""
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             await self.flush()
 
     async def flush(self) -> None:
-        """Keep what has come. What cannot be kept now is tried again; whoever follows gets the whole at the end."""
+        """Store pending events. A failed write is retried; readers get the whole response at the end."""
         if not self._pending:
             return
         chunk, self._pending = EventChunk(self._last, self._pending), b""
@@ -76,7 +76,7 @@ class EventKeeper:
 
 
 async def keeper_of(desk: JobDesk, exchange: Exchange) -> tuple[EventKeeper, int]:
-    """Return what keeps the events of the attempt that a request is, and the number of its first event."""
+    """Return the event store of the attempt that a request belongs to, and the number of its first event."""
     attempt = whole_number(exchange.headers.get(b"x-ashore-attempt", b"")) or 0
     last = await desk.call(lambda: desk.events.last(exchange.job_id))
     return EventKeeper(desk, exchange.job_id, attempt), max(FIRST, last + 1)
@@ -85,14 +85,14 @@ async def keeper_of(desk: JobDesk, exchange: Exchange) -> tuple[EventKeeper, int
 async def follow(
     app: HttpApp, exchange: Exchange, job: Job, first: tuple[bytes, bytes], render: Render, after: int
 ) -> None:
-    """Send the events of a background response behind the number `after`, and those to come, until it has ended.
+    """Send the events of a background response after the number `after`, and later ones, until it has ended.
 
     Args:
-        app: Where it is kept.
-        exchange: Who follows.
+        app: Gives access to the stored response.
+        exchange: The reader.
         job: The response.
         first: Its events 0 and 1.
-        render: Returns it as it stands.
+        render: Returns its current state.
         after: Number of the last event that the client has; -1: none.
     """
     job_id, desk = job.job_id, app.desk
@@ -102,7 +102,7 @@ async def follow(
         await _send(exchange, b"".join(first[after + 1 :]))
     sent, silent_s = max(1, after), 0.0
     while True:
-        has_ended = job.final  # looked at before the events: what came before the end is there
+        has_ended = job.final  # checked before reading events, so that all of them are there at the end
         chunks = await desk.call(partial(desk.events.after, job_id, sent, limit=CHUNKS_AT_ONCE))
         for chunk in chunks:
             await _send(exchange, _behind(chunk.events, sent))
@@ -127,7 +127,7 @@ async def follow(
 
 
 async def _send(exchange: Exchange, events: bytes) -> None:
-    """Send events, and return when the client has read most of them: of what is kept, no more is read before."""
+    """Send events, and wait until the client has read most of them; no more are loaded before."""
     exchange.hold.grow(len(events))
     exchange.put(events)
     await exchange.caught_up()
@@ -135,7 +135,7 @@ async def _send(exchange: Exchange, events: bytes) -> None:
 
 
 async def _end(job: Job, render: Render, number: int) -> bytes:
-    """Return the last event, which has the response as it is kept."""
+    """Return the last event, which has the stored response."""
     response = await render(job)
     status = msgspec.json.decode(response, type=_Ended).status
     kind = f"response.{status}" if status in ("completed", "incomplete") else "response.failed"
@@ -147,7 +147,7 @@ class _Ended(msgspec.Struct):
 
 
 def _behind(events: bytes, number: int) -> bytes:
-    """Return the events of a chunk whose number is greater: all, but of a chunk that the client has in part."""
+    """Return the events of a chunk with a greater number: all, unless the client has a part of the chunk."""
     first = _NUMBER.search(events)
     if first is not None and int(first[1]) > number:
         return events

@@ -1,4 +1,4 @@
-"""`/v1/responses`: from items to messages, and from the request to what is generated."""
+"""`/v1/responses`: converts items to messages, and the request to a generation request."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def items_of(request: ResponsesRequest) -> list[Item]:
     """Return the input as items, whichever of the two forms was used.
 
     Raises:
-        InvalidRequest, UnknownField: an item is malformed; `param` says which.
+        InvalidRequest, UnknownField: an item is malformed; `param` names it.
     """
     if isinstance(request.input, str):
         return [MessageItem(role="user", content=request.input)]
@@ -73,7 +73,7 @@ def item_of(item: dict[str, Any], where: str) -> Item:
 
 
 def stored_item(item: bytes | msgspec.Raw, where: str) -> Item:
-    """Return one item as it came or as it is kept, in JSON. Raises as `items_of` does."""
+    """Return one item from received or stored JSON. Raises as `items_of` does."""
     kind = _typed.decode(item).type
     decoder = _DECODERS.get(kind) if isinstance(kind, str) else None
     if decoder is None:
@@ -88,7 +88,7 @@ def stored_item(item: bytes | msgspec.Raw, where: str) -> Item:
 
 
 def listed(item: Item) -> dict[str, Any]:
-    """Return an item as a list of items shows it: the text of a message in parts, whichever form was used."""
+    """Return an item in its listed form: the text of a message in parts, whichever form was used."""
     shown: dict[str, Any] = msgspec.to_builtins(item)
     if isinstance(item, MessageItem):
         if isinstance(item.content, str):
@@ -110,7 +110,7 @@ class OfferedTool:
 
 
 def offered_tools(request: ResponsesRequest) -> dict[str, OfferedTool]:
-    """Return the tools of a request by the names that the model is told: their own, as long as no other has it."""
+    """Return the tools of a request by the names used for the model: their own, unless two share one."""
     found = {tool.name: OfferedTool(tool) for tool in request.tools or () if not isinstance(tool, NamespaceTool)}
     for space in request.tools or ():
         for tool in space.tools if isinstance(space, NamespaceTool) else ():
@@ -120,11 +120,11 @@ def offered_tools(request: ResponsesRequest) -> dict[str, OfferedTool]:
 
 
 def messages_of(items: Sequence[Item], names: Mapping[tuple[str | None, str], str] = {}) -> list[Message]:
-    """Return items as turns. What the assistant thought, said and called in one go is one turn.
+    """Return items as turns. Consecutive reasoning, text and calls of the assistant form one turn.
 
     Args:
-        items: Of the input, or of an answer.
-        names: Under which the model knows the tools, by namespace and name; without an entry, by their own.
+        items: Items of the input, or of an answer.
+        names: Tool names used for the model, by namespace and name; without an entry, their own.
     """
     messages: list[Message] = []
     reasoning = ""
@@ -158,7 +158,7 @@ def messages_of(items: Sequence[Item], names: Mapping[tuple[str | None, str], st
 
 
 def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequence[Message]) -> GenerationRequest:
-    """Return what the request asks for; `history` is what was said before it.
+    """Return the generation request; `history` holds the earlier messages.
 
     Raises:
         InvalidRequest: its parts contradict each other.

@@ -50,7 +50,7 @@ def response_out(
     completed_s: int | None = None,
     incomplete: Incomplete | None = None,
 ) -> ResponseOut:
-    """Return a response; what the request said is said again in it."""
+    """Return a response; it repeats the fields of the request."""
     reasoning = request.reasoning
     return ResponseOut(
         id=response_id,
@@ -112,7 +112,7 @@ class _Open:
 
 
 class ResponseWriter:
-    """Follows one answer: knows its items so far, and renders its events. A `Renderer` of `stream_answer`."""
+    """Follows one answer: holds its items so far, and renders its events. A `Renderer` of `stream_answer`."""
 
     def __init__(
         self,
@@ -124,15 +124,15 @@ class ResponseWriter:
         first_number: int = 0,
         says_created: bool = True,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
-            request: What is answered.
-            response_id: Of the answer.
+            request: The request.
+            response_id: Id of the answer.
             background: Whether it is a background response.
             with_logprobs: Whether events have log-probabilities.
             first_number: `sequence_number` of its first event.
-            says_created: Whether `response.created` is among its events, or somebody else has sent it.
+            says_created: Whether it sends `response.created` itself.
         """
         self._says_created = says_created
         self._request = request
@@ -148,7 +148,7 @@ class ResponseWriter:
         self._cut: Incomplete | None = None
 
     def twin(self) -> ResponseWriter:
-        """Return another one that has seen nothing yet, for whoever follows the same answer apart."""
+        """Return a new writer for the same answer, for a second reader."""
         return ResponseWriter(self._request, self._id, background=self._background, with_logprobs=self._with_logprobs)
 
     # --- Renderer
@@ -234,7 +234,7 @@ class ResponseWriter:
             out = self._end() + self._begin_call(piece)
         assert self._open is not None
         self._open.text += piece.arguments
-        if piece.arguments and self._open.kind == "function_call":  # free text is told once it is whole
+        if piece.arguments and self._open.kind == "function_call":  # free text is sent once it is whole
             out += self._event(
                 "response.function_call_arguments.delta",
                 item_id=self._open.item_id,

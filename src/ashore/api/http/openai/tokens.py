@@ -1,4 +1,4 @@
-"""`/tokenize`, `/detokenize` and `/tokenizer_info`, in the form of vLLM: what evaluation tools count tokens with."""
+"""`/tokenize`, `/detokenize` and `/tokenizer_info`, in the form of vLLM: for token counts of evaluation tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 in the event loop of the worker: where it listens, its connections, and each request with its answer."""
+"""HTTP/1.1 in the event loop of the worker: listeners, connections, and each request with its answer."""
 
 from ashore.api.http.server.connection import MAX_HEADER_BYTES
 from ashore.api.http.server.listening import listen

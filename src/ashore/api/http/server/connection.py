@@ -1,7 +1,7 @@
-"""One connection of HTTP/1.1: bytes become calls of the application, one after the other, and answers become bytes.
+"""One connection of HTTP/1.1: parses bytes into calls of the application, one after the other, and writes the answers.
 
-All of it runs in the loop that reads the socket, so that an answer that is at hand is written in the turn in which it
-was asked for, and a token without waking another thread. What a message is, llhttp decides (`httptools`), strictly.
+All of it runs in the loop that reads the socket, so that a ready answer is written in the same turn, and a token
+without waking another thread. llhttp (`httptools`) parses messages, strictly.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _task: Callable[..., asyncio.Task[None]] = (
 
 
 class Server(Protocol):
-    """What a connection asks of the server that accepted it."""
+    """The server, as seen by a connection that it accepted."""
 
     stopping: bool
     is_short: bool
@@ -68,14 +68,14 @@ class Server(Protocol):
 
     @property
     def buffer(self) -> memoryview:
-        """What the loop reads into, one connection after the other."""
+        """The read buffer of the loop, shared by all connections in turn."""
         ...
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
 
     def hold(self, num_bytes: int) -> None:
-        """Count bytes of requests that no application has taken, more than before or less."""
+        """Add a change in the bytes of requests that no application has taken."""
         ...
 
     def opened(self, connection: Connection) -> bool:
@@ -88,7 +88,7 @@ class Server(Protocol):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """What one client sends and gets."""
+    """The connection of one client."""
 
     __slots__ = (
         "_ahead",
@@ -185,10 +185,10 @@ class Connection(asyncio.BufferedProtocol):
         self._server.lost(self)
 
     def eof_received(self) -> bool:
-        """Answer whole requests that came before; return whether the connection stays open for that.
+        """Answer complete requests that came before; return whether the connection stays open for that.
 
-        The end of what a client sends looks the same whether it waits for its answer or is gone. Who is gone answers
-        the next bytes with a reset: pieces of a stream, or, where no head was written yet, an interim response.
+        An end of input looks the same whether the client waits for its answer or is gone. A client that is gone answers
+        the next bytes with a reset: pieces of a stream, or, before the head, an interim response.
         """
         if self.transport.get_extra_info("ssl_object") is not None:
             return False  # TLS has no half-closed connections here
@@ -210,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         return self.transport.is_closing() or self._polled(0) & (select.POLLHUP | select.POLLERR) != 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the loop reads into: the parser takes all of it before anybody else reads, so all share it."""
+        """Return the shared read buffer: the parser takes all of it before another connection reads."""
         return self._server.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -220,7 +220,7 @@ class Connection(asyncio.BufferedProtocol):
         self._go_on()
 
     def _parse(self, data: memoryview) -> None:
-        """Parse what came, a piece at a time, and keep the rest as it is once enough requests wait."""
+        """Parse received bytes piece by piece; keep the rest unparsed once enough requests wait."""
         step = PIECE_BYTES_WHEN_SHORT if self._server.is_short else PIECE_BYTES
         if len(data) <= step:
             self._parse_piece(data)
@@ -247,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._last = True  # the request is answered as one of HTTP/1.1; what follows it, is not
+            self._last = True  # the request is answered as HTTP/1.1; what follows it is not
         except httptools.HttpParserCallbackError:
             self._fault = self._fault or 500
         except httptools.HttpParserError as fault:
@@ -285,14 +285,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._in_head:
             self._headers.append((name.lower(), value))
             return
-        self._num_trailers += 1  # counted and dropped, or it would pass for a header
+        self._num_trailers += 1  # counted and dropped, so that it is not taken for a header
         self._trailer_bytes += len(name) + len(value) + 4
         if self._trailer_bytes > MAX_HEADER_BYTES or self._num_trailers > MAX_HEADERS:
             self._fault = self._fault or 431
 
     def on_headers_complete(self) -> None:
         if self._fault:
-            return  # what a broken message is followed by changes nothing of why it is refused
+            return  # bytes after a broken message do not change why it is refused
         parser, headers, target = self._parser, self._headers, self._target
         version = parser.get_http_version()
         head_bytes = len(target) + sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
@@ -341,16 +341,16 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def closes_next(self) -> bool:
-        """Whether the answer that is written is the last on this connection."""
+        """Whether the current answer is the last on this connection."""
         return self._server.stopping or (self._last and not self._ahead)
 
     async def drain(self) -> None:
-        """Return once the client has read most of what was written, or is gone."""
+        """Wait until the client has read most of what was written, or is gone."""
         while self._drained is not None:
             await asyncio.shield(self._drained)
 
     def read_more(self) -> None:
-        """Take up reading where it was stopped because too much waited."""
+        """Resume reading after it was paused because too much waited."""
         if self.lost or not (self._held or self._rest or self._paused):
             return
         self._count_held()
@@ -362,7 +362,7 @@ class Connection(asyncio.BufferedProtocol):
     # Called by the server
 
     def sweep(self, now: float) -> None:
-        """End what keeps still: a head that does not come, an answer at whose end nobody reads."""
+        """Close an idle connection: a head that does not arrive, or the end of an answer that is not read."""
         limits = self._server.limits
         if self._closing_since:
             if now - self._closing_since > limits.write_stall_timeout_s:
@@ -383,7 +383,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._waiting_since > 0 and now - self._waiting_since > self._server.limits.header_read_timeout_s
 
     def close_when_idle(self) -> None:
-        """Close now, or after the answer that is being written, or that a request which is there already gets."""
+        """Close now, or after the answer to the current or an already received request."""
         if self._cycle is None and self._has_unread:
             return
         self._last = True
@@ -392,8 +392,8 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def _has_unread(self) -> bool:
-        """Whether something has come that the loop has not read yet. A connection that is closed on it is reset, and
-        the request lost."""
+        """Whether received bytes are still unread by the loop. Closing such a connection resets it, and the request
+        is lost."""
         if self.lost or self.transport.is_closing():
             return False
         return bool(self._rest) or self._polled(select.POLLIN) != 0
@@ -404,13 +404,13 @@ class Connection(asyncio.BufferedProtocol):
         return sum(seen for _, seen in looks.poll(0))
 
     def abort(self) -> None:
-        """Close without writing what waits."""
+        """Close without writing pending bytes."""
         self.transport.abort()
 
     # The order of requests
 
     def _go_on(self) -> None:
-        """Begin the next request if none is being answered, and stop reading while too much waits."""
+        """Start the next request if none is being answered, and pause reading while too much waits."""
         if self._cycle is None:
             if self._rest:
                 self._parse_rest()
@@ -435,7 +435,7 @@ class Connection(asyncio.BufferedProtocol):
         return len(self._ahead) > MAX_AHEAD or self._held > most
 
     def _count_held(self) -> None:
-        """Tell the server what this connection holds."""
+        """Report to the server the bytes that this connection holds."""
         held = 0
         if not self.lost:
             if self._begun and self._in_head:
@@ -464,13 +464,13 @@ class Connection(asyncio.BufferedProtocol):
         assert cycle is not None
         cycle.let_go()
         if task.cancelled() or task.exception() is not None or not cycle.is_answered:
-            self.abort()  # what was written so far must not look whole
+            self.abort()  # a partial answer must not look whole
         elif self.lost:
             return
         elif self._fault and not cycle.is_read:
             self._close_unread()
         elif cycle.ends_connection or not cycle.is_read or (self._server.stopping and not self._ahead):
-            self._close()  # its head may have been written before the stop, and said nothing of that
+            self._close()  # its head may have been written before the stop, without `close`
         elif self._half_closed and not self._ahead:
             self._close()
         else:
@@ -487,8 +487,8 @@ class Connection(asyncio.BufferedProtocol):
             self._close_unread()
 
     def _close_unread(self) -> None:
-        """Close when the client has read the answer: one that still sends would be reset, and lose it. What it sends
-        until then is dropped."""
+        """Close when the client has read the answer: closing on a client that still sends would reset the connection
+        and lose it. Further bytes are dropped."""
         self._last, self._rest, self._closing_since = True, b"", self._server.loop.time()
         self.transport.write_eof()
         if self._paused:
@@ -513,7 +513,7 @@ REFUSALS: Final = {
 
 
 def _is_ambiguous(headers: list[tuple[bytes, bytes]], named: dict[bytes, bytes], version: str) -> bool:
-    """Return whether the next server on the way, or llhttp, may read the head otherwise than we do."""
+    """Return whether the next server on the way, or llhttp, may read the head differently from us."""
     if len(named) < len(headers) and any(_comes_twice(name, headers) for name in SINGLE):
         return True
     if b"transfer-encoding" not in named:

@@ -1,4 +1,4 @@
-"""One request of a connection and the answer to it, as an ASGI application sees them."""
+"""One request of a connection and its answer, as an ASGI application sees them."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _BODILESS: Final = (204, 304)
 
 
 class Line(Protocol):
-    """The connection, as the answer to one of its requests sees it."""
+    """The connection, as seen by the answer to one of its requests."""
 
     @property
     def transport(self) -> asyncio.Transport: ...
 
     @property
     def is_clogged(self) -> bool:
-        """Whether the client reads slower than it is written to."""
+        """Whether the client reads more slowly than we write."""
         ...
 
     @property
     def closes_next(self) -> bool:
-        """Whether no further request is taken."""
+        """Whether no further request is accepted."""
         ...
 
     async def drain(self) -> None:
-        """Return once the client has read enough."""
+        """Wait until the client has read enough."""
         ...
 
     def read_more(self) -> None:
-        """Go on reading, where it was paused."""
+        """Resume reading if it was paused."""
         ...
 
 
 class Cycle:
-    """Between the head of a request and the last byte of its answer."""
+    """One request and its answer, from the request's head to the answer's last byte."""
 
     __slots__ = (
         "_chunked",
@@ -108,15 +108,14 @@ class Cycle:
         return self._whole
 
     def let_go(self) -> None:
-        """Forget the application, which has ended: this and what it made of it would hold each other until a
-        collection."""
+        """Drop the reference to the ended application: a reference cycle would keep both until a collection."""
         self.scope.pop("ashore.direct", None)
         self.task = self._tell_gone = None
 
-    # Told by the connection
+    # Called by the connection
 
     def feed(self, part: bytes) -> None:
-        """Take a piece of the body."""
+        """Add a piece of the body."""
         if self._drops:
             return
         self.unread += len(part)
@@ -125,19 +124,19 @@ class Cycle:
             self._wake()
 
     def feed_end(self) -> None:
-        """Note that the body is whole."""
+        """Mark the body as whole."""
         self._whole = True
         if self._wakeup is not None:
             self._wake()
 
     def break_off(self, fault: AshoreError) -> None:
-        """Note that the rest of the body is no message of HTTP: who reads it gets `fault`."""
+        """Mark the rest of the body as invalid HTTP: reading it raises `fault`."""
         self._fault = fault
         self._wake()
 
     def say_wait(self) -> bool:
-        """Send a client that may be gone an interim response, before a head; return whether one may tell by it, or by
-        what follows, that it is."""
+        """Send an interim response before the head to a client that may be gone; return whether a reset can then
+        show that it is."""
         if self.scope["http_version"] != "1.1":
             return False
         if self._head is None and not self._is_begun:
@@ -145,7 +144,7 @@ class Cycle:
         return True
 
     def disconnect(self) -> None:
-        """Note that the client is gone."""
+        """Mark the client as gone."""
         self._gone = True
         self._wake()
         if self._tell_gone is not None:
@@ -157,7 +156,7 @@ class Cycle:
         """Return the next piece of the body; after the last one, wait until the client goes or has its answer.
 
         Raises:
-            InvalidRequest, HeadersTooLarge: what came of it is no body.
+            InvalidRequest, HeadersTooLarge: the received body is invalid.
         """
         while True:
             if self._gone or (self.is_answered and self._whole):
@@ -176,7 +175,7 @@ class Cycle:
                 self._wakeup = None
 
     def whole_body(self) -> bytes | None:
-        """Return the body where all of it is here and none was taken; `receive` gives no more of it then."""
+        """Return the body if all of it is here and none was taken; `receive` then gives none."""
         if not self._whole or self._told_end:
             return None
         self._told_end, self.unread = True, 0
@@ -185,9 +184,9 @@ class Cycle:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def drop_body(self) -> None:
-        """Keep nothing of the body, neither what waits nor what comes; `receive` tells its end.
+        """Discard the body, waiting and future bytes; `receive` reports its end.
 
-        Who was refused may send on, on hundreds of connections: what lies here of each would come to a lot.
+        A refused client may continue to send, on hundreds of connections: their bytes would add up.
         """
         self._drops, self.unread = True, 0
         self._parts.clear()
@@ -198,7 +197,7 @@ class Cycle:
         await `drain`.
 
         Raises:
-            ClientGone: nobody reads it.
+            ClientGone: the client is gone.
         """
         self.start(status, headers)
         if self._gone:
@@ -207,7 +206,7 @@ class Cycle:
         return not self._connection.is_clogged
 
     def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Begin an answer, whose head goes out with its first piece."""
+        """Begin an answer, whose head is sent with its first piece."""
         parts: list[bytes] = []
         for name, value in headers:
             if name == b"content-length":
@@ -225,7 +224,7 @@ class Cycle:
         """Write a piece of an answer that has begun; return whether the client keeps up. If not, `drain` comes next.
 
         Raises:
-            ClientGone: nobody reads it.
+            ClientGone: the client is gone.
         """
         if self._gone:
             raise ClientGone
@@ -236,20 +235,20 @@ class Cycle:
         return not self._connection.is_clogged
 
     async def drain(self) -> None:
-        """Return once the client has read most of what was written, or is gone."""
+        """Wait until the client has read most of what was written, or is gone."""
         await self._connection.drain()
 
     def on_gone(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when the client goes away, from outside of any task."""
+        """Call `tell` when the client goes away, from outside of any task."""
         self._tell_gone = tell
         if self._gone:
             asyncio.get_running_loop().call_soon(tell)
 
     async def send(self, message: AsgiMessage) -> None:
-        """Write a part of the answer; waits while the client reads slower than this is called.
+        """Write a part of the answer; waits while the client reads more slowly.
 
         Raises:
-            ClientGone: nobody reads it.
+            ClientGone: the client is gone.
         """
         if message["type"] == "http.response.start":
             self.start(message["status"], message.get("headers", ()))
@@ -297,7 +296,7 @@ class Cycle:
         return self._left is not None or self._chunked or self._runs_to_close
 
     def _begun(self, head: list[bytes], body: bytes, *, last: bool) -> list[bytes]:
-        """Return the head with what follows from how long the answer is, and from what becomes of the connection."""
+        """Return the head with the framing and connection headers that follow from length and keep-alive."""
         self._head = None
         if self._left is None and last:
             self._left = len(body)

@@ -1,5 +1,5 @@
-"""Where a worker listens. Never with SO_REUSEPORT: a second server on the same port would start without an error and
-take half of the connections.
+"""Listening sockets of a worker. Never with SO_REUSEPORT: a second server on the same port would start without an error
+and take half of the connections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def listen(where: HttpListen) -> socket.socket:
     """Return a listening socket.
 
     Raises:
-        PortTaken: somebody else listens there, or the address is not one of this machine.
+        PortTaken: another process listens there, or the address is not one of this machine.
     """
     if where.uds:
         return _listen_unix(Path(where.uds))
@@ -43,7 +43,7 @@ def listen(where: HttpListen) -> socket.socket:
 
 
 def _listen_unix(path: Path) -> socket.socket:
-    """Listen on a socket file with mode 0600. A file left behind by a dead server is replaced, a live one is not."""
+    """Listen on a socket file with mode 0600. A file left by a dead server is replaced; one of a live server is not."""
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

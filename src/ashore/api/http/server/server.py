@@ -52,7 +52,7 @@ class HttpServer:
         self._empty = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to accept connections."""
+        """Start accepting connections."""
         self.loop = asyncio.get_running_loop()
         self._sweeper = self.loop.create_task(self._sweep(), name="sweep of connections")
         self._accept_more()
@@ -76,7 +76,7 @@ class HttpServer:
         self._sweeper.cancel()
 
     def hold(self, num_bytes: int) -> None:
-        """Count bytes that a connection holds more than before, or less."""
+        """Add a change in the bytes that a connection holds."""
         self.held += num_bytes
         self.is_short = self.held > HELD_BYTES
 
@@ -85,7 +85,7 @@ class HttpServer:
         self._connections.add(connection)
         if len(self._connections) >= self.limits.max_connections:
             self._accept_none()
-        if connection.client is None:  # a unix socket, where only the owner of the home comes
+        if connection.client is None:  # a unix socket, which only the owner of the home can reach
             return True
         host = connection.client[0]
         self._by_address[host] += 1
@@ -93,7 +93,7 @@ class HttpServer:
         return not most or self._by_address[host] <= most
 
     def lost(self, connection: Connection) -> None:
-        """Forget a connection, and take another where there were too many."""
+        """Remove a closed connection, and accept another if the limit was reached."""
         self._connections.discard(connection)
         if connection.client is not None:
             host = connection.client[0]
