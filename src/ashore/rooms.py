@@ -135,6 +135,8 @@ class Room:
     name: str
     """The tag of its calls in the OpenAPI document, in lower case."""
     calls: tuple[Call, ...] = ()
+    acts: tuple[str, ...] = ()
+    """What its records name beside the rights in `actions.json`: `key:create`."""
     metrics: tuple[Metric, ...] = ()
     section: type[Section] | None = None
     """Its part of ashore.toml, which `listed.py` gives a name."""

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ashore.access.actions import ACTIONS
 from ashore.access.calls import CALLS, open_desk
 from ashore.access.consents import SqlConsents
 from ashore.access.directory import Directory
@@ -76,4 +77,11 @@ async def open_access(context: Context) -> Opened:
     )
 
 
-ROOM: Final = Room(name="access", calls=CALLS, open=open_access)
+ROOM: Final = Room(
+    name="access", calls=CALLS, open=open_access,
+    acts=(
+        *(right.name for right in ACTIONS),
+        *(call.act for call in CALLS if call.changes and call.word not in ("bind", "consent")),
+        "access:authenticate", "access:lock-out", "access:use", "first-key:revive", "policy:check", "role:revoke",
+    ),
+)  # fmt: skip

@@ -11,7 +11,9 @@ from ashore.audit.calls import CALLS
 from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
 from ashore.audit.launch import AuditLink, open_log
 from ashore.audit.log import AuditLog
+from ashore.audit.records import BEGIN, INFER
 from ashore.audit.service import AuditService
+from ashore.audit.writer import CLOSE, JUMP, OPEN
 from ashore.core import Recollection, Recorder
 from ashore.errors import InvalidSpec
 from ashore.metrics import Metric, Metrics
@@ -87,9 +89,10 @@ def _measure(desk: AuditService, metrics: Metrics) -> None:
 
 
 ROOM: Final = Room(
-    name="audit",
-    calls=CALLS,
+    name="audit", calls=CALLS, open=open_audit, stage="record",
     metrics=(_TIME, _FAILURES, _ANCHOR_TIME, _ANCHOR_FAILURES),
-    open=open_audit,
-    stage="record",
-)
+    acts=(
+        BEGIN, CLOSE, INFER, JUMP, OPEN, "audit:anchor", "audit:archive", "audit:erase", "audit:rotate-key",
+        "audit:settings", "audit:tampered", "writer:start", "writer:stop",
+    ),
+)  # fmt: skip

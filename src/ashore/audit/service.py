@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ashore.audit.actions import ACTIONS, is_known
 from ashore.audit.archive import Archived, ArchiveShelf, archivable, archive_segments, open_archive
 from ashore.audit.archivist import ArchiveStanding, read_standing, waiting_segments
 from ashore.audit.checkpoints import Checkpoints
@@ -28,6 +28,7 @@ from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
 from ashore.core import Actor, ActOutcome, Recorder, did_you_mean
 from ashore.errors import InvalidRequest, NotFound
+from ashore.rooms import rooms
 from ashore.sealing import OpenEnvelope, SecretFolder
 
 SETTLE_S = 5.0
@@ -313,6 +314,18 @@ def asked(query: Query) -> dict[str, str | int]:
     return {name: value for name, value in msgspec.to_builtins(query).items() if value != getattr(plain, name)}
 
 
+@cache
+def actions() -> frozenset[str]:
+    """Return what an auditor may ask for by name. Records of another version of ashore may have others: what the log
+    holds is found even if its action is not here."""
+    return frozenset(act for room in rooms() for act in room.acts)
+
+
+def is_known(action: str) -> bool:
+    """Return whether there is such an action; `noun:*` is any of a noun."""
+    return any(one == action or (action.endswith("*") and one.startswith(action[:-1])) for one in actions())
+
+
 def _check_action(shelf: Shelf, query: Query) -> None:
     """Return where there is an action as a query names it, or a record has it: of another version of ashore, maybe.
 
@@ -322,7 +335,7 @@ def _check_action(shelf: Shelf, query: Query) -> None:
     action = query.action
     if action and not is_known(action) and not search(shelf, Query(action=action, limit=1)):
         raise InvalidRequest(
-            f"there is no action {action[:60]!r}", hint=did_you_mean(action[:60], ACTIONS), param="action"
+            f"there is no action {action[:60]!r}", hint=did_you_mean(action[:60], actions()), param="action"
         )
 
 

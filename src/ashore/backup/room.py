@@ -59,4 +59,10 @@ def _measure(home: BackupHome, metrics: Metrics) -> None:
     metrics.set("ashore_backup_nodes", table.spare, "spare")
 
 
-ROOM: Final = Room(name="backup", calls=CALLS, metrics=METRICS, open=open_backup)
+ROOM: Final = Room(
+    name="backup", calls=CALLS, metrics=METRICS, open=open_backup,
+    acts=(
+        "backup:confirm", "backup:init", "backup:rehearse", "backup:rekey", "backup:repair", "backup:replace",
+        "backup:restore", "backup:scrub",
+    ),
+)  # fmt: skip

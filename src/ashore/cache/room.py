@@ -102,4 +102,4 @@ def _shared(context: Context) -> SharedTier | None:
     return ValkeyTier(connect(redis.url), timeout_s=redis.timeout_s, clock=context.clock, told=told)
 
 
-ROOM: Final = Room(name="cache", calls=CALLS, open=open_cache)
+ROOM: Final = Room(name="cache", calls=CALLS, acts=("cache:import",), open=open_cache)

@@ -177,6 +177,11 @@ class Call:
         return (self.help or _help(self.do)).partition("\n\n")[2]
 
     @property
+    def act(self) -> str:
+        """Its name in the audit log, where its room records it by noun and verb: `key:create`."""
+        return f"{self.noun.rpartition(' ')[2]}:{self.word}"
+
+    @property
     def in_path(self) -> tuple[str, ...]:
         """Fields that stand in the path."""
         return tuple(part.partition("}")[0] for part in self.path.split("{")[1:])

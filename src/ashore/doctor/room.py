@@ -91,4 +91,4 @@ async def open_room(context: Context) -> Opened:
     return Opened(desk=DoctorDesk(rights=context.rights, recorder=context.recorder, look=OwnLook(where), home=where))
 
 
-ROOM: Final = Room(name="doctor", calls=CALLS, open=open_room)
+ROOM: Final = Room(name="doctor", calls=CALLS, acts=("doctor:undo",), open=open_room)

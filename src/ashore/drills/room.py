@@ -26,4 +26,4 @@ async def open_room(context: Context) -> Opened:
     return Opened(desk=desk)
 
 
-ROOM: Final = Room(name="drill", calls=CALLS, section=DrillsSection, open=open_room)
+ROOM: Final = Room(name="drill", calls=CALLS, acts=("drill:report", "drill:run"), section=DrillsSection, open=open_room)

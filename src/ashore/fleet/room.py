@@ -127,4 +127,7 @@ def _leave(desk: FleetDesk) -> None:
         remove_front(connection, desk.name)
 
 
-ROOM: Final = Room(name="fleet", calls=CALLS, section=FleetSection, open=open_fleet, stage="serving")
+ROOM: Final = Room(
+    name="fleet", calls=CALLS, section=FleetSection, open=open_fleet, stage="serving",
+    acts=tuple(call.act for call in CALLS if call.changes),
+)  # fmt: skip

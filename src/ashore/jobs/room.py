@@ -73,4 +73,6 @@ def _count(desk: JobDesk, metrics: Metrics) -> None:
         metrics.set(JOBS.name, number, *labels)
 
 
-ROOM: Final = Room(name="jobs", calls=CALLS, metrics=(JOBS,), open=open_jobs, stage="serving")
+ROOM: Final = Room(
+    name="jobs", calls=CALLS, acts=("optimize:evaluate",), metrics=(JOBS,), open=open_jobs, stage="serving"
+)

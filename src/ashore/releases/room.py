@@ -231,4 +231,11 @@ async def open_room(context: Context) -> Opened:
     return Opened(desk=ReleaseDesk(office=office, workers=workers), background={"judge candidates": judging})
 
 
-ROOM: Final = Room(name="releases", calls=CALLS, open=open_room, stage="serving")
+ROOM: Final = Room(
+    name="releases", calls=CALLS, open=open_room, stage="serving",
+    acts=(
+        *(call.act for call in CALLS if call.changes),
+        "release:adopt", "release:automatic-rollback", "release:clock-jumped", "release:fell",
+        "release:on-time", "release:warmed",
+    ),
+)  # fmt: skip

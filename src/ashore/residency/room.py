@@ -52,4 +52,10 @@ async def open_room(context: Context) -> Opened:
     return Opened(desk=desk, gives={AsksSupervisor: reach})
 
 
-ROOM: Final = Room(name="model", calls=CALLS, metrics=METRICS, open=open_room)
+ROOM: Final = Room(
+    name="model", calls=CALLS, metrics=METRICS, open=open_room,
+    acts=(
+        *(call.act for call in CALLS if call.changes),
+        "model:export", "model:gc", "model:import", "model:open", "model:push", "model:rekey", "model:unseal",
+    ),
+)  # fmt: skip

@@ -70,4 +70,7 @@ async def open_room(context: Context) -> Opened:
     )
 
 
-ROOM: Final = Room(name="server", calls=CALLS, metrics=METRICS, open=open_room, stage="serving")
+ROOM: Final = Room(
+    name="server", calls=CALLS, metrics=METRICS, open=open_room, stage="serving",
+    acts=("deployment:reload", "secret:seal", "secret:unseal", "state:begin-anew"),
+)  # fmt: skip

@@ -102,4 +102,11 @@ def _secret(database: Database) -> bytes:
         return kept_secret(connection, "console")
 
 
-ROOM: Final = Room(name="account", calls=CALLS, section=ConsoleSection, open=open_sessions)
+ROOM: Final = Room(
+    name="account", calls=CALLS, section=ConsoleSection, open=open_sessions,
+    acts=(
+        *(call.act for call in CALLS if call.changes and call.word != "end-all"),
+        "account:lock", "address:lock", "factor:enrol", "factor:remove", "password:change", "password:set",
+        "session:link", "session:open", "session:prove", "session:refuse",
+    ),
+)  # fmt: skip

@@ -63,4 +63,4 @@ def prices_of(section: AccessSection) -> dict[str, Price]:
     }
 
 
-ROOM: Final = Room(name="budgets", calls=CALLS, open=open_room)
+ROOM: Final = Room(name="budgets", calls=CALLS, acts=("budget:refuse",), open=open_room)
