@@ -1,6 +1,7 @@
-"""Equal refusals: one record of the first, then one with their number each minute. Pure: the caller has the clock.
+"""Equal refusals and failures: one record of the first, then one with their number each minute. Pure: it has no clock.
 
-A knock on the door is no act. If each were a record, a stranger without a key could fill the disk with them.
+A knock on the door is no act. If each were a record, a stranger without a key could fill the disk with them, and a
+caller with a key by what is refused in the middle of a change.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class _Count:
     first_us: int
     last_us: int
     who: _Kind
-    """Action, address, and id of a caller with a key."""
+    """Action, outcome, address, and id of a caller with a key."""
     count: int = 0
     """Since the last record of them."""
 
@@ -53,10 +54,11 @@ class Knocks:
         self._known: Counter[tuple[str, bool]] = Counter()
 
     def is_new(self, act: Act, now_us: int) -> bool:
-        """Return whether a refusal is to be recorded now; else it is counted, for `take`."""
+        """Return whether a refusal or failure is to be recorded now; else it is counted, for `take`."""
         address = address_of(act.origin)
-        who = (act.action, address, act.actor if act.tenant else "")
-        kind = (*who, act.actor, act.tenant, act.resource, act.reason, str(act.detail.get("key", "")))
+        who = (act.action, act.outcome, address, act.actor if act.tenant else "")
+        apart = (str(act.detail.get(name, "")) for name in ("key", "job"))
+        kind = (*who, act.actor, act.tenant, act.resource, act.reason, *apart)
         with self._lock:
             if found := self._counts.get(kind):
                 self._add(found, act.origin, now_us)
@@ -68,16 +70,17 @@ class Knocks:
                 self._of[who] += 1
                 return True
             if who not in self._of:
-                who = (act.action, "", "")
+                who = (act.action, act.outcome, "", "")
+            _, _, address, caller = who
             one.act = Act(
                 action=act.action,
-                actor=who[2] or "system",
-                tenant=act.tenant if who[2] else "",
-                outcome="denied",
-                origin=who[1],
+                actor=caller or "system",
+                tenant=act.tenant if caller else "",
+                outcome=act.outcome,
+                origin=address,
                 reason=REST,
             )
-            self._add(self._rest.setdefault(who, one), who[1], now_us)
+            self._add(self._rest.setdefault(who, one), address, now_us)
             return False
 
     def take(self) -> list[Act]:

@@ -141,13 +141,13 @@ class AuditLog:
     # --- core.Recorder
 
     def record(self, act: Act, *, on: Any = None) -> None:
-        """Take one act. Returns at once. Refusals that are equal to an earlier one are counted (`Knocks`)."""
+        """Take one act. Returns at once. What changed nothing and is equal to an earlier one is counted (`Knocks`)."""
         if on is not None:
             self.check_acts()
             draft = Draft(self._clock_ns() // 1000, _monotonic_ns() // 1000, act)
             keep_act(on, self._writer.root, draft.at_us, act)
             after_commit(on, partial(self._enqueue, draft))
-        elif act.outcome != "denied" or self._knocks.is_new(act, self._clock_ns() // 1000):
+        elif act.outcome == "done" or self._knocks.is_new(act, self._clock_ns() // 1000):
             self._put(act)
 
     def settle(self, timeout_s: float) -> None:

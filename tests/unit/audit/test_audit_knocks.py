@@ -94,3 +94,15 @@ def test_ten_thousand_refusals_are_few_records_and_all_of_them_are_counted_at_th
     told = [one for one in records(tmp_path) if one.action == KNOCK.action]
     assert [one.detail.get("count", 1) for one in told] == [1, 9_999]
     assert (told[0].request_id, told[1].request_id) == ("req-0", "")
+
+
+def test_changes_that_fail_are_counted_and_changes_that_are_done_never(tmp_path: Path) -> None:
+    log = a_log(tmp_path)
+    failed = Act(action="key:create", actor="alice", tenant="bank-a", outcome="failed", reason="conflict: 20 keys")
+    for _ in range(1_000):
+        log.record(failed)
+        log.record(replace(failed, outcome="done", reason=""))
+    log.close()
+    told = [one for one in records(tmp_path) if one.action == failed.action]
+    assert [one.detail.get("count", 1) for one in told if one.outcome == "failed"] == [1, 999]
+    assert sum(one.outcome == "done" for one in told) == 1_000
