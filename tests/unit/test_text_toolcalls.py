@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ashore.text import AnswerPiece
 from ashore.text.answer import AnswerParser
 from ashore.text.markup import MarkupReader, MarkupRules
-from ashore.text.toolsyntax import forms_of
+from ashore.text.toolsyntax import ToolForm, forms_of, read_block
 
 RULES = MarkupRules(("deepseek", "dsml", "hermes", "llama"))
 V3 = (
@@ -193,3 +194,22 @@ def test_without_tools_markup_is_text() -> None:
 )
 def test_forms_come_from_template_and_vocabulary(template: str, tokens: set[str], forms: tuple[str, ...]) -> None:
     assert forms_of(template, frozenset(tokens)) == forms
+
+
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ("deepseek", " " * 500_000 + "x"),
+        ("deepseek", f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>{' ' * 500_000}x<｜tool▁call▁end｜>"),
+        ("deepseek", f'<｜tool▁call▁begin｜>f<｜tool▁sep｜>{{"a": "{" " * 500_000}"}}<｜tool▁call▁end｜>'),
+        ("deepseek", f"<｜tool▁call▁begin｜>function<｜tool▁sep｜>f{chr(10) * 500_000}```json\n{{}}\n```"),
+        ("dsml", f'{" " * 500_000}<｜DSML｜invoke name="f">{" " * 500_000}</｜DSML｜invoke>'),
+        ("hermes", f"{' ' * 500_000}{{"),
+        ("llama", f"f.call({' ' * 500_000}"),
+    ],
+)
+def test_a_block_of_many_blanks_is_read_in_proportion(form: ToolForm, body: str) -> None:
+    """A few thousand of them, which a request can have a model write, held the interpreter for minutes."""
+    began = time.thread_time()
+    read_block(form, body, closed=True)
+    assert time.thread_time() - began < 5

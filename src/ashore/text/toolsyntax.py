@@ -73,9 +73,9 @@ _SIGNS: dict[ToolForm, tuple[str, ...]] = {
 """What in a chat template shows that it teaches a form."""
 
 LLAMA_KEYS = ("name", "parameters", "arguments", "type", "function", "id")
-_TYPE_AND_NAME = re.compile(r"\s*(?P<name>[^\n`]+?)\s*\n\s*```(?:json)?\s*\n(?P<arguments>.*?)\n?\s*```\s*", re.DOTALL)
+_FENCE = "```"
 _DEEPSEEK_CALL = re.compile(
-    r"\s*(?:<｜tool▁call▁begin｜>)?(?P<left>[^<]*)<｜tool▁sep｜>(?P<right>.*?)(?P<end><｜tool▁call▁end｜>|\Z)",
+    r"\s*+(?:<｜tool▁call▁begin｜>)?(?P<left>[^<]*+)<｜tool▁sep｜>(?P<right>.*?)(?P<end><｜tool▁call▁end｜>|\Z)",
     re.DOTALL,
 )
 _INVOKE = re.compile(r'\s*<｜DSML｜invoke name="(?P<name>[^"]+)">(?P<body>.*?)</｜DSML｜invoke>\s*', re.DOTALL)
@@ -204,12 +204,21 @@ def _read_deepseek(body: str, *, closed: bool) -> tuple[Call, ...] | None:
 
 
 def _deepseek_call(left: str, right: str) -> Call | None:
-    old = _TYPE_AND_NAME.fullmatch(right)
-    name, arguments = (old["name"], old["arguments"]) if old else (left.strip(), right.strip())
+    name, arguments = _fenced(right) or (left.strip(), right.strip())
     arguments = arguments.strip() or "{}"
     if not name or _object(arguments) is None:
         return None
     return Call(name=name, arguments=arguments)
+
+
+def _fenced(text: str) -> tuple[str, str] | None:
+    """Return the name and the arguments of a call whose arguments stand in a fenced block, by a look at each end."""
+    name, _, block = text.strip().partition("\n")
+    language, line, arguments = block.strip().removeprefix(_FENCE).partition("\n")
+    is_fenced = block.lstrip().startswith(_FENCE) and line and arguments.endswith(_FENCE)
+    if not is_fenced or "`" in name or language.rstrip() not in ("", "json"):
+        return None
+    return name.rstrip(), arguments.removesuffix(_FENCE)
 
 
 def _read_dsml(body: str) -> tuple[Call, ...] | None:
