@@ -197,9 +197,9 @@ def test_what_precedes_a_response_is_bounded_in_bytes_also_where_the_model_sees_
         {"role": "user", "content": "hi"},
     ]
     first = client.responses.create(model=ECHO, input=unseen, store=True)  # type: ignore[arg-type]
-    second = client.responses.create(model=ECHO, input=unseen, store=True, previous_response_id=first.id)  # type: ignore[arg-type]
+    client.responses.create(model=ECHO, input="more", previous_response_id=first.id)
     with pytest.raises(BadRequestError, match="conversation before this response") as caught:
-        client.responses.create(model=ECHO, input="more", previous_response_id=second.id)
+        client.responses.create(model=ECHO, input=unseen, previous_response_id=first.id)  # type: ignore[arg-type]
     assert caught.value.param == "previous_response_id"
 
 

@@ -41,7 +41,7 @@ def test_each_adapter_answers_as_its_merged_model(served: Start, ashore: Run, tm
             answer = api.completions.create(model=model, prompt=prompt, max_tokens=20, temperature=0)
             return answer.choices[0].text
 
-        assert [model.id for model in api.models.list()] == ["merged", "tiny", "tiny:tone"]
+        assert [model.id for model in api.models.list()] == ["tiny", "tiny:tone", "merged"]
         answers = {name: complete(name) for name in ("tiny", "tiny:tone", "merged")}
         assert answers["tiny:tone"] == answers["merged"]
         assert answers["tiny"] != answers["merged"], "neither engine nor cache mixes them up"
@@ -51,7 +51,7 @@ def test_each_adapter_answers_as_its_merged_model(served: Start, ashore: Run, tm
 
         (home / "ashore.toml").write_text(MODEL.format(name="tiny") + MODEL.format(name="merged"))
         assert ashore("reload", home=home).returncode == 0
-        assert [model.id for model in api.models.list()] == ["merged", "tiny"]
+        assert [model.id for model in api.models.list()] == ["tiny", "merged"]
         assert complete("tiny") == answers["tiny"]
 
 

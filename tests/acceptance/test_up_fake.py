@@ -181,7 +181,7 @@ def test_a_taken_port_is_named_with_its_owner_before_anything_is_loaded(ashore: 
 
 
 def test_what_is_wrong_is_an_exit_code_with_a_hint(ashore: Run, tmp_path: Path) -> None:
-    wrong = ashore("up", "fake:ecko", "--port", "1", home=tmp_path / "a")
+    wrong = ashore("up", "fake:ecko", "--port", "1", "--grpc-port", "0", home=tmp_path / "a")
     assert wrong.returncode == 2 and "hint:" in wrong.stderr
     unknown = ashore("up", "smolm2", "--offline", "--dry-run", home=tmp_path / "b")
     assert unknown.returncode == 2 and "smollm2" in unknown.stderr

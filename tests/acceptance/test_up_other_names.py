@@ -82,7 +82,7 @@ def test_texts_are_ranked_by_meaning(server: Served) -> None:
 
 def test_a_model_is_as_old_as_its_files(server: Served, began_s: float) -> None:
     listed = call(server, "GET", "/v1/models", server.key)["data"]
-    assert [one["id"] for one in listed] == ["minilm", "smollm2"]
+    assert [one["id"] for one in listed] == ["smollm2", "minilm"]
     assert all(0 < one["created"] <= began_s for one in listed), "it is the same after the next start"
 
 

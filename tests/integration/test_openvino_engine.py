@@ -29,7 +29,7 @@ from ashore.engines import (
 from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.rounding import RoundOrder
-from ashore.errors import InvalidSpec, UnsupportedByEngine, UnsupportedModel
+from ashore.errors import CorruptBlob, InvalidSpec, UnsupportedByEngine, UnsupportedModel
 from ashore.store import ModelStore
 from ashore.text import TextModel
 
@@ -362,7 +362,7 @@ def test_rungs_answer_as_their_precisions_do_alone_and_whole_steps_change(
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + os.urandom(64))
-    with pytest.raises(UnsupportedModel):
+    with pytest.raises(CorruptBlob, match="not a complete GGUF"):
         prepare_openvino(tmp_path, "model.gguf", RoundOrder(precision="fp16"), tmp_path / "out")
     with pytest.raises(UnsupportedModel, match="neither"):
         prepare_openvino(tmp_path, "pytorch_model.bin", RoundOrder(precision="fp16"), tmp_path / "out")

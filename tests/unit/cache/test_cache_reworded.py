@@ -14,7 +14,7 @@ from test_cache_answers import ASK, Bench, ask
 from ashore.cache import Pair
 from ashore.cache.reworded import LONGEST_QUESTION, reworded_key
 
-BLIND = Path(__file__).parents[3] / "benchmarks" / "data" / "cache" / "fourth"
+BLIND = Path(__file__).parents[3] / "benchmarks" / "data" / "cache"
 
 
 @pytest.mark.parametrize(
