@@ -193,7 +193,7 @@ def test_children_in_this_python_import_nothing_from_the_directory_where_they_st
 
 SHARED_THREADS = {
     "SQL of one act, and what it says of it: no text of a tenant is masked, parsed or hashed": """
-        access/budgets/calls.py:BudgetOffice.settle access/keeping.py:Keys.keep_flushing access/keeping.py:Keys.reread
+        access/keeping.py:Keys.keep_flushing access/keeping.py:Keys.reread
         api/http/jobs.py:cancel api/http/jobs.py:retrieve
         api/http/openai/batches.py:_answer api/http/openai/batches.py:cancel
         api/http/openai/conversations.py:append api/http/openai/conversations.py:create

@@ -65,7 +65,7 @@ class ReleaseDesk:
     async def move(self, work: Callable[[], T]) -> T:
         """Change the state, on a thread; return when every worker of this machine goes by it."""
         done = await asyncio.to_thread(work)
-        await self.workers.go_by_the_state()
+        await self.workers.settle()
         return done
 
 

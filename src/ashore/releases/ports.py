@@ -91,7 +91,7 @@ class Workers(Protocol):
         """Return what the operator says of trying releases, as it is now."""
         ...
 
-    async def go_by_the_state(self) -> None:
+    async def settle(self) -> None:
         """Return when every worker of this machine goes by what the state says. May be called twice."""
         ...
 
@@ -102,5 +102,5 @@ class NoWorkers:
     def policy(self) -> ReleasePolicy:
         return ReleasePolicy()
 
-    async def go_by_the_state(self) -> None:
+    async def settle(self) -> None:
         return

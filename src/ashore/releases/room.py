@@ -28,7 +28,7 @@ from ashore.releases.routes import AliasRoute, routes_of
 from ashore.releases.sql import ALIASES_EPOCH, load_book
 from ashore.rooms import Context, Opened, Room
 from ashore.settings import Home
-from ashore.state import IN_FORCE_S, Database, EpochWatch
+from ashore.state import Database, EpochWatch, Rereads
 
 JUDGE_EVERY_S: Final = 0.5
 """How late the state hears what was observed of a candidate."""
@@ -187,23 +187,14 @@ async def _guard(serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeepe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AllWorkers:
+class AllWorkers(Rereads):
     """The port `Workers` of releases, from within one of them."""
 
     serving: RequestPath
-    routes: RouteKeeper
-    alone: bool
-    """Whether this is the only worker."""
 
     def policy(self) -> ReleasePolicy:
         """Return what the operator says of trying releases, as it is now."""
         return self.serving.trials.policy
-
-    async def go_by_the_state(self) -> None:
-        """Return when this worker goes by the state, and the others had the time to."""
-        await self.routes.refresh()
-        if not self.alone:
-            await asyncio.sleep(IN_FORCE_S)
 
 
 async def open_room(context: Context) -> Opened:
@@ -226,7 +217,7 @@ async def open_room(context: Context) -> Opened:
         return structs.replace(said, adapter_folders=(*said.adapter_folders, adapters))  # what was trained here
 
     office = ReleaseOffice(acts, workshop, context.find(EvaluationGate), policy=policy)
-    workers = AllWorkers(serving=serving, routes=routes, alone=context.alone)
+    workers = AllWorkers(serving=serving, reread=routes.refresh, alone=context.alone)
     judging = partial(keep_judging, serving, ReleaseKeeper(acts, workshop), routes)
     return Opened(desk=ReleaseDesk(office=office, workers=workers), background={"judge candidates": judging})
 

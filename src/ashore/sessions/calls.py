@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
@@ -16,25 +15,18 @@ from ashore.sessions.model import CONSOLE
 from ashore.sessions.office import SESSION_READ, LogInOffice, Standing
 from ashore.sessions.rules import Rules
 from ashore.sessions.sql import SessionRow
-from ashore.state import IN_FORCE_S
+from ashore.state import Rereads
 
 Page = Annotated[int, msgspec.Meta(ge=1, le=1000, extra={"page": True})]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionsDesk:
+class SessionsDesk(Rereads):
     """The use cases of this room, and how a change comes into force."""
 
     office: LogInOffice
     rules: Callable[[], Rules]
     now_s: Callable[[], float]
-    alone: bool = True
-
-    async def settle(self) -> None:
-        """Return when a change is in force in every process of this machine."""
-        self.office.changed()
-        if not self.alone:
-            await asyncio.sleep(IN_FORCE_S)
 
 
 class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -87,7 +87,7 @@ async def open_sessions(context: Context) -> Opened:
     }
     desk = SessionsDesk(
         office=LogInOffice(acts, changed=keeper.forget), rules=lambda: held.in_force.rules, now_s=clock.now_s,
-        alone=context.alone,
+        reread=keeper.forget, alone=context.alone,
     )  # fmt: skip
     return Opened(desk=desk, gives=gives, reload=(take,), background=background, close=close)
 

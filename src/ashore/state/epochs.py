@@ -6,9 +6,11 @@ a key that carries an epoch is simply never asked for again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -47,6 +49,23 @@ def read_epochs(connection: Connection) -> dict[str, int]:
     """Return every epoch; a kind that was never bumped is absent and counts as 0."""
     rows = execute(connection, "SELECT kind, value FROM epoch").mappings()
     return {str(row["kind"]): int(row["value"]) for row in rows}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rereads:
+    """What changes the state, and waits until every process of this machine has read the change."""
+
+    reread: Callable[[], Awaitable[None] | None]
+    """Makes this process go by what is in the state now."""
+    alone: bool = True
+    """Whether no other process of this machine goes by the same state."""
+
+    async def settle(self) -> None:
+        """Return when a change is in force in every process of this machine."""
+        if (reading := self.reread()) is not None:
+            await reading
+        if not self.alone:
+            await asyncio.sleep(IN_FORCE_S)
 
 
 class EpochWatch:

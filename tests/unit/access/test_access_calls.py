@@ -14,7 +14,7 @@ from admin_app import AdminApp
 
 from ashore.access import BUILT_IN, DEFAULT_TENANT, SYSTEM, AccountWish, Acts, KeyWish, People, Principal
 from ashore.access.calls import open_desk
-from ashore.access.calls.desk import IN_FORCE_S, AccessDesk
+from ashore.access.calls.desk import AccessDesk
 from ashore.access.names import SqlNames
 from ashore.access.policy import check_resource
 from ashore.cli.access import app as command
@@ -22,7 +22,7 @@ from ashore.cli.target import ServerTarget
 from ashore.core import ManualClock
 from ashore.drills.calls import subject_of
 from ashore.errors import AshoreError, InvalidRequest, NotFound
-from ashore.state import open_database
+from ashore.state import IN_FORCE_S, open_database
 
 DAY_S = 86_400
 

@@ -23,7 +23,7 @@ class Seen(NoWorkers):
         self._office = office
         self.steps: list[int] = []
 
-    async def go_by_the_state(self) -> None:
+    async def settle(self) -> None:
         self.steps.append(len(self._office.history(SYSTEM)))
 
 

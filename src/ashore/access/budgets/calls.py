@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -31,7 +30,7 @@ from ashore.core import (
     sees_tenant,
 )
 from ashore.errors import InvalidRequest, NotFound
-from ashore.state import IN_FORCE_S
+from ashore.state import Rereads
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -44,7 +43,7 @@ LONGEST_REPORT_DAYS: Final = 366
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetOffice:
+class BudgetOffice(Rereads):
     """Budgets and usage, who may touch them, and the audit log of who did."""
 
     authority: SqlAuthority
@@ -53,16 +52,6 @@ class BudgetOffice:
     clock: Clock
     prices: Mapping[str, Price]
     names: Names
-    reread: Callable[[], None]
-    """Makes this process go by the rules that are in the state now."""
-    alone: bool = True
-    """Whether no other process of this machine goes by the same state."""
-
-    async def settle(self) -> None:
-        """Return when a changed budget is in force in every process of this machine."""
-        await asyncio.to_thread(self.reread)
-        if not self.alone:
-            await asyncio.sleep(IN_FORCE_S)
 
 
 def minutes_of(offset: str) -> int:

@@ -44,7 +44,7 @@ async def open_room(context: Context) -> Opened:
         clock=context.clock,
         prices=prices_of(section),
         names=context.need(Names),
-        reread=opened.reread,
+        reread=partial(asyncio.to_thread, opened.reread),
         alone=context.alone,
     )
     close = partial(asyncio.to_thread, opened.close)

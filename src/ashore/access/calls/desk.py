@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,7 @@ from ashore.access.keyring import Keyring
 from ashore.access.people import People
 from ashore.core import EVERY_NAME, Clock, Recorder
 from ashore.core import Names as KnownNames
-from ashore.state import IN_FORCE_S
+from ashore.state import Rereads
 
 if TYPE_CHECKING:
     from ashore.state import Database
@@ -36,24 +35,14 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccessDesk:
+class AccessDesk(Rereads):
     """The use cases of the access room, and how a change comes into force."""
 
     people: People
     keyring: Keyring
     book: PolicyBook
-    reread: Callable[[], Awaitable[None]]
-    """Makes this process go by what is in the state now."""
-    alone: bool = True
-    """Whether no other process of this machine goes by the same state."""
     names: KnownNames = EVERY_NAME
     """Which models there are, for a note about a key that is limited to others."""
-
-    async def settle(self) -> None:
-        """Return when a change is in force in every process of this machine."""
-        await self.reread()
-        if not self.alone:
-            await asyncio.sleep(IN_FORCE_S)
 
 
 def open_desk(
