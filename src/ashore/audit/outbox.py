@@ -22,7 +22,7 @@ from ashore.audit.checkpoints import read_home
 from ashore.audit.query import MOST_HITS, Query, shown_moment
 from ashore.audit.search import search
 from ashore.audit.segments import LocalShelf
-from ashore.core import Act, Recorder
+from ashore.core import UNDECODABLE, Act, Recorder
 from ashore.errors import AshoreError
 from ashore.state import Database, execute, execute_many
 
@@ -85,10 +85,17 @@ class Outbox:
                 "SELECT act_id, at_us, act FROM audit_act WHERE home IN (:home, '') AND at_us <= :until ORDER BY at_us"
             )
             rows = execute(connection, statement, home=read_home(self._root), until=until_us).mappings().all()
-        found = [dict(row) for row in rows]
+        found: list[str] = []
+        acts: list[tuple[int, Act]] = []
+        for row in rows:
+            try:
+                acts.append((int(row["at_us"]), _decode(row["act"])))
+            except UNDECODABLE as fault:  # what stands behind it must not wait for it
+                log.error("the act %s in the state cannot be read, and stays there: %s", row["act_id"], fault)
+            else:
+                found.append(row["act_id"])
         if not found:
             return 0
-        acts = [(int(row["at_us"]), _decode(row["act"])) for row in found]
         known = self._recorded(since_us=acts[0][0] - BESIDE_US)
         lost = [(at_us, act) for at_us, act in acts if _name(at_us, act.action, act.actor, act.resource) not in known]
         for at_us, act in lost:
@@ -96,7 +103,7 @@ class Outbox:
             self._recorder.record(replace(act, detail={"acted": shown_moment(at_us), **act.detail}))
         self._recorder.settle(SETTLE_S)
         with self._database.write() as connection:
-            gone: list[dict[str, object]] = [{"act_id": row["act_id"]} for row in found]
+            gone: list[dict[str, object]] = [{"act_id": act_id} for act_id in found]
             execute_many(connection, "DELETE FROM audit_act WHERE act_id = :act_id", gone)
         return len(lost)
 

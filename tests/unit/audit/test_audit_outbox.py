@@ -64,6 +64,18 @@ def test_what_a_process_did_before_it_died_is_recorded_once(tmp_path: Path, stat
     log.close()
 
 
+def test_an_act_that_nobody_can_read_holds_up_no_other(tmp_path: Path, state: Database) -> None:
+    with state.write() as connection:
+        for number in (1, 2):
+            keep_act(connection, tmp_path, number, an_act(number))
+        execute(connection, "UPDATE audit_act SET act = '{\"action\": 1}' WHERE at_us = 1")
+    log = a_log(tmp_path)
+    assert Outbox(tmp_path, state, log).drain() == 1
+    assert [one.resource for one in recorded(tmp_path)] == [an_act(2).resource]
+    assert waiting(state) == 1, "it stays for the operator to look at"
+    log.close()
+
+
 def test_acts_of_another_machine_are_left_to_it(tmp_path: Path, state: Database) -> None:
     for name in ("one", "two"):
         Checkpoints(tmp_path / name, tmp_path / f"keys-{name}").make(1)
