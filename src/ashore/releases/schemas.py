@@ -45,7 +45,7 @@ class AnswerSchema:
             raise InvalidSpec(f"{where} is not JSON: {fault}", hint="correct it") from fault
         except SchemaError as fault:
             raise InvalidSpec(f"{where} is not a JSON Schema: {fault.message}", hint="correct it") from fault
-        keywords = {**kind.VALIDATORS, "pattern": _matches(patterns)}
+        keywords = {**kind.VALIDATORS, "pattern": _matches(patterns), "uniqueItems": _unique}
         if most_steps:
             keywords = {name: self._counted(work) for name, work in keywords.items()}
         self._validator = extend(kind, keywords)(schema)
@@ -102,6 +102,16 @@ def _matches(patterns: dict[str, Any]) -> _Keyword:
             yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
     return matches
+
+
+def _unique(validator: Any, wanted: bool, instance: object, _: object) -> Iterator[Exception]:
+    """Compare by what is written, in time in proportion: 1 and 1.0 are two."""
+    from jsonschema import ValidationError
+
+    if wanted and isinstance(instance, list):
+        written = {msgspec.json.encode(one, order="sorted") for one in instance}
+        if len(written) < len(instance):
+            yield ValidationError(f"{len(instance) - len(written)} entries stand there twice")
 
 
 def _patterns(schema: object, where: str) -> Iterator[str]:
