@@ -1,8 +1,8 @@
-"""Write docs/reference/doctor.md: every rule of the doctor, and the test that shows it fire on a real fault.
+"""Write docs/reference/doctor.md: every rule of the doctor, and the test that shows it fire.
 
-A test shows a rule that it expects among the findings of a running server, a home or a machine. The tests are read and
-not run: `{"D301"} <= set(found)`, `finds("D301")`, `found["D301"]` and rows of faults count, `"D301" not in found` does
-not.
+A test shows a rule that it expects among the findings of a running server, a home or a machine with a fault, or of a
+recorded reading of a real machine. The tests are read and not run: `{"D301"} <= set(found)`, `finds("D301")`,
+`found["D301"]` and rows of faults count, `"D301" not in found` does not.
 
     python deploy/make_doctor_page.py > docs/reference/doctor.md
 """
@@ -19,7 +19,13 @@ from typing import Final
 from ashore.doctor import RULES
 
 HERE: Final = Path(__file__).parent.parent
-TESTS: Final = sorted((HERE / "tests" / "acceptance").glob("test_doctor_*faults.py"))
+FAULTS: Final = (
+    *sorted((HERE / "tests/acceptance").glob("test_doctor_*faults.py")),
+    HERE / "tests/acceptance/test_up_vllm.py",
+)
+RECORDED: Final = tuple(
+    HERE / "tests/unit/doctor" / name for name in ("test_doctor_gpus.py", "test_doctor_recorded.py")
+)
 _ID: Final = re.compile(r"D\d{3}")
 _SILENT: Final = frozenset({"is_silent"})
 
@@ -27,7 +33,7 @@ _SILENT: Final = frozenset({"is_silent"})
 def shown() -> dict[str, list[str]]:
     """Return the tests that show each rule, `FILE: what the test is called`, by its id."""
     found: dict[str, list[str]] = {}
-    for file in TESTS:
+    for file in (*FAULTS, *RECORDED):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in tree.body:
             for rule, what in _named(node):
@@ -60,23 +66,28 @@ def _expected(node: ast.AST) -> Iterator[str]:
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the page.
+
+    Raises:
+        ValueError: no test shows one of the rules.
+    """
     tests = shown()
-    num_shown = sum(one.id in tests for one in RULES)
+    if unseen := [one.id for one in RULES if one.id not in tests]:
+        raise ValueError(f"no test makes a fault on which {', '.join(unseen)} fires: write one, or delete the rule")
     lines = [
         "# Rules of the doctor",
         "",
         "Written by `make docs`. `ashore doctor` asks these rules;",
         "[Find what is wrong](../how-to/find-what-is-wrong.md) tells how to use it.",
         "",
-        f"{len(RULES)} rules. {num_shown} of them are shown to fire on a real fault of a running server, a home or a",
-        "machine, by the tests named here (`make test-doctor`); all by a table of readings.",
+        f"{len(RULES)} rules. Each is shown to fire by the test named here: on a real fault of a running server,",
+        "a home or a machine (`make test-doctor`), or on a recorded reading of a real machine.",
         "",
         "| rule | area | what it asks | shown by |",
         "|---|---|---|---|",
     ]
     for one in sorted(RULES, key=lambda one: one.id):
-        by = "; ".join(what for _, _, what in (test.partition(": ") for test in tests.get(one.id, ())))
+        by = "; ".join(what for _, _, what in (test.partition(": ") for test in tests[one.id]))
         lines.append(f"| {one.id} | {one.area} | {one.question} | {by} |")
     return "\n".join(lines) + "\n"
 

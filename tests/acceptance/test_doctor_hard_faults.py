@@ -23,7 +23,7 @@ from commands import run_command
 from examined import Examined, examined
 from faults import chat, many, stopped
 from home_processes import processes_of
-from served import Served, call, start_served
+from served import Served, call, owner_key, start_served
 from waiting import eventually
 
 from ashore.doctor import RULES, Readings, diagnose
@@ -42,7 +42,7 @@ def front(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
     home = tmp_path_factory.mktemp("front") / "home"
     config = (
         '[[model]]\nname = "fake:random?tok_per_s=200"\nalias = "m"\nreplicas = 2\n'
-        "[audit]\ncheckpoint_s = 1\n[backup]\nevery_s = 86400\n"
+        "[audit]\ncheckpoint_s = 1\n[backup]\nevery_s = 3\n"
     )
     nodes = [str(home.parent / f"node-{n}") for n in range(3)]
     made = run_command("backup", "init", "--nodes", ",".join(nodes), "--code", "2+1", env={"ASHORE_HOME": str(home)})
@@ -155,6 +155,61 @@ def test_copies_on_the_disk_of_the_home(at_front: Examined) -> None:
     assert "D906" not in at_front.findings(), "there is a backup"
 
 
+def test_a_backup_that_loses_its_nodes_or_its_process(
+    front: Served, at_front: Examined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_front.is_silent("D903")
+    nodes = [front.home.parent / f"node-{n}" for n in range(2)]
+    with contextlib.ExitStack() as stack:
+        for node, rule in zip(nodes, ("D903", "D904"), strict=True):
+            away = node.rename(node.with_suffix(".away"))
+            stack.callback(away.rename, node)
+            at_front.finds(rule)
+    at_front.is_silent("D904")
+    with stopped(processes_of(front.home, "ashore.cli.backupkeeper")[0]):
+        assert "D905" not in at_front.findings()
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 7200)
+        assert "2 h late" in at_front.findings()["D905"].what
+
+
+def test_releases_that_fail_get_stuck_and_leave_no_warm_way_back(
+    tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start_served(
+        tmp_path / "home", (), store=None, port=free_port(), grpc_port=free_port(),
+        config='[[model]]\nname = "fake:random?tok_per_s=200"\nalias = "m"\n',
+    )  # fmt: skip
+    try:
+        one, key = examined(running.home), owner_key(running)
+
+        def release(*words: str) -> None:
+            done = run_command("release", *words, "--key", key, env={"ASHORE_HOME": str(running.home)})
+            assert done.returncode == 0, done.stderr
+
+        assert not {"D930", "D931", "D932"} & set(one.findings())
+        release("create", "--alias", "m", "--model", "fake:random?tok_per_s=200&seed=7")
+        release("shadow", "m-2")
+        eventually(lambda: call(running, "GET", "/admin/v1/releases/m-2", key)["state"] == "shadow")
+        real = time.time
+        with monkeypatch.context() as later:
+            later.setattr(time, "time", lambda: real() + 2 * 86_400)
+            assert "m-2 (shadow for 2 days)" in one.findings()["D932"].what
+        release("promote", "m-2", "--override", "urgent", "--standby", "0")
+        one.finds("D931")
+        release("create", "--alias", "m", "--model", "fake:echo?fail_load=1")
+        run_command("release", "shadow", "m-3", "--key", key, env={"ASHORE_HOME": str(running.home)})
+        assert "m-3" in one.finds("D930").what
+    finally:
+        running.stop()
+
+
+def test_secrets_in_clear_though_they_could_be_sealed(front: Served, tmp_path: Path) -> None:
+    env = {"ASHORE_HOME": str(front.home), "ASHORE_SEALING_KEY": f"keyring:{tmp_path}/ring"}
+    done = run_command("doctor", "--only", "D925", "--for", "0s", "--json", env=env)
+    assert [one["rule"] for one in json.loads(done.stdout)["items"]] == ["D925"], done.stderr
+
+
 # --- a server that was set up badly
 
 ODD = """
@@ -184,6 +239,9 @@ max_waiting = 64
 [audit]
 checkpoint_s = 1
 anchors = ["{anchor}"]
+
+[otel]
+endpoint = "http://127.0.0.1:9"
 """
 
 
@@ -195,6 +253,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) 
         folder / "home", (), store=None, port=free_port(), grpc_port=free_port(), wait=False,
         config=ODD.format(anchor=folder / "anchor"),
         env={"PYTHONMALLOC": "debug", "https_proxy": "http://127.0.0.1:9"},
+        prefix=("sh", "-c", 'ulimit -Sn 1024; exec "$@"', "sh"),
     )  # fmt: skip
     try:
         eventually(lambda: "Ctrl-C stops it" in running.said() or running.process.poll() is not None, 90)
@@ -211,7 +270,7 @@ def at_odd(odd: Served) -> Examined:
 
 def test_what_is_wrong_with_a_server_from_its_start(odd: Served, at_odd: Examined) -> None:
     found = at_odd.findings()
-    assert {"D107", "D409", "D605", "D941"} <= set(found), sorted(found)
+    assert {"D107", "D409", "D514", "D605", "D941"} <= set(found), sorted(found)
     assert "PYTHONMALLOC" in found["D107"].what and "tight" in found["D605"].what
 
 
@@ -227,6 +286,36 @@ def test_answers_that_end_by_their_length_and_a_cache_that_finds_nothing(odd: Se
     assert set(many(1010, lambda n: chat(odd, "m", f"one {n}", max_tokens=1, temperature=0).status_code)) == {200}
     found = at_odd.findings(before)
     assert {"D612", "D624"} <= set(found), sorted(found)
+
+
+def test_prompts_that_are_too_long_or_have_nothing_in_common_and_traces_that_nobody_takes(
+    odd: Served, at_odd: Examined
+) -> None:
+    before = at_odd.look()
+    assert set(many(5, lambda n: chat(odd, "m", f"{n} " + "word " * 4000).status_code)) == {400}
+    assert set(many(20, lambda n: chat(odd, "m", f"{n} " + "word " * 500).status_code)) == {200}
+    eventually(
+        lambda: {"D603", "D617", "D944"} <= set(at_odd.findings(before)), told=lambda: str(set(at_odd.findings(before)))
+    )
+
+
+def test_tokens_that_come_unevenly(odd: Served, at_odd: Examined) -> None:
+    """A host stands still in the middle of two answers of eighteen."""
+    before = at_odd.look()
+
+    def ask(number: int) -> int:
+        return chat(odd, "tight", f"uneven {number}", max_tokens=30, temperature=1).status_code
+
+    assert set(many(16, ask, at_once=2)) == {200}
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask, 16 + n) for n in range(2)]
+        time.sleep(0.4)
+        for pid in processes_of(odd.home, "ashore.engines.host"):
+            stack.enter_context(stopped(pid))
+        time.sleep(5)
+        stack.close()
+        assert [one.result() for one in asked] == [200, 200]
+    assert "tight" in at_odd.findings(before)["D607"].what
 
 
 def test_clients_that_go_away(odd: Served, at_odd: Examined) -> None:
@@ -285,6 +374,9 @@ def test_keys_that_end_and_budgets_that_are_used_up(odd: Served, at_odd: Examine
     )  # fmt: skip
     many(20, lambda n: chat(odd, "m", f"budget {n}", key=key, temperature=1).status_code, at_once=2)
     eventually(lambda: {"D922", "D924"} <= set(at_odd.findings()), told=lambda: str(sorted(at_odd.findings())))
+    assert "D921" not in at_odd.findings()
+    call(odd, "POST", "/admin/v1/users", security, {"id": "aud", "roles": ["auditor"], "key": {}})
+    at_odd.finds("D921")
 
 
 # --- faults of the machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from faults import chat, many
 from home_processes import processes_of
 from served import Served, start_served
 from waiting import eventually
+
+from ashore.doctor.probes.files import rows_of
 
 pytestmark = pytest.mark.full
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make this fault")
@@ -57,6 +60,20 @@ def test_a_disk_that_is_full_read_only_or_has_no_inodes(tmp_path: Path) -> None:
             for number in range(60):
                 (home / f"file-{number}").touch()
         assert "D312" in one.findings(span_s=0.1)
+
+
+@root
+def test_a_home_in_a_layer_of_a_container(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=8m") as disk:
+        for name in ("lower", "upper", "work", "home"):
+            (disk / name).mkdir(mode=0o700)
+        layers = ",".join(f"{name}dir={disk}/{name}" for name in ("lower", "upper", "work"))
+        assert "D304" not in examined(disk / "home").findings(span_s=0.1)
+        subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", str(disk / "home")], check=True)
+        try:
+            assert "overlay" in examined(disk / "home").findings(span_s=0.1)["D304"].what
+        finally:
+            subprocess.run(["umount", "-l", str(disk / "home")], check=True)
 
 
 @root
@@ -145,7 +162,12 @@ def test_limits_of_control_groups(bound: tuple[Served, Examined, dict[str, Path]
     hungry = subprocess.run(["sh", "-c", script], check=False, capture_output=True)
     assert hungry.returncode in (-9, 137)
     assert "D202" in one.findings(before)
-    (groups["memory"] / "memory.limit_in_bytes").write_text("-1")
+    limit = groups["memory"] / "memory.limit_in_bytes"
+    files = sum(rows_of(groups["memory"] / "memory.stat")[f"total_{kind}_file"] for kind in ("active", "inactive"))
+    own = int((groups["memory"] / "memory.usage_in_bytes").read_text()) - files
+    limit.write_text(str(own * 103 // 100))
+    one.finds("D212")
+    limit.write_text("-1")
 
 
 def test_a_disk_that_a_control_group_keeps_away(tmp_path: Path, free_port: Callable[[], int]) -> None:
@@ -178,6 +200,7 @@ def test_an_engine_that_computes_more_exactly_than_it_must_and_lets_prompts_hold
     demo_home: Path, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     config = (
+        '[[model]]\nname = "fake:echo"\nalias = "made-up"\n'
         '[[model]]\nname = "smollm2@int8"\nalias = "m"\n'
         "[model.engine]\noptions = {full_precision = true, max_stall_ms = 60000, INFERENCE_NUM_THREADS = 16}\n"
     )
@@ -193,7 +216,7 @@ def test_an_engine_that_computes_more_exactly_than_it_must_and_lets_prompts_hold
             found = one.finds("D627")
         assert "60 s" in found.what
         found_beside = one.findings()
-        assert "full_precision" in found_beside["D611"].what
+        assert "full_precision" in found_beside["D611"].what and "made-up" in found_beside["D621"].what
         assert "16 threads" in found_beside["D101"].what
     finally:
         running.stop()
@@ -205,14 +228,17 @@ def test_an_engine_on_fewer_processors_than_threads(
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("there is one processor")
     home = tmp_path / "home"
-    running = start_served(
-        home, ("smollm2",), store=(demo_home / "store").resolve(), port=free_port(), grpc_port=free_port()
-    )
+    shutil.copytree((demo_home / "store").resolve(), home / "store", copy_function=os.link)
+    running = start_served(home, ("smollm2",), store=None, port=free_port(), grpc_port=free_port())
     all_of_them = os.sched_getaffinity(0)
     try:
         one = examined(home)
         assert not {"D101", "D113"} & set(one.findings())
         assert "D602" in one.findings(), "nobody measured it here"
+        assert "D309" not in one.findings()
+        for blob in (home / "store/blobs/sha256").iterdir():
+            blob.unlink()
+        assert one.findings()["D309"].severity == "critical"
         host = processes_of(home, "ashore.engines.host")[0]
         os.sched_setaffinity(host, {min(all_of_them)})
         assert "D113" in one.findings()

@@ -141,6 +141,8 @@ def test_nodes_of_the_file_serve_a_model_of_which_only_the_text_is_here(
         assert [one["url"] for one in shown] == [double.url for double in doubles]
         assert shown[1]["reason"] and shown[1]["times_out"] == 1
         assert shown[1]["reason"] in ashore("status", home=server.home).stdout
+        said = ashore("doctor", "--only", "D934", "--for", "0s", "--json", home=server.home)
+        assert [one["rule"] for one in json.loads(said.stdout)["items"]] == ["D934"]
         listed = json.loads(ashore("model", "list", "--json", home=server.home).stdout)
         assert [one["reference"] for one in listed["items"]] == ["tiny@text"]
         assert "secret" not in (server.home / "run" / "host-1.json").read_text()

@@ -84,19 +84,16 @@ PAGE = """
 ashore_backup_nodes{what="spare"} -1
 ashore_backup_failures{kind="scrub"} 1
 ashore_backup_time_seconds{kind="run",what="due"} 92800
-ashore_backup_harms{what="found"} 3
-ashore_backup_harms{what="repaired"} 1
 """
 
 
 def test_what_the_page_says_of_the_backup() -> None:
     found = read_backup(Samples(PAGE), 100_000.0, set_up=True, shared_device=())
-    assert found == Backup(spare=-1, failures={"scrub": 1}, late_s={"run": 7200.0}, harms=2)
+    assert found == Backup(spare=-1, failures={"scrub": 1}, late_s={"run": 7200.0})
     assert [one.what for one in needs_of(Readings(backup=found))] == [
         "backup nodes with data are lost",
         "the last scheduled scrub of the backup failed",
         "a run of the backup is 2 h late",
-        "2 pieces of the backup are damaged",
     ]
     assert read_backup(Samples(""), 100_000.0, set_up=True, shared_device=()) == Backup()
 

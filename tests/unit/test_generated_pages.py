@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -35,10 +34,7 @@ def doctor_page() -> ModuleType:
 def test_the_page_about_the_doctor_names_the_tests_that_show_its_rules() -> None:
     written = (DOCS / "doctor.md").read_text(encoding="utf-8")
     assert written == doctor_page().page(), "write it again: make docs"
-    shown = re.search(r"rules\. (\d+) of them", written)
-    assert shown is not None and int(shown[1]) >= 40
     assert "| D405 |" in written and "a listener whose queue is full" in written
-    assert re.search(r"^\| D906 .*\|  \|$", written, re.MULTILINE), "a test expects that one to be silent"
 
 
 def test_every_metric_of_the_request_path_has_a_row() -> None:

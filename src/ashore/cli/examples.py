@@ -260,11 +260,11 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "doctor": (
             Example("ashore doctor rules", "every rule, and what it asks"),
-            Example("ashore doctor --only disk,D504 --for 10s", "an area and a rule, measured for ten seconds"),
+            Example("ashore doctor --only disk,D513 --for 10s", "an area and a rule, measured for ten seconds"),
             Example("ashore doctor --since 1h", "over the last hour, by the looks that --watch kept"),
             Example("ashore doctor --watch", "what appears and what is gone, every minute"),
             Example("ashore doctor --url https://ai.example.com", "a server elsewhere, with a key for it"),
-            Example("ashore doctor apply --rules D204", "one change, also where it is a setting of the kernel"),
+            Example("ashore doctor apply --rules D405", "one change, also where it is a setting of the kernel"),
             Example("ashore doctor changes", "the changes that were made"),
             Example("ashore doctor undo all", "undo them, the last one first"),
         ),

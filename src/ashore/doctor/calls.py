@@ -113,7 +113,7 @@ class ApplyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Which changes are made."""
 
     rules: Names = ""
-    """Make the changes of these rules or areas alone: `D204,disk`. A rule that is named by its id may also make a
+    """Make the changes of these rules or areas alone: `D405,disk`. A rule that is named by its id may also make a
     change that is not safe by itself, such as a setting of the kernel. Empty: the safe ones of every finding."""
     ignore: Names = ""
     """Rules or areas to leave out, separated by commas."""

@@ -15,7 +15,7 @@ from ashore.doctor.look import Between, Look
 from ashore.doctor.patience import Lanes, Step
 from ashore.doctor.probes import beside, disks, listeners, machine, processes, serving
 from ashore.doctor.probes.files import text_of
-from ashore.doctor.readings import Configuration, Readings, Server
+from ashore.doctor.readings import Configuration, Disk, Readings, Server
 from ashore.doctor.survey import LATE, Sources, Survey, Surveying, backup_nodes
 from ashore.doctor.topology import TopologyPart, read_topology_part
 from ashore.errors import AshoreError
@@ -46,7 +46,6 @@ class Scene:
     mine: Sequence[processes.Seen] = ()
     orphans: Sequence[processes.Seen] = ()
     why_not: str = ""
-    answered_in_s: float = 0.0
     token: str = ""
     late: tuple[str, ...] = ()
     """Who was asked and not heard in time, `cache` or `edge`: that they do not answer is another thing."""
@@ -67,8 +66,6 @@ class Doctor:
         """Workers that did not answer at the last look."""
         self._is_mute = False
         """Whether the supervisor did not, then."""
-        self._took_s: float | None = None
-        """How long they took at the last look. Who is slow is so again; once it may be this machine."""
 
     def examine(self, span_s: float) -> tuple[Readings, Scene, Look]:
         """Look twice, `span_s` apart, and survey meanwhile; 0: look once, and judge nothing that grows."""
@@ -85,8 +82,7 @@ class Doctor:
 
     def _survey(self, scene: Scene, *, since_s: float = 0.0) -> Surveying:
         """Begin to look at what does not grow."""
-        mine = frozenset(one.pid for one in scene.mine)
-        return Surveying(self._sources, scene.told, scene.topology, mine, since_s)
+        return Surveying(self._sources, scene.told, scene.topology, since_s)
 
     def look(self, patience_s: float = FIRST_S) -> tuple[Look, Scene]:
         """Take one look. Costs some hundred file reads and some short questions to the server.
@@ -173,9 +169,6 @@ class Doctor:
         patience_s = {one: AGAIN_S if one in self._silent else usual_s for one in topology.listening}
         told = serving.ask_workers(patience_s)
         self._silent = frozenset(one.where for one in told if one.is_silent)
-        took_s = max(one.took_s for one in told)
-        scene.answered_in_s = took_s if self._took_s is None else min(took_s, self._took_s)
-        self._took_s = took_s
         scene.why_not = next((one.why_not for one in told if one.why_not), "")
         for one in told:
             if not one.is_silent:
@@ -187,7 +180,7 @@ class Doctor:
     def _count_disks(self, scene: Scene) -> dict[str, float]:
         """Return what disks and places count, and note which places do not answer: a mount of a server that is gone
         never does."""
-        found = dict(disks.count(self._root))
+        found: dict[str, float] = {}
 
         def ask(name: str, path: Path) -> Step:
             return Step(names=(name,), work=lambda: found.update(disks.count_place(name, path)))
@@ -241,10 +234,8 @@ class Doctor:
         with found.part("places"):
             places = {name: path for name, path in self._places(scene).items() if name not in scene.dead}
             parts["places"] = disks.read_places(root, places, between)
-        with found.part("disk"):
-            parts["disk"] = disks.read_disk(root, self._home.root, between, found.written, missing)
-        with found.part("clock"):
-            parts["clock"] = machine.read_clock(between, found.newest_record_s, missing)
+        parts["disk"] = Disk(fsync_ms=found.written[0], write_error=found.written[1])
+        parts["clock"] = machine.read_clock(between, found.newest_record_s)
         with found.part("backup"):
             parts["backup"] = serving.read_backup(
                 serving.samples_of(between), after.at_s, set_up=found.vault, shared_device=found.shared_device
@@ -269,11 +260,9 @@ class Doctor:
         samples = serving.samples_of(between)
         missing.update(dict.fromkeys((name for name in scene.late if name != "page"), LATE))
         if samples.is_empty:
-            missing["models"] = missing["hosts"] = missing["server.loop_busy_share"] = "the server gave no metrics"
+            missing["models"] = missing["hosts"] = "the server gave no metrics"
         with found.part("hosts"):
-            parts["hosts"] = serving.read_hosts(
-                samples, topology.served, self._host_pids(scene), found.launches, found.needed_bytes
-            )
+            parts["hosts"] = serving.read_hosts(samples, topology.served, self._host_pids(scene), found.launches)
         with found.part("models"):
             parts["models"] = serving.read_models(samples, topology.served, found.tuned)
         with found.part("server"):
@@ -281,7 +270,6 @@ class Doctor:
                 samples,
                 why_not=scene.why_not,
                 is_silent=bool(self._silent),
-                answered_in_s=scene.answered_in_s,
                 by_unit=self._by_unit(scene.supervisor),
                 restarts=scene.told.get("restarts") or {},
                 endings=scene.told.get("endings") or {},
@@ -290,11 +278,7 @@ class Doctor:
             up = samples.total("ashore_shared_cache_up")
             parts["cache"] = beside.read_cache(topology.redis.url, up, between, missing)
         with found.part("edge"):
-            most = int((scene.told.get("listening") or {}).get("edge", {}).get("max_connections", 0) or 0)
-            parts["edge"] = beside.read_edge(topology.edge is not None, self._home.edge, between, most)
-        with found.part("audit"):
-            if "audit" in parts:
-                parts["audit"] = serving.audit_figures(samples, parts["audit"])
+            parts["edge"] = beside.read_edge(topology.edge is not None, self._home.edge, between)
 
     def _processes(self, scene: Scene, between: Between) -> tuple[Any, ...]:
         names = {}

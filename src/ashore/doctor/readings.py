@@ -8,7 +8,7 @@ Units: `_bytes`, `_s` (seconds), `_share` (0 to 1), `_per_s`. Rates hold for the
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -24,7 +24,6 @@ class Group(Value, frozen=True, kw_only=True):
     """One control group that bounds the server, of either version."""
 
     path: str
-    version: int = 2
     quota_cores: float = 0.0
     """0: no quota."""
     throttled_share: float = 0.0
@@ -46,22 +45,15 @@ class Group(Value, frozen=True, kw_only=True):
     disk_operations_per_s: float = 0.0
 
 
-DEFAULT_WEIGHT: Final = 1024
-"""`cpu.shares` of version 1; `cpu.weight` 100 of version 2 is the same."""
-
-
 class Cpu(Value, frozen=True, kw_only=True):
     """Processors, and who uses them."""
 
     cores: int = 8
     """That the server may use, after affinity and quotas."""
     cores_online: int = 8
-    cores_physical: int = 8
-    model: str = ""
     flags: tuple[str, ...] = ()
     """As the kernel names them: `avx2`, `amx_bf16`."""
     idle_share: float = 1.0
-    steal_share: float = 0.0
     stranger: str = ""
     """Busiest process that is not of this home."""
     stranger_pid: int = 0
@@ -69,17 +61,8 @@ class Cpu(Value, frozen=True, kw_only=True):
     """That it uses."""
     strangers_cores: float = 0.0
     """That all programs use which are not of this home."""
-    pressure_share: float = 0.0
-    """Of the time, in which somebody waited for a processor."""
-    governor: str = ""
-    clock_share: float = 1.0
-    """Present clock, as a share of the highest."""
-    throttled: int = 0
-    """Times that the processor grew too hot since the look before."""
     autogroups: bool = False
     """Whether the kernel divides processors between sessions first: a nice value then counts inside of one alone."""
-    numa_nodes: int = 1
-    numa_miss_share: float = 0.0
 
 
 class Memory(Value, frozen=True, kw_only=True):
@@ -87,19 +70,8 @@ class Memory(Value, frozen=True, kw_only=True):
 
     total_bytes: int = 64 << 30
     available_bytes: int = 32 << 30
-    swap_bytes: int = 0
-    swap_used_bytes: int = 0
-    swapped_in_per_s: float = 0.0
-    """Pages."""
-    pressure_share: float = 0.0
-    """Of the time, in which all processes waited for memory."""
     oom_kills: int = 0
     """Since the look before, on the whole machine."""
-    huge_pages: str = "madvise"
-    """Transparent ones: `always`, `madvise` or `never`."""
-    overcommit: int = 0
-    errors: int = 0
-    """That the memory modules reported since the look before."""
 
 
 class Place(Value, frozen=True, kw_only=True):
@@ -125,35 +97,17 @@ class Disk(Value, frozen=True, kw_only=True):
     """Median of several small writes with fsync."""
     write_error: str = ""
     """What the system said of a write."""
-    busy_share: float = 0.0
-    wait_ms: float = 0.0
-    """Mean time of one operation."""
-    pressure_share: float = 0.0
-    """Of the time, in which all processes waited for a disk."""
-    rotational: bool = False
-    read_ahead_kib: int = 4096
 
 
 class Network(Value, frozen=True, kw_only=True):
     """Counters of the network stack."""
 
-    sent_segments: int = 0
-    resent_share: float = 0.0
-    """Of the segments, those that were sent again and that the other side had not."""
     overflows: int = 0
     """Connections to this server that a full accept queue refused, since the look before; of all programs, where the
     kernel tells none apart."""
     full_ports: tuple[int, ...] = ()
     """Ports of this server whose queue was full."""
     backlog_most: int = 4096
-    waiting_ports: int = 0
-    """Connections in TIME_WAIT."""
-    ports: int = 28_232
-    tracked_share: float = 0.0
-    """Of the connection table of the firewall."""
-    errors: int = 0
-    """Packets with errors or dropped, since the look before."""
-    packets: int = 1
 
 
 class Lookup(Value, frozen=True, kw_only=True):
@@ -171,9 +125,6 @@ class Clock(Value, frozen=True, kw_only=True):
 
     stepped_s: float = 0.0
     """How much further it went than the monotonic clock between the looks."""
-    synchronised: bool = True
-    error_s: float = 0.0
-    """Largest error that the kernel admits."""
     behind_record_s: float = 0.0
     """How far it is behind the newest record of the audit log."""
 
@@ -200,24 +151,10 @@ class Process(Value, frozen=True, kw_only=True):
     files: int = 20
     files_soft: int = 65_536
     files_hard: int = 65_536
-    memory_bytes: int = 100 << 20
-    grows_bytes_per_s: float = 0.0
-    swapped_bytes: int = 0
-    major_faults_per_s: float = 0.0
-    preempted_per_s: float = 0.0
-    """Times that it lost its processor to another process."""
     waits_share: float = 0.0
     """Of the time, in which the thread that waited most was ready to run and had no processor."""
-    nice: int = 0
-    """Where the kernel divides by session first, what it is above the supervisor's, whose session it shares."""
-    session_nice: int = 0
-    """Of its session, where the kernel divides by session first."""
-    weight: int = DEFAULT_WEIGHT
-    """Of its control group for processor time, or of the group above it with the least: 1,024 is usual."""
     idle_class: bool = False
     """Whether it runs with what the others leave (SCHED_IDLE)."""
-    maps: int = 100
-    maps_most: int = 65_530
     variables: dict[str, str] = {}
     """Of its environment, those that slow an engine down or send requests through a proxy. No secret is among them."""
     eager: bool = False
@@ -247,21 +184,11 @@ class Host(Value, frozen=True, kw_only=True):
     """Of its model in the store, `smollm2@int8`."""
     weights: str = ""
     """Precision of the weights by the name of the variant: `fp16`, `int8`."""
-    needed_bytes: int = 0
-    """That the plan gives one replica; 0: not known."""
     running: int = 0
-    waiting: int = 0
     steps: int = 0
     """Since the look before."""
-    step_s: float = 0.0
-    """Mean, since the look before."""
-    tokens: int = 0
-    """Generated since the look before."""
-    kv_used_share: float = 0.0
     kv_tokens: int = 1 << 16
     """0: it has no such cache."""
-    preemptions: int = 0
-    """Since the look before."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
 
@@ -289,11 +216,9 @@ class Model(Value, frozen=True, kw_only=True):
     replicas_ready: int = 1
     answers: int = 0
     ended_by_length: int = 0
-    ended_by_error: int = 0
     cancelled: int = 0
     refused: int = 0
     refused_why: str = ""
-    retries: int = 0
     waiting: int = 0
     running: int = 0
     first_token_s: float = 0.0
@@ -307,7 +232,6 @@ class Model(Value, frozen=True, kw_only=True):
     lookups: int = 0
     """In the answer cache."""
     hits: int = 0
-    loads: int = 0
     failed_loads: int = 0
     tuned: bool = True
     """Whether `ashore engine tune` measured it on this machine, or its engine has nothing to tune."""
@@ -321,8 +245,6 @@ class Server(Value, frozen=True, kw_only=True):
     why_not: str = ""
     is_silent: bool = False
     """Whether a worker gave no answer at all."""
-    answered_in_s: float = 0.01
-    """How long the server took to say whether it is ready."""
     requests: int = 0
     """Since the look before, administration aside."""
     failed: int = 0
@@ -330,12 +252,6 @@ class Server(Value, frozen=True, kw_only=True):
     errors: dict[str, int] = {}
     """By error code, since the look before."""
     ignored_fields: int = 0
-    workers: int = 1
-    loop_busy_share: float = 0.0
-    loop_lag_s: float = 0.0
-    running_limit: int = 1 << 20
-    jobs_dead: int = 0
-    jobs_queued: int = 0
     spans_failed: int = 0
     by_unit: bool = True
     """Whether a service manager started it, and starts it again after a boot."""
@@ -357,7 +273,6 @@ class Gpu(Value, frozen=True, kw_only=True):
     passed_through: bool = False
     """Whether this machine is a virtual one that was given the GPU: its slot is another's business."""
     memory_used_bytes: int = 0
-    memory_bytes: int = 80 << 30
     celsius: int = 40
     clock_mhz: int = 1980
     clock_most_mhz: int = 1980
@@ -374,8 +289,6 @@ class Gpu(Value, frozen=True, kw_only=True):
     link_generation: int = 5
     link_generation_most: int = 5
     persistent: bool = True
-    strangers_bytes: int = 0
-    """Memory that processes which are not of this home hold."""
 
 
 class Cache(Value, frozen=True, kw_only=True):
@@ -406,11 +319,6 @@ class State(Value, frozen=True, kw_only=True):
     """Wait for the write lock."""
     wal_bytes: int = 0
     path: str = ""
-    connections_share: float = 0.0
-    dead_share: float = 0.0
-    """Postgres: of the rows of the largest table, those that wait for VACUUM."""
-    lag_s: float = 0.0
-    """Postgres: how far a replica is behind."""
 
 
 class Edge(Value, frozen=True, kw_only=True):
@@ -418,31 +326,21 @@ class Edge(Value, frozen=True, kw_only=True):
 
     used: bool = False
     answers: bool = True
-    requests: int = 0
-    failed: dict[str, int] = {}
-    """Since the look before, by what Envoy calls it: `upstream_rq_timeout`."""
     certificate_ends_s: float = 90 * 86_400.0
     """How long its certificate is still valid."""
     certificate: str = ""
     generated: bool = True
     """Whether ashore made the certificate, and renews it."""
-    connections_share: float = 0.0
 
 
 class Audit(Value, frozen=True, kw_only=True):
     """The audit log."""
 
-    checkpoint_age_s: float = 0.0
-    """Since the newest signature, where records wait for one; 0: none waits."""
-    checkpoint_s: float = 30.0
     broken: str = ""
     """What the verification of its newest part found."""
     anchors: int = 1
     silent_anchors: tuple[str, ...] = ()
     """`PLACE: what it said`."""
-    archive_failures: int = 0
-    durability: str = "batched"
-    num_bytes: int = 0
 
 
 class Backup(Value, frozen=True, kw_only=True):
@@ -455,8 +353,6 @@ class Backup(Value, frozen=True, kw_only=True):
     """In a row, by kind of turn."""
     late_s: dict[str, float] = {}
     """How late a turn is, by its kind."""
-    harms: int = 0
-    """Damaged pieces that were found and not yet repaired."""
     shared_device: tuple[str, ...] = ()
     """Nodes that lie on the same disk as another one, or as the home."""
 
@@ -484,10 +380,6 @@ class Stored(Value, frozen=True, kw_only=True):
     store_bytes: int = 0
     unfinished_bytes: int = 0
     """Of downloads that nobody touched for a day."""
-    unlicensed: tuple[str, ...] = ()
-    """Live models without a known licence."""
-    restricted: tuple[str, ...] = ()
-    """Live models whose licence forbids commercial use, `NAME (LICENCE)`."""
     logs_bytes: int = 0
     restoring: bool = False
     references: tuple[str, ...] = ()
@@ -505,10 +397,6 @@ class Releases(Value, frozen=True, kw_only=True):
     """Aliases whose release before must load before it answers again."""
     stuck: tuple[str, ...] = ()
     """Candidates that have got no further for a day: `NAME (canary since …)`."""
-    largest_bytes: int = 0
-    """Memory that the largest live release needs: a change-over needs it once more."""
-    outdated: tuple[str, ...] = ()
-    """Live models whose evaluation is older than the model or whose gate was overridden."""
     out: tuple[str, ...] = ()
     """Servers of other machines that are not used now, beside others that are: `URL: why`."""
     without_servers: tuple[str, ...] = ()
@@ -555,7 +443,7 @@ class Readings(Value, frozen=True, kw_only=True):
     span_s: float = 2.0
     """Between the two looks."""
     missing: dict[str, str] = {}
-    """What could not be measured, `gpu` or `cpu.steal_share`, and why."""
+    """What could not be measured, `gpu` or `cpu.stranger_cores`, and why."""
     cpu: Cpu = Cpu()
     memory: Memory = Memory()
     groups: tuple[Group, ...] = ()

@@ -21,7 +21,7 @@ class Rule:
     question: str
     """What it asks; a healthy server answers no."""
     needs: tuple[str, ...]
-    """Readings without which it cannot be judged: `cpu`, `cpu.steal_share`."""
+    """Readings without which it cannot be judged: `cpu`, `cpu.stranger_cores`."""
     judge: Judge
     explains: tuple[str, ...] = ()
     """Rules whose finding is a consequence of this one's."""

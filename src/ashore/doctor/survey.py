@@ -66,8 +66,6 @@ class Survey:
     """Of the audit log, seconds since 1970; 0: there is none."""
     launches: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """What each host was started with, by its socket."""
-    needed_bytes: Mapping[str, int] = field(default_factory=dict)
-    """That the plan gives one replica, by release."""
     tuned: Mapping[str, bool] = field(default_factory=dict)
     """Of each alias, whether its model was measured here."""
     vault: bool = False
@@ -90,22 +88,20 @@ class Surveying:
     """A survey that goes on while its owner does something else."""
 
     def __init__(
-        self, sources: Sources, told: Mapping[str, Any], topology: TopologyPart | None, mine: frozenset[int],
-        since_s: float,
-    ) -> None:  # fmt: skip
+        self, sources: Sources, told: Mapping[str, Any], topology: TopologyPart | None, since_s: float
+    ) -> None:
         """Begin to look at what lies in the home, and to ask what needs patience.
 
         Args:
             sources: Of the home.
             told: What the supervisor says; empty: none runs.
             topology: Of the running server.
-            mine: Processes of the home.
             since_s: Logs are read from this moment on; 0: from a quarter of an hour ago.
         """
         self._found = found = Survey(running=bool(told))
         own, now_s = sources.settings.home, time.time()
         self._writes = disks.Writes(own.root)
-        beside = [[Step(names=("gpus",), work=lambda: _gpus(found, mine))]]
+        beside = [[Step(names=("gpus",), work=lambda: _gpus(found))]]
         if topology is not None and told:
             server = _OfTheServer(found, sources, topology, now_s)
             asked = server.lane()
@@ -119,7 +115,7 @@ class Surveying:
             *asked,
             Step(names=("log",), work=lambda: _logs(found, own, since_s or now_s - LOG_S)),
             Step(names=("backup",), work=lambda: _backup(found, own)),
-            Step(names=("audit",), work=lambda: _audit(found, own, topology, now_s)),
+            Step(names=("audit",), work=lambda: _audit(found, own, topology)),
         ]
         self._lanes = Lanes(lane, *beside)
 
@@ -147,21 +143,15 @@ def _logs(found: Survey, own: Home, since_s: float) -> None:
         found.parts["log"] = logs.read_logs(own.logs, own.root / "training", since_s=since_s)
 
 
-def _gpus(found: Survey, mine: frozenset[int]) -> None:
+def _gpus(found: Survey) -> None:
     with found.part("gpus"):
-        found.parts["gpus"] = gpus.read_gpus(mine, found.missing)
+        found.parts["gpus"] = gpus.read_gpus(found.missing)
 
 
-def _audit(found: Survey, own: Home, topology: TopologyPart | None, now_s: float) -> None:
-    section = topology.audit.section if topology is not None else None
+def _audit(found: Survey, own: Home, topology: TopologyPart | None) -> None:
     with found.part("audit"):
-        found.parts["audit"], found.newest_record_s = home.read_audit(
-            own,
-            now_s,
-            section.checkpoint_s if section is not None else 30.0,
-            len(section.anchors) if section is not None else 1,
-            found.missing,
-        )
+        num_anchors = len(topology.audit.section.anchors) if topology is not None else 1
+        found.parts["audit"], found.newest_record_s = home.read_audit(own, num_anchors, found.missing)
 
 
 def _backup(found: Survey, own: Home) -> None:
@@ -192,7 +182,7 @@ class _OfTheServer:
         """Return what is read one after the other: all of it asks the state, or the releases that lie there."""
         return [
             Step(names=("hosts",), work=self._hosts),
-            Step(names=("releases", "hosts.needed_bytes"), work=self._releases),
+            Step(names=("releases",), work=self._releases),
             Step(names=("models.tuned",), work=self._models),
             Step(names=("access",), work=self._access),
             Step(names=("stored",), work=self._stored),
@@ -216,9 +206,6 @@ class _OfTheServer:
                     return
                 self._database = self._sources.open_state()
                 book = self._book = _book(self._database)
-                self._found.needed_bytes = {
-                    name: one.needed_bytes // max(1, one.plan.replicas) for name, one in book.releases.items()
-                }
                 self._is_read.set()
                 backends = self._sources.backends(self._topology.served)
                 self._found.parts["releases"] = home.read_releases(book, self._now_s, backends)

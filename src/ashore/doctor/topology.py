@@ -62,7 +62,6 @@ class LinkPart(Part, frozen=True, kw_only=True):
 class AuditSectionPart(Part, frozen=True, kw_only=True):
     """What ashore.toml says of the audit log."""
 
-    checkpoint_s: float
     anchors: tuple[str, ...] = ()
 
 

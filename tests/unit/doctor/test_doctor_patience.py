@@ -97,10 +97,10 @@ def test_a_home_that_is_deleted_while_it_is_looked_at_is_not_made_again(tmp_path
     home = Home(root=tmp_path / "home")
     topology = TopologyPart(
         http=ListenPart(), redis=LinkPart(), state=LinkPart(), access=AccessPart(),
-        audit=AuditPart(section=AuditSectionPart(checkpoint_s=1.0)),
+        audit=AuditPart(section=AuditSectionPart()),
     )  # fmt: skip
     sources = sources_of(Settings(home=home), lambda: Configuration(), lambda served: ())
-    found = Surveying(sources, {"pid": 1}, topology, frozenset(), 0.0).end(time.monotonic() + 60)
+    found = Surveying(sources, {"pid": 1}, topology, 0.0).end(time.monotonic() + 60)
     assert "releases" in found.missing
     assert not home.root.exists()
 

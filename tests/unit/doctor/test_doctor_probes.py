@@ -31,13 +31,13 @@ def test_the_doctor_reads_of_a_topology_what_the_supervisor_wrote(tmp_path: Path
         models=(model,),
         workers=(WorkerListen(http=HttpListen(uds="/w0")), WorkerListen(http=HttpListen(host="::", port=9))),
         edge=EdgeAddress(url="https://there"),
-        audit=AuditLink(section=AuditSection(checkpoint_s=7.0)),
+        audit=AuditLink(section=AuditSection(anchors=("/worm",))),
     )
     write_topology(whole, tmp_path / "topology.json")
     part = read_topology_part(tmp_path / "topology.json")
     assert part.served == (ServedPart(alias="a", release="a-1", kind=model.kind, sockets=("/s0", "/s1")),)
     assert part.listening == (Path("/w0"), ("::", 9))
-    assert part.edge is not None and part.audit.section.checkpoint_s == 7.0
+    assert part.edge is not None and part.audit.section.anchors == ("/worm",)
     with pytest.raises(InvalidSpec):
         read_topology_part(tmp_path / "none.json")
 
@@ -125,13 +125,4 @@ def test_a_worker_that_says_nothing_holds_up_no_other_one() -> None:
         took_s = time.monotonic() - began_s
     assert [one.is_silent for one in told] == [True, False, False]
     assert [one.why_not for one in told] == ["API worker 0 says nothing within 1 s", "", "no host of m is ready"]
-    assert 1.0 <= told[0].took_s <= took_s
-
-
-@pytest.mark.parametrize(("had_already", "share"), [(0, 0.05), (50, 0.0), (80, 0.0)])
-def test_what_the_other_side_had_already_was_not_lost(had_already: int, share: float, tmp_path: Path) -> None:
-    numbers = {"net.OutSegs": 0.0, "net.RetransSegs": 0.0, "net.TCPDSACKRecv": 0.0}
-    before = Look(at_s=0.0, mono_s=0.0, boot="b", numbers=numbers)
-    later = {"net.OutSegs": 1000.0, "net.RetransSegs": 50.0, "net.TCPDSACKRecv": float(had_already)}
-    after = Look(at_s=2.0, mono_s=2.0, boot="b", numbers=later)
-    assert machine.read_network(tmp_path, Between(before, after)).resent_share == pytest.approx(share)
+    assert took_s >= 1.0

@@ -29,9 +29,6 @@ LONG_MS: Final = 100.0
 """What took longer is measured again: a state that is slow or locked is so the second time."""
 _LEAST: Final = "SELECT 1"
 _CACHE_NUMBERS: Final = ("evicted_keys", "rejected_connections", "used_memory", "maxmemory")
-_EDGE_FAILURES: Final = (
-    "upstream_rq_timeout", "upstream_cx_connect_fail", "upstream_cx_overflow", "upstream_rq_pending_overflow",
-)  # fmt: skip
 
 
 def count_cache(url: str) -> Iterator[tuple[str, float]]:
@@ -123,24 +120,7 @@ def read_postgres(ask: Callable[[str], Sequence[Sequence[object]]]) -> State:
     if answer_ms > LONG_MS:
         answer_ms = min(answer_ms, _answer_ms(ask))
 
-    def number(query: str) -> float:
-        rows = ask(query)
-        return float(str(rows[0][0] or 0)) if rows else 0.0
-
-    used = number("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
-    most = number("SELECT setting FROM pg_settings WHERE name = 'max_connections'")
-    dead = number(
-        "SELECT max(n_dead_tup::float / nullif(n_live_tup + n_dead_tup, 0)) FROM pg_stat_user_tables "
-        "WHERE n_live_tup + n_dead_tup > 10000"
-    )
-    lag_s = number("SELECT max(extract(epoch FROM replay_lag)) FROM pg_stat_replication")
-    return State(
-        kind="postgres",
-        answer_ms=answer_ms,
-        connections_share=used / most if most else 0.0,
-        dead_share=dead,
-        lag_s=lag_s,
-    )
+    return State(kind="postgres", answer_ms=answer_ms)
 
 
 def _answer_ms(ask: Callable[[str], Sequence[Sequence[object]]]) -> float:
@@ -150,44 +130,21 @@ def _answer_ms(ask: Callable[[str], Sequence[Sequence[object]]]) -> float:
 
 
 def count_edge(admin: Path) -> Iterator[tuple[str, float]]:
-    """Yield what the edge counts; nothing where it does not answer."""
-    page = get_from(
-        admin, "/stats?filter=" + "%7C".join((*_EDGE_FAILURES, "downstream_rq_total", "downstream_cx_active"))
-    )
-    for line in (page or b"").decode(errors="replace").splitlines():
-        name, _, value = line.rpartition(": ")
-        last = name.rpartition(".")[2]
-        if (name.startswith("cluster.api_") and last in _EDGE_FAILURES) or last in (
-            "downstream_rq_total",
-            "downstream_cx_active",
-        ):
-            yield f"edge.{name}", float(value)
-    if page is not None:
+    """Yield whether the edge answers; nothing where it does not."""
+    if get_from(admin, "/ready") is not None:
         yield "edge.answers", 1.0
 
 
-def read_edge(used: bool, certificates: Path, between: Between, most_connections: int) -> Edge:
+def read_edge(used: bool, certificates: Path, between: Between) -> Edge:
     """Return the edge. `certificates`: folder of those that ashore made."""
     if not used:
         return Edge(used=False)
-    failed: dict[str, int] = {}
-    requests = 0
-    for name in between.after.numbers:
-        last = name.rpartition(".")[2]
-        if name.startswith("edge.cluster.") and (grew := int(between.grew(name))):
-            failed[last] = failed.get(last, 0) + grew
-        if last == "downstream_rq_total":
-            requests += int(between.grew(name))
-    open_now = max((between.now(n) for n in between.after.numbers if n.endswith("downstream_cx_active")), default=0.0)
     file, ends_s = _soonest(certificates, between.after.at_s)
     return Edge(
         used=True,
         answers="edge.answers" in between.after.numbers,
-        requests=requests,
-        failed=failed,
         certificate=str(file) if file else "",
         certificate_ends_s=ends_s,
-        connections_share=open_now / most_connections if most_connections else 0.0,
     )
 
 

@@ -18,8 +18,8 @@ from typing import Final
 
 from ashore.doctor.look import Between
 from ashore.doctor.probes import writes
-from ashore.doctor.probes.files import text_of, whole_of
-from ashore.doctor.readings import Disk, Place
+from ashore.doctor.probes.files import text_of
+from ashore.doctor.readings import Place
 
 PROBE: Final = ".doctor-write"
 
@@ -44,17 +44,6 @@ def mount_of(path: Path, known: Mapping[str, tuple[str, str, bool]]) -> tuple[st
         if str(folder) in known:
             return known[str(folder)]
     return "", "", False
-
-
-def count(root: Path) -> Iterator[tuple[str, float]]:
-    """Yield the counters of the disks."""
-    for line in text_of(root / "proc/diskstats").splitlines():
-        row = line.split()
-        if len(row) >= 13:
-            name = f"disk.{row[0]}:{row[1]}"
-            yield f"{name}.operations", float(row[3]) + float(row[7])
-            yield f"{name}.wait_ms", float(row[6]) + float(row[10])
-            yield f"{name}.busy_ms", float(row[12])
 
 
 def count_place(name: str, path: Path) -> Iterator[tuple[str, float]]:
@@ -147,31 +136,9 @@ class Writes:
         assert self._child.stdout is not None
         data, is_over = b"", False
         with self._child.stdout as pipe:
-            while not is_over and select.select([pipe], [], [], max(0.0, until_s - time.monotonic()))[0]:
+            ready = select.poll()  # select(2) knows no descriptor above 1,023
+            ready.register(pipe, select.POLLIN)
+            while not is_over and ready.poll(max(0.0, 1e3 * (until_s - time.monotonic()))):
                 part = os.read(pipe.fileno(), 4096)
                 data, is_over = data + part, not part
         return [line.split() for line in data.decode().splitlines()], is_over
-
-
-def read_disk(root: Path, home: Path, between: Between, written: tuple[float, str], missing: dict[str, str]) -> Disk:
-    """Return the disk of the home. `written`: from `Writes`."""
-    fsync_ms, error = written
-    device = home.stat().st_dev if home.exists() else 0
-    key = f"disk.{os.major(device)}:{os.minor(device)}"
-    operations = between.grew(f"{key}.operations")
-    if f"{key}.operations" not in between.after.numbers or between.before is None:
-        missing["disk.busy_share"] = "the kernel counts nothing for this disk, or there was one look"
-    queue = root / "sys/dev/block" / f"{os.major(device)}:{os.minor(device)}" / "queue"
-    if not queue.is_dir():
-        queue = queue.parent.parent / "queue"
-    if not queue.is_dir():
-        missing["disk.read_ahead_kib"] = "the home lies on no disk of this machine"
-    return Disk(
-        fsync_ms=fsync_ms,
-        write_error=error,
-        busy_share=min(1.0, between.grew(f"{key}.busy_ms") / (1e3 * between.span_s)) if between.span_s else 0.0,
-        wait_ms=between.grew(f"{key}.wait_ms") / operations if operations else 0.0,
-        pressure_share=between.per_s("pressure.io.full"),
-        rotational=whole_of(queue / "rotational") == 1,
-        read_ahead_kib=whole_of(queue / "read_ahead_kb", 4096),
-    )

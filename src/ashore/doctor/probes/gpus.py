@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Collection
 from typing import Final
 from xml.etree import ElementTree
 
@@ -21,30 +20,30 @@ _REASONS: Final = {
 """Source: NVML, nvmlClocksEventReasons. Drivers before 535 call them `clocks_throttle_reason`."""
 
 
-def read_gpus(own: Collection[int], missing: dict[str, str]) -> tuple[Gpu, ...]:
-    """Return the NVIDIA GPUs of this machine. `own`: processes of this home."""
+def read_gpus(missing: dict[str, str]) -> tuple[Gpu, ...]:
+    """Return the NVIDIA GPUs of this machine."""
     program = shutil.which("nvidia-smi")
     if program is None:
         missing["gpus"] = "no nvidia-smi here: no NVIDIA GPU, or no driver"
         return ()
     try:
         done = subprocess.run([program, "-q", "-x"], capture_output=True, text=True, timeout=10, check=True)
-        return gpus_of(done.stdout, own)
+        return gpus_of(done.stdout)
     except (OSError, subprocess.SubprocessError, ElementTree.ParseError) as fault:
         missing["gpus"] = f"nvidia-smi failed: {fault}"
         return ()
 
 
-def gpus_of(page: str, own: Collection[int]) -> tuple[Gpu, ...]:
+def gpus_of(page: str) -> tuple[Gpu, ...]:
     """Return the GPUs of a page, in the forms of drivers since 2022 (`nvsmi_device_v11` to `v13`).
 
     Raises:
         ParseError: the page is not XML.
     """
-    return tuple(_gpu(number, one, own) for number, one in enumerate(ElementTree.fromstring(page).iter("gpu")))
+    return tuple(_gpu(number, one) for number, one in enumerate(ElementTree.fromstring(page).iter("gpu")))
 
 
-def _gpu(index: int, one: ElementTree.Element, own: Collection[int]) -> Gpu:
+def _gpu(index: int, one: ElementTree.Element) -> Gpu:
     def text(*paths: str) -> str:
         """Return the first of several texts that the driver gives."""
         return next((said for path in paths if (said := (one.findtext(path) or "").strip()) not in ("", "N/A")), "")
@@ -67,13 +66,6 @@ def _gpu(index: int, one: ElementTree.Element, own: Collection[int]) -> Gpu:
             if text(f"clocks_{word}_reasons/clocks_{word}_reason_{name}") == "Active" and meaning not in reasons:
                 reasons.append(meaning)
     lost = sum(int(number(f"ecc_errors/volatile/{kind}")) for kind in _LOST)
-    others = sum(
-        int((each.findtext("used_memory") or "0").split()[0]) << 20
-        for each in one.iterfind("processes/process_info")
-        if (each.findtext("pid") or "").isdigit()
-        and int(each.findtext("pid") or 0) not in own
-        and (each.findtext("used_memory") or "").split()[:1] != ["N/A"]
-    )
     return Gpu(
         index=index,
         name=text("product_name"),
@@ -81,7 +73,6 @@ def _gpu(index: int, one: ElementTree.Element, own: Collection[int]) -> Gpu:
         divided=text("mig_mode/current_mig") == "Enabled",
         passed_through=text("gpu_virtualization_mode/virtualization_mode") == "Pass-Through",
         memory_used_bytes=int(number("fb_memory_usage/used")) << 20,
-        memory_bytes=int(number("fb_memory_usage/total")) << 20,
         celsius=int(number("temperature/gpu_temp")),
         clock_mhz=int(number("clocks/sm_clock")),
         clock_most_mhz=int(number("max_clocks/sm_clock")),
@@ -95,7 +86,6 @@ def _gpu(index: int, one: ElementTree.Element, own: Collection[int]) -> Gpu:
         link_generation=int(number("pci/pci_gpu_link_info/pcie_gen/current_link_gen")),
         link_generation_most=int(number("pci/pci_gpu_link_info/pcie_gen/max_link_gen")),
         persistent=text("persistence_mode") != "Disabled",
-        strangers_bytes=others,
     )
 
 

@@ -26,7 +26,6 @@ _SECRET: Final = (
     "state.db", "first-key", "recovery.key", "audit-keys/signing-key.pem", "audit-keys/digest-key", "backup/key",
     "run/internal-token", "edge/*key*",
 )  # fmt: skip
-_RESTRICTED: Final = ("non-commercial", "noncommercial", "cc-by-nc", "research-only", "research only")
 _TAIL_BYTES: Final = 256 << 10
 
 
@@ -47,15 +46,13 @@ def open_paths(home: Home) -> tuple[str, ...]:
     return tuple(found)
 
 
-def newest_record(audit: Path) -> tuple[float, float]:
-    """Return the time of the newest audit record and of the oldest one without a signature, seconds since 1970; 0: "
-    "none."""
+def newest_record(audit: Path) -> float:
+    """Return the time of the newest audit record, seconds since 1970; 0: none."""
     from ashore.audit.canonical import decode
     from ashore.audit.segments import chains_in, segment_path, segments_of
     from ashore.core import UNDECODABLE
 
-    signed = _heads(audit)
-    newest_us = oldest_us = 0
+    newest_us = 0
     for chain in chains_in(audit):
         numbers = segments_of(audit, chain)
         if not numbers:
@@ -72,28 +69,17 @@ def newest_record(audit: Path) -> tuple[float, float]:
             except UNDECODABLE:
                 continue
             newest_us = max(newest_us, record.at_us)
-            if record.seq > signed.get(chain, 0):
-                oldest_us = min(oldest_us or record.at_us, record.at_us)
-    return newest_us / 1e6, oldest_us / 1e6
+    return newest_us / 1e6
 
 
-def _heads(audit: Path) -> dict[str, int]:
-    from ashore.audit import Checkpoints
-
-    last = Checkpoints(audit, audit.parent / "audit-keys").last()
-    return {head.chain: head.seq for head in last.checkpoint().chains} if last else {}
-
-
-def read_audit(
-    home: Home, now_s: float, checkpoint_s: float, num_anchors: int, missing: dict[str, str]
-) -> tuple[Audit, float]:
+def read_audit(home: Home, num_anchors: int, missing: dict[str, str]) -> tuple[Audit, float]:
     """Return the audit log, and the time of its newest record."""
     from ashore.audit import read_anchors, read_public_keys, verify_folder
 
     if not (home.audit / "chains").is_dir():
         missing["audit"] = "this home has no audit log yet"
         return Audit(), 0.0
-    newest_s, oldest_s = newest_record(home.audit)
+    newest_s = newest_record(home.audit)
     num_bytes = sum(file.stat().st_size for file in (home.audit / "chains").rglob("*.log"))
     broken = ""
     if num_bytes > VERIFIED_BYTES:
@@ -105,12 +91,9 @@ def read_audit(
     silent = tuple(f"{one.place}: {one.error}" for one in read_anchors(home.audit) if one.failures)
     return (
         Audit(
-            checkpoint_age_s=max(0.0, now_s - oldest_s) if oldest_s else 0.0,
-            checkpoint_s=checkpoint_s,
             broken=broken,
             anchors=num_anchors,
             silent_anchors=silent,
-            num_bytes=num_bytes,
         ),
         newest_s,
     )
@@ -171,40 +154,25 @@ def read_stored(home: Home, store: ModelStore | None, book: Book | None) -> Stor
     blobs = home.store / "blobs" / "sha256"
     now_s = time.time()
     staging = [path for path in home.store.glob("staging/**/*") if path.is_file()]
-    missing, restricted, unlicensed = [], [], []
-    live = (
-        {}
-        if book is None
-        else {
-            book.releases[one.release].plan.reference: book.releases[one.release].plan
-            for one in book.courses.values()
-            if one.state == "live"
-        }
-    )
     known = {one.reference: one for one in store.list()}
-    for reference, plan in live.items():
-        model = known.get(reference)
-        if not plan.in_store or model is None:
-            continue
-        if any(word in model.licence.lower() for word in _RESTRICTED):
-            restricted.append(f"{reference} ({model.licence})")
-        elif not model.licence or model.licence.lower() == "unknown":
-            unlicensed.append(reference)
-        if store.is_away(reference):
-            continue
-        for file in model.files:
-            if _size(store.blob_path(file.digest)) != file.num_bytes:
-                missing.append(f"{reference}: {file.path}")
+    plans = (
+        [] if book is None else [book.releases[name].plan for name, one in book.courses.items() if one.state == "live"]
+    )
+    missing = {
+        f"{plan.reference}: {file.path}"
+        for plan in plans
+        if plan.in_store and plan.reference in known and not store.is_away(plan.reference)
+        for file in known[plan.reference].files
+        if _size(store.blob_path(file.digest)) != file.num_bytes
+    }
     return Stored(
         garbage_bytes=store.garbage(keep).freed_bytes if blobs.is_dir() else 0,
         store_bytes=sum(_size(path) for path in blobs.iterdir()) if blobs.is_dir() else 0,
         unfinished_bytes=sum(_size(path) for path in staging if now_s - path.stat().st_mtime > DAY_S),
-        unlicensed=tuple(unlicensed),
-        restricted=tuple(restricted),
         logs_bytes=logs,
         restoring=restoring,
         references=tuple(known),
-        missing=tuple(missing),
+        missing=tuple(sorted(missing)),
     )
 
 
@@ -251,15 +219,10 @@ def read_releases(book: Book, now_s: float, backends: Iterable[Backend]) -> Rele
         for one in book.courses.values()
         if one.state in ("shadow", "canary") and one.since_s and now_s - one.since_s > DAY_S
     )
-    live = [book.releases[one.release] for one in book.courses.values() if one.state == "live"]
     return Releases(
         failed=failed_of(book),
         cold_way_back=tuple(cold),
         stuck=stuck,
-        largest_bytes=max((one.needed_bytes for one in live), default=0),
-        outdated=tuple(
-            f"{one.name} is live although its gate was {one.gate}" for one in live if one.gate.startswith("overridden")
-        ),
         out=tuple(f"{one.url}: {one.reason}" for one in servers if one.state == "out" and one.release not in without),
         without_servers=without,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,6 @@ from ashore.processes import allowed_cores, control_groups
 
 _CPU_COLUMNS: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _GROUP_FILES: Final = "sys/fs/cgroup"
-_UNSYNC: Final = 0x0040
-"""STA_UNSYNC of adjtimex(2)."""
 HUGE_LIMIT: Final = 1 << 60
 """A limit of version 1 above this means none."""
 
@@ -29,38 +26,13 @@ def count(root: Path) -> Iterator[tuple[str, float]]:
             yield from zip((f"cpu.{name}" for name in _CPU_COLUMNS), map(float, line.split()[1:9]), strict=False)
     yield "cpu.doctor", time.process_time() * os.sysconf("SC_CLK_TCK")
     counted = rows_of(root / "proc/vmstat")
-    for name in ("oom_kill", "pswpin", "numa_miss", "numa_hit"):
-        if name in counted:
-            yield f"vm.{name}", counted[name]
-    for kind in ("cpu", "memory", "io"):
-        for line in text_of(root / "proc/pressure" / kind).splitlines():
-            word = line.partition(" ")[0]
-            yield f"pressure.{kind}.{word}", float(line.rpartition("total=")[2]) / 1e6
-    yield from _network(root)
-    yield (
-        "cpu.throttled",
-        sum(whole_of(one) for one in root.glob("sys/devices/system/cpu/cpu*/thermal_throttle/*_count")),
-    )
-    yield "memory.errors", sum(whole_of(one) for one in root.glob("sys/devices/system/edac/mc/mc*/[cu]e_count"))
-
-
-def _network(root: Path) -> Iterator[tuple[str, float]]:
-    for name in ("snmp", "netstat"):
-        lines = text_of(root / "proc/net" / name).splitlines()
-        for head, row in zip(lines[::2], lines[1::2], strict=False):
-            found = dict(zip(head.split()[1:], row.split()[1:], strict=False))
-            for key in ("OutSegs", "RetransSegs", "ListenOverflows", "TCPDSACKRecv"):
-                if key in found:
-                    yield f"net.{key}", float(found[key])
-    errors = packets = 0
-    for line in text_of(root / "proc/net/dev").splitlines()[2:]:
-        name, _, rest = line.partition(":")
-        columns = rest.split()
-        if name.strip() != "lo" and len(columns) >= 12:
-            packets += int(columns[1]) + int(columns[9])
-            errors += int(columns[2]) + int(columns[3]) + int(columns[10]) + int(columns[11])
-    yield "net.errors", errors
-    yield "net.packets", packets
+    if "oom_kill" in counted:
+        yield "vm.oom_kill", counted["oom_kill"]
+    lines = text_of(root / "proc/net/netstat").splitlines()
+    for head, row in zip(lines[::2], lines[1::2], strict=False):
+        found = dict(zip(head.split()[1:], row.split()[1:], strict=False))
+        if "ListenOverflows" in found:
+            yield "net.ListenOverflows", float(found["ListenOverflows"])
 
 
 def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float, float], missing: dict[str, str]) -> Cpu:
@@ -72,41 +44,24 @@ def read_cpu(root: Path, between: Between, stranger: tuple[str, int, float, floa
         return between.grew(f"cpu.{name}") / all_s if all_s else 0.0
 
     if not all_s:
-        missing["cpu.steal_share"] = missing["cpu.stranger_cores"] = "needs two looks"
+        missing["cpu.stranger_cores"] = "needs two looks"
     information = text_of(root / "proc/cpuinfo")
     fields = [line.partition(":") for line in information.splitlines()]
 
     def values(name: str) -> list[str]:
         return [value.strip() for key, _, value in fields if key.strip() == name]
 
-    cores = {(a, b) for a, b in zip(values("physical id"), values("core id"), strict=False)}
     online = len(values("processor")) or os.cpu_count() or 1
-    policy = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    governor = text_of(policy / "scaling_governor")
-    if not governor:
-        missing["cpu.governor"] = "the kernel shows no clock of the processors"
-    now, most = whole_of(policy / "scaling_cur_freq"), whole_of(policy / "cpuinfo_max_freq")
-    nodes = len(list(root.glob("sys/devices/system/node/node[0-9]*"))) or 1
-    misses, hits = between.grew("vm.numa_miss"), between.grew("vm.numa_hit")
     return Cpu(
         cores=allowed_cores(root),
         cores_online=online,
-        cores_physical=len(cores) or online,
-        model=next(iter(values("model name")), ""),
         flags=tuple(next(iter(values("flags") or values("Features")), "").split()),
         idle_share=min(1.0, share("idle") + share("iowait") + share("doctor")) if all_s else 1.0,
-        steal_share=share("steal"),
         stranger=stranger[0],
         stranger_pid=stranger[1],
         stranger_cores=stranger[2],
         strangers_cores=stranger[3],
-        pressure_share=between.per_s("pressure.cpu.some"),
-        governor=governor,
-        clock_share=now / most if now and most else 1.0,
-        throttled=int(between.grew("cpu.throttled")),
         autogroups=whole_of(root / "proc/sys/kernel/sched_autogroup_enabled") == 1,
-        numa_nodes=nodes,
-        numa_miss_share=misses / (misses + hits) if misses + hits > 1000 else 0.0,
     )
 
 
@@ -117,18 +72,10 @@ def read_memory(root: Path, between: Between) -> Memory:
     def kib(name: str) -> int:
         return rows.get(name, 0) << 10
 
-    chosen = text_of(root / "sys/kernel/mm/transparent_hugepage/enabled")
     return Memory(
         total_bytes=kib("MemTotal"),
         available_bytes=kib("MemAvailable"),
-        swap_bytes=kib("SwapTotal"),
-        swap_used_bytes=kib("SwapTotal") - kib("SwapFree"),
-        swapped_in_per_s=between.per_s("vm.pswpin"),
-        pressure_share=between.per_s("pressure.memory.full"),
         oom_kills=int(between.grew("vm.oom_kill")),
-        huge_pages=chosen.partition("[")[2].partition("]")[0] or "madvise",
-        overcommit=whole_of(root / "proc/sys/vm/overcommit_memory"),
-        errors=int(between.grew("memory.errors")),
     )
 
 
@@ -181,7 +128,6 @@ def read_groups(root: Path, process: str, between: Between) -> tuple[Group, ...]
             found.append(
                 Group(
                     path=f"/{name}",
-                    version=1 if (folder / "cgroup.clone_children").exists() else 2,
                     quota_cores=cores,
                     throttled_share=between.grew(f"{key}.throttled") / periods if periods >= 5 else 0.0,
                     throttled_s_per_s=between.per_s(f"{key}.throttled_s"),
@@ -214,57 +160,21 @@ def _disk_limits(folder: Path) -> tuple[float, float]:
 
 def read_network(root: Path, between: Between) -> Network:
     """Return the counters of the network stack."""
-    sent = between.grew("net.OutSegs")
-    # What the other side had already was not lost: where processors are short, answers come later than is waited for.
-    lost = max(0.0, between.grew("net.RetransSegs") - between.grew("net.TCPDSACKRecv"))
-    low, _, high = text_of(root / "proc/sys/net/ipv4/ip_local_port_range").partition("\t")
-    tracked = whole_of(root / "proc/sys/net/netfilter/nf_conntrack_count")
-    table = whole_of(root / "proc/sys/net/netfilter/nf_conntrack_max")
-    waiting = 0
-    for line in text_of(root / "proc/net/sockstat").splitlines():
-        words = line.split()
-        if words[:1] == ["TCP:"] and "tw" in words:
-            waiting = int(words[words.index("tw") + 1])
     full: dict[int, int] = {}
     for name in between.after.numbers:
         if name.startswith("listener.") and (grew := int(between.grew(name))):
             port = int(name.split(".")[1])
             full[port] = full.get(port, 0) + grew
     return Network(
-        sent_segments=int(sent),
-        resent_share=lost / sent if sent else 0.0,
         overflows=sum(full.values()) if between.now("listeners.told") else int(between.grew("net.ListenOverflows")),
         full_ports=tuple(sorted(full)),
         backlog_most=whole_of(root / "proc/sys/net/core/somaxconn", 4096),
-        waiting_ports=waiting,
-        ports=int(high) - int(low) if low.strip().isdigit() and high.strip().isdigit() else 28_232,
-        tracked_share=tracked / table if table else 0.0,
-        errors=int(between.grew("net.errors")),
-        packets=max(1, int(between.grew("net.packets"))),
     )
 
 
-class _Timex(ctypes.Structure):
-    """`struct timex` of adjtimex(2), as far as it is read here."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint), ("offset", ctypes.c_long), ("freq", ctypes.c_long), ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long), ("status", ctypes.c_int), ("rest", ctypes.c_char * 256),
-    )  # fmt: skip
-
-
-def read_clock(between: Between, newest_record_s: float, missing: dict[str, str]) -> Clock:
+def read_clock(between: Between, newest_record_s: float) -> Clock:
     """Return the wall clock. `newest_record_s`: of the audit log; 0: there is none."""
-    timex = _Timex()
-    try:
-        told = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))  # modes 0: reads alone
-    except (OSError, AttributeError):
-        told = -1
-    if told < 0:
-        missing["clock.synchronised"] = "adjtimex is not to be had here"
     return Clock(
         stepped_s=between.stepped_s,
-        synchronised=told < 0 or not timex.status & _UNSYNC,
-        error_s=timex.maxerror / 1e6 if told >= 0 else 0.0,
         behind_record_s=max(0.0, newest_record_s - between.after.at_s) if newest_record_s else 0.0,
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.probes.files import rows_of, text_of, whole_of
-from ashore.doctor.readings import DEFAULT_WEIGHT, Process
-from ashore.processes import control_groups, role_of
+from ashore.doctor.probes.files import text_of
+from ashore.doctor.readings import Process
+from ashore.processes import role_of
 from ashore.settings import Home
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -32,7 +32,6 @@ class Seen:
     """In ticks since the boot: tells it from a later one with the same number."""
     state: str
     cpu_s: float
-    major_faults: int
     name: str
     words: tuple[str, ...] = ()
 
@@ -58,7 +57,7 @@ def _seen(folder: Path) -> Seen | None:
         return None
     return Seen(
         pid=int(folder.name), parent=int(row[1]), start=int(row[19]), state=row[0],
-        cpu_s=(int(row[11]) + int(row[12])) / _TICKS, major_faults=int(row[9]), name=name,
+        cpu_s=(int(row[11]) + int(row[12])) / _TICKS, name=name,
     )  # fmt: skip
 
 
@@ -105,19 +104,14 @@ def count(root: Path, mine: Sequence[Seen], everyone: Mapping[int, Seen]) -> Ite
                 yield f"stranger.{one.pid}@{one.start}", one.cpu_s
             continue
         yield f"{one.key}.cpu", one.cpu_s
-        yield f"{one.key}.major", one.major_faults
-        yield f"{one.key}.bytes", _memory(root, one.pid)
         folder = root / "proc" / str(one.pid)
-        preempted = 0
         for task in _tasks(folder):
             row = text_of(task / "stat").rpartition(")")[2].split()
             if len(row) > 12:
                 yield f"{one.key}.thread.{task.name}", (int(row[11]) + int(row[12])) / _TICKS
-            preempted += rows_of(task / "status").get("nonvoluntary_ctxt_switches", 0)
             waited = text_of(task / "schedstat").split()
             if len(waited) > 1:
                 yield f"{one.key}.waited.{task.name}", int(waited[1]) / 1e9
-        yield f"{one.key}.preempted", preempted
 
 
 def _tasks(folder: Path) -> list[Path]:
@@ -125,11 +119,6 @@ def _tasks(folder: Path) -> list[Path]:
         return list((folder / "task").iterdir())
     except OSError:
         return []
-
-
-def _memory(root: Path, pid: int) -> int:
-    row = text_of(root / "proc" / str(pid) / "statm").split()
-    return int(row[1]) * os.sysconf("SC_PAGE_SIZE") if len(row) > 1 else 0
 
 
 def stranger_of(everyone: Mapping[int, Seen], between: Between) -> tuple[str, int, float, float]:
@@ -160,7 +149,6 @@ def read_processes(
         code_s: When the code on the disk was put there, seconds since 1970.
     """
     uptime_s = float(text_of(root / "proc/uptime").partition(" ")[0] or 0)
-    in_sessions = whole_of(root / "proc/sys/kernel/sched_autogroup_enabled") == 1
     found = []
     left = {one.pid for one in orphans}
     for one in (*mine, *orphans):
@@ -190,19 +178,9 @@ def read_processes(
                 files=_num_files(folder),
                 files_soft=limits[0],
                 files_hard=limits[1],
-                memory_bytes=int(between.now(f"{one.key}.bytes")),
-                grows_bytes_per_s=between.per_s(f"{one.key}.bytes"),
-                swapped_bytes=int(status.get("VmSwap", "0 kB").split()[0]) << 10,
-                major_faults_per_s=between.per_s(f"{one.key}.major"),
-                preempted_per_s=between.per_s(f"{one.key}.preempted"),
                 waits_share=min(1.0, max(waits, default=0.0)),
-                nice=_nice(one.pid, mine[0].pid if mine and in_sessions else 0),
-                session_nice=_session_nice(folder) if in_sessions else 0,
-                weight=weight_of(root, one.pid),
                 idle_class=_is_idle(one.pid),
                 tracer=_program(root, status.get("TracerPid", "0").strip()),
-                maps=_num_lines(folder / "maps"),
-                maps_most=whole_of(root / "proc/sys/vm/max_map_count", 65_530),
                 variables=_variables(folder),
                 eager="--enforce-eager" in words,
                 stale=role in ("supervisor", "host", "api", "jobs", "backup", "learning")
@@ -231,10 +209,6 @@ def _num_files(folder: Path) -> int:
         return 0
 
 
-def _num_lines(path: Path) -> int:
-    return text_of(path).count("\n") + 1
-
-
 def _num_cores(text: str) -> int:
     number = 0
     for part in text.strip().split(","):
@@ -254,32 +228,6 @@ def _is_idle(pid: int) -> bool:
 def _program(root: Path, pid: str) -> str:
     name = text_of(root / "proc" / pid / "comm") if pid != "0" else ""
     return f"{name} (process {pid})" if name else ""
-
-
-def _nice(pid: int, supervisor: int) -> int:
-    """Return a nice value; with a supervisor, what it is above that one's."""
-    try:
-        own = os.getpriority(os.PRIO_PROCESS, pid)
-        return max(0, own - os.getpriority(os.PRIO_PROCESS, supervisor)) if supervisor else own
-    except OSError:
-        return 0
-
-
-def _session_nice(folder: Path) -> int:
-    """Return the nice value of the session of a process. Source: sched(7), "The autogroup feature"."""
-    told = text_of(folder / "autogroup").rpartition(" nice ")[2]
-    return int(told) if told.lstrip("-").isdigit() else 0
-
-
-def weight_of(root: Path, pid: int) -> int:
-    """Return the least weight for processor time among the control groups that hold a process."""
-    weights = [DEFAULT_WEIGHT]
-    for folder in control_groups(root, "cpu", process=str(pid)):
-        if shares := whole_of(folder / "cpu.shares"):
-            weights.append(shares)
-        elif weight := whole_of(folder / "cpu.weight"):
-            weights.append(DEFAULT_WEIGHT * weight // 100)
-    return min(weights)
 
 
 def _variables(folder: Path) -> dict[str, str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashore.doctor.look import Between
-from ashore.doctor.patience import Lanes, Step, Watch
-from ashore.doctor.readings import Audit, Backup, Host, Model, Server
+from ashore.doctor.patience import Lanes, Step
+from ashore.doctor.readings import Backup, Host, Model, Server
 from ashore.doctor.samples import Samples
 from ashore.doctor.topology import ServedPart
 from ashore.engines import EngineKind, card_of
@@ -30,7 +30,6 @@ class Told:
     why_not: str = ""
     """Empty: it is ready."""
     is_silent: bool = False
-    took_s: float = 0.0
 
 
 def ask_workers(patience_s: Mapping[Path | tuple[str, int], float]) -> tuple[Told, ...]:
@@ -48,18 +47,17 @@ def ask_workers(patience_s: Mapping[Path | tuple[str, int], float]) -> tuple[Tol
     ]
     Lanes(*([one] for one in steps)).end(began_s + max(patience_s.values(), default=0.0))
     return tuple(
-        told.get(where) or _silent(index, where, f"says nothing within {within_s:g} s", of=of, took_s=within_s)
+        told.get(where) or _silent(index, where, f"says nothing within {within_s:g} s", of=of)
         for index, (where, within_s) in enumerate(patience_s.items())
     )
 
 
-def _silent(index: int, where: Path | tuple[str, int], why: str, *, of: int, took_s: float) -> Told:
+def _silent(index: int, where: Path | tuple[str, int], why: str, *, of: int) -> Told:
     whose = f"API worker {index}" if of > 1 else "the API"
-    return Told(where=where, why_not=f"{whose} {why}", is_silent=True, took_s=took_s)
+    return Told(where=where, why_not=f"{whose} {why}", is_silent=True)
 
 
 def _ask_worker(index: int, where: Path | tuple[str, int], patience_s: float, *, of: int) -> Told:
-    watch = Watch()
     connection = connection_to(where, patience_s)
     why_not, why_silent = "", ""
     try:
@@ -74,12 +72,7 @@ def _ask_worker(index: int, where: Path | tuple[str, int], patience_s: float, *,
         why_silent = f"does not answer: {fault or type(fault).__name__}"
     finally:
         connection.close()
-    took_s = watch.took_s
-    return (
-        _silent(index, where, why_silent, of=of, took_s=took_s)
-        if why_silent
-        else Told(where=where, why_not=why_not, took_s=took_s)
-    )
+    return _silent(index, where, why_silent, of=of) if why_silent else Told(where=where, why_not=why_not)
 
 
 def samples_of(between: Between) -> Samples:
@@ -106,11 +99,9 @@ def read_models(samples: Samples, served: Sequence[ServedPart], tuned: Mapping[s
                 replicas_ready=int(samples.total("ashore_replicas_ready", **by) or 0) if one.sockets else 0,
                 answers=sum(number for reason, number in reasons.items() if reason != "cancelled"),
                 ended_by_length=reasons.get("length", 0),
-                ended_by_error=reasons.get("error", 0),
                 cancelled=int(samples.growth("ashore_cancelled_total", **by)),
                 refused=sum(refused.values()),
                 refused_why=max(refused, key=lambda why: refused[why], default=""),
-                retries=int(samples.growth("ashore_retries_total", **by)),
                 waiting=int(samples.total("ashore_waiting_sequences", **by) or 0),
                 running=int(samples.total("ashore_running_sequences", **by) or 0),
                 first_token_s=samples.mean("ashore_ttft_seconds", **by),
@@ -119,7 +110,6 @@ def read_models(samples: Samples, served: Sequence[ServedPart], tuned: Mapping[s
                 token_slow_s=samples.quantile("ashore_time_per_token_seconds", 0.95, **by),
                 lookups=sum(lookups.values()),
                 hits=sum(number for result, number in lookups.items() if result.startswith("hit")),
-                loads=int(samples.growth("ashore_model_loads", **by)),
                 failed_loads=int(samples.growth("ashore_model_failed_loads", **by)),
                 tuned=tuned.get(one.alias, True),
             )
@@ -129,7 +119,7 @@ def read_models(samples: Samples, served: Sequence[ServedPart], tuned: Mapping[s
 
 def read_hosts(
     samples: Samples, served: Sequence[ServedPart], pids: Mapping[str, int],
-    launches: Mapping[str, Mapping[str, object]], needed: Mapping[str, int],
+    launches: Mapping[str, Mapping[str, object]],
 ) -> tuple[Host, ...]:  # fmt: skip
     """Return each replica.
 
@@ -138,7 +128,6 @@ def read_hosts(
         served: From the topology, the live ones first.
         pids: Of hosts, by their socket.
         launches: What each host was started with, by its socket: `options`, `files`.
-        needed: Bytes that the plan gives one replica, by release.
     """
     found = []
     for one in served:
@@ -151,7 +140,6 @@ def read_hosts(
             told = _told_by_options(one.kind, own)
             steps = samples.growth("ashore_host_steps_total", **by)
             total = samples.total("ashore_host_kv_tokens_total", **by) or 0.0
-            used = samples.total("ashore_host_kv_tokens_used", **by) or 0.0
             name = str(files.get("name", "")) if isinstance(files, Mapping) else ""
             found.append(
                 Host(
@@ -163,15 +151,9 @@ def read_hosts(
                     name=name,
                     weights=_precision_of(name),
                     **told,
-                    needed_bytes=needed.get(one.release, 0),
                     running=int(samples.total("ashore_host_running", **by) or 0),
-                    waiting=int(samples.total("ashore_host_waiting", **by) or 0),
                     steps=int(steps),
-                    step_s=samples.growth("ashore_host_step_seconds_total", **by) / steps if steps else 0.0,
-                    tokens=int(samples.growth("ashore_host_completion_tokens_total", **by)),
-                    kv_used_share=used / total if total else 0.0,
                     kv_tokens=int(total),
-                    preemptions=int(samples.growth("ashore_host_preemptions_total", **by)),
                     prompt_tokens=int(samples.growth("ashore_host_prompt_tokens_total", **by)),
                     cached_tokens=int(samples.growth("ashore_host_cached_tokens_total", **by)),
                 )
@@ -207,7 +189,6 @@ def read_server(
     *,
     why_not: str,
     is_silent: bool,
-    answered_in_s: float,
     by_unit: bool,
     restarts: Mapping[str, int],
     endings: Mapping[str, str],
@@ -224,22 +205,14 @@ def read_server(
     errors = {has["code"]: int(grew) for has, grew in samples.grown("ashore_errors_total") if grew}
     for code in ("overloaded", "deadline_exceeded", "budget_exceeded"):
         failed -= min(failed, errors.get(code, 0)) if code == "overloaded" else 0
-    limit = samples.total("ashore_running_limit")
     return Server(
         answers=not why_not,
         why_not=why_not,
         is_silent=is_silent,
-        answered_in_s=answered_in_s,
         requests=requests,
         failed=failed,
         errors=errors,
         ignored_fields=int(samples.growth("ashore_ignored_fields_total")),
-        workers=int(samples.total("ashore_workers") or 1),
-        loop_busy_share=min(1.0, samples.total("ashore_loop_busy_share") or 0.0),
-        loop_lag_s=samples.total("ashore_loop_lag_seconds") or 0.0,
-        running_limit=int(limit) if limit is not None else 1 << 20,
-        jobs_dead=int(samples.total("ashore_jobs", state="dead") or 0),
-        jobs_queued=int(samples.total("ashore_jobs", state="queued") or 0),
         spans_failed=int(samples.growth("ashore_trace_spans_total", result="failed")),
         by_unit=by_unit,
         restarts=dict(restarts),
@@ -247,19 +220,9 @@ def read_server(
     )
 
 
-def audit_figures(samples: Samples, audit: Audit) -> Audit:
-    """Return the audit log with what the page says of its archive."""
-    import msgspec
-
-    failures = int(samples.total("ashore_audit_archive_failures") or 0)
-    return msgspec.structs.replace(audit, archive_failures=failures)
-
-
 def read_backup(samples: Samples, now_s: float, *, set_up: bool, shared_device: Sequence[str]) -> Backup:
     """Return the backup, as far as the server that makes it tells."""
     spare = samples.total("ashore_backup_nodes", what="spare")
-    found = samples.total("ashore_backup_harms", what="found") or 0.0
-    repaired = samples.total("ashore_backup_harms", what="repaired") or 0.0
     return Backup(
         set_up=set_up,
         spare=1 if spare is None else int(spare),
@@ -271,6 +234,5 @@ def read_backup(samples: Samples, now_s: float, *, set_up: bool, shared_device: 
             for has, due in samples.each("ashore_backup_time_seconds", what="due")
             if due and now_s > due
         },
-        harms=max(0, int(found - repaired)),
         shared_device=tuple(shared_device),
     )

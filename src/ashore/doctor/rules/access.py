@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from ashore.core import counted
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 
 @rule("D920", "access", "May others read secrets of the home?", needs=("access.open_paths",), down=True)
@@ -99,6 +98,3 @@ def unsealed(seen: Readings) -> Iterator[Finding]:
             remedy="seal them",
             commands=("ashore secret seal --dry-run",),
         )
-
-
-RULES: Final[tuple[Rule, ...]] = (readable, first_key, keys_end, no_officer, budget_ends, unsealed)

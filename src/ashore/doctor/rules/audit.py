@@ -5,34 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ashore.core import counted, human_seconds
+from ashore.core import human_seconds
 from ashore.doctor.model import Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
-LATE_TIMES: Final = 4.0
 LATE_BACKUP_S: Final = 3600.0
 """As the alert in deploy/alerts/ashore.yml."""
-
-
-@rule("D901", "audit", "Do audit records wait for their signature?", needs=("audit.checkpoint_age_s",))
-def unsigned(seen: Readings) -> Iterator[Finding]:
-    if seen.server.running and seen.audit.checkpoint_age_s > max(60.0, LATE_TIMES * seen.audit.checkpoint_s):
-        yield Finding(
-            severity="warning",
-            what=f"audit records have waited {human_seconds(seen.audit.checkpoint_age_s)} for a signature",
-            cause="the process that signs is stopped, cannot write, or its key is not at hand",
-            evidence=(
-                evidence(
-                    "since the last checkpoint",
-                    human_seconds(seen.audit.checkpoint_age_s),
-                    human_seconds(max(60.0, LATE_TIMES * seen.audit.checkpoint_s)),
-                ),
-            ),
-            sure="likely",
-            remedy="see what the server says, and whether the disk can be written",
-            commands=("ashore audit status", "ashore audit verify"),
-        )
 
 
 @rule("D902", "audit", "Is the audit log damaged?", needs=("audit.broken",), down=True)
@@ -75,20 +54,6 @@ def no_anchor(seen: Readings) -> Iterator[Finding]:
             sure="certain",
             remedy="name a place on another machine",
             commands=("# in ashore.toml, [audit] anchors = ['/mnt/worm/ashore']",),
-        )
-
-
-@rule("D914", "audit", "Can the audit log not be archived?", needs=("audit.archive_failures",))
-def not_archived(seen: Readings) -> Iterator[Finding]:
-    if seen.audit.archive_failures > 0:
-        yield Finding(
-            severity="warning",
-            what=f"the audit log cannot be archived: {counted(seen.audit.archive_failures, 'try', 'tries')} failed",
-            cause="the bucket does not answer, refuses the key, or is full; records stay here and fill the disk",
-            evidence=(evidence("failures in a row", seen.audit.archive_failures, 0),),
-            sure="certain",
-            remedy="see what it says",
-            commands=("ashore audit archive --dry-run",),
         )
 
 
@@ -163,33 +128,3 @@ def one_disk(seen: Readings) -> Iterator[Finding]:
             remedy="move them to other disks",
             commands=("ashore backup replace OLD NEW",),
         )
-
-
-@rule("D908", "backup", "Did a scrub find damage?", needs=("backup.harms",))
-def damaged_shards(seen: Readings) -> Iterator[Finding]:
-    if seen.backup.harms:
-        yield Finding(
-            severity="warning",
-            what=f"{counted(seen.backup.harms, 'piece')} of the backup {'is' if seen.backup.harms == 1 else 'are'} "
-            "damaged",
-            cause="bits flipped on a node, or a file was removed",
-            evidence=(evidence("not yet repaired", seen.backup.harms, 0),),
-            sure="certain",
-            remedy="rebuild them from the others",
-            commands=("ashore backup scrub",),
-        )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    unsigned,
-    damaged,
-    silent_anchor,
-    no_anchor,
-    not_archived,
-    no_spare,
-    backup_failed,
-    backup_late,
-    no_backup,
-    one_disk,
-    damaged_shards,
-)

@@ -8,7 +8,7 @@ from typing import Final
 from ashore.core import human_bytes, human_seconds
 from ashore.doctor.model import Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 FULL_SHARE: Final = 0.05
 FULL_BYTES: Final = 2 << 30
@@ -16,9 +16,6 @@ FULL_BYTES: Final = 2 << 30
 SMALL_BYTES: Final = 20 << 30
 FEW_FILES: Final = 0.05
 SLOW_FSYNC_MS: Final = 100.0
-SLOW_WAIT_MS: Final = 100.0
-BUSY_SHARE: Final = 0.9
-PRESSURE: Final = 0.2
 FEW_OPERATIONS: Final = 100
 FEW_BYTES: Final = 5 << 20
 """What a slow hard disk does in a second."""
@@ -59,7 +56,7 @@ def full(seen: Readings) -> Iterator[Finding]:
     "disk",
     "Does the disk of the home take long to keep what was written?",
     needs=("disk.fsync_ms",),
-    explains=("D804", "D901"),
+    explains=("D804",),
     source="SQLite and the audit log wait for fsync",
     down=True,
 )
@@ -80,24 +77,6 @@ def slow_fsync(seen: Readings) -> Iterator[Finding]:
             remedy="put the home on a local SSD, or find who writes to this disk",
             commands=("iotop -o", "cat /proc/pressure/io"),
             wrong_remedy="[audit] durability could hide it, but then records are lost when the machine loses power",
-        )
-
-
-@rule("D303", "disk", "Do operations on the disk queue up?", needs=("disk.busy_share",), explains=("D302",))
-def slow_disk(seen: Readings) -> Iterator[Finding]:
-    if seen.disk.busy_share > BUSY_SHARE and seen.disk.wait_ms > SLOW_WAIT_MS:
-        yield Finding(
-            severity="warning",
-            what=f"the disk of the home is busy {seen.disk.busy_share:.0%} of the time; one operation takes "
-            f"{seen.disk.wait_ms:.0f} ms",
-            cause="more is read and written than it can do",
-            evidence=(
-                evidence("busy", f"{seen.disk.busy_share:.0%}", f"{BUSY_SHARE:.0%}"),
-                evidence("an operation", f"{seen.disk.wait_ms:.0f} ms", f"{SLOW_WAIT_MS:.0f} ms"),
-            ),
-            sure="certain",
-            remedy="find who reads and writes, or use a faster disk",
-            commands=("iotop -o",),
         )
 
 
@@ -154,7 +133,7 @@ def disk_faults(seen: Readings) -> Iterator[Finding]:
     "disk",
     "Can the home not be written?",
     needs=("places",),
-    explains=("D315", "D600", "D613", "D901"),
+    explains=("D315", "D600", "D613"),
     down=True,
 )
 def read_only(seen: Readings) -> Iterator[Finding]:
@@ -169,20 +148,6 @@ def read_only(seen: Readings) -> Iterator[Finding]:
                 remedy="see in the kernel's log why; then check and mount it again",
                 commands=("dmesg | grep -i 'remount\\|I/O error' | tail", f"mount -o remount,rw {one.path}"),
             )
-
-
-@rule("D307", "disk", "Does a rotating disk read too little at once?", needs=("disk.read_ahead_kib",), down=True)
-def small_read_ahead(seen: Readings) -> Iterator[Finding]:
-    if seen.disk.rotational and seen.disk.read_ahead_kib < 1024:
-        yield Finding(
-            severity="advice",
-            what=f"the disk of the home is said to rotate and reads {seen.disk.read_ahead_kib} KiB ahead",
-            cause="a model loads by long reads; short ones cost a turn of the disk each",
-            evidence=(evidence("read ahead", f"{seen.disk.read_ahead_kib} KiB", "1024 KiB"),),
-            sure="possible",
-            remedy="read more ahead; virtual disks often say that they rotate and do not",
-            commands=("blockdev --setra 8192 /dev/DISK",),
-        )
 
 
 @rule("D312", "disk", "Are there too few inodes left for new files?", needs=("places",), down=True)
@@ -215,32 +180,11 @@ def long_logs(seen: Readings) -> Iterator[Finding]:
 
 
 @rule(
-    "D314",
-    "disk",
-    "Does everything wait for the disk?",
-    needs=("disk.pressure_share",),
-    explains=("D302", "D303"),
-    source="kernel documentation, PSI",
-)
-def waits_for_disk(seen: Readings) -> Iterator[Finding]:
-    if seen.disk.pressure_share > PRESSURE:
-        yield Finding(
-            severity="warning",
-            what=f"in {seen.disk.pressure_share:.0%} of the time every process waited for a disk",
-            cause="a disk is slower than what is asked of it",
-            evidence=(evidence("pressure", f"{seen.disk.pressure_share:.0%}", f"{PRESSURE:.0%}"),),
-            sure="likely",
-            remedy="find who reads and writes",
-            commands=("iotop -o",),
-        )
-
-
-@rule(
     "D315",
     "disk",
     "Does the system refuse to write to the home?",
     needs=("disk.write_error",),
-    explains=("D600", "D613", "D901"),
+    explains=("D600", "D613"),
     down=True,
 )
 def cannot_write(seen: Readings) -> Iterator[Finding]:
@@ -261,7 +205,7 @@ def cannot_write(seen: Readings) -> Iterator[Finding]:
     "disk",
     "Does a control group keep the server from its disk?",
     needs=("groups",),
-    explains=("D510", "D600", "D613", "D622", "D804", "D901"),
+    explains=("D600", "D613", "D804"),
     source="kernel documentation: io.max; blkio.throttle of version 1. The doctor itself is not in that group",
 )
 def bounded_disk(seen: Readings) -> Iterator[Finding]:
@@ -306,20 +250,3 @@ def full_shm(seen: Readings) -> Iterator[Finding]:
                 remedy="delete what lies there, or make it larger (shm_size of a container)",
                 commands=(f"ls -lhS {one.path} | head", f"mount -o remount,size={2 * one.total_bytes} {one.path}"),
             )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    full,
-    slow_fsync,
-    slow_disk,
-    not_a_disk,
-    disk_faults,
-    read_only,
-    small_read_ahead,
-    few_inodes,
-    long_logs,
-    waits_for_disk,
-    cannot_write,
-    bounded_disk,
-    full_shm,
-)

@@ -8,11 +8,10 @@ from typing import Final
 from ashore.core import human_bytes
 from ashore.doctor.model import Finding, evidence
 from ashore.doctor.readings import Gpu, Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 IDLE_SHARE: Final = 0.3
 HOT_C: Final = 85
-STRANGERS_BYTES: Final = 1 << 30
 
 
 def _is_used(gpu: Gpu) -> bool:
@@ -105,7 +104,7 @@ def little_load(seen: Readings) -> Iterator[Finding]:
     "gpu",
     "Did an engine run out of memory?",
     needs=("log.out_of_memory",),
-    explains=("D503", "D511", "D616"),
+    explains=("D503", "D616"),
     source="source handbook row 2: `out of memory: gradient checkpointing`",
 )
 def out_of_memory(seen: Readings) -> Iterator[Finding]:
@@ -286,33 +285,3 @@ def not_persistent(seen: Readings) -> Iterator[Finding]:
             remedy="switch it on, or run nvidia-persistenced",
             commands=("nvidia-smi -pm 1",),
         )
-
-
-@rule("D713", "gpu", "Does another program hold memory of a GPU?", needs=("gpus", "processes"), explains=("D703",))
-def stranger_on_gpu(seen: Readings) -> Iterator[Finding]:
-    for gpu in seen.gpus:
-        if gpu.strangers_bytes > STRANGERS_BYTES and any(one.is_a_server for one in seen.hosts):
-            yield Finding(
-                severity="warning",
-                what=f"programs that are not of this server hold {human_bytes(gpu.strangers_bytes)} of GPU {gpu.index}",
-                cause="vLLM takes a share of the whole memory, and finds less than it planned",
-                evidence=(evidence("of others", human_bytes(gpu.strangers_bytes), human_bytes(STRANGERS_BYTES)),),
-                sure="certain",
-                remedy="end them, or give vLLM a smaller share of the memory",
-                commands=(f"nvidia-smi -i {gpu.index} --query-compute-apps=pid,name,used_memory --format=csv",),
-            )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    launch_bound,
-    little_load,
-    out_of_memory,
-    training_out_of_memory,
-    held_down,
-    unused,
-    xid,
-    bad_memory,
-    narrow_link,
-    not_persistent,
-    stranger_on_gpu,
-)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ashore.core import counted, human_bytes
+from ashore.core import counted
 from ashore.doctor.model import Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
-KV_FULL: Final = 0.95
-MANY_LOADS: Final = 6
 PREFIX_TOKENS: Final = 20_000
 PREFIX_SHARE: Final = 0.1
 STALL_S: Final = 0.5
@@ -61,42 +59,10 @@ def no_shared_prefix(seen: Readings) -> Iterator[Finding]:
 
 
 @rule(
-    "D604",
-    "serving",
-    "Is the cache of keys and values too small for the load?",
-    needs=("hosts",),
-    explains=("D607", "D608"),
-    source="a sequence that is set back is computed again; vLLM reports 1.9 s against 11.4 s p99",
-)
-def kv_full(seen: Readings) -> Iterator[Finding]:
-    for one in seen.hosts:
-        full = one.kv_used_share > KV_FULL and one.waiting > 0
-        if one.kv_tokens and (one.preemptions or full):
-            yield Finding(
-                severity="warning",
-                what=f"the KV cache of {one.alias} is {one.kv_used_share:.0%} full; {one.preemptions} sequences were "
-                "set back",
-                cause=f"{one.running} sequences want more than {one.kv_tokens} tokens at once",
-                evidence=(
-                    evidence("in use", f"{one.kv_used_share:.0%}", f"{KV_FULL:.0%}"),
-                    evidence("set back", one.preemptions, 0),
-                    evidence("capacity", f"{one.kv_tokens} tokens"),
-                ),
-                sure="certain" if one.preemptions else "likely",
-                remedy="raise kv_tokens where there is memory, or lower max_sequences so that fewer run at once",
-                commands=(
-                    f"# [model.engine] of {one.alias}: kv_tokens = {2 * one.kv_tokens}",
-                    "ashore reload --dry-run",
-                ),
-            )
-
-
-@rule(
     "D605",
     "serving",
     "Is a cache of keys and values too small for one long prompt?",
     needs=("hosts",),
-    explains=("D604",),
 )
 def kv_tiny(seen: Readings) -> Iterator[Finding]:
     for one in seen.hosts:
@@ -109,24 +75,6 @@ def kv_tiny(seen: Readings) -> Iterator[Finding]:
                 sure="certain",
                 remedy="raise kv_tokens, or leave it out: the plan then takes what memory allows",
                 commands=(f"# [model.engine] of {one.alias}: leave out kv_tokens", "ashore reload --dry-run"),
-            )
-
-
-@rule("D610", "serving", "Do replicas split a batch that one could take?", needs=("hosts", "models"))
-def split_batch(seen: Readings) -> Iterator[Finding]:
-    for model in seen.models:
-        own = [one for one in seen.hosts if one.alias == model.alias and one.computes_here]
-        running = sum(one.running for one in own)
-        if len(own) > 2 and running > len(own) and max(one.running for one in own) <= 2 and seen.cpu.idle_share < 0.2:
-            yield Finding(
-                severity="advice",
-                what=f"{len(own)} replicas of {model.alias} share {running} sequences",
-                cause="each replica reads all weights for one or two sequences; one replica would read them once for "
-                "all",
-                evidence=(evidence("sequences a replica", f"{running / len(own):.1f}", "more than 2"),),
-                sure="possible",
-                remedy="serve fewer replicas",
-                commands=(f"# [[model]] {model.alias}: replicas = 1", "ashore bench serve --concurrency 16"),
             )
 
 
@@ -188,7 +136,7 @@ def wrong_precision(seen: Readings) -> Iterator[Finding]:
     "serving",
     "May a long prompt hold up the answers of others?",
     needs=("hosts", "models"),
-    explains=("D607", "D622"),
+    explains=("D607",),
     source="an answer of ten tokens a second stands still for as long as one step with prompts takes",
 )
 def long_steps(seen: Readings) -> Iterator[Finding]:
@@ -239,24 +187,6 @@ def fewer_replicas(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule(
-    "D618", "serving", "Are models on demand loaded and unloaded all the time?", needs=("models",), explains=("D608",)
-)
-def thrash(seen: Readings) -> Iterator[Finding]:
-    loads = sum(one.loads for one in seen.models)
-    per_hour = 3600 * loads / max(seen.span_s, 600.0)
-    if loads >= MANY_LOADS and per_hour > 30:
-        yield Finding(
-            severity="warning",
-            what=f"models on demand were loaded {loads} times in {seen.span_s / 60:.0f} minutes",
-            cause="the models that are asked for do not fit into memory together",
-            evidence=(evidence("loads", f"{per_hour:.0f} an hour", "30 an hour"),),
-            sure="certain",
-            remedy="pin the one that is asked for most, use smaller variants, or add memory",
-            commands=("ashore model ps", "ashore model pin NAME"),
-        )
-
-
 @rule("D619", "serving", "Can a model on demand not be loaded?", needs=("models",))
 def cannot_load(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
@@ -286,40 +216,3 @@ def fake_model(seen: Readings) -> Iterator[Finding]:
             remedy="remove it from ashore.toml before clients find it",
             commands=("ashore reload --dry-run",),
         )
-
-
-@rule(
-    "D626",
-    "serving",
-    "Is a share of memory for models smaller than one of them?",
-    needs=("hosts", "memory.total_bytes"),
-)
-def larger_than_machine(seen: Readings) -> Iterator[Finding]:
-    needed = sum(one.needed_bytes for one in seen.hosts)
-    if needed > seen.memory.total_bytes > 0:
-        yield Finding(
-            severity="warning",
-            what=f"the models were planned for {human_bytes(needed)}, and the machine has "
-            f"{human_bytes(seen.memory.total_bytes)}",
-            cause="memory was taken from the machine since the start, or a group above bounds it",
-            evidence=(evidence("planned", human_bytes(needed), human_bytes(seen.memory.total_bytes)),),
-            sure="likely",
-            remedy="plan again with what is there",
-            commands=("ashore up --dry-run",),
-        )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    not_tuned,
-    no_shared_prefix,
-    kv_full,
-    kv_tiny,
-    split_batch,
-    wrong_precision,
-    long_steps,
-    fewer_replicas,
-    thrash,
-    cannot_load,
-    fake_model,
-    larger_than_machine,
-)

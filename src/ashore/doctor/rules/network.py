@@ -8,48 +8,12 @@ from typing import Final
 from ashore.core import counted
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 STEP_S: Final = 0.5
-CLOCK_ERROR_S: Final = 1.0
 SLOW_LOOKUP_S: Final = 0.5
-RESENT_SHARE: Final = 0.02
-LEAST_SEGMENTS: Final = 500
-PORTS_SHARE: Final = 0.5
-TABLE_SHARE: Final = 0.8
 BACKLOG: Final = 1024
 SOMAXCONN: Final = "/proc/sys/net/core/somaxconn"
-
-
-@rule(
-    "D401",
-    "clock",
-    "Is the clock not kept right?",
-    needs=("clock.synchronised",),
-    down=True,
-    source="adjtimex(2): STA_UNSYNC and maxerror",
-)
-def unsynchronised(seen: Readings) -> Iterator[Finding]:
-    if not seen.clock.synchronised:
-        yield Finding(
-            severity="advice",
-            what="nothing keeps the clock of this machine right",
-            cause="no time service runs, or it reaches no server. A virtual machine may get its time from its host",
-            evidence=(evidence("adjtimex", "not synchronised", "synchronised"),),
-            sure="possible",
-            remedy="run chrony or systemd-timesyncd with a time server of your own network",
-            commands=("timedatectl", "systemctl status chrony"),
-        )
-    elif seen.clock.error_s > CLOCK_ERROR_S:
-        yield Finding(
-            severity="warning",
-            what=f"the clock may be wrong by {seen.clock.error_s:.1f} s",
-            cause="the time service has not reached a server for long",
-            evidence=(evidence("largest error", f"{seen.clock.error_s:.1f} s", f"{CLOCK_ERROR_S:g} s"),),
-            sure="likely",
-            remedy="see why it reaches none",
-            commands=("chronyc sources",),
-        )
 
 
 @rule(
@@ -57,7 +21,6 @@ def unsynchronised(seen: Readings) -> Iterator[Finding]:
     "clock",
     "Did the clock jump?",
     needs=("clock",),
-    explains=("D901",),
     source="tokens, certificates and audit records go by the wall clock",
     down=True,
 )
@@ -101,23 +64,6 @@ def slow_names(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule("D404", "network", "Do packets get lost?", needs=("network.resent_share",), source="proc(5), RetransSegs of snmp")
-def lossy(seen: Readings) -> Iterator[Finding]:
-    if seen.network.sent_segments >= LEAST_SEGMENTS and seen.network.resent_share > RESENT_SHARE:
-        yield Finding(
-            severity="warning",
-            what=f"{seen.network.resent_share:.1%} of the TCP segments were sent again",
-            cause="a link loses packets, or is overloaded",
-            evidence=(
-                evidence("sent again", f"{seen.network.resent_share:.1%}", f"{RESENT_SHARE:.0%}"),
-                evidence("segments", seen.network.sent_segments, LEAST_SEGMENTS),
-            ),
-            sure="likely",
-            remedy="find the peer, and look at its link",
-            commands=("ss -ti | grep -B1 retrans:0/[1-9]",),
-        )
-
-
 @rule(
     "D405",
     "network",
@@ -146,46 +92,6 @@ def queue_full(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D406", "network", "Do ports or the firewall's table run out?", needs=("network.waiting_ports",))
-def ports_run_out(seen: Readings) -> Iterator[Finding]:
-    share = seen.network.waiting_ports / max(1, seen.network.ports)
-    if share > PORTS_SHARE:
-        yield Finding(
-            severity="warning",
-            what=f"{seen.network.waiting_ports} of {seen.network.ports} ports wait for the end of old connections",
-            cause="clients open a connection for each request",
-            evidence=(evidence("ports in TIME_WAIT", f"{share:.0%}", f"{PORTS_SHARE:.0%}"),),
-            sure="certain",
-            remedy="let clients keep their connections; widen the range meanwhile",
-            commands=("sysctl -w net.ipv4.ip_local_port_range='1024 65535'",),
-        )
-    if seen.network.tracked_share > TABLE_SHARE:
-        yield Finding(
-            severity="critical",
-            what=f"the connection table of the firewall is {seen.network.tracked_share:.0%} full",
-            cause="new connections are dropped without a word once it is full",
-            evidence=(evidence("table", f"{seen.network.tracked_share:.0%}", f"{TABLE_SHARE:.0%}"),),
-            sure="certain",
-            remedy="make the table larger",
-            commands=("sysctl -w net.netfilter.nf_conntrack_max=…",),
-        )
-
-
-@rule("D408", "network", "Does a network card drop packets?", needs=("network.errors",), explains=("D404",))
-def card_drops(seen: Readings) -> Iterator[Finding]:
-    share = seen.network.errors / max(1, seen.network.packets)
-    if seen.network.errors > 10 and share > 0.01:
-        yield Finding(
-            severity="warning",
-            what=f"{share:.1%} of the packets were dropped or had errors",
-            cause="a cable, a port, or a card whose queue is too short",
-            evidence=(evidence("errors and drops", seen.network.errors, f"1% of {seen.network.packets}"),),
-            sure="likely",
-            remedy="look at the counters of each card",
-            commands=("ip -s link",),
-        )
-
-
 @rule("D409", "network", "Would a proxy variable send requests astray?", needs=("processes",))
 def proxy_set(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
@@ -201,15 +107,3 @@ def proxy_set(seen: Readings) -> Iterator[Finding]:
                 remedy="set no_proxy beside it",
                 commands=("export no_proxy=127.0.0.1,localhost,::1",),
             )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    unsynchronised,
-    jumped,
-    slow_names,
-    lossy,
-    queue_full,
-    ports_run_out,
-    card_drops,
-    proxy_set,
-)

@@ -8,18 +8,14 @@ from typing import Final
 from ashore.core import human_bytes
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 SLOW_PING_MS: Final = 20.0
 WAL_BYTES: Final = 64 << 20
 SLOW_LOCK_MS: Final = 500.0
 SLOW_STATE_MS: Final = 200.0
-CONNECTIONS_SHARE: Final = 0.8
-DEAD_SHARE: Final = 0.3
-LAG_S: Final = 10.0
 SOON_S: Final = 14 * 86_400.0
 VERY_SOON_S: Final = 2 * 86_400.0
-FAILED_SHARE: Final = 0.001
 
 
 @rule("D801", "cache", "Does the shared cache not answer?", needs=("cache",))
@@ -135,42 +131,6 @@ def slow_state(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D805", "state", "Is Postgres short of connections, or untidy?", needs=("state.connections_share",))
-def postgres(seen: Readings) -> Iterator[Finding]:
-    if seen.state.kind != "postgres" or seen.state.error:
-        return
-    if seen.state.connections_share > CONNECTIONS_SHARE:
-        yield Finding(
-            severity="warning",
-            what=f"{seen.state.connections_share:.0%} of Postgres' connections are used",
-            cause="each process of each machine holds some",
-            evidence=(evidence("connections", f"{seen.state.connections_share:.0%}", f"{CONNECTIONS_SHARE:.0%}"),),
-            sure="certain",
-            remedy="raise max_connections, or put a pooler in front",
-            commands=('psql -c "select usename, application_name, count(*) from pg_stat_activity group by 1, 2"',),
-        )
-    if seen.state.dead_share > DEAD_SHARE:
-        yield Finding(
-            severity="advice",
-            what=f"{seen.state.dead_share:.0%} of the rows of a table wait to be cleaned",
-            cause="autovacuum does not keep up, or a long transaction keeps it back",
-            evidence=(evidence("dead rows", f"{seen.state.dead_share:.0%}", f"{DEAD_SHARE:.0%}"),),
-            sure="likely",
-            remedy="clean it",
-            commands=("psql -c 'vacuum (verbose)'",),
-        )
-    if seen.state.lag_s > LAG_S:
-        yield Finding(
-            severity="warning",
-            what=f"a replica of the state is {seen.state.lag_s:.0f} s behind",
-            cause="its link or its disk is slow; that much is lost if the first server dies",
-            evidence=(evidence("lag", f"{seen.state.lag_s:.0f} s", f"{LAG_S:g} s"),),
-            sure="certain",
-            remedy="look at the replica",
-            commands=("psql -c 'select * from pg_stat_replication'",),
-        )
-
-
 @rule("D806", "state", "Can the state not be read?", needs=("state.error",), explains=("D600", "D923"), down=True)
 def state_gone(seen: Readings) -> Iterator[Finding]:
     if seen.state.error:
@@ -205,37 +165,6 @@ def certificate_ends(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule(
-    "D807",
-    "edge",
-    "Does Envoy fail requests?",
-    needs=("edge.failed",),
-    explains=("D613",),
-    source="Envoy documentation, upstream statistics and response flags",
-)
-def edge_fails(seen: Readings) -> Iterator[Finding]:
-    failed = {name: times for name, times in seen.edge.failed.items() if times}
-    total = sum(failed.values())
-    if seen.edge.used and total >= 3 and total > FAILED_SHARE * seen.edge.requests:
-        worst = max(failed, key=lambda name: failed[name])
-        causes = {
-            "upstream_rq_timeout": "a worker took longer than the edge waits",
-            "upstream_cx_connect_fail": "a worker is down or does not take connections",
-            "upstream_cx_overflow": "the edge has as many connections to workers as it may",
-            "upstream_rq_pending_overflow": "more requests wait for a connection than the edge keeps",
-            "upstream_rq_rx_reset": "a worker ended the stream: it was killed, or ran out of something",
-        }
-        yield Finding(
-            severity="warning",
-            what=f"the edge failed {total} of {seen.edge.requests} requests ({worst})",
-            cause=causes.get(worst, "see Envoy's documentation for that counter"),
-            evidence=tuple(evidence(name, times, 0) for name, times in failed.items()),
-            sure="certain",
-            remedy="see whether the workers are well",
-            commands=("ashore status", "ashore logs"),
-        )
-
-
 @rule("D811", "edge", "Does the edge not answer?", needs=("edge",))
 def edge_down(seen: Readings) -> Iterator[Finding]:
     if seen.edge.used and not seen.edge.answers:
@@ -248,31 +177,3 @@ def edge_down(seen: Readings) -> Iterator[Finding]:
             remedy="see its log; ending it lets the supervisor start it again",
             commands=("ashore logs", "ashore status"),
         )
-
-
-@rule("D812", "edge", "Are the connections of the edge nearly used up?", needs=("edge.connections_share",))
-def edge_full(seen: Readings) -> Iterator[Finding]:
-    if seen.edge.used and seen.edge.connections_share > 0.8:
-        yield Finding(
-            severity="warning",
-            what=f"{seen.edge.connections_share:.0%} of the connections that the edge may have are open",
-            cause="many clients, or clients that keep connections without asking",
-            evidence=(evidence("open", f"{seen.edge.connections_share:.0%}", "80%"),),
-            sure="certain",
-            remedy="let clients close what they do not use, or share the load with another machine",
-            commands=("# in ashore.toml, [edge] machines", "ashore reload --dry-run"),
-        )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    cache_down,
-    cache_size,
-    cache_rejects,
-    slow_state,
-    postgres,
-    state_gone,
-    certificate_ends,
-    edge_fails,
-    edge_down,
-    edge_full,
-)

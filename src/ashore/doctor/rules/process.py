@@ -8,16 +8,12 @@ from typing import Final
 from ashore.core import counted
 from ashore.doctor.model import Change, Finding, evidence
 from ashore.doctor.readings import Process, Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 FILES_SHARE: Final = 0.7
 FEW_FILES: Final = 4096
 PROCESSES_SHARE: Final = 0.8
 MANY_RESTARTS: Final = 3
-BUSY_LOOP: Final = 0.85
-SLOW_LOOP_S: Final = 0.05
-WORKS: Final = 0.5
-"""Of a processor, that a worker uses at least which is said to be busy."""
 YOUNG_S: Final = 20.0
 """A host that began so lately may still load."""
 
@@ -64,7 +60,7 @@ def processes_run_out(seen: Readings) -> Iterator[Finding]:
     "process",
     "Does a process of the server end again and again?",
     needs=("server.restarts",),
-    explains=("D616", "D615"),
+    explains=("D616",),
 )
 def crash_loop(seen: Readings) -> Iterator[Finding]:
     for name, times in seen.server.restarts.items():
@@ -82,39 +78,6 @@ def crash_loop(seen: Readings) -> Iterator[Finding]:
                 remedy="read the end of its log; if a new release fails, roll back",
                 commands=("ashore logs", "ashore release rollback ALIAS"),
             )
-
-
-@rule(
-    "D504",
-    "process",
-    "Is an API worker too busy?",
-    needs=("server.loop_busy_share", "processes"),
-    explains=("D405", "D608"),
-    source="above 85% the queue in front of an event loop grows faster than it is emptied",
-)
-def busy_worker(seen: Readings) -> Iterator[Finding]:
-    used = max((one.cpu_cores for one in seen.processes if one.role == "api"), default=1.0)
-    if used < WORKS:  # it waits for a processor or a disk: a loop that stands still looks busy
-        return
-    if seen.server.loop_busy_share > BUSY_LOOP or (
-        seen.server.loop_lag_s > SLOW_LOOP_S and seen.server.loop_busy_share > 0.5
-    ):
-        spare = seen.cpu.cores > seen.server.workers
-        yield Finding(
-            severity="warning",
-            what=f"the busiest API worker works {seen.server.loop_busy_share:.0%} of the time; events wait "
-            f"{1e3 * seen.server.loop_lag_s:.0f} ms",
-            cause=f"{counted(seen.server.workers, 'worker')} read, count, mask and record all requests",
-            evidence=(
-                evidence("busy", f"{seen.server.loop_busy_share:.0%}", f"{BUSY_LOOP:.0%}"),
-                evidence("delay", f"{1e3 * seen.server.loop_lag_s:.0f} ms", f"{1e3 * SLOW_LOOP_S:.0f} ms"),
-            ),
-            sure="likely",
-            remedy="add a worker" if spare else "the processors are all used: a larger machine, or fewer requests",
-            commands=(f"# in ashore.toml, [http] workers = {seen.server.workers + 1}; start the server again",)
-            if spare
-            else (),
-        )
 
 
 @rule("D506", "process", "Would the server not come back after a restart of the machine?", needs=("server.by_unit",))
@@ -152,7 +115,7 @@ def old_code(seen: Readings) -> Iterator[Finding]:
     "process",
     "Does an engine host have work and do none?",
     needs=("hosts", "processes"),
-    explains=("D509", "D511", "D616"),
+    explains=("D509", "D616"),
     source="a host that hangs is replaced after `step_timeout_s`; this sees it sooner",
 )
 def stuck_host(seen: Readings) -> Iterator[Finding]:
@@ -198,7 +161,7 @@ def stuck_host(seen: Readings) -> Iterator[Finding]:
     "process",
     "Is a process of the server stopped?",
     needs=("processes",),
-    explains=("D504", "D511", "D513", "D600", "D607", "D801", "D804", "D811"),
+    explains=("D513", "D600", "D607", "D801", "D804", "D811"),
 )
 def halted(seen: Readings) -> Iterator[Finding]:
     for one in seen.processes:
@@ -222,42 +185,6 @@ def halted(seen: Readings) -> Iterator[Finding]:
                 remedy="let it continue",
                 commands=(f"kill -CONT {one.pid}",),
                 change=Change(kind="continue", target=str(one.pid)),
-            )
-
-
-@rule("D510", "process", "Does a process wait for a disk or a driver that does not answer?", needs=("processes",))
-def uninterruptible(seen: Readings) -> Iterator[Finding]:
-    for one in seen.processes:
-        if one.state == "D" and one.cpu_cores < 0.02:
-            yield Finding(
-                severity="warning",
-                what=f"{one.name} (process {one.pid}) waits in the kernel and cannot be interrupted",
-                cause="a disk, a network file system or a driver does not answer; not even SIGKILL ends it before that",
-                evidence=(evidence("state at both looks", "D", "R or S"),),
-                sure="likely",
-                remedy="see what it waits for",
-                commands=(f"cat /proc/{one.pid}/wchan /proc/{one.pid}/stack",),
-            )
-
-
-@rule(
-    "D511",
-    "process",
-    "Is a process of the server missing?",
-    needs=("hosts", "processes"),
-    explains=("D600", "D616"),
-)
-def missing(seen: Readings) -> Iterator[Finding]:
-    for one in seen.hosts:
-        if not one.pid:
-            yield Finding(
-                severity="critical",
-                what=f"replica {one.replica} of {one.alias} has no process",
-                cause="its host ended and has not been started again, or is being started now",
-                evidence=(evidence("process of the socket", "none", "1"),),
-                sure="certain",
-                remedy="read the end of its log",
-                commands=("ashore logs", "ashore status"),
             )
 
 
@@ -328,21 +255,3 @@ def tracebacks(seen: Readings) -> Iterator[Finding]:
 
 def _names(processes: list[Process]) -> str:
     return ", ".join(f"{one.name} ({one.pid})" for one in processes[:5])
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    files_run_out,
-    processes_run_out,
-    crash_loop,
-    busy_worker,
-    no_unit,
-    old_code,
-    stuck_host,
-    halted,
-    uninterruptible,
-    missing,
-    orphans,
-    silent_supervisor,
-    low_limit,
-    tracebacks,
-)

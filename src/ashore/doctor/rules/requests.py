@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ashore.core import counted
 from ashore.doctor.model import Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 LEAST_ANSWERS: Final = 10
 REFUSED_SHARE: Final = 0.01
@@ -43,31 +42,6 @@ def not_ready(seen: Readings) -> Iterator[Finding]:
             sure="certain",
             remedy="see the newest file in logs/ of the home",
             commands=("ashore logs",),
-        )
-
-
-@rule(
-    "D606",
-    "serving",
-    "Do requests wait although the engine could take more?",
-    needs=("models", "hosts", "server.running_limit"),
-)
-def limit_too_low(seen: Readings) -> Iterator[Finding]:
-    waiting = sum(one.waiting for one in seen.models)
-    running = sum(one.running for one in seen.models)
-    if waiting and 0 < seen.server.running_limit <= running and seen.cpu.idle_share > 0.4:
-        yield Finding(
-            severity="warning",
-            what=f"{waiting} requests wait at the limit of {seen.server.running_limit} running ones",
-            cause=f"[admission] max_running is lower than what this machine can do: {seen.cpu.idle_share:.0%} of it "
-            "is idle",
-            evidence=(
-                evidence("running", running, seen.server.running_limit),
-                evidence("idle processors", f"{seen.cpu.idle_share:.0%}", "40%"),
-            ),
-            sure="likely",
-            remedy="raise max_running, or leave it out",
-            commands=("# in ashore.toml, [admission] max_running", "ashore reload"),
         )
 
 
@@ -209,21 +183,6 @@ def cancelled(seen: Readings) -> Iterator[Finding]:
             )
 
 
-@rule("D615", "serving", "Were requests sent again because a host died?", needs=("models",))
-def sent_again(seen: Readings) -> Iterator[Finding]:
-    for one in seen.models:
-        if one.retries:
-            yield Finding(
-                severity="warning",
-                what=f"{counted(one.retries, 'request')} of {one.alias} went to another replica because a host ended",
-                cause="an engine host crashed, was killed, or hung",
-                evidence=(evidence("sent again", one.retries, 0),),
-                sure="certain",
-                remedy="read the end of the host's log",
-                commands=("ashore logs",),
-            )
-
-
 @rule("D617", "serving", "Do prompts exceed the context?", needs=("server.errors",))
 def too_long(seen: Readings) -> Iterator[Finding]:
     number = sum(
@@ -255,33 +214,6 @@ def left_out(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D622", "serving", "Does the server take long to say how it is?", needs=("server.answered_in_s",))
-def slow_to_say(seen: Readings) -> Iterator[Finding]:
-    if seen.server.answers and seen.server.answered_in_s > 1.0:
-        yield Finding(
-            severity="warning",
-            what=f"the server took {seen.server.answered_in_s:.1f} s to say that it is ready",
-            cause="its API worker is busy, stopped for a while, or waits for the disk",
-            evidence=(evidence("/readyz", f"{seen.server.answered_in_s:.2f} s", "1 s"),),
-            sure="likely",
-            remedy="see the findings about processors, disks and workers",
-        )
-
-
-@rule("D623", "serving", "Did background work fail for good?", needs=("server.jobs_dead",))
-def dead_jobs(seen: Readings) -> Iterator[Finding]:
-    if seen.server.jobs_dead:
-        yield Finding(
-            severity="warning",
-            what=f"{counted(seen.server.jobs_dead, 'job')} failed for good",
-            cause="they were tried as often as [jobs] max_attempts allows",
-            evidence=(evidence("dead jobs", seen.server.jobs_dead, 0),),
-            sure="certain",
-            remedy="see why, then start them again or cancel them",
-            commands=("ashore job list --state dead",),
-        )
-
-
 @rule("D624", "serving", "Does the answer cache find nothing?", needs=("models",))
 def useless_cache(seen: Readings) -> Iterator[Finding]:
     for one in seen.models:
@@ -295,36 +227,3 @@ def useless_cache(seen: Readings) -> Iterator[Finding]:
                 remedy="set the temperature of repeated questions to 0, or switch the cache off for this model",
                 commands=("ashore cache stats",),
             )
-
-
-@rule("D625", "serving", "Do many jobs wait?", needs=("server.jobs_queued",))
-def job_backlog(seen: Readings) -> Iterator[Finding]:
-    if seen.server.jobs_queued > 10_000:
-        yield Finding(
-            severity="advice",
-            what=f"{seen.server.jobs_queued} jobs wait",
-            cause="batches bring more than the machine has left beside live requests",
-            evidence=(evidence("queued", seen.server.jobs_queued, 10_000),),
-            sure="likely",
-            remedy="raise [jobs] concurrency at night, or add replicas",
-            commands=("ashore job list --state queued",),
-        )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    not_ready,
-    limit_too_low,
-    jitter,
-    queue,
-    refused,
-    cut,
-    failing,
-    cancelled,
-    sent_again,
-    too_long,
-    left_out,
-    slow_to_say,
-    dead_jobs,
-    useless_cache,
-    job_backlog,
-)

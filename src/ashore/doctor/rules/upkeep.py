@@ -8,7 +8,7 @@ from typing import Final
 from ashore.core import counted, human_bytes
 from ashore.doctor.model import Finding, evidence
 from ashore.doctor.readings import Readings
-from ashore.doctor.rule import Rule, rule
+from ashore.doctor.rule import rule
 
 GARBAGE_SHARE: Final = 0.2
 GARBAGE_BYTES: Final = 1 << 30
@@ -63,30 +63,6 @@ def unfinished(seen: Readings) -> Iterator[Finding]:
         )
 
 
-@rule("D919", "store", "May a live model not be used for business?", needs=("stored.restricted",), down=True)
-def licence(seen: Readings) -> Iterator[Finding]:
-    for one in seen.stored.restricted:
-        yield Finding(
-            severity="warning",
-            what=f"the licence of {one} does not allow commercial use",
-            cause="its publisher forbids it, or asks for an agreement",
-            evidence=(evidence("licence", one),),
-            sure="likely",
-            remedy="ask your lawyers, or serve another model",
-            commands=("ashore model list",),
-        )
-    if seen.stored.unlicensed:
-        yield Finding(
-            severity="advice",
-            what=f"the licence of {', '.join(seen.stored.unlicensed[:4])} is not known",
-            cause="the files were brought in without one",
-            evidence=(evidence("models without a licence", len(seen.stored.unlicensed), 0),),
-            sure="certain",
-            remedy="find out under which licence they were published",
-            commands=("ashore model list",),
-        )
-
-
 @rule("D930", "release", "Did a release fail?", needs=("releases.failed",))
 def failed(seen: Readings) -> Iterator[Finding]:
     for name, why in seen.releases.failed:
@@ -126,20 +102,6 @@ def stuck(seen: Readings) -> Iterator[Finding]:
             sure="likely",
             remedy="look at its evidence; raise its share, promote it, or retire it",
             commands=(f"ashore release evidence {one.partition(' ')[0]}",),
-        )
-
-
-@rule("D933", "release", "Was a release let in against its evaluation?", needs=("releases.outdated",))
-def overridden(seen: Readings) -> Iterator[Finding]:
-    for one in seen.releases.outdated:
-        yield Finding(
-            severity="advice",
-            what=f"{one}",
-            cause="the gate was overridden by hand, or there was no evaluation",
-            evidence=(evidence("gate", one, "passed"),),
-            sure="certain",
-            remedy="evaluate it, and release what passes",
-            commands=("ashore optimize evaluate NAME",),
         )
 
 
@@ -262,21 +224,3 @@ def lost_spans(seen: Readings) -> Iterator[Finding]:
             remedy="start the collector, or leave [otel] endpoint out",
             commands=("ashore config show --changed",),
         )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    garbage,
-    damaged,
-    unfinished,
-    licence,
-    failed,
-    cold_way_back,
-    stuck,
-    overridden,
-    servers_out,
-    differs,
-    start_warns,
-    unknown_variables,
-    restoring,
-    lost_spans,
-)
