@@ -246,7 +246,7 @@ class Demand:
         one.asked, one.wanted_s, one.ready_s, one.fault, one.why = False, None, None, why, ""
         one.sleeps = False
         one.faults += 1
-        one.again_s = self._clock.monotonic_s() + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**one.backoffs)
+        one.again_s = self._clock.monotonic_s() + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(one.backoffs, 16))
         one.backoffs += 1
         self._due_s = 0.0
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from residency_sim import clairvoyant_hits, run, session_trace, wanted, zipf_trace
 
 from ashore.core import ManualClock
-from ashore.deployment.demand import HOLD_LOADS, PATIENCE_S, Demand, Phase
+from ashore.deployment.demand import HOLD_LOADS, LONGEST_BACKOFF_S, PATIENCE_S, Demand, Phase
 from ashore.engines import EngineInfo
 from ashore.errors import Conflict, InvalidSpec
 from ashore.planning import OnDemand
@@ -263,6 +263,16 @@ def test_a_load_that_failed_is_told_and_not_tried_again_at_once() -> None:
     assert house.decide() == [], "twice as long after the second time"
     house.demand.call("a", now=True)
     assert house.decide() == ["a"], "an operator need not wait"
+
+
+def test_a_model_that_fails_for_days_is_still_tried_every_five_minutes() -> None:
+    house = House(1, budget=10)
+    for _ in range(1_100):
+        house.demand.call("a", uses=1)
+        assert house.decide() == ["a"]
+        house.demand.failed("a-1", "no such file")
+        house.ended("a")
+        house.clock.advance(LONGEST_BACKOFF_S)
 
 
 def test_places_bound_what_memory_does_not() -> None:
