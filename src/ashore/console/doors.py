@@ -108,7 +108,7 @@ async def door_page(outcome: Outcome, asked: Asked, words: Words, look: dict[str
         headers = (*PAGE_HEADERS, (b"location", outcome.goto.encode("latin-1")), *cookies)
         return Answer(status=303, headers=headers)
     uri = "" if outcome.enrolment is None else outcome.enrolment.uri
-    qr, wide = await asyncio.to_thread(qr_path, uri) if uri else ("", 0)  # ten milliseconds
+    qr, wide = await asyncio.to_thread(qr_path, uri) if uri else ("", 0)  # milliseconds
     content = {
         **look,
         "outcome": outcome,
