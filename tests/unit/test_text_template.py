@@ -76,6 +76,8 @@ def test_templates_have_what_they_are_written_for(source: str, expected: str) ->
         ("{{ '%*d' | format(1000000000, 1) }}", "wide"),
         ("{{ 9 ** 99999 }}", "power"),
         ("{{ {'a': 1} | tojson(indent=1000000000) }}", "width"),
+        ("{{ [1] | slice(1000000000) | list }}", "width"),
+        ("{{ ('a' * 99999).translate({97: 'a' * 99999}) }}", "translation"),
     ],
 )  # fmt: skip
 def test_a_template_that_asks_for_too_much_is_stopped(source: str, words: str) -> None:
@@ -97,11 +99,18 @@ def test_a_template_that_asks_for_too_much_is_stopped(source: str, words: str) -
         "{% set ns.x = '{0}{0}'.format(ns.x) %}",
         "{% set ns.x = {'a': ns.x, 'b': ns.x} | tojson %}",
         "{% set ns.l = ns.l + ns.l %}",
+        "{% set ns.l = [ns.l, ns.l] %}",
+        "{% set ns.l = (ns.l, ns.l) %}",
+        "{% set ns.l = [ns.l] * 2 %}",
+        "{% set ns.l = {'a': ns.l, 'b': ns.l} %}",
+        "{% set ns.l = dict(a=ns.l, b=ns.l) %}",
+        "{% set ns.l = [ns.l, ns.l] | batch(2) | list %}",
+        "{% set ns.l = [dict(a=ns.l).items(), dict(a=ns.l).values()] %}",
     ],
 )
 def test_whatever_doubles_sixty_times_is_stopped(growth: str) -> None:
     source = "{% set ns = namespace(x='aa', l=[0]) %}{% for i in range(60) %}" + growth + "{% endfor %}"
-    with pytest.raises(InvalidRequest, match="characters"):
+    with pytest.raises(InvalidRequest, match=r"characters|a value of more than"):
         render(source)
 
 

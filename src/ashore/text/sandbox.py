@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, MappingView
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 MAX_STEPS: Final = 500_000
@@ -29,6 +30,9 @@ MAX_STEPS: Final = 500_000
 MAX_CHARS: Final = 32_000_000
 """Characters that one rendering may produce, intermediate strings included; ten times the longest context known."""
 MAX_SECONDS: Final = 2.0
+MAX_WEIGHT: Final = 1_000_000
+"""Values in a value; what stands in several places counts as often. A list of 30 lists, each the one before it twice,
+is small, and no end of work for what writes or compares it."""
 MAX_RANGE: Final = 100_000
 MAX_WIDTH: Final = 1_000
 """Widest padding, indentation or number format."""
@@ -51,11 +55,29 @@ class Budget:
     steps: int = MAX_STEPS
     chars: int = MAX_CHARS
     ends_at_s: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)
+    weights: dict[int, tuple[object, int]] = field(default_factory=dict)
+    """Of each value that was weighed, which is kept so that no other gets its place. Templates change none."""
 
     def step(self) -> None:
         self.steps -= 1
         if self.steps < 0:
             raise BudgetSpent(f"more than {MAX_STEPS} steps")
+        self.check_time()
+
+    def weigh(self, value: object) -> int:
+        if not isinstance(value, list | tuple | Mapping | MappingView):
+            return 1
+        known = self.weights.get(id(value))
+        if known is None:
+            inner: Iterable[object] = value  # type: ignore[assignment]  # a view of any kind
+            if isinstance(value, Mapping):
+                inner = (*value.keys(), *value.values())
+            known = self.weights[id(value)] = (value, 1 + sum(self.weigh(one) for one in inner))
+            if known[1] > MAX_WEIGHT:
+                raise BudgetSpent(f"a value of more than {MAX_WEIGHT} others")
+        return known[1]
+
+    def check_time(self) -> None:
         if time.monotonic() > self.ends_at_s:
             raise BudgetSpent(f"more than {MAX_SECONDS:g} s")
 
@@ -85,6 +107,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals |= {
             "raise_exception": _raise_exception,
             "range": _range,
+            "namespace": _Namespace,
             "strftime_now": lambda form: datetime.fromtimestamp(now_s()).strftime(str(form)[:200]),
         }
         del self.globals["lipsum"], self.filters["wordwrap"]
@@ -93,6 +116,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "from_json": json.loads,
             "_rounds": _Rounds,
             "_counted": _counted,
+            "_weighed": _weighed,
+            "batch": _narrow(self.filters["batch"]),
+            "slice": _narrow(self.filters["slice"]),
             "center": _narrow(self.filters["center"]),
             "indent": _narrow(self.filters["indent"]),
             "format": lambda form, *args, **named: _counted(_checked_format(form) % (args or named)),
@@ -113,7 +139,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 raise BudgetSpent("a power that is too large")
         elif operator == "%" and isinstance(left, str):
             _checked_format(left)
-        return _counted(super().call_binop(context, operator, left, right))
+        return _weighed(_counted(super().call_binop(context, operator, left, right)))
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         _budget.get().step()
@@ -127,11 +153,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
                     return _join_strings(owner, list(*args))
                 case "replace":
                     return _replace(owner, *args, **named)
+                case "translate":
+                    raise BudgetSpent("a translation of characters, which nothing bounds,")
                 case _:
                     pass
         elif getattr(obj, "__name__", "") in ("format", "format_map"):
             _checked_format(getattr(getattr(obj, "__wrapped__", None), "__self__", ""))
-        return _counted(super().call(context, obj, *args, **kwargs))
+        return _weighed(_counted(super().call(context, obj, *args, **kwargs)))
 
     def _join(self, items: Any, by: str, attribute: str | None) -> Any:
         if attribute is not None:
@@ -140,13 +168,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class Metering(NodeTransformer):
-    """Puts a count on every loop, every `~` and every captured block of a template."""
+    """Puts a count on every loop, every `~` and every captured block of a template, and weighs what it makes."""
 
     # jinja2 calls these by name; returning a node puts it in the place of the old one
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
         node.iter = _filtered(node.iter, "_rounds")
         return node
+
+    def visit_Expr(self, node: nodes.Expr) -> nodes.Node:
+        self.generic_visit(node)
+        is_target = isinstance(node, nodes.Tuple) and node.ctx != "load"
+        return node if is_target else _filtered(node, "_weighed")
+
+    visit_List = visit_Dict = visit_Tuple = visit_Filter = visit_Compare = visit_Test = visit_Expr
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
@@ -166,6 +201,13 @@ class GenerationTag(Extension):
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Namespace(Namespace):
+    """What a template keeps values in; it does not write them out."""
+
+    def __repr__(self) -> str:
+        return "<namespace>"
 
 
 class _Rounds:
@@ -234,6 +276,14 @@ def _counted(value: Any) -> Any:
         budget = _budget.get(None)
         if budget is not None:
             budget.produce(len(value))
+    return value
+
+
+def _weighed(value: Any) -> Any:
+    budget = _budget.get(None)
+    if budget is not None:
+        budget.check_time()
+        budget.weigh(value)
     return value
 
 
